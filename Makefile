@@ -1,0 +1,29 @@
+# `make` alone lists what there is. Everything runs in .venv, made from the hashed lock.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# The embedded server has stubs for Python 3.11 to 3.13: take the first such interpreter on PATH.
+fits = $(shell $(1) -c 'import sys; print(sys.version_info[:2] in ((3, 11), (3, 12), (3, 13)))' 2>/dev/null)
+PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(if $(filter True,$(call fits,$(p))),$(p))))
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help env lock calibrate test check bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+env: $(READY) ## make .venv from requirements.lock (hashes checked)
+
+$(READY): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "no Python 3.11, 3.12 or 3.13 on PATH: install one, or name it: make PYTHON=/path/to/python3.12"; exit 1; }
+	@echo "making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index -e .
+	@touch $@
+
+lock: ## resolve pyproject.toml into requirements.lock again (needs uv)
+	uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
+	  --all-extras --python-version 3.11 pyproject.toml -o requirements.lock

@@ -1,0 +1,57 @@
+"""Parquet artefacts with a schema version and their provenance, and the one refusal of a foreign version."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from workloads.errors import KisError
+
+_KEY = b"kis"
+
+
+class ArtifactError(KisError):
+    """A file that cannot be read as the artefact it should be."""
+
+
+def write_table(path: Path, table: pa.Table, kind: str, version: int, provenance: dict[str, Any]) -> None:
+    """Write `table` as the artefact `kind` of schema `version`. Equal content gives equal bytes.
+
+    Integer columns are delta-encoded: times of a log grow, so a request costs a few bytes.
+    """
+    header = json.dumps({"kind": kind, "version": version, "provenance": provenance}, sort_keys=True)
+    table = table.replace_schema_metadata({_KEY: header.encode()})
+    integers = {
+        f.name: "DELTA_BINARY_PACKED" for f in table.schema if pa.types.is_integer(f.type) and f.type.bit_width >= 32
+    }
+    strings = [f.name for f in table.schema if pa.types.is_string(f.type)]
+    temporary = path.with_name(path.name + ".writing")
+    pq.write_table(
+        table, temporary, compression="zstd", use_dictionary=strings or False, column_encoding=integers or None
+    )
+    temporary.replace(path)  # never half a file under the final name
+
+
+def read_table(path: Path, kind: str, version: int) -> tuple[pa.Table, dict[str, Any]]:
+    """Read an artefact back with its provenance; ArtifactError says what to do if it is not one of ours."""
+    if not path.exists():
+        raise ArtifactError(f"{path} does not exist: expected a {kind} written by kis")
+    try:
+        table = pq.read_table(path)
+        header = json.loads((table.schema.metadata or {})[_KEY])
+    except (pa.ArrowInvalid, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise ArtifactError(f"{path} is not a readable parquet file ({reason}): run again to write it anew") from None
+    except (KeyError, ValueError):
+        raise ArtifactError(f"{path} is a parquet file without a kis header: give a {kind} written by kis") from None
+    if header["kind"] != kind:
+        raise ArtifactError(f"{path} holds a {header['kind']}, not a {kind}: give the other file")
+    if header["version"] != version:
+        raise ArtifactError(
+            f"{path} has {kind} schema version {header['version']}, this kis reads {version}: make the run again"
+        )
+    return table, header["provenance"]

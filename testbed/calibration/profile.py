@@ -1,0 +1,123 @@
+"""ServiceProfile: what calibration learnt of one model on one device. Written as profile.json, read by simulation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from loadgen.artifact import ArtifactError
+from testbed.run_dir import Device
+
+VERSION: Literal[1] = 1
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ServiceTime(_Frozen):
+    """Time that a batch occupies its instance (compute_input + infer + output), by batch size.
+
+    A batch of size b started at t takes  mean_s[b] * noise * slow(t):  noise is drawn per batch from the quantile
+    function `noise_quantiles` (evenly spaced probabilities 0..1, mean 1), slow(t) is the machine's slow phase.
+    """
+
+    batch_size: tuple[int, ...]  # 1..max_batch_size
+    mean_s: tuple[float, ...]
+    batches: tuple[int, ...]  # how many were measured at each size; 0: interpolated
+    noise_quantiles: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _one_mean_a_size(self) -> ServiceTime:
+        if not len(self.batch_size) == len(self.mean_s) == len(self.batches):
+            raise ValueError("batch_size, mean_s and batches differ in length")
+        if self.batch_size != tuple(range(1, len(self.batch_size) + 1)):
+            raise ValueError("batch_size must run from 1 without gaps")
+        return self
+
+
+class SlowPhase(_Frozen):
+    """The machine's slow phases: exp(x(t)), x an Ornstein-Uhlenbeck process of stationary deviation sigma."""
+
+    sigma: float = Field(ge=0)
+    timescale_s: float = Field(gt=0)
+
+
+class OverheadLevel(_Frozen):
+    """Time of a request outside queue and batch at one local rate of the whole service, as a quantile function."""
+
+    rate_rps: float
+    quantiles_s: tuple[float, ...]  # evenly spaced probabilities 0..1
+    requests: int
+
+
+class Overhead(_Frozen):
+    """Per-request overhead: a distribution that depends on load, and the cost of being late in one's batch.
+
+    A request at position p of a batch of b gains  per_position_s * p + per_batch_size_s * (b - 1)  on top of its draw.
+    inflow_share of the draw passes before the queue, the rest after the batch.
+    """
+
+    levels: tuple[OverheadLevel, ...]  # ascending rates
+    inflow_share: float = Field(0.5, ge=0, le=1)
+    per_position_s: float = 0.0
+    per_batch_size_s: float = 0.0
+
+
+class LoadPoint(_Frozen):
+    """Utilisation and power at one offered load; None: not measured."""
+
+    rate_rps: float
+    utilisation: float | None = None  # share of time that the instances were busy
+    device_utilisation: float | None = None
+    power_w: float | None = None
+    machine_cpu: float | None = None  # cores busy on the machine
+
+
+class Residual(_Frozen):
+    """How well the profile repeats one run that it was fitted on."""
+
+    run_id: str
+    p50_error_pct: float
+    p95_error_pct: float
+    ks: float
+
+
+class ServiceProfile(_Frozen):
+    """profile.json."""
+
+    version: Literal[1] = VERSION
+    model: str
+    weights: str
+    device: Device
+    service_time: ServiceTime
+    slow_phase: SlowPhase
+    turnaround_s: float = Field(ge=0)
+    overhead: Overhead
+    cold_start_s: tuple[float, ...] = ()
+    contention_s_per_rps: float = Field(
+        0.0, description="seconds that each request per second adds to a batch, above the first level"
+    )
+    load: tuple[LoadPoint, ...] = ()
+    residuals: tuple[Residual, ...] = ()
+    ranges: dict[str, tuple[float, float]] = {}  # e.g. rate_rps, batch_size: where the profile holds
+    runs: tuple[str, ...] = ()
+    provenance: dict[str, Any] = {}
+
+    def write(self, path: Path) -> None:
+        """Write profile.json."""
+        path.write_text(self.model_dump_json(indent=2) + "\n")
+
+    @classmethod
+    def read(cls, path: Path) -> ServiceProfile:
+        """Read profile.json; ArtifactError names the first field that is wrong."""
+        try:
+            return cls.model_validate_json(path.read_text())
+        except OSError as error:
+            raise ArtifactError(f"{path}: {error.strerror}: give a profile.json written by `kis calibrate`") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "file"
+            raise ArtifactError(f"{path}: {where}: {first['msg']}: calibrate again with this kis") from None

@@ -1,0 +1,1 @@
+"""What is measured beside the requests: Triton, GPUs, processes, replica states and batches, on the run clock."""

@@ -1,0 +1,84 @@
+"""MetricLog: samples over time on the run clock, written by measurement and by simulation alike.
+
+Sources and names in use (docs/metrics.md defines each):
+  triton   nv_inference_* as Triton exports them (cumulative counters in its own units), labels model, endpoint;
+           batch_executions (count, cumulative) labels model, endpoint, batch_size;
+           batch_compute_seconds (s, cumulative: compute_input + infer + output per execution) same labels
+  nvml     utilisation (ratio), memory_used (bytes), power (watt), energy (joule, cumulative), sm_clock (hertz); label gpu
+  process  cpu_seconds (s, cumulative), memory_rss (bytes); label role = server:<endpoint> | client:<worker> | machine
+  replica  state (1 when entered); labels replica, state = starting|ready|draining|gone; start_up_seconds (s)
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from loadgen.artifact import read_table, write_table
+
+KIND, VERSION = "metric_log", 1
+SCHEMA = pa.schema(
+    [
+        pa.field("time_ns", pa.int64(), nullable=False),  # run clock
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("labels", pa.string(), nullable=False),  # JSON object with sorted keys, string values
+        pa.field("value", pa.float64(), nullable=False),
+        pa.field("unit", pa.string(), nullable=False),
+    ]
+)
+
+
+def label_text(labels: dict[str, str]) -> str:
+    """The one spelling of a label set."""
+    return json.dumps(labels, sort_keys=True, separators=(",", ":"))
+
+
+@dataclass(frozen=True)
+class MetricLog:
+    """Samples in time order. What was not measured has no row."""
+
+    frame: pd.DataFrame
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_rows(
+        cls, rows: list[tuple[int, str, str, dict[str, str], float, str]], provenance: dict[str, Any] | None = None
+    ) -> MetricLog:
+        """From (time_ns, source, name, labels, value, unit), in any order."""
+        frame = pd.DataFrame(
+            [
+                (t, source, name, label_text(labels), float(value), unit)
+                for t, source, name, labels, value, unit in rows
+            ],
+            columns=SCHEMA.names,
+        )
+        frame = frame.astype({"time_ns": "int64", "value": "float64"})
+        return cls(frame.sort_values("time_ns", kind="stable", ignore_index=True), provenance or {})
+
+    def select(self, source: str, name: str, **labels: str) -> pd.DataFrame:
+        """Rows of one metric whose labels include the given ones; adds a column per label and `time_s`."""
+        rows = self.frame[(self.frame["source"] == source) & (self.frame["name"] == name)].copy()
+        parsed = pd.DataFrame([json.loads(text) for text in rows["labels"]], index=rows.index)
+        rows = rows.join(parsed)
+        for key, value in labels.items():
+            rows = rows[rows[key] == value] if key in rows else rows.iloc[:0]
+        rows["time_s"] = rows["time_ns"] / 1e9
+        return rows
+
+    def write(self, path: Path) -> None:
+        """Write metrics.parquet."""
+        write_table(
+            path, pa.Table.from_pandas(self.frame, schema=SCHEMA, preserve_index=False), KIND, VERSION, self.provenance
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> MetricLog:
+        """Read metrics.parquet."""
+        table, provenance = read_table(path, KIND, VERSION)
+        return cls(table.to_pandas(), provenance)

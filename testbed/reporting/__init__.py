@@ -1,0 +1,1 @@
+"""Simulated against real: comparison, figures and the report. Imports artefact types only."""

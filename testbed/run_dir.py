@@ -1,0 +1,97 @@
+"""A run's folder: run.json says what was run and whether it holds; the artefacts lie beside it under fixed names.
+
+    run.json  schedule.parquet  requests.parquet  metrics.parquet  batches.parquet
+
+A real run without a log of batches (a server of the user's) has no batches.parquet; a simulated run has all of them.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from loadgen.artifact import ArtifactError
+from loadgen.validity import Verdict
+from workloads.catalog import ServiceConfig
+
+VERSION: Literal[1] = 1
+
+
+class Device(BaseModel):
+    """Where the model ran. kind `emulated`: no network ran, the model waited a given profile's time."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["cpu", "gpu", "emulated", "unknown"]
+    name: str
+
+
+class RunManifest(BaseModel):
+    """run.json."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1] = VERSION
+    run_id: str
+    kind: Literal["real", "simulated"]
+    state: Literal["running", "complete", "interrupted"]
+    model: str
+    weights: str  # e.g. "random, seed 0: timing only"
+    device: Device
+    service: ServiceConfig
+    pattern: str
+    pattern_parameters: dict[str, Any] = {}
+    seed: int
+    repeat: int = 0  # real repeats of one run share everything but this
+    held_out: bool = False
+    duration_s: float
+    start_unix_ns: int | None = None  # None: simulated
+    start_monotonic_ns: int | None = None
+    verdict: Verdict | None = None  # None: simulated, or not yet judged
+    versions: dict[str, str] = {}
+    notes: tuple[str, ...] = ()
+    simulates: str | None = None  # run_id of the real run that a simulated run repeats
+    profile: str | None = None  # run folder or file of the profile that a simulated run used
+
+
+class RunDir:
+    """Paths of one run's folder, and its manifest."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.manifest_file = path / "run.json"
+        self.schedule = path / "schedule.parquet"
+        self.requests = path / "requests.parquet"
+        self.metrics = path / "metrics.parquet"
+        self.batches = path / "batches.parquet"
+        self.raw = path / "raw"  # streamed rows and server logs; read once, when the run is closed
+
+    def create(self) -> RunDir:
+        """Make the folder; ArtifactError if a run is there already."""
+        if self.manifest_file.exists():
+            raise ArtifactError(f"{self.path} already holds a run: choose another folder, or remove it")
+        self.path.mkdir(parents=True, exist_ok=True)
+        return self
+
+    @property
+    def manifest(self) -> RunManifest:
+        """Read run.json."""
+        try:
+            return RunManifest.model_validate_json(self.manifest_file.read_text())
+        except FileNotFoundError:
+            raise ArtifactError(f"{self.path} is not a run folder: it has no run.json") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "file"
+            raise ArtifactError(
+                f"{self.manifest_file}: {where}: {first['msg']}: make the run again with this kis"
+            ) from None
+
+    def write_manifest(self, manifest: RunManifest) -> None:
+        """Write run.json in one step, so that a kill leaves the old one or the new one."""
+        temporary = self.manifest_file.with_suffix(".writing")
+        temporary.write_text(manifest.model_dump_json(indent=2) + "\n")
+        os.replace(temporary, self.manifest_file)

@@ -1,0 +1,1 @@
+"""KISim: Triton's batching rules, compiled, for replicas behind a balancer."""

@@ -1,0 +1,137 @@
+"""The catalog of models, and the vocabulary in which a service is described. Add a model here.
+
+Names are those of Triton's model configuration; durations carry their unit.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from workloads.errors import KisError
+
+Family = Literal["resnet", "bert", "emulated"]
+Balancer = Literal["round_robin", "least_requests"]
+
+
+class CatalogError(KisError):
+    """A model that is not in the catalog, or a setting it cannot have."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TensorSpec(_Frozen):
+    """One input or output. `shape` leaves out the batch dimension; -1 is a size that a request chooses."""
+
+    name: str
+    datatype: str = Field(description="KServe v2 name: FP32, INT64, ...")
+    shape: tuple[int, ...]
+
+
+class DynamicBatching(_Frozen):
+    """Triton's `dynamic_batching` block; an empty preferred set means {max_batch_size}."""
+
+    preferred_batch_sizes: tuple[int, ...] = ()
+    max_queue_delay_s: float = Field(0.0, ge=0)
+    default_timeout_s: float = Field(0.0, ge=0, description="0: a request may wait for ever")
+    timeout_action: Literal["REJECT", "DELAY"] = "REJECT"
+    max_queue_size: int = Field(0, ge=0, description="0: no limit")
+
+
+class ServiceConfig(_Frozen):
+    """How one model is served: replicas behind a balancer, each with its instances and batching rules."""
+
+    replicas: int = Field(1, ge=1)
+    balancer: Balancer = "round_robin"
+    instances: int = Field(1, ge=1, description="model instances in each replica (instance_group count)")
+    max_batch_size: int = Field(8, ge=1)
+    dynamic_batching: DynamicBatching | None = DynamicBatching()
+
+    @model_validator(mode="after")
+    def _preferred_sizes_fit(self) -> ServiceConfig:
+        if self.dynamic_batching is not None:
+            for size in self.dynamic_batching.preferred_batch_sizes:
+                if not 1 <= size <= self.max_batch_size:
+                    raise ValueError(
+                        f"preferred batch size {size} is outside 1..max_batch_size ({self.max_batch_size})"
+                    )
+        return self
+
+    @property
+    def label(self) -> str:
+        """Short name for tables and folders, e.g. `r1-n2-b8-d2ms`."""
+        name = f"r{self.replicas}-n{self.instances}-b{self.max_batch_size}"
+        rules = self.dynamic_batching
+        if rules is None:
+            return f"{name}-nobatching"
+        name += f"-d{rules.max_queue_delay_s * 1e3:g}ms"
+        if rules.preferred_batch_sizes:
+            name += "-p" + "+".join(map(str, rules.preferred_batch_sizes))
+        return name
+
+
+class LatencyTargets(_Frozen):
+    """P99 latency to hold, after MLPerf Inference's server scenario on an accelerator; CPUs have one of their own."""
+
+    accelerator_s: float
+    cpu_s: float
+
+
+class ModelSpec(_Frozen):
+    """One servable model."""
+
+    name: str
+    family: Family
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    max_batch_size: int = 8
+    targets: LatencyTargets
+
+    @property
+    def emulated(self) -> bool:
+        """True if no network runs: the model only waits a profile's time."""
+        return self.family == "emulated"
+
+
+CATALOG: dict[str, ModelSpec] = {
+    spec.name: spec
+    for spec in (
+        ModelSpec(
+            name="resnet50",
+            family="resnet",
+            inputs=(TensorSpec(name="image", datatype="FP32", shape=(3, 224, 224)),),
+            outputs=(TensorSpec(name="logits", datatype="FP32", shape=(1000,)),),
+            targets=LatencyTargets(accelerator_s=0.015, cpu_s=0.5),
+        ),
+        ModelSpec(
+            name="bert",
+            family="bert",
+            inputs=(
+                TensorSpec(name="input_ids", datatype="INT64", shape=(128,)),
+                TensorSpec(name="attention_mask", datatype="INT64", shape=(128,)),
+            ),
+            outputs=(TensorSpec(name="logits", datatype="FP32", shape=(2,)),),
+            targets=LatencyTargets(accelerator_s=0.130, cpu_s=1.0),
+        ),
+        ModelSpec(
+            name="emulated",
+            family="emulated",
+            inputs=(TensorSpec(name="x", datatype="FP32", shape=(4,)),),
+            outputs=(TensorSpec(name="y", datatype="FP32", shape=(4,)),),
+            targets=LatencyTargets(accelerator_s=0.030, cpu_s=0.030),
+        ),
+    )
+}
+
+
+def find_model(name: str) -> ModelSpec:
+    """The catalog's entry of that name; CatalogError names the nearest one otherwise."""
+    if name in CATALOG:
+        return CATALOG[name]
+    near = difflib.get_close_matches(name, CATALOG, n=1)
+    hint = f"did you mean '{near[0]}'?" if near else "the catalog has " + ", ".join(sorted(CATALOG)) + "."
+    raise CatalogError(f"unknown model '{name}': {hint} (workloads/catalog.py is where models are added)")

@@ -1,0 +1,16 @@
+"""The root of the error tree.
+
+KisError
+├── CatalogError          workloads.catalog      an unknown model, a setting the model cannot have
+├── ArtifactError         loadgen.artifact       a file that cannot be read, or has another schema version
+├── TraceError            loadgen.schedule       a trace that is not one
+├── ReplayError           loadgen.replay         a replay that cannot start
+├── ConfigError           testbed.config         a configuration file with a wrong key or value
+├── ServingError          testbed.serving        a server that cannot be started or does not answer
+├── CalibrationError      testbed.calibration    too little data to fit
+└── ReportError           testbed.reporting      runs that cannot be compared
+"""
+
+
+class KisError(Exception):
+    """An error that the user can mend. Its text is one line: what is wrong, where, and what to do."""
