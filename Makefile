@@ -27,3 +27,21 @@ $(READY): requirements.lock pyproject.toml
 lock: ## resolve pyproject.toml into requirements.lock again (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 	  --all-extras --python-version 3.11 pyproject.toml -o requirements.lock
+
+calibrate: env ## the whole loop: serve, replay, measure, fit, simulate, compare; QUICK=1 for a first look
+	@$(BIN)/kis calibrate $(if $(QUICK),--quick) $(ARGS)
+
+test: env ## all tests: no GPU, no cluster
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: env ## what CI checks first: style, types, layers
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: env ## benchmarks: ratios within one run, off in `make test`
+	@$(BIN)/python -m pytest tests/bench --benchmark-only --benchmark-disable-gc -s $(ARGS)
+
+clean: ## remove the environment and caches; results stay
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -11,10 +11,16 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from loadgen.artifact import ArtifactError, read_table, write_table
+from loadgen.patterns import Pattern, PatternError
+from workloads.errors import KisError
 
 KIND, VERSION = "schedule", 1
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
+
+
+class TraceError(KisError):
+    """A trace that is not one: out of order, garbled, or empty."""
 
 
 @dataclass(frozen=True)
@@ -63,3 +69,26 @@ class Schedule:
         model = table["model"].to_numpy(zero_copy_only=False).astype(object)
         duration_s = provenance.pop("duration_s")
         return cls(table["scheduled_ns"].to_numpy(), model, duration_s, provenance)
+
+
+def from_seconds(times_s: FloatArray, duration_s: float, model: str, provenance: dict[str, Any]) -> Schedule:
+    """Schedule of ascending times in seconds, rounded down to whole microseconds; every request asks for `model`."""
+    scheduled_ns = np.floor(np.asarray(times_s, dtype=np.float64) * 1e6).astype(np.int64) * 1000
+    return Schedule(scheduled_ns, np.full(len(scheduled_ns), model, dtype=object), float(duration_s), provenance)
+
+
+def poisson_schedule(pattern: Pattern, duration_s: float, seed: int, model: str) -> Schedule:
+    """Arrivals of a non-homogeneous Poisson process whose intensity is the pattern's rate, on [0, duration_s).
+
+    Exact, by thinning (Lewis and Shedler 1979): a homogeneous process at the peak rate, of which an arrival at t is
+    kept with probability rate(t) / peak. The same pattern, duration, seed and model give the same schedule.
+    Raises PatternError if duration_s is not positive.
+    """
+    if not duration_s > 0:
+        raise PatternError(f"duration_s is {duration_s}: a schedule needs a duration > 0")
+    rng = np.random.default_rng(seed)
+    # Given their number, the arrivals of a homogeneous process are uniform.
+    times_s = np.sort(rng.uniform(0.0, duration_s, rng.poisson(pattern.peak_rps * duration_s)))
+    kept = rng.uniform(0.0, pattern.peak_rps, len(times_s)) < pattern.rate_rps(times_s)
+    provenance = {"pattern": pattern.name, "parameters": pattern.parameters(), "seed": seed}
+    return from_seconds(times_s[kept], duration_s, model, provenance)

@@ -26,44 +26,65 @@ class ServiceTime(_Frozen):
 
     batch_size: tuple[int, ...]  # 1..max_batch_size
     mean_s: tuple[float, ...]
+    spread_s: tuple[float | None, ...]  # standard deviation of single batches; None: no log of batches, or too few
     batches: tuple[int, ...]  # how many were measured at each size; 0: interpolated
     noise_quantiles: tuple[float, ...]
 
     @model_validator(mode="after")
     def _one_mean_a_size(self) -> ServiceTime:
-        if not len(self.batch_size) == len(self.mean_s) == len(self.batches):
-            raise ValueError("batch_size, mean_s and batches differ in length")
+        if not len(self.batch_size) == len(self.mean_s) == len(self.batches) == len(self.spread_s):
+            raise ValueError("batch_size, mean_s, spread_s and batches differ in length")
         if self.batch_size != tuple(range(1, len(self.batch_size) + 1)):
             raise ValueError("batch_size must run from 1 without gaps")
         return self
 
 
 class SlowPhase(_Frozen):
-    """The machine's slow phases: exp(x(t)), x an Ornstein-Uhlenbeck process of stationary deviation sigma."""
+    """The machine's slow phases: a factor exp(x(t) - sigma^2/2), x an Ornstein-Uhlenbeck process of deviation sigma."""
 
     sigma: float = Field(ge=0)
     timescale_s: float = Field(gt=0)
 
 
+class Steadiness(_Frozen):
+    """How unsteady the machine was while it was measured, from the backend's log of batch times."""
+
+    window_s: float
+    between_windows_cv: float  # deviation of the windows' mean slowness
+    p99_over_p50: float  # of single batches, size taken out
+
+
 class OverheadLevel(_Frozen):
-    """Time of a request outside queue and batch at one local rate of the whole service, as a quantile function."""
+    """Time of a request outside queue and batch at one local rate of the whole service, as two quantile functions.
+
+    Evenly spaced probabilities 0..1. Inflow passes before the queue, outflow after the batch (what position and batch
+    size cost is taken out). Without a log of batches all of it stands as outflow.
+    """
 
     rate_rps: float
-    quantiles_s: tuple[float, ...]  # evenly spaced probabilities 0..1
+    inflow_quantiles_s: tuple[float, ...]
+    outflow_quantiles_s: tuple[float, ...]
     requests: int
 
 
 class Overhead(_Frozen):
     """Per-request overhead: a distribution that depends on load, and the cost of being late in one's batch.
 
-    A request at position p of a batch of b gains  per_position_s * p + per_batch_size_s * (b - 1)  on top of its draw.
-    inflow_share of the draw passes before the queue, the rest after the batch.
+    A request at position p of a batch of b gains  per_position_s * p + per_batch_size_s * (b - 1)  after the batch.
+    Between two levels, quantiles are interpolated in the rate over the last `window_s`; beyond them the nearest holds.
     """
 
+    window_s: float = Field(gt=0)
     levels: tuple[OverheadLevel, ...]  # ascending rates
-    inflow_share: float = Field(0.5, ge=0, le=1)
     per_position_s: float = 0.0
     per_batch_size_s: float = 0.0
+
+
+class Contention(_Frozen):
+    """What the load of the whole machine adds to each batch: seconds per request/s above a base rate."""
+
+    seconds_per_rps: float = 0.0
+    base_rps: float = 0.0
 
 
 class LoadPoint(_Frozen):
@@ -97,9 +118,8 @@ class ServiceProfile(_Frozen):
     turnaround_s: float = Field(ge=0)
     overhead: Overhead
     cold_start_s: tuple[float, ...] = ()
-    contention_s_per_rps: float = Field(
-        0.0, description="seconds that each request per second adds to a batch, above the first level"
-    )
+    contention: Contention = Contention()
+    steadiness: Steadiness | None = None  # None: no log of batches
     load: tuple[LoadPoint, ...] = ()
     residuals: tuple[Residual, ...] = ()
     ranges: dict[str, tuple[float, float]] = {}  # e.g. rate_rps, batch_size: where the profile holds

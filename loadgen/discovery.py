@@ -1,0 +1,119 @@
+"""What a running Triton says of its models: tensors from the metadata, serving rules from the configuration."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import tritonclient.http as triton
+from tritonclient.utils import InferenceServerException
+
+from loadgen.endpoints import address
+from workloads.catalog import DynamicBatching, ServiceConfig, TensorSpec
+from workloads.errors import KisError
+
+_TIMEOUT_S = 10.0
+
+
+class DiscoveryError(KisError):
+    """A server that does not answer, or a model that it does not describe."""
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """One model of a running server. batched: requests carry a batch dimension (max_batch_size > 0)."""
+
+    name: str
+    inputs: tuple[TensorSpec, ...]  # without the batch dimension, free dimensions filled in
+    outputs: tuple[TensorSpec, ...]
+    service: ServiceConfig  # of one replica; a model without batching has max_batch_size 1 and no dynamic batching
+    batched: bool
+
+
+def list_models(endpoint: str) -> tuple[str, ...]:
+    """Names of the models that are ready on the server; DiscoveryError if it does not answer."""
+    index = _ask(endpoint, "the models", lambda client: client.get_model_repository_index())
+    return tuple(sorted({entry["name"] for entry in index if entry.get("state") == "READY"}))
+
+
+def the_model(endpoint: str, name: str | None) -> str:
+    """`name`, or the server's only model if it is None; DiscoveryError lists what there is otherwise."""
+    if name is not None:
+        return name
+    models = list_models(endpoint)
+    if len(models) != 1:
+        listed = ", ".join(models) if models else "none"
+        raise DiscoveryError(f"{endpoint} has {len(models)} ready models ({listed}): name one with --model")
+    return models[0]
+
+
+def model_tensors(endpoint: str, model: str, shapes: Mapping[str, tuple[int, ...]] | None = None) -> ServedModel:
+    """Describe `model` as served at `endpoint` (host:port or http URL).
+
+    shapes gives an input's shape (without batch dimension) where the model leaves dimensions free; a free dimension
+    is 1 otherwise. Raises DiscoveryError if the server does not answer, or has no such model or no configuration of it.
+    """
+    endpoint = address(endpoint)
+    metadata = _ask(endpoint, f"model '{model}'", lambda client: client.get_model_metadata(model))
+    config = _ask(endpoint, f"the configuration of '{model}'", lambda client: client.get_model_config(model))
+    batched = int(config.get("max_batch_size", 0)) > 0
+    given = dict(shapes or {})
+    inputs = tuple(_spec(tensor, batched, given.pop(tensor["name"], None)) for tensor in metadata.get("inputs", ()))
+    if given:
+        names = ", ".join(spec.name for spec in inputs)
+        raise DiscoveryError(f"model '{model}' has no input '{next(iter(given))}': its inputs are {names}")
+    outputs = tuple(_spec(tensor, batched, None) for tensor in metadata.get("outputs", ()))
+    return ServedModel(model, inputs, outputs, service_config(config), batched)
+
+
+def service_config(config: Mapping[str, Any]) -> ServiceConfig:
+    """Triton's model configuration (the JSON of /v2/models/NAME/config) in our vocabulary, for one replica."""
+    groups = config.get("instance_group") or [{"count": 1}]
+    instances = sum(int(group.get("count", 1)) * max(len(group.get("gpus", ())), 1) for group in groups)
+    max_batch_size = int(config.get("max_batch_size", 0))
+    rules = config.get("dynamic_batching") if max_batch_size > 0 else None
+    return ServiceConfig(
+        instances=max(instances, 1),
+        max_batch_size=max(max_batch_size, 1),
+        dynamic_batching=None if rules is None else _dynamic_batching(rules),
+    )
+
+
+def _dynamic_batching(rules: Mapping[str, Any]) -> DynamicBatching:
+    policy = rules.get("default_queue_policy") or {}
+    return DynamicBatching(
+        preferred_batch_sizes=tuple(int(size) for size in rules.get("preferred_batch_size", ())),
+        max_queue_delay_s=int(rules.get("max_queue_delay_microseconds", 0)) / 1e6,
+        default_timeout_s=int(policy.get("default_timeout_microseconds", 0)) / 1e6,
+        timeout_action="DELAY" if policy.get("timeout_action") == "DELAY" else "REJECT",
+        max_queue_size=int(policy.get("max_queue_size", 0)),
+    )
+
+
+def _spec(tensor: Mapping[str, Any], batched: bool, shape: tuple[int, ...] | None) -> TensorSpec:
+    sizes = [int(size) for size in tensor["shape"]][1 if batched else 0 :]
+    if shape is not None:
+        fits = len(shape) == len(sizes) and all(free in (-1, given) for free, given in zip(sizes, shape, strict=True))
+        if not fits:
+            raise DiscoveryError(f"input '{tensor['name']}' has shape {sizes}: {list(shape)} does not fit it")
+        sizes = list(shape)
+    return TensorSpec(
+        name=tensor["name"], datatype=tensor["datatype"], shape=tuple(1 if size < 0 else size for size in sizes)
+    )
+
+
+def _ask(endpoint: str, what: str, question: Any) -> Any:
+    try:
+        client = triton.InferenceServerClient(
+            address(endpoint), connection_timeout=_TIMEOUT_S, network_timeout=_TIMEOUT_S
+        )
+        with contextlib.closing(client):
+            return cast(Any, question(client))
+    except InferenceServerException as error:
+        raise DiscoveryError(
+            f"the Triton at {endpoint} does not give {what}: {error.message()}: check its name and that it is loaded"
+        ) from None
+    except Exception as error:  # geventhttpclient lets sockets, timeouts and parsers fail each in its own way
+        raise DiscoveryError(f"no Triton answers at {endpoint} ({error}): start it, or give its HTTP address") from None

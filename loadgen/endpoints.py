@@ -1,0 +1,107 @@
+"""Replica addresses that may change while a run goes on, and the balancer that chooses among them.
+
+The serving side writes a small JSON file, {"endpoints": ["127.0.0.1:8000", ...]}, always in one step; the client reads
+it again when it changed. A request that is already in flight to a removed endpoint finishes there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from workloads.catalog import Balancer
+from workloads.errors import KisError
+
+POLL_S = 0.05
+
+
+class EndpointError(KisError):
+    """An address, or a file of addresses, that cannot be used."""
+
+
+def address(text: str) -> str:
+    """`host:port` of an address or http URL; port 8000 (Triton's) if none is given. EndpointError if it has neither."""
+    bare = text.strip().removeprefix("http://").rstrip("/")
+    host, colon, port = bare.rpartition(":")
+    if not colon:
+        host, port = bare, "8000"
+    if not host or "/" in bare or not port.isdecimal():
+        raise EndpointError(f"'{text}' is not an address: give host:port or http://host:port")
+    return f"{host}:{port}"
+
+
+def write_endpoints(path: Path, endpoints: Sequence[str]) -> None:
+    """Replace the file in one step: a reader sees the old list or the new one."""
+    temporary = path.with_name(f"{path.name}.writing-{os.getpid()}")
+    temporary.write_text(json.dumps({"endpoints": list(endpoints)}) + "\n")
+    os.replace(temporary, path)
+
+
+def read_endpoints(path: Path) -> tuple[str, ...]:
+    """The addresses in the file; EndpointError if it is not such a file."""
+    try:
+        return tuple(address(text) for text in json.loads(path.read_text())["endpoints"])
+    except OSError as error:
+        raise EndpointError(f"{path}: {error.strerror}: the serving side writes this file before a replay") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise EndpointError(f'{path} lists no endpoints: it should hold {{"endpoints": ["host:port"]}}') from None
+
+
+class Endpoints:
+    """The endpoints of one client process: a fixed list, or a file that is followed.
+
+    round_robin: in turn. With several client processes, process `first` of `step` takes every step-th turn, so that
+    together they go round as one would. least_requests: the one with the fewest requests in flight from this process,
+    the next in turn among equals.
+    """
+
+    def __init__(
+        self, source: Path | Sequence[str], balancer: Balancer = "round_robin", first: int = 0, step: int = 1
+    ) -> None:
+        """Raises EndpointError if a file cannot be read."""
+        self._file = source if isinstance(source, Path) else None
+        self._balancer = balancer
+        self._turn, self._step = first, step
+        self._in_flight: Counter[str] = Counter()
+        self._stamp: tuple[int, int] | None = None
+        self.current: tuple[str, ...] = () if isinstance(source, Path) else tuple(address(text) for text in source)
+        self.refresh()
+
+    def refresh(self) -> bool:
+        """Read the file again if it was replaced; True if the list changed. Call it every POLL_S."""
+        if self._file is None:
+            return False
+        try:
+            status = self._file.stat()
+        except OSError as error:
+            raise EndpointError(f"{self._file}: {error.strerror}: the serving side writes this file") from None
+        stamp = (status.st_ino, status.st_mtime_ns)
+        if stamp == self._stamp:
+            return False
+        before, self.current, self._stamp = self.current, read_endpoints(self._file), stamp
+        return before != self.current
+
+    def acquire(self) -> str | None:
+        """The endpoint for the next request, which counts as in flight until `release`; None if there is none now."""
+        if not self.current:
+            return None
+        turn = self._turn
+        self._turn += self._step
+        if self._balancer == "round_robin":
+            chosen = self.current[turn % len(self.current)]
+        else:
+            in_turn = (self.current[(turn + i) % len(self.current)] for i in range(len(self.current)))
+            chosen = min(in_turn, key=self._in_flight.__getitem__)  # the first of equals
+        self._in_flight[chosen] += 1
+        return chosen
+
+    def release(self, endpoint: str) -> None:
+        """The request to `endpoint` is over."""
+        self._in_flight[endpoint] -= 1
+
+    def in_flight(self, endpoint: str) -> int:
+        """Requests now in flight to `endpoint` from this process, removed endpoints included."""
+        return self._in_flight[endpoint]

@@ -1,0 +1,263 @@
+"""A replay as a value, and running one from an ordinary process: Locust runs in a process of its own.
+
+Locust patches sockets when it is imported; nothing here imports it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from loadgen.request_log import RequestLog
+from loadgen.row_stream import collect_rows
+from loadgen.schedule import Schedule
+from loadgen.validity import ClientFigures, Verdict, judge
+from workloads.catalog import Balancer, TensorSpec
+from workloads.errors import KisError
+
+TransportName = Literal["http", "http_shm", "grpc", "null"]
+ERROR_PREFIX = "kis: "  # a line of the replay's output that begins so is an error for the user
+_START_S = 120.0  # for Locust to start and make ready
+_GRACE_S = 60.0  # beyond the run, its timeouts and its drain, before a replay that does not end is killed
+
+
+class ReplayError(KisError):
+    """A replay that cannot start."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RequestShape(_Frozen):
+    """What a model's requests carry. batched: they have a batch dimension (the model's max_batch_size is above 0)."""
+
+    inputs: tuple[TensorSpec, ...]
+    batched: bool = True
+
+
+class ReplayJob(_Frozen):
+    """Everything that a replay needs; written to raw/job.json."""
+
+    schedule: Path
+    run_dir: Path
+    endpoints: Path | tuple[str, ...]  # a file that is followed (loadgen.endpoints), or a fixed list
+    requests: dict[str, RequestShape]  # by model
+    balancer: Balancer = "round_robin"
+    transport: TransportName = "http"
+    timeout_s: float = Field(10.0, gt=0, description="of each request, from when it was sent")
+    max_in_flight: int = Field(1024, ge=1, description="over all processes; above it requests are dropped, and counted")
+    drain_s: float = Field(5.0, ge=0, description="wait at most this long for answers when the run is cut short")
+    workers: int = Field(1, ge=1, description="client processes")
+    spin_s: float = Field(100e-6, ge=0, le=0.001, description="last part of each wait that is spent spinning")
+    payload_seed: int = 0
+    duration_s: float | None = Field(None, gt=0, description="issue only what is scheduled before; None: all")
+    percentile: float = Field(95.0, gt=50, lt=100, description="of the latency, for the verdict")
+    close: bool = Field(True, description="write requests.parquet and verdict.json at the end")
+
+    @property
+    def raw(self) -> Path:
+        """Where the client processes leave their rows and figures."""
+        return self.run_dir / "raw"
+
+    @classmethod
+    def read(cls, path: Path) -> ReplayJob:
+        """Read a job file; ReplayError names the first field that is wrong."""
+        try:
+            return cls.model_validate_json(path.read_text())
+        except OSError as error:
+            raise ReplayError(f"{path}: {error.strerror}: give a job file (loadgen.job.ReplayJob)") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ReplayError(f"{path}: {'.'.join(map(str, first['loc'])) or 'file'}: {first['msg']}") from None
+
+
+def run_replay(
+    job: ReplayJob,
+    on_progress: Callable[[float, float], None] | None = None,
+    stop: threading.Event | None = None,
+) -> RequestLog:
+    """Replay `job` with Locust in a process group of its own; every scheduled request is in the log that returns.
+
+    on_progress(elapsed_s, duration_s) is called a few times a second while requests are issued. Setting `stop`, or
+    KeyboardInterrupt, ends the run early and still returns the log, with provenance["interrupted"] true.
+    provenance also has start_unix_ns and start_monotonic_ns (of row time 0) and clients (ClientFigures as dicts); see
+    `client_figures`. Raises ReplayError with the replay's last line if it could not start.
+    """
+    schedule = Schedule.read(job.schedule)
+    _clear(job.raw)
+    job_file = job.raw / "job.json"
+    job_file.write_text(job.model_copy(update={"close": False}).model_dump_json(indent=2))
+    replay = _Process(job, job_file)
+    span_s = min(schedule.duration_s, job.duration_s or schedule.duration_s)
+    try:
+        interrupted = _attend(replay, job, span_s, on_progress, stop)
+    finally:
+        lines = replay.end()
+    if start_of(job.raw) is None and not interrupted:
+        errors = [line.removeprefix(ERROR_PREFIX) for line in lines if line.startswith(ERROR_PREFIX)]
+        last = next((line for line in reversed(lines) if line), "no output")
+        raise ReplayError(errors[-1] if errors else f"the replay could not start: {last}")
+    return collect_run(job, schedule, interrupted)
+
+
+def _attend(
+    replay: _Process,
+    job: ReplayJob,
+    span_s: float,
+    on_progress: Callable[[float, float], None] | None,
+    stop: threading.Event | None,
+) -> bool:
+    """Wait for the end of the replay, or of all patience with it; whether it was asked to end early."""
+    interrupted = False
+    give_up = time.monotonic() + _START_S
+    while time.monotonic() < give_up:
+        try:
+            if replay.wait(0.1):
+                break
+            if stop is not None and stop.is_set() and not interrupted:
+                interrupted = True
+                replay.interrupt()
+            started = start_of(job.raw)
+            if started is not None:
+                give_up = started / 1e9 + span_s + job.timeout_s + job.drain_s + _GRACE_S
+                elapsed_s = (time.monotonic_ns() - started) / 1e9
+                if on_progress is not None and elapsed_s >= 0:
+                    on_progress(min(elapsed_s, span_s), span_s)
+        except KeyboardInterrupt:
+            interrupted = True
+            replay.interrupt()
+    return interrupted
+
+
+def collect_run(job: ReplayJob, schedule: Schedule, interrupted: bool = False) -> RequestLog:
+    """Merge what the client processes left in raw/."""
+    clients = read_clients(job.raw)
+    log = collect_rows(job.raw, schedule, clients)
+    log.provenance.update(
+        clients=[client.model_dump() for client in clients],
+        start_unix_ns=clients[0].start_unix_ns if clients else None,
+        start_monotonic_ns=clients[0].start_monotonic_ns if clients else None,
+        interrupted=interrupted or any(client.stopped for client in clients),
+        transport=job.transport,
+        balancer=job.balancer,
+        schedule=schedule.provenance,
+    )
+    return log
+
+
+def close_run(job: ReplayJob, schedule: Schedule) -> tuple[RequestLog, Verdict]:
+    """Collect, judge, and leave schedule.parquet, requests.parquet and verdict.json in the run's folder."""
+    log = collect_run(job, schedule)
+    verdict = judge(schedule, log, client_figures(log), job.percentile)
+    try:
+        log.write(job.run_dir / "requests.parquet")
+        (job.run_dir / "verdict.json").write_text(verdict.model_dump_json(indent=2) + "\n")
+        if job.schedule.resolve() != (job.run_dir / "schedule.parquet").resolve():
+            schedule.write(job.run_dir / "schedule.parquet")
+    except OSError as error:
+        raise ReplayError(f"{job.run_dir}: {error.strerror}: the rows are safe in {job.raw}: free some space") from None
+    return log, verdict
+
+
+def client_figures(log: RequestLog) -> tuple[ClientFigures, ...]:
+    """What the client processes of a replayed log said of themselves."""
+    return tuple(ClientFigures.model_validate(client) for client in log.provenance.get("clients", ()))
+
+
+def read_clients(raw: Path) -> tuple[ClientFigures, ...]:
+    """All raw/client-*.json, by worker."""
+    files = [ClientFigures.model_validate_json(path.read_text()) for path in raw.glob("client-*.json")]
+    return tuple(sorted(files, key=lambda client: client.worker))
+
+
+def start_of(raw: Path) -> int | None:
+    """CLOCK_MONOTONIC of row time 0, once the first client process has fixed it."""
+    clients = read_clients(raw)
+    return clients[0].start_monotonic_ns if clients else None
+
+
+def _clear(raw: Path) -> None:
+    """An empty raw folder: rows of an earlier run must not count for this one."""
+    try:
+        raw.mkdir(parents=True, exist_ok=True)
+        for path in [*raw.glob("client-*.json"), *raw.glob("rows-*.arrows")]:
+            path.unlink()
+    except OSError as error:
+        raise ReplayError(f"{raw}: {error.strerror}: choose another run folder") from None
+
+
+class _Process:
+    """Locust in its own process group, its output kept (raw/locust.log too, while the disk has room)."""
+
+    def __init__(self, job: ReplayJob, job_file: Path) -> None:
+        command = [sys.executable, "-m", "locust", "-f", str(Path(__file__).with_name("replay.py").resolve())]
+        command += ["--headless", "--only-summary", "--job", str(job_file.resolve())]
+        if job.workers > 1:
+            port = str(_free_port())
+            command += ["--processes", str(job.workers), "--master-bind-host", "127.0.0.1", "--master-bind-port", port]
+            command += ["--master-host", "127.0.0.1", "--master-port", port]
+        # Settings that a user keeps for runs of their own must not reach this one.
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("LOCUST_")}
+        self._process = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self._lines: list[str] = []
+        self._reader = threading.Thread(target=self._read, args=(job.raw / "locust.log",), daemon=True)
+        self._reader.start()
+
+    def _read(self, log: Path) -> None:
+        assert self._process.stdout is not None
+        with contextlib.ExitStack() as stack:
+            file = None
+            with contextlib.suppress(OSError):
+                file = stack.enter_context(log.open("w", buffering=1))
+            for line in self._process.stdout:
+                text = line.decode("utf-8", "replace").rstrip("\n")
+                self._lines.append(text)
+                if file is not None:
+                    with contextlib.suppress(OSError):
+                        file.write(text + "\n")
+
+    def wait(self, seconds: float) -> bool:
+        """True once the process has ended."""
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def interrupt(self) -> None:
+        """As ctrl-c: issue no more, wait for answers, end."""
+        self._process.send_signal(signal.SIGINT)  # to Locust's master, which tells its workers
+
+    def end(self) -> list[str]:
+        """Leave nothing of the group behind; the lines of output."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._reader.join(2.0)
+        return self._lines
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port

@@ -1,0 +1,89 @@
+"""What the patterns' locustfiles share: Locust's arguments -> pattern -> schedule -> replay of a running Triton."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime
+from pathlib import Path
+from typing import Any, get_args
+
+import locust
+
+from loadgen.coordination import Replay
+from loadgen.discovery import model_tensors, the_model
+from loadgen.endpoints import read_endpoints
+from loadgen.job import ReplayError, ReplayJob, RequestShape, TransportName
+from loadgen.patterns import PATTERNS, Pattern, make_pattern
+from loadgen.schedule import poisson_schedule
+from workloads.catalog import Balancer
+
+events: Any = locust.events  # untyped
+
+
+def replay_pattern(name: str) -> None:
+    """Make the calling locustfile replay that pattern; its parameters become arguments and fields of the web form."""
+    kind = PATTERNS[name]
+
+    def _arguments(parser: Any) -> None:
+        group = parser.add_argument_group(f"pattern: {name}", (kind.__doc__ or "").splitlines()[0])
+        for field in dataclasses.fields(kind):
+            group.add_argument(
+                f"--{field.name.replace('_', '-')}",
+                type=type(field.default),
+                default=field.default,
+                help=f"{field.metadata['description']} (default: {field.default})",
+            )
+        _common_arguments(parser.add_argument_group("replay", "open loop, on absolute times"))
+
+    events.init_command_line_parser.add_listener(_arguments)
+    Replay(lambda environment, run_time_s: _job(kind, environment, run_time_s))
+
+
+def _common_arguments(group: Any) -> None:
+    group.add_argument("--model", default="", help="model to ask (default: the server's only one)")
+    group.add_argument("--seed", type=int, default=0, help="seed of the arrivals (default: 0)")
+    group.add_argument("--endpoints", default="", help="several servers: host:port,host:port or a JSON file to follow")
+    group.add_argument("--balancer", default="round_robin", choices=get_args(Balancer), help="among several servers")
+    group.add_argument("--transport", default="http", choices=get_args(TransportName), help="default: http")
+    group.add_argument("--timeout-s", type=float, default=10.0, help="of each request (default: 10)")
+    group.add_argument("--max-in-flight", type=int, default=1024, help="more are dropped, and counted (default: 1024)")
+    group.add_argument("--run-dir", default="", help="default: results/<time>-<pattern>")
+
+
+def _job(kind: type[Pattern], environment: Any, run_time_s: float | None) -> ReplayJob:
+    options = environment.parsed_options
+    pattern = make_pattern(kind.name, **{f.name: getattr(options, f.name) for f in dataclasses.fields(kind)})
+    endpoints = _endpoints(options.endpoints, environment.host)
+    first = read_endpoints(endpoints) if isinstance(endpoints, Path) else endpoints
+    if not first:
+        raise ReplayError(f"{endpoints} is empty: no server to ask")
+    if options.transport == "null":
+        model, shape = options.model or "null", RequestShape(inputs=())
+    else:
+        served = model_tensors(first[0], the_model(first[0], options.model or None))
+        model, shape = served.name, RequestShape(inputs=served.inputs, batched=served.batched)
+    run_dir = Path(options.run_dir or f"results/{datetime.now():%Y%m%d-%H%M%S}-{kind.name}").resolve()
+    if (run_dir / "requests.parquet").exists():
+        raise ReplayError(f"{run_dir} already holds a run: choose another --run-dir, or remove it")
+    run_dir.mkdir(parents=True, exist_ok=True)
+    schedule = poisson_schedule(pattern, run_time_s or kind.default_duration_s, options.seed, model)
+    schedule.write(run_dir / "schedule.parquet")
+    return ReplayJob(
+        schedule=run_dir / "schedule.parquet",
+        run_dir=run_dir,
+        endpoints=endpoints,
+        requests={model: shape},
+        balancer=options.balancer,
+        transport=options.transport,
+        timeout_s=options.timeout_s,
+        max_in_flight=options.max_in_flight,
+    )
+
+
+def _endpoints(given: str, host: str | None) -> Path | tuple[str, ...]:
+    if given.endswith(".json"):
+        return Path(given).resolve()
+    listed = given or host
+    if not listed:
+        raise ReplayError("no server was given: --host http://127.0.0.1:8000")
+    return tuple(listed.split(","))

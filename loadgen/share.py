@@ -1,0 +1,127 @@
+"""One Locust process's share of a replay: made ready, started at the common instant, its figures written."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from loadgen.endpoints import Endpoints
+from loadgen.issuer import Issuer, Limits, Report, Share
+from loadgen.job import ReplayError, ReplayJob
+from loadgen.request_log import STATUSES
+from loadgen.row_stream import RowStream
+from loadgen.schedule import Schedule
+from loadgen.transport import Transport, request_tensors
+from loadgen.transport_options import make_transport
+from loadgen.validity import ClientFigures
+
+
+@dataclass(frozen=True)
+class Instant:
+    """Row time 0. The monotonic reading holds on the machine with that boot id; others go by the wall clock."""
+
+    unix_ns: int
+    monotonic_ns: int
+    boot_id: str
+
+    @classmethod
+    def ahead(cls, seconds: float) -> Instant:
+        """A moment from now."""
+        ahead_ns = round(seconds * 1e9)
+        return cls(time.time_ns() + ahead_ns, time.monotonic_ns() + ahead_ns, boot_id())
+
+    def monotonic_here(self) -> int:
+        """The instant on this machine's CLOCK_MONOTONIC."""
+        if self.boot_id == boot_id():
+            return self.monotonic_ns
+        return time.monotonic_ns() + self.unix_ns - time.time_ns()
+
+
+def boot_id() -> str:
+    """Differs between machines, and between two starts of one."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def slice_schedule(schedule: Schedule, worker: int, workers: int, until_s: float | None) -> Share:
+    """Every `workers`-th request from `worker` on, of those scheduled before `until_s`."""
+    models, model_index = np.unique(schedule.model.astype(str), return_inverse=True)
+    ids = np.arange(worker, len(schedule), workers)
+    if until_s is not None:
+        ids = ids[schedule.scheduled_ns[ids] < until_s * 1e9]
+    return Share(ids, schedule.scheduled_ns[ids], tuple(models.tolist()), model_index[ids])
+
+
+class Client:
+    """Ready to replay one share: requests built, connections open, space for the rows reserved."""
+
+    def __init__(self, job: ReplayJob, share: Share, worker: int, workers: int, report: Report) -> None:
+        """Raises a KisError if the replay cannot start."""
+        missing = [model for model in share.models if model not in job.requests]
+        if missing:
+            raise ReplayError(f"the schedule asks for model '{missing[0]}', the job describes no requests for it")
+        job.raw.mkdir(parents=True, exist_ok=True)
+        self._job, self._worker, self._workers = job, worker, workers
+        endpoints = Endpoints(job.endpoints, job.balancer, first=worker, step=workers)
+        connections = -(-job.max_in_flight // workers)
+        tensors = {
+            model: request_tensors(shape.inputs, shape.batched, job.payload_seed)
+            for model, shape in job.requests.items()
+        }
+        span_s = float(share.scheduled_ns[-1]) / 1e9 if len(share.scheduled_ns) else 0.0
+        self.rows_file = job.raw / f"rows-{worker}.arrows"
+        rows = RowStream(self.rows_file, len(share.request_ids), span_s + job.timeout_s)
+        self._transport = make_transport(job.transport, tensors, job.timeout_s, connections)
+        _connect(self._transport, endpoints)
+        limits = Limits(connections, job.timeout_s, min(job.drain_s, job.timeout_s), job.spin_s)
+        self.issuer = Issuer(share, self._transport, endpoints, rows, report=report, limits=limits)
+
+    @property
+    def figures_file(self) -> Path:
+        """raw/client-<worker>.json."""
+        return self._job.raw / f"client-{self._worker}.json"
+
+    def run(self, start: Instant) -> ClientFigures:
+        """Replay the share; its figures are on disk from the start on, so that a kill leaves the clock's origin."""
+        figures = ClientFigures(
+            worker=self._worker,
+            workers=self._workers,
+            pid=os.getpid(),
+            start_unix_ns=start.unix_ns,
+            start_monotonic_ns=start.monotonic_here(),
+        )
+        self._write(figures)
+        self.issuer.run(figures.start_monotonic_ns)
+        figures = figures.model_copy(
+            update={
+                "finished": True,
+                "cpu_s": self.issuer.cpu_s,
+                "wall_s": self.issuer.wall_s,
+                "stopped": self.issuer.stopped,
+                "counts": dict(zip(STATUSES, self.issuer.counts, strict=True)),
+            }
+        )
+        self._write(figures)
+        self._transport.close()
+        return figures
+
+    def _write(self, figures: ClientFigures) -> None:
+        temporary = self.figures_file.with_suffix(".writing")
+        temporary.write_text(figures.model_dump_json())
+        temporary.replace(self.figures_file)
+
+
+def _connect(transport: Transport, endpoints: Endpoints) -> None:
+    """Open connections; at least one endpoint must be there."""
+    failures = {}
+    for endpoint in endpoints.current:
+        try:
+            transport.connect(endpoint)
+        except OSError as error:
+            failures[endpoint] = str(error)
+    if len(failures) == len(endpoints.current):
+        tried = "; ".join(f"{endpoint} ({why})" for endpoint, why in failures.items()) or "the list is empty"
+        raise ReplayError(f"no endpoint can be reached: {tried}: start the server, or give its address")

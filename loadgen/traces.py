@@ -1,0 +1,122 @@
+"""Traces: arrival times that somebody recorded, read into a Schedule, faster or thinner if asked.
+
+Three formats:
+  azure          CSV with a TIMESTAMP column, as in the Azure Public Dataset's LLM inference traces
+  timestamps     one number a line, seconds (any origin)
+  perf_analyzer  Triton perf_analyzer's --request-intervals file: one interval a line, in microseconds; the first
+                 request comes after the first interval (docs/inference_load_modes.md, "Custom Interval Mode")
+Blank lines and lines that begin with # are skipped in the last two.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from loadgen.patterns import Trace
+from loadgen.schedule import FloatArray, Schedule, TraceError, from_seconds
+
+TraceFormat = Literal["azure", "timestamps", "perf_analyzer"]
+
+
+def read_trace(
+    path: Path,
+    model: str,
+    *,
+    format: TraceFormat | None = None,
+    speed_up: float = 1.0,
+    keep: float = 1.0,
+    seed: int = 0,
+) -> Schedule:
+    """A trace as a Schedule for `model`.
+
+    format None: azure if the first line has a TIMESTAMP column, else timestamps. speed_up 2 replays in half the time.
+    keep .5 keeps each request with probability one half (drawn from `seed`); a thinned Poisson trace stays Poisson.
+    The first arrival is time 0 (perf_analyzer: the start of the file is). The schedule covers one mean gap more than
+    the last arrival. Raises TraceError naming the line that is wrong.
+    """
+    if not speed_up > 0:
+        raise TraceError(f"speed_up is {speed_up}: it must be > 0")
+    if not 0 < keep <= 1:
+        raise TraceError(f"keep is {keep}: the share of requests to keep must be above 0 and at most 1")
+    times_s = _read_times(Path(path), format)
+    duration_s = times_s[-1] * len(times_s) / max(len(times_s) - 1, 1)
+    if duration_s <= 0:
+        raise TraceError(f"{path} spans no time: a trace needs at least two different times")
+    kept = times_s[np.random.default_rng(seed).random(len(times_s)) < keep]
+    provenance = {"trace": Path(path).name, "speed_up": speed_up, "keep": keep, "seed": seed}
+    return from_seconds(kept / speed_up, duration_s / speed_up, model, provenance)
+
+
+def trace_pattern(schedule: Schedule, interval_s: float) -> Trace:
+    """The rate of a schedule in whole intervals: Poisson arrivals that follow a trace only in the large."""
+    intervals = max(int(np.ceil(schedule.duration_s / interval_s)), 1)
+    counts, _ = np.histogram(schedule.scheduled_s, bins=intervals, range=(0.0, intervals * interval_s))
+    return Trace(rates=tuple(counts / interval_s), interval_s=interval_s)
+
+
+def _read_times(path: Path, format: TraceFormat | None) -> FloatArray:
+    """Ascending seconds since the trace's start."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise TraceError(f"{path}: {error.strerror}: give a trace file that exists and can be read") from None
+    except UnicodeDecodeError:
+        raise TraceError(f"{path} is not a text file: give a CSV or a list of times") from None
+    if format is None:
+        format = "azure" if lines and "TIMESTAMP" in _columns(lines[0]) else "timestamps"
+    numbers, values = _azure(path, lines) if format == "azure" else _numbers(path, lines)
+    if not len(values):
+        raise TraceError(f"{path} holds no times: a trace needs at least two requests")
+    if format == "perf_analyzer":
+        if (values < 0).any():
+            line = numbers[int(np.argmax(values < 0))]
+            raise TraceError(f"{path}, line {line}: an interval below 0: give microseconds between requests")
+        return np.cumsum(values) / 1e6
+    backwards = np.diff(values) < 0
+    if backwards.any():
+        line = numbers[int(np.argmax(backwards)) + 1]
+        raise TraceError(f"{path}, line {line}: earlier than the line before: sort the trace by time")
+    return np.asarray(values - values[0])
+
+
+def _columns(line: str) -> list[str]:
+    return [column.strip().strip('"') for column in line.split(",")]
+
+
+def _azure(path: Path, lines: list[str]) -> tuple[list[int], FloatArray]:
+    """Line numbers and seconds of a CSV's TIMESTAMP column."""
+    columns = _columns(lines[0]) if lines else []
+    if "TIMESTAMP" not in columns:
+        raise TraceError(f"{path}, line 1: no TIMESTAMP column (found: {', '.join(columns)[:60]}): give an Azure CSV")
+    place = columns.index("TIMESTAMP")
+    numbers = [number for number, line in enumerate(lines[1:], 2) if line.strip()]
+    texts = pd.Series([(_columns(lines[number - 1]) + [""] * place)[place] for number in numbers], dtype="str")
+    times = pd.to_datetime(texts, errors="coerce", format="ISO8601", utc=True)
+    if times.isna().any():
+        bad = int(times.isna().to_numpy().argmax())
+        raise TraceError(f"{path}, line {numbers[bad]}: '{texts[bad][:40]}' is not a time: mend or remove the line")
+    origin = times.iloc[0] if len(times) else pd.Timestamp(0, tz="UTC")
+    return numbers, np.asarray((times - origin).dt.total_seconds(), dtype=np.float64)
+
+
+def _numbers(path: Path, lines: list[str]) -> tuple[list[int], FloatArray]:
+    """Line numbers and values of a file with one number a line."""
+    numbers: list[int] = []
+    values: list[float] = []
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not np.isfinite(value):
+            raise TraceError(f"{path}, line {number}: '{text[:40]}' is not a number: one time a line is expected")
+        numbers.append(number)
+        values.append(value)
+    return numbers, np.array(values, dtype=np.float64)

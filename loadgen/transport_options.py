@@ -1,0 +1,137 @@
+"""The choice of transports by name, and the two that are options: system shared memory, and gRPC.
+
+http      the default
+http_shm  the same, but inputs lie in system shared memory (server on this machine)
+grpc      tritonclient.grpc under gevent
+null      answers at once: measures the harness itself
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tritonclient.http as triton_http
+
+from loadgen.job import TransportName
+from loadgen.transport import (
+    HttpTransport,
+    NullTransport,
+    RequestFailed,
+    RequestTimeout,
+    Tensors,
+    Transport,
+    described,
+)
+
+
+class SharedMemoryTransport(HttpTransport):
+    """HTTP whose inputs lie in one system shared-memory region, registered with each endpoint when it is first seen."""
+
+    def __init__(self, requests: Mapping[str, Tensors], timeout_s: float, connections: int, warm: int = 16) -> None:
+        # Needs a C library that tritonclient ships for Linux only.
+        import tritonclient.utils.shared_memory as shm  # noqa: PLC0415
+
+        self._shm = shm
+        self._region_name = f"kis-{os.getpid()}-{id(self):x}"
+        arrays = [np.ascontiguousarray(data) for tensors in requests.values() for _, data in tensors.values()]
+        self._region_bytes = sum(array.nbytes for array in arrays)
+        self._region = shm.create_shared_memory_region(self._region_name, f"/{self._region_name}", self._region_bytes)
+        shm.set_shared_memory_region(self._region, arrays)
+        super().__init__(requests, timeout_s, connections, warm)
+
+    def _inputs(self, requests: Mapping[str, Tensors]) -> dict[str, list[triton_http.InferInput]]:
+        inputs: dict[str, list[triton_http.InferInput]] = {}
+        offset = 0
+        for model, tensors in requests.items():
+            inputs[model] = []
+            for name, (datatype, data) in tensors.items():
+                tensor = described(name, datatype, data)
+                tensor.set_shared_memory(self._region_name, data.nbytes, offset)
+                offset += data.nbytes
+                inputs[model].append(tensor)
+        return inputs
+
+    def connect(self, endpoint: str) -> None:
+        """See Transport."""
+        client = triton_http.InferenceServerClient(endpoint, connection_timeout=self._timeout_s)
+        with contextlib.closing(client):
+            client.register_system_shared_memory(self._region_name, f"/{self._region_name}", self._region_bytes)
+        super().connect(endpoint)
+
+    def close(self) -> None:
+        """See Transport; the servers forget the region, and it is removed."""
+        for endpoint in self._pools:
+            client = triton_http.InferenceServerClient(endpoint, connection_timeout=self._timeout_s)
+            with contextlib.closing(client), contextlib.suppress(OSError):  # a server that is gone has forgotten it
+                client.unregister_system_shared_memory(self._region_name)
+        super().close()
+        self._shm.destroy_shared_memory_region(self._region)
+
+
+class GrpcTransport:
+    """tritonclient.grpc under gevent; endpoints are the servers' gRPC addresses."""
+
+    def __init__(self, requests: Mapping[str, Tensors], timeout_s: float) -> None:
+        # Costs half a second, and gRPC must be told of gevent before its first channel.
+        import grpc.experimental.gevent  # type: ignore[import-untyped]  # noqa: PLC0415
+        import tritonclient.grpc as triton_grpc  # noqa: PLC0415
+
+        grpc.experimental.gevent.init_gevent()
+        self._grpc = triton_grpc
+        self._timeout_s = timeout_s
+        self._clients: dict[str, Any] = {}
+        self._inputs: dict[str, list[Any]] = {}
+        for model, tensors in requests.items():
+            self._inputs[model] = []
+            for name, (datatype, data) in tensors.items():
+                tensor = triton_grpc.InferInput(name, list(data.shape), datatype)
+                tensor.set_data_from_numpy(data)
+                self._inputs[model].append(tensor)
+
+    def connect(self, endpoint: str) -> None:
+        """See Transport."""
+        try:
+            live = self._client(endpoint).is_server_live(client_timeout=self._timeout_s)
+        except self._grpc.InferenceServerException as error:
+            raise ConnectionError(f"{endpoint}: {error.message()}") from None
+        if not live:
+            raise ConnectionError(f"{endpoint} is not live")
+
+    def _client(self, endpoint: str) -> Any:
+        if endpoint not in self._clients:
+            self._clients[endpoint] = self._grpc.InferenceServerClient(endpoint)
+        return self._clients[endpoint]
+
+    def send(self, endpoint: str, model: str, request_id: int) -> int:
+        """See Transport."""
+        try:
+            result = self._client(endpoint).infer(
+                model, self._inputs[model], request_id=f"{request_id:012d}", client_timeout=self._timeout_s
+            )
+        except self._grpc.InferenceServerException as error:
+            if "DEADLINE_EXCEEDED" in str(error.status()):
+                raise RequestTimeout(f"no answer within {self._timeout_s:g} s") from None
+            answered = "UNAVAILABLE" not in str(error.status())
+            raise RequestFailed(f"{error.status()}: {error.message()}", answered) from None
+        return int(result.get_response().ByteSize())
+
+    def close(self) -> None:
+        """See Transport."""
+        while self._clients:  # closed and dropped here: a client left to __del__ hangs the exit
+            self._clients.popitem()[1].close()
+
+
+def make_transport(
+    name: TransportName, requests: Mapping[str, Tensors], timeout_s: float, connections: int
+) -> Transport:
+    """The transport of that name, with the requests of each model built."""
+    if name == "null":
+        return NullTransport()
+    if name == "grpc":
+        return GrpcTransport(requests, timeout_s)
+    kind = HttpTransport if name == "http" else SharedMemoryTransport
+    return kind(requests, timeout_s, connections)

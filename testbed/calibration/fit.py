@@ -1,0 +1,103 @@
+"""Evidence -> ServiceProfile. What cannot be read off directly is fitted through a `simulate` that is handed in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from scipy.optimize import minimize
+from scipy.stats import ks_2samp
+
+from loadgen.request_log import RequestLog
+from loadgen.schedule import Schedule
+from testbed.calibration.evidence import Evidence
+from testbed.calibration.load import cold_starts, fit_contention, load_points
+from testbed.calibration.overhead import fit_overhead
+from testbed.calibration.profile import Residual, ServiceProfile
+from testbed.calibration.service_time import QUANTILES, fit_service_time, fit_turnaround, quantile_table
+from testbed.errors import CalibrationError
+from workloads.catalog import ServiceConfig
+
+Simulate = Callable[[Schedule, ServiceProfile, ServiceConfig, int], RequestLog]
+SEED = 20250707  # of the simulated runs that the fit compares with; any number does
+FIT_QUANTILES = (0.5, 0.9, 0.95, 0.99)
+
+
+def fit_profile(runs: Sequence[Evidence], simulate: Simulate) -> ServiceProfile:
+    """Fit one model's profile on its calibration runs, and say how well it repeats each of them.
+
+    With a log of batches everything is read off; without one (a server of the user's) turnaround and the spread of
+    batches are what makes simulated latency quantiles meet the real ones.
+    """
+    if not runs:
+        raise CalibrationError("no calibration run to fit on: measure first (`kis measure`)")
+    models = {run.manifest.model for run in runs}
+    if len(models) > 1:
+        raise CalibrationError(f"runs of different models ({', '.join(sorted(models))}) cannot make one profile")
+    head = runs[0].manifest
+    largest = max(run.manifest.service.max_batch_size for run in runs)
+    service_time, slow_phase, steadiness = fit_service_time(runs, largest)
+    mean_s = np.array(service_time.mean_s)
+    turnaround_s = fit_turnaround(runs, mean_s)
+    profile = ServiceProfile(
+        model=head.model,
+        weights=head.weights,
+        device=head.device,
+        service_time=service_time,
+        slow_phase=slow_phase,
+        steadiness=steadiness,
+        turnaround_s=turnaround_s or 0.0,
+        overhead=fit_overhead(runs, mean_s),
+        contention=fit_contention(runs, mean_s),
+        cold_start_s=cold_starts(runs),
+        load=load_points(runs),
+        ranges=_ranges(runs, service_time.batches),
+        runs=tuple(run.manifest.run_id for run in runs),
+    )
+    if turnaround_s is None:
+        profile = _fit_residual_parameters(profile, runs, simulate)
+    return profile.model_copy(update={"residuals": tuple(_residual(profile, run, simulate) for run in runs)})
+
+
+def _ranges(runs: Sequence[Evidence], batches: tuple[int, ...]) -> dict[str, tuple[float, float]]:
+    rates = [run.schedule.rate_rps for run in runs]
+    measured = [size for size, count in enumerate(batches, start=1) if count]
+    replicas = [run.manifest.service.replicas for run in runs]
+    return {
+        "rate_rps": (min(rates), max(rates)),
+        "batch_size": (float(min(measured)), float(max(measured))),
+        "replicas": (float(min(replicas)), float(max(replicas))),
+    }
+
+
+def _fit_residual_parameters(profile: ServiceProfile, runs: Sequence[Evidence], simulate: Simulate) -> ServiceProfile:
+    """Turnaround and lognormal spread of a batch, so that the latency quantiles of the runs are met."""
+    draws = np.random.default_rng(SEED).standard_normal(20_000)
+    real = [np.quantile(run.requests.latency_s[run.requests.ok], FIT_QUANTILES) for run in runs]
+
+    def with_parameters(values: np.ndarray) -> ServiceProfile:
+        turnaround_s, sigma = np.exp(values)
+        noise = quantile_table(np.exp(sigma * draws - sigma**2 / 2))
+        noise /= np.trapezoid(noise, dx=1 / (QUANTILES - 1))
+        service_time = profile.service_time.model_copy(update={"noise_quantiles": tuple(noise.tolist())})
+        return profile.model_copy(update={"service_time": service_time, "turnaround_s": float(turnaround_s)})
+
+    def loss(values: np.ndarray) -> float:
+        candidate = with_parameters(values)
+        errors = []
+        for run, wanted in zip(runs, real, strict=True):
+            log = simulate(run.schedule, candidate, run.manifest.service, SEED)
+            errors.append(np.log(np.quantile(log.latency_s[log.ok], FIT_QUANTILES) / wanted))
+        return float(np.mean(np.square(errors)))
+
+    start = np.log([0.02 * profile.service_time.mean_s[0], 0.05])
+    best = minimize(loss, start, method="Nelder-Mead", options={"maxfev": 120, "xatol": 0.02, "fatol": 1e-7})
+    return with_parameters(best.x)
+
+
+def _residual(profile: ServiceProfile, run: Evidence, simulate: Simulate) -> Residual:
+    log = simulate(run.schedule, profile, run.manifest.service, SEED)
+    real, simulated = run.requests.latency_s[run.requests.ok], log.latency_s[log.ok]
+    p50, p95 = (100 * (np.quantile(simulated, q) / np.quantile(real, q) - 1) for q in (0.5, 0.95))
+    ks = float(ks_2samp(real, simulated).statistic)
+    return Residual(run_id=run.manifest.run_id, p50_error_pct=float(p50), p95_error_pct=float(p95), ks=ks)

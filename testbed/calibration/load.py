@@ -1,0 +1,78 @@
+"""What each load did to the machine: utilisation, power, CPU; cold starts; and what load adds to a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from testbed.calibration.evidence import Evidence, FloatArray
+from testbed.calibration.profile import Contention, LoadPoint
+from testbed.calibration.service_time import batch_statistics
+
+
+def fit_contention(runs: Sequence[Evidence], mean_s: FloatArray) -> Contention:
+    """Seconds that each request/s adds to a batch: the runs' mean excess over mean_s, regressed on their rate.
+
+    Weighted by batches. Fewer than three runs, or one rate only, say nothing: no contention then.
+    """
+    rate, excess, weight = [], [], []
+    for run in runs:
+        table = batch_statistics(run)
+        table = table[(table["batch_executions"] > 0) & (table.index <= len(mean_s))]
+        if table.empty:
+            continue
+        count = table["batch_executions"].to_numpy()
+        beyond = table["batch_compute_seconds"].to_numpy() - count * mean_s[table.index.to_numpy() - 1]
+        rate.append(run.schedule.rate_rps)
+        excess.append(float(beyond.sum() / count.sum()))
+        weight.append(float(count.sum()))
+    x, y, w = np.array(rate), np.array(excess), np.array(weight)
+    if len(x) < 3 or np.ptp(x) < 0.2 * x.mean():
+        return Contention()
+    base = float(np.average(x, weights=w))
+    slope = float(np.average((x - base) * y, weights=w) / np.average((x - base) ** 2, weights=w))
+    return Contention(seconds_per_rps=max(slope, 0.0), base_rps=base)
+
+
+def cold_starts(runs: Sequence[Evidence]) -> tuple[float, ...]:
+    """Start-up seconds (process start to ready) of every replica that was seen to start, each once."""
+    seen: dict[tuple[str, float], float] = {}
+    for run in runs:
+        for _, row in run.metrics.select("replica", "start_up_seconds").iterrows():
+            seen[(str(row["replica"]), float(row["value"]))] = float(row["value"])
+    return tuple(seen.values())
+
+
+def load_points(runs: Sequence[Evidence]) -> tuple[LoadPoint, ...]:
+    """One point a run, by rate."""
+    return tuple(sorted((_load_point(run) for run in runs), key=lambda point: point.rate_rps))
+
+
+def _load_point(run: Evidence) -> LoadPoint:
+    service, duration_s = run.manifest.service, run.schedule.duration_s
+    utilisation = None
+    if run.batches is not None:
+        batches = run.batches.batches()
+        busy_s = float((batches["end_ns"] - batches["start_ns"]).sum()) / 1e9
+        utilisation = min(1.0, busy_s / (duration_s * service.replicas * service.instances))
+    return LoadPoint(
+        rate_rps=run.schedule.rate_rps,
+        utilisation=utilisation,
+        device_utilisation=_mean(run, "nvml", "utilisation"),
+        power_w=_mean(run, "nvml", "power"),
+        machine_cpu=_busy_cores(run),
+    )
+
+
+def _mean(run: Evidence, source: str, name: str) -> float | None:
+    rows = run.metrics.select(source, name)
+    return float(rows["value"].mean()) if len(rows) else None
+
+
+def _busy_cores(run: Evidence) -> float | None:
+    rows = run.metrics.select("process", "cpu_seconds", role="machine")
+    if len(rows) < 2:
+        return None
+    span_s = float(rows["time_s"].iloc[-1] - rows["time_s"].iloc[0])
+    return float(rows["value"].iloc[-1] - rows["value"].iloc[0]) / span_s

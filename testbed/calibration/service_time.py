@@ -1,0 +1,224 @@
+"""Service time by batch size, its spread, the machine's slow phases, and the turnaround between batches.
+
+The mean comes from Triton's own statistics (compute_input + infer + output per execution): they hold the backend's
+cost as well. Spread, phases and turnaround come from the backend's log of batches, which the statistics cannot give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.optimize import curve_fit
+
+from testbed.calibration.evidence import Evidence
+from testbed.calibration.profile import ServiceTime, SlowPhase, Steadiness
+from testbed.errors import CalibrationError
+
+FloatArray = npt.NDArray[np.float64]
+QUANTILES = 401
+ENOUGH_BATCHES = 5  # fewer measured batches of a size than this: its mean is interpolated
+PHASE_BIN_S = 0.25
+
+
+def quantile_table(values: FloatArray) -> FloatArray:
+    """float64[QUANTILES]: the empirical quantile function at evenly spaced probabilities 0..1."""
+    return np.quantile(values, np.linspace(0, 1, QUANTILES))
+
+
+def batch_statistics(run: Evidence) -> pd.DataFrame:
+    """Executions and total compute seconds by batch size in one run: last minus first reading of each server.
+
+    A size that a server had not run before its first reading has no row there: it counts from 0.
+    """
+    keys = ["endpoint", "batch_size"]
+    first_reading = run.metrics.select("triton", "nv_inference_count").groupby("endpoint")["time_ns"].min()
+    columns = {}
+    for name in ("batch_executions", "batch_compute_seconds"):
+        rows = run.metrics.select("triton", name)
+        if rows.empty:
+            return pd.DataFrame({"batch_executions": [], "batch_compute_seconds": []})
+        at_first = rows["time_ns"] <= rows["endpoint"].map(first_reading).fillna(rows["time_ns"].min())
+        first = rows[at_first].set_index(keys)["value"]
+        last = rows.groupby(keys)["value"].last()
+        columns[name] = last - first.reindex(last.index, fill_value=0.0)
+    table = pd.DataFrame(columns).groupby("batch_size").sum()
+    table.index = table.index.astype(int)
+    return table.sort_index()
+
+
+def mean_by_size(runs: Sequence[Evidence], max_batch_size: int) -> tuple[FloatArray, npt.NDArray[np.int64]]:
+    """Mean seconds of a batch of 1..max_batch_size, and how many batches each rests on (0: interpolated)."""
+    total = pd.concat([batch_statistics(run) for run in runs]).groupby(level=0).sum()
+    sizes = np.arange(1, max_batch_size + 1)
+    count = total["batch_executions"].reindex(sizes, fill_value=0.0).to_numpy()
+    seconds = total["batch_compute_seconds"].reindex(sizes, fill_value=0.0).to_numpy()
+    known: npt.NDArray[np.bool_] = count >= ENOUGH_BATCHES
+    if not known.any():
+        raise CalibrationError(
+            f"no batch size was executed {ENOUGH_BATCHES} times in {len(runs)} runs: measure longer or at higher rates"
+        )
+    mean = np.full(max_batch_size, np.nan)
+    mean[known] = seconds[known] / count[known]
+    if not known.all():
+        mean[~known] = _interpolate(sizes[known], mean[known], count[known], sizes[~known])
+    return mean, np.where(known, count, 0).astype(np.int64)
+
+
+def _interpolate(sizes: npt.NDArray[Any], mean: FloatArray, weight: FloatArray, wanted: npt.NDArray[Any]) -> FloatArray:
+    """Linear between measured sizes; beyond them along the weighted line through all (flat if there is only one)."""
+    slope = 0.0
+    if len(sizes) > 1:
+        slope = max(0.0, float(np.polyfit(sizes, mean, 1, w=np.sqrt(weight))[0]))
+    inside = np.interp(wanted, sizes, mean)
+    return np.asarray(inside + slope * (np.minimum(wanted - sizes[0], 0) + np.maximum(wanted - sizes[-1], 0)))
+
+
+def slowness(runs: Sequence[Evidence], mean_s: FloatArray) -> list[tuple[FloatArray, FloatArray]]:
+    """Per run with a log: (start_s, factor) of each batch, factor = its time over the mean of its size.
+
+    The log times execute() only; the rest of a batch's time (statistics minus log) is taken as constant by size.
+    """
+    logs = [run.batches.batches() for run in runs if run.batches is not None]
+    logs = [log for log in logs if len(log)]
+    if not logs:
+        return []
+    every = pd.concat(logs)
+    inner = ((every["end_ns"] - every["start_ns"]) / 1e9).groupby(every["batch_size"]).mean()
+    out = []
+    for log in logs:
+        size = log["batch_size"].to_numpy()
+        own = ((log["end_ns"] - log["start_ns"]) / 1e9).to_numpy()
+        expected = mean_s[size - 1]
+        out.append(((log["start_ns"] / 1e9).to_numpy(), 1.0 + (own - inner.loc[size].to_numpy()) / expected))
+    return out
+
+
+def fit_noise(factors: Sequence[tuple[FloatArray, FloatArray]]) -> tuple[FloatArray, SlowPhase]:
+    """White noise per batch (quantile function, mean 1) and the autocorrelated slow phase beside it.
+
+    The slow phase's variance is what neighbouring batches share: the autocovariance of log factors at positive lags,
+    fitted as sigma^2 exp(-lag / timescale). White noise keeps the shape of the whole and the variance that is left.
+    """
+    logs = [(t, np.log(np.maximum(f, 1e-3))) for t, f in factors if len(f) > 1]
+    if not logs:
+        return np.ones(QUANTILES), SlowPhase(sigma=0.0, timescale_s=1.0)
+    values = np.concatenate([x for _, x in logs])
+    total = float(values.var())
+    slow = _fit_phase(logs)
+    share = 0.0 if total == 0 else min(1.0, slow.sigma**2 / total)
+    white = np.exp((values - values.mean()) * np.sqrt(1.0 - share))
+    table = quantile_table(white)
+    return table / np.trapezoid(table, dx=1 / (QUANTILES - 1)), slow
+
+
+def _fit_phase(logs: Sequence[tuple[FloatArray, FloatArray]]) -> SlowPhase:
+    lags = np.arange(1, 41)
+    products = np.zeros(len(lags))
+    weights = np.zeros(len(lags))
+    centre = float(np.concatenate([x for _, x in logs]).mean())
+    for time_s, x in logs:
+        mean, count = _binned(time_s, x - centre)
+        for k, lag in enumerate(lags):
+            if lag >= len(mean):
+                break
+            both = np.minimum(count[:-lag], count[lag:])
+            products[k] += float((both * np.nan_to_num(mean[:-lag] * mean[lag:])).sum())
+            weights[k] += float(both.sum())
+    seen = weights > 0
+    if seen.sum() < 3:
+        return SlowPhase(sigma=0.0, timescale_s=1.0)
+    covariance = products[seen] / weights[seen]
+    lag_s = lags[seen] * PHASE_BIN_S
+    if covariance[:3].mean() <= 0:
+        return SlowPhase(sigma=0.0, timescale_s=1.0)
+    (variance, timescale), _ = curve_fit(
+        lambda lag, v, scale: v * np.exp(-lag / scale),
+        lag_s,
+        covariance,
+        p0=(covariance[:3].mean(), 2.0),
+        sigma=1 / np.sqrt(weights[seen]),
+        bounds=([0.0, PHASE_BIN_S], [np.inf, 60.0]),
+    )
+    return SlowPhase(sigma=float(np.sqrt(variance)), timescale_s=float(timescale))
+
+
+def _binned(time_s: FloatArray, x: FloatArray) -> tuple[FloatArray, FloatArray]:
+    index = ((time_s - time_s.min()) / PHASE_BIN_S).astype(int)
+    count = np.bincount(index).astype(float)
+    with np.errstate(invalid="ignore"):
+        return np.bincount(index, weights=x) / count, count
+
+
+def fit_turnaround(runs: Sequence[Evidence], mean_s: FloatArray) -> float | None:
+    """Mean seconds between a batch's end and the next start on a busy instance, beyond its service time.
+
+    Counted where the next batch's requests had all arrived before the end (the instance could have gone on at once).
+    None without a log of batches or without such pairs: then it is fitted through simulation.
+    """
+    gaps = []
+    for run in runs:
+        served = run.served()
+        if served.empty:
+            continue
+        batch = served.groupby(["replica", "instance", "start"], as_index=False).agg(
+            end=("end", "first"), size=("batch_size", "first"), arrived=("sent", "max")
+        )
+        earlier = batch.groupby(["replica", "instance"]).shift(1)
+        waiting = batch["arrived"] < earlier["end"] - 1e-3  # certainly in the queue when the batch before ended
+        step = batch["start"] - earlier["start"]
+        pairs = pd.DataFrame({"step": step, "inner": earlier["end"] - earlier["start"], "size": earlier["size"]})
+        gaps.append(pairs[waiting])
+    if not gaps or len(pairs := pd.concat(gaps)) < ENOUGH_BATCHES:
+        return None
+    size = pairs["size"].astype(int)
+    inner_by_size = pairs["inner"].groupby(size).transform("mean")
+    beyond = pairs["step"] - pairs["inner"] - (mean_s[size.to_numpy() - 1] - inner_by_size)
+    # A descheduled thread makes single gaps of many milliseconds; they are noise of the machine, not turnaround.
+    return max(0.0, float(beyond.clip(upper=beyond.quantile(0.99)).mean()))
+
+
+def fit_service_time(runs: Sequence[Evidence], max_batch_size: int) -> tuple[ServiceTime, SlowPhase, Steadiness | None]:
+    """Everything about single batches, from all runs together."""
+    mean_s, batches = mean_by_size(runs, max_batch_size)
+    factors = slowness(runs, mean_s)
+    noise, slow = fit_noise(factors)
+    return (
+        ServiceTime(
+            batch_size=tuple(range(1, max_batch_size + 1)),
+            mean_s=tuple(mean_s.tolist()),
+            spread_s=_spread(runs, max_batch_size),
+            batches=tuple(batches.tolist()),
+            noise_quantiles=tuple(noise.tolist()),
+        ),
+        slow,
+        _steadiness(factors),
+    )
+
+
+def _spread(runs: Sequence[Evidence], max_batch_size: int) -> tuple[float | None, ...]:
+    logs = [run.batches.batches() for run in runs if run.batches is not None]
+    if not logs:
+        return (None,) * max_batch_size
+    every = pd.concat(logs)
+    groups = ((every["end_ns"] - every["start_ns"]) / 1e9).groupby(every["batch_size"])
+    deviation = groups.std()[groups.count() >= ENOUGH_BATCHES]
+    return tuple(float(deviation[b]) if b in deviation.index else None for b in range(1, max_batch_size + 1))
+
+
+def _steadiness(factors: Sequence[tuple[FloatArray, FloatArray]]) -> Steadiness | None:
+    window_s = 1.0
+    means = []
+    for time_s, factor in factors:
+        index = ((time_s - time_s.min()) / window_s).astype(int)
+        count = np.bincount(index)
+        sums = np.bincount(index, weights=factor)
+        means.append(sums[count >= ENOUGH_BATCHES] / count[count >= ENOUGH_BATCHES])
+    if not means or len(windows := np.concatenate(means)) < 2:
+        return None
+    every = np.concatenate([f for _, f in factors])
+    ratio = float(np.quantile(every, 0.99) / np.quantile(every, 0.5))
+    return Steadiness(window_s=window_s, between_windows_cv=float(windows.std() / windows.mean()), p99_over_p50=ratio)

@@ -1,0 +1,42 @@
+"""The application: registers the commands, and turns every error that a user can mend into one line."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from rich.console import Console
+
+from testbed.cli import campaign, compare, replay, serve, simulate
+from workloads.errors import KisError
+
+INTERRUPTED = 130  # as a shell reports SIGINT
+
+app = typer.Typer(
+    name="kis",
+    help="Measure a real Triton service once, simulate it a million times, and see that the simulator was right.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(serve.serve)
+app.command()(replay.replay)
+app.command()(replay.measure)
+app.command()(campaign.calibrate)
+app.command()(simulate.simulate)
+app.command()(compare.compare)
+app.command()(compare.report)
+
+
+def main() -> None:
+    """Run `kis`; exit status 2 for an error that the user can mend, 130 after an interrupt."""
+    errors = Console(stderr=True)
+    try:
+        app()
+    except KisError as error:
+        errors.print(f"[red]kis:[/red] {error}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        errors.print("kis: interrupted; what was measured is kept", highlight=False)
+        sys.exit(INTERRUPTED)

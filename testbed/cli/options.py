@@ -1,0 +1,92 @@
+"""Flags that several commands share, and how they override a configuration file."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+from pydantic import BaseModel
+
+from testbed.config import build, load_config
+from testbed.errors import ConfigError
+
+T = TypeVar("T", bound=BaseModel)
+
+ConfigFile = Annotated[
+    Path | None, typer.Argument(help="Configuration file (YAML); flags override it.", show_default=False)
+]
+Out = Annotated[Path | None, typer.Option("--out", help="Folder for the results. [default: results/<time>-<what>]")]
+Model = Annotated[str | None, typer.Option("--model", help="Model name.")]
+Device = Annotated[str | None, typer.Option("--device", help="auto, cpu or gpu.")]
+Replicas = Annotated[int | None, typer.Option("--replicas", help="Servers behind the balancer.")]
+Instances = Annotated[int | None, typer.Option("--instances", help="Model instances in each replica.")]
+MaxBatchSize = Annotated[int | None, typer.Option("--max-batch-size", help="Largest batch.")]
+QueueDelay = Annotated[float | None, typer.Option("--queue-delay-ms", help="max_queue_delay of dynamic batching.")]
+Pattern = Annotated[str | None, typer.Option("--pattern", help="constant, ramp, periodic, fluctuating or bursty.")]
+Parameters = Annotated[
+    list[str] | None, typer.Option("--set", help="A parameter of the pattern, e.g. --set spike=200; may be repeated.")
+]
+Trace = Annotated[Path | None, typer.Option("--trace", help="Recorded arrivals instead of a pattern.")]
+Duration = Annotated[float | None, typer.Option("--duration", help="Seconds of traffic.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Seed of the arrivals.")]
+
+
+def configured(file: Path | None, kind: type[T], flags: dict[str, Any]) -> T:
+    """The configuration of a command: its file, or the defaults, with the flags that were given on top."""
+    given = _without_none(flags)
+    if file is None:
+        return build(kind, given, "flags")
+    return load_config(file, kind, given)
+
+
+def service_flags(
+    replicas: int | None, instances: int | None, max_batch_size: int | None, queue_delay_ms: float | None
+) -> dict[str, Any]:
+    """ServiceConfig's keys from flags."""
+    rules = None if queue_delay_ms is None else {"max_queue_delay_s": queue_delay_ms / 1e3}
+    return {
+        "replicas": replicas,
+        "instances": instances,
+        "max_batch_size": max_batch_size,
+        "dynamic_batching": rules,
+    }
+
+
+def traffic_flags(
+    pattern: str | None, parameters: list[str] | None, trace: Path | None, duration: float | None, seed: int | None
+) -> dict[str, Any]:
+    """TrafficConfig's keys from flags."""
+    pairs = {}
+    for text in parameters or []:
+        name, equals, value = text.partition("=")
+        try:
+            pairs[name] = float(value)
+        except ValueError:
+            equals = ""
+        if not equals:
+            raise ConfigError(f"--set {text}: give NAME=NUMBER, e.g. --set spike=200")
+    return {
+        "pattern": pattern,
+        "parameters": pairs or None,
+        "trace": trace,
+        "duration_s": duration,
+        "seed": seed,
+    }
+
+
+def out_folder(out: Path | None, what: str) -> Path:
+    """The folder that was asked for, or a new one under results/ named after the time."""
+    if out is not None:
+        return out
+    return Path("results") / f"{dt.datetime.now():%Y%m%d-%H%M%S}-{what}"
+
+
+def _without_none(flags: dict[str, Any]) -> dict[str, Any]:
+    kept = {}
+    for key, value in flags.items():
+        inner = _without_none(value) if isinstance(value, dict) else value
+        if inner is not None and inner != {}:
+            kept[key] = inner
+    return kept

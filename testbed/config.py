@@ -1,0 +1,249 @@
+"""Configuration files: YAML, read once at the edge, unknown keys refused with the nearest known one.
+
+One model a command; the command's flags override single keys. testbed/configs/ holds the ones that ship.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from loadgen.job import TransportName
+from testbed.errors import ConfigError
+from workloads.catalog import CatalogError, ServiceConfig, find_model
+from workloads.emulated_profile import EmulatedProfile
+
+T = TypeVar("T", bound=BaseModel)
+PatternName = Literal["constant", "ramp", "periodic", "fluctuating", "bursty"]
+
+
+class Strict(BaseModel):
+    """Frozen, and refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ServeConfig(Strict):
+    """`kis serve`: what to serve on this machine, and how."""
+
+    model: str = Field("resnet50", description="a name of the catalog (workloads/catalog.py)")
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    weights: Path | None = Field(None, description="state dict file; none: seeded random weights, timing only")
+    weights_seed: int = 0
+    threads: int | None = Field(None, ge=1, description="torch threads of an instance; none: cores / instances")
+    emulated: EmulatedProfile | None = Field(None, description="what the emulated accelerator pretends to be")
+    service: ServiceConfig = ServiceConfig()
+
+    @model_validator(mode="after")
+    def _emulated_needs_a_profile(self) -> ServeConfig:
+        if find_model(self.model).emulated:
+            if self.emulated is None:
+                raise ValueError("model 'emulated' needs an `emulated` block: the batch times it pretends to have")
+            if len(self.emulated.mean_s) < self.service.max_batch_size:
+                raise ValueError(
+                    f"emulated.mean_s has {len(self.emulated.mean_s)} batch times, max_batch_size is "
+                    f"{self.service.max_batch_size}: give one for each size"
+                )
+        return self
+
+
+class TrafficConfig(Strict):
+    """When requests arrive: a pattern with its parameters, or a recorded trace."""
+
+    pattern: PatternName | None = None
+    parameters: dict[str, float] = {}
+    trace: Path | None = None
+    speed_up: float = Field(1.0, gt=0, description="of the trace")
+    keep: float = Field(1.0, gt=0, le=1, description="share of the trace's requests that is kept")
+    duration_s: float = Field(30.0, gt=0)
+    seed: int = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bursty_if_nothing_is_said(cls, data: Any) -> Any:
+        if isinstance(data, dict) and not data.keys() & {"pattern", "trace"}:
+            return {**data, "pattern": "bursty"}
+        return data
+
+    @model_validator(mode="after")
+    def _one_source(self) -> TrafficConfig:
+        if (self.pattern is None) == (self.trace is None):
+            raise ValueError("give either a pattern or a trace")
+        return self
+
+
+class ClientConfig(Strict):
+    """How the load generator sends."""
+
+    transport: TransportName = "http"
+    timeout_s: float = Field(10.0, gt=0)
+    max_in_flight: int = Field(1024, ge=1, description="requests beyond it are dropped, and counted")
+    workers: int = Field(1, ge=1, description="client processes")
+
+
+class ReplayConfig(Strict):
+    """`kis replay`: send traffic to a running Triton."""
+
+    server: str = Field("http://127.0.0.1:8000", description="a running Triton")
+    metrics: str | None = Field(None, description="its metrics page; none: port 8002 of the same host")
+    model: str | None = Field(None, description="none: the only model that the server has")
+    traffic: TrafficConfig = TrafficConfig()
+    client: ClientConfig = ClientConfig()
+    sample_period_s: float = Field(1.0, gt=0)
+
+
+class MeasureConfig(Strict):
+    """`kis measure`: serve, replay and sample, into one run folder."""
+
+    serve: ServeConfig = ServeConfig()
+    traffic: TrafficConfig = TrafficConfig()
+    client: ClientConfig = ClientConfig()
+    sample_period_s: float = Field(1.0, gt=0)
+
+
+class SimulateConfig(Strict):
+    """`kis simulate`: a profile, a service, traffic -> a simulated run folder."""
+
+    profile: Path
+    service: ServiceConfig = ServiceConfig()
+    traffic: TrafficConfig = TrafficConfig()
+    seed: int = 0
+
+
+class FitPlan(Strict):
+    """The runs that a profile is fitted on. Loads are shares of the service's capacity, found by the burst run."""
+
+    burst_repeats: int = Field(12, ge=1, description="batches of every size in the burst run")
+    loads: tuple[float, ...] = (0.1, 0.4, 0.75)
+    duration_s: float = Field(15.0, gt=0)
+    configurations: tuple[int, ...] = Field((0,), description="which of the configurations, by number, to fit on")
+
+
+class HeldOutPlan(Strict):
+    """The runs that a profile is judged on: other patterns, rates and seeds than fitted."""
+
+    patterns: tuple[PatternName, ...] = ("ramp", "periodic", "fluctuating", "bursty")
+    peak_load: float = Field(0.6, gt=0, description="the patterns' peak, as a share of the service's capacity")
+    duration_s: float = Field(15.0, gt=0, description="at least; longer if `requests` asks for it")
+    requests: int = Field(0, ge=0, description="least number of requests a run")
+    repeats: int = Field(1, ge=1, description="real runs of the same schedule; their spread stands beside every error")
+
+
+class StudyConfig(Strict):
+    """One model on one device: fitted once, judged on held-out traffic in every configuration."""
+
+    model: str
+    emulated: EmulatedProfile | None = None
+    threads: int | None = Field(None, ge=1)
+    weights: Path | None = None
+    configurations: tuple[ServiceConfig, ...] = (ServiceConfig(),)
+    fit: FitPlan = FitPlan()
+    held_out: HeldOutPlan = HeldOutPlan()
+
+    @model_validator(mode="after")
+    def _configurations_exist(self) -> StudyConfig:
+        for number in self.fit.configurations:
+            if not 0 <= number < len(self.configurations):
+                raise ValueError(f"fit.configurations names {number}, there are 0..{len(self.configurations) - 1}")
+        for service in self.configurations:
+            self.serve(service, "auto")
+        return self
+
+    def serve(self, service: ServiceConfig, device: Literal["auto", "cpu", "gpu"]) -> ServeConfig:
+        """What to serve for one of the configurations."""
+        return ServeConfig(
+            model=self.model,
+            device=device,
+            weights=self.weights,
+            threads=self.threads,
+            emulated=self.emulated,
+            service=service,
+        )
+
+
+class CalibrateConfig(Strict):
+    """`kis calibrate`: the whole loop, from serving to the report."""
+
+    seed: int = 1
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    client: ClientConfig = ClientConfig()
+    sample_period_s: float = Field(1.0, gt=0)
+    studies: tuple[StudyConfig, ...] = Field(min_length=1)
+
+
+def load_config(path: Path, kind: type[T], overrides: dict[str, Any] | None = None) -> T:
+    """Read a YAML file as `kind`; ConfigError names the key, its place in the file, and the nearest known key."""
+    try:
+        data = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}: give a configuration file") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}" if mark else ""
+        raise ConfigError(
+            f"{path}:{where} is not YAML: {getattr(error, 'problem', None) or 'check its syntax'}"
+        ) from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} holds no mapping of keys: see testbed/configs/ for examples")
+    return build(kind, merge(data, overrides or {}), str(path))
+
+
+def build(kind: type[T], data: dict[str, Any], where: str) -> T:
+    """Validate plain data as `kind`; ConfigError in one line otherwise."""
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {_explain(kind, error)}") from None
+    except CatalogError as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def merge(data: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """`overrides` over `data`, mapping by mapping."""
+    out = dict(data)
+    for key, value in overrides.items():
+        inner = out.get(key)
+        out[key] = merge(inner, value) if isinstance(value, dict) and isinstance(inner, dict) else value
+    return out
+
+
+def _explain(kind: type[BaseModel], error: ValidationError) -> str:
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"])) or "file"
+    if first["type"] == "extra_forbidden":
+        known = _fields_at(kind, first["loc"][:-1])
+        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else "known keys: " + ", ".join(sorted(known))
+        return f"unknown key '{place}': {hint}"
+    message = first["msg"].removeprefix("Value error, ")
+    given = first.get("input")
+    shown = (
+        "" if isinstance(given, (dict, list, tuple, BaseModel)) or first["type"] == "missing" else f" (got {given!r})"
+    )
+    return f"{place}: {message}{shown}"
+
+
+def _fields_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """Names of the keys that a place in the configuration may have."""
+    for step in location:
+        if isinstance(step, int) or step not in kind.model_fields:
+            continue
+        found = _model_inside(kind.model_fields[step].annotation)
+        if found is None:
+            return []
+        kind = found
+    return list(kind.model_fields)
+
+
+def _model_inside(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for part in getattr(annotation, "__args__", ()):
+        found = _model_inside(part)
+        if found is not None:
+            return found
+    return None

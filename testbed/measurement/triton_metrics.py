@@ -1,0 +1,133 @@
+"""What Triton tells of a model over plain HTTP: its /metrics page, and its statistics by batch size."""
+
+from __future__ import annotations
+
+import math
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterable
+from http.client import HTTPException
+from typing import NamedTuple
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from testbed.errors import ServingError
+from testbed.measurement.source import MissedSample, Sample
+from testbed.measurement.triton_statistics import ModelStatistics, parse_statistics
+
+_TIMEOUT_S = 0.9  # below the sampler's usual period
+_GPU_UNITS = {
+    "nv_gpu_utilization": "ratio",
+    "nv_gpu_power_usage": "watt",
+    "nv_gpu_power_limit": "watt",
+    "nv_energy_consumption": "joule",
+}
+# Requests stay on the wire that the run itself uses: a proxy from the environment has no place in a measurement.
+_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class TritonAddress(NamedTuple):
+    """One endpoint: its name in the logs, its HTTP address, and that of its metrics (None: none that we reach).
+
+    Both addresses are host:port or http://host:port; the metrics page is /metrics there unless a path is given.
+    """
+
+    endpoint: str
+    http_url: str
+    metrics_url: str | None
+
+
+def parse_metrics(text: str, model: str, endpoint: str) -> list[Sample]:
+    """The model's nv_inference_* counters and gauges, and nv_gpu_* where the server has GPUs, from a /metrics page.
+
+    Values of several versions of the model are summed. Summaries and histograms are left out: they round, and
+    percentiles come from raw rows. ServingError if the text is no such page, or the model is not on it.
+    """
+    values: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+    try:
+        # A counter's name is its family's: the parser appends _total to the sample's, Triton does not.
+        families = [f for f in text_string_to_metric_families(text) if f.type in ("counter", "gauge")]
+    except ValueError as error:
+        raise ServingError(
+            f"metrics of endpoint '{endpoint}' cannot be read ({error}): is this Triton's /metrics address?"
+        ) from None
+    for family in families:
+        of_model, of_gpu = family.name.startswith("nv_inference_"), family.name.startswith(("nv_gpu_", "nv_energy_"))
+        for sample in family.samples:
+            if (of_gpu or (of_model and sample.labels.get("model") == model)) and math.isfinite(sample.value):
+                labels = {k: v for k, v in sample.labels.items() if k != "version"} | {"endpoint": endpoint}
+                key = (family.name, tuple(sorted(labels.items())))
+                values[key] = values.get(key, 0.0) + sample.value
+    if not any(name.startswith("nv_inference_") for name, _ in values):
+        raise ServingError(f"metrics of endpoint '{endpoint}' have no model '{model}': is it loaded?")
+    return [("triton", name, dict(labels), value, _unit(name)) for (name, labels), value in values.items()]
+
+
+def _unit(name: str) -> str:
+    if name.endswith("_bytes"):
+        return "bytes"
+    return "us" if name.endswith("_us") else _GPU_UNITS.get(name, "count")
+
+
+def read_statistics(http_url: str, model: str, timeout_s: float = _TIMEOUT_S) -> ModelStatistics:
+    """Ask a server for a model's statistics; ServingError if it does not answer."""
+    return parse_statistics(_get(f"{http_url}/v2/models/{urllib.parse.quote(model)}/stats", timeout_s), model)
+
+
+def _with_scheme(url: str) -> str:
+    return url if "://" in url else f"http://{url}"
+
+
+def _page(metrics_url: str) -> str:
+    url = _with_scheme(metrics_url)
+    return url if urllib.parse.urlsplit(url).path.strip("/") else f"{url.rstrip('/')}/metrics"
+
+
+def _get(url: str, timeout_s: float) -> str:
+    url = _with_scheme(url)
+    try:
+        with _direct.open(url, timeout=timeout_s) as answer:
+            return str(answer.read().decode())
+    except urllib.error.HTTPError as error:
+        said = error.read(200).decode(errors="replace").strip()
+        raise ServingError(f"{url} answers {error.code} ({said or error.reason}): is the model loaded there?") from None
+    except (OSError, HTTPException, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise ServingError(f"{url} does not answer ({reason}): is the server up, and the address right?") from None
+
+
+class TritonSource:
+    """Reads the statistics and the /metrics page of one model at every endpoint there is at that moment.
+
+    endpoints: returns the current addresses; they may change while a run goes on.
+    """
+
+    name = "triton"
+
+    def __init__(self, model: str, endpoints: Callable[[], Iterable[TritonAddress]]) -> None:
+        self._model = model
+        self._endpoints = endpoints
+
+    def sample(self) -> list[Sample]:
+        """One reading of all endpoints; MissedSample carries the rows of what answered."""
+        rows: list[Sample] = []
+        reasons = []
+        for address in self._endpoints():
+            try:
+                rows += self._batches(address)
+                if address.metrics_url is not None:
+                    rows += parse_metrics(_get(_page(address.metrics_url), _TIMEOUT_S), self._model, address.endpoint)
+            except ServingError as error:
+                reasons.append(f"endpoint {address.endpoint}: {error}")
+        if reasons:
+            raise MissedSample("; ".join(reasons), rows)
+        return rows
+
+    def _batches(self, address: TritonAddress) -> list[Sample]:
+        rows: list[Sample] = []
+        for size, batch in read_statistics(address.http_url, self._model).batches.items():
+            labels = {"model": self._model, "endpoint": address.endpoint, "batch_size": str(size)}
+            rows.append((self.name, "batch_executions", labels, batch.executions, "count"))
+            rows.append((self.name, "batch_compute_seconds", labels, batch.compute_ns / 1e9, "s"))
+        return rows

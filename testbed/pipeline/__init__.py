@@ -1,0 +1,1 @@
+"""The loop: serve, replay and measure into run folders; fit; simulate; compare; report."""

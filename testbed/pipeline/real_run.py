@@ -1,0 +1,154 @@
+"""One real run: replay a schedule against a target while everything is sampled, and leave a run folder."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from loadgen.job import ReplayJob, RequestShape, client_figures, read_clients, run_replay
+from loadgen.request_log import RequestLog
+from loadgen.schedule import Schedule
+from loadgen.validity import judge
+from testbed.config import ClientConfig
+from testbed.measurement.batch_files import read_batch_files
+from testbed.measurement.gpu_metrics import GpuSource
+from testbed.measurement.process_metrics import ProcessSource
+from testbed.measurement.replica_events import replica_rows
+from testbed.measurement.sampler import Sampler
+from testbed.measurement.source import Source
+from testbed.measurement.triton_metrics import TritonSource
+from testbed.pipeline.target import Target
+from testbed.run_dir import RunDir, RunManifest
+
+OnProgress = Callable[[float], None]  # share of the schedule's span that has passed, 0..1
+_VERSIONED = ("tritonclient", "locust", "gevent", "numpy", "torch", "nvidia-pytriton")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What names a run beside its target: where its arrivals came from, and its part in a study."""
+
+    run_id: str
+    pattern: str
+    parameters: dict[str, Any]
+    seed: int
+    repeat: int = 0
+    held_out: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def run_real(
+    target: Target,
+    schedule: Schedule,
+    folder: Path,
+    identity: Identity,
+    client: ClientConfig,
+    sample_period_s: float,
+    on_progress: OnProgress | None = None,
+) -> RunDir:
+    """Replay `schedule` and write the run's folder. An interrupt (SIGINT) ends the run early and keeps what it has.
+
+    Raises ReplayError if the load generator cannot start; the folder then says `interrupted`.
+    """
+    run = RunDir(folder).create()
+    run.raw.mkdir(exist_ok=True)
+    manifest = _manifest(target, schedule, identity)
+    run.write_manifest(manifest)
+    schedule.write(run.schedule)
+    job = ReplayJob(
+        schedule=run.schedule,
+        run_dir=run.path,
+        endpoints=target.endpoints,
+        requests={target.model: RequestShape(inputs=target.inputs, batched=target.batched)},
+        balancer=target.service.balancer,
+        transport=client.transport,
+        timeout_s=client.timeout_s,
+        max_in_flight=client.max_in_flight,
+        workers=client.workers,
+    )
+    sources: list[Source] = [
+        TritonSource(target.model, target.addresses),
+        ProcessSource(lambda: {**target.pids(), **_clients(job.raw)}),
+    ]
+    if target.local_gpu:
+        sources.append(GpuSource())
+    try:
+        with Sampler(sources, run.raw / "metrics.jsonl", sample_period_s) as sampler:
+            log = run_replay(job, None if on_progress is None else lambda done, span: on_progress(done / span))
+    except BaseException:
+        run.write_manifest(manifest.model_copy(update={"state": "interrupted"}))
+        raise
+    return _close(run, manifest, target, schedule, sampler, log)
+
+
+def _clients(raw: Path) -> dict[str, int]:
+    """Process ids of the client processes, as soon as they have said so."""
+    return {f"client:{one.worker}": one.pid for one in read_clients(raw)}
+
+
+def _close(
+    run: RunDir, manifest: RunManifest, target: Target, schedule: Schedule, sampler: Sampler, log: RequestLog
+) -> RunDir:
+    """Write the artefacts and the verdict. What is missing stays missing, and is said in the notes."""
+    log.write(run.requests)
+    start_ns = log.provenance["start_monotonic_ns"]
+    notes = list(manifest.notes)
+    if start_ns is not None:
+        metrics = sampler.finish(start_ns, replica_rows(target.events(), start_ns))
+        metrics.write(run.metrics)
+        notes += [
+            f"{name}: {one.missed} readings missed, first because {one.first_reason}"
+            for name, one in sampler.readings.items()
+            if one.missed
+        ]
+        if target.batch_logs is not None:
+            read_batch_files(target.batch_logs, start_ns, measured_only=True).write(run.batches)
+    interrupted = bool(log.provenance["interrupted"])
+    run.write_manifest(
+        manifest.model_copy(
+            update={
+                "state": "interrupted" if interrupted else "complete",
+                "start_unix_ns": log.provenance["start_unix_ns"],
+                "start_monotonic_ns": start_ns,
+                "verdict": judge(schedule, log, client_figures(log)),
+                "notes": tuple(notes),
+            }
+        )
+    )
+    if interrupted:
+        raise KeyboardInterrupt
+    return run
+
+
+def _manifest(target: Target, schedule: Schedule, identity: Identity) -> RunManifest:
+    return RunManifest(
+        run_id=identity.run_id,
+        kind="real",
+        state="running",
+        model=target.model,
+        weights=target.weights,
+        device=target.device,
+        service=target.service,
+        pattern=identity.pattern,
+        pattern_parameters=identity.parameters,
+        seed=identity.seed,
+        repeat=identity.repeat,
+        held_out=identity.held_out,
+        duration_s=schedule.duration_s,
+        versions=versions(),
+        notes=identity.notes,
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a measurement; what is not installed is left out."""
+    found = {"python": platform.python_version(), "kernel": platform.release()}
+    for name in _VERSIONED:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found

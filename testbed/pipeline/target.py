@@ -1,0 +1,115 @@
+"""What a run is aimed at: a service that we started on this machine, or a Triton server that someone else runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from loadgen.discovery import model_tensors, the_model
+from testbed.config import ServeConfig
+from testbed.errors import ServingError
+from testbed.measurement.triton_metrics import TritonAddress
+from testbed.run_dir import Device
+from testbed.serving.device import detect_device, processor
+from testbed.serving.local import LocalService
+from testbed.serving.service import ReplicaEvent
+from workloads.catalog import ServiceConfig, TensorSpec, find_model
+from workloads.repository import BackendOptions, weights_label
+
+EMULATED = Device(kind="emulated", name="waits a given profile's time")
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where requests go, and what can be read beside them.
+
+    endpoints: the file that the load generator follows, or fixed addresses. batch_logs: the folder of the backend's
+    own logs, None for a server of the user's. events, pids: of our own replicas; empty for a server of the user's.
+    """
+
+    model: str
+    device: Device
+    weights: str
+    service: ServiceConfig
+    inputs: tuple[TensorSpec, ...]
+    batched: bool
+    endpoints: Path | tuple[str, ...]
+    addresses: Callable[[], Sequence[TritonAddress]]
+    pids: Callable[[], dict[str, int]]
+    events: Callable[[], Sequence[ReplicaEvent]]
+    batch_logs: Path | None
+
+    @property
+    def local_gpu(self) -> bool:
+        """True if this machine's GPUs are the ones that serve."""
+        return self.device.kind == "gpu" and self.batch_logs is not None
+
+
+@contextmanager
+def served(
+    config: ServeConfig, folder: Path, publish: Literal["http", "grpc"] = "http", http_port: int | None = None
+) -> Iterator[Target]:
+    """Serve on this machine for the length of the block; server logs and repositories go to `folder`."""
+    spec = find_model(config.model)
+    found = detect_device()
+    if config.device == "gpu" and found.kind != "gpu":
+        raise ServingError("device: gpu was asked for, but this machine shows no NVIDIA GPU: use cpu or auto")
+    on_gpu = found.kind == "gpu" and config.device != "cpu" and not spec.emulated
+    cores = len(os.sched_getaffinity(0))
+    service = config.service
+    options = BackendOptions(
+        device="gpu" if on_gpu else "cpu",
+        threads=config.threads or max(1, cores // (service.replicas * service.instances)),
+        weights_file=config.weights,
+        seed=config.weights_seed,
+        batch_log_dir=folder / "batches",
+        emulated=config.emulated,
+    )
+    with LocalService(folder, spec, service, options, publish=publish, http_port=http_port) as running:
+        yield Target(
+            model=spec.name,
+            device=EMULATED if spec.emulated else found if on_gpu else processor(),
+            weights=weights_label(spec, options),
+            service=service,
+            inputs=spec.inputs,
+            batched=True,
+            endpoints=running.endpoints_file,
+            addresses=lambda: [
+                TritonAddress(one.name, f"http://{one.http}", f"http://{one.metrics}/metrics")
+                for one in running.endpoints()
+            ],
+            pids=lambda: {f"server:{one.name}": one.pid for one in running.endpoints() if one.pid is not None},
+            events=running.events,
+            batch_logs=folder / "batches",
+        )
+
+
+def remote(server: str, model: str | None, metrics: str | None) -> Target:
+    """A running Triton of the user's: everything about the model is read from the server.
+
+    server: http://host:port. metrics: its metrics page, if it is not on port 8002 of the same host.
+    """
+    parts = urlsplit(server if "//" in server else f"http://{server}")
+    if not parts.hostname:
+        raise ServingError(f"--server {server}: give an address such as http://127.0.0.1:8000")
+    address = f"{parts.hostname}:{parts.port or 8000}"
+    found = model_tensors(address, the_model(address, model))
+    page = metrics or f"http://{parts.hostname}:8002/metrics"
+    return Target(
+        model=found.name,
+        device=Device(kind="unknown", name=f"server at {address}"),
+        weights="the server's own",
+        service=found.service,
+        inputs=found.inputs,
+        batched=found.batched,
+        endpoints=(address,),
+        addresses=lambda: [TritonAddress(address, f"http://{address}", page)],
+        pids=dict,
+        events=list,
+        batch_logs=None,
+    )

@@ -1,0 +1,143 @@
+"""What both reports show, gathered once: the same values feed report.html and report.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from testbed.calibration.profile import ServiceProfile
+from testbed.reporting.compare import Comparison, compare_pair
+from testbed.reporting.labels import DEFINITIONS, claim, run_labels
+from testbed.reporting.loading import Folder, Pair, open_folder
+from testbed.reporting.series import (
+    OverheadCurves,
+    PairSeries,
+    ServiceCurve,
+    overhead_curves,
+    pair_series,
+    service_curve,
+)
+from testbed.reporting.summary import ComparisonRow, GroupSummary, group_key, summarise
+from testbed.run_dir import RunManifest
+
+_Stem = str
+
+
+@dataclass(frozen=True)
+class RunView:
+    """One pair: its row, its curves, and where it came from."""
+
+    stem: _Stem  # names its figures and its anchor
+    label: str  # short, unique in its group
+    row: ComparisonRow
+    series: PairSeries
+    real: RunManifest
+    sim: RunManifest
+    folders: dict[str, str]  # what -> run folder, relative to the results folder
+    statuses: dict[str, tuple[int, int]]  # status -> real, simulated; only those that occur
+
+
+@dataclass(frozen=True)
+class GroupView:
+    """One model on one device."""
+
+    stem: _Stem
+    summary: GroupSummary
+    claim: str
+    runs: tuple[RunView, ...]
+
+    @property
+    def rows(self) -> list[ComparisonRow]:
+        """Its rows of comparison.json."""
+        return [run.row for run in self.runs]
+
+    def largest_errors(self, count: int) -> list[RunView]:
+        """Its `count` runs with the largest |P95 error|, in the group's order."""
+        by_error = sorted(self.runs, key=lambda run: abs(run.row.p95_error_pct or 0), reverse=True)
+        return [run for run in self.runs if run in by_error[:count]]
+
+
+@dataclass(frozen=True)
+class ProfileView:
+    """One profile that stands beside the runs."""
+
+    stem: _Stem
+    file: str
+    profile: ServiceProfile
+    service: ServiceCurve
+    overhead: OverheadCurves
+
+
+@dataclass(frozen=True)
+class ReportContext:
+    """Everything that a report says."""
+
+    title: str
+    comparison: Comparison
+    groups: tuple[GroupView, ...]
+    profiles: tuple[ProfileView, ...]
+    first_run: datetime | None  # start of the earliest compared run; None: no run says when it started
+    versions: dict[str, tuple[str, ...]]
+    notes: tuple[tuple[str, str], ...]  # run id, note
+    definitions: tuple[tuple[str, str], ...] = DEFINITIONS
+
+    @property
+    def not_valid(self) -> list[ComparisonRow]:
+        """Runs that must be seen before anything else."""
+        return [row for row in self.comparison.runs if not row.valid]
+
+
+def gather(folder: Path) -> ReportContext:
+    """Compare the folder's pairs and keep what is drawn of them; one pair is in memory at a time."""
+    opened = open_folder(folder)
+    seen = [_seen(opened, pair) for pair in opened.load()]
+    rows = tuple(row for row, *_ in seen)
+    comparison = Comparison(runs=rows, summary=summarise(rows, opened.unpaired))
+    manifests = [manifest for _, _, real, sim, *_ in seen for manifest in (real, sim)]
+    starts = [manifest.start_unix_ns for manifest in manifests if manifest.start_unix_ns is not None]
+    return ReportContext(
+        title=folder.resolve().name,
+        comparison=comparison,
+        groups=tuple(_groups(comparison, seen)),
+        profiles=tuple(
+            ProfileView(f"profile-{n}", file.name, profile, service_curve(profile), overhead_curves(profile))
+            for n, (file, profile) in enumerate(opened.profiles.items(), start=1)
+        ),
+        first_run=datetime.fromtimestamp(min(starts) / 1e9, UTC) if starts else None,
+        versions=_versions(manifests),
+        notes=tuple((manifest.run_id, note) for manifest in manifests for note in manifest.notes),
+    )
+
+
+def _seen(opened: Folder, pair: Pair) -> tuple[Any, ...]:
+    """A pair without its logs: row, series, manifests, folders, statuses."""
+    folders = {"real": pair.real.path, "simulated": pair.sim.path}
+    folders |= {f"repeat {run.manifest.repeat}": run.path for run in pair.repeats}
+    relative = {what: path.relative_to(opened.path).as_posix() for what, path in folders.items()}
+    real, sim = pair.real.requests.counts(), pair.sim.requests.counts()
+    statuses = {status: (real[status], sim[status]) for status in real if real[status] or sim[status]}
+    return compare_pair(pair), pair_series(pair), pair.real.manifest, pair.sim.manifest, relative, statuses
+
+
+def _groups(comparison: Comparison, seen: Sequence[tuple[Any, ...]]) -> Iterable[GroupView]:
+    numbered = list(enumerate(seen, start=1))
+    keys = list(dict.fromkeys(group_key(row) for row in comparison.runs))
+    for n, (key, summary) in enumerate(zip(keys, comparison.summary.groups, strict=True), start=1):
+        members = [(number, parts) for number, parts in numbered if group_key(parts[0]) == key]
+        labels = run_labels([parts[0] for _, parts in members])
+        runs = tuple(
+            RunView(f"run-{number:02d}", label, *parts) for label, (number, parts) in zip(labels, members, strict=True)
+        )
+        yield GroupView(f"group-{n}", summary, claim(summary), runs)
+
+
+def _versions(manifests: Sequence[RunManifest]) -> dict[str, tuple[str, ...]]:
+    """Every version that the runs name; more than one where they differ."""
+    versions: dict[str, set[str]] = {}
+    for manifest in manifests:
+        for name, version in manifest.versions.items():
+            versions.setdefault(name, set()).add(version)
+    return {name: tuple(sorted(versions[name])) for name in sorted(versions)}

@@ -1,0 +1,98 @@
+"""The words of the report: numbers as text, names of runs, the claim in a sentence."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from testbed.reporting.summary import ComparisonRow, GroupSummary
+
+NOT_MEASURED = "not measured"
+
+
+def number(value: float | None, digits: int = 1, unit: str = "", signed: bool = False) -> str:
+    """`12.3 ms`, `+1.2 %`; `not measured` for None. A true minus sign, groups of thousands that do not break."""
+    if value is None:
+        return NOT_MEASURED
+    text = f"{value:{'+' if signed else ''},.{digits}f}".replace(",", "\u202f").replace("-", "\u2212")
+    return f"{text} {unit}" if unit else text
+
+
+def milliseconds(value: float | None) -> str:
+    """Three significant digits or more, without the unit."""
+    if value is None:
+        return NOT_MEASURED
+    size = abs(value)
+    return number(value, 0 if size >= 1000 else 1 if size >= 100 else 2 if size >= 1 else 3)
+
+
+def device_text(device: str, emulated: bool) -> str:
+    """The device's name; an emulated one says so wherever it shows."""
+    return f"{device} (EMULATED)" if emulated else device
+
+
+def run_labels(rows: Sequence[ComparisonRow]) -> list[str]:
+    """Short names within one group: pattern and configuration, and what else it takes to tell runs apart."""
+    short = [f"{row.pattern} {row.configuration}" for row in rows]
+    twice = {label for label, times in Counter(short).items() if times > 1}
+    seeded = [f"{label} s{row.seed}" if label in twice else label for label, row in zip(short, rows, strict=True)]
+    twice = {label for label, times in Counter(seeded).items() if times > 1}
+    return [row.run_id if label in twice else label for label, row in zip(seeded, rows, strict=True)]
+
+
+def repeat_band_pct(row: ComparisonRow) -> tuple[float, float] | None:
+    """Lowest and highest P95 of the valid repeats, in percent above the compared run's; None below two repeats."""
+    if len(row.p95_repeats_ms) < 2 or not row.p95_real_ms:
+        return None
+    low, high = min(row.p95_repeats_ms), max(row.p95_repeats_ms)
+    return 100 * (low / row.p95_real_ms - 1), 100 * (high / row.p95_real_ms - 1)
+
+
+def claim(group: GroupSummary) -> str:
+    """What the runs of one group show, in one sentence."""
+    where = f"{group.model} on {device_text(group.device, group.emulated)}"
+    if not group.counted or group.median_abs_p95_error_pct is None or group.worst_abs_p95_error_pct is None:
+        return f"{where}: no valid held-out run, so nothing is claimed."
+    runs = "one valid held-out run" if group.counted == 1 else f"{group.counted} valid held-out runs"
+    text = f"{where}: over {runs} ({number(group.requests, 0)} requests{_utilisation_range(group)})"
+    text += f" the simulated P95 latency is off by {number(group.median_abs_p95_error_pct, 1, '%')}"
+    if group.counted > 1:
+        text += f" in the median and {number(group.worst_abs_p95_error_pct, 1, '%')} at worst"
+    text += f", KS distance {number(group.median_ks, 3)}"
+    if group.median_repeat_spread_pct is None:
+        return text + "; the spread of repeated real runs was not measured."
+    return text + f"; repeated real runs differ by {number(group.median_repeat_spread_pct, 1, '%')} themselves."
+
+
+def _utilisation_range(group: GroupSummary) -> str:
+    if group.utilisation_min is None or group.utilisation_max is None:
+        return ""
+    low, high = number(group.utilisation_min, 2), number(group.utilisation_max, 2)
+    return f", utilisation {low}" if low == high else f", utilisation {low} to {high}"
+
+
+def left_out_text(left_out: dict[str, int]) -> str:
+    """`2 invalid, 1 not held out`; empty if nothing was left out."""
+    return ", ".join(f"{count} {why}" for why, count in left_out.items())
+
+
+DEFINITIONS: tuple[tuple[str, str], ...] = (
+    ("latency", "completed minus scheduled time of an answered request; a client that sends late does not hide it"),
+    ("P50, P95, P99", "quantiles of the raw latencies of a run (linear between order statistics), nothing averaged"),
+    ("error", "100 * (simulated - real) / real of that quantile; positive: the simulation is slower"),
+    ("KS", "largest gap between the real and the simulated empirical latency distribution, 0 to 1"),
+    (
+        "repeat spread",
+        "100 * (max - min) / mean of the P95 of the valid real runs of the same schedule, the compared run included; "
+        "needs two; the band in the figures runs from the lowest to the highest of them, relative to the compared run",
+    ),
+    ("throughput", "requests answered within the run's duration, per second of it"),
+    (
+        "utilisation",
+        "busy instance time (start to end of every batch) / (replicas * instances * duration); without a log of "
+        "batches, from Triton's compute times by batch size",
+    ),
+    ("mean batch", "requests in a batch, averaged over batches"),
+    ("valid", "the client kept its schedule, delivered its rate and took enough samples (loadgen/validity.py)"),
+    ("held out", "the run's traffic was not used to fit the profile; only valid held-out runs count in the summary"),
+)

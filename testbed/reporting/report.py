@@ -1,0 +1,98 @@
+"""Writes the report of a results folder: comparison.json, report.html, report.md and figures/*.png."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from testbed.reporting import figures, labels, pictures, style
+from testbed.reporting.context import ReportContext, gather
+
+PICTURED = 8  # runs of a group that report.md shows as pictures: those with the largest errors
+
+
+def write_report(folder: Path) -> Path:
+    """Compare all runs of a results folder and write its report; returns the path of report.html.
+
+    ReportError if there is nothing to compare, ArtifactError if a file of a run cannot be read.
+    """
+    context = gather(folder)
+    (folder / "comparison.json").write_text(context.comparison.text)
+    _save_pictures(context, folder / "figures")
+    (folder / "report.md").write_text(_environment(html=False).get_template("report.md.j2").render(c=context))
+    page = folder / "report.html"
+    page.write_text(
+        _environment(html=True)
+        .get_template("report.html.j2")
+        .render(c=context, figures=_page_figures(context), plotly_js=Markup(get_plotlyjs()), style=style)
+    )
+    return page
+
+
+def _page_figures(context: ReportContext) -> dict[str, Markup]:
+    """Name -> JSON of every figure on the page."""
+    drawn: dict[str, go.Figure] = {"overview": figures.overview(context.comparison.runs)}
+    for group in context.groups:
+        drawn[f"{group.stem}-runs"] = figures.by_run(group.rows)
+        for run in group.runs:
+            drawn[f"{run.stem}-distribution"] = figures.distribution(run.series.curves)
+            drawn[f"{run.stem}-time"] = figures.over_time(run.series.timeline)
+            drawn[f"{run.stem}-batches"] = figures.batch_sizes(run.series.batches_real, run.series.batches_sim)
+    for view in context.profiles:
+        drawn[f"{view.stem}-service"] = figures.service_time(view.service)
+        drawn[f"{view.stem}-overhead"] = figures.overhead(view.overhead)
+    return {name: _script_json(figure) for name, figure in drawn.items()}
+
+
+def _script_json(figure: go.Figure) -> Markup:
+    """JSON that may stand inside a <script>: no tag can begin in it."""
+    value = json.loads(figure.to_json())
+    text = json.dumps({"data": value["data"], "layout": value["layout"]}, separators=(",", ":"))
+    return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
+
+
+def _save_pictures(context: ReportContext, folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    for old in folder.glob("*.png"):
+        old.unlink()  # pictures of runs that are gone
+    pictures.save_overview(context.comparison.runs, folder / "overview.png")
+    for group in context.groups:
+        where = f"{group.summary.model}, {labels.device_text(group.summary.device, group.summary.emulated)}"
+        pictures.save_by_run(group.rows, where, folder / f"{group.stem}.png")
+        for run in group.largest_errors(PICTURED):
+            verdict = "" if run.row.valid else " (NOT VALID)"
+            pictures.save_pair(run.series, f"{where}: {run.label}{verdict}", folder / f"{run.stem}.png")
+    for view in context.profiles:
+        device = view.profile.device
+        where = f"{view.profile.model}, {labels.device_text(device.name, device.kind == 'emulated')}"
+        pictures.save_profile(view.service, view.overhead, where, folder / f"{view.stem}.png")
+
+
+def _environment(html: bool) -> Environment:
+    environment = Environment(
+        loader=PackageLoader("testbed.reporting"),
+        autoescape=html,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(
+        number=labels.number, ms=labels.milliseconds, left_out=labels.left_out_text, md=_escape_markdown
+    )
+    environment.globals.update(device_text=labels.device_text, pictured=PICTURED, not_measured=labels.NOT_MEASURED)
+    return environment
+
+
+def _escape_markdown(value: Any) -> str:
+    """A name as literal text, in a table cell too."""
+    text = str(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    for character in "\\`*_{}[]|#!~$":
+        text = text.replace(character, "\\" + character)
+    return " ".join(text.split())

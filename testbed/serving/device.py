@@ -1,0 +1,47 @@
+"""What the models run on here."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+import pynvml
+
+from testbed.run_dir import Device
+
+
+def detect_device(cpu_info: Path = Path("/proc/cpuinfo")) -> Device:
+    """The first NVIDIA GPU if the driver answers, else the processor with the number of cores we may use."""
+    gpu = _first_gpu()
+    if gpu is not None:
+        return Device(kind="gpu", name=gpu)
+    return processor(cpu_info)
+
+
+def processor(cpu_info: Path = Path("/proc/cpuinfo")) -> Device:
+    """The processor, with the number of cores we may use."""
+    return Device(kind="cpu", name=f"{_processor(cpu_info)}, {len(os.sched_getaffinity(0))} cores")
+
+
+def _first_gpu() -> str | None:
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:  # no driver here
+        return None
+    try:
+        if pynvml.nvmlDeviceGetCount() == 0:
+            return None
+        return str(pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(0)))
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _processor(cpu_info: Path) -> str:
+    """Its name as Linux gives it, or the architecture (ARM kernels give none, other systems have no such file)."""
+    if cpu_info.exists():
+        for line in cpu_info.read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name" and value.strip():
+                return value.strip()
+    return platform.machine()

@@ -1,0 +1,286 @@
+"""The compiled event loop: Triton's batching rules for r replicas of n instances. docs/kernel.md states the rules.
+
+Time is int64 nanoseconds. A replica is a record; its queues are chains of requests (chains.py). Only the replica that a
+request goes to is advanced, so the cost of a run grows with its requests, not with its replicas.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from testbed.simulation.chains import compiled, inlined, join, move, record
+from testbed.simulation.state import (
+    ASSIGNED,
+    MICROSECOND_NS,
+    NEVER,
+    NONE,
+    OK,
+    POLL_NS,
+    QUEUE_FULL,
+    ROUND_ROBIN,
+    TIMED_OUT,
+    Sim,
+)
+
+
+@inlined
+def slot_free(sim: Sim, r: int) -> bool:
+    """May the batcher queue another payload?"""
+    rules, state = sim.rules[0], sim.replicas[r]
+    return bool(state.payloads < 2 * rules.instances if rules.prefetches else state.idle > state.payloads)
+
+
+@inlined
+def refuse_expired(sim: Sim, r: int, now: int) -> None:
+    """Requests over their timeout leave the queue: refused, or moved behind all others. They are its oldest."""
+    rules, state = sim.rules[0], sim.replicas[r]
+    queue = state.queue
+    while rules.timeout_ns > 0 and queue.length > 0 and sim.arrival_ns[queue.front] + rules.timeout_ns < now:
+        if rules.rejects:
+            record(sim, queue.front, r, NONE, now, now, 0, 0, TIMED_OUT)
+            queue.front = sim.link[queue.front]
+            queue.length -= 1
+            state.in_flight -= 1
+        else:
+            move(sim, queue, state.late, 1)
+
+
+@inlined
+def form_batch(sim: Sim, r: int, now: int) -> tuple[int, int]:
+    """(requests to send now, or 0; nanoseconds to sleep if none): steps 4 and 5 of the rules, without walking."""
+    rules, state = sim.rules[0], sim.replicas[r]
+    waiting, size = state.queue.length + state.late.length, state.current_size
+    pending = min(waiting, rules.max_batch_size - size)
+    remembered = 0
+    if size < rules.max_preferred:
+        if sim.preferred_upto[size + pending] > size:
+            remembered = sim.preferred_upto[size + pending] - size
+    elif waiting > 0:  # at the largest preferred size or beyond: closes, and one request is remembered if two wait
+        state.closed = 1
+        remembered = 1 if pending > 0 and waiting > 1 else 0
+    if pending == 0:
+        return 0, 0
+    oldest = state.late.front if pending > state.queue.length else state.queue.front
+    age = now - sim.arrival_ns[oldest]
+    late = rules.delay_ns > 0 and age >= rules.delay_ns
+    if remembered > 0 and not late:
+        if rules.delay_ns == 0:
+            state.closed = 1
+        return remembered, 0
+    if size + pending >= rules.max_preferred:
+        state.closed = 1
+        return pending, 0
+    if late or rules.delay_ns == 0:
+        return pending, 0
+    state.next_preferred = sim.preferred_above[size + pending] - size
+    if size > 0 and not state.closed and sim.preferred_upto[size] != size:
+        return pending, 0
+    wait_ns = (rules.delay_ns - age) // MICROSECOND_NS * MICROSECOND_NS
+    if rules.timeout_ns > 0 and state.queue.length > 0:  # no sleeper wakes early: when it does, the timeout has passed
+        wait_ns = min(wait_ns, sim.arrival_ns[state.queue.front] + rules.timeout_ns - now + 1)
+    return (pending, 0) if wait_ns == 0 else (0, wait_ns)
+
+
+@inlined
+def send(sim: Sim, r: int, count: int) -> None:
+    """Move the first `count` waiting requests to the current payload, and queue that if it is new."""
+    state = sim.replicas[r]
+    new = state.current_size == 0
+    state.payloads += new
+    place = state.first_payload + state.payloads - 1  # a queued current payload is always the last one
+    payload = sim.payloads[r, place if place < sim.payloads.shape[1] else place - sim.payloads.shape[1]]
+    if new:
+        payload.length = 0
+    in_time = min(count, state.queue.length)
+    if in_time > 0:
+        move(sim, state.queue, payload, in_time)
+    if count > in_time:
+        move(sim, state.late, payload, count - in_time)
+    state.current_size = payload.length
+
+
+@inlined
+def batcher_turn(sim: Sim, r: int, now: int) -> None:
+    """The batcher thread, from a wake until it sleeps again."""
+    rules, state = sim.rules[0], sim.replicas[r]
+    while True:
+        if state.closed:
+            state.closed, state.current_size, state.next_preferred = 0, 0, 0
+        if state.queue.length + state.late.length == 0:
+            state.for_slot, state.timer_ns, state.slept_ns = 0, NEVER, now
+            return
+        if not slot_free(sim, r):
+            state.for_slot, state.timer_ns, state.slept_ns = 1, NEVER, NEVER
+            if rules.timeout_ns > 0 and rules.rejects:
+                state.timer_ns = now + POLL_NS
+            return
+        state.for_slot = 0
+        refuse_expired(sim, r, now)
+        count, wait_ns = form_batch(sim, r, now)
+        if count > 0:
+            send(sim, r, count)
+        elif wait_ns > 0:
+            state.timer_ns, state.slept_ns = now + wait_ns, NEVER
+            return
+
+
+@inlined
+def start_batch(sim: Sim, r: int, front: int, size: int, now: int) -> None:
+    """Run `size` requests, chained from `front`, on the lowest idle instance."""
+    rules, state = sim.rules[0], sim.replicas[r]
+    k = 0
+    while sim.instances[r, k].free_ns != NEVER:
+        k += 1
+    slow = sim.slow[min(now // rules.slow_step_ns, len(sim.slow) - 1)] if len(sim.slow) > 1 else sim.slow[0]
+    noise = sim.noise[front] if len(sim.noise) > 1 else sim.noise[0]
+    extra = sim.extra_ns[front] if len(sim.extra_ns) > 1 else sim.extra_ns[0]
+    end = now + max(0, int(np.floor(sim.service_ns[size] * noise * slow + extra + 0.5)))
+    i = front
+    for position in range(size):
+        record(sim, i, r, k, now, end, size, position, OK)
+        i = sim.link[i]
+    instance = sim.instances[r, k]
+    instance.free_ns, instance.end_ns, instance.size = end + rules.turnaround_ns, end, size
+    state.idle -= 1
+    state.next_free_ns = min(state.next_free_ns, instance.free_ns)
+
+
+@inlined
+def pop_payload(sim: Sim, r: int) -> None:
+    """Drop the first payload of the queue; if it was the current one, an instance has it now."""
+    state = sim.replicas[r]
+    state.first_payload = state.first_payload + 1 if state.first_payload + 1 < sim.payloads.shape[1] else 0
+    state.payloads -= 1
+    if state.payloads == 0 and state.current_size > 0:
+        state.closed = 1
+
+
+@inlined
+def take_payload(sim: Sim, r: int, now: int) -> None:
+    """An idle instance takes the first payload, merges followers that waited too long, and runs them."""
+    rules, state = sim.rules[0], sim.replicas[r]
+    taken = sim.payloads[r, state.first_payload]
+    pop_payload(sim, r)
+    while rules.delay_ns > 0 and rules.max_batch_size > 1 and state.payloads > 0:
+        follower = sim.payloads[r, state.first_payload]
+        if now - follower.oldest_ns <= rules.delay_ns:
+            break
+        if state.payloads == 1 and state.current_size > 0:
+            state.closed = 1  # the current payload was looked at: it grows no more
+        if taken.length + follower.length > rules.max_batch_size:
+            break
+        join(sim, taken, follower.front, follower.back, follower.length)
+        pop_payload(sim, r)
+    start_batch(sim, r, taken.front, taken.length, now)
+
+
+@inlined
+def settle(sim: Sim, r: int, now: int) -> None:
+    """Idle instances take what is queued, then the batcher has a turn; again, until nothing moves.
+
+    Without dynamic batching an idle instance takes the request at the front.
+    """
+    state = sim.replicas[r]
+    if not sim.rules[0].dynamic:
+        if state.idle > 0 and state.queue.length > 0:
+            i = state.queue.front
+            state.queue.front = sim.link[i]
+            state.queue.length -= 1
+            start_batch(sim, r, i, 1, now)
+        return
+    woken = True
+    while woken:
+        while state.payloads > 0 and state.idle > 0:
+            take_payload(sim, r, now)
+        batcher_turn(sim, r, now)
+        woken = state.payloads > 0 and state.idle > 0
+
+
+@inlined
+def free_one_instance(sim: Sim, r: int) -> None:
+    """The busy instance that is due first becomes idle."""
+    state = sim.replicas[r]
+    due, soonest = state.next_free_ns, NEVER
+    for k in range(sim.rules[0].instances):
+        instance = sim.instances[r, k]
+        if instance.free_ns == due:
+            due, instance.free_ns = NONE, NEVER
+            state.in_flight -= instance.size
+        soonest = min(soonest, instance.free_ns)
+    state.idle += 1
+    state.next_free_ns = soonest
+
+
+@inlined
+def advance(sim: Sim, r: int, until: int) -> None:
+    """Let replica r live through all its own events up to and including `until`.
+
+    At the same nanosecond: instances become free (lowest first), then the batcher's timer, then arrivals.
+    """
+    state = sim.replicas[r]
+    while min(state.next_free_ns, state.timer_ns) <= until:
+        now = min(state.next_free_ns, state.timer_ns)
+        if state.next_free_ns == now:
+            free_one_instance(sim, r)
+        elif state.for_slot:
+            refuse_expired(sim, r, now)
+            state.timer_ns = now + POLL_NS if state.queue.length > 0 else NEVER
+            state.slept_ns = now
+            continue
+        settle(sim, r, now)
+
+
+@inlined
+def on_arrival(sim: Sim, r: int, i: int, now: int) -> None:
+    """Request i reaches replica r."""
+    rules, state = sim.rules[0], sim.replicas[r]
+    waiting = state.queue.length + state.late.length
+    if rules.max_queue_size > 0 and waiting >= rules.max_queue_size:
+        record(sim, i, r, NONE, now, now, 0, 0, QUEUE_FULL)
+        return
+    state.in_flight += 1
+    join(sim, state.queue, i, i, 1)
+    if not rules.dynamic or ((state.closed or waiting + 1 >= state.next_preferred) and slot_free(sim, r)):
+        settle(sim, r, now)
+    elif state.timer_ns == NEVER and state.slept_ns != NEVER:  # asleep on an empty queue: it looks again in a while
+        state.timer_ns = state.slept_ns + ((now - state.slept_ns) // POLL_NS + 1) * POLL_NS
+
+
+@inlined
+def least_requests(sim: Sim, first: int, now: int) -> int:
+    """The replica with the fewest unanswered requests; on a tie the first one from `first` on, cyclically."""
+    best, fewest = first, NEVER
+    for step in range(len(sim.replicas)):
+        r = first + step if first + step < len(sim.replicas) else first + step - len(sim.replicas)
+        advance(sim, r, now)
+        unanswered = sim.replicas[r].in_flight
+        for k in range(sim.rules[0].instances):
+            instance = sim.instances[r, k]
+            if instance.free_ns != NEVER and instance.end_ns <= now:  # answered, though not free yet
+                unanswered -= instance.size
+        if unanswered < fewest:
+            best, fewest = r, unanswered
+    return best
+
+
+@compiled
+def run(sim: Sim, assigned: Any) -> None:
+    """Serve all requests: fills sim.outcome."""
+    replicas = len(sim.replicas)
+    balancer = sim.rules[0].balancer
+    turn = 0
+    for i in range(len(sim.arrival_ns)):
+        now = sim.arrival_ns[i]
+        if balancer == ASSIGNED:
+            r = assigned[i]
+        elif balancer == ROUND_ROBIN:
+            r = turn
+        else:
+            r = least_requests(sim, turn, now)
+        turn = r + 1 if r + 1 < replicas else 0
+        advance(sim, r, now)
+        on_arrival(sim, r, i, now)
+    for r in range(replicas):
+        advance(sim, r, NEVER - 1)

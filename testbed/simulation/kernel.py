@@ -1,0 +1,154 @@
+"""The simulation kernel on plain arrays: arrival times in, start, end and batch of each request out.
+
+    rules = BatchingRules(max_batch_size=8, max_queue_delay_ns=2_000_000)
+    result = simulate_batches(arrival_ns, service_ns, np.ones(1), rules)
+
+docs/kernel.md states the rules that it follows, and the order of simultaneous events.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from testbed.simulation import event_loop
+from testbed.simulation.rules import BatchingRules
+from testbed.simulation.state import (
+    ASSIGNED,
+    CHAIN,
+    INSTANCE,
+    LEAST_REQUESTS,
+    NEVER,
+    OUTCOME,
+    REPLICA,
+    ROUND_ROBIN,
+    RULES,
+    Sim,
+)
+from workloads.catalog import Balancer
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+SmallIntArray = npt.NDArray[np.int32]
+
+
+class KernelResult(NamedTuple):
+    """One entry a request, in the order of arrival. Columns are views into one table.
+
+    status 0: served; 1: timed out in the queue; 2: refused, the queue was full. A refused request has start = end =
+    the time of its refusal, batch size 0, position 0 and instance -1.
+    """
+
+    start_ns: IntArray
+    end_ns: IntArray
+    batch_size: SmallIntArray
+    position: SmallIntArray
+    replica: SmallIntArray
+    instance: SmallIntArray
+    status: SmallIntArray
+
+
+def simulate_batches(
+    arrival_ns: npt.ArrayLike,
+    service_ns: npt.ArrayLike,
+    noise: npt.ArrayLike,
+    rules: BatchingRules,
+    *,
+    replicas: int = 1,
+    balancer: Balancer = "round_robin",
+    assigned: npt.ArrayLike | None = None,
+    slow: npt.ArrayLike | None = None,
+    slow_step_ns: int = 1,
+    extra_ns: npt.ArrayLike | None = None,
+) -> KernelResult:
+    """Serve requests by `rules` on `replicas` replicas behind a balancer.
+
+    arrival_ns: int[n], ascending, not negative.
+    service_ns: float[B + 1], time of a batch by its size (entry 0 is not used).
+    noise: float[n] or [1], factor on a batch's time; a batch has the factor of its first request.
+    assigned: int[n], the replica of each request; None leaves it to the balancer.
+    slow: float[m], factor of the machine at time t: slow[t // slow_step_ns], the last entry for ever after.
+    extra_ns: float[n] or [1], added to a batch's time; a batch has that of its first request.
+
+    A batch of size b with first request i, started at t, ends after  service_ns[b] * noise[i] * slow(t) + extra_ns[i]
+    rounded to nanoseconds; its instance is free again rules.turnaround_ns later.
+
+    ValueError names the argument that does not fit.
+    """
+    arrival = np.ascontiguousarray(arrival_ns, dtype=np.int64)
+    if arrival.ndim != 1 or (len(arrival) > 0 and (arrival[0] < 0 or np.any(arrival[1:] < arrival[:-1]))):
+        raise ValueError("arrival_ns must be one ascending row of times from 0 on: sort it")
+    if replicas < 1:
+        raise ValueError(f"replicas must be 1 or more, not {replicas}")
+    if slow_step_ns < 1:
+        raise ValueError(f"slow_step_ns must be 1 or more, not {slow_step_ns}")
+    fits = (1, len(arrival))
+    sim = _empty_service(rules, replicas, len(arrival))._replace(
+        arrival_ns=arrival,
+        service_ns=_floats("service_ns", service_ns, (rules.max_batch_size + 1,)),
+        noise=_floats("noise", noise, fits),
+        slow=_floats("slow", 1.0 if slow is None else slow, None),
+        extra_ns=_floats("extra_ns", 0.0 if extra_ns is None else extra_ns, fits),
+    )
+    sim.rules["slow_step_ns"] = slow_step_ns
+    sim.rules["balancer"] = LEAST_REQUESTS if balancer == "least_requests" else ROUND_ROBIN
+    target = np.zeros(1, dtype=np.int64)
+    if assigned is not None:
+        target = np.ascontiguousarray(assigned, dtype=np.int64)
+        if target.shape != arrival.shape or np.any((target < 0) | (target >= replicas)):
+            raise ValueError(f"assigned must name a replica 0..{replicas - 1} for each of {len(arrival)} requests")
+        sim.rules["balancer"] = ASSIGNED
+    event_loop.run(sim, target)
+    return KernelResult(*(sim.outcome[column] for column in KernelResult._fields))
+
+
+def _floats(name: str, values: npt.ArrayLike, lengths: tuple[int, ...] | None) -> FloatArray:
+    array = np.ascontiguousarray(np.atleast_1d(np.asarray(values, dtype=np.float64)))
+    if array.ndim != 1 or len(array) == 0 or (lengths is not None and len(array) not in lengths):
+        wanted = "at least one value" if lengths is None else " or ".join(map(str, lengths)) + " values in a row"
+        raise ValueError(f"{name} must have {wanted}, not shape {array.shape}")
+    if not np.all(np.isfinite(array)):
+        raise ValueError(f"{name} has a value that is not finite")
+    return array
+
+
+def _empty_service(rules: BatchingRules, replicas: int, requests: int) -> Sim:
+    """Empty queues, idle instances; the inputs are still to come."""
+    record = np.zeros(1, dtype=RULES)
+    record["max_batch_size"] = rules.max_batch_size
+    record["instances"] = rules.instances
+    record["dynamic"] = rules.dynamic
+    record["prefetches"] = rules.prefetches
+    record["max_preferred"] = rules.preferred[-1]
+    if rules.dynamic:
+        record["delay_ns"] = rules.max_queue_delay_ns
+        record["timeout_ns"] = rules.default_timeout_ns
+        record["max_queue_size"] = rules.max_queue_size
+    record["rejects"] = rules.timeout_action == "REJECT"
+    record["turnaround_ns"] = rules.turnaround_ns
+    sizes = np.arange(rules.max_batch_size + 1)
+    preferred = np.array((0, *rules.preferred), dtype=np.int64)
+    upto = np.searchsorted(preferred, sizes, side="right") - 1
+    above = np.where(upto + 1 < len(preferred), upto + 1, 1)
+    state = np.zeros(replicas, dtype=REPLICA)
+    state["timer_ns"] = state["next_free_ns"] = NEVER
+    state["idle"] = rules.instances
+    instances = np.zeros((replicas, rules.instances), dtype=INSTANCE)
+    instances["free_ns"] = NEVER
+    return Sim(
+        rules=record,
+        preferred_upto=preferred[upto],
+        preferred_above=preferred[above],
+        arrival_ns=None,
+        service_ns=None,
+        noise=None,
+        slow=None,
+        extra_ns=None,
+        link=np.zeros(requests, dtype=np.int64),
+        replicas=state,
+        payloads=np.zeros((replicas, 2 * rules.instances), dtype=CHAIN),
+        instances=instances,
+        outcome=np.empty(requests, dtype=OUTCOME),
+    )

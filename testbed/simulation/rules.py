@@ -1,0 +1,66 @@
+"""BatchingRules: all that the kernel must know of one service's scheduler, in nanoseconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from workloads.catalog import ServiceConfig
+
+
+@dataclass(frozen=True)
+class BatchingRules:
+    """How one replica forms batches, after Triton's dynamic batcher; docs/kernel.md states the rules.
+
+    dynamic=False is a model without `dynamic_batching`: each request is a batch of its own, and delay, timeout and
+    queue limit do not exist. An empty preferred set means {max_batch_size}. 0 means: no timeout, no queue limit.
+    """
+
+    max_batch_size: int = 8
+    instances: int = 1
+    dynamic: bool = True
+    preferred_batch_sizes: tuple[int, ...] = ()
+    max_queue_delay_ns: int = 0
+    default_timeout_ns: int = 0
+    timeout_action: Literal["REJECT", "DELAY"] = "REJECT"
+    max_queue_size: int = 0
+    turnaround_ns: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_batch_size < 1 or self.instances < 1:
+            raise ValueError(
+                f"max_batch_size ({self.max_batch_size}) and instances ({self.instances}) must be 1 or more"
+            )
+        for size in self.preferred_batch_sizes:
+            if not 1 <= size <= self.max_batch_size:
+                raise ValueError(f"preferred batch size {size} is outside 1..max_batch_size ({self.max_batch_size})")
+        for name in ("max_queue_delay_ns", "default_timeout_ns", "max_queue_size", "turnaround_ns"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is negative: {getattr(self, name)}")
+
+    @classmethod
+    def of(cls, service: ServiceConfig, turnaround_ns: int) -> BatchingRules:
+        """The rules of a service; delay and timeout in whole microseconds, as Triton's configuration holds them."""
+        dynamic = service.dynamic_batching
+        if dynamic is None:
+            return cls(service.max_batch_size, service.instances, dynamic=False, turnaround_ns=turnaround_ns)
+        return cls(
+            max_batch_size=service.max_batch_size,
+            instances=service.instances,
+            preferred_batch_sizes=dynamic.preferred_batch_sizes,
+            max_queue_delay_ns=round(dynamic.max_queue_delay_s * 1e6) * 1000,
+            default_timeout_ns=round(dynamic.default_timeout_s * 1e6) * 1000,
+            timeout_action=dynamic.timeout_action,
+            max_queue_size=dynamic.max_queue_size,
+            turnaround_ns=turnaround_ns,
+        )
+
+    @property
+    def preferred(self) -> tuple[int, ...]:
+        """The preferred sizes in ascending order, never empty."""
+        return tuple(sorted(set(self.preferred_batch_sizes))) or (self.max_batch_size,)
+
+    @property
+    def prefetches(self) -> bool:
+        """Triton queues batches ahead of its instances only if no request can time out or be refused."""
+        return self.default_timeout_ns == 0 and self.max_queue_size == 0

@@ -1,0 +1,79 @@
+"""Calibrating a simulated service of known parameters gives the parameters back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from known_service import SIGMA, calibration_runs, known_profile
+
+from testbed.calibration.fit import fit_profile
+from testbed.calibration.profile import ServiceProfile
+from testbed.errors import CalibrationError
+from testbed.pipeline.twin import request_log_of
+
+
+def mean_overhead(profile: ServiceProfile) -> tuple[float, float]:
+    level = profile.overhead.levels[0]
+    return float(np.trapezoid(level.inflow_quantiles_s, dx=1 / 400)), float(
+        np.trapezoid(level.outflow_quantiles_s, dx=1 / 400)
+    )
+
+
+def log_deviation(profile: ServiceProfile) -> float:
+    q = np.log(profile.service_time.noise_quantiles)
+    return float(q[1:-1].std())
+
+
+@pytest.fixture(scope="module")
+def fitted() -> ServiceProfile:
+    return fit_profile(calibration_runs(known_profile()), request_log_of)
+
+
+def test_batch_times_come_back_within_2_percent(fitted: ServiceProfile) -> None:
+    assert fitted.service_time.mean_s == pytest.approx(known_profile().service_time.mean_s, rel=0.02)
+
+
+def test_every_batch_size_was_visited(fitted: ServiceProfile) -> None:
+    assert min(fitted.service_time.batches) >= 40
+
+
+def test_turnaround_comes_back_within_2_percent_of_a_batch(fitted: ServiceProfile) -> None:
+    assert fitted.turnaround_s == pytest.approx(0.00015, abs=0.02 * 0.005)
+    assert fitted.turnaround_s == pytest.approx(0.00015, rel=0.1)
+
+
+def test_the_spread_of_batches_comes_back(fitted: ServiceProfile) -> None:
+    assert log_deviation(fitted) == pytest.approx(SIGMA, rel=0.05)
+    assert fitted.slow_phase.sigma < 0.2 * SIGMA  # there was none
+
+
+def test_overhead_comes_back_within_2_percent(fitted: ServiceProfile) -> None:
+    assert sum(mean_overhead(fitted)) == pytest.approx(0.0006, rel=0.02)
+    assert mean_overhead(fitted)[0] == pytest.approx(0.0002, rel=0.05)
+    assert fitted.overhead.per_position_s == pytest.approx(0.00005, rel=0.05)
+
+
+def test_the_profile_repeats_the_runs_that_it_was_fitted_on(fitted: ServiceProfile) -> None:
+    assert np.median([abs(r.p95_error_pct) for r in fitted.residuals]) < 2.0
+    assert max(r.ks for r in fitted.residuals[1:]) < 0.05
+
+
+def test_slow_phases_are_told_from_white_noise() -> None:
+    profile = fit_profile(calibration_runs(known_profile(slow_sigma=0.08, timescale_s=2.0), duration_s=200), request_log_of)
+    assert profile.slow_phase.sigma == pytest.approx(0.08, rel=0.25)
+    assert 1.0 < profile.slow_phase.timescale_s < 4.0
+    assert profile.steadiness is not None
+    assert profile.steadiness.between_windows_cv > 0.04
+
+
+def test_without_a_log_of_batches_turnaround_and_spread_are_fitted_through_simulation() -> None:
+    runs = calibration_runs(known_profile(), with_batches=False)
+    profile = fit_profile(runs, request_log_of)
+    assert profile.service_time.mean_s == pytest.approx(known_profile().service_time.mean_s, rel=0.02)
+    assert profile.steadiness is None  # not measured
+    assert np.median([abs(r.p95_error_pct) for r in profile.residuals]) < 2.5
+
+
+def test_no_runs_is_one_clear_line() -> None:
+    with pytest.raises(CalibrationError, match="measure first"):
+        fit_profile([], request_log_of)

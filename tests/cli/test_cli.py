@@ -1,0 +1,93 @@
+"""`kis` as a user types it: help that teaches, and one line for each mistake."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def kis(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from testbed.cli import main; main()", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=60, check=False)
+
+
+@pytest.fixture
+def profile(tmp_path: Path) -> Path:
+    quantiles = [0.0004, 0.0005, 0.0008]
+    level = {"rate_rps": 10, "inflow_quantiles_s": quantiles, "outflow_quantiles_s": quantiles, "requests": 10}
+    file = tmp_path / "profile-emulated.json"
+    file.write_text(
+        json.dumps(
+            {
+                "model": "emulated",
+                "weights": "none",
+                "device": {"kind": "emulated", "name": "by hand"},
+                "service_time": {
+                    "batch_size": [1, 2],
+                    "mean_s": [0.005, 0.006],
+                    "spread_s": [None, None],
+                    "batches": [10, 10],
+                    "noise_quantiles": [0.9, 1.0, 1.1],
+                },
+                "slow_phase": {"sigma": 0.0, "timescale_s": 1.0},
+                "turnaround_s": 0.0,
+                "overhead": {"window_s": 0.25, "levels": [level]},
+            }
+        )
+    )
+    return file
+
+
+@pytest.mark.parametrize("command", ["serve", "replay", "measure", "calibrate", "simulate", "compare", "report"])
+def test_help_of_every_command_teaches_with_an_example(command: str) -> None:
+    done = kis(command, "--help")
+    assert done.returncode == 0
+    assert f"kis {command}" in done.stdout.replace("\n", " ")
+
+
+def test_a_simulated_run_is_left_with_the_files_of_a_real_one(tmp_path: Path, profile: Path) -> None:
+    done = kis("simulate", "--profile", str(profile), "--max-batch-size", "2", "--duration", "5", "--out", "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    left = {file.name for file in (tmp_path / "run").iterdir()}
+    assert left == {"run.json", "schedule.parquet", "requests.parquet", "metrics.parquet", "batches.parquet"}
+
+
+def test_the_same_seed_gives_the_same_bytes(tmp_path: Path, profile: Path) -> None:
+    for name in ("a", "b"):
+        kis("simulate", "--profile", str(profile), "--max-batch-size", "2", "--seed", "3", "--out", name, cwd=tmp_path)
+    for file in ("requests.parquet", "metrics.parquet", "batches.parquet", "schedule.parquet"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+MISTAKES = {
+    "a folder without runs": (["report", "."], "has no runs"),
+    "a batch size that the profile does not know": (
+        ["simulate", "--profile", "profile-emulated.json", "--max-batch-size", "9"],
+        "beyond the profile",
+    ),
+    "a parameter without a number": (["replay", "--set", "spike=high"], "give NAME=NUMBER"),
+    "a parameter that the pattern does not have": (
+        ["simulate", "--profile", "profile-emulated.json", "--max-batch-size", "2", "--set", "spiek=3"],
+        "spike",
+    ),
+    "a pattern that does not exist": (["replay", "--pattern", "burst"], "traffic.pattern"),
+    "a missing trace": (["measure", "--trace", "none.csv"], "none.csv"),
+    "no server there": (["replay", "--server", "http://127.0.0.1:9"], "127.0.0.1:9"),
+    "a model without a server": (["calibrate", "--model", "mine"], "--server"),
+    "an emulated model without a profile": (["serve", "--model", "emulated"], "`emulated` block"),
+    "a missing config file": (["calibrate", "none.yaml"], "none.yaml"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_answered_in_one_line(tmp_path: Path, profile: Path, mistake: str) -> None:
+    arguments, told = MISTAKES[mistake]
+    done = kis(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert done.stderr.startswith("kis: ")

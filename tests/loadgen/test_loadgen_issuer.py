@@ -1,0 +1,244 @@
+"""The issue loop against a fake server, and against a transport that does what the test says; no Locust here."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+
+import gevent
+import numpy as np
+import pytest
+from fake_http_server import FakeServer, Reply
+
+from loadgen.endpoints import Endpoints, write_endpoints
+from loadgen.issuer import Issuer, Limits, Share
+from loadgen.request_log import RequestLog
+from loadgen.row_stream import RowStream, collect_rows
+from loadgen.schedule import Schedule
+from loadgen.transport import HttpTransport, NullTransport, request_tensors
+from loadgen.validity import ClientFigures
+from workloads.catalog import TensorSpec
+
+INPUTS = (TensorSpec(name="x", datatype="FP32", shape=(4,)),)
+
+
+class StuckTransport(NullTransport):
+    """Never answers."""
+
+    def send(self, endpoint: str, model: str, request_id: int) -> int:
+        gevent.sleep(60)
+        return 0
+
+
+class Replay:
+    """One issuer in this process, and the log that it leaves."""
+
+    def __init__(self, raw, rate_rps: float = 200, n: int = 100) -> None:
+        self.raw = raw
+        times = (np.arange(n) * 1e9 / rate_rps).astype(np.int64)
+        self.schedule = Schedule(times, np.full(n, "toy", dtype=object), n / rate_rps)
+        self.reports: list[tuple[str, float, int, str | None]] = []
+        self.max_in_flight, self.timeout_s, self.drain_s = 1000, 2.0, 0.3
+
+    def issuer(self, transport, endpoints) -> Issuer:
+        n = len(self.schedule)
+        share = Share(np.arange(n), self.schedule.scheduled_ns, ("toy",), np.zeros(n, dtype=np.int64))
+        source = Endpoints(endpoints) if not isinstance(endpoints, Endpoints) else endpoints
+        rows = RowStream(self.raw / "rows-0.arrows", n, 1)
+        limits = Limits(self.max_in_flight, self.timeout_s, self.drain_s, 1e-4)
+        return Issuer(share, transport, source, rows, report=lambda *r: self.reports.append(r), limits=limits)
+
+    def http(self, *servers: FakeServer) -> HttpTransport:
+        transport = HttpTransport({"toy": request_tensors(INPUTS, True, 0)}, self.timeout_s, self.max_in_flight)
+        for server in servers:
+            transport.connect(server.address)
+        return transport
+
+    def log(self, issuer: Issuer) -> RequestLog:
+        client = ClientFigures(
+            worker=0, workers=1, pid=1, start_unix_ns=0, start_monotonic_ns=0, finished=True, stopped=issuer.stopped
+        )
+        return collect_rows(self.raw, self.schedule, (client,))
+
+    def run(self, transport, endpoints) -> RequestLog:
+        issuer = self.issuer(transport, endpoints)
+        issuer.run(time.monotonic_ns() + 20_000_000)
+        return self.log(issuer)
+
+
+@pytest.fixture
+def replay(tmp_path):
+    return Replay(tmp_path)
+
+
+def test_every_request_is_sent_once_under_its_own_id_and_answered(replay):
+    with FakeServer() as server:
+        log = replay.run(replay.http(server), [server.address])
+    assert log.counts()["ok"] == 100
+    assert sorted(server.seen) == list(range(100))
+    assert set(log.frame["endpoint"]) == {server.address}
+    assert (log.seconds("sent_ns") >= log.seconds("scheduled_ns")).all()  # never early
+    assert (log.seconds("completed_ns") > log.seconds("sent_ns")).all()
+    assert len(replay.reports) == 100  # Locust's charts hear of each
+    assert all(latency_s > 0 for _, latency_s, _, _ in replay.reports)
+
+
+def test_error_answers_are_errors_with_the_servers_own_words(replay):
+    refusal = Reply(400, b'{"error": "exceeded maximum queue size"}')
+    with FakeServer(lambda i: refusal if i % 4 == 0 else Reply()) as server:
+        log = replay.run(replay.http(server), [server.address])
+    errors = log.frame[log.frame["status"] == "error"]
+    assert errors["request_id"].tolist() == list(range(0, 100, 4))
+    assert set(errors["detail"]) == {"HTTP 400: exceeded maximum queue size"}
+    assert errors["completed_ns"].notna().all()  # they were answered
+    assert log.counts()["ok"] == 75
+
+
+def test_a_connection_that_breaks_is_an_error_without_an_answer_and_the_next_request_has_a_new_one(replay):
+    with FakeServer(lambda i: Reply(reset=i in (10, 50))) as server:
+        log = replay.run(replay.http(server), [server.address])
+    errors = log.frame[log.frame["status"] == "error"]
+    assert errors["request_id"].tolist() == [10, 50]
+    assert errors["completed_ns"].isna().all()
+    assert log.counts()["ok"] == 98
+
+
+def test_a_server_that_goes_away_refuses_connections_and_the_schedule_goes_on(replay):
+    with FakeServer() as server:
+        address = server.address
+    log = replay.run(replay.http(), [address])
+    assert log.counts()["error"] == 100
+    assert log.frame["detail"].str.contains("refused").all()
+    assert (log.lag_s < 1).all()  # open loop: nobody waited for anybody
+
+
+def test_an_answer_that_takes_too_long_is_a_timeout(replay):
+    replay.timeout_s = 0.2
+    with FakeServer(lambda i: Reply(delay_s=30 if i == 7 else 0)) as server:
+        log = replay.run(replay.http(server), [server.address])
+    assert log.frame["status"].iloc[7] == "timeout"
+    assert log.frame["detail"].iloc[7] == "no answer within 0.2 s"
+    assert log.counts()["ok"] == 99
+
+
+def test_a_stall_delays_answers_and_not_requests(replay):
+    replay.timeout_s = 20.0
+    with FakeServer() as server:
+        # Nobody is answered before everybody has asked: whoever waits for an answer would never ask.
+        server.behave = lambda i: Reply(hold=lambda: len(server.seen) < 100)
+        log = replay.run(replay.http(server), [server.address])
+    assert log.counts()["ok"] == 100
+    assert log.latency_s[0] > 0.4  # the first waited for the last, half a second later
+
+
+def test_the_in_flight_limit_drops_and_counts(replay):
+    replay.max_in_flight, replay.timeout_s = 10, 1.0
+    issuer = replay.issuer(StuckTransport(), ["a:1"])
+    gevent.spawn_later(0.7, issuer.stop, "enough")
+    issuer.run(time.monotonic_ns())
+    log = replay.log(issuer)
+    assert log.frame["status"].tolist() == ["timeout"] * 10 + ["dropped"] * 90
+    assert log.frame["sent_ns"].notna().sum() == 10
+    assert set(log.frame["detail"][10:]) == {"10 requests were in flight already"}
+
+
+def test_stopping_leaves_every_request_with_its_end(replay):
+    issuer = replay.issuer(StuckTransport(), ["a:1"])
+    gevent.spawn_later(0.25, issuer.stop, "interrupted")
+    issuer.run(time.monotonic_ns())
+    log = replay.log(issuer)
+    counts = log.counts()
+    assert counts["timeout"] + counts["unsent"] == 100
+    assert 10 < counts["timeout"] < 90
+    assert log.frame["status"].tolist() == ["timeout"] * counts["timeout"] + ["unsent"] * counts["unsent"]
+    assert set(log.frame["detail"][counts["timeout"] :]) == {"interrupted"}
+
+
+def test_answers_that_come_while_stopping_still_count(replay):
+    replay.drain_s = 2.0
+    with FakeServer(lambda i: Reply(delay_s=0.4)) as server:
+        issuer = replay.issuer(replay.http(server), [server.address])
+        gevent.spawn_later(0.25, issuer.stop, "interrupted")
+        issuer.run(time.monotonic_ns())
+    counts = replay.log(issuer).counts()
+    assert counts["ok"] == len(server.seen)
+    assert counts["ok"] + counts["unsent"] == 100
+
+
+def test_a_second_stop_does_not_wait_for_answers(replay):
+    replay.drain_s = replay.timeout_s = 50.0
+    issuer = replay.issuer(StuckTransport(), ["a:1"])
+    gevent.spawn_later(0.1, issuer.stop, "interrupted")
+    gevent.spawn_later(0.2, issuer.stop, "interrupted")
+    issuer.run(time.monotonic_ns())
+    assert replay.log(issuer).counts()["timeout"] > 0
+
+
+def test_a_disk_that_fills_up_stops_the_issuing_and_keeps_the_answers(replay, monkeypatch):
+    issuer = replay.issuer(NullTransport(), ["a:1"])
+    pwrite = os.pwrite
+    full = True
+
+    def write(fd: int, data: bytes, offset: int) -> int:
+        if full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return pwrite(fd, data, offset)
+
+    def free_some() -> None:
+        nonlocal full
+        full = False
+
+    monkeypatch.setattr(os, "pwrite", write)
+    monkeypatch.setattr(issuer, "_drain", free_some)
+    issuer.run(time.monotonic_ns())
+    log = replay.log(issuer)
+    assert issuer.stopped == "rows-0.arrows: No space left on device"
+    assert log.counts()["ok"] == issuer.counts[0] > 0
+    assert log.counts()["unsent"] == 100 - log.counts()["ok"] > 0
+    assert log.frame["detail"].iloc[-1] == issuer.stopped
+
+
+def test_replicas_that_come_and_go_during_the_run(replay, tmp_path):
+    file = tmp_path / "endpoints.json"
+    with FakeServer() as first, FakeServer(lambda i: Reply(delay_s=0.15)) as second:
+        write_endpoints(file, [first.address])
+        changes = [
+            gevent.spawn_later(0.15, write_endpoints, file, [first.address, second.address]),
+            gevent.spawn_later(0.32, write_endpoints, file, [first.address]),
+        ]
+        log = replay.run(replay.http(first), Endpoints(file))
+        gevent.joinall(changes)
+    assert log.counts()["ok"] == 100  # also those in flight to the second one when it was taken away
+    assert len(second.seen) > 5
+    assert sorted(first.seen + second.seen) == list(range(100))
+    used = log.frame["endpoint"].tolist()
+    assert used[0] == used[-1] == first.address
+
+
+def test_without_any_endpoint_requests_are_errors_that_were_never_sent(replay, tmp_path):
+    file = tmp_path / "endpoints.json"
+    write_endpoints(file, [])
+    log = replay.run(NullTransport(), Endpoints(file))
+    assert set(log.frame["detail"]) == {"no endpoint was ready"}
+    assert log.frame["endpoint"].isna().all()
+    assert log.frame["sent_ns"].isna().all()
+
+
+def test_a_fault_in_the_transport_is_an_error_row(replay):
+    class Faulty(NullTransport):
+        def send(self, endpoint: str, model: str, request_id: int) -> int:
+            return 1 // (request_id % 2)
+
+    log = replay.run(Faulty(), ["a:1"])
+    assert log.frame["status"].tolist() == ["error", "ok"] * 50
+    assert "ZeroDivisionError" in log.frame["detail"].iloc[0]
+
+
+def test_a_large_body_arrives_whole_under_its_id(replay):
+    big = (TensorSpec(name="image", datatype="FP32", shape=(3, 224, 224)),)
+    with FakeServer() as server:
+        transport = HttpTransport({"toy": request_tensors(big, True, 0)}, 2.0, 4)
+        for i in (0, 999_999_999_999):
+            assert transport.send(server.address, "toy", i) == 2
+    assert server.seen == [0, 999_999_999_999]

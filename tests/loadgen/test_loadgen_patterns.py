@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadgen.patterns import PATTERNS, Bursty, Fluctuating, PatternError, Periodic, Ramp, Trace, make_pattern
+
+rates = st.floats(0.1, 1e4)
+spans = st.floats(0.1, 1e3)
+patterns = st.one_of(
+    st.builds(lambda low, more, rise: Ramp(low=low, peak=low + more, rise_s=rise), rates, rates, spans),
+    st.builds(lambda a, more, p: Periodic(mean=a + more, amplitude=a, period_s=p), rates, rates, spans),
+    st.builds(
+        lambda low, more, i, s: Fluctuating(low=low, high=low + more, interval_s=i, rate_seed=s),
+        rates,
+        rates,
+        spans,
+        st.integers(0, 99),
+    ),
+    st.builds(
+        lambda base, spike, length, gap, mode: Bursty(
+            base=base, spike=spike, spike_s=length, every_s=length + gap, mode=mode
+        ),
+        rates,
+        rates,
+        spans,
+        spans,
+        st.sampled_from(["spikes", "on_off"]),
+    ),
+    st.builds(lambda r, i: Trace(rates=tuple(r), interval_s=i), st.lists(rates, min_size=1, max_size=9), spans),
+)
+
+
+@given(patterns, st.lists(st.floats(0, 500), min_size=1, max_size=50))
+def test_every_rate_lies_between_zero_and_the_peak_and_is_the_same_when_asked_again(pattern, times):
+    t_s = np.array(times)
+    rate = pattern.rate_rps(t_s)
+    assert rate.shape == t_s.shape
+    assert (rate >= 0).all()
+    assert (rate <= pattern.peak_rps * (1 + 1e-12)).all()
+    one_by_one = np.array([pattern.rate_rps(np.array([t]))[0] for t in times])
+    np.testing.assert_array_equal(rate, one_by_one)  # no dependence on which other times were asked for
+
+
+@given(patterns)
+def test_a_pattern_is_remade_from_its_name_and_parameters(pattern):
+    assert make_pattern(pattern.name, **pattern.parameters()) == pattern
+
+
+def test_ramp_rises_in_a_straight_line_and_holds():
+    rate = Ramp(low=10, peak=100, rise_s=30).rate_rps(np.array([0.0, 10.0, 30.0, 99.0]))
+    np.testing.assert_allclose(rate, [10, 40, 100, 100])
+
+
+def test_periodic_swings_about_its_mean():
+    rate = Periodic(mean=50, amplitude=40, period_s=20).rate_rps(np.array([0.0, 5.0, 10.0, 15.0, 25.0]))
+    np.testing.assert_allclose(rate, [50, 90, 50, 10, 90])
+
+
+def test_spikes_come_at_the_end_of_each_period_and_go_10_100_10():
+    rate = Bursty(base=10, spike=100, spike_s=5, every_s=20).rate_rps(np.array([0, 14.9, 15.0, 19.9, 20.0, 35.0]))
+    np.testing.assert_array_equal(rate, [10, 10, 100, 100, 10, 100])
+
+
+def test_on_off_bursts_take_their_share_of_the_time_in_the_long_run():
+    pattern = Bursty(base=0, spike=100, spike_s=5, every_s=20, mode="on_off", burst_seed=3)
+    on = pattern.rate_rps(np.arange(0, 40_000, 0.5)) == 100
+    assert on.mean() == pytest.approx(0.25, abs=0.02)
+    starts = np.flatnonzero(np.diff(on.astype(int)) == 1)
+    gaps_s = np.diff(starts) * 0.5
+    assert gaps_s.std() > 0.5 * gaps_s.mean()  # random, not periodic
+
+
+def test_fluctuating_draws_a_new_rate_each_interval():
+    pattern = Fluctuating(low=10, high=100, interval_s=5, rate_seed=1)
+    first = pattern.rate_rps(np.array([0.0, 4.9]))
+    assert first[0] == first[1]
+    rate = pattern.rate_rps(np.arange(2.5, 5_000, 5))
+    assert len(np.unique(rate)) == len(rate)
+    assert rate.mean() == pytest.approx(55, abs=3)
+    assert pattern.rate_rps(np.array([2.5]))[0] == first[0]
+    assert Fluctuating(rate_seed=2).rate_rps(np.array([0.0])) != Fluctuating(rate_seed=1).rate_rps(np.array([0.0]))
+
+
+def test_a_trace_pattern_holds_its_last_rate():
+    rate = Trace(rates=(1, 2, 3), interval_s=10).rate_rps(np.array([0.0, 10.0, 29.0, 1e6]))
+    np.testing.assert_array_equal(rate, [1, 2, 3, 3])
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "hint"),
+    [
+        ("burtsy", {}, "did you mean 'bursty'?"),
+        ("ramp", {"peek": 3}, "did you mean 'peak'?"),
+        ("ramp", {"low": 9, "peak": 3}, "low <= peak"),
+        ("periodic", {"mean": 1, "amplitude": 2}, "amplitude <= mean"),
+        ("bursty", {"mode": "off_on"}, "'spikes' or 'on_off'"),
+        ("constant", {"rate": "fast"}, "wrong type"),
+    ],
+)
+def test_a_wrong_pattern_is_refused_in_one_line_that_says_what_to_do(name, parameters, hint):
+    with pytest.raises(PatternError) as refusal:
+        make_pattern(name, **parameters)
+    assert hint in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_the_registry_lists_every_pattern_under_its_own_name():
+    assert set(PATTERNS) == {"constant", "ramp", "periodic", "fluctuating", "bursty", "trace"}
+    for name, kind in PATTERNS.items():
+        assert kind.name == name
+        assert kind().peak_rps > 0  # the defaults are valid

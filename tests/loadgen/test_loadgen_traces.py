@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from loadgen.schedule import TraceError
+from loadgen.traces import read_trace, trace_pattern
+
+AZURE = Path(__file__).parents[3] / "shared/traces/azure_llm_2023_code.csv"
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text: str) -> Path:
+        path = tmp_path / "trace.txt"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+CSV = "TIMESTAMP,ContextTokens\n2023-11-16 18:17:03.9799600,4808\n2023-11-16 18:17:04.0319600,3180\n"
+
+
+def test_an_azure_trace_is_recognised_and_begins_at_zero(write):
+    schedule = read_trace(write(CSV), "m")
+    np.testing.assert_array_equal(schedule.scheduled_ns, [0, 52_000_000])
+    assert schedule.duration_s == pytest.approx(0.104)  # one mean gap beyond the last arrival
+    assert set(schedule.model) == {"m"}
+
+
+def test_plain_timestamps_may_have_any_origin(write):
+    schedule = read_trace(write("# seconds\n1000.5\n1001\n\n1002.25\n"), "m")
+    np.testing.assert_array_equal(schedule.scheduled_ns, [0, 500_000_000, 1_750_000_000])
+
+
+def test_perf_analyzer_intervals_are_microseconds_and_the_first_delays_the_first_request(write):
+    schedule = read_trace(write("100000\n200000\n500000\n"), "m", format="perf_analyzer")
+    np.testing.assert_array_equal(schedule.scheduled_ns, [100_000_000, 300_000_000, 800_000_000])
+
+
+def test_speed_up_squeezes_time(write):
+    schedule = read_trace(write("0\n1\n4\n"), "m", speed_up=2)
+    np.testing.assert_array_equal(schedule.scheduled_ns, [0, 500_000_000, 2_000_000_000])
+    assert schedule.duration_s == pytest.approx(3.0)
+
+
+def test_thinning_keeps_a_seeded_share_at_its_times(write):
+    path = write("\n".join(str(i) for i in range(10_000)))
+    thin = read_trace(path, "m", keep=0.3, seed=5)
+    assert len(thin) == pytest.approx(3000, abs=200)
+    assert (thin.scheduled_ns % 1_000_000_000 == 0).all()
+    np.testing.assert_array_equal(thin.scheduled_ns, read_trace(path, "m", keep=0.3, seed=5).scheduled_ns)
+    assert len(read_trace(path, "m", keep=0.3, seed=6)) != len(thin)
+    assert thin.duration_s == read_trace(path, "m").duration_s
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        ("0\n2\n1\n", {}, "line 3: earlier than the line before"),
+        ("0\n1\ntwo\n", {}, "line 3: 'two' is not a number"),
+        ("0\n1\nnan\n", {}, "line 3: 'nan' is not a number"),
+        ("", {}, "holds no times"),
+        ("5\n5\n", {}, "spans no time"),
+        (CSV + "2023-11-16 18:17:03.5,1\n", {}, "line 4: earlier"),
+        (CSV + "yesterday,1\n", {}, "line 4: 'yesterday' is not a time"),
+        ("Time,Tokens\n1,2\n", {"format": "azure"}, "no TIMESTAMP column"),
+        ("10\n-3\n", {"format": "perf_analyzer"}, "line 2: an interval below 0"),
+        ("0\n1\n", {"keep": 0}, "keep is 0"),
+        ("0\n1\n", {"speed_up": -1}, "speed_up is -1"),
+    ],
+)
+def test_a_bad_trace_is_one_line_that_names_the_place(write, text, options, message):
+    with pytest.raises(TraceError) as refusal:
+        read_trace(write(text), "m", **options)
+    assert message in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_trace_that_is_not_there(tmp_path):
+    with pytest.raises(TraceError, match="No such file"):
+        read_trace(tmp_path / "none.csv", "m")
+
+
+def test_a_trace_can_be_turned_into_a_rate(write):
+    schedule = read_trace(write("0\n0.5\n1\n1.5\n2\n12\n"), "m")
+    pattern = trace_pattern(schedule, interval_s=10)
+    np.testing.assert_allclose(pattern.rates, [0.5, 0.1])
+
+
+@pytest.mark.skipif(not AZURE.exists(), reason="the Azure trace is not part of the project")
+def test_the_azure_code_trace_is_as_bursty_as_its_readme_says():
+    schedule = read_trace(AZURE, "m")
+    assert len(schedule) == 8819
+    assert schedule.duration_s == pytest.approx(57 * 60, rel=0.02)
+    counts, _ = np.histogram(schedule.scheduled_s, bins=np.arange(0, schedule.duration_s))
+    assert counts.var() / counts.mean() == pytest.approx(13, abs=1.5)
+    fast = read_trace(AZURE, "m", speed_up=60)
+    assert fast.rate_rps == pytest.approx(60 * schedule.rate_rps)

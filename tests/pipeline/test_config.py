@@ -1,0 +1,62 @@
+"""Configuration files: what is wrong is said in one line, with its place and the nearest known key."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel
+
+from testbed.config import CalibrateConfig, MeasureConfig, ServeConfig, load_config
+from testbed.errors import ConfigError
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "message"),
+    [
+        (ServeConfig, "modle: bert", "unknown key 'modle': did you mean 'model'?"),
+        (ServeConfig, "service: {replcas: 2}", "unknown key 'service.replcas': did you mean 'replicas'?"),
+        (
+            CalibrateConfig,
+            "studies: [{model: bert, held_out: {pattern: [ramp]}}]",
+            "unknown key 'studies.0.held_out.pattern': did you mean 'patterns'?",
+        ),
+        (ServeConfig, "service: {replicas: 0}", "service.replicas: Input should be greater than or equal to 1 (got 0)"),
+        (ServeConfig, "model: resnet5", "unknown model 'resnet5': did you mean 'resnet50'?"),
+        (ServeConfig, "model: emulated", "model 'emulated' needs an `emulated` block"),
+        (MeasureConfig, "traffic: {pattern: bursty, trace: a.csv}", "give either a pattern or a trace"),
+        (CalibrateConfig, "seed: 1", "studies: Field required"),
+        (ServeConfig, "model: [", "is not YAML"),
+        (ServeConfig, "- 1", "holds no mapping of keys"),
+    ],
+)
+def test_what_is_wrong_is_one_clear_line(tmp_path: Path, kind: type[BaseModel], text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_config(written(tmp_path, text), kind)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+    assert "config.yaml" in str(error.value)
+
+
+def test_a_missing_file_is_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        load_config(tmp_path / "none.yaml", ServeConfig)
+
+
+def test_flags_override_single_keys(tmp_path: Path) -> None:
+    file = written(tmp_path, "model: bert\nservice: {replicas: 2, max_batch_size: 4}")
+    config = load_config(file, ServeConfig, {"service": {"replicas": 3}})
+    assert (config.model, config.service.replicas, config.service.max_batch_size) == ("bert", 3, 4)
+
+
+@pytest.mark.parametrize("name", ["default", "quick", "golden"])
+def test_the_configurations_that_ship_are_right(name: str) -> None:
+    config = load_config(Path(str(resources.files("testbed") / "configs" / f"{name}.yaml")), CalibrateConfig)
+    assert {study.model for study in config.studies} >= {"emulated", "resnet50"}

@@ -1,0 +1,55 @@
+"""The plan of a study: bursts that visit every batch size, capacity, and patterns with a given peak."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadgen.patterns import make_pattern
+from testbed.pipeline.plan import burst_schedule, capacity_rps, held_out_pattern, seed_of
+from testbed.simulation.kernel import simulate_batches
+from testbed.simulation.rules import BatchingRules
+from workloads.catalog import DynamicBatching, ServiceConfig
+
+
+@pytest.mark.parametrize("instances", [1, 2, 3])
+def test_bursts_make_every_batch_size_run_as_often_as_asked(instances: int) -> None:
+    service = ServiceConfig(instances=instances, max_batch_size=8)
+    schedule = burst_schedule("m", service, lone_s=0.006, repeats=5)
+    times = np.concatenate([[0.0], 0.004 + 0.001 * np.arange(1, 9)]) * 1e9
+    result = simulate_batches(schedule.scheduled_ns, times, 1.0, BatchingRules.of(service, 150_000))
+    sizes = result.batch_size[result.position == 0]
+    assert all((sizes == b).sum() >= 5 for b in range(2, 9))
+
+
+def test_capacity_is_that_of_the_best_batch_size() -> None:
+    mean_s = np.array([0.005, 0.006, 0.020])  # a batch of three is not worth it
+    service = ServiceConfig(replicas=2, instances=3, max_batch_size=3)
+    assert capacity_rps(service, mean_s, 0.0) == pytest.approx(6 * 2 / 0.006)
+    assert capacity_rps(service.model_copy(update={"dynamic_batching": None}), mean_s, 0.0) == pytest.approx(6 / 0.005)
+
+
+@given(
+    name=st.sampled_from(["ramp", "periodic", "fluctuating", "bursty", "constant"]),
+    peak=st.floats(1, 1e4),
+    duration_s=st.floats(2, 1e3),
+)
+def test_held_out_patterns_reach_their_peak_and_never_pass_it(name: str, peak: float, duration_s: float) -> None:
+    pattern = make_pattern(name, **held_out_pattern(name, peak, duration_s))
+    rates = pattern.rate_rps(np.linspace(0, duration_s, 4001))
+    assert rates.max() <= peak * (1 + 1e-9)
+    assert rates.max() >= (0.6 if name == "fluctuating" else 0.999) * peak
+    assert rates.min() >= 0
+
+
+def test_every_run_has_a_seed_of_its_own_and_keeps_it() -> None:
+    assert seed_of(1, "a") == seed_of(1, "a")
+    assert len({seed_of(base, name) for base in (1, 2) for name in ("a", "b", "c")}) == 6
+
+
+def test_a_service_is_named_by_what_sets_it_apart() -> None:
+    rules = DynamicBatching(max_queue_delay_s=0.002, preferred_batch_sizes=(4, 8))
+    assert ServiceConfig(instances=2, dynamic_batching=rules).label == "r1-n2-b8-d2ms-p4+8"
+    assert ServiceConfig(replicas=4, dynamic_batching=None).label == "r4-n1-b8-nobatching"

@@ -1,0 +1,175 @@
+"""Request for request, the kernel does what the SimPy model of the same rules does; and what every server must do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from testbed.simulation.kernel import KernelResult, simulate_batches
+from testbed.simulation.rules import BatchingRules
+from tests.oracles import simpy_triton
+
+
+@dataclass(frozen=True)
+class World:
+    """One random case: everything that simulate_batches takes."""
+
+    arrival_ns: list[int]
+    service_ns: list[float]
+    rules: BatchingRules
+    noise: list[float]
+    slow: list[float]
+    slow_step_ns: int
+    extra_ns: list[float]
+    replicas: int
+    balancer: str
+    assigned: list[int] | None
+
+    def kernel(self) -> KernelResult:
+        return simulate_batches(
+            self.arrival_ns,
+            self.service_ns,
+            self.noise,
+            self.rules,
+            replicas=self.replicas,
+            balancer=self.balancer,
+            assigned=self.assigned,
+            slow=self.slow,
+            slow_step_ns=self.slow_step_ns,
+            extra_ns=self.extra_ns,
+        )
+
+    def oracle(self) -> list[simpy_triton.Request]:
+        costs = simpy_triton.Costs(self.service_ns, self.noise, self.slow, self.slow_step_ns, self.extra_ns)
+        return simpy_triton.simulate(
+            self.arrival_ns,
+            self.rules,
+            costs,
+            replicas=self.replicas,
+            balancer=self.balancer,
+            assigned=self.assigned,
+        )
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> World:
+    """Times are small multiples of one unit, so that many events fall together; nanoseconds to tenths of a second."""
+    unit = draw(st.sampled_from([1, 500, 1000, 10**6, 10**8]))
+    gaps = draw(st.lists(st.sampled_from([0, 0, 1, 2, 3, 5, 8, 13]), min_size=1, max_size=40))
+    n = len(gaps)
+    jitter = draw(st.sampled_from([0, 0, 1, 7]))
+    batch = draw(st.integers(1, 8))
+
+    def per_request(values: st.SearchStrategy[float]) -> list[float]:
+        return draw(st.lists(values, min_size=n, max_size=n) | st.lists(values, min_size=1, max_size=1))
+
+    def times(largest: int) -> int:
+        return draw(st.integers(0, largest)) * unit
+
+    rules = BatchingRules(
+        max_batch_size=batch,
+        instances=draw(st.integers(1, 3)),
+        dynamic=draw(st.integers(0, 9)) > 0,
+        preferred_batch_sizes=tuple(draw(st.sets(st.integers(1, batch), max_size=3))),
+        max_queue_delay_ns=draw(st.sampled_from([0, times(20), draw(st.integers(1, 30)) * 1000])),
+        default_timeout_ns=draw(st.sampled_from([0, 0, times(30)])),
+        timeout_action=draw(st.sampled_from(["REJECT", "DELAY"])),
+        max_queue_size=draw(st.sampled_from([0, 0, draw(st.integers(1, 10))])),
+        turnaround_ns=draw(st.sampled_from([0, times(5)])),
+    )
+    replicas = draw(st.integers(1, 3))
+    assignment = st.lists(st.integers(0, replicas - 1), min_size=n, max_size=n)
+    return World(
+        arrival_ns=np.cumsum([gap * unit + jitter * (k % 2) for k, gap in enumerate(gaps)]).tolist(),
+        service_ns=[0.0] + [float(times(30)) for _ in range(batch)],
+        rules=rules,
+        noise=per_request(st.sampled_from([0.5, 1.0, 1.3])),
+        slow=draw(st.lists(st.sampled_from([0.5, 1.0, 2.0]), min_size=1, max_size=5)),
+        slow_step_ns=7 * unit,
+        extra_ns=per_request(st.sampled_from([0.0, float(unit)])),
+        replicas=replicas,
+        balancer=draw(st.sampled_from(["round_robin", "least_requests"])),
+        assigned=draw(st.none() | assignment),
+    )
+
+
+@settings(max_examples=800, deadline=None, derandomize=True)
+@given(worlds())
+def test_kernel_and_simpy_model_agree_on_every_request(world: World):
+    result, expected = world.kernel(), world.oracle()
+    for column in KernelResult._fields:
+        assert getattr(result, column).tolist() == [getattr(request, column) for request in expected], column
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(worlds())
+def test_every_request_is_answered_once_and_no_earlier_than_it_came(world: World):
+    result = world.kernel()
+    assert set(result.status.tolist()) <= {0, 1, 2}
+    assert np.all(result.start_ns >= np.array(world.arrival_ns))
+    assert np.all(result.end_ns >= result.start_ns)
+    size, position = (column[result.status == 0] for column in (result.batch_size, result.position))
+    for batch_size in set(size.tolist()):  # a batch has one request in each of its places
+        places = np.bincount(position[size == batch_size], minlength=batch_size)
+        assert set(places.tolist()) == {int(places[0])}
+        assert len(places) == batch_size
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(worlds())
+def test_no_batch_over_the_limit_and_no_instance_in_two_batches(world: World):
+    result = world.kernel()
+    served = result.status == 0
+    limit = world.rules.max_batch_size if world.rules.dynamic else 1
+    assert result.batch_size.max(initial=0) <= limit
+    for replica in range(world.replicas):
+        for instance in range(world.rules.instances):
+            mine = served & (result.replica == replica) & (result.instance == instance) & (result.position == 0)
+            runs = sorted(zip(result.start_ns[mine].tolist(), result.end_ns[mine].tolist(), strict=True))
+            for (_, end), (start, _) in pairwise(runs):
+                assert start >= end + world.rules.turnaround_ns
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(worlds())
+def test_a_replica_starts_its_requests_in_the_order_they_came(world: World):
+    if world.rules.default_timeout_ns and world.rules.timeout_action == "DELAY":
+        return  # the only rule that lets one overtake
+    result = world.kernel()
+    for replica in range(world.replicas):
+        mine = (result.status == 0) & (result.replica == replica)
+        assert np.all(np.diff(result.start_ns[mine]) >= 0)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(worlds())
+def test_replicas_do_not_know_of_each_other(world: World):
+    """With an explicit assignment, each replica does what it does alone."""
+    target = np.arange(len(world.arrival_ns)) % world.replicas
+    world = World(**{**world.__dict__, "assigned": target.tolist(), "extra_ns": [0.0], "noise": [1.0]})
+    together = world.kernel()
+    for replica in range(world.replicas):
+        mine = np.flatnonzero(target == replica)
+        arrivals = np.array(world.arrival_ns)[mine].tolist()
+        alone = World(**{**world.__dict__, "arrival_ns": arrivals, "assigned": None, "replicas": 1}).kernel()
+        assert together.start_ns[mine].tolist() == alone.start_ns.tolist()
+        assert together.end_ns[mine].tolist() == alone.end_ns.tolist()
+
+
+@example(2.0)
+@given(st.floats(0.1, 5))
+@settings(max_examples=50, deadline=None, derandomize=True)
+def test_stretching_time_stretches_every_answer(factor: float):
+    """Without delays in whole microseconds and without half-second looks, the rules have no scale of their own."""
+    rng = np.random.default_rng(7)
+    unit = 1000
+    arrival = np.cumsum(rng.integers(0, 9, 200)) * unit
+    service = np.array([0.0, *range(5, 13)]) * unit
+    stretch = round(factor * 10) or 1
+    base = simulate_batches(arrival, service, [1.0], BatchingRules(instances=2))
+    longer = simulate_batches(arrival * stretch, service * stretch, [1.0], BatchingRules(instances=2))
+    assert (base.end_ns * stretch).tolist() == longer.end_ns.tolist()

@@ -1,0 +1,121 @@
+"""A model repository says to Triton exactly what the service's configuration says."""
+
+from __future__ import annotations
+
+import ast
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+
+from workloads.catalog import CATALOG, CatalogError, DynamicBatching, ServiceConfig, find_model
+from workloads.emulated_profile import EmulatedProfile
+from workloads.repository import BackendOptions, weights_label, write_repository
+
+EMULATED = BackendOptions(emulated=EmulatedProfile.linear(0.004, 0.001, 8))
+
+
+def read_config(folder: Path, model: str) -> Any:
+    return text_format.Parse((folder / model / "config.pbtxt").read_text(), model_config_pb2.ModelConfig())
+
+
+def write_and_read(folder: Path, model: str, service: ServiceConfig, options: BackendOptions = EMULATED) -> Any:
+    return read_config(write_repository(folder, find_model(model), service, options), model)
+
+
+@pytest.mark.parametrize("model", sorted(CATALOG))
+def test_every_model_of_the_catalog_gets_its_tensors_and_its_backend(tmp_path: Path, model: str) -> None:
+    config = write_and_read(tmp_path, model, ServiceConfig(instances=2, max_batch_size=4))
+    spec = find_model(model)
+    assert (config.name, config.backend, config.max_batch_size) == (model, "python", 4)
+    for written, expected in ((config.input, spec.inputs), (config.output, spec.outputs)):
+        assert [(t.name, tuple(t.dims)) for t in written] == [(t.name, t.shape) for t in expected]
+        names = [model_config_pb2.DataType.Name(t.data_type) for t in written]
+        assert names == [f"TYPE_{t.datatype}" for t in expected]
+    assert [(g.count, g.Kind.Name(g.kind)) for g in config.instance_group] == [(2, "KIND_CPU")]
+    backend = (tmp_path / model / "1" / "model.py").read_text()
+    assert "class TritonPythonModel" in backend
+
+
+def test_batching_rules_reach_triton(tmp_path: Path) -> None:
+    rules = DynamicBatching(preferred_batch_sizes=(2, 4), max_queue_delay_s=0.0025)
+    batching = write_and_read(tmp_path, "emulated", ServiceConfig(dynamic_batching=rules)).dynamic_batching
+    assert list(batching.preferred_batch_size) == [2, 4]
+    assert batching.max_queue_delay_microseconds == 2500
+
+
+def test_without_batching_there_is_no_block(tmp_path: Path) -> None:
+    config = write_and_read(tmp_path, "emulated", ServiceConfig(dynamic_batching=None))
+    assert not config.HasField("dynamic_batching")
+    assert config.max_batch_size == 8
+
+
+def test_a_queue_policy_is_written_only_with_a_limit(tmp_path: Path) -> None:
+    # Any queue policy with a limit turns Triton's prefetching off, so an empty one must not appear.
+    plain = write_and_read(tmp_path / "plain", "emulated", ServiceConfig())
+    assert plain.HasField("dynamic_batching")
+    assert not plain.dynamic_batching.HasField("default_queue_policy")
+    rules = DynamicBatching(default_timeout_s=0.05, timeout_action="DELAY", max_queue_size=7)
+    limited = write_and_read(tmp_path / "limited", "emulated", ServiceConfig(dynamic_batching=rules))
+    policy = limited.dynamic_batching.default_queue_policy
+    assert policy.default_timeout_microseconds == 50_000
+    assert policy.TimeoutAction.Name(policy.timeout_action) == "DELAY"
+    assert policy.max_queue_size == 7
+
+
+def test_a_gpu_model_stays_on_one_gpu_and_the_emulated_one_on_the_cpu(tmp_path: Path) -> None:
+    options = EMULATED.model_copy(update={"device": "gpu"})
+    group = write_and_read(tmp_path, "resnet50", ServiceConfig(instances=3), options).instance_group[0]
+    assert (group.Kind.Name(group.kind), list(group.gpus), group.count) == ("KIND_GPU", [0], 3)
+    group = write_and_read(tmp_path, "emulated", ServiceConfig(), options).instance_group[0]
+    assert group.Kind.Name(group.kind) == "KIND_CPU"
+
+
+def test_parameters_survive_quoting(tmp_path: Path) -> None:
+    logs = tmp_path / 'a "quoted" folder'
+    options = EMULATED.model_copy(update={"batch_log_dir": logs, "threads": 3, "replica": 2})
+    parameters = write_and_read(tmp_path, "emulated", ServiceConfig(), options).parameters
+    assert parameters["batch_log_dir"].string_value == str(logs)
+    assert (parameters["threads"].string_value, parameters["replica"].string_value) == ("3", "2")
+    assert EmulatedProfile(**json.loads(parameters["emulated_profile"].string_value)) == options.emulated
+
+
+def test_a_backend_imports_nothing_of_ours_that_is_not_copied_beside_it(tmp_path: Path) -> None:
+    write_repository(tmp_path, find_model("resnet50"), ServiceConfig(), BackendOptions())
+    version = tmp_path / "resnet50" / "1"
+    files = list(version.rglob("*.py"))
+    assert len(files) > 5
+    for file in files:
+        modules = [
+            node.module or "" for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.ImportFrom)
+        ]
+        for module in modules:
+            if module.startswith(("workloads", "loadgen", "testbed")):
+                assert (version / module.replace(".", "/")).with_suffix(".py").exists(), (file, module)
+
+
+def test_what_cannot_be_served_is_refused_in_one_line(tmp_path: Path) -> None:
+    emulated = find_model("emulated")
+    with pytest.raises(CatalogError, match="needs the profile to emulate"):
+        write_repository(tmp_path, emulated, ServiceConfig(), BackendOptions())
+    with pytest.raises(CatalogError, match="times for batches up to 8, max_batch_size is 16"):
+        write_repository(tmp_path, emulated, ServiceConfig(max_batch_size=16), EMULATED)
+    with pytest.raises(CatalogError, match="runs no network"):
+        write_repository(tmp_path, emulated, ServiceConfig(), EMULATED.model_copy(update={"backend": "onnxruntime"}))
+    with pytest.raises(CatalogError, match=r"no weights file .*absent\.pt"):
+        write_repository(
+            tmp_path, find_model("bert"), ServiceConfig(), BackendOptions(weights_file=tmp_path / "absent.pt")
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_weights_label_says_what_answers_are_worth(tmp_path: Path) -> None:
+    file = tmp_path / "resnet.pt"
+    file.write_bytes(b"weights")
+    resnet = find_model("resnet50")
+    assert weights_label(resnet, BackendOptions(seed=3)) == "random, seed 3: timing only"
+    assert weights_label(resnet, BackendOptions(weights_file=file)) == "resnet.pt, sha256 9a129038d9a0"
+    assert "emulated" in weights_label(find_model("emulated"), EMULATED)

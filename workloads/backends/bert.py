@@ -1,0 +1,25 @@
+"""The model.py of bert."""
+
+from __future__ import annotations
+
+import torch
+
+from workloads.backends.bert_network import build_bert
+from workloads.backends.torch_model import TorchModel
+
+TOKENS = 128
+
+
+class TritonPythonModel(TorchModel):
+    """input_ids, attention_mask -> logits."""
+
+    input_names = ("input_ids", "attention_mask")
+    output_name = "logits"
+
+    def build(self, seed: int, weights_file: str | None) -> torch.nn.Module:
+        """BERT-base with the file's weights, or seeded random ones."""
+        return build_bert(seed, weights_file)
+
+    def example(self, batch_size: int) -> tuple[torch.Tensor, ...]:
+        """A full-length text of padding tokens."""
+        return torch.zeros(batch_size, TOKENS, dtype=torch.int64), torch.ones(batch_size, TOKENS, dtype=torch.int64)
