@@ -7,6 +7,7 @@ fits = $(shell $(1) -c 'import sys; print(sys.version_info[:2] in ((3, 11), (3, 
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(if $(filter True,$(call fits,$(p))),$(p))))
 VENV := .venv
 BIN := $(VENV)/bin
+LOCKED := $(VENV)/.locked
 READY := $(VENV)/.ready
 
 .PHONY: help env lock calibrate test check bench clean
@@ -16,11 +17,14 @@ help: ## list the targets
 
 env: $(READY) ## make .venv from requirements.lock (hashes checked)
 
-$(READY): requirements.lock pyproject.toml
+$(LOCKED): requirements.lock
 	@test -n "$(PYTHON)" || { echo "no Python 3.11, 3.12 or 3.13 on PATH: install one, or name it: make PYTHON=/path/to/python3.12"; exit 1; }
 	@echo "making $(VENV) with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+	@touch $@
+
+$(READY): $(LOCKED) pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index -e .
 	@touch $@
 

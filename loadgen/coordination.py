@@ -209,16 +209,21 @@ class Replay:
             self._active = None
 
     def _on_stop(self, msg: Any, **_: Any) -> None:
-        if self._client is not None:
-            self._client.issuer.stop(msg.data["reason"])
+        self._stop_share(msg.data["hurry"])
 
     # Stopping: ctrl-c, the web page's button, SIGTERM and the master's word all come here
 
-    def _stop(self, runner: Any) -> None:
+    def _stop(self, runner: Any, hurry: bool = False) -> None:
         if isinstance(runner, MasterRunner):
-            runner.send_message("kis_stop", {"reason": _INTERRUPTED})
-        elif self._client is not None:
+            runner.send_message("kis_stop", {"hurry": hurry})
+        else:
+            self._stop_share(hurry)
+
+    def _stop_share(self, hurry: bool) -> None:
+        if self._client is not None:
             self._client.issuer.stop(_INTERRUPTED)
+            if hurry:
+                self._client.issuer.hurry()
 
     def _on_test_stopping(self, environment: Environment, **_: Any) -> None:
         active = self._active
@@ -229,8 +234,18 @@ class Replay:
 
     @contextmanager
     def _interruptible(self, runner: Any) -> Iterator[None]:
-        """SIGINT asks the run to end, instead of breaking into whatever greenlet is running. A second one hurries."""
-        watcher = gevent.signal_handler(signal.SIGINT, self._stop, runner)
+        """SIGINT asks the run to end, instead of breaking into whatever greenlet is running. A second one hurries.
+
+        A terminal sends it to the workers as well: only the conductor counts.
+        """
+        presses = 0
+
+        def pressed() -> None:
+            nonlocal presses
+            presses += 1
+            self._stop(runner, hurry=presses > 1 and not isinstance(runner, WorkerRunner))
+
+        watcher = gevent.signal_handler(signal.SIGINT, pressed)
         try:
             yield
         finally:

@@ -77,12 +77,14 @@ class Issuer:
         self._abandon = gevent.event.Event()
 
     def stop(self, reason: str) -> None:
-        """Issue nothing more; what is in flight is still waited for. A second call stops the waiting too."""
+        """Issue nothing more; what is in flight is still waited for."""
         if self.stopped is None:
             self.stopped = reason
             self._halt.set()
-        else:
-            self._abandon.set()
+
+    def hurry(self) -> None:
+        """Do not even wait for what is in flight."""
+        self._abandon.set()
 
     def run(self, start_monotonic_ns: int) -> None:
         """Issue the whole share; row time 0 is `start_monotonic_ns`. Returns when every request has its end."""

@@ -149,20 +149,19 @@ class StudyConfig(Strict):
         for number in self.fit.configurations:
             if not 0 <= number < len(self.configurations):
                 raise ValueError(f"fit.configurations names {number}, there are 0..{len(self.configurations) - 1}")
-        for service in self.configurations:
-            self.serve(service, "auto")
         return self
 
     def serve(self, service: ServiceConfig, device: Literal["auto", "cpu", "gpu"]) -> ServeConfig:
-        """What to serve for one of the configurations."""
-        return ServeConfig(
-            model=self.model,
-            device=device,
-            weights=self.weights,
-            threads=self.threads,
-            emulated=self.emulated,
-            service=service,
-        )
+        """What to serve for one of the configurations; ConfigError if the catalog's model cannot be served so."""
+        data = {
+            "model": self.model,
+            "device": device,
+            "weights": self.weights,
+            "threads": self.threads,
+            "emulated": self.emulated,
+            "service": service,
+        }
+        return build(ServeConfig, data, f"study of {self.model}, {service.label}")
 
 
 class CalibrateConfig(Strict):

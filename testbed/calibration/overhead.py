@@ -9,7 +9,7 @@ import pandas as pd
 
 from testbed.calibration.evidence import Evidence, FloatArray
 from testbed.calibration.profile import Overhead, OverheadLevel
-from testbed.calibration.service_time import quantile_table
+from testbed.calibration.service_time import logged_mean_by_size, quantile_table
 from testbed.errors import CalibrationError
 
 WINDOW_S = 0.25
@@ -22,7 +22,8 @@ def fit_overhead(runs: Sequence[Evidence], mean_s: FloatArray) -> Overhead:
     logged = [run for run in runs if run.batches is not None]
     if not logged:
         return _from_lone_requests(runs, float(mean_s[0]))
-    rows = pd.concat([_split(run, mean_s, number) for number, run in enumerate(logged)], ignore_index=True)
+    beyond_log_s = mean_s - logged_mean_by_size(logged, mean_s)
+    rows = pd.concat([_split(run, beyond_log_s, number) for number, run in enumerate(logged)], ignore_index=True)
     if len(rows) < ENOUGH_REQUESTS:
         raise CalibrationError(f"only {len(rows)} answered requests stand in the log of batches: measure longer")
     per_position_s, per_batch_size_s = _lateness_in_batch(rows)
@@ -35,11 +36,10 @@ def fit_overhead(runs: Sequence[Evidence], mean_s: FloatArray) -> Overhead:
     )
 
 
-def _split(run: Evidence, mean_s: FloatArray, number: int) -> pd.DataFrame:
+def _split(run: Evidence, beyond_log_s: FloatArray, number: int) -> pd.DataFrame:
     """One row a request: run, rate, position, batch_size, inflow (NaN unless it found an idle instance), outflow."""
     served = run.served().sort_values(["replica", "instance", "start", "position"], ignore_index=True)
     size = served["batch_size"].to_numpy()
-    inner = (served["end"] - served["start"]).groupby(served["batch_size"]).transform("mean").to_numpy()
     rate = run.local_rate_rps(WINDOW_S)[served["request_id"].to_numpy()]
     # The batch before, on the same instance: rows of one batch share their start.
     first = served.drop_duplicates(["replica", "instance", "start"])
@@ -57,22 +57,28 @@ def _split(run: Evidence, mean_s: FloatArray, number: int) -> pd.DataFrame:
             "position": served["position"],
             "batch_size": size,
             "inflow": np.where(found_idle, inflow, np.nan),
-            "outflow": served["completed"] - served["end"] - (mean_s[size - 1] - inner),
+            "outflow": served["completed"] - served["end"] - beyond_log_s[size - 1],
         }
     )
 
 
 def _lateness_in_batch(rows: pd.DataFrame) -> tuple[float, float]:
-    """Seconds per position and per batch size beyond 1: least squares with a level of its own for each run."""
-    kept = rows[rows["outflow"] <= rows["outflow"].quantile(0.99)]
-    if kept["batch_size"].max() < 2:
+    """Seconds per position and per batch size beyond 1: least squares with a level of its own for each run.
+
+    Fitted twice: stalls of the machine (residuals in the last 1 %) are left out of the second fit. Leaving out large
+    *values* instead would cut off late positions first.
+    """
+    if rows["batch_size"].max() < 2:
         return 0.0, 0.0
-    columns = pd.DataFrame(
-        {"position": kept["position"], "size": kept["batch_size"] - 1, "outflow": kept["outflow"], "run": kept["run"]}
-    ).astype(float)
-    centred = columns - columns.groupby("run").transform("mean").assign(run=0.0)
-    design = centred[["position", "size"]].to_numpy()
-    slopes = np.linalg.lstsq(design, centred["outflow"].to_numpy(), rcond=None)[0]
+    kept = np.ones(len(rows), dtype=bool)
+    slopes = np.zeros(2)
+    for _ in range(2):
+        columns = pd.DataFrame({"position": rows["position"], "size": rows["batch_size"] - 1, "out": rows["outflow"]})
+        centred = (columns[kept] - columns[kept].groupby(rows["run"][kept]).transform("mean")).to_numpy()
+        slopes = np.linalg.lstsq(centred[:, :2], centred[:, 2], rcond=None)[0]
+        residual = np.full(len(rows), np.inf)
+        residual[kept] = centred[:, 2] - centred[:, :2] @ slopes
+        kept = residual <= np.quantile(residual[kept], 0.99)
     return float(max(slopes[0], 0.0)), float(slopes[1])
 
 

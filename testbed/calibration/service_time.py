@@ -77,23 +77,38 @@ def _interpolate(sizes: npt.NDArray[Any], mean: FloatArray, weight: FloatArray, 
     return np.asarray(inside + slope * (np.minimum(wanted - sizes[0], 0) + np.maximum(wanted - sizes[-1], 0)))
 
 
+def logged_mean_by_size(runs: Sequence[Evidence], mean_s: FloatArray) -> FloatArray:
+    """Mean seconds inside execute() by batch size, from the runs' logs; the same batches as the statistics counted.
+
+    What the statistics have beyond it (the backend's own cost) grows evenly with the size, so it is fitted by a line
+    weighted by batches: single sizes with few batches would only add noise.
+    """
+    every = pd.concat([run.batches.batches() for run in runs if run.batches is not None])
+    grouped = ((every["end_ns"] - every["start_ns"]) / 1e9).groupby(every["batch_size"])
+    inner, count = grouped.mean(), grouped.count()
+    sizes = inner.index.to_numpy()
+    beyond = mean_s[sizes - 1] - inner.to_numpy()
+    if len(sizes) == 1:
+        return np.asarray(mean_s - beyond[0])
+    line = np.polynomial.Polynomial.fit(sizes, beyond, 1, w=np.sqrt(count.to_numpy()))
+    return np.asarray(mean_s - line(np.arange(1, len(mean_s) + 1)))
+
+
 def slowness(runs: Sequence[Evidence], mean_s: FloatArray) -> list[tuple[FloatArray, FloatArray]]:
     """Per run with a log: (start_s, factor) of each batch, factor = its time over the mean of its size.
 
-    The log times execute() only; the rest of a batch's time (statistics minus log) is taken as constant by size.
+    The log times execute() only; the rest of a batch's time is taken as constant by size.
     """
     logs = [run.batches.batches() for run in runs if run.batches is not None]
     logs = [log for log in logs if len(log)]
     if not logs:
         return []
-    every = pd.concat(logs)
-    inner = ((every["end_ns"] - every["start_ns"]) / 1e9).groupby(every["batch_size"]).mean()
+    inner_s = logged_mean_by_size(runs, mean_s)
     out = []
     for log in logs:
-        size = log["batch_size"].to_numpy()
-        own = ((log["end_ns"] - log["start_ns"]) / 1e9).to_numpy()
-        expected = mean_s[size - 1]
-        out.append(((log["start_ns"] / 1e9).to_numpy(), 1.0 + (own - inner.loc[size].to_numpy()) / expected))
+        index = log["batch_size"].to_numpy() - 1
+        own_s = ((log["end_ns"] - log["start_ns"]) / 1e9).to_numpy()
+        out.append(((log["start_ns"] / 1e9).to_numpy(), 1.0 + (own_s - inner_s[index]) / mean_s[index]))
     return out
 
 
@@ -159,26 +174,26 @@ def fit_turnaround(runs: Sequence[Evidence], mean_s: FloatArray) -> float | None
     Counted where the next batch's requests had all arrived before the end (the instance could have gone on at once).
     None without a log of batches or without such pairs: then it is fitted through simulation.
     """
+    logged = [run for run in runs if run.batches is not None and len(run.batches.frame)]
+    if not logged:
+        return None
+    beyond_log_s = mean_s - logged_mean_by_size(logged, mean_s)
     gaps = []
-    for run in runs:
-        served = run.served()
-        if served.empty:
-            continue
-        batch = served.groupby(["replica", "instance", "start"], as_index=False).agg(
-            end=("end", "first"), size=("batch_size", "first"), arrived=("sent", "max")
+    for run in logged:
+        batch = (
+            run.served()
+            .groupby(["replica", "instance", "start"], as_index=False)
+            .agg(end=("end", "first"), size=("batch_size", "first"), arrived=("sent", "max"))
         )
         earlier = batch.groupby(["replica", "instance"]).shift(1)
         waiting = batch["arrived"] < earlier["end"] - 1e-3  # certainly in the queue when the batch before ended
-        step = batch["start"] - earlier["start"]
-        pairs = pd.DataFrame({"step": step, "inner": earlier["end"] - earlier["start"], "size": earlier["size"]})
-        gaps.append(pairs[waiting])
-    if not gaps or len(pairs := pd.concat(gaps)) < ENOUGH_BATCHES:
+        size = earlier["size"][waiting].astype(int).to_numpy()
+        gaps.append((batch["start"] - earlier["end"])[waiting].to_numpy() - beyond_log_s[size - 1])
+    beyond = np.concatenate(gaps)
+    if len(beyond) < ENOUGH_BATCHES:
         return None
-    size = pairs["size"].astype(int)
-    inner_by_size = pairs["inner"].groupby(size).transform("mean")
-    beyond = pairs["step"] - pairs["inner"] - (mean_s[size.to_numpy() - 1] - inner_by_size)
     # A descheduled thread makes single gaps of many milliseconds; they are noise of the machine, not turnaround.
-    return max(0.0, float(beyond.clip(upper=beyond.quantile(0.99)).mean()))
+    return max(0.0, float(np.minimum(beyond, np.quantile(beyond, 0.99)).mean()))
 
 
 def fit_service_time(runs: Sequence[Evidence], max_batch_size: int) -> tuple[ServiceTime, SlowPhase, Steadiness | None]:

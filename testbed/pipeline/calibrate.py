@@ -65,6 +65,10 @@ def calibrate(config: CalibrateConfig, folder: Path, narrator: Narrator, target:
     target: a running server of the user's instead of services of our own; then there is one study, and its
     configurations are the one that the server has.
     """
+    if target is None:
+        for study in config.studies:  # a mistake in the last study is said before the first one runs
+            for service in study.configurations:
+                study.serve(service, config.device)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(config.model_dump_json(indent=2) + "\n")
     campaign = Campaign(config, folder, narrator)
@@ -174,7 +178,8 @@ def _made(campaign: Campaign, aim: Target, schedule: Schedule, identity: Identit
         shutil.rmtree(folder)
     notes: tuple[str, ...] = ()
     for attempt in range(1, ATTEMPTS + 1):
-        campaign.narrator.phase(f"{identity.run_id}: {len(schedule)} requests in {schedule.duration_s:.0f} s")
+        again = f" (again: {notes[-1]})" if notes else ""
+        campaign.narrator.phase(f"{identity.run_id}: {len(schedule)} requests in {schedule.duration_s:.0f} s{again}")
         identity_now = Identity(**{**identity.__dict__, "notes": notes})
         run = run_real(
             aim,

@@ -59,7 +59,8 @@ def test_the_profile_repeats_the_runs_that_it_was_fitted_on(fitted: ServiceProfi
 
 
 def test_slow_phases_are_told_from_white_noise() -> None:
-    profile = fit_profile(calibration_runs(known_profile(slow_sigma=0.08, timescale_s=2.0), duration_s=200), request_log_of)
+    runs = calibration_runs(known_profile(slow_sigma=0.08, timescale_s=2.0), duration_s=200)
+    profile = fit_profile(runs, request_log_of)
     assert profile.slow_phase.sigma == pytest.approx(0.08, rel=0.25)
     assert 1.0 < profile.slow_phase.timescale_s < 4.0
     assert profile.steadiness is not None

@@ -50,7 +50,8 @@ def test_help_of_every_command_teaches_with_an_example(command: str) -> None:
 
 
 def test_a_simulated_run_is_left_with_the_files_of_a_real_one(tmp_path: Path, profile: Path) -> None:
-    done = kis("simulate", "--profile", str(profile), "--max-batch-size", "2", "--duration", "5", "--out", "run", cwd=tmp_path)
+    flags = ["--profile", str(profile), "--max-batch-size", "2", "--duration", "5", "--out", "run"]
+    done = kis("simulate", *flags, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     left = {file.name for file in (tmp_path / "run").iterdir()}
     assert left == {"run.json", "schedule.parquet", "requests.parquet", "metrics.parquet", "batches.parquet"}

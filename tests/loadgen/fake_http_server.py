@@ -34,16 +34,19 @@ CONFIG = {"name": "toy", "max_batch_size": 8, "instance_group": [{"count": 2}], 
 class FakeServer:
     """`behave(request id)` decides each infer's Reply; `seen` lists the ids in order of arrival."""
 
-    def __init__(self, behave: Callable[[int], Reply] = lambda request_id: Reply()) -> None:
+    def __init__(self, behave: Callable[[int], Reply] = lambda request_id: Reply(), port: int = 0) -> None:
         self.behave = behave
         self.seen: list[int] = []
+        self._port = port
         self.models = {"toy": (METADATA, CONFIG)}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
     def __enter__(self) -> FakeServer:
         self._thread.start()
-        starting = asyncio.run_coroutine_threadsafe(asyncio.start_server(self._serve, "127.0.0.1", 0), self._loop)
+        starting = asyncio.run_coroutine_threadsafe(
+            asyncio.start_server(self._serve, "127.0.0.1", self._port), self._loop
+        )
         self._server = starting.result()
         self.address = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
         return self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import time
 
 import gevent
@@ -16,7 +17,7 @@ from loadgen.issuer import Issuer, Limits, Share
 from loadgen.request_log import RequestLog
 from loadgen.row_stream import RowStream, collect_rows
 from loadgen.schedule import Schedule
-from loadgen.transport import HttpTransport, NullTransport, request_tensors
+from loadgen.transport import HttpTransport, RequestTimeout, NullTransport, request_tensors
 from loadgen.validity import ClientFigures
 from workloads.catalog import TensorSpec
 
@@ -27,7 +28,7 @@ class StuckTransport(NullTransport):
     """Never answers."""
 
     def send(self, endpoint: str, model: str, request_id: int) -> int:
-        gevent.sleep(60)
+        gevent.sleep(3600)
         return 0
 
 
@@ -166,13 +167,32 @@ def test_answers_that_come_while_stopping_still_count(replay):
     assert counts["ok"] + counts["unsent"] == 100
 
 
-def test_a_second_stop_does_not_wait_for_answers(replay):
-    replay.drain_s = replay.timeout_s = 50.0
+def test_in_a_hurry_nobody_waits_for_answers(replay):
+    replay.drain_s = replay.timeout_s = 3600.0
     issuer = replay.issuer(StuckTransport(), ["a:1"])
     gevent.spawn_later(0.1, issuer.stop, "interrupted")
+    gevent.spawn_later(0.2, issuer.stop, "interrupted again, which changes nothing")
+    gevent.spawn_later(0.3, issuer.hurry)
+    issuer.run(time.monotonic_ns())
+    log = replay.log(issuer)
+    assert log.counts()["timeout"] > 0
+    assert issuer.stopped == "interrupted"
+
+
+def test_an_answer_that_comes_after_its_request_was_written_off_changes_nothing(replay):
+    class Slow(NullTransport):
+        def send(self, endpoint: str, model: str, request_id: int) -> int:
+            gevent.sleep(0.6)
+            return 0
+
+    replay.drain_s = 0.05
+    issuer = replay.issuer(Slow(), ["a:1"])
     gevent.spawn_later(0.2, issuer.stop, "interrupted")
     issuer.run(time.monotonic_ns())
-    assert replay.log(issuer).counts()["timeout"] > 0
+    written_off = replay.log(issuer).counts()["timeout"]
+    gevent.sleep(0.8)
+    assert sum(issuer.counts) == written_off > 0
+    assert replay.reports == []
 
 
 def test_a_disk_that_fills_up_stops_the_issuing_and_keeps_the_answers(replay, monkeypatch):
@@ -233,6 +253,18 @@ def test_a_fault_in_the_transport_is_an_error_row(replay):
     log = replay.run(Faulty(), ["a:1"])
     assert log.frame["status"].tolist() == ["error", "ok"] * 50
     assert "ZeroDivisionError" in log.frame["detail"].iloc[0]
+
+
+def test_a_server_that_does_not_read_is_a_timeout_and_costs_no_connection_for_ever():
+    big = (TensorSpec(name="image", datatype="FP32", shape=(64, 224, 224)),)
+    transport = HttpTransport({"toy": request_tensors(big, True, 0)}, 0.3, connections=1)
+    with socket.create_server(("127.0.0.1", 0), reuse_port=True) as deaf:
+        port = deaf.getsockname()[1]
+        with pytest.raises(RequestTimeout):
+            transport.send(f"127.0.0.1:{port}", "toy", 1)
+    transport._timeout_s = 20
+    with FakeServer(port=port) as server:
+        assert transport.send(server.address, "toy", 2) == 2
 
 
 def test_a_large_body_arrives_whole_under_its_id(replay):

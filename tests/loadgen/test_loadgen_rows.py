@@ -68,6 +68,30 @@ def test_a_file_left_by_a_kill_keeps_its_whole_batches(tmp_path, cut):
     assert complete_ns == 10 * MS
 
 
+def test_a_kill_in_the_middle_of_a_write_leaves_no_half_batch(tmp_path, monkeypatch):
+    class Killed(BaseException):
+        pass
+
+    path = tmp_path / "rows-0.arrows"
+    rows = RowStream(path, expected_rows=100, expected_s=1)
+    rows.append(answered(0))
+    rows.flush(now_ns=10 * MS)
+    pwrite = os.pwrite
+
+    def half(fd: int, data: bytes, offset: int) -> int:
+        pwrite(fd, data[: len(data) * 3 // 4], offset)
+        raise Killed
+
+    monkeypatch.setattr(os, "pwrite", half)
+    for i in range(1, 9):
+        rows.append(answered(i))
+    with pytest.raises(Killed):
+        rows.flush(now_ns=90 * MS)
+    frame, complete_ns = read_rows(path)
+    assert frame["request_id"].tolist() == [0]
+    assert complete_ns == 10 * MS
+
+
 def test_a_file_of_a_client_that_wrote_nothing_has_no_rows(tmp_path):
     (tmp_path / "rows-0.arrows").write_bytes(bytes(4096))
     frame, complete_ns = read_rows(tmp_path / "rows-0.arrows")

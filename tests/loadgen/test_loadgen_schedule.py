@@ -51,6 +51,11 @@ def test_counts_have_the_dispersion_of_a_poisson_process(unit_arrivals):
     assert abs(index - 1) < 4 * np.sqrt(2 / (len(counts) - 1))
 
 
+def test_the_number_of_arrivals_varies_from_seed_to_seed_as_poisson():
+    counts = np.array([len(poisson_schedule(Constant(rate=50), 2.0, seed, "m")) for seed in range(400)])
+    assert counts.var(ddof=1) / counts.mean() == pytest.approx(1, abs=4 * np.sqrt(2 / 399))
+
+
 def test_seeds_decide_everything():
     again = [poisson_schedule(PATTERNS[2], 20, seed, "m").scheduled_ns for seed in (1, 1, 2)]
     np.testing.assert_array_equal(again[0], again[1])

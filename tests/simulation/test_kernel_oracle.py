@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -55,58 +57,63 @@ class World:
         )
 
 
-@st.composite
-def worlds(draw: st.DrawFn) -> World:
-    """Times are small multiples of one unit, so that many events fall together; nanoseconds to tenths of a second."""
-    unit = draw(st.sampled_from([1, 500, 1000, 10**6, 10**8]))
-    gaps = draw(st.lists(st.sampled_from([0, 0, 1, 2, 3, 5, 8, 13]), min_size=1, max_size=40))
-    n = len(gaps)
-    jitter = draw(st.sampled_from([0, 0, 1, 7]))
-    batch = draw(st.integers(1, 8))
-
-    def per_request(values: st.SearchStrategy[float]) -> list[float]:
-        return draw(st.lists(values, min_size=n, max_size=n) | st.lists(values, min_size=1, max_size=1))
-
-    def times(largest: int) -> int:
-        return draw(st.integers(0, largest)) * unit
-
+def random_world(rng: random.Random) -> World:
+    """A small busy service; times are small multiples of one unit, so that many events fall together."""
+    unit = rng.choice([1, 500, 1000, 1000, 10**6, 10**8])
+    n = rng.randint(1, 50)
+    jitter = rng.choice([0, 0, 1, 7])
+    gaps = [rng.choice([0, 0, 1, 2, 3, 5, 8, 13]) * unit + jitter * rng.randint(0, 1) for _ in range(n)]
+    batch = rng.randint(1, 8)
+    replicas = rng.choice([1, 1, 1, 2, 3])
     rules = BatchingRules(
         max_batch_size=batch,
-        instances=draw(st.integers(1, 3)),
-        dynamic=draw(st.integers(0, 9)) > 0,
-        preferred_batch_sizes=tuple(draw(st.sets(st.integers(1, batch), max_size=3))),
-        max_queue_delay_ns=draw(st.sampled_from([0, times(20), draw(st.integers(1, 30)) * 1000])),
-        default_timeout_ns=draw(st.sampled_from([0, 0, times(30)])),
-        timeout_action=draw(st.sampled_from(["REJECT", "DELAY"])),
-        max_queue_size=draw(st.sampled_from([0, 0, draw(st.integers(1, 10))])),
-        turnaround_ns=draw(st.sampled_from([0, times(5)])),
+        instances=rng.randint(1, 3),
+        dynamic=rng.random() < 0.95,
+        preferred_batch_sizes=tuple(rng.sample(range(1, batch + 1), rng.randint(0, min(3, batch)))),
+        max_queue_delay_ns=rng.choice([0, rng.randint(1, 20) * unit, rng.randint(1, 30) * 1000]),
+        default_timeout_ns=rng.choice([0, 0, rng.randint(1, 30) * unit]),
+        timeout_action=rng.choice(["REJECT", "DELAY"]),
+        max_queue_size=rng.choice([0, 0, 0, rng.randint(1, 10)]),
+        turnaround_ns=rng.choice([0, rng.randint(1, 5) * unit]),
     )
-    replicas = draw(st.integers(1, 3))
-    assignment = st.lists(st.integers(0, replicas - 1), min_size=n, max_size=n)
     return World(
-        arrival_ns=np.cumsum([gap * unit + jitter * (k % 2) for k, gap in enumerate(gaps)]).tolist(),
-        service_ns=[0.0] + [float(times(30)) for _ in range(batch)],
+        arrival_ns=np.cumsum(gaps).tolist(),
+        service_ns=[0.0] + [float(rng.randint(0, 30) * unit) for _ in range(batch)],
         rules=rules,
-        noise=per_request(st.sampled_from([0.5, 1.0, 1.3])),
-        slow=draw(st.lists(st.sampled_from([0.5, 1.0, 2.0]), min_size=1, max_size=5)),
+        noise=[rng.choice([0.5, 1.0, 1.3]) for _ in range(rng.choice([1, n]))],
+        slow=[rng.choice([0.5, 1.0, 2.0]) for _ in range(rng.randint(1, 5))],
         slow_step_ns=7 * unit,
-        extra_ns=per_request(st.sampled_from([0.0, float(unit)])),
+        extra_ns=[rng.choice([0.0, float(unit)]) for _ in range(rng.choice([1, n]))],
         replicas=replicas,
-        balancer=draw(st.sampled_from(["round_robin", "least_requests"])),
-        assigned=draw(st.none() | assignment),
+        balancer=rng.choice(["round_robin", "least_requests"]),
+        assigned=[rng.randrange(replicas) for _ in range(n)] if rng.random() < 0.2 else None,
     )
 
 
-@settings(max_examples=800, deadline=None, derandomize=True)
-@given(worlds())
-def test_kernel_and_simpy_model_agree_on_every_request(world: World):
+def assert_agreement(world: World) -> None:
     result, expected = world.kernel(), world.oracle()
     for column in KernelResult._fields:
-        assert getattr(result, column).tolist() == [getattr(request, column) for request in expected], column
+        assert getattr(result, column).tolist() == [getattr(request, column) for request in expected], (column, world)
+
+
+worlds = st.randoms(use_true_random=False).map(random_world)
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
-@given(worlds())
+@given(worlds)
+def test_kernel_and_simpy_model_agree_on_every_request(world: World):
+    assert_agreement(world)
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_they_agree_on_thousands_of_busy_worlds(block: int):
+    """Hypothesis finds the smallest case; plain chance meets rare ones: the rarest rule decides one world in 1500."""
+    for seed in range(block * 1500, (block + 1) * 1500):
+        assert_agreement(random_world(random.Random(seed)))
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(worlds)
 def test_every_request_is_answered_once_and_no_earlier_than_it_came(world: World):
     result = world.kernel()
     assert set(result.status.tolist()) <= {0, 1, 2}
@@ -120,7 +127,7 @@ def test_every_request_is_answered_once_and_no_earlier_than_it_came(world: World
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
-@given(worlds())
+@given(worlds)
 def test_no_batch_over_the_limit_and_no_instance_in_two_batches(world: World):
     result = world.kernel()
     served = result.status == 0
@@ -135,7 +142,7 @@ def test_no_batch_over_the_limit_and_no_instance_in_two_batches(world: World):
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
-@given(worlds())
+@given(worlds)
 def test_a_replica_starts_its_requests_in_the_order_they_came(world: World):
     if world.rules.default_timeout_ns and world.rules.timeout_action == "DELAY":
         return  # the only rule that lets one overtake
@@ -146,7 +153,7 @@ def test_a_replica_starts_its_requests_in_the_order_they_came(world: World):
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
-@given(worlds())
+@given(worlds)
 def test_replicas_do_not_know_of_each_other(world: World):
     """With an explicit assignment, each replica does what it does alone."""
     target = np.arange(len(world.arrival_ns)) % world.replicas

@@ -1,0 +1,76 @@
+"""The whole loop once, small, on a real server: from serving to the report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from testbed.calibration.profile import ServiceProfile
+from testbed.config import CalibrateConfig
+from testbed.pipeline.calibrate import calibrate
+from testbed.pipeline.target import remote, served
+from testbed.reporting.compare import recompute
+from workloads.emulated_profile import EmulatedProfile
+
+pytestmark = pytest.mark.server
+EMULATED = EmulatedProfile.linear(0.004, 0.001, 4)
+SERVICE = {"max_batch_size": 4}
+STUDY = {
+    "model": "emulated",
+    "emulated": EMULATED.model_dump(),
+    "configurations": [SERVICE],
+    "fit": {"burst_repeats": 6, "loads": [0.2, 0.5], "duration_s": 4},
+    "held_out": {"patterns": ["bursty"], "peak_load": 0.5, "duration_s": 5, "repeats": 2},
+}
+
+
+class Quiet:
+    def __init__(self) -> None:
+        self.phases: list[str] = []
+
+    def phase(self, text: str) -> None:
+        self.phases.append(text)
+
+    def progress(self, share: float) -> None:
+        assert 0 <= share <= 1
+
+
+def test_one_study_from_serving_to_the_report(tmp_path: Path) -> None:
+    config = CalibrateConfig.model_validate({"studies": [STUDY]})
+    report = calibrate(config, tmp_path, Quiet())
+
+    profile = ServiceProfile.read(tmp_path / "profile-emulated.json")
+    # The statistics hold the backend's cost as well, so a batch takes longer than the emulated time, never less.
+    for measured, programmed in zip(profile.service_time.mean_s, EMULATED.mean_s, strict=True):
+        assert programmed * 0.98 < measured < programmed + 0.004
+    assert min(profile.service_time.batches) >= 5
+    assert len(profile.cold_start_s) >= 1
+
+    [row] = json.loads((tmp_path / "comparison.json").read_text())["runs"]
+    assert row["held_out"]
+    assert row["pattern"] == "bursty"
+    assert row["p95_sim_ms"] > 5
+    assert row["repeat_spread_pct"] is not None
+    assert recompute(tmp_path).runs[0].run_id == row["run_id"]
+    assert "EMULATED" in report.read_text()
+
+    again = Quiet()
+    calibrate(config, tmp_path, again)  # everything is there: nothing is measured again
+    assert not [phase for phase in again.phases if "requests in" in phase]
+
+
+def test_a_server_of_the_users_is_calibrated_from_what_it_says_of_itself(tmp_path: Path) -> None:
+    config = CalibrateConfig.model_validate({"studies": [STUDY]})
+    study = config.studies[0]
+    with served(study.serve(study.configurations[0], "cpu"), tmp_path / "serving") as ours:
+        address = ours.addresses()[0]
+        theirs = remote(address.http_url, None, address.metrics_url)
+        assert theirs.service == study.configurations[0]
+        user = study.model_copy(update={"emulated": None, "model": theirs.model})
+        calibrate(config.model_copy(update={"studies": (user,)}), tmp_path / "results", Quiet(), theirs)
+    profile = ServiceProfile.read(tmp_path / "results" / "profile-emulated.json")
+    assert profile.device.kind == "unknown"
+    assert profile.steadiness is None  # no log of batches: not measured
+    assert profile.turnaround_s > 0

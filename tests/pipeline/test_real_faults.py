@@ -1,0 +1,87 @@
+"""Faults of a real server in the middle of a run: every request is accounted for, and the verdict says it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from loadgen.patterns import make_pattern
+from loadgen.request_log import RequestLog
+from loadgen.schedule import poisson_schedule
+from testbed.config import ClientConfig, ServeConfig
+from testbed.pipeline.real_run import Identity, run_real
+from testbed.pipeline.target import Target, served
+from testbed.run_dir import RunDir
+from workloads.catalog import ServiceConfig
+from workloads.emulated_profile import EmulatedProfile
+
+pytestmark = pytest.mark.server
+RATE, SECONDS = 100.0, 6.0
+
+
+def run_with_fault(tmp_path: Path, fault: Callable[[Target], None]) -> RunDir:
+    """Replay a steady rate; the fault strikes two seconds into it."""
+    emulated = EmulatedProfile.linear(0.002, 0.0005, 8)
+    serve = ServeConfig(model="emulated", emulated=emulated, service=ServiceConfig())
+    schedule = poisson_schedule(make_pattern("constant", rate=RATE), SECONDS, 1, "emulated")
+    with served(serve, tmp_path / "serving") as target:
+        started = threading.Event()
+
+        def strike() -> None:
+            started.wait()
+            time.sleep(2.0)
+            fault(target)
+
+        thread = threading.Thread(target=strike)
+        thread.start()
+        run = run_real(
+            target,
+            schedule,
+            tmp_path / "run",
+            Identity("fault", "constant", {"rate": RATE}, 1),
+            ClientConfig(timeout_s=2.0),
+            sample_period_s=1.0,
+            on_progress=lambda share: started.set(),
+        )
+        thread.join()
+    assert len(RequestLog.read(run.requests)) == len(schedule)
+    return run
+
+
+def server_pid(target: Target) -> int:
+    return next(iter(target.pids().values()))
+
+
+def test_a_server_killed_mid_run_leaves_errors_and_an_invalid_verdict(tmp_path: Path) -> None:
+    run = run_with_fault(tmp_path, lambda target: os.kill(server_pid(target), signal.SIGKILL))
+    counts = RequestLog.read(run.requests).counts()
+    assert counts["ok"] > 0
+    assert counts["error"] + counts["dropped"] > RATE  # nobody answers for about four seconds
+    assert sum(counts.values()) == len(RequestLog.read(run.requests))
+    verdict = run.manifest.verdict
+    assert verdict is not None
+    assert not verdict.valid
+    assert run.batches.exists()  # what the backend had logged is kept
+
+
+def test_a_server_that_stalls_is_a_wait_in_the_latency_and_timeouts_beyond_it(tmp_path: Path) -> None:
+    def stall(target: Target) -> None:
+        os.killpg(server_pid(target), signal.SIGSTOP)
+        time.sleep(3.0)
+        os.killpg(server_pid(target), signal.SIGCONT)
+
+    run = run_with_fault(tmp_path, stall)
+    log = RequestLog.read(run.requests)
+    counts = log.counts()
+    assert counts["timeout"] > 0.5 * RATE  # those of the stall's first second waited over two
+    assert log.latency_s[log.ok].max() > 1.0  # those of its last second were answered after it
+    assert counts["unsent"] == 0  # open loop: the stall held nothing back
+    verdict = run.manifest.verdict
+    assert verdict is not None
+    assert not verdict.valid
