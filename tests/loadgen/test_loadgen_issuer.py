@@ -17,7 +17,7 @@ from loadgen.issuer import Issuer, Limits, Share
 from loadgen.request_log import RequestLog
 from loadgen.row_stream import RowStream, collect_rows
 from loadgen.schedule import Schedule
-from loadgen.transport import HttpTransport, RequestTimeout, NullTransport, request_tensors
+from loadgen.transport import HttpTransport, NullTransport, RequestTimeout, request_tensors
 from loadgen.validity import ClientFigures
 from workloads.catalog import TensorSpec
 
