@@ -14,7 +14,7 @@ from testbed.calibration.evidence import Evidence
 from testbed.calibration.load import cold_starts, fit_contention, load_points
 from testbed.calibration.overhead import fit_overhead
 from testbed.calibration.profile import Residual, ServiceProfile
-from testbed.calibration.service_time import QUANTILES, fit_service_time, fit_turnaround, quantile_table
+from testbed.calibration.service_time import QUANTILES, fit_service_time, quantile_table
 from testbed.errors import CalibrationError
 from workloads.catalog import ServiceConfig
 
@@ -38,7 +38,7 @@ def fit_profile(runs: Sequence[Evidence], simulate: Simulate) -> ServiceProfile:
     largest = max(run.manifest.service.max_batch_size for run in runs)
     service_time, slow_phase, steadiness = fit_service_time(runs, largest)
     mean_s = np.array(service_time.mean_s)
-    turnaround_s = fit_turnaround(runs, mean_s)
+    overhead, turnaround_s = fit_overhead(runs, mean_s)
     profile = ServiceProfile(
         model=head.model,
         weights=head.weights,
@@ -47,7 +47,7 @@ def fit_profile(runs: Sequence[Evidence], simulate: Simulate) -> ServiceProfile:
         slow_phase=slow_phase,
         steadiness=steadiness,
         turnaround_s=turnaround_s or 0.0,
-        overhead=fit_overhead(runs, mean_s),
+        overhead=overhead,
         contention=fit_contention(runs, mean_s),
         cold_start_s=cold_starts(runs),
         load=load_points(runs),

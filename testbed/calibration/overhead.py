@@ -2,49 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import isotonic_regression
 
 from testbed.calibration.evidence import Evidence, FloatArray
+from testbed.calibration.inflow import inflow_under_load, who_joined
 from testbed.calibration.profile import Overhead, OverheadLevel
-from testbed.calibration.service_time import QUANTILES, logged_mean_by_size, quantile_table
+from testbed.calibration.service_time import (
+    QUANTILES,
+    RATE_WINDOW_S,
+    logged_mean_by_size,
+    mean_turnaround,
+    quantile_table,
+    turnarounds,
+)
 from testbed.errors import CalibrationError
 
-WINDOW_S = 0.25
-MOST_LEVELS = 8
-ENOUGH_REQUESTS = 100  # a level needs this many requests of each kind
-BUSY_GAP_S = 2e-3  # a batch that starts this soon after another did not wait for a request
-REACH_S = 5e-3  # no inflow is longer; what is, is a stall, and part of the outflow's tail
+MOST_LEVELS = 8  # of one kind of service
+ENOUGH_REQUESTS = 100  # a level needs this many of each kind
 
 
-def fit_overhead(runs: Sequence[Evidence], mean_s: FloatArray) -> Overhead:
-    """From the runs' logs of batches where there are any, else from requests that were alone in the service."""
-    logged = [run for run in runs if run.batches is not None]
+def fit_overhead(runs: Sequence[Evidence], mean_s: FloatArray) -> tuple[Overhead, float | None]:
+    """The overhead, and the mean turnaround (None: to be fitted through simulation).
+
+    From the runs' logs of batches where there are any, else from requests that were alone in the service.
+    """
+    logged = [run for run in runs if run.batches is not None and len(run.batches.frame)]
     if not logged:
-        return _from_lone_requests(runs, float(mean_s[0]))
+        return _from_lone_requests(runs, float(mean_s[0])), None
     beyond_log_s = mean_s - logged_mean_by_size(logged, mean_s)
-    rows = pd.concat([_split(run, beyond_log_s, number) for number, run in enumerate(logged)], ignore_index=True)
+    rows = _marked(logged, lambda run: _split(run, beyond_log_s))
     if len(rows) < ENOUGH_REQUESTS:
         raise CalibrationError(f"only {len(rows)} answered requests stand in the log of batches: measure longer")
-    joined = pd.concat([_joined(run, number) for number, run in enumerate(logged)], ignore_index=True)
     per_position_s, per_batch_size_s = _lateness_in_batch(rows)
     rows["outflow"] -= per_position_s * rows["position"] + per_batch_size_s * (rows["batch_size"] - 1)
-    return Overhead(
-        window_s=WINDOW_S,
-        levels=_levels(rows, joined),
+    gaps = _marked(logged, lambda run: turnarounds(run, beyond_log_s))
+    joined = _marked(logged, who_joined)
+    levels = []
+    for (replicas, instances), part in rows.groupby(["replicas", "instances"]):
+        same = [t[(t["replicas"] == replicas) & (t["instances"] == instances)] for t in (joined, gaps)]
+        levels += _levels(part, *same)
+    overhead = Overhead(
+        window_s=RATE_WINDOW_S,
+        levels=tuple(levels),
         per_position_s=per_position_s,
         per_batch_size_s=per_batch_size_s,
     )
+    return overhead, mean_turnaround(gaps["turnaround"].to_numpy())
 
 
-def _split(run: Evidence, beyond_log_s: FloatArray, number: int) -> pd.DataFrame:
-    """One row a request: run, rate, position, batch_size, inflow (NaN unless it found an idle instance), outflow."""
+def _marked(runs: Sequence[Evidence], table_of: Callable[[Evidence], pd.DataFrame]) -> pd.DataFrame:
+    """One table of all runs; each row says its run's number and service."""
+    tables = []
+    for number, run in enumerate(runs):
+        service = run.manifest.service
+        tables.append(table_of(run).assign(run=number, replicas=service.replicas, instances=service.instances))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _split(run: Evidence, beyond_log_s: FloatArray) -> pd.DataFrame:
+    """One row a request: rate, position, batch_size, inflow (NaN unless it found an idle instance), outflow."""
     served = run.served().sort_values(["replica", "instance", "start", "position"], ignore_index=True)
     size = served["batch_size"].to_numpy()
-    rate = run.local_rate_rps(WINDOW_S)[served["request_id"].to_numpy()]
+    rate = run.local_rate_rps(RATE_WINDOW_S)[served["request_id"].to_numpy()]
     # The batch before, on the same instance: rows of one batch share their start.
     first = served.drop_duplicates(["replica", "instance", "start"])
     before = first.groupby(["replica", "instance"])["end"].shift(1, fill_value=-np.inf)
@@ -56,7 +78,6 @@ def _split(run: Evidence, beyond_log_s: FloatArray, number: int) -> pd.DataFrame
     inflow = served["start"] - served["scheduled"] - delay_s
     return pd.DataFrame(
         {
-            "run": number,
             "rate": rate,
             "position": served["position"],
             "batch_size": size,
@@ -86,9 +107,12 @@ def _lateness_in_batch(rows: pd.DataFrame) -> tuple[float, float]:
     return float(max(slopes[0], 0.0)), float(slopes[1])
 
 
-def _levels(rows: pd.DataFrame, joined: pd.DataFrame) -> tuple[OverheadLevel, ...]:
-    """Groups of like local rate. Inflow from requests that found an idle instance, or, where load leaves too few of
-    them, from who joined which batch; a level with neither takes its neighbour's."""
+def _levels(rows: pd.DataFrame, joined: pd.DataFrame, gaps: pd.DataFrame) -> list[OverheadLevel]:
+    """Levels of one kind of service: groups of like local rate.
+
+    Inflow from requests that found an idle instance, or, where load leaves too few of them, from who joined which
+    batch; a level with neither takes its neighbour's. Turnaround where enough batches tell of it.
+    """
     count = int(np.clip(len(rows) // (4 * ENOUGH_REQUESTS), 1, MOST_LEVELS))
     edges = np.unique(np.quantile(rows["rate"], np.linspace(0, 1, count + 1)))
 
@@ -96,27 +120,31 @@ def _levels(rows: pd.DataFrame, joined: pd.DataFrame) -> tuple[OverheadLevel, ..
         return np.clip(np.searchsorted(edges, rate, side="right") - 1, 0, max(len(edges) - 2, 0))
 
     parts = [part for _, part in rows.groupby(level_of(rows["rate"]))]
-    joined_level = level_of(joined["rate"])
-    tables = [_inflow_table(part, joined[joined_level == k]) for k, part in enumerate(parts)]
-    known = [k for k, table in enumerate(tables) if table is not None]
+    joined_level, gap_level = level_of(joined["rate"]), level_of(gaps["rate"])
+    inflows = [_inflow_table(part, joined[joined_level == k]) for k, part in enumerate(parts)]
+    known = [k for k, table in enumerate(inflows) if table is not None]
     if not known:
         pooled = rows["inflow"].dropna().to_numpy()
         if len(pooled) < 2:
             raise CalibrationError("no request found an idle instance: calibrate at a lower rate as well")
-        tables, known = [quantile_table(pooled)] * len(parts), list(range(len(parts)))
+        inflows, known = [quantile_table(pooled)] * len(parts), list(range(len(parts)))
     levels = []
     for k, part in enumerate(parts):
-        table = tables[min(known, key=lambda other: abs(other - k))]
-        assert table is not None
+        inflow = inflows[min(known, key=lambda other: abs(other - k))]
+        assert inflow is not None
+        turnaround = _turnaround_table(gaps["turnaround"][gap_level == k].to_numpy())
         levels.append(
             OverheadLevel(
+                replicas=int(part["replicas"].iloc[0]),
+                instances=int(part["instances"].iloc[0]),
                 rate_rps=float(part["rate"].mean()),
-                inflow_quantiles_s=tuple(np.maximum(table, 0.0).tolist()),
+                inflow_quantiles_s=tuple(np.maximum(inflow, 0.0).tolist()),
                 outflow_quantiles_s=tuple(quantile_table(part["outflow"].to_numpy()).tolist()),
+                turnaround_quantiles_s=turnaround,
                 requests=len(part),
             )
         )
-    return tuple(levels)
+    return levels
 
 
 def _inflow_table(part: pd.DataFrame, joined: pd.DataFrame) -> FloatArray | None:
@@ -126,46 +154,19 @@ def _inflow_table(part: pd.DataFrame, joined: pd.DataFrame) -> FloatArray | None
         return quantile_table(inflow)
     if len(joined) < 4 * ENOUGH_REQUESTS:
         return None
-    ordered = joined.sort_values("before_start")
-    share = isotonic_regression(ordered["in_time"].to_numpy(dtype=float)).x
-    # F rises from 0 to 1 over the reach; np.interp wants it strictly rising.
-    level = np.concatenate([[0.0], share, [1.0]]) + np.linspace(0, 1e-9, len(share) + 2)
-    value = np.concatenate([[0.0], ordered["before_start"].to_numpy(), [REACH_S]])
-    return np.asarray(np.interp(np.linspace(0, 1, QUANTILES), level, value))
+    return inflow_under_load(joined)
 
 
-def _joined(run: Evidence, number: int) -> pd.DataFrame:
-    """Who was in time for a batch: one row for each batch of a busy instance and each request shortly before it.
-
-    A batch that starts right after another, and is not full, takes all that is in the queue. So a request scheduled
-    x before its start is in it (or in an earlier one) exactly if the request's inflow was at most x: P(in_time | x)
-    is the inflow's distribution under load, where no request finds an idle instance.
-    """
-    served = run.served()
-    largest = run.manifest.service.max_batch_size
-    rate = run.local_rate_rps(WINDOW_S)
-    found = []
-    for _, one in served.groupby("replica"):
-        batches = one.drop_duplicates(["instance", "start"]).sort_values("start")
-        gap = batches["start"] - batches.groupby("instance")["end"].shift(1)
-        starts = batches["start"][(gap < BUSY_GAP_S) & (batches["batch_size"] < largest)].to_numpy()
-        order = one.sort_values("scheduled")
-        scheduled, start = order["scheduled"].to_numpy(), order["start"].to_numpy()
-        first, last = np.searchsorted(scheduled, starts - REACH_S), np.searchsorted(scheduled, starts)
-        batch = np.repeat(np.arange(len(starts)), last - first)
-        ranges = [np.arange(a, b) for a, b in zip(first, last, strict=True)]
-        request = np.concatenate([np.empty(0, dtype=np.int64), *ranges])
-        found.append(
-            pd.DataFrame(
-                {
-                    "run": number,
-                    "rate": rate[order["request_id"].to_numpy()[request]],
-                    "before_start": starts[batch] - scheduled[request],
-                    "in_time": start[request] <= starts[batch],
-                }
-            )
-        )
-    return pd.concat(found, ignore_index=True)
+def _turnaround_table(turnaround_s: FloatArray) -> tuple[float, ...] | None:
+    """Quantile function of turnarounds without negative values (noise of the difference), of the same mean."""
+    if len(turnaround_s) < ENOUGH_REQUESTS:
+        return None
+    table = quantile_table(turnaround_s)
+    positive = np.maximum(table, 0.0)
+    mean, of_positive = (float(np.trapezoid(t, dx=1 / (QUANTILES - 1))) for t in (table, positive))
+    if of_positive == 0 or mean <= 0:
+        return (0.0, 0.0)
+    return tuple((positive * mean / of_positive).tolist())
 
 
 def _from_lone_requests(runs: Sequence[Evidence], lone_service_s: float) -> Overhead:
@@ -179,16 +180,19 @@ def _from_lone_requests(runs: Sequence[Evidence], lone_service_s: float) -> Over
         following = np.concatenate([scheduled[1:], [np.inf]])
         lone = run.requests.ok & (busy_until < scheduled) & (following > scheduled + delay_s)
         over.append(run.requests.latency_s[lone] - lone_service_s - delay_s)
-        rates.append(run.local_rate_rps(WINDOW_S)[lone])
+        rates.append(run.local_rate_rps(RATE_WINDOW_S)[lone])
     pooled = np.concatenate(over)
     if len(pooled) < ENOUGH_REQUESTS:
         raise CalibrationError(
             f"only {len(pooled)} requests were alone in the service (need {ENOUGH_REQUESTS}): calibrate at a lower rate"
         )
+    service = runs[0].manifest.service
     level = OverheadLevel(
+        replicas=service.replicas,
+        instances=service.instances,
         rate_rps=float(np.concatenate(rates).mean()),
         inflow_quantiles_s=(0.0, 0.0),
         outflow_quantiles_s=tuple(quantile_table(pooled).tolist()),
         requests=len(pooled),
     )
-    return Overhead(window_s=WINDOW_S, levels=(level,))
+    return Overhead(window_s=RATE_WINDOW_S, levels=(level,))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import log
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,15 +56,20 @@ class Steadiness(_Frozen):
 
 
 class OverheadLevel(_Frozen):
-    """Time of a request outside queue and batch at one local rate of the whole service, as two quantile functions.
+    """What one local rate of the whole service costs beside queue and batch, as quantile functions.
 
     Evenly spaced probabilities 0..1. Inflow passes before the queue, outflow after the batch (what position and batch
-    size cost is taken out). Without a log of batches all of it stands as outflow.
+    size cost is taken out). Turnaround passes between a batch's end and the next start on a busy instance; None: too
+    few batches at this rate found one, the profile's turnaround_s holds. Without a log of batches, inflow is 0 and all
+    of the overhead stands as outflow.
     """
 
+    replicas: int  # of the services that it was measured on: what wakes and what contends differs between them
+    instances: int
     rate_rps: float
     inflow_quantiles_s: tuple[float, ...]
     outflow_quantiles_s: tuple[float, ...]
+    turnaround_quantiles_s: tuple[float, ...] | None = None
     requests: int
 
 
@@ -71,13 +77,23 @@ class Overhead(_Frozen):
     """Per-request overhead: a distribution that depends on load, and the cost of being late in one's batch.
 
     A request at position p of a batch of b gains  per_position_s * p + per_batch_size_s * (b - 1)  after the batch.
-    Between two levels, quantiles are interpolated in the rate over the last `window_s`; beyond them the nearest holds.
+    A service takes the levels that were measured on the nearest number of replicas and instances. Between two of
+    them, quantiles are interpolated in the rate over the last `window_s`; beyond them the nearest holds.
     """
 
     window_s: float = Field(gt=0)
-    levels: tuple[OverheadLevel, ...]  # ascending rates
+    levels: tuple[OverheadLevel, ...] = Field(min_length=1)  # ascending rates within a kind of service
     per_position_s: float = 0.0
     per_batch_size_s: float = 0.0
+
+    def levels_for(self, replicas: int, instances: int) -> tuple[OverheadLevel, ...]:
+        """The levels of the most similar service: fewest factors between the numbers of replicas, then of instances."""
+
+        def unlike(kind: tuple[int, int]) -> tuple[float, float, int]:
+            return abs(log(kind[0] / replicas)), abs(log(kind[1] / instances)), kind[0]
+
+        nearest = min({(level.replicas, level.instances) for level in self.levels}, key=unlike)
+        return tuple(level for level in self.levels if (level.replicas, level.instances) == nearest)
 
 
 class Contention(_Frozen):
@@ -115,7 +131,7 @@ class ServiceProfile(_Frozen):
     device: Device
     service_time: ServiceTime
     slow_phase: SlowPhase
-    turnaround_s: float = Field(ge=0)
+    turnaround_s: float = Field(ge=0, description="mean; its levels are in overhead")
     overhead: Overhead
     cold_start_s: tuple[float, ...] = ()
     contention: Contention = Contention()

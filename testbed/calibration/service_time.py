@@ -22,6 +22,7 @@ FloatArray = npt.NDArray[np.float64]
 QUANTILES = 401
 ENOUGH_BATCHES = 5  # fewer measured batches of a size than this: its mean is interpolated
 PHASE_BIN_S = 0.25
+RATE_WINDOW_S = 0.25  # local rates are counted over so long
 
 
 def quantile_table(values: FloatArray) -> FloatArray:
@@ -168,32 +169,30 @@ def _binned(time_s: FloatArray, x: FloatArray) -> tuple[FloatArray, FloatArray]:
         return np.bincount(index, weights=x) / count, count
 
 
-def fit_turnaround(runs: Sequence[Evidence], mean_s: FloatArray) -> float | None:
-    """Mean seconds between a batch's end and the next start on a busy instance, beyond its service time.
+def turnarounds(run: Evidence, beyond_log_s: FloatArray) -> pd.DataFrame:
+    """Seconds between a batch's service time and the next start on a busy instance: one row (rate, turnaround) each.
 
-    Counted where the next batch's requests had all arrived before the end (the instance could have gone on at once).
-    None without a log of batches or without such pairs: then it is fitted through simulation.
+    Counted where the next batch's first request was in the queue, and no longer delayed, when the batch before it
+    ended: the instance could have gone on at once. beyond_log_s: what a batch takes beyond its log, by size - 1; rate
+    is the local rate at that first request.
     """
-    logged = [run for run in runs if run.batches is not None and len(run.batches.frame)]
-    if not logged:
+    batch = run.served().sort_values(["replica", "instance", "start", "position"])
+    batch = batch.drop_duplicates(["replica", "instance", "start"])
+    earlier = batch.groupby(["replica", "instance"])[["end", "batch_size"]].shift(1)
+    rules = run.manifest.service.dynamic_batching
+    ready = batch["sent"] + (rules.max_queue_delay_s if rules else 0.0)
+    waiting = ready < earlier["end"] - 1e-3  # NaN: there was none before
+    size = earlier["batch_size"][waiting].astype(int).to_numpy()
+    rate = run.local_rate_rps(RATE_WINDOW_S)[batch["request_id"][waiting].to_numpy()]
+    gap_s = (batch["start"] - earlier["end"])[waiting].to_numpy()
+    return pd.DataFrame({"rate": rate, "turnaround": gap_s - beyond_log_s[size - 1]})
+
+
+def mean_turnaround(turnaround_s: FloatArray) -> float | None:
+    """Mean of turnarounds, or None for too few. Stalls of the machine (the last 1 %) are cut: they are its noise."""
+    if len(turnaround_s) < ENOUGH_BATCHES:
         return None
-    beyond_log_s = mean_s - logged_mean_by_size(logged, mean_s)
-    gaps = []
-    for run in logged:
-        batch = (
-            run.served()
-            .groupby(["replica", "instance", "start"], as_index=False)
-            .agg(end=("end", "first"), size=("batch_size", "first"), arrived=("sent", "max"))
-        )
-        earlier = batch.groupby(["replica", "instance"]).shift(1)
-        waiting = batch["arrived"] < earlier["end"] - 1e-3  # certainly in the queue when the batch before ended
-        size = earlier["size"][waiting].astype(int).to_numpy()
-        gaps.append((batch["start"] - earlier["end"])[waiting].to_numpy() - beyond_log_s[size - 1])
-    beyond = np.concatenate(gaps)
-    if len(beyond) < ENOUGH_BATCHES:
-        return None
-    # A descheduled thread makes single gaps of many milliseconds; they are noise of the machine, not turnaround.
-    return max(0.0, float(np.minimum(beyond, np.quantile(beyond, 0.99)).mean()))
+    return max(0.0, float(np.minimum(turnaround_s, np.quantile(turnaround_s, 0.99)).mean()))
 
 
 def fit_service_time(runs: Sequence[Evidence], max_batch_size: int) -> tuple[ServiceTime, SlowPhase, Steadiness | None]:

@@ -87,8 +87,8 @@ def service_curve(profile: ServiceProfile) -> ServiceCurve:
 
 
 def overhead_curves(profile: ServiceProfile) -> OverheadCurves:
-    """P5, P50, P95 and P99 of inflow plus outflow at each level of load."""
-    levels = profile.overhead.levels
+    """P5, P50, P95 and P99 of inflow plus outflow at each level of load, of the smallest service measured."""
+    levels = profile.overhead.levels_for(replicas=1, instances=1)
     sums = [_sum_of_independent(level) for level in levels]
     return OverheadCurves(
         np.array([level.rate_rps for level in levels]),

@@ -137,12 +137,14 @@ def start_batch(sim: Sim, r: int, front: int, size: int, now: int) -> None:
     noise = sim.noise[front] if len(sim.noise) > 1 else sim.noise[0]
     extra = sim.extra_ns[front] if len(sim.extra_ns) > 1 else sim.extra_ns[0]
     end = now + max(0, int(np.floor(sim.service_ns[size] * noise * slow + extra + 0.5)))
+    pause = sim.pause_ns[front] if len(sim.pause_ns) > 1 else sim.pause_ns[0]
+    free = end + rules.turnaround_ns + max(0, int(np.floor(pause + 0.5)))
     i = front
     for position in range(size):
         record(sim, i, r, k, now, end, size, position, OK)
         i = sim.link[i]
     instance = sim.instances[r, k]
-    instance.free_ns, instance.end_ns, instance.size = end + rules.turnaround_ns, end, size
+    instance.free_ns, instance.end_ns, instance.size = free, end, size
     state.idle -= 1
     state.next_free_ns = min(state.next_free_ns, instance.free_ns)
 

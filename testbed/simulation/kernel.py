@@ -62,6 +62,7 @@ def simulate_batches(
     slow: npt.ArrayLike | None = None,
     slow_step_ns: int = 1,
     extra_ns: npt.ArrayLike | None = None,
+    pause_ns: npt.ArrayLike | None = None,
 ) -> KernelResult:
     """Serve requests by `rules` on `replicas` replicas behind a balancer.
 
@@ -71,9 +72,10 @@ def simulate_batches(
     assigned: int[n], the replica of each request; None leaves it to the balancer.
     slow: float[m], factor of the machine at time t: slow[t // slow_step_ns], the last entry for ever after.
     extra_ns: float[n] or [1], added to a batch's time; a batch has that of its first request.
+    pause_ns: float[n] or [1], >= 0, added to the turnaround after a batch; a batch has that of its first request.
 
     A batch of size b with first request i, started at t, ends after  service_ns[b] * noise[i] * slow(t) + extra_ns[i]
-    rounded to nanoseconds; its instance is free again rules.turnaround_ns later.
+    rounded to nanoseconds; its instance is free again rules.turnaround_ns + pause_ns[i] later.
 
     ValueError names the argument that does not fit.
     """
@@ -91,6 +93,7 @@ def simulate_batches(
         noise=_floats("noise", noise, fits),
         slow=_floats("slow", 1.0 if slow is None else slow, None),
         extra_ns=_floats("extra_ns", 0.0 if extra_ns is None else extra_ns, fits),
+        pause_ns=_floats("pause_ns", 0.0 if pause_ns is None else pause_ns, fits),
     )
     sim.rules["slow_step_ns"] = slow_step_ns
     sim.rules["balancer"] = LEAST_REQUESTS if balancer == "least_requests" else ROUND_ROBIN
@@ -146,6 +149,7 @@ def _empty_service(rules: BatchingRules, replicas: int, requests: int) -> Sim:
         noise=None,
         slow=None,
         extra_ns=None,
+        pause_ns=None,
         link=np.zeros(requests, dtype=np.int64),
         replicas=state,
         payloads=np.zeros((replicas, 2 * rules.instances), dtype=CHAIN),

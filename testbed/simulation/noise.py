@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 from scipy.signal import lfilter
 
-from testbed.calibration.profile import Overhead, SlowPhase
+from testbed.calibration.profile import OverheadLevel, SlowPhase
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -32,20 +34,37 @@ def slow_factor(phase: SlowPhase, duration_s: float, rng: np.random.Generator) -
     return np.exp(x - phase.sigma**2 / 2), step_s
 
 
-def overhead_draws(overhead: Overhead, rate_rps: FloatArray, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-    """(inflow_s, outflow_s) of each request, its quantiles interpolated between the levels round its local rate."""
-    levels = overhead.levels
+class OverheadDraws(NamedTuple):
+    """Per request, seconds: before the queue, after the batch, and the turnaround after a batch that it leads."""
+
+    inflow_s: FloatArray
+    outflow_s: FloatArray
+    turnaround_s: FloatArray
+
+
+def overhead_draws(
+    levels: tuple[OverheadLevel, ...], turnaround_s: float, rate_rps: FloatArray, rng: np.random.Generator
+) -> OverheadDraws:
+    """Drawn for each request from the levels round its local rate, quantiles interpolated between the two.
+
+    turnaround_s stands in where a level has no turnarounds of its own.
+    """
     rates = np.array([level.rate_rps for level in levels])
     place = np.interp(rate_rps, rates, np.arange(len(levels), dtype=float))
     low = np.minimum(place.astype(int), len(levels) - 1)
     weight = place - low
-    out = []
-    for column in ("inflow_quantiles_s", "outflow_quantiles_s"):
+    constant = (turnaround_s, turnaround_s)
+    drawn = []
+    for tables in (
+        [level.inflow_quantiles_s for level in levels],
+        [level.outflow_quantiles_s for level in levels],
+        [level.turnaround_quantiles_s or constant for level in levels],
+    ):
         uniform = rng.random(len(rate_rps))
-        drawn = np.zeros(len(rate_rps))
-        for k, level in enumerate(levels):
+        values = np.zeros(len(rate_rps))
+        for k, table in enumerate(tables):
             share = np.where(low == k, 1 - weight, np.where(low == k - 1, weight, 0.0))
             used = share > 0
-            drawn[used] += share[used] * from_quantiles(getattr(level, column), uniform[used])
-        out.append(drawn)
-    return out[0], out[1]
+            values[used] += share[used] * from_quantiles(table, uniform[used])
+        drawn.append(values)
+    return OverheadDraws(*drawn)

@@ -45,11 +45,12 @@ def simulate(schedule: Schedule, profile: ServiceProfile, service: ServiceConfig
         )
     overhead_rng, noise_rng, slow_rng = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(3))
     rate_rps = local_rate_rps(schedule.scheduled_ns, profile.overhead.window_s)
-    inflow_s, outflow_s = overhead_draws(profile.overhead, rate_rps, overhead_rng)
-    arrival_ns = schedule.scheduled_ns + np.rint(inflow_s * 1e9).astype(np.int64)
-    result = _run_kernel(schedule, profile, service, arrival_ns, rate_rps, noise_rng, slow_rng)
+    levels = profile.overhead.levels_for(service.replicas, service.instances)
+    draws = overhead_draws(levels, profile.turnaround_s, rate_rps, overhead_rng)
+    arrival_ns = schedule.scheduled_ns + np.rint(draws.inflow_s * 1e9).astype(np.int64)
+    result = _run_kernel(schedule, profile, service, arrival_ns, draws.turnaround_s, rate_rps, noise_rng, slow_rng)
     after_s = (
-        outflow_s
+        draws.outflow_s
         + profile.overhead.per_position_s * result.position
         + profile.overhead.per_batch_size_s * (result.batch_size - 1)
     )
@@ -67,6 +68,7 @@ def _run_kernel(
     profile: ServiceProfile,
     service: ServiceConfig,
     arrival_ns: np.ndarray,
+    turnaround_s: np.ndarray,
     rate_rps: np.ndarray,
     noise_rng: np.random.Generator,
     slow_rng: np.random.Generator,
@@ -85,13 +87,14 @@ def _run_kernel(
         arrival_ns[order],
         np.concatenate([[0.0], times.mean_s]) * 1e9,
         from_quantiles(times.noise_quantiles, noise_rng.random(len(schedule))),
-        BatchingRules.of(service, turnaround_ns=round(profile.turnaround_s * 1e9)),
+        BatchingRules.of(service, turnaround_ns=0),  # drawn for each batch: pause_ns
         replicas=service.replicas,
         balancer=service.balancer,
         assigned=assigned,
         slow=slow,
         slow_step_ns=round(slow_step_s * 1e9),
         extra_ns=extra_s[order] * 1e9,
+        pause_ns=turnaround_s[order] * 1e9,
     )
     back = np.empty_like(order)
     back[order] = np.arange(len(order))

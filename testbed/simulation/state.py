@@ -74,6 +74,7 @@ class Sim(NamedTuple):
     noise: Any  # float64[n] or [1]
     slow: Any  # float64[m]
     extra_ns: Any  # float64[n] or [1]
+    pause_ns: Any  # float64[n] or [1]
     link: Any  # int64[n]: the next request in the chain
     replicas: Any  # REPLICA[r]
     payloads: Any  # CHAIN[r, 2 n]

@@ -19,9 +19,11 @@ SIGMA = 0.06
 
 
 def known_profile(*, slow_sigma: float = 0.0, timescale_s: float = 2.0) -> ServiceProfile:
-    """Batches of 4 ms + 1 ms a request, lognormal; gamma overheads of .2 ms before and .4 ms after; turnaround .15 ms."""
+    """Batches of 4 ms + 1 ms a request, lognormal; gamma overheads .2 ms before, .4 ms after; turnaround .15 ms."""
     noise = np.exp(SIGMA * norm.ppf(GRID) - SIGMA**2 / 2)
     level = OverheadLevel(
+        replicas=1,
+        instances=1,
         rate_rps=100.0,
         inflow_quantiles_s=tuple(gamma.ppf(GRID, 4, scale=0.0002 / 4)),
         outflow_quantiles_s=tuple(gamma.ppf(GRID, 4, scale=0.0004 / 4)),

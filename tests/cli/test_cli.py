@@ -18,7 +18,14 @@ def kis(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess
 @pytest.fixture
 def profile(tmp_path: Path) -> Path:
     quantiles = [0.0004, 0.0005, 0.0008]
-    level = {"rate_rps": 10, "inflow_quantiles_s": quantiles, "outflow_quantiles_s": quantiles, "requests": 10}
+    level = {
+        "replicas": 1,
+        "instances": 1,
+        "rate_rps": 10,
+        "inflow_quantiles_s": quantiles,
+        "outflow_quantiles_s": quantiles,
+        "requests": 10,
+    }
     file = tmp_path / "profile-emulated.json"
     file.write_text(
         json.dumps(

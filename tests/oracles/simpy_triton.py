@@ -64,6 +64,7 @@ class Costs:
     slow: list[float]
     slow_step_ns: int
     extra_ns: list[float]
+    pause_ns: list[float]
 
     def duration_ns(self, batch: list[Request], now: int) -> int:
         first = batch[0].number
@@ -71,6 +72,10 @@ class Costs:
         extra = self.extra_ns[first] if len(self.extra_ns) > 1 else self.extra_ns[0]
         slow = self.slow[min(now // self.slow_step_ns, len(self.slow) - 1)]
         return max(0, math.floor(self.service_ns[len(batch)] * noise * slow + extra + 0.5))
+
+    def pause_after_ns(self, batch: list[Request]) -> int:
+        first = batch[0].number
+        return max(0, math.floor((self.pause_ns[first] if len(self.pause_ns) > 1 else self.pause_ns[0]) + 0.5))
 
 
 class Clock(simpy.Environment):
@@ -154,7 +159,7 @@ class Replica:
                 request.batch_size, request.position, request.instance = len(batch), position, k
             self.unanswered -= len(batch)
             self.answered(len(batch))
-            yield self.clock.after(self.rules.turnaround_ns, INSTANCE + k)
+            yield self.clock.after(self.rules.turnaround_ns + self.costs.pause_after_ns(batch), INSTANCE + k)
             self.wake_batcher()
 
     def take(self) -> list[Request]:

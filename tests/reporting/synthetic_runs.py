@@ -208,6 +208,8 @@ def profile_of(service: Service, rates_rps: tuple[float, ...], runs: tuple[str, 
         overhead=Overhead(
             levels=tuple(
                 OverheadLevel(
+                    replicas=1,
+                    instances=1,
                     rate_rps=rate,
                     inflow_quantiles_s=tuple(0.0002 - 0.0001 * np.log1p(-0.97 * quantiles)),
                     outflow_quantiles_s=tuple(

@@ -90,6 +90,13 @@ def test_turnaround_keeps_the_instance_but_not_the_answer():
     assert result.end_ns.tolist() == [4 * MS, 10 * MS]
 
 
+def test_a_pause_of_its_own_is_added_to_the_turnaround():
+    rules = BatchingRules(max_batch_size=1, turnaround_ns=2)
+    result = simulate_batches([0, 0, 0], [0.0, 100.0], 1.0, rules, pause_ns=[10.0, 0.0, 0.0])
+    assert result.start_ns.tolist() == [0, 112, 214]
+    assert result.end_ns.tolist() == [100, 212, 314]
+
+
 def test_without_batching_each_request_runs_alone_on_the_first_idle_instance():
     result = serve([0, 1, 2, 3], 10, BatchingRules(instances=2, dynamic=False))
     assert batches(result) == [(0, [0]), (1, [1]), (10, [2]), (11, [3])]
