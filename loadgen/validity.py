@@ -86,16 +86,22 @@ def judge(
     schedule: Schedule,
     log: RequestLog,
     clients: Sequence[ClientFigures],
-    percentile: float = 95,
+    percentile: float | None = 95,
     limits: ValidityLimits | None = None,
 ) -> Verdict:
-    """Judge one real run, of which `percentile` of the latency is wanted. Figures in ms where they are named so."""
+    """Judge one real run, of which `percentile` of the latency is wanted. Figures in ms where they are named so.
+
+    percentile None: none is wanted (a calibration run), so any number of samples will do; lag is held against P50.
+    """
     limits = limits or ValidityLimits()
-    figures = _figures(schedule, log, clients, percentile, limits)
+    figures = _figures(schedule, log, clients, percentile or 50, limits)
+    if percentile is not None:
+        figures["samples_needed"] = samples_needed(percentile, limits.confidence)
+        figures["samples_full_margin"] = samples_full_margin(percentile, limits.confidence)
     reasons = [
         *(f"client {c.worker} stopped issuing early: {c.stopped}" for c in clients if c.stopped),
         *(f"client {c.worker} was killed before its end" for c in clients if not c.finished),
-        *_reasons(figures, percentile, limits),
+        *_reasons(figures, limits),
     ]
     return Verdict(valid=not reasons, reasons=tuple(reasons), figures=figures)
 
@@ -112,8 +118,6 @@ def _figures(
     figures["delivered_share"] = figures["sent"] / max(len(schedule), 1)
     figures["failed_share"] = (counts["error"] + counts["timeout"]) / max(figures["sent"], 1)
     figures["percentile"] = percentile
-    figures["samples_needed"] = samples_needed(percentile, limits.confidence)
-    figures["samples_full_margin"] = samples_full_margin(percentile, limits.confidence)
     slack_s = 0.0
     if len(latency_s):
         figures["latency_ms"] = 1e3 * float(np.percentile(latency_s, percentile))
@@ -129,7 +133,7 @@ def _figures(
     return figures
 
 
-def _reasons(f: dict[str, float], percentile: float, limits: ValidityLimits) -> list[str]:
+def _reasons(f: dict[str, float], limits: ValidityLimits) -> list[str]:
     """One sentence with its figures for each limit that was not kept. A figure that is missing breaks no limit."""
     reasons = []
     if f.get("lag_p99_ms", 0) > f["lag_limit_ms"]:
@@ -154,9 +158,9 @@ def _reasons(f: dict[str, float], percentile: float, limits: ValidityLimits) -> 
             f"a client process used {f['client_cpu_share']:.0%} of a core, limit {limits.client_cpu_share:.0%}: "
             "use more processes"
         )
-    if f["ok"] < f["samples_needed"]:
+    if f["ok"] < f.get("samples_needed", 0):
         reasons.append(
-            f"{f['ok']:.0f} answered requests are too few for P{percentile:g}: at least {f['samples_needed']:.0f} "
+            f"{f['ok']:.0f} answered requests are too few for P{f['percentile']:g}: at least {f['samples_needed']:.0f} "
             f"at {limits.confidence:.0%} confidence (MLPerf early stopping)"
         )
     return reasons

@@ -14,7 +14,8 @@ from testbed.calibration.service_time import batch_statistics
 def fit_contention(runs: Sequence[Evidence], mean_s: FloatArray) -> Contention:
     """Seconds that each request/s adds to a batch: the runs' mean excess over mean_s, regressed on their rate.
 
-    Weighted by batches. Fewer than three runs, or one rate only, say nothing: no contention then.
+    Weighted by batches. No contention if there are fewer than four runs or one rate only, or if the slope is not
+    positive by two of its standard deviations: runs at different times differ on a shared machine anyway.
     """
     rate, excess, weight = [], [], []
     for run in runs:
@@ -28,11 +29,16 @@ def fit_contention(runs: Sequence[Evidence], mean_s: FloatArray) -> Contention:
         excess.append(float(beyond.sum() / count.sum()))
         weight.append(float(count.sum()))
     x, y, w = np.array(rate), np.array(excess), np.array(weight)
-    if len(x) < 3 or np.ptp(x) < 0.2 * x.mean():
+    if len(x) < 4 or np.ptp(x) < 0.2 * x.mean():
         return Contention()
     base = float(np.average(x, weights=w))
-    slope = float(np.average((x - base) * y, weights=w) / np.average((x - base) ** 2, weights=w))
-    return Contention(seconds_per_rps=max(slope, 0.0), base_rps=base)
+    spread = float(np.average((x - base) ** 2, weights=w))
+    slope = float(np.average((x - base) * y, weights=w)) / spread
+    left = y - np.average(y, weights=w) - slope * (x - base)
+    deviation = float(np.sqrt(np.average(left**2, weights=w) / spread / (len(x) - 2)))
+    if slope < 2 * deviation:
+        return Contention()
+    return Contention(seconds_per_rps=slope, base_rps=base)
 
 
 def cold_starts(runs: Sequence[Evidence]) -> tuple[float, ...]:

@@ -113,8 +113,7 @@ def _levels(rows: pd.DataFrame, joined: pd.DataFrame, gaps: pd.DataFrame) -> lis
     Inflow from requests that found an idle instance, or, where load leaves too few of them, from who joined which
     batch; a level with neither takes its neighbour's. Turnaround where enough batches tell of it.
     """
-    count = int(np.clip(len(rows) // (4 * ENOUGH_REQUESTS), 1, MOST_LEVELS))
-    edges = np.unique(np.quantile(rows["rate"], np.linspace(0, 1, count + 1)))
+    edges = _edges(rows["rate"].to_numpy())
 
     def level_of(rate: pd.Series) -> FloatArray:
         return np.clip(np.searchsorted(edges, rate, side="right") - 1, 0, max(len(edges) - 2, 0))
@@ -145,6 +144,20 @@ def _levels(rows: pd.DataFrame, joined: pd.DataFrame, gaps: pd.DataFrame) -> lis
             )
         )
     return levels
+
+
+def _edges(rate_rps: FloatArray) -> FloatArray:
+    """Bounds of the levels: even in the rate's logarithm, each with enough requests (a small one joins the next)."""
+    bounds = np.geomspace(rate_rps.min(), rate_rps.max() * (1 + 1e-9), MOST_LEVELS + 1)
+    kept = [float(bounds[0])]
+    for bound in bounds[1:]:
+        if ((rate_rps >= kept[-1]) & (rate_rps < bound)).sum() >= 2 * ENOUGH_REQUESTS:
+            kept.append(float(bound))
+    if len(kept) > 1:
+        kept[-1] = float(bounds[-1])  # the rest joins the last
+    else:
+        kept.append(float(bounds[-1]))
+    return np.array(kept)
 
 
 def _inflow_table(part: pd.DataFrame, joined: pd.DataFrame) -> FloatArray | None:

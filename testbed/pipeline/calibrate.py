@@ -120,7 +120,8 @@ def _first_look(campaign: Campaign, study: StudyConfig, aim: Target) -> RunDir:
     lone_s = None
     for gap_s in LONE_GAPS_S:
         schedule = lone_schedule(study.model, 8, gap_s)
-        run = _made(campaign, aim, schedule, Identity(f"{study.model}-lone-{gap_s:g}s", "lone", {"gap_s": gap_s}, 0))
+        identity = Identity(f"{study.model}-lone-{gap_s:g}s", "lone", {"gap_s": gap_s}, 0, percentile=None)
+        run = _made(campaign, aim, schedule, identity, attempts=1)  # a first guess: too short for a verdict
         latency_s = Evidence.load(run).requests.latency_s
         if np.isfinite(latency_s).sum() >= 4 and np.nanmedian(latency_s) < 0.8 * gap_s:
             lone_s = float(np.nanmedian(latency_s))
@@ -130,7 +131,7 @@ def _first_look(campaign: Campaign, study: StudyConfig, aim: Target) -> RunDir:
             f"a lone request to {study.model} takes over {0.8 * LONE_GAPS_S[-1]:g} s: too slow for this testbed's plan"
         )
     schedule = burst_schedule(study.model, aim.service, lone_s, study.fit.burst_repeats)
-    identity = Identity(f"{study.model}-bursts", "bursts", {"repeats": study.fit.burst_repeats}, 0)
+    identity = Identity(f"{study.model}-bursts", "bursts", {"repeats": study.fit.burst_repeats}, 0, percentile=None)
     return _made(campaign, aim, schedule, identity)
 
 
@@ -139,7 +140,7 @@ def _fit_run(campaign: Campaign, study: StudyConfig, aim: Target, load: float, c
     run_id = f"{study.model}-fit-{aim.service.label}-{load:g}"
     seed = seed_of(campaign.config.seed, run_id)
     schedule = poisson_schedule(make_pattern("constant", rate=rate), study.fit.duration_s, seed, study.model)
-    return _made(campaign, aim, schedule, Identity(run_id, "constant", {"rate": rate}, seed))
+    return _made(campaign, aim, schedule, Identity(run_id, "constant", {"rate": rate}, seed, percentile=None))
 
 
 def _held_out_runs(campaign: Campaign, study: StudyConfig, aim: Target, capacity: float) -> list[RunDir]:
@@ -168,8 +169,8 @@ def _held_out_schedule(study: StudyConfig, name: str, peak_rps: float, seed: int
     return poisson_schedule(make_pattern(name, **parameters), duration_s, seed, study.model), parameters
 
 
-def _made(campaign: Campaign, aim: Target, schedule: Schedule, identity: Identity) -> RunDir:
-    """The run of that name: kept if it is complete, else made; made again once if it was INVALID."""
+def _made(campaign: Campaign, aim: Target, schedule: Schedule, identity: Identity, attempts: int = ATTEMPTS) -> RunDir:
+    """The run of that name: kept if it is complete, else made; made again if it was INVALID."""
     folder = campaign.run_folder(identity.run_id)
     if (folder / "run.json").exists():
         run = RunDir(folder)
@@ -177,7 +178,7 @@ def _made(campaign: Campaign, aim: Target, schedule: Schedule, identity: Identit
             return run
         shutil.rmtree(folder)
     notes: tuple[str, ...] = ()
-    for attempt in range(1, ATTEMPTS + 1):
+    for attempt in range(1, attempts + 1):
         again = f" (again: {notes[-1]})" if notes else ""
         campaign.narrator.phase(f"{identity.run_id}: {len(schedule)} requests in {schedule.duration_s:.0f} s{again}")
         identity_now = Identity(**{**identity.__dict__, "notes": notes})
@@ -191,7 +192,7 @@ def _made(campaign: Campaign, aim: Target, schedule: Schedule, identity: Identit
             campaign.narrator.progress,
         )
         verdict = run.manifest.verdict
-        if verdict is None or verdict.valid or attempt == ATTEMPTS:
+        if verdict is None or verdict.valid or attempt == attempts:
             return run
         notes = (*notes, f"attempt {attempt} was INVALID ({'; '.join(verdict.reasons)})")
         aside = campaign.folder / "invalid" / f"{identity.run_id}-attempt{attempt}"

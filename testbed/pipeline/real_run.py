@@ -40,6 +40,7 @@ class Identity:
     repeat: int = 0
     held_out: bool = False
     notes: tuple[str, ...] = ()
+    percentile: float | None = 95  # of the latency, that the run must have samples enough for; None: none
 
 
 def run_real(
@@ -83,7 +84,7 @@ def run_real(
     except BaseException:
         run.write_manifest(manifest.model_copy(update={"state": "interrupted"}))
         raise
-    return _close(run, manifest, target, schedule, sampler, log)
+    return _close(run, manifest, target, schedule, sampler, log, identity.percentile)
 
 
 def _clients(raw: Path) -> dict[str, int]:
@@ -92,7 +93,13 @@ def _clients(raw: Path) -> dict[str, int]:
 
 
 def _close(
-    run: RunDir, manifest: RunManifest, target: Target, schedule: Schedule, sampler: Sampler, log: RequestLog
+    run: RunDir,
+    manifest: RunManifest,
+    target: Target,
+    schedule: Schedule,
+    sampler: Sampler,
+    log: RequestLog,
+    percentile: float | None,
 ) -> RunDir:
     """Write the artefacts and the verdict. What is missing stays missing, and is said in the notes."""
     log.write(run.requests)
@@ -115,7 +122,7 @@ def _close(
                 "state": "interrupted" if interrupted else "complete",
                 "start_unix_ns": log.provenance["start_unix_ns"],
                 "start_monotonic_ns": start_ns,
-                "verdict": judge(schedule, log, client_figures(log)),
+                "verdict": judge(schedule, log, client_figures(log), percentile),
                 "notes": tuple(notes),
             }
         )
