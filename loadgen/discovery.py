@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -26,7 +26,7 @@ class ServedModel:
     """One model of a running server. batched: requests carry a batch dimension (max_batch_size > 0)."""
 
     name: str
-    inputs: tuple[TensorSpec, ...]  # without the batch dimension, free dimensions filled in
+    inputs: tuple[TensorSpec, ...]  # without the batch dimension, no size left free
     outputs: tuple[TensorSpec, ...]
     service: ServiceConfig  # of one replica; a model without batching has max_batch_size 1 and no dynamic batching
     batched: bool
@@ -52,8 +52,8 @@ def the_model(endpoint: str, name: str | None) -> str:
 def model_tensors(endpoint: str, model: str, shapes: Mapping[str, tuple[int, ...]] | None = None) -> ServedModel:
     """Describe `model` as served at `endpoint` (host:port or http URL).
 
-    shapes gives an input's shape (without batch dimension) where the model leaves dimensions free; a free dimension
-    is 1 otherwise. Raises DiscoveryError if the server does not answer, or has no such model or no configuration of it.
+    shapes gives an input's shape (without batch dimension) where the model leaves sizes free. Raises DiscoveryError if
+    a free size is not given, if the server does not answer, or if it has no such model or no configuration of it.
     """
     endpoint = address(endpoint)
     metadata = _ask(endpoint, f"model '{model}'", lambda client: client.get_model_metadata(model))
@@ -61,11 +61,28 @@ def model_tensors(endpoint: str, model: str, shapes: Mapping[str, tuple[int, ...
     batched = int(config.get("max_batch_size", 0)) > 0
     given = dict(shapes or {})
     inputs = tuple(_spec(tensor, batched, given.pop(tensor["name"], None)) for tensor in metadata.get("inputs", ()))
+    free = next((spec for spec in inputs if min(spec.shape, default=0) < 0), None)
+    if free is not None:
+        raise DiscoveryError(
+            f"model '{model}' leaves sizes of input '{free.name}' free, {list(free.shape)}: say what to send, e.g. "
+            f"--shape {free.name}:{','.join('128' if size < 0 else str(size) for size in free.shape)}"
+        )
     if given:
         names = ", ".join(spec.name for spec in inputs)
         raise DiscoveryError(f"model '{model}' has no input '{next(iter(given))}': its inputs are {names}")
     outputs = tuple(_spec(tensor, batched, None) for tensor in metadata.get("outputs", ()))
     return ServedModel(model, inputs, outputs, service_config(config), batched)
+
+
+def parse_shapes(texts: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    """Shapes of inputs as a user types them: NAME:D1,D2,... (perf_analyzer's --shape), without the batch dimension."""
+    shapes = {}
+    for text in texts:
+        name, colon, sizes = text.rpartition(":")
+        if not colon or not all(size.isdecimal() and int(size) > 0 for size in sizes.split(",")):
+            raise DiscoveryError(f"--shape {text}: give NAME:D1,D2,... without the batch dimension, e.g. input_ids:128")
+        shapes[name] = tuple(map(int, sizes.split(",")))
+    return shapes
 
 
 def service_config(config: Mapping[str, Any]) -> ServiceConfig:
@@ -77,14 +94,16 @@ def service_config(config: Mapping[str, Any]) -> ServiceConfig:
     return ServiceConfig(
         instances=max(instances, 1),
         max_batch_size=max(max_batch_size, 1),
-        dynamic_batching=None if rules is None else _dynamic_batching(rules),
+        dynamic_batching=None if rules is None else _dynamic_batching(rules, max_batch_size),
     )
 
 
-def _dynamic_batching(rules: Mapping[str, Any]) -> DynamicBatching:
+def _dynamic_batching(rules: Mapping[str, Any], max_batch_size: int) -> DynamicBatching:
     policy = rules.get("default_queue_policy") or {}
+    preferred = tuple(int(size) for size in rules.get("preferred_batch_size", ()))
     return DynamicBatching(
-        preferred_batch_sizes=tuple(int(size) for size in rules.get("preferred_batch_size", ())),
+        # A server fills in {max_batch_size} where its configuration file says nothing.
+        preferred_batch_sizes=() if preferred == (max_batch_size,) else preferred,
         max_queue_delay_s=int(rules.get("max_queue_delay_microseconds", 0)) / 1e6,
         default_timeout_s=int(policy.get("default_timeout_microseconds", 0)) / 1e6,
         timeout_action="DELAY" if policy.get("timeout_action") == "DELAY" else "REJECT",
@@ -99,9 +118,7 @@ def _spec(tensor: Mapping[str, Any], batched: bool, shape: tuple[int, ...] | Non
         if not fits:
             raise DiscoveryError(f"input '{tensor['name']}' has shape {sizes}: {list(shape)} does not fit it")
         sizes = list(shape)
-    return TensorSpec(
-        name=tensor["name"], datatype=tensor["datatype"], shape=tuple(1 if size < 0 else size for size in sizes)
-    )
+    return TensorSpec(name=tensor["name"], datatype=tensor["datatype"], shape=tuple(sizes))
 
 
 def _ask(endpoint: str, what: str, question: Any) -> Any:

@@ -10,8 +10,8 @@ from typing import Any, get_args
 import locust
 
 from loadgen.coordination import Replay
-from loadgen.discovery import model_tensors, the_model
-from loadgen.endpoints import read_endpoints
+from loadgen.discovery import model_tensors, parse_shapes, the_model
+from loadgen.endpoints import address, read_endpoints
 from loadgen.job import ReplayError, ReplayJob, RequestShape, TransportName
 from loadgen.patterns import PATTERNS, Pattern, make_pattern
 from loadgen.schedule import poisson_schedule
@@ -45,6 +45,7 @@ def _common_arguments(group: Any) -> None:
     group.add_argument("--endpoints", default="", help="several servers: host:port,host:port or a JSON file to follow")
     group.add_argument("--balancer", default="round_robin", choices=get_args(Balancer), help="among several servers")
     group.add_argument("--transport", default="http", choices=get_args(TransportName), help="default: http")
+    group.add_argument("--shape", default="", help="of inputs that the model leaves free: name:128 name2:3,8")
     group.add_argument("--timeout-s", type=float, default=10.0, help="of each request (default: 10)")
     group.add_argument("--max-in-flight", type=int, default=1024, help="more are dropped, and counted (default: 1024)")
     group.add_argument("--run-dir", default="", help="default: results/<time>-<pattern>")
@@ -53,14 +54,16 @@ def _common_arguments(group: Any) -> None:
 def _job(kind: type[Pattern], environment: Any, run_time_s: float | None) -> ReplayJob:
     options = environment.parsed_options
     pattern = make_pattern(kind.name, **{f.name: getattr(options, f.name) for f in dataclasses.fields(kind)})
-    endpoints = _endpoints(options.endpoints, environment.host)
+    endpoints = _endpoints(options.endpoints, environment.host, options.transport)
     first = read_endpoints(endpoints) if isinstance(endpoints, Path) else endpoints
     if not first:
         raise ReplayError(f"{endpoints} is empty: no server to ask")
     if options.transport == "null":
         model, shape = options.model or "null", RequestShape(inputs=())
     else:
-        served = model_tensors(first[0], the_model(first[0], options.model or None))
+        # Models are described over HTTP, wherever the requests go.
+        asked = environment.host if options.transport == "grpc" and environment.host else first[0]
+        served = model_tensors(asked, the_model(asked, options.model or None), parse_shapes(options.shape.split()))
         model, shape = served.name, RequestShape(inputs=served.inputs, batched=served.batched)
     run_dir = Path(options.run_dir or f"results/{datetime.now():%Y%m%d-%H%M%S}-{kind.name}").resolve()
     if (run_dir / "requests.parquet").exists():
@@ -80,10 +83,12 @@ def _job(kind: type[Pattern], environment: Any, run_time_s: float | None) -> Rep
     )
 
 
-def _endpoints(given: str, host: str | None) -> Path | tuple[str, ...]:
+def _endpoints(given: str, host: str | None, transport: str) -> Path | tuple[str, ...]:
     if given.endswith(".json"):
         return Path(given).resolve()
     listed = given or host
     if not listed:
         raise ReplayError("no server was given: --host http://127.0.0.1:8000")
+    if transport == "grpc" and not given:
+        return (f"{address(listed).rpartition(':')[0]}:8001",)
     return tuple(listed.split(","))

@@ -6,6 +6,7 @@ One model a command; the command's flags override single keys. testbed/configs/ 
 from __future__ import annotations
 
 import difflib
+import os
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -55,11 +56,14 @@ class TrafficConfig(Strict):
     """When requests arrive: a pattern with its parameters, or a recorded trace."""
 
     pattern: PatternName | None = None
-    parameters: dict[str, float] = {}
+    parameters: dict[str, int | float | str] = {}
     trace: Path | None = None
+    format: Literal["azure", "timestamps", "perf_analyzer"] | None = Field(
+        None, description="of the trace; none: azure if its first line names TIMESTAMP, else timestamps"
+    )
     speed_up: float = Field(1.0, gt=0, description="of the trace")
     keep: float = Field(1.0, gt=0, le=1, description="share of the trace's requests that is kept")
-    duration_s: float = Field(30.0, gt=0)
+    duration_s: float | None = Field(None, gt=0, description="none: 30 s of a pattern, all of a trace")
     seed: int = 0
 
     @model_validator(mode="before")
@@ -88,7 +92,9 @@ class ClientConfig(Strict):
 class ReplayConfig(Strict):
     """`kis replay`: send traffic to a running Triton."""
 
-    server: str = Field("http://127.0.0.1:8000", description="a running Triton")
+    server: str = Field("http://127.0.0.1:8000", description="a running Triton's HTTP address")
+    grpc: str | None = Field(None, description="its gRPC address, for transport grpc; none: port 8001 of the same host")
+    shapes: dict[str, tuple[int, ...]] = Field({}, description="of inputs that the model leaves free, by name")
     metrics: str | None = Field(None, description="its metrics page; none: port 8002 of the same host")
     model: str | None = Field(None, description="none: the only model that the server has")
     traffic: TrafficConfig = TrafficConfig()
@@ -109,7 +115,8 @@ class SimulateConfig(Strict):
     """`kis simulate`: a profile, a service, traffic -> a simulated run folder."""
 
     profile: Path
-    service: ServiceConfig = ServiceConfig()
+    run: Path | None = Field(None, description="a real run to repeat: its schedule and its service")
+    service: ServiceConfig | None = Field(None, description="none: one replica, up to the largest batch measured")
     traffic: TrafficConfig = TrafficConfig()
     seed: int = 0
 
@@ -119,7 +126,8 @@ class FitPlan(Strict):
 
     burst_repeats: int = Field(12, ge=1, description="batches of every size in the burst run")
     loads: tuple[float, ...] = (0.1, 0.4, 0.75)
-    duration_s: float = Field(15.0, gt=0)
+    duration_s: float = Field(15.0, gt=0, description="at least; longer if `requests` asks for it")
+    requests: int = Field(0, ge=0, description="least number of requests a run")
     configurations: tuple[int, ...] = Field((0,), description="which of the configurations, by number, to fit on")
 
 
@@ -149,15 +157,21 @@ class StudyConfig(Strict):
         for number in self.fit.configurations:
             if not 0 <= number < len(self.configurations):
                 raise ValueError(f"fit.configurations names {number}, there are 0..{len(self.configurations) - 1}")
+        labels = [service.label for service in self.configurations]
+        if len(set(labels)) < len(labels):
+            raise ValueError(f"two configurations are the same ({', '.join(labels)}): leave one out")
         return self
 
     def serve(self, service: ServiceConfig, device: Literal["auto", "cpu", "gpu"]) -> ServeConfig:
         """What to serve for one of the configurations; ConfigError if the catalog's model cannot be served so."""
+        # The same in every configuration: another number of threads is another service time, and another profile.
+        largest = max(one.replicas * one.instances for one in self.configurations)
+        cores = len(os.sched_getaffinity(0))
         data = {
             "model": self.model,
             "device": device,
             "weights": self.weights,
-            "threads": self.threads,
+            "threads": self.threads or max(1, cores // largest),
             "emulated": self.emulated,
             "service": service,
         }
@@ -173,6 +187,13 @@ class CalibrateConfig(Strict):
     sample_period_s: float = Field(1.0, gt=0)
     studies: tuple[StudyConfig, ...] = Field(min_length=1)
 
+    @model_validator(mode="after")
+    def _one_study_a_model(self) -> CalibrateConfig:
+        models = [study.model for study in self.studies]
+        if len(set(models)) < len(models):
+            raise ValueError(f"two studies of one model ({', '.join(models)}): calibrate them into different folders")
+        return self
+
 
 def load_config(path: Path, kind: type[T], overrides: dict[str, Any] | None = None) -> T:
     """Read a YAML file as `kind`; ConfigError names the key, its place in the file, and the nearest known key."""
@@ -180,6 +201,8 @@ def load_config(path: Path, kind: type[T], overrides: dict[str, Any] | None = No
         data = yaml.safe_load(path.read_text())
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}: give a configuration file") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not a text file: give a configuration file (YAML)") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""

@@ -41,6 +41,7 @@ class RunManifest(BaseModel):
     model: str
     weights: str  # e.g. "random, seed 0: timing only"
     device: Device
+    threads: int | None = None  # CPU threads of each instance; None: not known, or simulated
     service: ServiceConfig
     pattern: str
     pattern_parameters: dict[str, Any] = {}

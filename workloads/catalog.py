@@ -63,14 +63,20 @@ class ServiceConfig(_Frozen):
 
     @property
     def label(self) -> str:
-        """Short name for tables and folders, e.g. `r1-n2-b8-d2ms`."""
+        """Short name for tables and folders, e.g. `r1-n2-b8-d2ms`; two that differ have different labels."""
         name = f"r{self.replicas}-n{self.instances}-b{self.max_batch_size}"
+        if self.balancer == "least_requests":
+            name += "-lr"
         rules = self.dynamic_batching
         if rules is None:
             return f"{name}-nobatching"
         name += f"-d{rules.max_queue_delay_s * 1e3:g}ms"
         if rules.preferred_batch_sizes:
             name += "-p" + "+".join(map(str, rules.preferred_batch_sizes))
+        if rules.default_timeout_s:
+            name += f"-{rules.timeout_action.lower()}{rules.default_timeout_s * 1e3:g}ms"
+        if rules.max_queue_size:
+            name += f"-q{rules.max_queue_size}"
         return name
 
 

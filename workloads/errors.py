@@ -2,9 +2,13 @@
 
 KisError
 ├── CatalogError          workloads.catalog      an unknown model, a setting the model cannot have
+├── PayloadError          workloads.payloads     a tensor that no request input can be made for
 ├── ArtifactError         loadgen.artifact       a file that cannot be read, or has another schema version
 ├── TraceError            loadgen.schedule       a trace that is not one
-├── ReplayError           loadgen.replay         a replay that cannot start
+├── PatternError          loadgen.patterns       an unknown pattern, a parameter that makes no sense
+├── EndpointError         loadgen.endpoints      an address, or a file of addresses, that is not one
+├── DiscoveryError        loadgen.discovery      a server that does not answer, a model that it does not describe
+├── ReplayError           loadgen.job            a replay that cannot start
 ├── ConfigError           testbed.config         a configuration file with a wrong key or value
 ├── ServingError          testbed.serving        a server that cannot be started or does not answer
 ├── CalibrationError      testbed.calibration    too little data to fit

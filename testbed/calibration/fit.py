@@ -30,11 +30,21 @@ def fit_profile(runs: Sequence[Evidence], simulate: Simulate) -> ServiceProfile:
     batches are what makes simulated latency quantiles meet the real ones.
     """
     if not runs:
-        raise CalibrationError("no calibration run to fit on: measure first (`kis measure`)")
+        raise CalibrationError("no calibration run to fit on: make some with `kis calibrate`")
     models = {run.manifest.model for run in runs}
     if len(models) > 1:
         raise CalibrationError(f"runs of different models ({', '.join(sorted(models))}) cannot make one profile")
     head = runs[0].manifest
+    for run in runs:
+        if not run.requests.ok.any():
+            raise CalibrationError(
+                f"run {run.manifest.run_id} has no answered request: see its folder, and make it again"
+            )
+        if run.manifest.threads != head.threads:
+            raise CalibrationError(
+                f"runs {head.run_id} and {run.manifest.run_id} gave their instances {head.threads} and "
+                f"{run.manifest.threads} threads: one profile needs the same in all"
+            )
     largest = max(run.manifest.service.max_batch_size for run in runs)
     service_time, slow_phase, steadiness = fit_service_time(runs, largest)
     mean_s = np.array(service_time.mean_s)
@@ -54,8 +64,13 @@ def fit_profile(runs: Sequence[Evidence], simulate: Simulate) -> ServiceProfile:
         ranges=_ranges(runs, service_time.batches),
         runs=tuple(run.manifest.run_id for run in runs),
     )
-    if turnaround_s is None:
+    if all(run.batches is None for run in runs):
         profile = _fit_residual_parameters(profile, runs, simulate)
+    elif turnaround_s is None:
+        raise CalibrationError(
+            f"no batch of {head.model} had another waiting behind it, so the turnaround is not known: calibrate at "
+            "higher loads as well"
+        )
     return profile.model_copy(update={"residuals": tuple(_residual(profile, run, simulate) for run in runs)})
 
 
@@ -100,4 +115,6 @@ def _residual(profile: ServiceProfile, run: Evidence, simulate: Simulate) -> Res
     real, simulated = run.requests.latency_s[run.requests.ok], log.latency_s[log.ok]
     p50, p95 = (100 * (np.quantile(simulated, q) / np.quantile(real, q) - 1) for q in (0.5, 0.95))
     ks = float(ks_2samp(real, simulated).statistic)
-    return Residual(run_id=run.manifest.run_id, p50_error_pct=float(p50), p95_error_pct=float(p95), ks=ks)
+    verdict = run.manifest.verdict
+    valid = verdict.valid if verdict else None
+    return Residual(run_id=run.manifest.run_id, valid=valid, p50_error_pct=float(p50), p95_error_pct=float(p95), ks=ks)

@@ -26,8 +26,8 @@ def who_joined(run: Evidence) -> pd.DataFrame:
     rate = run.local_rate_rps(RATE_WINDOW_S)
     rules = run.manifest.service.dynamic_batching
     found = [pd.DataFrame({"rate": [], "before_start": [], "in_time": []})]
-    if rules is not None and rules.max_queue_delay_s > 0:
-        return found[0]  # a request may wait for company there, in time or not
+    if rules is None or rules.max_queue_delay_s > 0 or rules.preferred_batch_sizes:
+        return found[0]  # there a batch does not take all that is in the queue
     for _, one in served.groupby("replica"):
         batches = one.drop_duplicates(["instance", "start"]).sort_values("start")
         gap = batches["start"] - batches.groupby("instance")["end"].shift(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 
 from testbed.calibration.evidence import Evidence, FloatArray
 from testbed.calibration.profile import Contention, LoadPoint
@@ -59,9 +60,7 @@ def _load_point(run: Evidence) -> LoadPoint:
     service, duration_s = run.manifest.service, run.schedule.duration_s
     utilisation = None
     if run.batches is not None:
-        batches = run.batches.batches()
-        busy_s = float((batches["end_ns"] - batches["start_ns"]).sum()) / 1e9
-        utilisation = min(1.0, busy_s / (duration_s * service.replicas * service.instances))
+        utilisation = run.batches.busy_s(duration_s) / (duration_s * service.replicas * service.instances)
     return LoadPoint(
         rate_rps=run.schedule.rate_rps,
         utilisation=utilisation,
@@ -72,13 +71,19 @@ def _load_point(run: Evidence) -> LoadPoint:
 
 
 def _mean(run: Evidence, source: str, name: str) -> float | None:
-    rows = run.metrics.select(source, name)
+    """Mean over the run of the first GPU: the one that the models are put on."""
+    rows = _during(run, run.metrics.select(source, name, gpu="0"))
     return float(rows["value"].mean()) if len(rows) else None
 
 
 def _busy_cores(run: Evidence) -> float | None:
-    rows = run.metrics.select("process", "cpu_seconds", role="machine")
+    rows = _during(run, run.metrics.select("process", "cpu_seconds", role="machine"))
     if len(rows) < 2:
         return None
     span_s = float(rows["time_s"].iloc[-1] - rows["time_s"].iloc[0])
     return float(rows["value"].iloc[-1] - rows["value"].iloc[0]) / span_s
+
+
+def _during(run: Evidence, rows: pd.DataFrame) -> pd.DataFrame:
+    """Without what was sampled while the client started or the last answers came."""
+    return rows[(rows["time_s"] >= 0) & (rows["time_s"] <= run.schedule.duration_s)]

@@ -197,7 +197,8 @@ def _from_lone_requests(runs: Sequence[Evidence], lone_service_s: float) -> Over
     pooled = np.concatenate(over)
     if len(pooled) < ENOUGH_REQUESTS:
         raise CalibrationError(
-            f"only {len(pooled)} requests were alone in the service (need {ENOUGH_REQUESTS}): calibrate at a lower rate"
+            f"only {len(pooled)} requests were alone in the service (need {ENOUGH_REQUESTS}): "
+            "measure longer, or at a lower rate"
         )
     service = runs[0].manifest.service
     level = OverheadLevel(

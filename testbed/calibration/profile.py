@@ -114,9 +114,10 @@ class LoadPoint(_Frozen):
 
 
 class Residual(_Frozen):
-    """How well the profile repeats one run that it was fitted on."""
+    """How well the profile repeats one run that it was fitted on. valid: that run's verdict; None: it has none."""
 
     run_id: str
+    valid: bool | None
     p50_error_pct: float
     p95_error_pct: float
     ks: float
@@ -141,6 +142,13 @@ class ServiceProfile(_Frozen):
     ranges: dict[str, tuple[float, float]] = {}  # e.g. rate_rps, batch_size: where the profile holds
     runs: tuple[str, ...] = ()
     provenance: dict[str, Any] = {}
+
+    @property
+    def largest_batch(self) -> int:
+        """The largest batch size that was measured; what is said of larger ones is a guess."""
+        return max(
+            (b for b, n in zip(self.service_time.batch_size, self.service_time.batches, strict=True) if n), default=1
+        )
 
     def write(self, path: Path) -> None:
         """Write profile.json."""

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.optimize import curve_fit
 
 from testbed.calibration.evidence import Evidence
 from testbed.calibration.profile import ServiceTime, SlowPhase, Steadiness
@@ -31,24 +30,14 @@ def quantile_table(values: FloatArray) -> FloatArray:
 
 
 def batch_statistics(run: Evidence) -> pd.DataFrame:
-    """Executions and total compute seconds by batch size in one run: last minus first reading of each server.
-
-    A size that a server had not run before its first reading has no row there: it counts from 0.
-    """
-    keys = ["endpoint", "batch_size"]
-    first_reading = run.metrics.select("triton", "nv_inference_count").groupby("endpoint")["time_ns"].min()
-    columns = {}
-    for name in ("batch_executions", "batch_compute_seconds"):
-        rows = run.metrics.select("triton", name)
-        if rows.empty:
-            return pd.DataFrame({"batch_executions": [], "batch_compute_seconds": []})
-        at_first = rows["time_ns"] <= rows["endpoint"].map(first_reading).fillna(rows["time_ns"].min())
-        first = rows[at_first].set_index(keys)["value"]
-        last = rows.groupby(keys)["value"].last()
-        columns[name] = last - first.reindex(last.index, fill_value=0.0)
-    table = pd.DataFrame(columns).groupby("batch_size").sum()
-    table.index = table.index.astype(int)
-    return table.sort_index()
+    """Executions and total compute seconds (batch_executions, batch_compute_seconds) by batch size in one run."""
+    return pd.DataFrame(
+        {
+            name: run.metrics.increase_by_batch_size(name, run.manifest.model)
+            for name in ("batch_executions", "batch_compute_seconds")
+        },
+        dtype=float,
+    )
 
 
 def mean_by_size(runs: Sequence[Evidence], max_batch_size: int) -> tuple[FloatArray, npt.NDArray[np.int64]]:
@@ -116,50 +105,45 @@ def slowness(runs: Sequence[Evidence], mean_s: FloatArray) -> list[tuple[FloatAr
 def fit_noise(factors: Sequence[tuple[FloatArray, FloatArray]]) -> tuple[FloatArray, SlowPhase]:
     """White noise per batch (quantile function, mean 1) and the autocorrelated slow phase beside it.
 
-    The slow phase's variance is what neighbouring batches share: the autocovariance of log factors at positive lags,
-    fitted as sigma^2 exp(-lag / timescale). White noise keeps the shape of the whole and the variance that is left.
+    Log factors are centred run by run: how runs differ is not a phase (and may be their load: contention). The slow
+    phase's variance is what neighbouring batches share: the autocovariance at positive lags, fitted as sigma^2
+    exp(-lag / timescale). White noise keeps the shape of the whole and the variance that is left.
     """
     logs = [(t, np.log(np.maximum(f, 1e-3))) for t, f in factors if len(f) > 1]
     if not logs:
         return np.ones(QUANTILES), SlowPhase(sigma=0.0, timescale_s=1.0)
+    logs = [(t, x - x.mean()) for t, x in logs]
     values = np.concatenate([x for _, x in logs])
     total = float(values.var())
     slow = _fit_phase(logs)
     share = 0.0 if total == 0 else min(1.0, slow.sigma**2 / total)
-    white = np.exp((values - values.mean()) * np.sqrt(1.0 - share))
-    table = quantile_table(white)
+    table = quantile_table(np.exp(values * np.sqrt(1.0 - share)))
     return table / np.trapezoid(table, dx=1 / (QUANTILES - 1)), slow
 
 
 def _fit_phase(logs: Sequence[tuple[FloatArray, FloatArray]]) -> SlowPhase:
+    """Least squares over a grid of time scales; for each the best variance is a formula, so it always ends."""
+    none = SlowPhase(sigma=0.0, timescale_s=1.0)
     lags = np.arange(1, 41)
-    products = np.zeros(len(lags))
-    weights = np.zeros(len(lags))
-    centre = float(np.concatenate([x for _, x in logs]).mean())
+    products, weights = np.zeros(len(lags)), np.zeros(len(lags))
     for time_s, x in logs:
-        mean, count = _binned(time_s, x - centre)
-        for k, lag in enumerate(lags):
-            if lag >= len(mean):
-                break
+        mean, count = _binned(time_s, x)
+        for k, lag in enumerate(lags[lags < len(mean)]):
             both = np.minimum(count[:-lag], count[lag:])
             products[k] += float((both * np.nan_to_num(mean[:-lag] * mean[lag:])).sum())
             weights[k] += float(both.sum())
     seen = weights > 0
     if seen.sum() < 3:
-        return SlowPhase(sigma=0.0, timescale_s=1.0)
-    covariance = products[seen] / weights[seen]
-    lag_s = lags[seen] * PHASE_BIN_S
-    if covariance[:3].mean() <= 0:
-        return SlowPhase(sigma=0.0, timescale_s=1.0)
-    (variance, timescale), _ = curve_fit(
-        lambda lag, v, scale: v * np.exp(-lag / scale),
-        lag_s,
-        covariance,
-        p0=(covariance[:3].mean(), 2.0),
-        sigma=1 / np.sqrt(weights[seen]),
-        bounds=([0.0, PHASE_BIN_S], [np.inf, 60.0]),
-    )
-    return SlowPhase(sigma=float(np.sqrt(variance)), timescale_s=float(timescale))
+        return none
+    covariance, weight, lag_s = products[seen] / weights[seen], weights[seen], lags[seen] * PHASE_BIN_S
+    best, best_loss = none, float((weight * covariance**2).sum())
+    for timescale_s in np.geomspace(PHASE_BIN_S, 60.0, 80):
+        shape = np.exp(-lag_s / timescale_s)
+        variance = float((weight * covariance * shape).sum() / (weight * shape**2).sum())
+        loss = float((weight * (covariance - variance * shape) ** 2).sum())
+        if variance > 0 and loss < best_loss:
+            best, best_loss = SlowPhase(sigma=variance**0.5, timescale_s=float(timescale_s)), loss
+    return best
 
 
 def _binned(time_s: FloatArray, x: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from loadgen.discovery import parse_shapes
 from testbed.cli import options
 from testbed.cli.compare import show_comparison
 from testbed.cli.progress import ConsoleNarrator
@@ -16,8 +17,10 @@ from testbed.cli.replay import print_path
 from testbed.config import CalibrateConfig
 from testbed.errors import ConfigError
 from testbed.pipeline.calibrate import calibrate as run_campaign
-from testbed.pipeline.target import remote
+from testbed.pipeline.target import Target, remote
 from testbed.reporting.compare import compare_folder
+
+REQUESTS = 250  # of each run against a server of unknown speed: enough for P95, and for lone requests at low load
 
 
 def calibrate(
@@ -28,6 +31,7 @@ def calibrate(
     ] = None,
     model: Annotated[str | None, typer.Option("--model", help="Your model on that server.")] = None,
     metrics: Annotated[str | None, typer.Option("--metrics", help="Its metrics page. [default: port 8002]")] = None,
+    shape: options.Shapes = None,
     device: options.Device = None,
     seed: options.Seed = None,
     out: Annotated[
@@ -40,19 +44,41 @@ def calibrate(
     Your own model: [bold]kis calibrate --server http://127.0.0.1:8000 --model my_model[/bold]
     Continue after an interrupt: [bold]kis calibrate --out results/that-folder[/bold]
     """
+    if quick and (config is not None or server is not None):
+        raise ConfigError("--quick is a campaign of its own: leave out the config file and --server, or --quick")
+    folder = options.out_folder(out, "calibrate")
     target = None
     if server is not None:
-        target = remote(server, model, metrics)
-        study = {"model": target.model, "configurations": [target.service.model_dump()]}
-        settings = options.configured(config, CalibrateConfig, {"seed": seed, "studies": [study]})
-    elif model is not None:
-        raise ConfigError("--model is for a server of yours (--server); a catalog model is named in the config file")
+        target = remote(server, model, metrics, shapes=parse_shapes(shape or ()))
+        settings = _for_server(config, target, seed)
     else:
-        file = config or Path(str(resources.files("testbed") / "configs" / ("quick.yaml" if quick else "default.yaml")))
+        if model is not None or metrics is not None or shape is not None:
+            raise ConfigError(
+                "--model, --metrics and --shape are for a server of yours (--server); models of the catalog are named "
+                "in the config file"
+            )
+        made_with = folder / "config.json"
+        shipped = Path(str(resources.files("testbed") / "configs" / ("quick.yaml" if quick else "default.yaml")))
+        file = config or (made_with if made_with.exists() and not quick else shipped)
         settings = options.configured(file, CalibrateConfig, {"device": device, "seed": seed})
-    folder = options.out_folder(out, "calibrate")
     console = Console()
     with ConsoleNarrator(console) as narrator:
         report = run_campaign(settings, folder, narrator, target)
     show_comparison(console, compare_folder(folder))
     print_path(console, report)
+
+
+def _for_server(config: Path | None, target: Target, seed: int | None) -> CalibrateConfig:
+    """The plan of the config file's only study, or one for a server of unknown speed, aimed at the user's model."""
+    aimed = {"model": target.model, "configurations": (target.service.model_dump(),)}
+    if config is None:
+        enough = {"requests": REQUESTS}
+        study = {**aimed, "fit": enough, "held_out": enough}
+        return options.configured(None, CalibrateConfig, {"seed": seed, "studies": [study]})
+    settings = options.configured(config, CalibrateConfig, {"seed": seed})
+    if len(settings.studies) != 1:
+        raise ConfigError(f"{config}: with --server it must have one study, it has {len(settings.studies)}")
+    aimed_at = settings.studies[0].model_copy(
+        update={"model": target.model, "configurations": (target.service,), "emulated": None}
+    )
+    return settings.model_copy(update={"studies": (aimed_at,)})

@@ -6,10 +6,12 @@ import sys
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from testbed.cli import campaign, compare, replay, serve, simulate
 from workloads.errors import KisError
 
+WRONG = 2
 INTERRUPTED = 130  # as a shell reports SIGINT
 
 app = typer.Typer(
@@ -35,8 +37,15 @@ def main() -> None:
     try:
         app()
     except KisError as error:
-        errors.print(f"[red]kis:[/red] {error}", highlight=False, soft_wrap=True)
-        sys.exit(2)
+        _tell(errors, str(error))
+    except OSError as error:  # a folder that cannot be written, a disk that is full
+        where = f"{error.filename}: " if error.filename else ""
+        _tell(errors, f"{where}{error.strerror or error}: choose another place, or free some space")
     except KeyboardInterrupt:
         errors.print("kis: interrupted; what was measured is kept", highlight=False)
         sys.exit(INTERRUPTED)
+
+
+def _tell(errors: Console, text: str) -> None:
+    errors.print(f"[red]kis:[/red] {escape(text)}", highlight=False, soft_wrap=True)
+    sys.exit(WRONG)

@@ -29,6 +29,13 @@ Parameters = Annotated[
     list[str] | None, typer.Option("--set", help="A parameter of the pattern, e.g. --set spike=200; may be repeated.")
 ]
 Trace = Annotated[Path | None, typer.Option("--trace", help="Recorded arrivals instead of a pattern.")]
+TraceFormat = Annotated[str | None, typer.Option("--format", help="Of the trace: azure, timestamps or perf_analyzer.")]
+Shapes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--shape", help="Of an input that the model leaves free, e.g. --shape input_ids:128; may be repeated."
+    ),
+]
 Duration = Annotated[float | None, typer.Option("--duration", help="Seconds of traffic.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of the arrivals.")]
 
@@ -55,25 +62,38 @@ def service_flags(
 
 
 def traffic_flags(
-    pattern: str | None, parameters: list[str] | None, trace: Path | None, duration: float | None, seed: int | None
+    pattern: str | None,
+    parameters: list[str] | None,
+    trace: Path | None,
+    trace_format: str | None,
+    duration: float | None,
+    seed: int | None,
 ) -> dict[str, Any]:
     """TrafficConfig's keys from flags."""
-    pairs = {}
+    pairs: dict[str, int | float | str] = {}
     for text in parameters or []:
         name, equals, value = text.partition("=")
-        try:
-            pairs[name] = float(value)
-        except ValueError:
-            equals = ""
-        if not equals:
-            raise ConfigError(f"--set {text}: give NAME=NUMBER, e.g. --set spike=200")
+        if not equals or not value:
+            raise ConfigError(f"--set {text}: give NAME=VALUE, e.g. --set spike=200")
+        pairs[name] = _number(value)
     return {
         "pattern": pattern,
         "parameters": pairs or None,
         "trace": trace,
+        "format": trace_format,
         "duration_s": duration,
         "seed": seed,
     }
+
+
+def _number(text: str) -> int | float | str:
+    """A flag's value as YAML would read it."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 def out_folder(out: Path | None, what: str) -> Path:

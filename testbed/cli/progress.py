@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 
@@ -39,10 +40,12 @@ class ConsoleNarrator:
     def phase(self, text: str) -> None:
         """A line that stays, with the time since the start; the bar begins anew."""
         elapsed = time.monotonic() - self._begin
-        self._console.print(f"[dim]{int(elapsed // 60):3d}:{int(elapsed % 60):02d}[/dim]  {text}", highlight=False)
+        self._console.print(
+            f"[dim]{int(elapsed // 60):3d}:{int(elapsed % 60):02d}[/dim]  {escape(text)}", highlight=False
+        )
         if self._task is not None:
             self._bar.remove_task(self._task)
-        self._task = self._bar.add_task(text, total=1.0)
+        self._task = self._bar.add_task(escape(text), total=1.0)
 
     def progress(self, share: float) -> None:
         """Move the bar."""

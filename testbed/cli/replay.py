@@ -8,13 +8,16 @@ from typing import Annotated, Literal
 import numpy as np
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from loadgen.discovery import parse_shapes
+from loadgen.endpoints import address as http_address
 from loadgen.request_log import RequestLog
 from testbed.cli import options
 from testbed.cli.progress import ConsoleNarrator
 from testbed.config import MeasureConfig, ReplayConfig
-from testbed.pipeline.real_run import Identity, run_real
+from testbed.pipeline.real_run import run_real
 from testbed.pipeline.target import remote, served
 from testbed.pipeline.traffic import make_schedule, traffic_identity
 from testbed.run_dir import RunDir
@@ -32,9 +35,12 @@ def replay(
     pattern: options.Pattern = None,
     parameters: options.Parameters = None,
     trace: options.Trace = None,
+    trace_format: options.TraceFormat = None,
     duration: options.Duration = None,
     seed: options.Seed = None,
     transport: Transport = None,
+    grpc: Annotated[str | None, typer.Option("--grpc", help="Its gRPC address. [default: port 8001]")] = None,
+    shape: options.Shapes = None,
     workers: Workers = None,
     out: options.Out = None,
 ) -> None:
@@ -44,12 +50,18 @@ def replay(
     """
     flags = {
         "server": server,
+        "grpc": grpc,
         "model": model,
-        "traffic": options.traffic_flags(pattern, parameters, trace, duration, seed),
+        "shapes": parse_shapes(shape or ()),
+        "traffic": options.traffic_flags(pattern, parameters, trace, trace_format, duration, seed),
         "client": {"transport": transport, "workers": workers},
     }
     settings = options.configured(config, ReplayConfig, flags)
-    target = remote(settings.server, settings.model, settings.metrics)
+    over_grpc = settings.client.transport == "grpc"
+    grpc_address = settings.grpc or f"{http_address(settings.server).rpartition(':')[0]}:8001"
+    target = remote(
+        settings.server, settings.model, settings.metrics, grpc_address if over_grpc else None, settings.shapes
+    )
     schedule = make_schedule(settings.traffic, target.model)
     folder = options.out_folder(out, f"replay-{target.model}")
     identity = traffic_identity(folder.name, settings.traffic)
@@ -71,6 +83,7 @@ def measure(
     pattern: options.Pattern = None,
     parameters: options.Parameters = None,
     trace: options.Trace = None,
+    trace_format: options.TraceFormat = None,
     duration: options.Duration = None,
     seed: options.Seed = None,
     out: options.Out = None,
@@ -85,7 +98,7 @@ def measure(
             "device": device,
             "service": options.service_flags(replicas, instances, max_batch_size, queue_delay_ms),
         },
-        "traffic": options.traffic_flags(pattern, parameters, trace, duration, seed),
+        "traffic": options.traffic_flags(pattern, parameters, trace, trace_format, duration, seed),
     }
     settings = options.configured(config, MeasureConfig, flags)
     folder = options.out_folder(out, f"measure-{settings.serve.model}")
@@ -96,7 +109,7 @@ def measure(
         publish: Literal["http", "grpc"] = "grpc" if settings.client.transport == "grpc" else "http"
         with served(settings.serve, folder / "serving", publish) as target:
             narrator.phase(f"replay {len(schedule)} requests in {schedule.duration_s:.0f} s")
-            identity: Identity = traffic_identity(folder.name, settings.traffic)
+            identity = traffic_identity(folder.name, settings.traffic)
             run = run_real(
                 target, schedule, folder, identity, settings.client, settings.sample_period_s, narrator.progress
             )
@@ -113,11 +126,11 @@ def show_run(console: Console, run: RunDir) -> None:
     console.print(table)
     verdict = manifest.verdict
     if verdict is not None:
-        text = "[green]VALID[/green]" if verdict.valid else f"[red]INVALID[/red]: {'; '.join(verdict.reasons)}"
-        console.print(text, highlight=False)
+        reasons = escape("; ".join(verdict.reasons))
+        console.print("[green]VALID[/green]" if verdict.valid else f"[red]INVALID[/red]: {reasons}", highlight=False)
     print_path(console, run.path)
 
 
 def print_path(console: Console, path: Path) -> None:
     """A path on a line of its own, never wrapped, so that it can be copied."""
-    console.print(str(path), soft_wrap=True, highlight=False)
+    console.print(str(path), soft_wrap=True, highlight=False, markup=False)

@@ -25,7 +25,9 @@ def serve(
     max_batch_size: options.MaxBatchSize = None,
     queue_delay_ms: options.QueueDelay = None,
     threads: Annotated[int | None, typer.Option("--threads", help="CPU threads of each instance.")] = None,
-    http_port: Annotated[int | None, typer.Option("--http-port", help="Of the first replica. [default: free]")] = None,
+    http_port: Annotated[
+        int | None, typer.Option("--http-port", min=1, max=65535, help="Of the first replica. [default: free]")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder for logs. [default: temporary]")] = None,
 ) -> None:
     """Serve a model of the catalog with real tritonserver processes on this machine, until ctrl-c.

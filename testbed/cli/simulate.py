@@ -13,13 +13,15 @@ from testbed.cli import options
 from testbed.cli.replay import show_run
 from testbed.config import SimulateConfig
 from testbed.pipeline.traffic import make_schedule
-from testbed.pipeline.twin import write_simulated
-from testbed.run_dir import RunManifest
+from testbed.pipeline.twin import simulate_twin, write_simulated
+from testbed.run_dir import RunDir, RunManifest
+from workloads.catalog import ServiceConfig
 
 
 def simulate(
     config: options.ConfigFile = None,
     profile: Annotated[Path | None, typer.Option("--profile", help="profile-<model>.json of a calibration.")] = None,
+    run: Annotated[Path | None, typer.Option("--run", help="A real run's folder, to repeat what it did.")] = None,
     replicas: options.Replicas = None,
     instances: options.Instances = None,
     max_batch_size: options.MaxBatchSize = None,
@@ -27,6 +29,7 @@ def simulate(
     pattern: options.Pattern = None,
     parameters: options.Parameters = None,
     trace: options.Trace = None,
+    trace_format: options.TraceFormat = None,
     duration: options.Duration = None,
     seed: options.Seed = None,
     out: options.Out = None,
@@ -34,16 +37,36 @@ def simulate(
     """Simulate a calibrated service under any traffic; leaves a run folder like a real run's.
 
     Example: [bold]kis simulate --profile results/x/profile-resnet50.json --replicas 4 --pattern bursty[/bold]
+    The twin of a real run: [bold]kis simulate --profile results/x/profile-resnet50.json --run results/y[/bold]
     """
     flags = {
         "profile": profile,
+        "run": run,
         "service": options.service_flags(replicas, instances, max_batch_size, queue_delay_ms),
-        "traffic": options.traffic_flags(pattern, parameters, trace, duration, seed),
+        "traffic": options.traffic_flags(pattern, parameters, trace, trace_format, duration, seed),
     }
     settings = options.configured(config, SimulateConfig, flags)
     known = ServiceProfile.read(settings.profile)
-    schedule = make_schedule(settings.traffic, known.model)
     folder = options.out_folder(out, f"simulate-{known.model}")
+    console = Console()
+    if settings.run is not None:
+        show_run(console, simulate_twin(RunDir(settings.run), settings.profile, folder, settings.seed))
+        return
+    if max_batch_size is None and (
+        settings.service is None or "max_batch_size" not in settings.service.model_fields_set
+    ):
+        given = {} if settings.service is None else settings.service.model_dump(exclude_unset=True)
+        service = ServiceConfig.model_validate({**given, "max_batch_size": known.largest_batch})
+    else:
+        service = settings.service or ServiceConfig()
+    schedule = make_schedule(settings.traffic, known.model)
+    low, high = known.ranges.get("rate_rps", (0.0, float("inf")))
+    if not low <= schedule.rate_rps <= high:
+        console.print(
+            f"note: {schedule.rate_rps:.1f} requests/s is outside the rates that the profile was fitted on "
+            f"({low:.1f} to {high:.1f})",
+            highlight=False,
+        )
     manifest = RunManifest(
         run_id=folder.name,
         kind="simulated",
@@ -51,11 +74,10 @@ def simulate(
         model=known.model,
         weights=known.weights,
         device=known.device,
-        service=settings.service,
+        service=service,
         pattern=settings.traffic.pattern or "trace",
         pattern_parameters=dict(schedule.provenance),
         seed=settings.traffic.seed,
         duration_s=schedule.duration_s,
     )
-    run = write_simulated(manifest, schedule, settings.service, settings.profile, folder, settings.seed)
-    show_run(Console(), run)
+    show_run(console, write_simulated(manifest, schedule, service, settings.profile, folder, settings.seed))

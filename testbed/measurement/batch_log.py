@@ -48,6 +48,12 @@ class BatchLog:
         """One row a batch (the rows with position 0)."""
         return self.frame[self.frame["position"] == 0].reset_index(drop=True)
 
+    def busy_s(self, duration_s: float) -> float:
+        """Seconds that instances were inside batches between the run's start and its end, summed over instances."""
+        batches = self.batches()
+        start, end = (batches[c].to_numpy(dtype=float).clip(0, duration_s * 1e9) for c in ("start_ns", "end_ns"))
+        return float((end - start).sum()) / 1e9
+
     def write(self, path: Path) -> None:
         """Write batches.parquet."""
         write_table(

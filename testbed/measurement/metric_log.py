@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
@@ -74,6 +75,25 @@ class MetricLog:
         rows["time_s"] = rows["time_ns"] / 1e9
         return rows
 
+    def increase_by_batch_size(self, name: str, model: str) -> dict[int, float]:
+        """Increase over the log of a cumulative `triton` metric, by batch size, summed over endpoints.
+
+        A server that has run no batch yet has no row by batch size; its page is in the log from the first reading on.
+        So a size that is missing in its endpoint's first reading counts from 0.
+        """
+        rows = self.select("triton", name, model=model)
+        if not {"endpoint", "batch_size"} <= set(rows.columns):
+            return {}
+        pages = self.select("triton", "nv_inference_count", model=model)
+        first_page_ns = dict(pages.groupby("endpoint")["time_ns"].min()) if "endpoint" in pages else {}
+        total: dict[int, float] = {}
+        for endpoint, samples in rows.groupby("endpoint"):
+            first_ns = samples["time_ns"].min()
+            first_ns = min(first_ns, first_page_ns.get(endpoint, first_ns))
+            for size, of_size in samples.groupby("batch_size"):
+                total[int(str(size))] = total.get(int(str(size)), 0.0) + _increase(of_size, first_ns)
+        return dict(sorted(total.items()))
+
     def write(self, path: Path) -> None:
         """Write metrics.parquet."""
         write_table(
@@ -85,3 +105,11 @@ class MetricLog:
         """Read metrics.parquet."""
         table, provenance = read_table(path, KIND, VERSION)
         return cls(table.to_pandas(), provenance)
+
+
+def _increase(samples: pd.DataFrame, first_ns: int) -> float:
+    """Sum of a counter's steps; a step down is a restart from zero."""
+    values = samples["value"].to_numpy(dtype=float)
+    before = values[0] if samples["time_ns"].iloc[0] == first_ns else 0.0
+    steps = np.diff(values, prepend=before)
+    return float(np.where(steps < 0, values, steps).sum())

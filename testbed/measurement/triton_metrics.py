@@ -97,6 +97,15 @@ def _get(url: str, timeout_s: float) -> str:
         raise ServingError(f"{url} does not answer ({reason}): is the server up, and the address right?") from None
 
 
+def answers(metrics_url: str) -> bool:
+    """Whether there is a metrics page at that address."""
+    try:
+        _get(_page(metrics_url), _TIMEOUT_S)
+    except ServingError:
+        return False
+    return True
+
+
 class TritonSource:
     """Reads the statistics and the /metrics page of one model at every endpoint there is at that moment.
 

@@ -19,11 +19,12 @@ import numpy as np
 
 from loadgen.patterns import make_pattern
 from loadgen.schedule import Schedule, poisson_schedule
+from loadgen.validity import Verdict
 from testbed.calibration.evidence import Evidence
 from testbed.calibration.fit import fit_profile
 from testbed.calibration.service_time import mean_by_size
-from testbed.config import CalibrateConfig, StudyConfig
-from testbed.errors import CalibrationError
+from testbed.config import CalibrateConfig, StudyConfig, load_config
+from testbed.errors import CalibrationError, ConfigError
 from testbed.pipeline.plan import burst_schedule, capacity_rps, held_out_pattern, lone_schedule, seed_of
 from testbed.pipeline.real_run import Identity, run_real
 from testbed.pipeline.target import Target, served
@@ -70,7 +71,7 @@ def calibrate(config: CalibrateConfig, folder: Path, narrator: Narrator, target:
             for service in study.configurations:
                 study.serve(service, config.device)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(config.model_dump_json(indent=2) + "\n")
+    _remember(config, folder / "config.json")
     campaign = Campaign(config, folder, narrator)
     for study in config.studies:
         _study(campaign, study, target)
@@ -78,15 +79,27 @@ def calibrate(config: CalibrateConfig, folder: Path, narrator: Narrator, target:
     return write_report(folder)
 
 
+def _remember(config: CalibrateConfig, file: Path) -> None:
+    """Keep the settings beside the results; ConfigError if the results there were made with others."""
+    if file.exists() and load_config(file, CalibrateConfig) != config:
+        raise ConfigError(
+            f"{file.parent} was made with other settings (its config.json): continue it without a config file and "
+            "flags, or choose another folder with --out"
+        )
+    file.write_text(config.model_dump_json(indent=2) + "\n")
+
+
 def _study(campaign: Campaign, study: StudyConfig, target: Target | None) -> None:
-    first = study.configurations[study.fit.configurations[0]].model_copy(update={"replicas": 1})
+    batching = [service for service in study.configurations if service.dynamic_batching is not None]
+    largest = max(service.max_batch_size for service in study.configurations)
+    first = (batching or study.configurations)[0].model_copy(update={"replicas": 1, "max_batch_size": largest})
     with _opened(campaign, study, first, target) as aim:
         bursts = _first_look(campaign, study, aim)
-    mean_s, _ = mean_by_size([Evidence.load(bursts)], first.max_batch_size)
+    mean_s, _ = mean_by_size([Evidence.load(bursts)], largest)
     fitted, held_out = [bursts], []
     for number, service in enumerate(study.configurations):
         with _opened(campaign, study, service, target) as aim:
-            capacity = capacity_rps(service, mean_s, turnaround_s=0.0)
+            capacity = capacity_rps(service, mean_s)
             if number in study.fit.configurations:
                 fitted += [_fit_run(campaign, study, aim, load, capacity) for load in study.fit.loads]
             held_out += _held_out_runs(campaign, study, aim, capacity)
@@ -139,7 +152,8 @@ def _fit_run(campaign: Campaign, study: StudyConfig, aim: Target, load: float, c
     rate = load * capacity
     run_id = f"{study.model}-fit-{aim.service.label}-{load:g}"
     seed = seed_of(campaign.config.seed, run_id)
-    schedule = poisson_schedule(make_pattern("constant", rate=rate), study.fit.duration_s, seed, study.model)
+    duration_s = max(study.fit.duration_s, study.fit.requests / rate)
+    schedule = poisson_schedule(make_pattern("constant", rate=rate), duration_s, seed, study.model)
     return _made(campaign, aim, schedule, Identity(run_id, "constant", {"rate": rate}, seed, percentile=None))
 
 
@@ -162,10 +176,10 @@ def _held_out_runs(campaign: Campaign, study: StudyConfig, aim: Target, capacity
 def _held_out_schedule(study: StudyConfig, name: str, peak_rps: float, seed: int) -> tuple[Schedule, dict[str, float]]:
     """Long enough for the requests that the plan asks for, at the pattern's own mean rate."""
     plan = study.held_out
-    unit = make_pattern(name, **held_out_pattern(name, peak_rps, 1.0))
+    unit = make_pattern(name, **held_out_pattern(name, peak_rps, 1.0, seed))
     mean_rps = float(unit.rate_rps(np.linspace(0.0, 1.0, 2000, endpoint=False)).mean())
     duration_s = max(plan.duration_s, 1.05 * plan.requests / mean_rps)
-    parameters = held_out_pattern(name, peak_rps, duration_s)
+    parameters = held_out_pattern(name, peak_rps, duration_s, seed)
     return poisson_schedule(make_pattern(name, **parameters), duration_s, seed, study.model), parameters
 
 
@@ -175,8 +189,9 @@ def _made(campaign: Campaign, aim: Target, schedule: Schedule, identity: Identit
     if (folder / "run.json").exists():
         run = RunDir(folder)
         if run.manifest.state == "complete":
+            _refuse_another(run, aim, schedule)
             return run
-        shutil.rmtree(folder)
+        _put_aside(campaign, folder, "interrupted")
     notes: tuple[str, ...] = ()
     for attempt in range(1, attempts + 1):
         again = f" (again: {notes[-1]})" if notes else ""
@@ -192,11 +207,31 @@ def _made(campaign: Campaign, aim: Target, schedule: Schedule, identity: Identit
             campaign.narrator.progress,
         )
         verdict = run.manifest.verdict
-        if verdict is None or verdict.valid or attempt == attempts:
+        if verdict is None or verdict.valid or attempt == attempts or _only_too_short(verdict):
             return run
         notes = (*notes, f"attempt {attempt} was INVALID ({'; '.join(verdict.reasons)})")
-        aside = campaign.folder / "invalid" / f"{identity.run_id}-attempt{attempt}"
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.parent.mkdir(exist_ok=True)
-        folder.rename(aside)
+        _put_aside(campaign, folder, f"attempt{attempt}")
     raise AssertionError("unreachable: the last attempt returns")
+
+
+def _refuse_another(run: RunDir, aim: Target, schedule: Schedule) -> None:
+    """ConfigError unless a run that is there already is the one that would be made now."""
+    same = np.array_equal(Schedule.read(run.schedule).scheduled_ns, schedule.scheduled_ns)
+    if not same or run.manifest.service != aim.service:
+        raise ConfigError(
+            f"{run.path} was made with another schedule or service than this campaign's: remove it to make it again, "
+            "or choose another folder with --out"
+        )
+
+
+def _put_aside(campaign: Campaign, folder: Path, why: str) -> None:
+    """Move a run that does not count to invalid/: what was measured is kept."""
+    aside = campaign.folder / "invalid" / f"{folder.name}-{why}"
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.parent.mkdir(exist_ok=True)
+    folder.rename(aside)
+
+
+def _only_too_short(verdict: Verdict) -> bool:
+    """True if the same schedule again could not be valid either: it has too few requests for the percentile."""
+    return len(verdict.reasons) == 1 and verdict.figures["scheduled"] < verdict.figures.get("samples_needed", 0)

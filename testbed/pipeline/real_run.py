@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from loadgen.job import ReplayJob, RequestShape, client_figures, read_clients, run_replay
+from loadgen.job import ReplayError, ReplayJob, RequestShape, client_figures, read_clients, run_replay
 from loadgen.request_log import RequestLog
 from loadgen.schedule import Schedule
 from loadgen.validity import judge
@@ -26,7 +26,8 @@ from testbed.pipeline.target import Target
 from testbed.run_dir import RunDir, RunManifest
 
 OnProgress = Callable[[float], None]  # share of the schedule's span that has passed, 0..1
-_VERSIONED = ("tritonclient", "locust", "gevent", "numpy", "torch", "nvidia-pytriton")
+LOST_TELEMETRY_SHARE = 0.2  # a run that misses more of a source's readings is INVALID
+_VERSIONED = ("kis-testbed", "tritonclient", "locust", "gevent", "numpy", "torch", "nvidia-pytriton")
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,10 @@ def run_real(
     except BaseException:
         run.write_manifest(manifest.model_copy(update={"state": "interrupted"}))
         raise
-    return _close(run, manifest, target, schedule, sampler, log, identity.percentile)
+    try:
+        return _close(run, manifest, target, schedule, sampler, log, identity.percentile)
+    except OSError as error:
+        raise ReplayError(f"{run.path}: {error.strerror}: what was answered is safe in {run.raw}: free space") from None
 
 
 def _clients(raw: Path) -> dict[str, int]:
@@ -115,6 +119,14 @@ def _close(
         ]
         if target.batch_logs is not None:
             read_batch_files(target.batch_logs, start_ns, measured_only=True).write(run.batches)
+    verdict = judge(schedule, log, client_figures(log), percentile)
+    lost = [
+        f"telemetry lost: {one.missed} of {one.missed + one.taken} readings of {name} missed ({one.first_reason})"
+        for name, one in sampler.readings.items()
+        if one.missed_share > LOST_TELEMETRY_SHARE
+    ]
+    if lost:
+        verdict = verdict.model_copy(update={"valid": False, "reasons": (*verdict.reasons, *lost)})
     interrupted = bool(log.provenance["interrupted"])
     run.write_manifest(
         manifest.model_copy(
@@ -122,7 +134,7 @@ def _close(
                 "state": "interrupted" if interrupted else "complete",
                 "start_unix_ns": log.provenance["start_unix_ns"],
                 "start_monotonic_ns": start_ns,
-                "verdict": judge(schedule, log, client_figures(log), percentile),
+                "verdict": verdict,
                 "notes": tuple(notes),
             }
         )
@@ -140,6 +152,7 @@ def _manifest(target: Target, schedule: Schedule, identity: Identity) -> RunMani
         model=target.model,
         weights=target.weights,
         device=target.device,
+        threads=target.threads,
         service=target.service,
         pattern=identity.pattern,
         pattern_parameters=identity.parameters,

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
 from loadgen.discovery import model_tensors, the_model
+from loadgen.endpoints import address as http_address
 from testbed.config import ServeConfig
 from testbed.errors import ServingError
-from testbed.measurement.triton_metrics import TritonAddress
+from testbed.measurement.triton_metrics import TritonAddress, answers
 from testbed.run_dir import Device
 from testbed.serving.device import detect_device, processor
 from testbed.serving.local import LocalService
@@ -34,6 +34,7 @@ class Target:
 
     model: str
     device: Device
+    threads: int | None  # of each instance; None: not known
     weights: str
     service: ServiceConfig
     inputs: tuple[TensorSpec, ...]
@@ -74,6 +75,7 @@ def served(
         yield Target(
             model=spec.name,
             device=EMULATED if spec.emulated else found if on_gpu else processor(),
+            threads=options.threads,
             weights=weights_label(spec, options),
             service=service,
             inputs=spec.inputs,
@@ -89,25 +91,35 @@ def served(
         )
 
 
-def remote(server: str, model: str | None, metrics: str | None) -> Target:
+def remote(
+    server: str,
+    model: str | None,
+    metrics: str | None = None,
+    grpc: str | None = None,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+) -> Target:
     """A running Triton of the user's: everything about the model is read from the server.
 
-    server: http://host:port. metrics: its metrics page, if it is not on port 8002 of the same host.
+    server: its HTTP address. metrics: its metrics page, if it is not on port 8002 of the same host. grpc: where to
+    send requests instead, for transport grpc. shapes: of inputs whose dimensions the model leaves free.
     """
-    parts = urlsplit(server if "//" in server else f"http://{server}")
-    if not parts.hostname:
-        raise ServingError(f"--server {server}: give an address such as http://127.0.0.1:8000")
-    address = f"{parts.hostname}:{parts.port or 8000}"
-    found = model_tensors(address, the_model(address, model))
-    page = metrics or f"http://{parts.hostname}:8002/metrics"
+    address = http_address(server)
+    host = address.rpartition(":")[0]
+    found = model_tensors(address, the_model(address, model), shapes)
+    page: str | None = metrics or f"http://{host}:8002/metrics"
+    if page is not None and not answers(page):
+        if metrics is not None:
+            raise ServingError(f"--metrics {metrics}: no metrics page answers there: give the right one, or none")
+        page = None  # the statistics at the server's own port are enough
     return Target(
         model=found.name,
         device=Device(kind="unknown", name=f"server at {address}"),
+        threads=None,
         weights="the server's own",
         service=found.service,
         inputs=found.inputs,
         batched=found.batched,
-        endpoints=(address,),
+        endpoints=(address if grpc is None else http_address(grpc),),
         addresses=lambda: [TritonAddress(address, f"http://{address}", page)],
         pids=dict,
         events=list,

@@ -14,6 +14,8 @@ from testbed.errors import ReportError
 from testbed.reporting.loading import LoadedRun, Pair, load_run, open_folder, refuse_unequal
 from testbed.reporting.summary import ComparisonRow, Summary, summarise
 from testbed.reporting.usage import batch_counts, mean_batch, utilisation
+from testbed.run_dir import RunManifest
+from workloads.catalog import CATALOG
 
 __all__ = [
     "Comparison",
@@ -114,8 +116,16 @@ def compare(real: LoadedRun, sim: LoadedRun, repeats: Sequence[LoadedRun] = ()) 
         device_kind=manifest.device.kind,
         weights=manifest.weights,
         sim_run_id=sim.manifest.run_id,
+        target_p99_ms=_target_p99_ms(manifest),
         reasons=reasons,
     )
+
+
+def _target_p99_ms(manifest: RunManifest) -> float | None:
+    spec = CATALOG.get(manifest.model)
+    if spec is None or manifest.device.kind == "unknown":
+        return None
+    return round(1e3 * (spec.targets.cpu_s if manifest.device.kind == "cpu" else spec.targets.accelerator_s), 4)
 
 
 def compare_pair(pair: Pair) -> ComparisonRow:

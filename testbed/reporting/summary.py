@@ -55,6 +55,7 @@ class ComparisonRow(_Frozen):
     device_kind: Literal["cpu", "gpu", "emulated", "unknown"]
     weights: str
     sim_run_id: str
+    target_p99_ms: float | None  # the catalog's latency target of the model on such a device; None: it has none
     reasons: tuple[str, ...]  # why the real run is not valid
 
 

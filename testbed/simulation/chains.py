@@ -1,7 +1,7 @@
 """How the event loop is compiled, and chains of requests: queues and payloads that share one array of links.
 
 Nothing compiled here allocates, so numba's reference counting is off (`_nrt`), and helpers melt into `run`: together
-ten times faster. numba's cache notices only edits of event_loop.py: after one in this file, delete its __pycache__.
+ten times faster.
 """
 
 from __future__ import annotations

@@ -6,10 +6,13 @@ request goes to is advanced, so the cost of a run grows with its requests, not w
 
 from __future__ import annotations
 
+import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from testbed.simulation import chains, state
 from testbed.simulation.chains import compiled, inlined, join, move, record
 from testbed.simulation.state import (
     ASSIGNED,
@@ -267,22 +270,34 @@ def least_requests(sim: Sim, first: int, now: int) -> int:
     return best
 
 
-@compiled
-def run(sim: Sim, assigned: Any) -> None:
-    """Serve all requests: fills sim.outcome."""
-    replicas = len(sim.replicas)
-    balancer = sim.rules[0].balancer
-    turn = 0
-    for i in range(len(sim.arrival_ns)):
-        now = sim.arrival_ns[i]
-        if balancer == ASSIGNED:
-            r = assigned[i]
-        elif balancer == ROUND_ROBIN:
-            r = turn
-        else:
-            r = least_requests(sim, turn, now)
-        turn = r + 1 if r + 1 < replicas else 0
-        advance(sim, r, now)
-        on_arrival(sim, r, i, now)
-    for r in range(replicas):
-        advance(sim, r, NEVER - 1)
+def _compiled_run(sources: int) -> Any:
+    """`run`, cached for these sources: numba looks at this file's date and at the closure, not at other files."""
+
+    @compiled
+    def run(sim: Sim, assigned: Any) -> None:
+        """Serve all requests: fills sim.outcome."""
+        if sources < 0:  # never: it only makes `sources` part of the closure
+            return
+        replicas = len(sim.replicas)
+        balancer = sim.rules[0].balancer
+        turn = 0
+        for i in range(len(sim.arrival_ns)):
+            now = sim.arrival_ns[i]
+            if balancer == ASSIGNED:
+                r = assigned[i]
+            elif balancer == ROUND_ROBIN:
+                r = turn
+            else:
+                r = least_requests(sim, turn, now)
+            turn = r + 1 if r + 1 < replicas else 0
+            advance(sim, r, now)
+            on_arrival(sim, r, i, now)
+        for r in range(replicas):
+            advance(sim, r, NEVER - 1)
+
+    return run
+
+
+# The inlined helpers and record layouts are compiled into `run`: an edit of their files must show.
+_SOURCES = (Path(chains.__file__), Path(state.__file__))
+run = _compiled_run(zlib.crc32(b"".join(file.read_bytes() for file in _SOURCES)))

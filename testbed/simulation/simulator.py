@@ -37,10 +37,10 @@ def simulate(schedule: Schedule, profile: ServiceProfile, service: ServiceConfig
 
     KisError if the service asks for larger batches than the profile knows.
     """
-    known = len(profile.service_time.mean_s)
-    if service.max_batch_size > known:
+    largest = service.max_batch_size if service.dynamic_batching is not None else 1
+    if largest > profile.largest_batch:
         raise KisError(
-            f"max_batch_size {service.max_batch_size} is beyond the profile of {profile.model} (1..{known}): "
+            f"max_batch_size {largest} is beyond the profile of {profile.model} (1..{profile.largest_batch}): "
             "calibrate with that batch size, or simulate a smaller one"
         )
     overhead_rng, noise_rng, slow_rng = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(3))
@@ -81,11 +81,14 @@ def _run_kernel(
     span_s = 2 * schedule.duration_s + 60  # a queue may outlast the schedule
     slow, slow_step_s = slow_factor(profile.slow_phase, span_s, slow_rng)
     times = profile.service_time
+    # A service without batching may name a size that was never measured; no batch of it is run.
+    mean_s = np.pad(times.mean_s, (1, max(0, service.max_batch_size - len(times.mean_s))), mode="edge")
     contention = profile.contention
-    extra_s = contention.seconds_per_rps * (rate_rps - contention.base_rps)
+    measured_rps = np.clip(rate_rps, *profile.ranges.get("rate_rps", (0.0, np.inf)))  # no guess beyond what was seen
+    extra_s = contention.seconds_per_rps * (measured_rps - contention.base_rps)
     result = simulate_batches(
         arrival_ns[order],
-        np.concatenate([[0.0], times.mean_s]) * 1e9,
+        mean_s[: service.max_batch_size + 1] * 1e9,
         from_quantiles(times.noise_quantiles, noise_rng.random(len(schedule))),
         BatchingRules.of(service, turnaround_ns=0),  # drawn for each batch: pause_ns
         replicas=service.replicas,

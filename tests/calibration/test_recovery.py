@@ -13,10 +13,12 @@ from testbed.pipeline.twin import request_log_of
 
 
 def mean_overhead(profile: ServiceProfile) -> tuple[float, float]:
-    level = profile.overhead.levels[0]
-    return float(np.trapezoid(level.inflow_quantiles_s, dx=1 / 400)), float(
-        np.trapezoid(level.outflow_quantiles_s, dx=1 / 400)
-    )
+    """Over all requests: the known overhead does not depend on load."""
+    levels = profile.overhead.levels
+    requests = [level.requests for level in levels]
+    inflow = [np.trapezoid(level.inflow_quantiles_s, dx=1 / 400) for level in levels]
+    outflow = [np.trapezoid(level.outflow_quantiles_s, dx=1 / 400) for level in levels]
+    return float(np.average(inflow, weights=requests)), float(np.average(outflow, weights=requests))
 
 
 def log_deviation(profile: ServiceProfile) -> float:
@@ -76,5 +78,5 @@ def test_without_a_log_of_batches_turnaround_and_spread_are_fitted_through_simul
 
 
 def test_no_runs_is_one_clear_line() -> None:
-    with pytest.raises(CalibrationError, match="measure first"):
+    with pytest.raises(CalibrationError, match="kis calibrate"):
         fit_profile([], request_log_of)

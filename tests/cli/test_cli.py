@@ -57,11 +57,30 @@ def test_help_of_every_command_teaches_with_an_example(command: str) -> None:
 
 
 def test_a_simulated_run_is_left_with_the_files_of_a_real_one(tmp_path: Path, profile: Path) -> None:
-    flags = ["--profile", str(profile), "--max-batch-size", "2", "--duration", "5", "--out", "run"]
+    flags = ["--profile", str(profile), "--replicas", "2", "--duration", "5", "--out", "run"]
     done = kis("simulate", *flags, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     left = {file.name for file in (tmp_path / "run").iterdir()}
     assert left == {"run.json", "schedule.parquet", "requests.parquet", "metrics.parquet", "batches.parquet"}
+
+
+def test_a_run_can_be_repeated_on_its_own_schedule(tmp_path: Path, profile: Path) -> None:
+    kis(
+        "simulate",
+        "--profile",
+        str(profile),
+        "--pattern",
+        "fluctuating",
+        "--set",
+        "rate_seed=3",
+        "--out",
+        "a",
+        cwd=tmp_path,
+    )
+    done = kis("simulate", "--profile", str(profile), "--run", "a", "--out", "b", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "a/schedule.parquet").read_bytes() == (tmp_path / "b/schedule.parquet").read_bytes()
+    assert json.loads((tmp_path / "b/run.json").read_text())["simulates"] == "a"
 
 
 def test_the_same_seed_gives_the_same_bytes(tmp_path: Path, profile: Path) -> None:
@@ -77,7 +96,18 @@ MISTAKES = {
         ["simulate", "--profile", "profile-emulated.json", "--max-batch-size", "9"],
         "beyond the profile",
     ),
-    "a parameter without a number": (["replay", "--set", "spike=high"], "give NAME=NUMBER"),
+    "a parameter without a value": (["replay", "--set", "spike"], "give NAME=VALUE"),
+    "a parameter of the wrong kind": (
+        ["simulate", "--profile", "profile-emulated.json", "--set", "spike=high"],
+        "wrong type",
+    ),
+    "a shape without sizes": (["replay", "--shape", "x"], "NAME:D1,D2"),
+    "a server that is no address": (["replay", "--server", "http://h:abc"], "is not an address"),
+    "a folder that cannot be written": (
+        ["simulate", "--profile", "profile-emulated.json", "--out", "/proc/none"],
+        "/proc/none",
+    ),
+    "flags that do not go together": (["calibrate", "--quick", "x.yaml"], "--quick is a campaign of its own"),
     "a parameter that the pattern does not have": (
         ["simulate", "--profile", "profile-emulated.json", "--max-batch-size", "2", "--set", "spiek=3"],
         "spike",

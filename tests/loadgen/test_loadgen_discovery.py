@@ -5,7 +5,7 @@ import copy
 import pytest
 from fake_http_server import FakeServer
 
-from loadgen.discovery import DiscoveryError, list_models, model_tensors, service_config, the_model
+from loadgen.discovery import DiscoveryError, list_models, model_tensors, parse_shapes, service_config, the_model
 from workloads.catalog import DynamicBatching
 
 
@@ -24,16 +24,24 @@ def test_a_models_tensors_and_rules_are_read_from_the_server(server):
     assert served.service.dynamic_batching == DynamicBatching()
 
 
-def test_free_dimensions_are_one_unless_told(server):
+def test_free_dimensions_must_be_told(server):
     metadata, config = copy.deepcopy(server.models["toy"])
     metadata["inputs"][0]["shape"] = [-1, -1, 3]
     server.models["toy"] = (metadata, config)
-    assert model_tensors(server.address, "toy").inputs[0].shape == (1, 3)
+    with pytest.raises(DiscoveryError, match=r"leaves sizes of input 'x' free, \[-1, 3\]: .* --shape x:128,3"):
+        model_tensors(server.address, "toy")
     assert model_tensors(server.address, "toy", {"x": (7, 3)}).inputs[0].shape == (7, 3)
     with pytest.raises(DiscoveryError, match=r"\[7, 4\] does not fit"):
         model_tensors(server.address, "toy", {"x": (7, 4)})
     with pytest.raises(DiscoveryError, match="no input 'z': its inputs are x"):
-        model_tensors(server.address, "toy", {"z": (1,)})
+        model_tensors(server.address, "toy", {"x": (7, 3), "z": (1,)})
+
+
+def test_shapes_are_read_as_they_are_typed():
+    assert parse_shapes(["input_ids:128", "image:3,224,224"]) == {"input_ids": (128,), "image": (3, 224, 224)}
+    for wrong in ("128", "x:", "x:a", "x:0", "x:-1"):
+        with pytest.raises(DiscoveryError, match="give NAME:D1,D2"):
+            parse_shapes([wrong])
 
 
 def test_a_model_without_batching_has_no_batch_dimension(server):

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from testbed.config import CalibrateConfig, MeasureConfig, ServeConfig, load_config
+from testbed.config import CalibrateConfig, MeasureConfig, ServeConfig, StudyConfig, load_config
 from testbed.errors import ConfigError
+from workloads.catalog import ServiceConfig
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -33,6 +34,12 @@ def written(tmp_path: Path, text: str) -> Path:
         (ServeConfig, "model: emulated", "model 'emulated' needs an `emulated` block"),
         (MeasureConfig, "traffic: {pattern: bursty, trace: a.csv}", "give either a pattern or a trace"),
         (CalibrateConfig, "seed: 1", "studies: Field required"),
+        (CalibrateConfig, "studies: [{model: bert}, {model: bert, threads: 1}]", "two studies of one model"),
+        (
+            CalibrateConfig,
+            "studies: [{model: bert, configurations: [{replicas: 2}, {replicas: 2}]}]",
+            "two configurations are the same",
+        ),
         (ServeConfig, "model: [", "is not YAML"),
         (ServeConfig, "- 1", "holds no mapping of keys"),
     ],
@@ -48,6 +55,11 @@ def test_what_is_wrong_is_one_clear_line(tmp_path: Path, kind: type[BaseModel], 
 def test_a_missing_file_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         load_config(tmp_path / "none.yaml", ServeConfig)
+
+
+def test_all_configurations_of_a_study_give_an_instance_the_same_threads() -> None:
+    study = StudyConfig(model="resnet50", configurations=(ServiceConfig(), ServiceConfig(instances=64)))
+    assert {study.serve(service, "cpu").threads for service in study.configurations} == {1}
 
 
 def test_flags_override_single_keys(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from testbed.calibration.profile import ServiceProfile
 from testbed.config import CalibrateConfig
+from testbed.errors import ConfigError
 from testbed.pipeline.calibrate import calibrate
 from testbed.pipeline.target import remote, served
 from testbed.reporting.compare import recompute
@@ -59,6 +60,14 @@ def test_one_study_from_serving_to_the_report(tmp_path: Path) -> None:
     again = Quiet()
     calibrate(config, tmp_path, again)  # everything is there: nothing is measured again
     assert not [phase for phase in again.phases if "requests in" in phase]
+
+
+def test_a_folder_made_with_other_settings_is_not_continued(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(
+        CalibrateConfig.model_validate({"seed": 2, "studies": [STUDY]}).model_dump_json()
+    )
+    with pytest.raises(ConfigError, match="made with other settings"):
+        calibrate(CalibrateConfig.model_validate({"studies": [STUDY]}), tmp_path, Quiet())
 
 
 def test_a_server_of_the_users_is_calibrated_from_what_it_says_of_itself(tmp_path: Path) -> None:

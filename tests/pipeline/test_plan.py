@@ -27,8 +27,8 @@ def test_bursts_make_every_batch_size_run_as_often_as_asked(instances: int) -> N
 def test_capacity_is_that_of_the_best_batch_size() -> None:
     mean_s = np.array([0.005, 0.006, 0.020])  # a batch of three is not worth it
     service = ServiceConfig(replicas=2, instances=3, max_batch_size=3)
-    assert capacity_rps(service, mean_s, 0.0) == pytest.approx(6 * 2 / 0.006)
-    assert capacity_rps(service.model_copy(update={"dynamic_batching": None}), mean_s, 0.0) == pytest.approx(6 / 0.005)
+    assert capacity_rps(service, mean_s) == pytest.approx(6 * 2 / 0.006)
+    assert capacity_rps(service.model_copy(update={"dynamic_batching": None}), mean_s) == pytest.approx(6 / 0.005)
 
 
 @given(
@@ -51,5 +51,9 @@ def test_every_run_has_a_seed_of_its_own_and_keeps_it() -> None:
 
 def test_a_service_is_named_by_what_sets_it_apart() -> None:
     rules = DynamicBatching(max_queue_delay_s=0.002, preferred_batch_sizes=(4, 8))
+    limited = DynamicBatching(default_timeout_s=0.1, max_queue_size=10)
+    assert (
+        ServiceConfig(balancer="least_requests", dynamic_batching=limited).label == "r1-n1-b8-lr-d0ms-reject100ms-q10"
+    )
     assert ServiceConfig(instances=2, dynamic_batching=rules).label == "r1-n2-b8-d2ms-p4+8"
     assert ServiceConfig(replicas=4, dynamic_batching=None).label == "r4-n1-b8-nobatching"

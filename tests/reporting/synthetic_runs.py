@@ -225,7 +225,9 @@ def profile_of(service: Service, rates_rps: tuple[float, ...], runs: tuple[str, 
         steadiness=Steadiness(window_s=5.0, between_windows_cv=0.034, p99_over_p50=1.21),
         cold_start_s=(3.1, 3.4, 3.2),
         load=tuple(LoadPoint(rate_rps=rate, utilisation=0.9 * rate / rates_rps[-1]) for rate in rates_rps),
-        residuals=tuple(Residual(run_id=run, p50_error_pct=0.6, p95_error_pct=-1.1, ks=0.021) for run in runs),
+        residuals=tuple(
+            Residual(run_id=run, valid=True, p50_error_pct=0.6, p95_error_pct=-1.1, ks=0.021) for run in runs
+        ),
         ranges={"rate_rps": (rates_rps[0], rates_rps[-1]), "batch_size": (1, 8)},
         runs=runs,
     )

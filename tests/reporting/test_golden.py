@@ -1,0 +1,24 @@
+"""What results/golden-* say can be recomputed from the parquet files that are committed beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from testbed.reporting.compare import recompute
+
+RESULTS = Path(__file__).parents[2] / "results"
+GOLDEN = sorted(path.name for path in RESULTS.glob("golden-*"))
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_every_figure_of_a_golden_campaign_is_in_its_files(name: str) -> None:
+    comparison = recompute(RESULTS / name)  # ReportError names the first value that the files do not give
+    assert comparison.runs
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_no_golden_run_was_fitted_on_and_judged(name: str) -> None:
+    comparison = recompute(RESULTS / name)
+    assert all(row.held_out for row in comparison.runs)
