@@ -48,7 +48,7 @@ def fit_profile(runs: Sequence[Evidence], simulate: Simulate) -> ServiceProfile:
     largest = max(run.manifest.service.max_batch_size for run in runs)
     service_time, slow_phase, steadiness = fit_service_time(runs, largest)
     mean_s = np.array(service_time.mean_s)
-    overhead, turnaround_s = fit_overhead(runs, mean_s)
+    fitted = fit_overhead(runs, mean_s)
     profile = ServiceProfile(
         model=head.model,
         weights=head.weights,
@@ -56,8 +56,9 @@ def fit_profile(runs: Sequence[Evidence], simulate: Simulate) -> ServiceProfile:
         service_time=service_time,
         slow_phase=slow_phase,
         steadiness=steadiness,
-        turnaround_s=turnaround_s or 0.0,
-        overhead=overhead,
+        turnaround_s=fitted.turnaround_s or 0.0,
+        overhead=fitted.overhead,
+        timer_slack_s=fitted.timer_slack_s,
         contention=fit_contention(runs, mean_s),
         cold_start_s=cold_starts(runs),
         load=load_points(runs),
@@ -66,7 +67,7 @@ def fit_profile(runs: Sequence[Evidence], simulate: Simulate) -> ServiceProfile:
     )
     if all(run.batches is None for run in runs):
         profile = _fit_residual_parameters(profile, runs, simulate)
-    elif turnaround_s is None:
+    elif fitted.turnaround_s is None:
         raise CalibrationError(
             f"no batch of {head.model} had another waiting behind it, so the turnaround is not known: calibrate at "
             "higher loads as well"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,22 +23,30 @@ from testbed.errors import CalibrationError
 
 MOST_LEVELS = 8  # of one kind of service
 ENOUGH_REQUESTS = 100  # a level needs this many of each kind
+LONE_SHARE = 0.05  # where fewer find an idle instance, those that do are the quick ones that were not overtaken
 
 
-def fit_overhead(runs: Sequence[Evidence], mean_s: FloatArray) -> tuple[Overhead, float | None]:
-    """The overhead, and the mean turnaround (None: to be fitted through simulation).
+class FittedOverhead(NamedTuple):
+    """The overhead and what is read off with it; None: the runs do not tell."""
 
-    From the runs' logs of batches where there are any, else from requests that were alone in the service.
-    """
+    overhead: Overhead
+    turnaround_s: float | None  # mean
+    timer_slack_s: float | None
+
+
+def fit_overhead(runs: Sequence[Evidence], mean_s: FloatArray) -> FittedOverhead:
+    """From the runs' logs of batches where there are any, else from requests that were alone in the service."""
     logged = [run for run in runs if run.batches is not None and len(run.batches.frame)]
     if not logged:
-        return _from_lone_requests(runs, float(mean_s[0])), None
+        return FittedOverhead(_from_lone_requests(runs, float(mean_s[0])), None, None)
     beyond_log_s = mean_s - logged_mean_by_size(logged, mean_s)
     rows = _marked(logged, lambda run: _split(run, beyond_log_s))
     if len(rows) < ENOUGH_REQUESTS:
         raise CalibrationError(f"only {len(rows)} answered requests stand in the log of batches: measure longer")
     per_position_s, per_batch_size_s = _lateness_in_batch(rows)
     rows["outflow"] -= per_position_s * rows["position"] + per_batch_size_s * (rows["batch_size"] - 1)
+    timer_slack_s = _timer_slack(rows)
+    rows.loc[rows["delayed"], "inflow"] -= timer_slack_s or 0.0
     gaps = _marked(logged, lambda run: turnarounds(run, beyond_log_s))
     joined = _marked(logged, who_joined)
     levels = []
@@ -50,7 +59,7 @@ def fit_overhead(runs: Sequence[Evidence], mean_s: FloatArray) -> tuple[Overhead
         per_position_s=per_position_s,
         per_batch_size_s=per_batch_size_s,
     )
-    return overhead, mean_turnaround(gaps["turnaround"].to_numpy())
+    return FittedOverhead(overhead, mean_turnaround(gaps["turnaround"].to_numpy()), timer_slack_s)
 
 
 def _marked(runs: Sequence[Evidence], table_of: Callable[[Evidence], pd.DataFrame]) -> pd.DataFrame:
@@ -79,6 +88,7 @@ def _split(run: Evidence, beyond_log_s: FloatArray) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "rate": rate,
+            "delayed": delay_s > 0,
             "position": served["position"],
             "batch_size": size,
             "inflow": np.where(found_idle, inflow, np.nan),
@@ -105,6 +115,24 @@ def _lateness_in_batch(rows: pd.DataFrame) -> tuple[float, float]:
         residual[kept] = centred[:, 2] - centred[:, :2] @ slopes
         kept = residual <= np.quantile(residual[kept], 0.99)
     return float(max(slopes[0], 0.0)), float(slopes[1])
+
+
+def _timer_slack(rows: pd.DataFrame) -> float | None:
+    """Seconds that a queue delay ends late: what lone requests spend more where there is a delay (itself taken out).
+
+    Between runs with and without a delay, at like rates and the same number of replicas; None without both kinds.
+    """
+    lone = rows.dropna(subset="inflow")
+    octave = np.floor(np.log2(lone["rate"])).rename("octave")
+    found = lone.groupby(["replicas", octave, "delayed"])["inflow"].agg(["median", "count"]).unstack("delayed")
+    if found.empty or found.columns.get_level_values("delayed").nunique() < 2:
+        return None
+    enough = (found["count"][True] >= ENOUGH_REQUESTS / 2) & (found["count"][False] >= ENOUGH_REQUESTS / 2)
+    if not enough.any():
+        return None
+    both = found[enough]
+    weight = np.minimum(both["count"][True], both["count"][False])
+    return max(0.0, float(np.average(both["median"][True] - both["median"][False], weights=weight)))
 
 
 def _levels(rows: pd.DataFrame, joined: pd.DataFrame, gaps: pd.DataFrame) -> list[OverheadLevel]:
@@ -163,11 +191,9 @@ def _edges(rate_rps: FloatArray) -> FloatArray:
 def _inflow_table(part: pd.DataFrame, joined: pd.DataFrame) -> FloatArray | None:
     """Quantile function of one level's inflow, or None if too few requests tell of it."""
     inflow = part["inflow"].dropna().to_numpy()
-    if len(inflow) >= ENOUGH_REQUESTS:
-        return quantile_table(inflow)
-    if len(joined) < 4 * ENOUGH_REQUESTS:
-        return None
-    return inflow_under_load(joined)
+    if len(inflow) < LONE_SHARE * len(part) and len(joined) >= 4 * ENOUGH_REQUESTS:
+        return inflow_under_load(joined)
+    return quantile_table(inflow) if len(inflow) >= ENOUGH_REQUESTS else None
 
 
 def _turnaround_table(turnaround_s: FloatArray) -> tuple[float, ...] | None:

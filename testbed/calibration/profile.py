@@ -135,6 +135,7 @@ class ServiceProfile(_Frozen):
     turnaround_s: float = Field(ge=0, description="mean; its levels are in overhead")
     overhead: Overhead
     cold_start_s: tuple[float, ...] = ()
+    timer_slack_s: float | None = None  # how late a queue delay ends; None: not measured, taken as 0
     contention: Contention = Contention()
     steadiness: Steadiness | None = None  # None: no log of batches
     load: tuple[LoadPoint, ...] = ()

@@ -125,7 +125,7 @@ def batcher_turn(sim: Sim, r: int, now: int) -> None:
         if count > 0:
             send(sim, r, count)
         elif wait_ns > 0:
-            state.timer_ns, state.slept_ns = now + wait_ns, NEVER
+            state.timer_ns, state.slept_ns = now + wait_ns + rules.timer_slack_ns, NEVER
             return
 
 

@@ -131,6 +131,7 @@ def _empty_service(rules: BatchingRules, replicas: int, requests: int) -> Sim:
         record["max_queue_size"] = rules.max_queue_size
     record["rejects"] = rules.timeout_action == "REJECT"
     record["turnaround_ns"] = rules.turnaround_ns
+    record["timer_slack_ns"] = rules.timer_slack_ns
     sizes = np.arange(rules.max_batch_size + 1)
     preferred = np.array((0, *rules.preferred), dtype=np.int64)
     upto = np.searchsorted(preferred, sizes, side="right") - 1

@@ -90,14 +90,14 @@ def _run_kernel(
         arrival_ns[order],
         mean_s[: service.max_batch_size + 1] * 1e9,
         from_quantiles(times.noise_quantiles, noise_rng.random(len(schedule))),
-        BatchingRules.of(service, turnaround_ns=0),  # drawn for each batch: pause_ns
+        BatchingRules.of(service, turnaround_ns=0, timer_slack_ns=round((profile.timer_slack_s or 0.0) * 1e9)),
         replicas=service.replicas,
         balancer=service.balancer,
         assigned=assigned,
         slow=slow,
         slow_step_ns=round(slow_step_s * 1e9),
         extra_ns=extra_s[order] * 1e9,
-        pause_ns=turnaround_s[order] * 1e9,
+        pause_ns=turnaround_s[order] * 1e9,  # the turnaround, drawn for each batch
     )
     back = np.empty_like(order)
     back[order] = np.arange(len(order))

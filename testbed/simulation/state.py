@@ -28,6 +28,7 @@ RULES = np.dtype(
             "rejects",  # a timed-out request is refused (1) or moved behind the others (0)
             "max_queue_size",
             "turnaround_ns",
+            "timer_slack_ns",
             "balancer",
             "slow_step_ns",
         )

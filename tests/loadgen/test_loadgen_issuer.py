@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import socket
 import time
@@ -22,6 +23,15 @@ from loadgen.validity import ClientFigures
 from workloads.catalog import TensorSpec
 
 INPUTS = (TensorSpec(name="x", datatype="FP32", shape=(4,)),)
+
+
+@pytest.fixture(autouse=True)
+def little_garbage():
+    """A run first collects garbage. In a process that ran many tests that takes longer than these short schedules."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 class StuckTransport(NullTransport):

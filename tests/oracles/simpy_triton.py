@@ -191,7 +191,7 @@ class Replica:
                     continue
             sleep_ns, count = self.decide()
             if sleep_ns > 0:
-                yield from self.sleep(sleep_ns)
+                yield from self.sleep(sleep_ns + self.rules.timer_slack_ns)
             elif count > 0:
                 self.send(count)
 

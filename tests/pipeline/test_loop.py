@@ -22,8 +22,8 @@ STUDY = {
     "model": "emulated",
     "emulated": EMULATED.model_dump(),
     "configurations": [SERVICE],
-    "fit": {"burst_repeats": 6, "loads": [0.2, 0.5], "duration_s": 4},
-    "held_out": {"patterns": ["bursty"], "peak_load": 0.5, "duration_s": 5, "repeats": 2},
+    "fit": {"burst_repeats": 6, "loads": [0.1, 0.5], "duration_s": 3},
+    "held_out": {"patterns": ["bursty"], "peak_load": 0.5, "duration_s": 3, "repeats": 2},
 }
 
 

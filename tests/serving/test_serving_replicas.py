@@ -26,7 +26,7 @@ from workloads.emulated_profile import EmulatedProfile
 
 pytestmark = pytest.mark.server
 
-ONE = np.zeros((1, 4), np.float32)
+ONE = np.ones((1, 4), np.float32)
 
 
 class Stream:

@@ -79,6 +79,7 @@ def random_world(rng: random.Random) -> World:
         timeout_action=rng.choice(["REJECT", "DELAY"]),
         max_queue_size=rng.choice([0, 0, 0, rng.randint(1, 10)]),
         turnaround_ns=rng.choice([0, rng.randint(1, 5) * unit]),
+        timer_slack_ns=rng.choice([0, 0, unit]),
     )
     return World(
         arrival_ns=np.cumsum(gaps).tolist(),

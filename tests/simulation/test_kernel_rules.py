@@ -90,6 +90,11 @@ def test_turnaround_keeps_the_instance_but_not_the_answer():
     assert result.end_ns.tolist() == [4 * MS, 10 * MS]
 
 
+def test_the_batcher_wakes_late_from_its_timer_and_in_time_for_company():
+    rules = BatchingRules(max_batch_size=2, max_queue_delay_ns=10 * MS, timer_slack_ns=MS)
+    assert batches(serve([0, 20, 25], 1, rules)) == [(11, [0]), (25, [1, 2])]
+
+
 def test_a_pause_of_its_own_is_added_to_the_turnaround():
     rules = BatchingRules(max_batch_size=1, turnaround_ns=2)
     result = simulate_batches([0, 0, 0], [0.0, 100.0], 1.0, rules, pause_ns=[10.0, 0.0, 0.0])
