@@ -2,17 +2,49 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
+from contextlib import ExitStack, chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import NamedTuple
+from unittest.mock import patch
 
 import pytest
 
+from testbed.cli import main
 
-def kis(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from testbed.cli import main; main()", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=60, check=False)
+
+class Done(NamedTuple):
+    """What a command left: its exit status and what it printed."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def kis(*arguments: str, cwd: Path | None = None) -> Done:
+    """`kis ARGUMENTS` in this process: importing everything anew for each of them would take most of the time."""
+    out, err = io.StringIO(), io.StringIO()
+    with ExitStack() as stack:
+        stack.enter_context(redirect_stdout(out))
+        stack.enter_context(redirect_stderr(err))
+        stack.enter_context(chdir(cwd or Path.cwd()))
+        stack.enter_context(patch.object(sys, "argv", ["kis", *arguments]))
+        status = 0
+        try:
+            main()
+        except SystemExit as end:
+            status = int(end.code or 0)
+    return Done(status, out.getvalue(), err.getvalue())
+
+
+def test_the_command_is_installed() -> None:
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("kis")), "--help"], capture_output=True, text=True, check=True
+    )
+    assert "calibrate" in done.stdout
 
 
 @pytest.fixture

@@ -68,7 +68,7 @@ def test_flags_override_single_keys(tmp_path: Path) -> None:
     assert (config.model, config.service.replicas, config.service.max_batch_size) == ("bert", 3, 4)
 
 
-@pytest.mark.parametrize("name", ["default", "quick", "golden-emulated", "golden-cpu"])
+@pytest.mark.parametrize("name", ["default", "quick", "golden-emulated", "golden-resnet50", "golden-bert"])
 def test_the_configurations_that_ship_are_right(name: str) -> None:
     config = load_config(Path(str(resources.files("testbed") / "configs" / f"{name}.yaml")), CalibrateConfig)
     for study in config.studies:
