@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -38,20 +39,24 @@ def report(results: Results) -> None:
 
 def show_comparison(console: Console, comparison: Comparison) -> None:
     """One line a run: P95 real and simulated, the error, and the real system's own spread."""
-    table = Table("run", "", "P95 real", "P95 sim", "error", "spread of repeats", "KS", "utilisation")
+    table = Table(box=SIMPLE, caption="-: not measured", pad_edge=False)
+    table.add_column("run", overflow="fold")
+    for heading in ("P95 real\nms", "P95 sim\nms", "error\n%", "spread\n%", "KS", "util."):
+        table.add_column(
+            heading, justify="right", no_wrap=True, min_width=max(map(len, [*heading.split("\n"), "0.000"]))
+        )
     for row in comparison.runs:
         table.add_row(
-            row.run_id,
-            "" if row.valid else "[red]INVALID[/red]",
-            _shown(row.p95_real_ms, "ms"),
-            _shown(row.p95_sim_ms, "ms"),
-            _shown(row.p95_error_pct, "%", "+.1f"),
-            _shown(row.repeat_spread_pct, "%", ".1f"),
-            _shown(row.ks, "", ".3f"),
-            _shown(row.utilisation, "", ".2f"),
+            f"{row.run_id} [red]INVALID[/red]" if row.valid is False else row.run_id,
+            _shown(row.p95_real_ms),
+            _shown(row.p95_sim_ms),
+            _shown(row.p95_error_pct, "+.1f"),
+            _shown(row.repeat_spread_pct, ".1f"),
+            _shown(row.ks, ".3f"),
+            _shown(row.utilisation),
         )
     console.print(table)
 
 
-def _shown(value: float | None, unit: str, form: str = ".2f") -> str:
-    return "not measured" if value is None else f"{value:{form}} {unit}".rstrip()
+def _shown(value: float | None, form: str = ".2f") -> str:
+    return "-" if value is None else f"{value:{form}}"

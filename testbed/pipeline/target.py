@@ -21,7 +21,7 @@ from testbed.serving.service import ReplicaEvent
 from workloads.catalog import ServiceConfig, TensorSpec, find_model
 from workloads.repository import BackendOptions, weights_label
 
-EMULATED = Device(kind="emulated", name="waits a given profile's time")
+EMULATED = Device(kind="emulated", name="emulated accelerator")
 
 
 @dataclass(frozen=True)
