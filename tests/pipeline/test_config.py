@@ -73,4 +73,4 @@ def test_the_configurations_that_ship_are_right(name: str) -> None:
     config = load_config(Path(str(resources.files("testbed") / "configs" / f"{name}.yaml")), CalibrateConfig)
     for study in config.studies:
         for service in study.configurations:
-            study.serve(service, "auto")
+            assert study.serve(service, "auto").service == service
