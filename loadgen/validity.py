@@ -91,10 +91,10 @@ def judge(
 ) -> Verdict:
     """Judge one real run, of which `percentile` of the latency is wanted. Figures in ms where they are named so.
 
-    percentile None: none is wanted (a calibration run), so any number of samples will do; lag is held against P50.
+    percentile None: none is wanted (a calibration run), so any number of samples will do; lag is held against P95.
     """
     limits = limits or ValidityLimits()
-    figures = _figures(schedule, log, clients, percentile or 50, limits)
+    figures = _figures(schedule, log, clients, percentile or 95, limits)
     if percentile is not None:
         figures["samples_needed"] = samples_needed(percentile, limits.confidence)
         figures["samples_full_margin"] = samples_full_margin(percentile, limits.confidence)

@@ -100,9 +100,12 @@ def _study(campaign: Campaign, study: StudyConfig, target: Target | None) -> Non
     for number, service in enumerate(study.configurations):
         with _opened(campaign, study, service, target) as aim:
             capacity = capacity_rps(service, mean_s)
-            if number in study.fit.configurations:
-                fitted += [_fit_run(campaign, study, aim, load, capacity) for load in study.fit.loads]
-            held_out += _held_out_runs(campaign, study, aim, capacity)
+            loads = study.fit.loads if number in study.fit.configurations else ()
+            repeats = study.held_out.repeats
+            for repeat in range(repeats):  # fit and held-out runs take turns: the profile is of the whole campaign
+                fitted += [_fit_run(campaign, study, aim, load, capacity) for load in loads[repeat::repeats]]
+                runs = _held_out_runs(campaign, study, aim, capacity, repeat)
+                held_out += runs if repeat == 0 else []  # the twins repeat the first of each
     campaign.narrator.phase(f"{study.model}: fit {len(fitted)} runs, simulate {len(held_out)} held-out runs")
     profile_file = campaign.folder / f"profile-{study.model}.json"
     fit_profile([Evidence.load(run) for run in fitted], request_log_of).write(profile_file)
@@ -157,20 +160,17 @@ def _fit_run(campaign: Campaign, study: StudyConfig, aim: Target, load: float, c
     return _made(campaign, aim, schedule, Identity(run_id, "constant", {"rate": rate}, seed, percentile=None))
 
 
-def _held_out_runs(campaign: Campaign, study: StudyConfig, aim: Target, capacity: float) -> list[RunDir]:
-    """The patterns, each as often as repeats are asked for; returns the first of each, which the twins repeat."""
-    plan, firsts = study.held_out, []
-    for repeat in range(plan.repeats):  # all patterns before the next repeat: a slow phase does not hit one alone
-        for name in plan.patterns:
-            base_id = f"{study.model}-{name}-{aim.service.label}"
-            seed = seed_of(campaign.config.seed, base_id)
-            schedule, parameters = _held_out_schedule(study, name, plan.peak_load * capacity, seed)
-            run_id = base_id if repeat == 0 else f"{base_id}-repeat{repeat}"
-            identity = Identity(run_id, name, parameters, seed, repeat=repeat, held_out=True)
-            run = _made(campaign, aim, schedule, identity)
-            if repeat == 0:
-                firsts.append(run)
-    return firsts
+def _held_out_runs(campaign: Campaign, study: StudyConfig, aim: Target, capacity: float, repeat: int) -> list[RunDir]:
+    """One repeat of all patterns: a slow phase of the machine does not hit every repeat of one pattern."""
+    runs = []
+    for name in study.held_out.patterns:
+        base_id = f"{study.model}-{name}-{aim.service.label}"
+        seed = seed_of(campaign.config.seed, base_id)
+        schedule, parameters = _held_out_schedule(study, name, study.held_out.peak_load * capacity, seed)
+        run_id = base_id if repeat == 0 else f"{base_id}-repeat{repeat}"
+        identity = Identity(run_id, name, parameters, seed, repeat=repeat, held_out=True)
+        runs.append(_made(campaign, aim, schedule, identity))
+    return runs
 
 
 def _held_out_schedule(study: StudyConfig, name: str, peak_rps: float, seed: int) -> tuple[Schedule, dict[str, float]]:

@@ -57,7 +57,7 @@ def held_out_pattern(name: str, peak_rps: float, duration_s: float, seed: int = 
 
     ramp: from a fifth of the peak, over 60 % of the run, then hold. periodic: between a fifth of the peak and the
     peak, four periods. fluctuating: redrawn (from `seed`) between a fifth of the peak and the peak, twenty times.
-    bursty: KIS-S's 1:10 spikes, four of them, a fifth of the time.
+    bursty: KIS-S's 1:10 spikes, four of them, two fifths of the time.
     """
     low = 0.2 * peak_rps
     shapes: dict[str, dict[str, Any]] = {
@@ -65,7 +65,7 @@ def held_out_pattern(name: str, peak_rps: float, duration_s: float, seed: int = 
         "ramp": {"low": low, "peak": peak_rps, "rise_s": 0.6 * duration_s},
         "periodic": {"mean": 0.6 * peak_rps, "amplitude": 0.4 * peak_rps, "period_s": duration_s / 4},
         "fluctuating": {"low": low, "high": peak_rps, "interval_s": duration_s / 20, "rate_seed": seed},
-        "bursty": {"base": low / 2, "spike": peak_rps, "spike_s": duration_s / 20, "every_s": duration_s / 4},
+        "bursty": {"base": low / 2, "spike": peak_rps, "spike_s": duration_s / 10, "every_s": duration_s / 4},
     }
     return shapes[name]
 
