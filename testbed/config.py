@@ -165,8 +165,9 @@ class StudyConfig(Strict):
     def serve(self, service: ServiceConfig, device: Literal["auto", "cpu", "gpu"]) -> ServeConfig:
         """What to serve for one of the configurations; ConfigError if the catalog's model cannot be served so."""
         # The same in every configuration: another number of threads is another service time, and another profile.
+        # A core is left to server and client: a batch whose threads share theirs takes now this long, now that.
         largest = max(one.replicas * one.instances for one in self.configurations)
-        cores = len(os.sched_getaffinity(0))
+        cores = len(os.sched_getaffinity(0)) - 1
         data = {
             "model": self.model,
             "device": device,

@@ -60,6 +60,7 @@ def fit_profile(runs: Sequence[Evidence], simulate: Simulate) -> ServiceProfile:
         overhead=fitted.overhead,
         timer_slack_s=fitted.timer_slack_s,
         contention=fit_contention(runs, mean_s),
+        run_effects=fitted.run_effects,
         cold_start_s=cold_starts(runs),
         load=load_points(runs),
         ranges=_ranges(runs, service_time.batches),

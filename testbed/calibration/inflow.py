@@ -9,7 +9,8 @@ from scipy.optimize import isotonic_regression
 from testbed.calibration.evidence import Evidence, FloatArray
 from testbed.calibration.service_time import QUANTILES, RATE_WINDOW_S
 
-BUSY_GAP_S = 2e-3  # a batch that starts this soon after another did not wait for a request
+BUSY_GAP_S = 2e-3  # a batch of a busy instance starts this soon after the one before
+QUEUED_S = 2e-3  # a request scheduled this long before an instance is free is in the queue by then
 REACH_S = 5e-3  # inflows are looked for up to this
 
 
@@ -19,7 +20,10 @@ def who_joined(run: Evidence) -> pd.DataFrame:
     A batch that starts right after another, and is not full, takes all that is in the queue. So a request scheduled
     x before its start is in it (or in an earlier one) exactly if the request's inflow was at most x: P(in_time | x)
     is the inflow's distribution function. With several instances a neighbour may have taken the request; it was in
-    time then as well.
+    time then as well. Only batches count of which a request was queued long before: one that had to wait for its
+    first request, however shortly, starts when that one's inflow ends, and would tell of that request alone. And only
+    those that would not have been full with every request that had been sent: to leave out just those that were full
+    would leave out requests in time.
     """
     served = run.served()
     largest = run.manifest.service.max_batch_size
@@ -30,10 +34,15 @@ def who_joined(run: Evidence) -> pd.DataFrame:
         return found[0]  # there a batch does not take all that is in the queue
     for _, one in served.groupby("replica"):
         batches = one.drop_duplicates(["instance", "start"]).sort_values("start")
-        gap = batches["start"] - batches.groupby("instance")["end"].shift(1)
-        starts = batches["start"][(gap < BUSY_GAP_S) & (batches["batch_size"] < largest)].to_numpy()
+        free = batches.groupby("instance")["end"].shift(1)
+        oldest = one.groupby(["instance", "start"])["scheduled"].min()
+        queued = oldest.loc[list(zip(batches["instance"], batches["start"], strict=True))].to_numpy()
+        busy = (batches["start"] - free < BUSY_GAP_S) & (queued < free - QUEUED_S)
         order = one.sort_values("scheduled")
         scheduled, start = order["scheduled"].to_numpy(), order["start"].to_numpy()
+        begins = batches["start"].to_numpy()
+        not_served = np.searchsorted(scheduled, begins) - np.searchsorted(np.sort(start), begins)
+        starts = begins[busy.to_numpy() & (not_served <= largest)]
         first, last = np.searchsorted(scheduled, starts - REACH_S), np.searchsorted(scheduled, starts)
         batch = np.repeat(np.arange(len(starts)), last - first)
         ranges = [np.arange(a, b) for a, b in zip(first, last, strict=True)]

@@ -10,13 +10,15 @@ import pandas as pd
 
 from testbed.calibration.evidence import Evidence, FloatArray
 from testbed.calibration.inflow import inflow_under_load, who_joined
-from testbed.calibration.profile import Overhead, OverheadLevel
+from testbed.calibration.profile import Overhead, OverheadLevel, RunEffects
+from testbed.calibration.run_effects import fit_run_effects
 from testbed.calibration.service_time import (
     QUANTILES,
     RATE_WINDOW_S,
     logged_mean_by_size,
     mean_turnaround,
     quantile_table,
+    slowness,
     turnarounds,
 )
 from testbed.errors import CalibrationError
@@ -32,13 +34,14 @@ class FittedOverhead(NamedTuple):
     overhead: Overhead
     turnaround_s: float | None  # mean
     timer_slack_s: float | None
+    run_effects: RunEffects
 
 
 def fit_overhead(runs: Sequence[Evidence], mean_s: FloatArray) -> FittedOverhead:
     """From the runs' logs of batches where there are any, else from requests that were alone in the service."""
     logged = [run for run in runs if run.batches is not None and len(run.batches.frame)]
     if not logged:
-        return FittedOverhead(_from_lone_requests(runs, float(mean_s[0])), None, None)
+        return FittedOverhead(_from_lone_requests(runs, float(mean_s[0])), None, None, RunEffects())
     beyond_log_s = mean_s - logged_mean_by_size(logged, mean_s)
     rows = _marked(logged, lambda run: _split(run, beyond_log_s))
     if len(rows) < ENOUGH_REQUESTS:
@@ -59,7 +62,14 @@ def fit_overhead(runs: Sequence[Evidence], mean_s: FloatArray) -> FittedOverhead
         per_position_s=per_position_s,
         per_batch_size_s=per_batch_size_s,
     )
-    return FittedOverhead(overhead, mean_turnaround(gaps["turnaround"].to_numpy()), timer_slack_s)
+    services = [run.manifest.service for run in logged]
+    factors = [float(factor.mean()) for _, factor in slowness(logged, mean_s)]
+    effects = fit_run_effects(
+        rows,
+        gaps,
+        [(one.replicas, one.instances, factor) for one, factor in zip(services, factors, strict=True)],
+    )
+    return FittedOverhead(overhead, mean_turnaround(gaps["turnaround"].to_numpy()), timer_slack_s, effects)
 
 
 def _marked(runs: Sequence[Evidence], table_of: Callable[[Evidence], pd.DataFrame]) -> pd.DataFrame:

@@ -103,6 +103,25 @@ class Contention(_Frozen):
     base_rps: float = 0.0
 
 
+class RunEffect(_Frozen):
+    """How one parameter's mean differs between runs of the same service, and how many runs beyond the fit say so."""
+
+    deviation: float = Field(ge=0)
+    freedom: int = Field(ge=1)
+
+
+class RunEffects(_Frozen):
+    """What a run to come will have of its own; None: too few runs to tell.
+
+    service: of the logarithm of the batches' times; the others: seconds added to each request's or batch's.
+    """
+
+    service: RunEffect | None = None
+    inflow_s: RunEffect | None = None
+    outflow_s: RunEffect | None = None
+    turnaround_s: RunEffect | None = None
+
+
 class LoadPoint(_Frozen):
     """Utilisation and power at one offered load; None: not measured."""
 
@@ -137,6 +156,7 @@ class ServiceProfile(_Frozen):
     cold_start_s: tuple[float, ...] = ()
     timer_slack_s: float | None = None  # how late a queue delay ends; None: not measured, taken as 0
     contention: Contention = Contention()
+    run_effects: RunEffects = RunEffects()
     steadiness: Steadiness | None = None  # None: no log of batches
     load: tuple[LoadPoint, ...] = ()
     residuals: tuple[Residual, ...] = ()

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from testbed.cli import campaign, compare, replay, serve, simulate
+from testbed.cli import campaign, compare, plan, replay, serve, simulate
 from workloads.errors import KisError
 
 WRONG = 2
@@ -27,6 +27,7 @@ app.command()(replay.replay)
 app.command()(replay.measure)
 app.command()(campaign.calibrate)
 app.command()(simulate.simulate)
+app.command()(plan.plan)
 app.command()(compare.compare)
 app.command()(compare.report)
 

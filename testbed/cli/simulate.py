@@ -7,11 +7,14 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from testbed.calibration.profile import ServiceProfile
 from testbed.cli import options
+from testbed.cli.progress import ConsoleNarrator
 from testbed.cli.replay import show_run
-from testbed.config import SimulateConfig
+from testbed.config import SimulateConfig, load_config
+from testbed.pipeline.cluster_run import ClusterRunConfig, simulate_cluster
 from testbed.pipeline.traffic import make_schedule
 from testbed.pipeline.twin import simulate_twin, write_simulated
 from testbed.run_dir import RunDir, RunManifest
@@ -32,13 +35,21 @@ def simulate(
     trace_format: options.TraceFormat = None,
     duration: options.Duration = None,
     seed: options.Seed = None,
+    cluster: Annotated[
+        Path | None,
+        typer.Option("--cluster", help="A cluster's configuration instead: nodes, models, traffic, policies."),
+    ] = None,
     out: options.Out = None,
 ) -> None:
     """Simulate a calibrated service under any traffic; leaves a run folder like a real run's.
 
     Example: [bold]kis simulate --profile results/x/profile-resnet50.json --replicas 4 --pattern bursty[/bold]
     The twin of a real run: [bold]kis simulate --profile results/x/profile-resnet50.json --run results/y[/bold]
+    A cluster under an autoscaler: [bold]kis simulate --cluster testbed/configs/cluster.yaml[/bold]
     """
+    if cluster is not None:
+        _simulate_cluster(cluster, options.out_folder(out, "cluster"))
+        return
     flags = {
         "profile": profile,
         "run": run,
@@ -81,3 +92,27 @@ def simulate(
         duration_s=schedule.duration_s,
     )
     show_run(console, write_simulated(manifest, schedule, service, settings.profile, folder, settings.seed))
+
+
+def _simulate_cluster(file: Path, folder: Path) -> None:
+    config = load_config(file, ClusterRunConfig)
+    console = Console()
+    names = ", ".join(model.name for model in config.cluster.models)
+    with ConsoleNarrator(console) as narrator:
+        narrator.phase(f"simulate {config.duration_s:g} s of a cluster that serves {names}")
+        summary = simulate_cluster(config, folder, narrator.progress)
+    table = Table(title=f"{folder} (simulated)", title_justify="left")
+    for column in ("model", "policy", "requests", "missed", "P95 ms", "GPU-s", "changes"):
+        table.add_column(column, justify="left" if column in ("model", "policy") else "right")
+    for name, one in summary["models"].items():
+        share = one["missed_share"]
+        table.add_row(
+            name,
+            one["policy"],
+            f"{one['requests']:,}",
+            "-" if share is None else f"{share:.2%}",
+            "-" if one["p95_ms"] is None else f"{one['p95_ms']:.1f}",
+            f"{one['gpu_seconds']:,.0f}",
+            str(one["changes"]),
+        )
+    console.print(table)

@@ -104,8 +104,7 @@ def _study(campaign: Campaign, study: StudyConfig, target: Target | None) -> Non
             repeats = study.held_out.repeats
             for repeat in range(repeats):  # fit and held-out runs take turns: the profile is of the whole campaign
                 fitted += [_fit_run(campaign, study, aim, load, capacity) for load in loads[repeat::repeats]]
-                runs = _held_out_runs(campaign, study, aim, capacity, repeat)
-                held_out += runs if repeat == 0 else []  # the twins repeat the first of each
+                held_out += _held_out_runs(campaign, study, aim, capacity, repeat)
     campaign.narrator.phase(f"{study.model}: fit {len(fitted)} runs, simulate {len(held_out)} held-out runs")
     profile_file = campaign.folder / f"profile-{study.model}.json"
     fit_profile([Evidence.load(run) for run in fitted], request_log_of).write(profile_file)

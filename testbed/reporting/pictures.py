@@ -19,7 +19,7 @@ from testbed.reporting.series import OverheadCurves, PairSeries, ServiceCurve
 from testbed.reporting.style import GRID, INK, INVALID, MUTED, REAL, SIMULATED
 from testbed.reporting.summary import ComparisonRow, group_key
 
-_LOOK: Any = {
+LOOK: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 8,
     "axes.titlesize": 9,
@@ -46,7 +46,7 @@ _SYMBOLS = "oDs^Pv"
 
 def save_overview(rows: Sequence[ComparisonRow], file: Path) -> None:
     """Simulated against real P95 of all runs, with the identity and a band of 5 %."""
-    with rc_context(_LOOK):
+    with rc_context(LOOK):
         figure = Figure(figsize=(5.6, 5.2), layout="constrained")
         axes = figure.subplots()
         shown = [row for row in rows if row.p95_real_ms and row.p95_sim_ms]
@@ -79,7 +79,7 @@ def save_overview(rows: Sequence[ComparisonRow], file: Path) -> None:
 
 def save_by_run(rows: Sequence[ComparisonRow], title: str, file: Path) -> None:
     """One line a run of one group: quantile errors over the spread of the repeats, KS, throughput, utilisation."""
-    with rc_context(_LOOK):
+    with rc_context(LOOK):
         figure = Figure(figsize=(11, 1.5 + 0.26 * len(rows)), layout="constrained")
         errors, ks, throughput, busy = figure.subplots(1, 4, sharey=True, width_ratios=[0.46, 0.16, 0.2, 0.18])
         for at, row in enumerate(rows):
@@ -114,7 +114,7 @@ def save_by_run(rows: Sequence[ComparisonRow], title: str, file: Path) -> None:
 
 def save_pair(series: PairSeries, title: str, file: Path) -> None:
     """CDF, tail, latency over time with the offered rate, and batch sizes of one pair."""
-    with rc_context(_LOOK):
+    with rc_context(LOOK):
         figure = Figure(figsize=(11, 5.6), layout="constrained")
         grid = figure.add_gridspec(3, 3, height_ratios=[1, 0.72, 0.28])
         body, tail, sizes = (figure.add_subplot(grid[0, column]) for column in range(3))
@@ -149,7 +149,7 @@ def save_pair(series: PairSeries, title: str, file: Path) -> None:
 
 def save_profile(service: ServiceCurve, overhead: OverheadCurves, title: str, file: Path) -> None:
     """Service time by batch size, and per-request overhead by load."""
-    with rc_context(_LOOK):
+    with rc_context(LOOK):
         figure = Figure(figsize=(9, 3.2), layout="constrained")
         left, right = figure.subplots(1, 2)
         sizes = np.array(service.batch_size)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import numpy as np
 from numba import njit
 
 from testbed.simulation.state import Sim
@@ -17,6 +18,9 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 _njit: Any = njit
 compiled: Callable[[_Function], _Function] = _njit(cache=True, _nrt=False)
 inlined: Callable[[_Function], _Function] = _njit(forceinline=True, _nrt=False)
+
+GOLDEN, MIX_1, MIX_2 = (np.uint64(c) for c in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+TO_UNIT = 1.0 / (1 << 53)
 
 
 @inlined
@@ -41,6 +45,16 @@ def move(sim: Sim, source: Any, target: Any, count: int) -> None:
     source.front = sim.link[back]
     source.length -= count
     join(sim, target, front, back, count)
+
+
+@inlined
+def uniform(sim: Sim, number: int, draw: int) -> float:
+    """The draw-th uniform number of request `number`: a hash (splitmix64), so it depends on nothing else."""
+    x = np.uint64(sim.stream[0].seed) + np.uint64(number) * GOLDEN + np.uint64(draw) * MIX_2
+    x = (x ^ (x >> np.uint64(30))) * MIX_1
+    x = (x ^ (x >> np.uint64(27))) * MIX_2
+    x = x ^ (x >> np.uint64(31))
+    return float(x >> np.uint64(11)) * TO_UNIT
 
 
 @inlined

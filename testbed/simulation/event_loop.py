@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from testbed.simulation import chains, state
+from testbed.simulation import answers, chains, state
+from testbed.simulation.answers import end_batch, fail, occupy
 from testbed.simulation.chains import compiled, inlined, join, move, record
 from testbed.simulation.state import (
     ASSIGNED,
@@ -29,21 +30,33 @@ from testbed.simulation.state import (
 
 
 @inlined
+def refuse(sim: Sim, r: int, i: int, now: int, status: int) -> None:
+    """The server does not serve request i."""
+    if sim.stream[0].on:
+        sim.replicas[r].outstanding -= 1
+        sim.replicas[r].refused += 1
+        fail(sim, i, now, status)
+    else:
+        record(sim, i, r, NONE, now, now, 0, 0, status)
+
+
+@inlined
 def slot_free(sim: Sim, r: int) -> bool:
     """May the batcher queue another payload?"""
-    rules, state = sim.rules[0], sim.replicas[r]
+    rules, state = sim.rules[sim.replicas[r].service], sim.replicas[r]
     return bool(state.payloads < 2 * rules.instances if rules.prefetches else state.idle > state.payloads)
 
 
 @inlined
 def refuse_expired(sim: Sim, r: int, now: int) -> None:
     """Requests over their timeout leave the queue: refused, or moved behind all others. They are its oldest."""
-    rules, state = sim.rules[0], sim.replicas[r]
+    rules, state = sim.rules[sim.replicas[r].service], sim.replicas[r]
     queue = state.queue
     while rules.timeout_ns > 0 and queue.length > 0 and sim.arrival_ns[queue.front] + rules.timeout_ns < now:
         if rules.rejects:
-            record(sim, queue.front, r, NONE, now, now, 0, 0, TIMED_OUT)
-            queue.front = sim.link[queue.front]
+            expired = queue.front
+            queue.front = sim.link[expired]
+            refuse(sim, r, expired, now, TIMED_OUT)
             queue.length -= 1
             state.in_flight -= 1
         else:
@@ -53,13 +66,13 @@ def refuse_expired(sim: Sim, r: int, now: int) -> None:
 @inlined
 def form_batch(sim: Sim, r: int, now: int) -> tuple[int, int]:
     """(requests to send now, or 0; nanoseconds to sleep if none): steps 4 and 5 of the rules, without walking."""
-    rules, state = sim.rules[0], sim.replicas[r]
+    rules, state = sim.rules[sim.replicas[r].service], sim.replicas[r]
     waiting, size = state.queue.length + state.late.length, state.current_size
     pending = min(waiting, rules.max_batch_size - size)
     remembered = 0
     if size < rules.max_preferred:
-        if sim.preferred_upto[size + pending] > size:
-            remembered = sim.preferred_upto[size + pending] - size
+        if sim.preferred_upto[state.service, size + pending] > size:
+            remembered = sim.preferred_upto[state.service, size + pending] - size
     elif waiting > 0:  # at the largest preferred size or beyond: closes, and one request is remembered if two wait
         state.closed = 1
         remembered = 1 if pending > 0 and waiting > 1 else 0
@@ -77,8 +90,8 @@ def form_batch(sim: Sim, r: int, now: int) -> tuple[int, int]:
         return pending, 0
     if late or rules.delay_ns == 0:
         return pending, 0
-    state.next_preferred = sim.preferred_above[size + pending] - size
-    if size > 0 and not state.closed and sim.preferred_upto[size] != size:
+    state.next_preferred = sim.preferred_above[state.service, size + pending] - size
+    if size > 0 and not state.closed and sim.preferred_upto[state.service, size] != size:
         return pending, 0
     wait_ns = (rules.delay_ns - age) // MICROSECOND_NS * MICROSECOND_NS
     if rules.timeout_ns > 0 and state.queue.length > 0:  # no sleeper wakes early: when it does, the timeout has passed
@@ -107,7 +120,7 @@ def send(sim: Sim, r: int, count: int) -> None:
 @inlined
 def batcher_turn(sim: Sim, r: int, now: int) -> None:
     """The batcher thread, from a wake until it sleeps again."""
-    rules, state = sim.rules[0], sim.replicas[r]
+    rules, state = sim.rules[sim.replicas[r].service], sim.replicas[r]
     while True:
         if state.closed:
             state.closed, state.current_size, state.next_preferred = 0, 0, 0
@@ -132,22 +145,31 @@ def batcher_turn(sim: Sim, r: int, now: int) -> None:
 @inlined
 def start_batch(sim: Sim, r: int, front: int, size: int, now: int) -> None:
     """Run `size` requests, chained from `front`, on the lowest idle instance."""
-    rules, state = sim.rules[0], sim.replicas[r]
+    rules, state = sim.rules[sim.replicas[r].service], sim.replicas[r]
     k = 0
     while sim.instances[r, k].free_ns != NEVER:
         k += 1
-    slow = sim.slow[min(now // rules.slow_step_ns, len(sim.slow) - 1)] if len(sim.slow) > 1 else sim.slow[0]
+    slow = sim.slow[state.slow, 0]
+    if sim.slow.shape[1] > 1:
+        slow = sim.slow[state.slow, min(now // rules.slow_step_ns - sim.stream[0].slow_first, sim.slow.shape[1] - 1)]
     noise = sim.noise[front] if len(sim.noise) > 1 else sim.noise[0]
     extra = sim.extra_ns[front] if len(sim.extra_ns) > 1 else sim.extra_ns[0]
-    end = now + max(0, int(np.floor(sim.service_ns[size] * noise * slow + extra + 0.5)))
+    work_ns = sim.service_ns[state.service, size] * noise * slow
+    if sim.stream[0].on:
+        work_ns *= occupy(sim, r, now)
+    end = now + max(0, int(np.floor(work_ns + extra + 0.5)))
     pause = sim.pause_ns[front] if len(sim.pause_ns) > 1 else sim.pause_ns[0]
     free = end + rules.turnaround_ns + max(0, int(np.floor(pause + 0.5)))
-    i = front
-    for position in range(size):
-        record(sim, i, r, k, now, end, size, position, OK)
-        i = sim.link[i]
     instance = sim.instances[r, k]
     instance.free_ns, instance.end_ns, instance.size = free, end, size
+    if sim.stream[0].on:  # its requests are known to have been answered when it ends: until then it may crash
+        instance.start_ns, instance.front = now, front
+        state.next_end_ns = min(state.next_end_ns, end)
+    else:
+        i = front
+        for position in range(size):
+            record(sim, i, r, k, now, end, size, position, OK)
+            i = sim.link[i]
     state.idle -= 1
     state.next_free_ns = min(state.next_free_ns, instance.free_ns)
 
@@ -165,7 +187,7 @@ def pop_payload(sim: Sim, r: int) -> None:
 @inlined
 def take_payload(sim: Sim, r: int, now: int) -> None:
     """An idle instance takes the first payload, merges followers that waited too long, and runs them."""
-    rules, state = sim.rules[0], sim.replicas[r]
+    rules, state = sim.rules[sim.replicas[r].service], sim.replicas[r]
     taken = sim.payloads[r, state.first_payload]
     pop_payload(sim, r)
     while rules.delay_ns > 0 and rules.max_batch_size > 1 and state.payloads > 0:
@@ -188,7 +210,7 @@ def settle(sim: Sim, r: int, now: int) -> None:
     Without dynamic batching an idle instance takes the request at the front.
     """
     state = sim.replicas[r]
-    if not sim.rules[0].dynamic:
+    if not sim.rules[state.service].dynamic:
         if state.idle > 0 and state.queue.length > 0:
             i = state.queue.front
             state.queue.front = sim.link[i]
@@ -208,7 +230,7 @@ def free_one_instance(sim: Sim, r: int) -> None:
     """The busy instance that is due first becomes idle."""
     state = sim.replicas[r]
     due, soonest = state.next_free_ns, NEVER
-    for k in range(sim.rules[0].instances):
+    for k in range(sim.rules[state.service].instances):
         instance = sim.instances[r, k]
         if instance.free_ns == due:
             due, instance.free_ns = NONE, NEVER
@@ -222,11 +244,14 @@ def free_one_instance(sim: Sim, r: int) -> None:
 def advance(sim: Sim, r: int, until: int) -> None:
     """Let replica r live through all its own events up to and including `until`.
 
-    At the same nanosecond: instances become free (lowest first), then the batcher's timer, then arrivals.
+    At the same nanosecond: batches end, instances become free (lowest first), then the batcher's timer, then arrivals.
     """
     state = sim.replicas[r]
-    while min(state.next_free_ns, state.timer_ns) <= until:
-        now = min(state.next_free_ns, state.timer_ns)
+    while min(state.next_free_ns, state.timer_ns, state.next_end_ns) <= until:
+        now = min(state.next_free_ns, state.timer_ns, state.next_end_ns)
+        if state.next_end_ns == now:  # in a stream only
+            end_batch(sim, r)
+            continue
         if state.next_free_ns == now:
             free_one_instance(sim, r)
         elif state.for_slot:
@@ -240,10 +265,10 @@ def advance(sim: Sim, r: int, until: int) -> None:
 @inlined
 def on_arrival(sim: Sim, r: int, i: int, now: int) -> None:
     """Request i reaches replica r."""
-    rules, state = sim.rules[0], sim.replicas[r]
+    rules, state = sim.rules[sim.replicas[r].service], sim.replicas[r]
     waiting = state.queue.length + state.late.length
     if rules.max_queue_size > 0 and waiting >= rules.max_queue_size:
-        record(sim, i, r, NONE, now, now, 0, 0, QUEUE_FULL)
+        refuse(sim, r, i, now, QUEUE_FULL)
         return
     state.in_flight += 1
     join(sim, state.queue, i, i, 1)
@@ -261,7 +286,7 @@ def least_requests(sim: Sim, first: int, now: int) -> int:
         r = first + step if first + step < len(sim.replicas) else first + step - len(sim.replicas)
         advance(sim, r, now)
         unanswered = sim.replicas[r].in_flight
-        for k in range(sim.rules[0].instances):
+        for k in range(sim.rules[sim.replicas[r].service].instances):
             instance = sim.instances[r, k]
             if instance.free_ns != NEVER and instance.end_ns <= now:  # answered, though not free yet
                 unanswered -= instance.size
@@ -299,5 +324,5 @@ def _compiled_run(sources: int) -> Any:
 
 
 # The inlined helpers and record layouts are compiled into `run`: an edit of their files must show.
-_SOURCES = (Path(chains.__file__), Path(state.__file__))
+_SOURCES = (Path(chains.__file__), Path(answers.__file__), Path(state.__file__))
 run = _compiled_run(zlib.crc32(b"".join(file.read_bytes() for file in _SOURCES)))

@@ -15,18 +15,8 @@ import numpy.typing as npt
 
 from testbed.simulation import event_loop
 from testbed.simulation.rules import BatchingRules
-from testbed.simulation.state import (
-    ASSIGNED,
-    CHAIN,
-    INSTANCE,
-    LEAST_REQUESTS,
-    NEVER,
-    OUTCOME,
-    REPLICA,
-    ROUND_ROBIN,
-    RULES,
-    Sim,
-)
+from testbed.simulation.state import ASSIGNED, LEAST_REQUESTS, OUTCOME, ROUND_ROBIN, Sim
+from testbed.simulation.tables import empty_sim
 from workloads.catalog import Balancer
 
 FloatArray = npt.NDArray[np.float64]
@@ -89,9 +79,9 @@ def simulate_batches(
     fits = (1, len(arrival))
     sim = _empty_service(rules, replicas, len(arrival))._replace(
         arrival_ns=arrival,
-        service_ns=_floats("service_ns", service_ns, (rules.max_batch_size + 1,)),
+        service_ns=_floats("service_ns", service_ns, (rules.max_batch_size + 1,))[np.newaxis],
         noise=_floats("noise", noise, fits),
-        slow=_floats("slow", 1.0 if slow is None else slow, None),
+        slow=_floats("slow", 1.0 if slow is None else slow, None)[np.newaxis],
         extra_ns=_floats("extra_ns", 0.0 if extra_ns is None else extra_ns, fits),
         pause_ns=_floats("pause_ns", 0.0 if pause_ns is None else pause_ns, fits),
     )
@@ -119,41 +109,6 @@ def _floats(name: str, values: npt.ArrayLike, lengths: tuple[int, ...] | None) -
 
 def _empty_service(rules: BatchingRules, replicas: int, requests: int) -> Sim:
     """Empty queues, idle instances; the inputs are still to come."""
-    record = np.zeros(1, dtype=RULES)
-    record["max_batch_size"] = rules.max_batch_size
-    record["instances"] = rules.instances
-    record["dynamic"] = rules.dynamic
-    record["prefetches"] = rules.prefetches
-    record["max_preferred"] = rules.preferred[-1]
-    if rules.dynamic:
-        record["delay_ns"] = rules.max_queue_delay_ns
-        record["timeout_ns"] = rules.default_timeout_ns
-        record["max_queue_size"] = rules.max_queue_size
-    record["rejects"] = rules.timeout_action == "REJECT"
-    record["turnaround_ns"] = rules.turnaround_ns
-    record["timer_slack_ns"] = rules.timer_slack_ns
-    sizes = np.arange(rules.max_batch_size + 1)
-    preferred = np.array((0, *rules.preferred), dtype=np.int64)
-    upto = np.searchsorted(preferred, sizes, side="right") - 1
-    above = np.where(upto + 1 < len(preferred), upto + 1, 1)
-    state = np.zeros(replicas, dtype=REPLICA)
-    state["timer_ns"] = state["next_free_ns"] = NEVER
-    state["idle"] = rules.instances
-    instances = np.zeros((replicas, rules.instances), dtype=INSTANCE)
-    instances["free_ns"] = NEVER
-    return Sim(
-        rules=record,
-        preferred_upto=preferred[upto],
-        preferred_above=preferred[above],
-        arrival_ns=None,
-        service_ns=None,
-        noise=None,
-        slow=None,
-        extra_ns=None,
-        pause_ns=None,
-        link=np.zeros(requests, dtype=np.int64),
-        replicas=state,
-        payloads=np.zeros((replicas, 2 * rules.instances), dtype=CHAIN),
-        instances=instances,
-        outcome=np.empty(requests, dtype=OUTCOME),
+    return empty_sim([rules], replicas, rules.instances, places=1)._replace(
+        link=np.zeros(requests, dtype=np.int64), outcome=np.empty(requests, dtype=OUTCOME)
     )

@@ -1,4 +1,8 @@
-"""What the event loop reads and writes: the records of a replica, its queues and instances, and the outcome."""
+"""What the event loops read and write: the records of a replica, its queues and instances, and the outcome.
+
+A *closed* run (kernel.py) is given all its requests at once and has an outcome for each. A *stream* (stream_loop.py) is
+given them bit by bit, forgets each when it has ended, and knows of clients, nodes and devices; its records come last.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,9 @@ NONE = -1
 POLL_NS = 500_000_000  # a batcher that sleeps or waits for a free instance looks again after this long
 MICROSECOND_NS = 1000
 
-OK, TIMED_OUT, QUEUE_FULL = 0, 1, 2
-ROUND_ROBIN, LEAST_REQUESTS, ASSIGNED = 0, 1, 2
+# Outcomes; the last four only in a stream.
+OK, TIMED_OUT, QUEUE_FULL, CLIENT_TIMEOUT, CRASHED, NO_ENDPOINT = range(6)
+ROUND_ROBIN, LEAST_REQUESTS, ASSIGNED, RANDOM = range(4)
 
 RULES = np.dtype(
     [
@@ -53,10 +58,30 @@ REPLICA = np.dtype(
             "idle",  # instances without a batch
             "next_free_ns",  # when the first busy instance becomes free
             "in_flight",  # requests not answered, or answered by an instance that is not free yet
+            # Which rows hold: of rules and service times, of slow phases, and, in a stream, of the rest.
+            "service",
+            "slow",
+            "model",
+            "node",
+            "device",
+            "levels",
+            # In a stream only.
+            "pod",  # whose life this is; -1: nobody's
+            "draining",
+            "outstanding",  # sent by clients and not answered
+            "next_end_ns",  # when the first running batch ends
+            "running",  # batches
+            "done",  # requests answered, as Triton counts them; and what they spent
+            "refused",
+            "batches",
+            "queue_ns",
+            "compute_ns",
         )
     ]
 )
-INSTANCE = np.dtype([("free_ns", np.int64), ("end_ns", np.int64), ("size", np.int64)])  # free_ns NEVER: idle
+INSTANCE = np.dtype(  # free_ns NEVER: idle; end_ns NEVER (in a stream): no batch runs
+    [(name, np.int64) for name in ("free_ns", "end_ns", "size", "start_ns", "front")]
+)
 OUTCOME = np.dtype(
     [("start_ns", np.int64), ("end_ns", np.int64)]
     + [(name, np.int32) for name in ("batch_size", "position", "replica", "instance", "status")],
@@ -64,20 +89,107 @@ OUTCOME = np.dtype(
 )
 
 
-class Sim(NamedTuple):
-    """Everything the loop reads and writes."""
+# A stream's own state.
+STREAM = np.dtype(
+    [
+        (name, np.int64)
+        for name in (
+            "on",  # 0: a closed run
+            "causal",  # all replicas' events in order of time; 0: each replica only when it is looked at
+            "now_ns",
+            "seed",
+            "next_arrival",  # of Sim.feed_ns
+            "arrivals",
+            "next_id",
+            "events",  # in the heap
+            "next_event",
+            "free",  # places in Sim.free
+            "keeps_rows",
+            "rows",
+            "emptied",  # a draining replica that has just answered its last request, or -1
+            "slow_first",  # step of the first column of Sim.slow
+            "users",  # closed-loop users with a number below this go on
+        )
+    ]
+)
+REQUEST = np.dtype(
+    [
+        (name, np.int64)
+        for name in ("id", "scheduled_ns", "sent_ns", "model", "replica", "pod", "user", "attempt", "abandoned")
+    ]
+    + [("outflow_ns", np.float64)]
+)
+EVENT = np.dtype([(name, np.int64) for name in ("time_ns", "order", "kind", "place", "id")])
+DELIVER, RESEND, DEADLINE, USER = range(4)  # kinds of events; place: of the request, or the user's number
+MODEL = np.dtype(
+    [
+        (name, np.int64)
+        for name in (
+            "balancer",
+            "endpoints",  # how many of Sim.endpoints hold
+            "turn",
+            "timeout_ns",  # of the client, from when it sent; 0: none
+            "watched",  # each timeout is an event: something follows from it
+            "retries",
+            "backoff_ns",
+            "target_ns",  # of latency
+            "think_ns",  # of closed-loop users: mean
+            "think_random",  # exponential (1) or constant (0)
+            "arrived",
+            "ok",
+            "error",
+            "timeout",
+            "missed",  # not answered, or later than the target
+        )
+    ]
+    + [("latency_ns", np.float64), ("per_position_ns", np.float64), ("per_size_ns", np.float64)]
+)
+NODE = np.dtype([("bucket", np.int64), ("bucket_end_ns", np.int64), ("count", np.int64)])
+DEVICE = np.dtype([(name, np.int64) for name in ("sharing", "busy", "active_from_ns", "active_ns")])
+ROW = np.dtype(
+    [(name, np.int64) for name in ("id", "scheduled_ns", "completed_ns", "start_ns", "end_ns", "pod")]
+    + [(name, np.int32) for name in ("model", "status", "batch_size", "position", "attempt", "instance")],
+    align=True,
+)
+RATE_BUCKETS = 16  # of the window over which a node's rate is counted
+BINS_AN_OCTAVE = 128  # of the latency histogram, of equal width: at most .8 % wide, its middle at most .4 % off
+BINS = 65 * BINS_AN_OCTAVE
 
-    rules: Any  # RULES[1]
-    preferred_upto: Any  # int64[B + 1]: largest preferred size <= s, else 0
-    preferred_above: Any  # int64[B + 1]: smallest preferred size > s, else the smallest
+
+class Sim(NamedTuple):
+    """Everything the loops read and write. A closed run has one row of everything, and no stream."""
+
+    rules: Any  # RULES[services]: a service is a model on one kind of device
+    preferred_upto: Any  # int64[services, B + 1]: largest preferred size <= s, else 0
+    preferred_above: Any  # int64[services, B + 1]: smallest preferred size > s, else the smallest
     arrival_ns: Any  # int64[n]
-    service_ns: Any  # float64[B + 1]
+    service_ns: Any  # float64[services, B + 1]
     noise: Any  # float64[n] or [1]
-    slow: Any  # float64[m]
+    slow: Any  # float64[rows, m]
     extra_ns: Any  # float64[n] or [1]
     pause_ns: Any  # float64[n] or [1]
     link: Any  # int64[n]: the next request in the chain
     replicas: Any  # REPLICA[r]
     payloads: Any  # CHAIN[r, 2 n]
     instances: Any  # INSTANCE[r, n]
-    outcome: Any  # OUTCOME[n]
+    outcome: Any  # OUTCOME[n]; a stream has none
+    stream: Any  # STREAM[1]
+    feed_ns: Any  # int64[f]: open-loop arrivals to come, ascending
+    feed_model: Any  # int64[f]
+    requests: Any  # REQUEST[n]: a stream's requests have places; those of ended ones are used again
+    free: Any  # int64[n]: places that are free
+    events: Any  # EVENT[e]: a heap by time, then order
+    models: Any  # MODEL[models]
+    endpoints: Any  # int64[models, r]: replicas that get new requests
+    nodes: Any  # NODE[nodes]
+    node_rates: Any  # int64[nodes, RATE_BUCKETS]: arrivals
+    devices: Any  # DEVICE[devices]
+    sharing: Any  # float64[kinds, k]: factor on a batch's time by how many other replicas of the device are busy
+    noise_table: Any  # float64[services, q]: quantile functions at evenly spaced probabilities
+    contention: Any  # float64[services, 4]: ns per request/s, base rate, and the range of rates that is known
+    levels: Any  # int64[rows]: how many levels of overhead a row has
+    level_rates: Any  # float64[rows, levels]: requests/s
+    level_tables: Any  # float64[rows, levels, 3, q]: quantile functions of inflow, outflow and pause, ns
+    histogram: Any  # int64[models, BINS]: answered requests by latency
+    rows: Any  # ROW[k]
+    tree: Any  # int64[2 p]: the earliest event of each replica, in a tree of minima

@@ -54,7 +54,7 @@ def test_requests_a_second_and_ratio_to_simpy(benchmark, case: str):
     benchmark.pedantic(kernel, rounds=5)
     fastest = min(cpu_seconds(kernel) for _ in range(5)) / len(arrival_ns)
     few = 5_000
-    costs = simpy_triton.Costs(SERVICE_NS.tolist(), noise[:few].tolist(), [1.0], 1, [0.0])
+    costs = simpy_triton.Costs(SERVICE_NS.tolist(), noise[:few].tolist(), [1.0], 1, [0.0], [0.0])
     slow = cpu_seconds(lambda: simpy_triton.simulate(arrival_ns[:few].tolist(), rules, costs, replicas=replicas)) / few
     print(f"\n{case}: {1 / fastest:.3g} requests a second of one core, {slow / fastest:.0f} times SimPy")
     assert slow / fastest >= 100

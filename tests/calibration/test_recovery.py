@@ -23,7 +23,7 @@ def mean_overhead(profile: ServiceProfile) -> tuple[float, float]:
 
 def log_deviation(profile: ServiceProfile) -> float:
     q = np.log(profile.service_time.noise_quantiles)
-    return float(q[1:-1].std())
+    return float(q[1:-1].std())  # without the two extremes: they are single batches
 
 
 @pytest.fixture(scope="module")
@@ -39,20 +39,19 @@ def test_every_batch_size_was_visited(fitted: ServiceProfile) -> None:
     assert min(fitted.service_time.batches) >= 40
 
 
-def test_turnaround_comes_back_within_2_percent_of_a_batch(fitted: ServiceProfile) -> None:
-    assert fitted.turnaround_s == pytest.approx(0.00015, abs=0.02 * 0.005)
-    assert fitted.turnaround_s == pytest.approx(0.00015, rel=0.1)
+def test_turnaround_comes_back_within_2_percent(fitted: ServiceProfile) -> None:
+    assert fitted.turnaround_s == pytest.approx(0.00015, rel=0.02)
 
 
 def test_the_spread_of_batches_comes_back(fitted: ServiceProfile) -> None:
-    assert log_deviation(fitted) == pytest.approx(SIGMA, rel=0.05)
+    assert log_deviation(fitted) == pytest.approx(log_deviation(known_profile()), rel=0.02)
     assert fitted.slow_phase.sigma < 0.2 * SIGMA  # there was none
 
 
 def test_overhead_comes_back_within_2_percent(fitted: ServiceProfile) -> None:
     assert sum(mean_overhead(fitted)) == pytest.approx(0.0006, rel=0.02)
-    assert mean_overhead(fitted)[0] == pytest.approx(0.0002, rel=0.05)
-    assert fitted.overhead.per_position_s == pytest.approx(0.00005, rel=0.05)
+    assert mean_overhead(fitted)[0] == pytest.approx(0.0002, rel=0.02)
+    assert fitted.overhead.per_position_s == pytest.approx(0.00005, rel=0.02)
 
 
 def test_the_profile_repeats_the_runs_that_it_was_fitted_on(fitted: ServiceProfile) -> None:

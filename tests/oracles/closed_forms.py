@@ -46,6 +46,21 @@ def mmc_quantile(q: float, rate: float, mean: float, servers: int) -> float:
     return float(brentq(lambda t: tail(t) - (1 - q), 0, 1000 / theta))
 
 
+def machine_repair(users: int, servers: int, think_s: float, service_s: float) -> tuple[float, float]:
+    """(throughput, mean response time) of M/M/c with a finite source: users think, queue, are served, and think again.
+
+    Birth and death on the number in the system (Kleinrock I, 3.8): it rises at (users - k) / think_s and falls at
+    min(k, servers) / service_s.
+    """
+    weight = [1.0]
+    for k in range(users):
+        weight.append(weight[k] * ((users - k) / think_s) / (min(k + 1, servers) / service_s))
+    total = sum(weight)
+    throughput = sum(w * min(k, servers) / service_s for k, w in enumerate(weight)) / total
+    inside = sum(w * k for k, w in enumerate(weight)) / total
+    return throughput, inside / throughput
+
+
 def md1_quantile(q: float, rate: float, service: float) -> float:
     """Quantile of the sojourn of M/D/1, after Franx: a sum of positive terms."""
     load = rate * service

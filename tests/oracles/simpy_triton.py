@@ -92,7 +92,7 @@ class Replica:
     """One server: a request queue, the batcher, a payload queue, instances."""
 
     def __init__(
-        self, clock: Clock, number: int, rules: BatchingRules, costs: Costs, answered: Callable[[int], None]
+        self, clock: Clock, number: int, rules: BatchingRules, costs: Costs, answered: Callable[[list[Request]], None]
     ) -> None:
         self.clock, self.number, self.rules, self.costs, self.answered = clock, number, rules, costs, answered
         self.unanswered = 0
@@ -119,7 +119,7 @@ class Replica:
         if rules.max_queue_size and len(self.in_time) + len(self.late) >= rules.max_queue_size:
             request.start_ns = request.end_ns = self.clock.now
             request.status = 2
-            self.answered(1)
+            self.answered([request])
             return
         self.unanswered += 1
         self.in_time.append(request)
@@ -158,7 +158,7 @@ class Replica:
                 request.start_ns, request.end_ns = start, self.clock.now
                 request.batch_size, request.position, request.instance = len(batch), position, k
             self.unanswered -= len(batch)
-            self.answered(len(batch))
+            self.answered(batch)
             yield self.clock.after(self.rules.turnaround_ns + self.costs.pause_after_ns(batch), INSTANCE + k)
             self.wake_batcher()
 
@@ -221,7 +221,7 @@ class Replica:
             request.start_ns = request.end_ns = self.clock.now
             request.status = 1
             self.unanswered -= 1
-            self.answered(1)
+            self.answered([request])
 
     def decide(self) -> tuple[int, int]:
         """(nanoseconds to sleep, requests to send): step 4 and 5 of the rules, literally."""
@@ -288,9 +288,9 @@ def simulate(
     all_answered = clock.event()
     left = len(arrival_ns)
 
-    def answered(count: int) -> None:
+    def answered(batch: list[Request]) -> None:
         nonlocal left
-        left -= count
+        left -= len(batch)
         if left == 0:
             all_answered.succeed()
 

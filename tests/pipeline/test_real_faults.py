@@ -23,13 +23,14 @@ from workloads.emulated_profile import EmulatedProfile
 
 pytestmark = pytest.mark.server
 RATE, SECONDS = 100.0, 6.0
+STALL_S = 5.0
 
 
-def run_with_fault(tmp_path: Path, fault: Callable[[Target], None]) -> RunDir:
+def run_with_fault(tmp_path: Path, fault: Callable[[Target], None], seconds: float = SECONDS) -> RunDir:
     """Replay a steady rate; the fault strikes two seconds into it."""
     emulated = EmulatedProfile.linear(0.002, 0.0005, 8)
     serve = ServeConfig(model="emulated", emulated=emulated, service=ServiceConfig())
-    schedule = poisson_schedule(make_pattern("constant", rate=RATE), SECONDS, 1, "emulated")
+    schedule = poisson_schedule(make_pattern("constant", rate=RATE), seconds, 1, "emulated")
     with served(serve, tmp_path / "serving") as target:
         started = threading.Event()
 
@@ -73,14 +74,14 @@ def test_a_server_killed_mid_run_leaves_errors_and_an_invalid_verdict(tmp_path: 
 def test_a_server_that_stalls_is_a_wait_in_the_latency_and_timeouts_beyond_it(tmp_path: Path) -> None:
     def stall(target: Target) -> None:
         os.killpg(server_pid(target), signal.SIGSTOP)
-        time.sleep(3.0)
+        time.sleep(STALL_S)
         os.killpg(server_pid(target), signal.SIGCONT)
 
-    run = run_with_fault(tmp_path, stall)
+    run = run_with_fault(tmp_path, stall, seconds=STALL_S + 4)
     log = RequestLog.read(run.requests)
     counts = log.counts()
-    assert counts["timeout"] > 0.5 * RATE  # those of the stall's first second waited over two
-    assert log.latency_s[log.ok].max() > 1.0  # those of its last second were answered after it
+    assert counts["timeout"] > 0.5 * (STALL_S - 2) * RATE  # all but those of its last two seconds waited over two
+    assert log.latency_s[log.ok].max() > 1.0  # those of its last two seconds were answered after it
     assert counts["unsent"] == 0  # open loop: the stall held nothing back
     verdict = run.manifest.verdict
     assert verdict is not None

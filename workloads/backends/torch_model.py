@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +22,7 @@ def warm_up_sizes(max_batch_size: int, every: bool) -> list[int]:
     return sorted({1 << k for k in range(max_batch_size.bit_length())} | {max_batch_size})
 
 
-class TorchModel:
+class TorchModel(ABC):
     """A network behind Triton's python-backend interface; a family says what to build and what its tensors are.
 
     Tensors cross by DLPack only: the arrays of numpy 2 do not survive this backend's own conversion.
@@ -30,13 +31,13 @@ class TorchModel:
     input_names: tuple[str, ...]
     output_name: str
 
+    @abstractmethod
     def build(self, seed: int, weights_file: str | None) -> torch.nn.Module:
         """The network in evaluation mode."""
-        raise NotImplementedError
 
+    @abstractmethod
     def example(self, batch_size: int) -> tuple[torch.Tensor, ...]:
         """Inputs of one batch, for the warm-up."""
-        raise NotImplementedError
 
     def forward(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         """The network's output for one batch, on the device."""

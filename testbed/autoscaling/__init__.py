@@ -1,0 +1,1 @@
+"""KIScaler: policies that turn what a cluster exposes into a wanted number of replicas."""

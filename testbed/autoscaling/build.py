@@ -1,0 +1,58 @@
+"""A policy from its configuration: `kind` names it, the other keys are its parameters."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from testbed.autoscaling.policies import Fixed, Hpa, Keda, Knative, Oracle, RayServe, hpa_on
+from testbed.autoscaling.policy import Policy
+from testbed.errors import ConfigError
+
+KINDS: dict[str, Any] = {
+    "fixed": Fixed,
+    "hpa": Hpa,
+    "knative": Knative,
+    "keda": Keda,
+    "ray_serve": RayServe,
+    "oracle": Oracle,
+}
+
+
+def build_policy(settings: dict[str, Any], max_replicas: int, rate_rps: Callable[[float], float] | None) -> Policy:
+    """ConfigError names what is wrong. max_replicas: where the settings name none.
+
+    `hpa` takes a whole `spec`, or `metric` and `target` of a Pods metric. rate_rps: the true rate, for the oracle.
+    """
+    given = dict(settings)
+    kind = given.pop("kind", None)
+    if kind not in KINDS:
+        near = difflib.get_close_matches(str(kind), KINDS, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(KINDS)}"
+        raise ConfigError(f"policy: kind is {kind!r}: {hint}")
+    if kind == "hpa" and "metric" in given:
+        try:
+            return hpa_on(**{"max_replicas": max_replicas, **given})
+        except TypeError as error:
+            raise ConfigError(f"policy hpa: {error}: give metric, target, and what an Hpa has") from None
+    if kind == "oracle":
+        if rate_rps is None:
+            raise ConfigError("policy oracle: it must know the rate, so the traffic must be a pattern or a trace")
+        given["rate_rps"] = rate_rps
+    if kind not in ("fixed", "hpa"):
+        given.setdefault("max_replicas", max_replicas)
+    known = list(KINDS[kind].__dataclass_fields__)
+    for key in given:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
+            raise ConfigError(f"policy {kind}: unknown key '{key}': {hint}")
+    try:
+        policy: Policy = TypeAdapter(KINDS[kind]).validate_python(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"policy {kind}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    return policy

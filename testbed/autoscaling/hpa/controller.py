@@ -1,0 +1,147 @@
+"""One sync of the HPA: what is read, what was remembered and the time -> the wanted size and what to remember."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, get_args
+
+from testbed.autoscaling.hpa.pods import MetricError, PodState
+from testbed.autoscaling.hpa.proposal import Proposal, Readings, Tolerance, propose
+from testbed.autoscaling.hpa.spec import ControllerFlags, HpaSpec, MetricType
+from testbed.autoscaling.hpa.stabilization import (
+    History,
+    Recommendation,
+    limit,
+    limit_without_behavior,
+    record_change,
+    stabilize,
+    stabilize_without_behavior,
+)
+
+Condition = tuple[str, str]  # status ("True", "False") and reason
+
+
+@dataclass(frozen=True)
+class ScaleTarget:
+    """The deployment's scale, and the pods that it selects; None: its selector selects nothing that makes sense."""
+
+    spec_replicas: int
+    status_replicas: int
+    pods: Sequence[PodState] | None
+
+
+class Sync(NamedTuple):
+    """What one sync ends with. error: why metrics were missing, even if the others were enough to go on."""
+
+    desired_replicas: int | None  # None: the scale is not known, leave it
+    history: History
+    conditions: Mapping[str, Condition]
+    utilization_pct: Mapping[str, int | None]  # by metric key; only metrics that were read
+    error: str | None = None
+
+
+@dataclass
+class _Conditions:
+    of: dict[str, Condition] = field(default_factory=dict)
+
+    def set(self, name: str, status: str, reason: str) -> None:
+        self.of[name] = (status, reason)
+
+
+def sync(
+    spec: HpaSpec,
+    target: ScaleTarget | None,
+    readings: Readings,
+    history: History,
+    now_s: float,
+    flags: ControllerFlags | None = None,
+) -> Sync:
+    """Decide once. target None: the scale could not be read. Nothing is changed here: the caller scales.
+
+    The decision is recorded as made: hand `history` of the answer to the next call.
+    """
+    flags = flags or ControllerFlags()
+    told = _Conditions()
+    if target is None:
+        told.set("AbleToScale", "False", "FailedGetScale")
+        return Sync(None, history, told.of, {}, "the scale of the target could not be read")
+    current = target.spec_replicas
+    told.set("AbleToScale", "True", "SucceededGetScale")
+    if history.recommendations is None:  # after a restart a scale-down waits for a whole window
+        history = replace(history, recommendations=(Recommendation(current, now_s),))
+    if current == 0 and spec.min_replicas != 0:
+        told.set("ScalingActive", "False", "ScalingDisabled")
+        return Sync(0, history, told.of, {})
+    proposals: dict[str, Proposal] = {}
+    error = None
+    if not spec.min_replicas <= current <= spec.max_replicas:  # back into bounds, whatever the metrics say
+        desired = min(max(current, spec.min_replicas), spec.max_replicas)
+    else:
+        wanted, proposals, error = _largest_proposal(spec, target, readings, now_s, flags, told)
+        if wanted is None:
+            return Sync(current, history, told.of, _percentages(proposals), error)
+        desired, history = _damped(spec, current, wanted, history, now_s, flags, told)
+    if desired != current:
+        told.set("AbleToScale", "True", "SucceededRescale")
+        history = record_change(history, spec.behavior, current, desired, now_s)
+    return Sync(desired, history, told.of, _percentages(proposals), error)
+
+
+def _percentages(proposals: Mapping[str, Proposal]) -> dict[str, int | None]:
+    return {key: one.utilization_pct for key, one in proposals.items()}
+
+
+def _largest_proposal(
+    spec: HpaSpec, target: ScaleTarget, readings: Readings, now_s: float, flags: ControllerFlags, told: _Conditions
+) -> tuple[int | None, dict[str, Proposal], str | None]:
+    """The largest size that a metric proposes; None if it cannot be trusted: all failed, or some did and the others
+    would scale down."""
+    if target.pods is None:
+        told.set("ScalingActive", "False", "InvalidSelector")
+        return None, {}, "the target's selector is missing or cannot be parsed"
+    tolerance = Tolerance.of(spec, flags)
+    proposals: dict[str, Proposal] = {}
+    failed: list[tuple[str, str]] = []  # reason of the condition, and what went wrong
+    replicas = (target.spec_replicas, target.status_replicas)
+    for metric in spec.metrics:
+        try:
+            proposals[metric.key] = propose(metric, readings, target.pods, replicas, now_s, tolerance, flags)
+        except MetricError as problem:
+            known = metric.type in get_args(MetricType)
+            failed.append((f"FailedGet{metric.type}Metric" if known else "InvalidMetricSourceType", str(problem)))
+    error = f"invalid metrics ({len(failed)} of {len(spec.metrics)}), first: {failed[0][1]}" if failed else None
+    largest = max((one.replicas for one in proposals.values()), default=None)
+    if largest is None or (failed and largest < target.spec_replicas):
+        if failed:
+            told.set("ScalingActive", "False", failed[0][0])
+        return None, proposals, error or "the HPA names no metric"
+    told.set("ScalingActive", "True", "ValidMetricFound")
+    return largest, proposals, error
+
+
+def _damped(
+    spec: HpaSpec,
+    current: int,
+    wanted: int,
+    history: History,
+    now_s: float,
+    flags: ControllerFlags,
+    told: _Conditions,
+) -> tuple[int, History]:
+    """Stabilized, then limited; the unstabilized size is what is recorded."""
+    record = history.recommendations or ()
+    if spec.behavior is None:
+        stable, record = stabilize_without_behavior(wanted, record, flags.downscale_stabilization_s, now_s)
+        reason = "ScaleDownStabilized"
+        limited = limit_without_behavior(current, stable, spec, flags)
+    else:
+        windows = [rules.stabilization_window_s for rules in (spec.behavior.scale_up, spec.behavior.scale_down)]
+        up_s = windows[0] if windows[0] is not None else 0.0
+        down_s = windows[1] if windows[1] is not None else flags.downscale_stabilization_s
+        stable, record = stabilize(current, wanted, record, up_s, down_s, now_s)
+        reason = "ScaleUpStabilized" if wanted >= current else "ScaleDownStabilized"
+        limited = limit(current, stable, (spec.min_replicas, spec.max_replicas), spec.behavior, history, now_s)
+    told.set("AbleToScale", "True", reason if stable != wanted else "ReadyForNewScale")
+    told.set("ScalingLimited", "True" if limited.replicas != stable else "False", limited.reason)
+    return limited.replicas, replace(history, recommendations=record)

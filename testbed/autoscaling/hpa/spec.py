@@ -1,0 +1,111 @@
+"""What a HorizontalPodAutoscaler asks for (autoscaling/v2), and the flags of the controller that runs it.
+
+Amounts are integers in milli-units ("m": 1000 is 1.0), as the controller computes with them; times are seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from testbed.config import Strict
+
+MetricType = Literal["Resource", "ContainerResource", "Pods", "Object", "External"]
+
+
+class ScalingPolicy(Strict):
+    """At most `value` pods, or percent of the pods, within period_s."""
+
+    type: Literal["Pods", "Percent"]
+    value: int = Field(gt=0)
+    period_s: float = Field(gt=0, le=1800)
+
+
+class ScalingRules(Strict):
+    """How fast to scale in one direction."""
+
+    stabilization_window_s: float | None = Field(None, ge=0, le=3600, description="none: the controller's flag")
+    select_policy: Literal["Max", "Min", "Disabled"] = "Max"
+    policies: tuple[ScalingPolicy, ...]
+    tolerance: float | None = Field(None, ge=0, description="none: the controller's flag; Kubernetes >= 1.33")
+
+
+DEFAULT_SCALE_UP = ScalingRules(
+    stabilization_window_s=0,
+    policies=(
+        ScalingPolicy(type="Pods", value=4, period_s=15),
+        ScalingPolicy(type="Percent", value=100, period_s=15),
+    ),
+)
+DEFAULT_SCALE_DOWN = ScalingRules(policies=(ScalingPolicy(type="Percent", value=100, period_s=15),))
+
+
+class Behavior(Strict):
+    """The API's defaults where a direction is left out."""
+
+    scale_up: ScalingRules = DEFAULT_SCALE_UP
+    scale_down: ScalingRules = DEFAULT_SCALE_DOWN
+
+
+class MetricSpec(Strict):
+    """One metric and its target. Exactly one of the three targets is given."""
+
+    type: MetricType
+    name: str = Field(description="of the resource or metric, e.g. cpu, queue_time")
+    container: str | None = Field(None, description="of a ContainerResource")
+    target_utilization_pct: int | None = Field(None, gt=0)
+    target_average_value_m: int | None = Field(None, gt=0)
+    target_value_m: int | None = Field(None, gt=0)
+
+    @property
+    def key(self) -> str:
+        """Names the reading that answers it, e.g. Resource/cpu."""
+        return "/".join(part for part in (self.type, self.name, self.container) if part)
+
+    @model_validator(mode="after")
+    def _targets_fit(self) -> Self:
+        allowed = {
+            "Resource": ("target_utilization_pct", "target_average_value_m"),
+            "ContainerResource": ("target_utilization_pct", "target_average_value_m"),
+            "Pods": ("target_average_value_m",),
+            "Object": ("target_value_m", "target_average_value_m"),
+            "External": ("target_value_m", "target_average_value_m"),
+        }[self.type]
+        targets = ("target_utilization_pct", "target_average_value_m", "target_value_m")
+        given = [name for name in targets if getattr(self, name) is not None]
+        if len(given) != 1 or given[0] not in allowed:
+            raise ValueError(
+                f"a {self.type} metric has exactly one target, {' or '.join(allowed)}: got {given or 'none'}"
+            )
+        if (self.container is not None) != (self.type == "ContainerResource"):
+            raise ValueError("a ContainerResource metric names its container, and no other type has one")
+        return self
+
+
+class HpaSpec(Strict):
+    """The object that a user writes. min_replicas 0 needs an Object or External metric, as in the API."""
+
+    min_replicas: int = Field(1, ge=0)
+    max_replicas: int = Field(ge=1)
+    metrics: tuple[MetricSpec, ...] = ()
+    behavior: Behavior | None = Field(None, description="none: the rules from before behavior existed")
+
+    @model_validator(mode="after")
+    def _bounds_fit(self) -> Self:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(f"min_replicas {self.min_replicas} is above max_replicas {self.max_replicas}")
+        return self
+
+
+class ControllerFlags(Strict):
+    """kube-controller-manager's --horizontal-pod-autoscaler-* flags with its defaults, and what changed by version."""
+
+    sync_period_s: float = Field(15.0, gt=0)
+    tolerance: float = Field(0.1, ge=0)
+    downscale_stabilization_s: float = Field(300.0, ge=0)
+    cpu_initialization_period_s: float = Field(300.0, ge=0)
+    initial_readiness_delay_s: float = Field(30.0, ge=0)
+    kubernetes_minor: int = Field(34, ge=23, description="1.x: the tolerance is compared differently from 33 on")
+    scale_up_limit_factor: int = Field(2, ge=1, description="without behavior; a constant of the controller")
+    scale_up_limit_minimum: int = Field(4, ge=1, description="without behavior; a constant of the controller")

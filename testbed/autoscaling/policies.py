@@ -1,0 +1,307 @@
+"""The autoscalers that people run, by their platforms' rules. Add a policy here.
+
+fixed; hpa (hpa/); knative (KPA); keda; ray_serve; oracle (knows the arrivals). Each says where its rules come from.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from testbed.autoscaling.hpa.controller import ScaleTarget, sync
+from testbed.autoscaling.hpa.pods import PodSample
+from testbed.autoscaling.hpa.proposal import Readings
+from testbed.autoscaling.hpa.spec import ControllerFlags, HpaSpec, MetricSpec
+from testbed.autoscaling.hpa.stabilization import History
+from testbed.autoscaling.observation import Observation, Window
+from testbed.autoscaling.policy import Decision
+from workloads.errors import KisError
+
+DEFAULT_FLAGS = ControllerFlags()
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Always the same number."""
+
+    replicas: int
+    period_s: float = 60.0
+
+    @property
+    def name(self) -> str:
+        """See Policy."""
+        return f"fixed-{self.replicas}"
+
+    def decide(self, seen: Observation, memory: Any) -> Decision:
+        """See Policy."""
+        return Decision(self.replicas, None, "fixed")
+
+
+# Metrics that the adapter of this testbed offers (in milli-units) for each pod of a window.
+POD_METRICS: dict[str, Callable[[Window, int], float]] = {
+    "queue_time_ms": lambda w, k: 1e3 * w.queue_s[k] / w.requests[k] if w.requests[k] else 0.0,
+    "pending_requests": lambda w, k: w.waiting[k],
+    "in_flight_requests": lambda w, k: w.in_flight[k],
+    "requests_per_second": lambda w, k: w.requests[k] / w.seconds,
+    "gpu_utilisation_pct": lambda w, k: 100.0 * w.utilisation[k],
+}
+
+
+@dataclass(frozen=True)
+class Hpa:
+    """The Horizontal Pod Autoscaler on metrics of the testbed's adapter: Pods (POD_METRICS) or External (their sum).
+
+    window_s: over which the adapter's query averages; age_s: how old the newest sample is when the HPA sees it
+    (scrape interval and the adapter's relist).
+    """
+
+    spec: HpaSpec
+    flags: ControllerFlags = DEFAULT_FLAGS
+    window_s: float = 15.0
+    age_s: float = 15.0
+    name: str = "hpa"
+
+    def __post_init__(self) -> None:
+        for metric in self.spec.metrics:
+            if metric.type not in ("Pods", "External") or metric.name not in POD_METRICS:
+                raise KisError(
+                    f"HPA metric {metric.key}: the testbed offers Pods and External metrics {', '.join(POD_METRICS)}"
+                )
+
+    @property
+    def period_s(self) -> float:
+        """See Policy."""
+        return self.flags.sync_period_s
+
+    def decide(self, seen: Observation, memory: History | None) -> Decision:
+        """See Policy."""
+        target = ScaleTarget(seen.spec_replicas, sum(1 for pod in seen.pods if not pod.deleting), seen.pods)
+        window = seen.window(self.window_s, self.age_s)
+        per_pod = {}
+        values = {}
+        for metric in self.spec.metrics if window is not None else ():
+            assert window is not None
+            of_pods = {name: _milli(POD_METRICS[metric.name](window, k)) for k, name in enumerate(window.pods)}
+            if metric.type == "Pods":
+                samples = {name: PodSample(m, window.end_s, window.seconds) for name, m in of_pods.items()}
+                per_pod[metric.key] = samples
+            else:
+                values[metric.key] = [sum(of_pods.values())]
+        answer = sync(self.spec, target, Readings(per_pod, values), memory or History(), seen.now_s, self.flags)
+        wanted = seen.spec_replicas if answer.desired_replicas is None else answer.desired_replicas
+        reason = "; ".join(f"{name}={status} {why}" for name, (status, why) in answer.conditions.items())
+        return Decision(wanted, answer.history, answer.error or reason)
+
+
+def _milli(value: float) -> int:
+    """Kubernetes rounds a quantity up to whole milli-units."""
+    return math.ceil(value * 1000 - 1e-9)
+
+
+def hpa_on(metric: str, target: float, max_replicas: int, min_replicas: int = 1, **more: Any) -> Hpa:
+    """An HPA that holds the mean of one pod metric at a target; `more` goes to Hpa."""
+    spec = HpaSpec(
+        min_replicas=min_replicas,
+        max_replicas=max_replicas,
+        metrics=(MetricSpec(type="Pods", name=metric, target_average_value_m=_milli(target)),),
+        behavior=more.pop("behavior", None),
+    )
+    return Hpa(spec, name=more.pop("name", f"hpa-{metric}-{target:g}"), **more)
+
+
+class _KnativeMemory(NamedTuple):
+    panic_until_s: float
+    panic_replicas: int
+    wanted: tuple[tuple[float, int], ...]  # for the scale-down delay
+
+
+@dataclass(frozen=True)
+class Knative:
+    """Knative Serving's autoscaler (KPA) on concurrency; names and defaults of its config-autoscaler.
+
+    Two means of concurrency, over the stable and over the panic window, each divided by the target (container
+    concurrency x utilisation). At twice the capacity within the panic window it panics: it follows the short window
+    and never goes down until a stable window has passed without that. Rates of change are limited. After its
+    pkg/autoscaler/scaling/autoscaler.go.
+    """
+
+    container_concurrency: float
+    max_replicas: int
+    min_replicas: int = 1
+    target_utilisation: float = 0.7
+    stable_window_s: float = 60.0
+    panic_window_s: float = 6.0
+    panic_threshold: float = 2.0
+    max_scale_up_rate: float = 1000.0
+    max_scale_down_rate: float = 2.0
+    scale_down_delay_s: float = 0.0
+    age_s: float = 1.0
+    period_s: float = 2.0
+    name: str = "knative"
+
+    def decide(self, seen: Observation, memory: _KnativeMemory | None) -> Decision:
+        """See Policy.
+
+        Example: 3 ready pods, target 7 (10 x .7), 30 in flight: ceil(30 / 7) = 5; within the panic window 50 in flight
+        want 8 of 3, more than twice: panic, 8.
+        """
+        memory = memory or _KnativeMemory(-1.0, 0, ())
+        stable = seen.window(self.stable_window_s, self.age_s)
+        panic = seen.window(self.panic_window_s, self.age_s)
+        if panic is None:
+            return Decision(seen.spec_replicas, memory, "no metrics yet")
+        stable = stable or panic
+        ready = max(1, sum(1 for pod in seen.pods if pod.ready and not pod.deleting))
+        target = self.container_concurrency * self.target_utilisation
+        most, least = math.ceil(self.max_scale_up_rate * ready), math.floor(ready / self.max_scale_down_rate)
+
+        def wanted_by(window: Window) -> int:
+            return min(max(math.ceil(float(window.in_flight.sum()) / target), least), most)
+
+        by_stable, by_panic = wanted_by(stable), wanted_by(panic)
+        panic_until_s, panic_replicas = memory.panic_until_s, memory.panic_replicas
+        if math.ceil(float(panic.in_flight.sum()) / target) / ready >= self.panic_threshold:
+            panic_until_s = seen.now_s + self.stable_window_s
+        panicking = seen.now_s < panic_until_s
+        if panicking:
+            panic_replicas = max(panic_replicas, by_panic, ready)
+            wanted = panic_replicas
+        else:
+            panic_replicas, wanted = 0, by_stable
+        history = (
+            *(one for one in memory.wanted if one[0] > seen.now_s - self.scale_down_delay_s),
+            (seen.now_s, wanted),
+        )
+        if self.scale_down_delay_s > 0:
+            wanted = max(count for _, count in history)
+        wanted = min(max(wanted, self.min_replicas), self.max_replicas)
+        told = f"concurrency {stable.in_flight.sum():.1f} stable, {panic.in_flight.sum():.1f} panic"
+        return Decision(
+            wanted, _KnativeMemory(panic_until_s, panic_replicas, history), f"{'panic: ' if panicking else ''}{told}"
+        )
+
+
+class _KedaMemory(NamedTuple):
+    active_s: float  # when the trigger was last active
+    hpa: History | None
+
+
+@dataclass(frozen=True)
+class Keda:
+    """KEDA: an HPA on an external metric from 1 up, and 0 <-> 1 by activation and cooldown (its ScaledObject)."""
+
+    metric: str
+    threshold: float  # of the metric for each replica
+    max_replicas: int
+    min_replicas: int = 0
+    activation: float = 0.0
+    cooldown_s: float = 300.0
+    polling_s: float = 30.0
+    age_s: float = 15.0
+    window_s: float = 15.0
+    flags: ControllerFlags = DEFAULT_FLAGS
+    name: str = "keda"
+
+    @property
+    def period_s(self) -> float:
+        """See Policy: the HPA's sync, or KEDA's polling while there are no replicas."""
+        return self.flags.sync_period_s
+
+    def decide(self, seen: Observation, memory: _KedaMemory | None) -> Decision:
+        """See Policy."""
+        memory = memory or _KedaMemory(seen.now_s, None)
+        window = seen.window(self.window_s, self.age_s)
+        total = None
+        if window is not None:
+            total = sum(POD_METRICS[self.metric](window, k) for k in range(len(window.pods)))
+        active_s = seen.now_s if total is not None and total > self.activation else memory.active_s
+        if seen.spec_replicas == 0:
+            up = total is not None and total > self.activation
+            return Decision(max(1, self.min_replicas) if up else 0, _KedaMemory(active_s, None), "activation")
+        if self.min_replicas == 0 and seen.now_s - active_s >= self.cooldown_s:
+            return Decision(0, _KedaMemory(active_s, None), "cooldown is over")
+        spec = HpaSpec(
+            min_replicas=max(1, self.min_replicas),
+            max_replicas=self.max_replicas,
+            metrics=(MetricSpec(type="External", name=self.metric, target_average_value_m=_milli(self.threshold)),),
+        )
+        inner = Hpa(spec, self.flags, self.window_s, self.age_s)
+        decided = inner.decide(seen, memory.hpa)
+        return Decision(decided.replicas, _KedaMemory(active_s, decided.memory), decided.reason)
+
+
+class _RayMemory(NamedTuple):
+    direction: int
+    since_s: float
+
+
+@dataclass(frozen=True)
+class RayServe:
+    """Ray Serve's default policy on ongoing requests a replica; names and defaults of its AutoscalingConfig.
+
+    A wish must hold, without turning, for upscale_delay_s or downscale_delay_s before it is followed. After
+    serve/autoscaling_policy.py.
+    """
+
+    max_replicas: int
+    min_replicas: int = 1
+    target_ongoing_requests: float = 2.0
+    upscale_delay_s: float = 30.0
+    downscale_delay_s: float = 600.0
+    upscaling_factor: float = 1.0
+    downscaling_factor: float = 1.0
+    look_back_period_s: float = 30.0
+    age_s: float = 1.0
+    period_s: float = 0.1
+    name: str = "ray_serve"
+
+    def decide(self, seen: Observation, memory: _RayMemory | None) -> Decision:
+        """See Policy.
+
+        Example: 2 replicas with 3 ongoing requests each and target 2: error ratio 1.5, so 3 are wanted.
+        """
+        memory = memory or _RayMemory(0, seen.now_s)
+        window = seen.window(self.look_back_period_s, self.age_s)
+        if window is None:
+            return Decision(seen.spec_replicas, memory, "no metrics yet")
+        current = seen.spec_replicas
+        total = float(window.in_flight.sum())
+        if current == 0:
+            wanted = 1 if total > 0 else 0
+        else:
+            error = total / current / self.target_ongoing_requests
+            factor = self.upscaling_factor if error >= 1 else self.downscaling_factor
+            wanted = math.ceil(current * (1 + (error - 1) * factor) - 1e-9)
+        wanted = min(max(wanted, self.min_replicas), self.max_replicas)
+        direction = (wanted > current) - (wanted < current)
+        since_s = memory.since_s if direction == memory.direction else seen.now_s
+        delay_s = self.upscale_delay_s if direction > 0 else self.downscale_delay_s
+        told = f"{total:.1f} ongoing requests want {wanted}"
+        if direction == 0 or seen.now_s - since_s < delay_s:
+            return Decision(current, _RayMemory(direction, since_s), told)
+        return Decision(wanted, _RayMemory(0, seen.now_s), told)
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """Knows the arrivals to come: as many replicas as the busiest moment of the next start-up time needs.
+
+    rate_rps: the true rate at a second; per_replica_rps: what one replica holds within the target; ahead_s: start-up.
+    """
+
+    rate_rps: Callable[[float], float]
+    per_replica_rps: float
+    ahead_s: float
+    max_replicas: int
+    min_replicas: int = 1
+    period_s: float = 1.0
+    name: str = "oracle"
+
+    def decide(self, seen: Observation, memory: Any) -> Decision:
+        """See Policy."""
+        steps = max(1, math.ceil(self.ahead_s / self.period_s)) + 1
+        peak = max(self.rate_rps(seen.now_s + k * self.period_s) for k in range(steps))
+        wanted = math.ceil(peak / self.per_replica_rps)
+        return Decision(min(max(wanted, self.min_replicas), self.max_replicas), None, f"{peak:.0f}/s to come")

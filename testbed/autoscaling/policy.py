@@ -1,0 +1,34 @@
+"""A policy: (what is seen, what it remembers) -> how many replicas. Add one in policies.py.
+
+Policies are values without clock or cluster. What one remembers is a value too, handed in and handed back, so that a
+simulation can be copied and a controller restarted.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+from testbed.autoscaling.observation import Observation
+
+
+class Decision(NamedTuple):
+    """replicas: wanted from now on. memory: hand it to the next call. reason: one line for logs."""
+
+    replicas: int
+    memory: Any
+    reason: str
+
+
+class Policy(Protocol):
+    """Asked every period_s; memory is None at the first call."""
+
+    @property
+    def name(self) -> str:
+        """For tables and files."""
+
+    @property
+    def period_s(self) -> float:
+        """Seconds from one decision to the next."""
+
+    def decide(self, seen: Observation, memory: Any) -> Decision:
+        """How many replicas there should be."""

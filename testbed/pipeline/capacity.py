@@ -1,0 +1,136 @@
+"""How many replicas, with which settings, hold a latency target on given traffic: searched in the simulator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+from pydantic import Field
+
+from loadgen.schedule import Schedule
+from testbed.calibration.profile import ServiceProfile
+from testbed.config import Strict
+from testbed.simulation.intervals import Interval, interval
+from testbed.simulation.simulator import simulate
+from workloads.catalog import DynamicBatching, ServiceConfig
+
+
+class PlanGrid(Strict):
+    """What may be chosen."""
+
+    max_replicas: int = Field(16, ge=1)
+    instances: tuple[int, ...] = (1,)
+    max_batch_size: tuple[int, ...] = Field((), description="none: the largest that was measured, and half of it")
+    queue_delay_s: tuple[float, ...] = (0.0,)
+
+
+class Option(NamedTuple):
+    """One setting with one number of replicas, and what it is predicted to do."""
+
+    service: ServiceConfig
+    latency_s: Interval  # the percentile that was asked for
+    missed: Interval  # share of requests over the target
+    utilisation: float
+    holds: bool  # even at the interval's upper end
+
+
+class Plan(NamedTuple):
+    """options: all that were simulated. best: fewest replicas, then the lowest latency; None: nothing holds."""
+
+    target_s: float
+    percentile: float
+    options: tuple[Option, ...]
+    best: Option | None
+
+
+def plan_capacity(
+    profile: ServiceProfile,
+    schedule: Schedule,
+    target_s: float,
+    grid: PlanGrid,
+    *,
+    percentile: float = 95,
+    draws: int = 20,
+    seed: int = 0,
+    on_progress: Callable[[float], None] | None = None,
+) -> Plan:
+    """For every setting of the grid, the fewest replicas whose latency percentile is at most target_s with confidence.
+
+    The number of replicas is found by halving, so more of them are taken to be no slower.
+    """
+    sizes = grid.max_batch_size or tuple(sorted({max(1, profile.largest_batch // 2), profile.largest_batch}))
+    settings = list(product(grid.instances, sizes, grid.queue_delay_s))
+    seen: list[Option] = []
+    for number, (instances, size, delay_s) in enumerate(settings):
+
+        def option(replicas: int, instances: int = instances, size: int = size, delay_s: float = delay_s) -> Option:
+            service = ServiceConfig(
+                replicas=replicas,
+                instances=instances,
+                max_batch_size=size,
+                dynamic_batching=DynamicBatching(max_queue_delay_s=delay_s),
+            )
+            return predict(profile, schedule, service, target_s, percentile=percentile, draws=draws, seed=seed)
+
+        seen += _fewest(option, grid.max_replicas)
+        if on_progress is not None:
+            on_progress((number + 1) / len(settings))
+    holding = [one for one in seen if one.holds]
+    best = min(holding, key=lambda one: (one.service.replicas, one.latency_s.high), default=None)
+    return Plan(target_s, percentile, tuple(seen), best)
+
+
+def _fewest(option: Callable[[int], Option], most: int) -> list[Option]:
+    """All options looked at on the way to the fewest replicas that hold."""
+    tried = [option(most)]
+    if not tried[0].holds:
+        return tried
+    low, high = 1, most
+    while low < high:
+        middle = (low + high) // 2
+        tried.append(option(middle))
+        low, high = (low, middle) if tried[-1].holds else (middle + 1, high)
+    return tried
+
+
+def predict(
+    profile: ServiceProfile,
+    schedule: Schedule,
+    service: ServiceConfig,
+    target_s: float,
+    *,
+    percentile: float,
+    draws: int,
+    seed: int,
+) -> Option:
+    """Latency percentile and share of misses of one service on that traffic, each as an interval for the next run."""
+    busy: list[float] = []
+    latencies: list[np.ndarray] = []
+
+    def one_run(drawn: ServiceProfile, run_seed: int) -> float:
+        run = simulate(schedule, drawn, service, run_seed)
+        latency_s = np.where(run.requests.ok, run.requests.latency_s, np.inf)
+        latencies.append(latency_s)
+        busy.append(run.batches.busy_s(schedule.duration_s) / schedule.duration_s)
+        return float(np.quantile(latency_s, percentile / 100, method="higher"))
+
+    latency = interval(profile, one_run, draws, seed)
+    shares = np.array([float((values > target_s).mean()) for values in latencies])
+    low, middle, high = np.quantile(shares, [0.05, 0.5, 0.95])
+    return Option(
+        service=service,
+        latency_s=latency,
+        missed=Interval(float(low), float(middle), float(high), latency.coverage),
+        utilisation=float(np.mean(busy)) / (service.replicas * service.instances),
+        holds=latency.high <= target_s,
+    )
+
+
+def by_setting(options: Sequence[Option]) -> dict[str, list[Option]]:
+    """Options of one setting each, by their label without the number of replicas, ascending in replicas."""
+    groups: dict[str, list[Option]] = {}
+    for one in options:
+        groups.setdefault(one.service.label.split("-", 1)[1], []).append(one)
+    return {name: sorted(group, key=lambda one: one.service.replicas) for name, group in groups.items()}

@@ -1,0 +1,135 @@
+"""What a simulated cluster is made of. Times are seconds; defaults are Kubernetes' own where it has some."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from testbed.config import Strict
+from workloads.catalog import DynamicBatching
+
+Sharing = Literal["exclusive", "mig", "time_slicing", "mps"]
+
+
+class GpuKind(Strict):
+    """GPUs of one kind, and how replicas share one. A replica asks for one share: a whole GPU if exclusive."""
+
+    sharing: Sharing = "exclusive"
+    shares: int = Field(1, ge=1, description="replicas that one GPU takes: MIG slices, or time_slicing / mps replicas")
+    interference: tuple[float, ...] = Field(
+        (),
+        description="factor on a batch's time while 1, 2, ... replicas of the GPU are busy; none: 1 for mig, "
+        "the number of busy replicas for time_slicing; mps must be measured",
+    )
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> Self:
+        if self.sharing == "exclusive" and self.shares != 1:
+            raise ValueError("an exclusive GPU has one share: name how it is shared (mig, time_slicing, mps)")
+        if self.sharing == "mps" and not self.interference:
+            raise ValueError("mps needs `interference`, measured with 1, 2, ... busy replicas on one GPU")
+        if self.interference and (min(self.interference) <= 0 or self.interference[0] != 1.0):
+            raise ValueError("interference starts with 1 (a replica alone) and is positive")
+        return self
+
+    @property
+    def factors(self) -> tuple[float, ...]:
+        """Factor on a batch's time by the number of busy replicas, from 1 on; the last holds beyond."""
+        if self.interference:
+            return self.interference
+        return tuple(float(k) for k in range(1, self.shares + 1)) if self.sharing == "time_slicing" else (1.0,)
+
+
+class NodePool(Strict):
+    """Equal nodes."""
+
+    name: str = "node"
+    nodes: int = Field(1, ge=1)
+    gpus: int = Field(0, ge=0, description="of each node; 0: a node without GPUs")
+    gpu_kind: str | None = None
+    cpu_replicas: int = Field(0, ge=0, description="replicas that a node takes that ask for no GPU")
+
+    @model_validator(mode="after")
+    def _gpus_have_a_kind(self) -> Self:
+        if (self.gpus > 0) != (self.gpu_kind is not None):
+            raise ValueError(f"pool '{self.name}': give gpus and gpu_kind together")
+        return self
+
+
+class PodTimes(Strict):
+    """How long the steps of a pod's life take."""
+
+    schedule_s: float = Field(0.05, ge=0, description="from requested to bound to a node")
+    image_pull_s: float = Field(0.0, ge=0, description="on a node that has not had the image yet")
+    container_start_s: float = Field(1.0, ge=0)
+    load_s: float | None = Field(None, ge=0, description="server start and model load; none: drawn from the profile")
+    probe_period_s: float = Field(1.0, gt=0, description="readiness; the first probe comes one period after the start")
+    endpoint_lag_s: float = Field(0.1, ge=0, description="from ready (or deleted) to (no more) requests")
+    pre_stop_s: float = Field(0.0, ge=0, description="a deleted pod goes on at least so long")
+    grace_period_s: float = Field(30.0, ge=0, description="after it a deleted pod is killed")
+    restart_backoff_s: float = Field(10.0, ge=0, description="of a crashed container")
+    node_lost_s: float = Field(40.0, ge=0, description="until the endpoints of a lost node are removed")
+    eviction_s: float = Field(300.0, ge=0, description="after that, until its pods are replaced")
+
+
+class ClientBehaviour(Strict):
+    """What a client does that gets no answer, or an error."""
+
+    timeout_s: float = Field(0.0, ge=0, description="0: it waits for ever")
+    retries: int = Field(0, ge=0)
+    backoff_s: float = Field(0.1, ge=0)
+
+
+class ServedModel(Strict):
+    """One deployment."""
+
+    name: str
+    profiles: dict[str, Path] = Field(description="profile.json by GPU kind; `cpu` for replicas that ask for no GPU")
+    replicas: int = Field(1, ge=0, description="at the start; they are ready at time 0")
+    max_replicas: int = Field(64, ge=1)
+    instances: int = Field(1, ge=1)
+    max_batch_size: int = Field(8, ge=1)
+    dynamic_batching: DynamicBatching | None = DynamicBatching()
+    balancer: Literal["random", "round_robin", "least_requests"] = "random"
+    latency_target_s: float = Field(gt=0)
+    client: ClientBehaviour = ClientBehaviour()
+    pod: PodTimes = PodTimes()
+
+    @model_validator(mode="after")
+    def _replicas_fit(self) -> Self:
+        if not self.profiles:
+            raise ValueError(f"model '{self.name}' needs a profile: `profiles: {{<gpu kind>: profile.json}}`")
+        if self.replicas > self.max_replicas:
+            raise ValueError(
+                f"model '{self.name}' starts with {self.replicas} replicas, max_replicas is {self.max_replicas}"
+            )
+        return self
+
+
+class ClusterConfig(Strict):
+    """Nodes, what they serve, and how it is observed."""
+
+    gpu_kinds: dict[str, GpuKind] = Field({}, description="by name; pools and profiles refer to them")
+    pools: tuple[NodePool, ...]
+    models: tuple[ServedModel, ...] = Field(min_length=1)
+    scheduler: Literal["spread", "bin_pack"] = "spread"
+    scrape_period_s: float = Field(1.0, gt=0, description="of every replica's metrics")
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> Self:
+        for pool in self.pools:
+            if pool.gpu_kind is not None and pool.gpu_kind not in self.gpu_kinds:
+                known = ", ".join(self.gpu_kinds) or "none"
+                raise ValueError(f"pool '{pool.name}' has GPUs of kind '{pool.gpu_kind}', gpu_kinds has {known}")
+        offered = {pool.gpu_kind for pool in self.pools if pool.gpu_kind}
+        offered |= {"cpu" for pool in self.pools if pool.cpu_replicas}
+        for model in self.models:
+            if not offered & set(model.profiles):
+                wanted, there = ", ".join(model.profiles), ", ".join(sorted(offered)) or "nothing"
+                raise ValueError(f"model '{model.name}' has profiles for {wanted}; the nodes offer {there}")
+        names = [model.name for model in self.models]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two models have the same name ({', '.join(names)})")
+        return self

@@ -1,0 +1,127 @@
+"""Profiles -> the event loop's tables: one service row for each model on each kind of device that it may run on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from testbed.calibration.profile import OverheadLevel, ServiceProfile
+from testbed.simulation.cluster.config import ClusterConfig, ServedModel
+from testbed.simulation.rules import BatchingRules
+from testbed.simulation.state import Sim
+from testbed.simulation.tables import empty_sim
+from workloads.catalog import ServiceConfig
+from workloads.errors import KisError
+
+
+@dataclass(frozen=True)
+class Service:
+    """A model on one kind of device."""
+
+    model: int
+    kind: str
+    profile: ServiceProfile
+    config: ServiceConfig
+
+    def levels(self, replicas: int) -> tuple[OverheadLevel, ...]:
+        """Overhead while so many replicas run on the node."""
+        return self.profile.overhead.levels_for(replicas, self.config.instances)
+
+
+def read_services(config: ClusterConfig) -> tuple[Service, ...]:
+    """Every profile that the configuration names, checked against what is asked of it."""
+    services = []
+    for m, model in enumerate(config.models):
+        for kind, file in model.profiles.items():
+            services.append(make_service(m, model, kind, ServiceProfile.read(file)))
+    return tuple(services)
+
+
+def make_service(m: int, model: ServedModel, kind: str, profile: ServiceProfile) -> Service:
+    """KisError if the model is to be served with larger batches than the profile knows."""
+    config = ServiceConfig(
+        instances=model.instances,
+        max_batch_size=model.max_batch_size,
+        dynamic_batching=model.dynamic_batching,
+    )
+    largest = model.max_batch_size if model.dynamic_batching is not None else 1
+    if largest > profile.largest_batch:
+        raise KisError(
+            f"model '{model.name}': max_batch_size {largest} is beyond its profile for {kind} "
+            f"(1..{profile.largest_batch}): calibrate with that batch size, or simulate a smaller one"
+        )
+    return Service(m, kind, profile, config)
+
+
+class Tables:
+    """The tables of all services, and which of their rows holds for a replica."""
+
+    def __init__(self, services: Sequence[Service], most_on_a_node: int) -> None:
+        self.services = services
+        self._row_of: dict[tuple[int, int], int] = {}  # service, replicas on the node -> row of levels
+        rows: list[tuple[Service, tuple[OverheadLevel, ...]]] = []
+        for number, service in enumerate(services):
+            known: dict[tuple[int, int], int] = {}
+            for replicas in range(1, most_on_a_node + 1):
+                levels = service.levels(replicas)
+                kind = (levels[0].replicas, levels[0].instances)
+                if kind not in known:
+                    known[kind] = len(rows)
+                    rows.append((service, levels))
+                self._row_of[number, replicas] = known[kind]
+        self._rows = rows
+        windows = {service.profile.overhead.window_s for service in services}
+        self.window_ns = round(max(windows) * 1e9)
+
+    def levels_row(self, service: int, replicas_on_node: int) -> int:
+        """Row of the overhead's levels."""
+        return self._row_of[service, replicas_on_node]
+
+    def empty_sim(self, replicas: int, places: int) -> Sim:
+        """A Sim with these tables, and nothing going on."""
+        rules = [
+            BatchingRules.of(
+                one.config, turnaround_ns=0, timer_slack_ns=round((one.profile.timer_slack_s or 0.0) * 1e9)
+            )
+            for one in self.services
+        ]
+        sim = empty_sim(rules, replicas, max(one.config.instances for one in self.services), places)
+        service_ns = np.zeros_like(sim.preferred_upto, dtype=np.float64)
+        quantiles = max(len(one.profile.service_time.noise_quantiles) for one in self.services)
+        noise = np.ones((len(self.services), quantiles))
+        contention = np.zeros((len(self.services), 4))
+        for row, one in enumerate(self.services):
+            mean_s = np.array(one.profile.service_time.mean_s)[: one.config.max_batch_size]
+            service_ns[row, 1 : len(mean_s) + 1] = mean_s * 1e9
+            noise[row] = resampled(one.profile.service_time.noise_quantiles, quantiles)
+            known = one.profile.ranges.get("rate_rps", (0.0, np.inf))
+            slope = one.profile.contention.seconds_per_rps
+            contention[row] = (slope * 1e9, one.profile.contention.base_rps, *known)
+        return sim._replace(
+            service_ns=service_ns, noise_table=noise, contention=contention, **self._level_arrays(quantiles)
+        )
+
+    def _level_arrays(self, quantiles: int) -> dict[str, np.ndarray]:
+        most = max(len(levels) for _, levels in self._rows)
+        rates = np.zeros((len(self._rows), most))
+        tables = np.zeros((len(self._rows), most, 3, quantiles))
+        for row, (service, levels) in enumerate(self._rows):
+            constant = (service.profile.turnaround_s,) * 2
+            for k, level in enumerate(levels):
+                rates[row, k] = level.rate_rps
+                of_level = (
+                    level.inflow_quantiles_s,
+                    level.outflow_quantiles_s,
+                    level.turnaround_quantiles_s or constant,
+                )
+                for table, values in enumerate(of_level):
+                    tables[row, k, table] = resampled(values, quantiles) * 1e9
+        counts = np.array([len(levels) for _, levels in self._rows], dtype=np.int64)
+        return {"levels": counts, "level_rates": rates, "level_tables": tables}
+
+
+def resampled(table: Sequence[float], quantiles: int) -> np.ndarray:
+    """A quantile function at another number of evenly spaced probabilities."""
+    return np.interp(np.linspace(0, 1, quantiles), np.linspace(0, 1, len(table)), table)

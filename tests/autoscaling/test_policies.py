@@ -1,0 +1,123 @@
+"""Each platform's autoscaler, told as stories: a constant number of requests in flight, a clock that steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+
+from testbed.autoscaling.hpa.pods import PodState
+from testbed.autoscaling.hpa.spec import HpaSpec, MetricSpec
+from testbed.autoscaling.observation import Window
+from testbed.autoscaling.policies import Fixed, Hpa, Keda, Knative, Oracle, RayServe, hpa_on
+from workloads.errors import KisError
+
+
+@dataclass
+class Scene:
+    """A deployment whose pods are ready at once and share what is in flight."""
+
+    now_s: float
+    spec_replicas: int
+    in_flight: Callable[[float], float]
+    pods: list[PodState] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.pods = [PodState(f"pod-{k}", "Running", True, 0.0, 0.0) for k in range(self.spec_replicas)]
+
+    def window(self, seconds: float, age_s: float) -> Window | None:
+        end_s = self.now_s - age_s
+        if end_s < seconds:
+            return None
+        n = max(1, self.spec_replicas)
+        times = np.linspace(end_s - seconds, end_s, 50)
+        each = np.full(n, float(np.mean([self.in_flight(t) for t in times])) / n)
+        names = tuple(f"pod-{k}" for k in range(n))
+        return Window(end_s - seconds, end_s, names, each * seconds, each * 0.01, each, each, np.minimum(each, 1.0))
+
+
+def play(policy: Any, in_flight: Callable[[float], float], until_s: float, start: int = 1) -> list[tuple[float, int]]:
+    """(second, replicas) of each change."""
+    replicas, memory, changes, now_s = start, None, [], policy.period_s
+    while now_s <= until_s:
+        replicas_before = replicas
+        replicas, memory, _ = policy.decide(Scene(now_s, replicas, in_flight), memory)
+        if replicas != replicas_before:
+            changes.append((round(now_s, 6), replicas))
+        now_s += policy.period_s
+    return changes
+
+
+def size_at(changes: list[tuple[float, int]], time_s: float, start: int) -> int:
+    return ([start] + [count for at, count in changes if at <= time_s])[-1]
+
+
+def test_fixed_stays():
+    assert play(Fixed(3), lambda t: 100.0, 300, start=3) == []
+
+
+def test_knative_holds_seventy_percent_of_the_concurrency():
+    changes = play(Knative(container_concurrency=10, max_replicas=50), lambda t: 30.0, 200, start=5)
+    assert size_at(changes, 200, 5) == 5  # 30 / 7 = 4.3
+
+
+def test_knative_panics_at_twice_its_capacity_and_calms_down_a_stable_window_later():
+    def spike(t: float) -> float:
+        return 100.0 if 100 <= t < 110 else 20.0
+
+    changes = play(Knative(container_concurrency=10, max_replicas=50), spike, 300, start=3)
+    up = next(at for at, count in changes if count > 5)
+    assert 101 <= up <= 107  # within the panic window, long before the stable one would say so
+    assert max(count for _, count in changes) == 15  # 100 / 7
+    down = next(at for at, count in changes if count < 15 and at > up + 10)
+    assert down >= up + 58  # no way down for a stable window after the panic
+    assert size_at(changes, 300, 3) == 3
+
+
+def test_knative_goes_down_by_at_most_half_at_a_time():
+    changes = play(Knative(container_concurrency=10, max_replicas=50), lambda t: 1.0, 200, start=16)
+    assert [count for _, count in changes] == [8, 4, 2, 1]
+
+
+def test_keda_wakes_from_zero_and_goes_back_after_the_cooldown():
+    policy = Keda("in_flight_requests", threshold=5.0, max_replicas=10, cooldown_s=60.0)
+    changes = play(policy, lambda t: 12.0 if 100 <= t < 200 else 0.0, 900, start=0)
+    assert changes[0][1] == 1
+    assert 100 <= changes[0][0] <= 135
+    assert max(count for _, count in changes) == 3  # 12 / 5
+    assert changes[-1][1] == 0
+    assert 260 <= changes[-1][0] <= 320
+
+
+def test_ray_serve_waits_for_its_delays():
+    policy = RayServe(
+        max_replicas=20, target_ongoing_requests=2.0, upscale_delay_s=30, downscale_delay_s=60, period_s=1.0
+    )
+    changes = play(policy, lambda t: 12.0 if t < 200 else 2.0, 400, start=2)
+    at, count = changes[0]
+    assert count == 6
+    assert 60 <= at <= 64  # a look-back of 30 s, then a delay of 30 s
+    assert changes[-1][1] == 1
+    assert changes[-1][0] > 260
+
+
+def test_hpa_on_a_pod_metric_follows_it_with_its_age():
+    policy = hpa_on("in_flight_requests", 4.0, max_replicas=20)
+    changes = play(policy, lambda t: 8.0 if t < 100 else 24.0, 300, start=2)
+    assert changes[0][0] >= 115  # window and age
+    assert size_at(changes, 300, 2) == 6
+
+
+def test_an_hpa_on_a_metric_that_nobody_offers_is_refused():
+    spec = HpaSpec(max_replicas=3, metrics=(MetricSpec(type="Pods", name="qps", target_average_value_m=1),))
+    with pytest.raises(KisError, match="the testbed offers"):
+        Hpa(spec)
+
+
+def test_the_oracle_scales_before_the_load_comes():
+    policy = Oracle(lambda t: 100.0 if t >= 60 else 10.0, per_replica_rps=25.0, ahead_s=20.0, max_replicas=9)
+    changes = play(policy, lambda t: 0.0, 100, start=1)
+    assert changes == [(40.0, 4)]

@@ -1,0 +1,52 @@
+"""How often a real run lies in its 90 % interval: `pytest tests/bench/test_bench_coverage.py --benchmark-only -s`.
+
+On the runs of results/golden-emulated: every real run, repeats too, against intervals for its own arrivals.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from loadgen.request_log import RequestLog
+from loadgen.schedule import Schedule
+from testbed.calibration.profile import ServiceProfile
+from testbed.run_dir import RunDir
+from testbed.simulation.intervals import interval
+from testbed.simulation.simulator import simulate
+
+GOLDEN = Path(__file__).parents[2] / "results" / "golden-emulated"
+DRAWS = 60
+
+
+@pytest.mark.timeout(1800)
+def test_interval_coverage_on_real_runs(benchmark):
+    profile = ServiceProfile.read(GOLDEN / "profile-emulated.json")
+    runs = [RunDir(path) for path in sorted((GOLDEN / "runs").iterdir())]
+    runs = [run for run in runs if run.manifest.held_out and run.manifest.kind == "real"]
+    found = {}
+
+    def look() -> None:
+        intervals = {}
+        for run in runs:
+            schedule, service = Schedule.read(run.schedule), run.manifest.service
+            key = (service.label, schedule.scheduled_ns.tobytes())
+            if key not in intervals:  # repeats have the same arrivals
+
+                def p95(drawn: ServiceProfile, seed: int, schedule=schedule, service=service) -> float:
+                    return float(np.quantile(simulate(schedule, drawn, service, seed).requests.latency_s, 0.95))
+
+                intervals[key] = interval(profile, p95, DRAWS, seed=1)
+            log = RequestLog.read(run.requests)
+            found[run.path.name] = (float(np.quantile(log.latency_s[log.ok], 0.95)), intervals[key])
+
+    benchmark.pedantic(look, rounds=1)
+    inside = [band.low <= real <= band.high for real, band in found.values()]
+    width = np.median([(band.high - band.low) / band.middle for _, band in found.values()])
+    for name, (real, band) in found.items():
+        mark = " " if band.low <= real <= band.high else "*"
+        print(f"{mark} {name}: {1e3 * real:.2f} in {1e3 * band.low:.2f} to {1e3 * band.high:.2f} ms")
+    print(f"{np.mean(inside):.1%} of {len(inside)} runs inside; median width {width:.1%}")
+    assert 0.85 <= np.mean(inside) <= 0.95

@@ -1,0 +1,1 @@
+"""Checks of our rules against cases that others wrote down."""

@@ -1,0 +1,114 @@
+"""Small clusters whose every number is known: no noise, no overhead, unless a test asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from loadgen.schedule import Schedule
+from testbed.calibration.profile import Overhead, OverheadLevel, ServiceProfile, ServiceTime, SlowPhase
+from testbed.run_dir import Device
+from testbed.simulation.cluster.config import ClusterConfig
+from testbed.simulation.cluster.kisim import KISim
+from testbed.simulation.cluster.services import make_service
+from testbed.simulation.cluster.traffic import ScheduledTraffic, Users
+
+GPU = "h100"
+
+
+def flat_profile(
+    mean_s: Sequence[float] = (0.01,),
+    *,
+    noise: Sequence[float] = (1.0, 1.0),
+    inflow_s: float = 0.0,
+    outflow_s: float = 0.0,
+    turnaround_s: float = 0.0,
+    cold_start_s: Sequence[float] = (2.3,),
+) -> ServiceProfile:
+    """Batches take mean_s[b - 1] times the noise; the rest is constant."""
+    level = OverheadLevel(
+        replicas=1,
+        instances=1,
+        rate_rps=100.0,
+        inflow_quantiles_s=(inflow_s, inflow_s),
+        outflow_quantiles_s=(outflow_s, outflow_s),
+        requests=1000,
+    )
+    return ServiceProfile(
+        model="m",
+        weights="none",
+        device=Device(kind="emulated", name="flat"),
+        service_time=ServiceTime(
+            batch_size=tuple(range(1, len(mean_s) + 1)),
+            mean_s=tuple(mean_s),
+            spread_s=(None,) * len(mean_s),
+            batches=(1000,) * len(mean_s),
+            noise_quantiles=tuple(noise),
+        ),
+        slow_phase=SlowPhase(sigma=0.0, timescale_s=1.0),
+        turnaround_s=turnaround_s,
+        overhead=Overhead(window_s=0.25, levels=(level,)),
+        cold_start_s=tuple(cold_start_s),
+    )
+
+
+def cluster(
+    *,
+    gpus: int = 4,
+    nodes: int = 1,
+    scheduler: str = "spread",
+    gpu_kind: dict[str, Any] | None = None,
+    **model: Any,
+) -> ClusterConfig:
+    """One pool of GPU nodes that serves model "m"; `model` overrides what a ServedModel has."""
+    served = {
+        "name": "m",
+        "profiles": {GPU: "profile.json"},
+        "max_batch_size": 1,
+        "balancer": "round_robin",
+        "latency_target_s": 0.1,
+        "pod": {"endpoint_lag_s": 0.1},
+        **model,
+    }
+    return ClusterConfig.model_validate(
+        {
+            "gpu_kinds": {GPU: gpu_kind or {}},
+            "pools": [{"nodes": nodes, "gpus": gpus, "gpu_kind": GPU}],
+            "models": [served],
+            "scheduler": scheduler,
+        }
+    )
+
+
+def simulate(
+    config: ClusterConfig,
+    arrivals_s: Sequence[float] = (),
+    profile: ServiceProfile | None = None,
+    *,
+    users: Sequence[Users] = (),
+    seed: int = 0,
+    keep_rows: bool = True,
+) -> KISim:
+    """A KISim of that cluster at time 0."""
+    services = [
+        make_service(m, model, kind, profile or flat_profile())
+        for m, model in enumerate(config.models)
+        for kind in model.profiles
+    ]
+    times = np.rint(np.array(arrivals_s, dtype=float) * 1e9).astype(np.int64)
+    schedule = Schedule(times, np.full(len(times), "m", dtype=object), float(times[-1] / 1e9) if len(times) else 1.0)
+    traffic = ScheduledTraffic(schedule, [model.name for model in config.models]) if len(times) else None
+    return KISim(config, services, traffic, users=users, seed=seed, keep_rows=keep_rows)
+
+
+def finite_source(users: int, servers: int, until_s: float, seed: int = 2) -> KISim:
+    """One replica with `servers` instances, no batching, exponential service (as a quantile table)."""
+    quantiles = -np.log(1 - (np.arange(20_000) + 0.5) / 20_000)
+    profile = flat_profile([0.1], noise=(quantiles / quantiles.mean()).tolist())
+    config = cluster(instances=servers, dynamic_batching=None, client={"timeout_s": 0})
+    group = Users(0, ((0.0, users),), think_s=0.5, think="exponential")
+    sim = simulate(config, (), profile, users=[group], seed=seed, keep_rows=False)
+    sim.advance(until_s)
+    return sim

@@ -1,0 +1,65 @@
+"""`kis plan` finds what queueing theory says, and its plan holds when it is run again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from loadgen.patterns import make_pattern
+from loadgen.schedule import poisson_schedule
+from testbed.calibration.profile import RunEffect, RunEffects
+from testbed.cli.main import app
+from testbed.pipeline.capacity import PlanGrid, plan_capacity, predict
+from tests.oracles.cluster_worlds import flat_profile
+
+PROFILE = flat_profile([0.010, 0.012, 0.014, 0.016]).model_copy(
+    update={"run_effects": RunEffects(service=RunEffect(deviation=0.02, freedom=20))}
+)
+
+
+def test_the_fewest_replicas_that_hold_the_target_are_found():
+    schedule = poisson_schedule(make_pattern("constant", rate=500), 20, 1, "m")
+    plan = plan_capacity(PROFILE, schedule, 0.030, PlanGrid(max_replicas=8), draws=8)
+    assert plan.best is not None
+    assert plan.best.latency_s.high <= 0.030
+    fewer = plan.best.service.model_copy(update={"replicas": plan.best.service.replicas - 1})
+    assert plan.best.service.replicas >= 2  # 500/s x 4 ms a request in a batch of four
+    assert not predict(PROFILE, schedule, fewer, 0.030, percentile=95, draws=8, seed=0).holds
+
+
+def test_nothing_holds_an_impossible_target():
+    schedule = poisson_schedule(make_pattern("constant", rate=50), 10, 1, "m")
+    assert plan_capacity(PROFILE, schedule, 0.005, PlanGrid(max_replicas=3), draws=4).best is None
+
+
+def test_more_replicas_lower_the_latency_and_the_misses():
+    schedule = poisson_schedule(make_pattern("constant", rate=300), 20, 1, "m")
+    plan = plan_capacity(PROFILE, schedule, 0.020, PlanGrid(max_replicas=8, max_batch_size=(4,)), draws=6)
+    by_replicas = sorted(plan.options, key=lambda one: one.service.replicas)
+    middles = [one.latency_s.middle for one in by_replicas]
+    assert middles == sorted(middles, reverse=True)
+    assert all(0 <= one.missed.low <= one.missed.middle <= one.missed.high <= 1 for one in by_replicas)
+
+
+def test_the_command_leaves_a_table_a_picture_and_a_file(tmp_path: Path):
+    PROFILE.write(tmp_path / "profile.json")
+    out = tmp_path / "plan"
+    arguments = ["plan", "--profile", str(tmp_path / "profile.json"), "--target-ms", "30", "--out", str(out)]
+    traffic = ["--pattern", "constant", "--set", "rate=300", "--duration", "10", "--max-replicas", "4"]
+    result = CliRunner().invoke(app, [*arguments, *traffic])
+    assert result.exit_code == 0, result.output
+    assert "confirmed" in result.output
+    told = json.loads((out / "plan.json").read_text())
+    assert told["simulated"] is True
+    assert told["best"]["holds"] is True
+    assert (out / "plan.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize("flag", [["--trace", "nowhere.csv"], ["--pattern", "burst"]])
+def test_traffic_that_is_not_there_is_one_line(tmp_path: Path, flag: list[str]):
+    PROFILE.write(tmp_path / "profile.json")
+    result = CliRunner().invoke(app, ["plan", "--profile", str(tmp_path / "profile.json"), "--target-ms", "30", *flag])
+    assert result.exit_code != 0

@@ -1,0 +1,115 @@
+"""`kis simulate --cluster`: a configuration in, a run folder out; mistakes are one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from loadgen.request_log import RequestLog
+from testbed.autoscaling.build import build_policy
+from testbed.cli.main import app
+from testbed.config import load_config
+from testbed.errors import ConfigError
+from testbed.measurement.metric_log import MetricLog
+from testbed.pipeline.cluster_run import ClusterRunConfig, simulate_cluster
+from tests.oracles.cluster_worlds import GPU, flat_profile
+
+
+def settings(folder: Path, **changes: Any) -> dict[str, Any]:
+    flat_profile([0.010, 0.012, 0.014, 0.016]).write(folder / "profile.json")
+    return {
+        "cluster": {
+            "gpu_kinds": {GPU: {}},
+            "pools": [{"nodes": 2, "gpus": 4, "gpu_kind": GPU}],
+            "models": [
+                {
+                    "name": "m",
+                    "profiles": {GPU: str(folder / "profile.json")},
+                    "max_batch_size": 4,
+                    "max_replicas": 8,
+                    "latency_target_s": 0.05,
+                }
+            ],
+        },
+        "traffic": {"m": {"pattern": "ramp", "parameters": {"low": 50, "peak": 900, "rise_s": 120}}},
+        "policies": {"m": {"kind": "hpa", "metric": "in_flight_requests", "target": 5, "max_replicas": 8}},
+        "duration_s": 300,
+        **changes,
+    }
+
+
+def test_an_hpa_follows_a_ramp_and_everything_is_written(tmp_path: Path):
+    config = ClusterRunConfig.model_validate(settings(tmp_path))
+    summary = simulate_cluster(config, tmp_path / "run")
+    one = summary["models"]["m"]
+    log = RequestLog.read(tmp_path / "run" / "requests.parquet")
+    assert one["requests"] >= len(log) > 100_000
+    assert one["p95_ms"] == pytest.approx(1e3 * np.quantile(log.latency_s[log.ok], 0.95), rel=0.006)
+    metrics = MetricLog.read(tmp_path / "run" / "metrics.parquet")
+    replicas = metrics.select("deployment", "ready_replicas", model="m")["value"].to_numpy()
+    assert replicas[0] == 1
+    assert replicas[-1] >= 3
+    decisions = json.loads((tmp_path / "run" / "decisions.json").read_text())
+    assert len(decisions) == one["changes"] >= 1
+    assert json.loads((tmp_path / "run" / "summary.json").read_text()) == summary
+
+
+def test_the_command_shows_a_table(tmp_path: Path):
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(settings(tmp_path, duration_s=30)))
+    arguments = ["simulate", "--cluster", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "run")]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "(simulated)" in result.output.replace("\n", "")
+    assert "GPU-s" in result.output
+
+
+@pytest.mark.parametrize("kind", ["fixed", "hpa", "knative", "keda", "ray_serve", "oracle"])
+def test_every_policy_runs(tmp_path: Path, kind: str):
+    policy = {
+        "fixed": {"replicas": 3},
+        "hpa": {"metric": "queue_time_ms", "target": 5},
+        "knative": {"container_concurrency": 8},
+        "keda": {"metric": "in_flight_requests", "threshold": 5, "min_replicas": 1},
+        "ray_serve": {"target_ongoing_requests": 5},
+        "oracle": {"per_replica_rps": 150, "ahead_s": 6},
+    }[kind]
+    changed = settings(tmp_path, policies={"m": {"kind": kind, **policy}}, duration_s=120)
+    summary = simulate_cluster(ClusterRunConfig.model_validate(changed), tmp_path / "run")
+    assert summary["models"]["m"]["changes"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        ({"kind": "hpaa"}, "did you mean 'hpa'"),
+        ({"kind": "knative", "container_concurency": 8}, "did you mean 'container_concurrency'"),
+        ({"kind": "fixed", "replicas": "many"}, "replicas"),
+        ({"kind": "oracle", "per_replica_rps": 1, "ahead_s": 1}, "must know the rate"),
+        ({"kind": "hpa", "metric": "qps", "target": 1}, "the testbed offers"),
+    ],
+)
+def test_a_wrong_policy_is_one_clear_line(policy: dict[str, Any], message: str):
+    with pytest.raises(Exception, match=message) as caught:
+        build_policy(policy, 8, None)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_misspelt_key_names_the_nearest(tmp_path: Path):
+    wrong = settings(tmp_path)
+    wrong["cluster"]["scheduller"] = "spread"
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(wrong))
+    with pytest.raises(ConfigError, match="did you mean 'scheduler'"):
+        load_config(tmp_path / "c.yaml", ClusterRunConfig)
+
+
+def test_traffic_for_a_model_that_is_not_served_is_refused(tmp_path: Path):
+    wrong = settings(tmp_path, traffic={"other": {"pattern": "constant"}})
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(wrong))
+    with pytest.raises(ConfigError, match="the cluster serves m"):
+        load_config(tmp_path / "c.yaml", ClusterRunConfig)

@@ -1,0 +1,205 @@
+"""Small worlds of pods and nodes, with the whole timeline asserted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from testbed.simulation.cluster.config import ClusterConfig, GpuKind
+from testbed.simulation.cluster.kisim import KISim
+from testbed.simulation.cluster.pods import Pod
+from testbed.simulation.state import CRASHED, NO_ENDPOINT, OK
+from tests.oracles.cluster_worlds import cluster, flat_profile, simulate
+
+
+def seconds(value: int | None) -> float | None:
+    return None if value is None else round(value / 1e9, 9)
+
+
+def timeline(pod: Pod) -> dict[str, float | None]:
+    names = ("requested", "scheduled", "started", "loaded", "ready", "serving", "deleted", "gone")
+    return {name: seconds(getattr(pod, f"{name}_ns")) for name in names}
+
+
+def statuses(sim: KISim) -> dict[int, int]:
+    rows = sim.all_rows()
+    return dict(zip(rows["id"].tolist(), rows["status"].tolist(), strict=True))
+
+
+def completions(sim: KISim) -> dict[int, float]:
+    rows = sim.all_rows()
+    return {int(row["id"]): round(int(row["completed_ns"]) / 1e9, 9) for row in rows}
+
+
+def test_a_new_pod_is_scheduled_started_loaded_probed_and_then_served_to():
+    sim = simulate(cluster(pod={"schedule_s": 0.05, "container_start_s": 1.0, "probe_period_s": 1.0}))
+    sim.advance(10)
+    sim.scale("m", 2)
+    sim.advance(20)
+    assert timeline(sim.pods[1]) == {
+        "requested": 10.0,
+        "scheduled": 10.05,
+        "started": 11.05,
+        "loaded": 13.35,  # the profile's only cold start is 2.3 s
+        "ready": 14.05,  # third probe
+        "serving": 14.15,
+        "deleted": None,
+        "gone": None,
+    }
+    assert sim.pods[1].state == "serving"
+
+
+def test_the_image_is_pulled_once_a_node():
+    sim = simulate(cluster(gpus=4, pod={"image_pull_s": 30.0, "schedule_s": 0.0, "container_start_s": 1.0}))
+    sim.scale("m", 2)
+    sim.advance(100)
+    sim.scale("m", 3)
+    sim.advance(200)
+    assert [seconds(pod.started_ns) for pod in sim.pods] == [0.0, 31.0, 101.0]
+
+
+def test_without_a_free_gpu_a_pod_is_pending_and_takes_the_first_one_that_is_given_back():
+    sim = simulate(cluster(gpus=2, replicas=2, pod={"schedule_s": 0.0, "container_start_s": 1.0, "load_s": 1.0}))
+    sim.advance(1)
+    sim.scale("m", 3)
+    sim.advance(5)
+    waiting = sim.pods[2]
+    assert waiting.state == "pending"
+    assert waiting.reason == "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
+    sim.crash(0)  # a crashed container keeps its GPU
+    sim.advance(6)
+    assert waiting.state == "pending"
+    sim.scale("m", 1)  # the pending one goes first, then the one that is not ready
+    sim.advance(7)
+    assert waiting.state == "gone"
+    assert [pod.number for pod in sim.wanted("m")] == [1]
+
+
+def test_a_freed_gpu_goes_to_the_pod_that_waits():
+    config = cluster(gpus=1, pod={"schedule_s": 0.0, "container_start_s": 1.0, "load_s": 0.5})
+    two = ClusterConfig.model_validate(
+        {
+            **config.model_dump(),
+            "models": [
+                config.models[0].model_dump(),
+                {**config.models[0].model_dump(), "name": "other", "replicas": 0},
+            ],
+        }
+    )
+    sim = simulate(two)
+    sim.scale("other", 1)
+    sim.advance(5)
+    assert sim.pods[1].state == "pending"
+    sim.scale("m", 0)
+    sim.advance(10)
+    assert timeline(sim.pods[0])["gone"] == 5.1  # out of the endpoints, nothing in flight
+    assert timeline(sim.pods[1])["scheduled"] == 5.1
+    assert timeline(sim.pods[1])["ready"] == 7.1  # started at 6.1, loaded at 6.6
+
+
+def test_a_drained_pod_ends_with_its_last_request_and_gets_no_new_ones():
+    profile = flat_profile([3.0])
+    sim = simulate(cluster(replicas=2, max_batch_size=1), [1.0, 1.0, 2.0, 2.2, 2.4], profile)
+    sim.advance(1.5)
+    sim.scale("m", 1)
+    sim.advance(30)
+    first, second = sim.pods
+    gone = first if first.gone_ns else second
+    assert timeline(gone)["deleted"] == 1.5
+    assert timeline(gone)["gone"] == 4.0  # its one request, 1.0 to 4.0
+    assert statuses(sim) == dict.fromkeys(range(5), OK)
+    rows = sim.all_rows()
+    assert np.sum(rows["pod"] == gone.number) == 1
+
+
+def test_at_the_end_of_its_grace_period_a_pod_is_killed_with_what_it_holds():
+    profile = flat_profile([30.0])
+    sim = simulate(cluster(pod={"grace_period_s": 10.0}), [1.0, 1.1], profile)
+    sim.advance(2)
+    sim.scale("m", 0)
+    sim.advance(60)
+    assert timeline(sim.pods[0])["gone"] == 12.0
+    assert statuses(sim) == {0: CRASHED, 1: CRASHED}
+    assert completions(sim) == {0: 12.0, 1: 12.0}
+
+
+def test_a_crash_loses_what_is_in_flight_and_the_container_comes_back_later_each_time():
+    config = cluster(pod={"restart_backoff_s": 10.0, "container_start_s": 1.0, "load_s": 0.5, "endpoint_lag_s": 0.1})
+    sim = simulate(config, [4.995, 5.05, 6.0, 30.0], flat_profile([0.01]))
+    sim.advance(5)
+    sim.crash(0)
+    sim.advance(25)
+    assert timeline(sim.pods[0])["started"] == 16.0
+    assert timeline(sim.pods[0])["ready"] == 17.0
+    sim.advance(26)
+    sim.crash(0)
+    sim.advance(60)
+    assert timeline(sim.pods[0])["started"] == 47.0  # the second back-off is twice as long
+    assert statuses(sim) == {
+        0: CRASHED,  # in flight
+        1: CRASHED,  # sent while its endpoint was still known
+        2: NO_ENDPOINT,
+        3: NO_ENDPOINT,
+    }
+
+
+def test_pods_of_a_lost_node_are_replaced_elsewhere_after_the_eviction():
+    config = cluster(
+        nodes=2,
+        gpus=1,
+        pod={"schedule_s": 0.0, "container_start_s": 1.0, "load_s": 0.5, "node_lost_s": 40.0, "eviction_s": 300.0},
+    )
+    sim = simulate(config, [9.995, 20.0, 49.0, 51.0, 400.0], flat_profile([0.01]))
+    sim.advance(10)
+    sim.lose_node("node-0")
+    sim.advance(500)
+    lost, new = sim.pods
+    assert lost.node == 0
+    assert timeline(lost)["gone"] == 350.0
+    assert new.node == 1
+    assert timeline(new)["serving"] == 352.1
+    assert statuses(sim) == {0: CRASHED, 1: CRASHED, 2: CRASHED, 3: NO_ENDPOINT, 4: OK}
+
+
+@pytest.mark.parametrize(("scheduler", "expected"), [("spread", [0, 1, 0, 1, 0]), ("bin_pack", [0, 0, 0, 0, 1])])
+def test_pods_are_spread_or_packed(scheduler: str, expected: list[int]):
+    sim = simulate(cluster(nodes=2, gpus=4, replicas=5, scheduler=scheduler))
+    assert [pod.node for pod in sim.pods] == expected
+
+
+def test_eight_gpus_on_two_nodes_run_eight_pods_and_the_ninth_is_pending():
+    sim = simulate(cluster(nodes=2, gpus=4, replicas=8))
+    sim.scale("m", 9)
+    sim.advance(60)
+    assert [pod.state for pod in sim.pods] == ["serving"] * 8 + ["pending"]
+    assert sim.pods[8].reason == "0/2 nodes are available: 2 Insufficient nvidia.com/gpu."
+
+
+@pytest.mark.parametrize(
+    ("kind", "ends_s"),
+    [
+        ({"sharing": "mig", "shares": 2}, [1.1, 1.1]),
+        ({"sharing": "time_slicing", "shares": 2}, [1.1, 1.2]),  # the second starts while the first runs
+        ({"sharing": "mps", "shares": 2, "interference": [1.0, 1.3]}, [1.1, 1.13]),
+    ],
+)
+def test_replicas_that_share_a_gpu(kind: dict, ends_s: list[float]):
+    sim = simulate(cluster(gpus=1, replicas=2, gpu_kind=kind), [1.0, 1.0], flat_profile([0.1]))
+    sim.advance(5)
+    assert sorted(completions(sim).values()) == ends_s
+    assert sim.samples[-1].active_ns.tolist() == [round((max(ends_s) - 1.0) * 1e9)] * 2
+
+
+def test_gpu_seconds_are_what_pods_hold_from_scheduled_to_gone():
+    sim = simulate(cluster(gpus=4, replicas=1, pod={"schedule_s": 0.0}))
+    sim.advance(10)
+    sim.scale("m", 2)
+    sim.advance(30)
+    sim.scale("m", 1)
+    sim.advance(40)
+    assert sim.gpu_seconds("m") == pytest.approx(40 + 20.1)
+
+
+def test_mps_without_a_measured_interference_is_refused():
+    with pytest.raises(ValueError, match="mps needs"):
+        GpuKind(sharing="mps", shares=2)
