@@ -29,6 +29,7 @@ class Window:
     waiting: FloatArray  # requests in the queue, at the end
     in_flight: FloatArray  # requests that were sent and not answered: mean of the samples in the window
     utilisation: FloatArray  # share of the window that the pod's device was busy
+    cpu_cores: FloatArray  # that the pod used; NaN: not known
 
     @property
     def seconds(self) -> float:

@@ -51,23 +51,29 @@ POD_METRICS: dict[str, Callable[[Window, int], float]] = {
 
 @dataclass(frozen=True)
 class Hpa:
-    """The Horizontal Pod Autoscaler on metrics of the testbed's adapter: Pods (POD_METRICS) or External (their sum).
+    """The Horizontal Pod Autoscaler on metrics of the testbed's adapter, and on CPU.
 
-    window_s: over which the adapter's query averages; age_s: how old the newest sample is when the HPA sees it
-    (scrape interval and the adapter's relist).
+    Pods metrics are POD_METRICS; an External or Object metric of such a name is their sum. window_s: over which the
+    adapter's query averages; age_s: how old the newest sample is when the HPA sees it (scrape interval and the
+    adapter's relist). CPU (Resource, or ContainerResource of container `server`) comes through kubelet and
+    metrics-server: with its window, 27 s old on average.
     """
 
     spec: HpaSpec
     flags: ControllerFlags = DEFAULT_FLAGS
     window_s: float = 15.0
     age_s: float = 15.0
+    cpu_window_s: float = 15.0
+    cpu_age_s: float = 19.5
     name: str = "hpa"
 
     def __post_init__(self) -> None:
         for metric in self.spec.metrics:
-            if metric.type not in ("Pods", "External") or metric.name not in POD_METRICS:
+            known = ("cpu",) if metric.type in ("Resource", "ContainerResource") else tuple(POD_METRICS)
+            if metric.name not in known:
                 raise KisError(
-                    f"HPA metric {metric.key}: the testbed offers Pods and External metrics {', '.join(POD_METRICS)}"
+                    f"HPA metric {metric.key}: the testbed offers cpu, and as Pods, Object and External metrics "
+                    f"{', '.join(POD_METRICS)}"
                 )
 
     @property
@@ -78,21 +84,27 @@ class Hpa:
     def decide(self, seen: Observation, memory: History | None) -> Decision:
         """See Policy."""
         target = ScaleTarget(seen.spec_replicas, sum(1 for pod in seen.pods if not pod.deleting), seen.pods)
-        window = seen.window(self.window_s, self.age_s)
-        per_pod = {}
-        values = {}
-        for metric in self.spec.metrics if window is not None else ():
-            assert window is not None
-            of_pods = {name: _milli(POD_METRICS[metric.name](window, k)) for k, name in enumerate(window.pods)}
-            if metric.type == "Pods":
-                samples = {name: PodSample(m, window.end_s, window.seconds) for name, m in of_pods.items()}
-                per_pod[metric.key] = samples
-            else:
-                values[metric.key] = [sum(of_pods.values())]
-        answer = sync(self.spec, target, Readings(per_pod, values), memory or History(), seen.now_s, self.flags)
+        answer = sync(self.spec, target, self._readings(seen), memory or History(), seen.now_s, self.flags)
         wanted = seen.spec_replicas if answer.desired_replicas is None else answer.desired_replicas
         reason = "; ".join(f"{name}={status} {why}" for name, (status, why) in answer.conditions.items())
         return Decision(wanted, answer.history, answer.error or reason)
+
+    def _readings(self, seen: Observation) -> Readings:
+        adapter, kubelet = seen.window(self.window_s, self.age_s), seen.window(self.cpu_window_s, self.cpu_age_s)
+        per_pod, values = {}, {}
+        for metric in self.spec.metrics:
+            is_cpu = metric.type in ("Resource", "ContainerResource")
+            window = kubelet if is_cpu else adapter
+            if window is None:
+                continue
+            value_of = (lambda w, k: w.cpu_cores[k]) if is_cpu else POD_METRICS[metric.name]
+            found = {name: value_of(window, k) for k, name in enumerate(window.pods)}
+            of_pods = {name: _milli(value) for name, value in found.items() if math.isfinite(value)}
+            if metric.type in ("Object", "External"):
+                values[metric.key] = [sum(of_pods.values())]
+            else:
+                per_pod[metric.key] = {name: PodSample(m, window.end_s, window.seconds) for name, m in of_pods.items()}
+        return Readings(per_pod, values)
 
 
 def _milli(value: float) -> int:

@@ -11,8 +11,9 @@ import numpy as np
 from testbed.autoscaling.hpa.pods import PodState
 from testbed.autoscaling.observation import Window
 from testbed.autoscaling.policy import Policy
-from testbed.simulation.cluster.kisim import SECOND_NS, KISim, Sample
+from testbed.simulation.cluster.kisim import KISim, Sample
 from testbed.simulation.cluster.pods import Pod
+from testbed.simulation.cluster.stream import SECOND_NS
 
 
 class SimulatedObservation:
@@ -22,9 +23,10 @@ class SimulatedObservation:
         self.now_s = sim.now_s
         self.spec_replicas = len(sim.wanted(model))
         m = sim.model_number(model)
-        self._mine = {pod.number for pod in sim.pods if pod.model == m}
-        self.pods = [pod_state(pod) for pod in sim.pods if pod.model == m and pod.state != "gone"]
-        self._samples = sim.samples
+        self._model = m
+        request_m = sim.config.models[m].cpu_request_m
+        self.pods = [pod_state(pod, request_m) for pod in sim.alive(model)]
+        self._samples, self._sim = sim.samples, sim
 
     def window(self, seconds: float, age_s: float) -> Window | None:
         """See Observation."""
@@ -32,9 +34,8 @@ class SimulatedObservation:
         start = None if end is None else self._sample_at(end.time_ns / SECOND_NS - seconds)
         if end is None or start is None or start is end:
             return None
-        return _window(
-            start, end, [one for one in self._samples if start.time_ns < one.time_ns <= end.time_ns], self._mine
-        )
+        between = [one for one in self._samples if start.time_ns < one.time_ns <= end.time_ns]
+        return _window(self._sim, self._model, start, end, between)
 
     def _sample_at(self, time_s: float) -> Sample | None:
         """The newest sample that is not younger."""
@@ -45,8 +46,8 @@ class SimulatedObservation:
         return None
 
 
-def _window(start: Sample, end: Sample, between: list[Sample], mine: set[int]) -> Window:
-    rows = [k for k, pod in enumerate(end.pods) if int(pod) in mine]
+def _window(sim: KISim, model: int, start: Sample, end: Sample, between: list[Sample]) -> Window:
+    rows = [k for k, pod in enumerate(end.pods) if sim.pods[int(pod)].model == model]
     pods = [int(end.pods[k]) for k in rows]
     seconds = (end.time_ns - start.time_ns) / SECOND_NS
 
@@ -59,19 +60,21 @@ def _window(start: Sample, end: Sample, between: list[Sample], mine: set[int]) -
     for one in between:
         held = dict(zip(one.pods.tolist(), one.outstanding.tolist(), strict=True))
         in_flight += [held.get(pod, 0) for pod in pods]
+    requests = increase("done")
     return Window(
         start_s=start.time_ns / SECOND_NS,
         end_s=end.time_ns / SECOND_NS,
         pods=tuple(f"pod-{pod}" for pod in pods),
-        requests=increase("done"),
+        requests=requests,
         queue_s=increase("queue_ns") / SECOND_NS,
         waiting=np.array([end.waiting[k] for k in rows], dtype=float),
         in_flight=in_flight / max(1, len(between)),
         utilisation=np.minimum(increase("active_ns") / SECOND_NS / seconds, 1.0),
+        cpu_cores=sim.cpu_cores(pods, requests / seconds),
     )
 
 
-def pod_state(pod: Pod) -> PodState:
+def pod_state(pod: Pod, cpu_request_m: int) -> PodState:
     """A simulated pod as the API would show it."""
     running = pod.started_ns is not None or pod.restarts > 0
     return PodState(
@@ -81,6 +84,7 @@ def pod_state(pod: Pod) -> PodState:
         ready_changed_s=pod.changed_ns / SECOND_NS,
         start_s=None if pod.scheduled_ns is None else pod.scheduled_ns / SECOND_NS,
         deleting=pod.deleted_ns is not None,
+        requests_m={"server": cpu_request_m},
     )
 
 

@@ -11,10 +11,11 @@ from scipy.stats import ks_2samp
 from loadgen.request_log import RequestLog
 from loadgen.schedule import Schedule
 from testbed.calibration.evidence import Evidence
-from testbed.calibration.load import cold_starts, fit_contention, load_points
+from testbed.calibration.load import cold_starts, fit_contention, fit_server_cpu, load_points
 from testbed.calibration.overhead import fit_overhead
 from testbed.calibration.profile import Residual, ServiceProfile
 from testbed.calibration.service_time import QUANTILES, fit_service_time, quantile_table
+from testbed.calibration.sharing import fit_interference
 from testbed.errors import CalibrationError
 from workloads.catalog import ServiceConfig
 
@@ -61,8 +62,10 @@ def fit_profile(runs: Sequence[Evidence], simulate: Simulate) -> ServiceProfile:
         timer_slack_s=fitted.timer_slack_s,
         contention=fit_contention(runs, mean_s),
         run_effects=fitted.run_effects,
+        interference=fit_interference(runs, mean_s),
         cold_start_s=cold_starts(runs),
         load=load_points(runs),
+        server_cpu=fit_server_cpu(runs),
         ranges=_ranges(runs, service_time.batches),
         runs=tuple(run.manifest.run_id for run in runs),
     )

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from testbed.calibration.evidence import Evidence, FloatArray
-from testbed.calibration.profile import Contention, LoadPoint
+from testbed.calibration.profile import Contention, LoadPoint, ServerCpu
 from testbed.calibration.service_time import batch_statistics
 
 
@@ -54,6 +54,25 @@ def cold_starts(runs: Sequence[Evidence]) -> tuple[float, ...]:
 def load_points(runs: Sequence[Evidence]) -> tuple[LoadPoint, ...]:
     """One point a run, by rate."""
     return tuple(sorted((_load_point(run) for run in runs), key=lambda point: point.rate_rps))
+
+
+def fit_server_cpu(runs: Sequence[Evidence]) -> ServerCpu | None:
+    """Least squares of the cores that each replica's server used on the rate that it had, run by run."""
+    rate, cores = [], []
+    for run in runs:
+        rows = _during(run, run.metrics.select("process", "cpu_seconds"))
+        rows = rows[rows["role"].str.startswith("server:")] if len(rows) else rows
+        for _, one in rows.groupby("role") if len(rows) else ():
+            span_s = float(one["time_s"].iloc[-1] - one["time_s"].iloc[0])
+            if span_s > 0:
+                cores.append(float(one["value"].iloc[-1] - one["value"].iloc[0]) / span_s)
+                rate.append(run.schedule.rate_rps / run.manifest.service.replicas)
+    if len(rate) < 2 or np.ptp(rate) < 0.2 * np.mean(rate):
+        return None
+    slope, idle = np.polyfit(rate, cores, 1)
+    if slope < 0:
+        return None
+    return ServerCpu(idle_cores=max(0.0, float(idle)), seconds_per_request=float(slope))
 
 
 def _load_point(run: Evidence) -> LoadPoint:

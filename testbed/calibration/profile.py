@@ -132,6 +132,13 @@ class LoadPoint(_Frozen):
     machine_cpu: float | None = None  # cores busy on the machine
 
 
+class ServerCpu(_Frozen):
+    """CPU that one replica's server uses, python backend included: a line in its rate."""
+
+    idle_cores: float = Field(ge=0)
+    seconds_per_request: float = Field(ge=0)
+
+
 class Residual(_Frozen):
     """How well the profile repeats one run that it was fitted on. valid: that run's verdict; None: it has none."""
 
@@ -157,8 +164,10 @@ class ServiceProfile(_Frozen):
     timer_slack_s: float | None = None  # how late a queue delay ends; None: not measured, taken as 0
     contention: Contention = Contention()
     run_effects: RunEffects = RunEffects()
+    interference: tuple[float, ...] = ()  # factor while 1, 2, ... replicas of one device are busy; empty: not measured
     steadiness: Steadiness | None = None  # None: no log of batches
     load: tuple[LoadPoint, ...] = ()
+    server_cpu: ServerCpu | None = None  # None: not measured (a server of the user's), or at one rate only
     residuals: tuple[Residual, ...] = ()
     ranges: dict[str, tuple[float, float]] = {}  # e.g. rate_rps, batch_size: where the profile holds
     runs: tuple[str, ...] = ()

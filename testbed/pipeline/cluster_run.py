@@ -1,14 +1,15 @@
 """A simulated run of a whole cluster under policies: a configuration in, a run folder out.
 
-results/<name>/  cluster.json  requests.parquet (shorter runs)  metrics.parquet  decisions.json  summary.json
+Files in results/<name>/: cluster.json, requests.parquet (of shorter runs), metrics.parquet, decisions.json,
+summary.json, and a picture of each model.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -21,13 +22,15 @@ from loadgen.traces import read_trace
 from testbed.autoscaling.build import build_policy
 from testbed.autoscaling.policy import Policy
 from testbed.autoscaling.simulated import PolicyRun
-from testbed.config import Strict, TrafficConfig
+from testbed.config import PatternName, Strict, TrafficConfig
 from testbed.errors import ConfigError
 from testbed.measurement.metric_log import MetricLog
+from testbed.reporting.cluster_picture import save_cluster
 from testbed.simulation.cluster.config import ClusterConfig
-from testbed.simulation.cluster.kisim import SECOND_NS, KISim, quantile_of
+from testbed.simulation.cluster.kisim import KISim
 from testbed.simulation.cluster.services import read_services
-from testbed.simulation.cluster.traffic import PatternTraffic, ScheduledTraffic, Traffic
+from testbed.simulation.cluster.stream import SECOND_NS, quantile_of
+from testbed.simulation.cluster.traffic import PatternTraffic, ScheduledTraffic, Traffic, Users
 from testbed.simulation.state import CLIENT_TIMEOUT, OK
 
 ROWS_UP_TO = 2_000_000  # requests: longer runs keep no row for each
@@ -35,19 +38,58 @@ OBSERVED_S = 5.0  # spacing of metrics.parquet
 _DETAIL = {1: "timed out in the queue", 2: "queue full", 4: "its pod died", 5: "no endpoint"}
 
 
+class UsersConfig(Strict):
+    """Closed-loop users as Locust has them; how many there are follows a pattern, whose rates are read as numbers.
+
+    KIS-S's own: ramp (low 1, peak 100), bursty (base 10, spike 100), periodic, fluctuating.
+    """
+
+    pattern: PatternName
+    parameters: dict[str, int | float | str] = Field({}, description="of the pattern")
+    think_s: float = Field(1.0, ge=0, description="between an answer and the next request")
+    think: Literal["constant", "exponential"] = "constant"
+
+
+class Fault(Strict):
+    """Something that breaks during the run: a pod of a model (its longest-serving one), or a whole node."""
+
+    at_s: float = Field(ge=0)
+    crash: str | None = Field(None, description="model")
+    lose_node: str | None = Field(None, description="node, e.g. node-0")
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if (self.crash is None) == (self.lose_node is None):
+            raise ValueError("a fault is either `crash: <model>` or `lose_node: <node>`")
+        return self
+
+
 class ClusterRunConfig(Strict):
     """`kis simulate --cluster`: who is served where, with what traffic, scaled by whom."""
 
     cluster: ClusterConfig
-    traffic: dict[str, TrafficConfig] = Field(description="by model")
+    traffic: dict[str, TrafficConfig] = Field({}, description="open loop, by model")
+    users: dict[str, UsersConfig] = Field({}, description="closed loop, of one model")
     policies: dict[str, dict[str, Any]] = Field({}, description="by model; none: its number of replicas stays")
+    faults: tuple[Fault, ...] = ()
     duration_s: float = Field(600.0, gt=0)
     seed: int = 0
 
     @model_validator(mode="after")
     def _models_are_served(self) -> Self:
         served = [model.name for model in self.cluster.models]
-        for what, names in (("traffic", self.traffic), ("policies", self.policies)):
+        crashed = {fault.crash: None for fault in self.faults if fault.crash is not None}
+        named: dict[str, Iterable[str]] = {
+            "traffic": self.traffic,
+            "users": self.users,
+            "policies": self.policies,
+            "faults": crashed,
+        }
+        if not self.traffic and not self.users:
+            raise ValueError("give traffic (open loop) or users (closed loop)")
+        if len(self.users) > 1:
+            raise ValueError("closed-loop users of one model only")
+        for what, names in named.items():
             for name in names:
                 if name not in served:
                     raise ValueError(f"{what} names the model '{name}', the cluster serves {', '.join(served)}")
@@ -60,7 +102,12 @@ def simulate_cluster(
     """Run it, write the folder, and return summary.json's content."""
     traffic, rates, expected = _traffic(config)
     sim = KISim(
-        config.cluster, read_services(config.cluster), traffic, seed=config.seed, keep_rows=expected <= ROWS_UP_TO
+        config.cluster,
+        read_services(config.cluster),
+        traffic,
+        users=_users(config),
+        seed=config.seed,
+        keep_rows=expected <= ROWS_UP_TO,
     )
     policies: dict[str, Policy] = {}
     for name, settings in config.policies.items():
@@ -71,22 +118,31 @@ def simulate_cluster(
     (folder / "cluster.json").write_text(config.model_dump_json(indent=2) + "\n")
     observed = _Observed(sim)
     steps = int(np.ceil(config.duration_s / OBSERVED_S))
+    faults = sorted(config.faults, key=lambda fault: fault.at_s, reverse=True)
     for k in range(1, steps + 1):
-        run.advance(min(k * OBSERVED_S, config.duration_s))
+        end_s = min(k * OBSERVED_S, config.duration_s)
+        while faults and faults[-1].at_s <= end_s:
+            run.advance(faults[-1].at_s)
+            _strike(sim, faults.pop())
+        run.advance(end_s)
         observed.note()
         if on_progress is not None:
             on_progress(k / steps)
-    summary = _summary(config, run)
+    summary = {**_summary(config, run), "energy_j": observed.energy_j if np.isfinite(observed.energy_j) else None}
     (folder / "decisions.json").write_text(json.dumps([step._asdict() for step in run.steps], indent=2) + "\n")
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     provenance = {"simulated": True, "seed": config.seed}
-    MetricLog.from_rows(observed.rows, provenance).write(folder / "metrics.parquet")
+    metrics = MetricLog.from_rows(observed.rows, provenance)
+    metrics.write(folder / "metrics.parquet")
+    for model in config.cluster.models:
+        title = f"{model.name} under {summary['models'][model.name]['policy']} (simulated)"
+        save_cluster(metrics, model.name, model.latency_target_s, title, folder / f"{model.name}.png")
     if expected <= ROWS_UP_TO:
         request_log(sim, provenance).write(folder / "requests.parquet")
     return summary
 
 
-def _traffic(config: ClusterRunConfig) -> tuple[Traffic, dict[str, Callable[[float], float]], float]:
+def _traffic(config: ClusterRunConfig) -> tuple[Traffic | None, dict[str, Callable[[float], float]], float]:
     """Arrivals, the true rate of each model that has a pattern, and about how many arrivals there are."""
     names = [model.name for model in config.cluster.models]
     traces = {name: one for name, one in config.traffic.items() if one.trace is not None}
@@ -98,8 +154,13 @@ def _traffic(config: ClusterRunConfig) -> tuple[Traffic, dict[str, Callable[[flo
     rates = {name: _rate_of(pattern) for name, pattern in patterns.items()}
     grid = np.linspace(0, config.duration_s, 2000)
     expected = sum(float(pattern.rate_rps(grid).mean()) * config.duration_s for pattern in patterns.values())
+    for users in config.users.values():  # if they were answered at once
+        most = float(make_pattern(users.pattern, **users.parameters).rate_rps(grid).max())
+        expected += most * config.duration_s / max(users.think_s, 0.01)
     if traces and patterns:
         raise ConfigError("traffic: give patterns or traces, not both in one run")
+    if not traces and not patterns:
+        return None, rates, expected
     if not traces:
         silent = make_pattern("trace", rates=(0.0, 1e-9), interval_s=1e12)
         return PatternTraffic(tuple(patterns.get(name, silent) for name in names), config.seed), rates, expected
@@ -116,6 +177,27 @@ def _traffic(config: ClusterRunConfig) -> tuple[Traffic, dict[str, Callable[[flo
     return ScheduledTraffic(whole, names), rates, float(len(whole))
 
 
+def _users(config: ClusterRunConfig) -> list[Users]:
+    names = [model.name for model in config.cluster.models]
+    groups = []
+    for name, one in config.users.items():
+        seconds = np.arange(0.0, config.duration_s, 1.0)
+        counts = np.rint(make_pattern(one.pattern, **one.parameters).rate_rps(seconds)).astype(int)
+        changed = np.flatnonzero(np.diff(counts, prepend=-1))
+        steps = tuple((float(seconds[k]), int(counts[k])) for k in changed)
+        groups.append(Users(names.index(name), steps, think_s=one.think_s, think=one.think))
+    return groups
+
+
+def _strike(sim: KISim, fault: Fault) -> None:
+    if fault.lose_node is not None:
+        sim.lose_node(fault.lose_node)
+        return
+    serving = [pod for pod in sim.wanted(str(fault.crash)) if pod.state == "serving"]
+    if serving:
+        sim.crash(min(serving, key=lambda pod: pod.serving_ns or 0).number)
+
+
 def _rate_of(pattern: Pattern) -> Callable[[float], float]:
     return lambda time_s: float(pattern.rate_rps(np.array([time_s]))[0])
 
@@ -128,6 +210,8 @@ class _Observed:
         self._names = [model.name for model in sim.config.models]
         self._totals = {name: sim.totals(name) for name in self._names}
         self._histograms = {name: sim.histogram(name) for name in self._names}
+        self._active_s, self._since_s = sim.device_active_s(), sim.now_s
+        self.energy_j = 0.0  # of all devices; NaN: the power of some is not known
 
     def note(self) -> None:
         """Rows for the interval that ends now."""
@@ -150,6 +234,17 @@ class _Observed:
                 (self.sim.now_ns, "deployment", key, {"model": name}, value, unit) for key, value, unit in values
             ]
             self._totals[name], self._histograms[name] = now, histogram
+        active_s = self.sim.device_active_s()
+        seconds = self.sim.now_s - self._since_s
+        power_w = self.sim.device_power_w((active_s - self._active_s) / seconds)
+        for k, (node, device) in enumerate(self.sim.device_names()):
+            labels = {"node": node, "device": str(device)}
+            share = float((active_s[k] - self._active_s[k]) / seconds)
+            self.rows.append((self.sim.now_ns, "device", "utilisation", labels, share, "ratio"))
+            if np.isfinite(power_w[k]):
+                self.rows.append((self.sim.now_ns, "device", "power", labels, float(power_w[k]), "watt"))
+        self.energy_j += float(power_w.sum()) * seconds
+        self._active_s, self._since_s = active_s, self.sim.now_s
 
 
 def _summary(config: ClusterRunConfig, run: PolicyRun) -> dict[str, Any]:

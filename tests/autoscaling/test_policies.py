@@ -26,7 +26,10 @@ class Scene:
     pods: list[PodState] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.pods = [PodState(f"pod-{k}", "Running", True, 0.0, 0.0) for k in range(self.spec_replicas)]
+        self.pods = [
+            PodState(f"pod-{k}", "Running", True, 0.0, 0.0, requests_m={"server": 1000})
+            for k in range(self.spec_replicas)
+        ]
 
     def window(self, seconds: float, age_s: float) -> Window | None:
         end_s = self.now_s - age_s
@@ -36,7 +39,9 @@ class Scene:
         times = np.linspace(end_s - seconds, end_s, 50)
         each = np.full(n, float(np.mean([self.in_flight(t) for t in times])) / n)
         names = tuple(f"pod-{k}" for k in range(n))
-        return Window(end_s - seconds, end_s, names, each * seconds, each * 0.01, each, each, np.minimum(each, 1.0))
+        return Window(
+            end_s - seconds, end_s, names, each * seconds, each * 0.01, each, each, np.minimum(each, 1.0), each / 10
+        )
 
 
 def play(policy: Any, in_flight: Callable[[float], float], until_s: float, start: int = 1) -> list[tuple[float, int]]:
@@ -109,6 +114,15 @@ def test_hpa_on_a_pod_metric_follows_it_with_its_age():
     changes = play(policy, lambda t: 8.0 if t < 100 else 24.0, 300, start=2)
     assert changes[0][0] >= 115  # window and age
     assert size_at(changes, 300, 2) == 6
+
+
+def test_hpa_on_cpu_divides_by_what_pods_request():
+    """Each request in flight costs .1 core, a pod requests one core: 24 of them at a target of 40 % want 6 pods."""
+    cpu = MetricSpec(type="Resource", name="cpu", target_utilization_pct=40)
+    policy = Hpa(HpaSpec(max_replicas=20, metrics=(cpu,)))
+    changes = play(policy, lambda t: 8.0 if t < 400 else 24.0, 900, start=2)
+    assert size_at(changes, 399, 2) == 2
+    assert size_at(changes, 900, 2) == 6
 
 
 def test_an_hpa_on_a_metric_that_nobody_offers_is_refused():

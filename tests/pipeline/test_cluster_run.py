@@ -69,6 +69,22 @@ def test_the_command_shows_a_table(tmp_path: Path):
     assert "GPU-s" in result.output
 
 
+def test_users_think_and_faults_strike(tmp_path: Path):
+    changed = settings(
+        tmp_path,
+        traffic={},
+        policies={},
+        users={"m": {"pattern": "ramp", "parameters": {"low": 1, "peak": 20, "rise_s": 60}, "think_s": 0.2}},
+        faults=[{"at_s": 100, "crash": "m"}],
+        duration_s=200,
+    )
+    changed["cluster"]["models"][0]["replicas"] = 2
+    one = simulate_cluster(ClusterRunConfig.model_validate(changed), tmp_path / "run")["models"]["m"]
+    assert one["requests"] > 10_000
+    assert one["error"] >= 1  # what the crashed pod held, or was sent before its endpoint was gone
+    assert (tmp_path / "run" / "m.png").stat().st_size > 10_000
+
+
 @pytest.mark.parametrize("kind", ["fixed", "hpa", "knative", "keda", "ray_serve", "oracle"])
 def test_every_policy_runs(tmp_path: Path, kind: str):
     policy = {

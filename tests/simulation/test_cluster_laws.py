@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadgen.patterns import make_pattern
-from testbed.simulation.cluster.kisim import KISim, quantile_of
+from testbed.simulation.cluster.kisim import KISim
 from testbed.simulation.cluster.services import make_service
+from testbed.simulation.cluster.stream import quantile_of
 from testbed.simulation.cluster.traffic import PatternTraffic, Users
 from testbed.simulation.kernel import simulate_batches
 from testbed.simulation.rules import BatchingRules
@@ -39,7 +40,7 @@ def test_request_for_request_it_is_the_closed_kernel():
         sim.advance(until_s)
     rows = np.sort(sim.all_rows(), order="id")
     number = np.arange(len(arrival_s))
-    drawn = np.interp(uniform(int(sim.sim.stream[0]["seed"]), number, 3), [0, 0.5, 1], noise)
+    drawn = np.interp(uniform(int(sim.stream.sim.stream[0]["seed"]), number, 3), [0, 0.5, 1], noise)
     expected = simulate_batches(
         np.rint(arrival_s * 1e9).astype(np.int64),
         np.array([0.0, *MEAN_S]) * 1e9,
@@ -66,7 +67,7 @@ def test_every_request_ends_once_or_is_still_under_way():
     rows, totals = sim.all_rows(), sim.totals("m")
     assert len(set(rows["id"].tolist())) == len(rows)
     assert totals.ok + totals.error + totals.timeout == len(rows)
-    live = {int(one) for one in sim.sim.requests["id"] if one >= 0} - set(rows["id"].tolist())
+    live = {int(one) for one in sim.stream.sim.requests["id"] if one >= 0} - set(rows["id"].tolist())
     assert totals.arrived == len(rows) + len(live)
     assert totals.timeout > 0
     assert totals.error > 0
@@ -78,7 +79,7 @@ def test_littles_law():
     held = []
     for step in range(1, 40_001):
         sim.advance(step * 0.005)
-        held.append(int(sim.sim.replicas["outstanding"].sum()))
+        held.append(int(sim.stream.sim.replicas["outstanding"].sum()))
     totals = sim.totals("m")
     rate, latency_s = totals.arrived / sim.now_s, totals.latency_s / totals.ok
     assert np.mean(held) == pytest.approx(rate * latency_s, rel=0.02)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from testbed.simulation.cluster.config import ClusterConfig, GpuKind
+from testbed.simulation.cluster.config import ClusterConfig
 from testbed.simulation.cluster.kisim import KISim
 from testbed.simulation.cluster.pods import Pod
 from testbed.simulation.state import CRASHED, NO_ENDPOINT, OK
 from tests.oracles.cluster_worlds import cluster, flat_profile, simulate
+from workloads.errors import KisError
 
 
 def seconds(value: int | None) -> float | None:
@@ -201,5 +202,8 @@ def test_gpu_seconds_are_what_pods_hold_from_scheduled_to_gone():
 
 
 def test_mps_without_a_measured_interference_is_refused():
-    with pytest.raises(ValueError, match="mps needs"):
-        GpuKind(sharing="mps", shares=2)
+    config = cluster(gpus=1, gpu_kind={"sharing": "mps", "shares": 2})
+    with pytest.raises(KisError, match="shared by mps need"):
+        simulate(config)
+    measured = flat_profile().model_copy(update={"interference": (1.0, 1.3)})
+    assert simulate(config, profile=measured).stream.sim.sharing.tolist() == [[1.0, 1.0], [1.0, 1.3]]

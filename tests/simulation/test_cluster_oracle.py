@@ -63,7 +63,7 @@ def both(seed: int) -> tuple[KISim, simpy_cluster.Cluster]:
             rules=BatchingRules(max_batch_size=batch, instances=instances, max_queue_delay_ns=ns(delay_s)),
             service_ns=[0.0, *(one * 1e9 for one in mean_s)],
             noise=noise,
-            seed=int(sim.sim.stream[0]["seed"]),
+            seed=int(sim.stream.sim.stream[0]["seed"]),
             inflow_ns=ns(inflow_s),
             outflow_ns=ns(outflow_s),
             pause_ns=ns(pause_s),

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from testbed.config import Strict
 from workloads.catalog import DynamicBatching
+from workloads.errors import KisError
 
 Sharing = Literal["exclusive", "mig", "time_slicing", "mps"]
 
@@ -20,26 +21,38 @@ class GpuKind(Strict):
     shares: int = Field(1, ge=1, description="replicas that one GPU takes: MIG slices, or time_slicing / mps replicas")
     interference: tuple[float, ...] = Field(
         (),
-        description="factor on a batch's time while 1, 2, ... replicas of the GPU are busy; none: 1 for mig, "
-        "the number of busy replicas for time_slicing; mps must be measured",
+        description="factor on a batch's time while 1, 2, ... replicas of the GPU are busy; none: 1 for mig, else what "
+        "the profile measured, else the number of busy replicas for time_slicing",
+    )
+
+    power_w: tuple[float, float] | None = Field(
+        None, description="of an idle and of a busy GPU; none: fitted to the profile's loads, where they have power"
     )
 
     @model_validator(mode="after")
     def _shares_fit(self) -> Self:
         if self.sharing == "exclusive" and self.shares != 1:
             raise ValueError("an exclusive GPU has one share: name how it is shared (mig, time_slicing, mps)")
-        if self.sharing == "mps" and not self.interference:
-            raise ValueError("mps needs `interference`, measured with 1, 2, ... busy replicas on one GPU")
         if self.interference and (min(self.interference) <= 0 or self.interference[0] != 1.0):
             raise ValueError("interference starts with 1 (a replica alone) and is positive")
         return self
 
-    @property
-    def factors(self) -> tuple[float, ...]:
-        """Factor on a batch's time by the number of busy replicas, from 1 on; the last holds beyond."""
+    def factors(self, measured: tuple[float, ...]) -> tuple[float, ...]:
+        """Factor on a batch's time by the number of busy replicas, from 1 on; the last holds beyond.
+
+        measured: on replicas that share such a GPU, empty if nobody did.
+        """
         if self.interference:
             return self.interference
-        return tuple(float(k) for k in range(1, self.shares + 1)) if self.sharing == "time_slicing" else (1.0,)
+        if self.sharing in ("exclusive", "mig"):
+            return (1.0,)
+        if measured:
+            return measured
+        if self.sharing == "mps":
+            raise KisError(
+                "GPUs shared by mps need `interference`, or a profile calibrated with 1, 2, ... replicas on one GPU"
+            )
+        return tuple(float(k) for k in range(1, self.shares + 1))
 
 
 class NodePool(Strict):
@@ -92,6 +105,9 @@ class ServedModel(Strict):
     instances: int = Field(1, ge=1)
     max_batch_size: int = Field(8, ge=1)
     dynamic_batching: DynamicBatching | None = DynamicBatching()
+    cpu_request_m: int = Field(
+        1000, ge=1, description="CPU that a pod requests, milli-cores: what an HPA on cpu divides by"
+    )
     balancer: Literal["random", "round_robin", "least_requests"] = "random"
     latency_target_s: float = Field(gt=0)
     client: ClientBehaviour = ClientBehaviour()

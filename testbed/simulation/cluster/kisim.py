@@ -5,8 +5,8 @@
     sim.scale("resnet50", 4)
     sim.advance(60.0)
 
-Requests live in the event loop (stream_loop.py); pods, nodes and samples live here and change only at control events,
-of which there are few. Between two of them the loop runs alone.
+Requests live in the event loop (stream.py); pods, nodes and samples live here and change only at control events, of
+which there are few. Between two of them the loop runs alone.
 """
 
 from __future__ import annotations
@@ -19,55 +19,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtri
 
-from testbed.simulation import stream_loop
 from testbed.simulation.cluster.config import ClusterConfig, PodTimes
-from testbed.simulation.cluster.placement import Node, best_node, why_pending
+from testbed.simulation.cluster.layout import make_nodes, make_sim
+from testbed.simulation.cluster.placement import best_node, why_pending
 from testbed.simulation.cluster.pods import Pod, victims
-from testbed.simulation.cluster.services import Service, Tables
+from testbed.simulation.cluster.services import Service, Tables, power_of
+from testbed.simulation.cluster.stream import SECOND_NS, RequestStream
 from testbed.simulation.cluster.traffic import Traffic, Users
-from testbed.simulation.state import (
-    BINS,
-    BINS_AN_OCTAVE,
-    DEVICE,
-    EVENT,
-    LEAST_REQUESTS,
-    MODEL,
-    NEVER,
-    NODE,
-    RANDOM,
-    RATE_BUCKETS,
-    ROUND_ROBIN,
-    ROW,
-    USER,
-    Sim,
-)
+from testbed.simulation.state import CHAIN, NEVER, Sim
 from testbed.simulation.tables import idle_instances, idle_replicas
 from workloads.errors import KisError
 
-SECOND_NS = 1_000_000_000
-PLACES = 4096  # for requests under way, to begin with
-SLOW_STEPS = 256  # of the slow phases, generated at a time
 KEPT_SAMPLES_S = 660.0  # how far back an observation may look
 MAX_BACKOFF_S = 300.0  # of a container that crashes again and again
-_BALANCERS = {"random": RANDOM, "round_robin": ROUND_ROBIN, "least_requests": LEAST_REQUESTS}
-# What a copy shares with its original: nothing writes to it.
-_CONSTANT = (
-    "rules",
-    "preferred_upto",
-    "preferred_above",
-    "service_ns",
-    "sharing",
-    "noise_table",
-    "contention",
-    "levels",
-    "level_rates",
-    "level_tables",
-    "feed_ns",
-    "feed_model",
-    "slow",
-)
 
 
 class Sample(NamedTuple):
@@ -82,7 +47,7 @@ class Sample(NamedTuple):
     compute_ns: npt.NDArray[np.int64]
     waiting: npt.NDArray[np.int64]  # requests that no instance has taken
     outstanding: npt.NDArray[np.int64]  # requests that clients wait for
-    active_ns: npt.NDArray[np.int64]  # of the pod's device: time that at least one batch ran
+    active_ns: npt.NDArray[np.int64]  # of the pod's device, since it has it: time that at least one batch ran
 
 
 class Totals(NamedTuple):
@@ -111,16 +76,20 @@ class KISim:
     ) -> None:
         self.config = config
         self.services = tuple(services)
-        self.now_ns = 0
         self.pods: list[Pod] = []
+        self._living: dict[int, Pod] = {}  # those that are not gone
         self.samples: deque[Sample] = deque(maxlen=max(2, round(KEPT_SAMPLES_S / config.scrape_period_s)))
-        self.nodes, self._first_device = _nodes(config)
-        self.rows: list[npt.NDArray[Any]] = []  # ROW arrays, if they are kept
+        self.nodes = make_nodes(config)
         if len(users) > 1:
             raise KisError("closed-loop users of one model only: give one group of users")
-        self._traffic, self._users = traffic, tuple(users)
+        self._users = tuple(users)
         self._seed = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0] >> np.uint64(1))
         self._tables = Tables(self.services, max((node.capacity for node in self.nodes), default=1))
+        sim = make_sim(config, self.services, self._tables, self.nodes, self._users, self._seed, keep_rows)
+        phases = [one.profile.slow_phase for one in self.services for _ in self.nodes]
+        self.stream = RequestStream(sim, traffic, phases, self._tables.window_ns, self._seed)
+        self._free_rows = np.ones(len(sim.replicas), dtype=bool)
+        self._active_before_ns = np.zeros(len(sim.replicas), dtype=np.int64)  # of the device, when a pod got its row
         self._pending: list[int] = []
         self._images: set[tuple[int, int]] = set()  # (node, model) that have run
         self._control: list[tuple[int, int, str, tuple[int, ...]]] = []
@@ -128,12 +97,14 @@ class KISim:
         self._lives: dict[int, int] = {}  # pod -> how often its plans have changed
         self._draining: set[int] = set()
         self._finished_s = np.zeros(len(config.models))  # GPU-seconds of pods that are gone
-        self._block, self._block_end_ns = -1, -1
-        self._slow_end_ns, self._slow_x = -1, np.zeros(0)
-        self.sim = self._empty_sim(keep_rows)
         self._start()
 
     # What a caller does.
+
+    @property
+    def now_ns(self) -> int:
+        """Nanoseconds since the run's start."""
+        return self.stream.now_ns
 
     @property
     def now_s(self) -> float:
@@ -147,11 +118,14 @@ class KISim:
             raise ValueError(f"until_s {until_s} has passed: it is {self.now_s} s")
         while True:
             control = self._control[0][0] if self._control else NEVER
-            if not self._run(min(until, control)):
-                continue
-            if control > until:
+            if not self.stream.run(min(until, control)):
+                pod = next(one for one in self._alive() if one.replica == self.stream.emptied)
+                self._end(pod, "drained")
+                self._set_causal()
+            elif control > until:
                 return
-            self._handle_next()
+            else:
+                self._handle_next()
 
     def scale(self, model: str, replicas: int) -> None:
         """Ask for that many replicas of a model, as a patch of the deployment's scale does."""
@@ -176,11 +150,12 @@ class KISim:
 
     def lose_node(self, name: str) -> None:
         """The node is gone now, and does not come back."""
-        node = next((node for node in self.nodes if node.name == name), None)
-        if node is None:
-            raise ValueError(f"no node '{name}': there are {', '.join(node.name for node in self.nodes)}")
-        node.lost = True
-        for pod in [pod for pod in self.pods if pod.node == node.number and pod.state != "gone"]:
+        lost = [node for node in self.nodes if node.name == name]
+        if not lost:
+            raise KisError(f"no node '{name}': there are {', '.join(node.name for node in self.nodes)}")
+        for node in lost:
+            node.lost = True
+        for pod in [pod for pod in self._alive() if pod.node in {node.number for node in lost}]:
             times = self._times(pod)
             self._lose_requests(pod)
             self._new_plan(pod)
@@ -190,18 +165,17 @@ class KISim:
     def copy(self) -> KISim:
         """A simulation that goes on from here by itself."""
         twin = copy.copy(self)
-        arrays = {name: value if name in _CONSTANT else value.copy() for name, value in self.sim._asdict().items()}
-        twin.sim = Sim(**arrays)
+        twin.stream = self.stream.copy()
         twin.pods = [copy.copy(pod) for pod in self.pods]
+        twin._living = {number: twin.pods[number] for number in self._living}
         twin.nodes = [copy.copy(node) for node in self.nodes]
         for node in twin.nodes:
             node.used = list(node.used)
         twin.samples = self.samples.copy()
-        twin.rows = list(self.rows)
         twin._control, twin._pending = list(self._control), list(self._pending)
         twin._images, twin._draining, twin._lives = set(self._images), set(self._draining), dict(self._lives)
-        twin._finished_s, twin._slow_x = self._finished_s.copy(), self._slow_x.copy()
-        twin._free_rows = self._free_rows.copy()
+        twin._finished_s = self._finished_s.copy()
+        twin._free_rows, twin._active_before_ns = self._free_rows.copy(), self._active_before_ns.copy()
         return twin
 
     # What a caller sees.
@@ -215,12 +189,16 @@ class KISim:
 
     def wanted(self, model: str) -> list[Pod]:
         """Pods that the deployment has asked for and not given up: its spec.replicas."""
+        return [pod for pod in self.alive(model) if pod.wanted]
+
+    def alive(self, model: str) -> list[Pod]:
+        """Pods that are not gone."""
         m = self.model_number(model)
-        return [pod for pod in self._alive() if pod.model == m and pod.wanted]
+        return [pod for pod in self._alive() if pod.model == m]
 
     def totals(self, model: str) -> Totals:
         """Counted when the event loop learns of an answer: at the end of its batch."""
-        one = self.sim.models[self.model_number(model)]
+        one = self._sim.models[self.model_number(model)]
         return Totals(
             arrived=int(one["arrived"]),
             ok=int(one["ok"]),
@@ -232,18 +210,40 @@ class KISim:
 
     def histogram(self, model: str) -> npt.NDArray[np.int64]:
         """int64[BINS]: answered requests by latency; `quantile_of` reads it."""
-        return np.asarray(self.sim.histogram[self.model_number(model)].copy())
+        return np.asarray(self._sim.histogram[self.model_number(model)].copy())
 
     def gpu_seconds(self, model: str) -> float:
         """Time that the model's pods have held their share of a device, in seconds of a whole device."""
         m = self.model_number(model)
-        running = sum(self._held_s(pod) for pod in self._alive() if pod.model == m)
+        running = sum(self._held_s(pod) for pod in self.alive(model))
         return float(self._finished_s[m]) + running
+
+    def device_names(self) -> list[tuple[str, int]]:
+        """(node, number on it) of each device, in the order of the arrays below."""
+        return [(node.name, k) for node in self.nodes for k in range(len(node.used))]
+
+    def device_active_s(self) -> npt.NDArray[np.float64]:
+        """float64[devices]: seconds since the start in which at least one batch ran."""
+        return np.asarray(self._device_active_ns() / SECOND_NS)
+
+    def device_power_w(self, utilisation: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """float64[devices]: power at that utilisation; NaN where neither the configuration nor a profile knows it."""
+        kinds = [node.kind for node in self.nodes for _ in node.used]
+        known = {kind: power_of(kind, self.config, self.services) for kind in set(kinds)}
+        idle, busy = np.array([known[kind] for kind in kinds]).reshape(-1, 2).T
+        return np.asarray(idle + (busy - idle) * utilisation)
+
+    def cpu_cores(self, pods: Sequence[int], requests_per_s: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """float64[pods]: cores that each pod's server uses at its rate; NaN where the profile does not know."""
+        cores = []
+        for number, rate in zip(pods, requests_per_s.tolist(), strict=True):
+            known = self.services[self._service(self.pods[number])].profile.server_cpu
+            cores.append(np.nan if known is None else known.idle_cores + known.seconds_per_request * rate)
+        return np.array(cores)
 
     def all_rows(self) -> npt.NDArray[Any]:
         """ROW[n]: every request that has ended; their order says nothing."""
-        left = self.sim.rows[: int(self.sim.stream[0]["rows"])].copy()
-        return np.concatenate([*self.rows, left])
+        return self.stream.all_rows()
 
     # The control plane's events.
 
@@ -293,6 +293,7 @@ class KISim:
     def _new_pod(self, m: int) -> Pod:
         pod = Pod(len(self.pods), m, "pending", self.now_ns, changed_ns=self.now_ns)
         self.pods.append(pod)
+        self._living[pod.number] = pod
         return pod
 
     def _on_schedule(self, pod: Pod) -> None:
@@ -318,6 +319,8 @@ class KISim:
         pod.replica = int(np.flatnonzero(self._free_rows)[0])
         self._free_rows[pod.replica] = False
         self._reset_row(pod)
+        device = int(self._row(pod)["device"])
+        self._active_before_ns[pod.replica] = self._device_active_ns()[device]
         return True
 
     def _on_started(self, pod: Pod) -> None:
@@ -340,8 +343,8 @@ class KISim:
     def _on_serving(self, pod: Pod) -> None:
         pod.state, pod.serving_ns = "serving", self.now_ns
         self._row(pod)["pod"] = pod.number
-        model = self.sim.models[pod.model]
-        self.sim.endpoints[pod.model, model["endpoints"]] = pod.replica
+        model = self._sim.models[pod.model]
+        self._sim.endpoints[pod.model, model["endpoints"]] = pod.replica
         model["endpoints"] += 1
         self._set_levels(pod.node)
 
@@ -404,6 +407,7 @@ class KISim:
         pod.deleted_ns = self.now_ns if pod.deleted_ns is None else pod.deleted_ns
         self._new_plan(pod)
         self._draining.discard(pod.number)
+        del self._living[pod.number]
         if pod.number in self._pending:
             self._pending.remove(pod.number)
         if pod.replica is None:
@@ -413,7 +417,7 @@ class KISim:
         assert pod.node is not None
         assert pod.device is not None
         self.nodes[pod.node].used[pod.device] -= 1
-        self.sim.replicas[pod.replica] = idle_replicas(1, 1)[0]
+        self._sim.replicas[pod.replica] = idle_replicas(1, 1)[0]
         self._free_rows[pod.replica] = True
         pod.replica = None
         self._set_levels(pod.node)
@@ -422,161 +426,13 @@ class KISim:
             self._on_schedule(self.pods[number])
 
     def _on_users(self, m: int, count: int) -> None:
-        stream = self.sim.stream[0]
-        before = int(stream["users"])
-        stream["users"] = count
-        for user in range(before, count):
-            self._grow_events()
-            self._push_user(user, m)
+        self.stream.set_users(count, m)
 
     def _on_scrape(self) -> None:
         self.samples.append(self._sample())
         self._push(self.now_ns + round(self.config.scrape_period_s * SECOND_NS), "_on_scrape", ())
 
-    # Between control events.
-
-    def _run(self, until: int) -> bool:
-        """Run the event loop; False: something happened on the way, look at the control events again."""
-        while True:
-            if self.now_ns >= self._block_end_ns and self._traffic is not None:
-                self._next_block()
-            if self.now_ns >= self._slow_end_ns:
-                self._next_slow_phase()
-            to = min(until, self._block_end_ns if self._traffic is not None else NEVER, self._slow_end_ns)
-            code = stream_loop.run_until(self.sim, to, self._tables.window_ns)
-            self.now_ns = int(self.sim.stream[0]["now_ns"])
-            if code == stream_loop.DONE:
-                if to == until:
-                    return True
-            elif code == stream_loop.EMPTIED:
-                row = int(self.sim.stream[0]["emptied"])
-                pod = next(one for one in self._alive() if one.replica == row)
-                self._end(pod, "drained")
-                self._set_causal()
-                return False
-            elif code == stream_loop.MORE_ROWS:
-                count = int(self.sim.stream[0]["rows"])
-                self.rows.append(self.sim.rows[:count].copy())
-                self.sim.stream[0]["rows"] = 0
-            else:
-                self._grow()
-
-    def _next_block(self) -> None:
-        assert self._traffic is not None
-        self._block += 1
-        block = self._traffic.block(self._block)
-        if block is None:
-            self._block_end_ns = NEVER - 1
-            self.sim.stream[0]["arrivals"] = self.sim.stream[0]["next_arrival"] = 0
-            return
-        self._block_end_ns = block.end_ns
-        self.sim = self.sim._replace(
-            feed_ns=np.ascontiguousarray(block.arrival_ns), feed_model=np.ascontiguousarray(block.model)
-        )
-        self.sim.stream[0]["arrivals"], self.sim.stream[0]["next_arrival"] = len(block.arrival_ns), 0
-
-    def _next_slow_phase(self) -> None:
-        """SLOW_STEPS more steps of each service's slow phase on each node: an Ornstein-Uhlenbeck process."""
-        phases = [one.profile.slow_phase for one in self.services]
-        if all(phase.sigma == 0 for phase in phases):
-            self._slow_end_ns = NEVER - 1
-            self.sim = self.sim._replace(slow=np.ones((len(phases) * max(len(self.nodes), 1), 1)))
-            return
-        step_ns = int(self.sim.rules[0]["slow_step_ns"])
-        first = self.now_ns // step_ns
-        sigma = np.repeat([phase.sigma for phase in phases], len(self.nodes))
-        timescale_s = np.repeat([phase.timescale_s for phase in phases], len(self.nodes))
-        decay = np.exp(-step_ns / SECOND_NS / timescale_s)
-        rng = np.random.default_rng(np.random.SeedSequence((self._seed, int(first))))
-        shocks = ndtri(rng.random((len(sigma), SLOW_STEPS)))
-        x = np.empty_like(shocks)
-        last = self._slow_x
-        for k in range(SLOW_STEPS):
-            last = shocks[:, k] if len(last) == 0 else decay * last + np.sqrt(1 - decay**2) * shocks[:, k]
-            x[:, k] = last
-        self._slow_x = last
-        self.sim = self.sim._replace(slow=np.exp(x * sigma[:, None] - sigma[:, None] ** 2 / 2))
-        self.sim.stream[0]["slow_first"] = first
-        self._slow_end_ns = (int(first) + SLOW_STEPS) * step_ns
-
-    def _grow(self) -> None:
-        """Twice as many places for requests under way."""
-        sim, before = self.sim, len(self.sim.requests)
-
-        def doubled(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-            return np.concatenate([array, np.zeros_like(array)])
-
-        free = int(sim.stream[0]["free"])
-        places = np.zeros(2 * before, dtype=np.int64)
-        places[:free] = sim.free[:free]
-        places[free : free + before] = np.arange(2 * before - 1, before - 1, -1)
-        requests = doubled(sim.requests)
-        requests["id"][before:] = -1
-        names = ("arrival_ns", "noise", "extra_ns", "pause_ns", "link")
-        self.sim = sim._replace(free=places, requests=requests, **{name: doubled(getattr(sim, name)) for name in names})
-        self.sim.stream[0]["free"] = free + before
-        self._grow_events()
-        if sim.stream[0]["keeps_rows"]:
-            self.sim = self.sim._replace(rows=np.concatenate([sim.rows, np.zeros(4 * before, dtype=ROW)]))
-
-    def _grow_events(self) -> None:
-        """The heap has room for an event of every place, and some."""
-        wanted = int(self.sim.stream[0]["events"]) + 2 * len(self.sim.requests) + 16
-        if len(self.sim.events) < wanted:
-            self.sim = self.sim._replace(events=np.concatenate([self.sim.events, np.zeros(wanted, dtype=EVENT)]))
-
     # Bookkeeping.
-
-    def _empty_sim(self, keep_rows: bool) -> Sim:
-        models = len(self.config.models)
-        capacity = max(1, sum(node.capacity for node in self.nodes))
-        devices = max(1, sum(len(node.used) for node in self.nodes))
-        self._free_rows = np.ones(capacity, dtype=bool)
-        factors = [("cpu", (1.0,)), *((name, kind.factors) for name, kind in self.config.gpu_kinds.items())]
-        longest = max(len(one) for _, one in factors)
-        device = np.zeros(devices, dtype=DEVICE)
-        kinds = [name for name, _ in factors]
-        for node in self.nodes:
-            first = self._first_device[node.number]
-            device["sharing"][first : first + len(node.used)] = kinds.index(node.kind)
-        leaves = 1 << max(0, (capacity - 1).bit_length())
-        sim = self._tables.empty_sim(capacity, PLACES)
-        step_s = min(one.profile.slow_phase.timescale_s for one in self.services) / 20
-        sim.rules["slow_step_ns"] = max(1, round(step_s * SECOND_NS))
-        sim.requests["id"] = -1
-        sim.stream["on"], sim.stream["free"], sim.stream["seed"] = 1, PLACES, self._seed
-        sim.stream["keeps_rows"], sim.stream["emptied"] = keep_rows, -1
-        return sim._replace(
-            models=np.concatenate([self._model_record(m) for m in range(models)]),
-            endpoints=np.zeros((models, capacity), dtype=np.int64),
-            nodes=np.zeros(max(1, len(self.nodes)), dtype=NODE),
-            node_rates=np.zeros((max(1, len(self.nodes)), RATE_BUCKETS), dtype=np.int64),
-            devices=device,
-            sharing=np.array([[*one, *[one[-1]] * (longest - len(one))] for _, one in factors]),
-            histogram=np.zeros((models, BINS), dtype=np.int64),
-            rows=np.zeros(4 * PLACES if keep_rows else 1, dtype=ROW),
-            events=np.zeros(3 * PLACES, dtype=EVENT),
-            tree=np.full(2 * leaves, NEVER),
-        )
-
-    def _model_record(self, m: int) -> npt.NDArray[Any]:
-        model = self.config.models[m]
-        record = np.zeros(1, dtype=MODEL)
-        record["balancer"] = _BALANCERS[model.balancer]
-        record["timeout_ns"] = round(model.client.timeout_s * SECOND_NS)
-        record["retries"] = model.client.retries
-        record["backoff_ns"] = round(model.client.backoff_s * SECOND_NS)
-        record["target_ns"] = round(model.latency_target_s * SECOND_NS)
-        follows = model.client.retries > 0 or any(users.model == m for users in self._users)
-        record["watched"] = follows and model.client.timeout_s > 0
-        overhead = next(one for one in self.services if one.model == m).profile.overhead
-        record["per_position_ns"] = overhead.per_position_s * SECOND_NS
-        record["per_size_ns"] = overhead.per_batch_size_s * SECOND_NS
-        for users in self._users:
-            if users.model == m:
-                record["think_ns"] = round(users.think_s * SECOND_NS)
-                record["think_random"] = users.think == "exponential"
-        return record
 
     def _set_causal(self) -> None:
         """Does the order between replicas matter now?"""
@@ -584,7 +440,7 @@ class KISim:
         shared = any(
             kind.sharing in ("time_slicing", "mps") and kind.shares > 1 for kind in self.config.gpu_kinds.values()
         )
-        self.sim.stream[0]["causal"] = (
+        self._sim.stream[0]["causal"] = (
             bool(self._draining)
             or bool(self._users)
             or shared
@@ -592,7 +448,7 @@ class KISim:
         )
 
     def _alive(self) -> list[Pod]:
-        return [pod for pod in self.pods if pod.state != "gone"]
+        return list(self._living.values())
 
     def _times(self, pod: Pod) -> PodTimes:
         return self.config.models[pod.model].pod
@@ -615,8 +471,12 @@ class KISim:
         kind = self.nodes[pod.node].kind
         return next(k for k, one in enumerate(self.services) if one.model == pod.model and one.kind == kind)
 
+    @property
+    def _sim(self) -> Sim:
+        return self.stream.sim
+
     def _row(self, pod: Pod) -> Any:
-        return self.sim.replicas[pod.replica]
+        return self._sim.replicas[pod.replica]
 
     def _reset_row(self, pod: Pod) -> None:
         """The pod's replica holds nothing, and nobody sends to it."""
@@ -627,27 +487,26 @@ class KISim:
         record = idle_replicas(1, instances)[0]
         record["model"], record["service"], record["node"] = pod.model, service, pod.node
         record["slow"] = service * len(self.nodes) + pod.node
-        record["device"] = self._first_device[pod.node] + pod.device
-        self.sim.replicas[pod.replica] = record
-        self.sim.instances[pod.replica] = idle_instances((1, self.sim.instances.shape[1]))[0]
-        self.sim.payloads[pod.replica] = np.zeros(self.sim.payloads.shape[1], dtype=self.sim.payloads.dtype)
+        record["device"] = self.nodes[pod.node].first_device + pod.device
+        self._sim.replicas[pod.replica] = record
+        self._sim.instances[pod.replica] = idle_instances((1, self._sim.instances.shape[1]))[0]
+        self._sim.payloads[pod.replica] = np.zeros(self._sim.payloads.shape[1], dtype=CHAIN)
         self._set_levels(pod.node)
 
     def _lose_requests(self, pod: Pod) -> None:
         """What the pod held ends as errors; requests that reach it find nobody."""
         if pod.replica is None:
             return
-        self._grow_events()
-        stream_loop.lose_replica(self.sim, pod.replica, self.now_ns)
+        self.stream.lose(pod.replica)
         self._reset_row(pod)
         self._draining.discard(pod.number)
 
     def _remove_endpoint(self, pod: Pod) -> None:
-        count = int(self.sim.models[pod.model]["endpoints"])
-        row = self.sim.endpoints[pod.model]
+        count = int(self._sim.models[pod.model]["endpoints"])
+        row = self._sim.endpoints[pod.model]
         kept = row[:count][row[:count] != pod.replica].copy()
         row[: len(kept)] = kept
-        self.sim.models[pod.model]["endpoints"] = len(kept)
+        self._sim.models[pod.model]["endpoints"] = len(kept)
 
     def _set_levels(self, number: int | None) -> None:
         """Overhead depends on how many replicas run on the node."""
@@ -662,20 +521,14 @@ class KISim:
         end_ns = self.now_ns if pod.gone_ns is None else pod.gone_ns
         return (end_ns - pod.scheduled_ns) / SECOND_NS / self.nodes[pod.node].shares
 
-    def _push_user(self, user: int, m: int) -> None:
-        """A user begins: an event at the end of the heap is in order, because none is earlier than now."""
-        events = [tuple(one) for one in self.sim.events[: int(self.sim.stream[0]["events"])]]
-        order = int(self.sim.stream[0]["next_event"])
-        events.append((self.now_ns, order, USER, user, m))
-        self.sim.stream[0]["next_event"] = order + 1
-        self.sim.stream[0]["events"] = len(events)
-        self.sim.events[: len(events)] = sorted(events)  # a sorted row is a heap
+    def _device_active_ns(self) -> npt.NDArray[np.int64]:
+        device = self._sim.devices[: sum(len(node.used) for node in self.nodes)]
+        return np.asarray(device["active_ns"] + np.where(device["busy"] > 0, self.now_ns - device["active_from_ns"], 0))
 
     def _sample(self) -> Sample:
-        rows = np.flatnonzero(self.sim.replicas["pod"] >= 0)
-        of, instances = self.sim.replicas[rows], self.sim.instances[rows]
+        rows = np.flatnonzero(self._sim.replicas["pod"] >= 0)
+        of, instances = self._sim.replicas[rows], self._sim.instances[rows]
         running = np.where(instances["free_ns"] != NEVER, instances["size"], 0).sum(axis=1)
-        device = self.sim.devices[of["device"]]
         return Sample(
             time_ns=self.now_ns,
             pods=of["pod"],
@@ -686,34 +539,5 @@ class KISim:
             compute_ns=of["compute_ns"],
             waiting=of["in_flight"] - running,
             outstanding=of["outstanding"],
-            active_ns=device["active_ns"] + np.where(device["busy"] > 0, self.now_ns - device["active_from_ns"], 0),
+            active_ns=self._device_active_ns()[of["device"]] - self._active_before_ns[rows],
         )
-
-
-def quantile_of(histogram: npt.NDArray[np.int64], q: float) -> float:
-    """Seconds: the q-quantile of a latency histogram, within .4 % (the middle of its bin); NaN if it is empty."""
-    total = int(histogram.sum())
-    if total == 0:
-        return float("nan")
-    place = int(np.searchsorted(np.cumsum(histogram), q * total, side="left"))
-    octave, bin_number = divmod(place, BINS_AN_OCTAVE)
-    return float(2.0 ** (octave - 1) * (1 + (bin_number + 0.5) / BINS_AN_OCTAVE)) / SECOND_NS
-
-
-def _nodes(config: ClusterConfig) -> tuple[list[Node], list[int]]:
-    """All nodes, and the number of each one's first device. A pool with GPUs and room for others is two nodes' worth
-    of devices under one name only if it has both: then its CPU side is a node of its own."""
-    nodes: list[Node] = []
-    first, devices = [], 0
-    for pool in config.pools:
-        for k in range(pool.nodes):
-            sides = []
-            if pool.gpu_kind is not None:
-                sides.append((pool.gpu_kind, config.gpu_kinds[pool.gpu_kind].shares, pool.gpus))
-            if pool.cpu_replicas:
-                sides.append(("cpu", 1, pool.cpu_replicas))
-            for kind, shares, count in sides:
-                nodes.append(Node(len(nodes), f"{pool.name}-{k}", kind, shares, [0] * count))
-                first.append(devices)
-                devices += count
-    return nodes, first

@@ -20,6 +20,7 @@ class Node:
     name: str
     kind: str  # of its devices
     shares: int  # of each device
+    first_device: int  # its number among all devices of the cluster
     used: list[int] = field(default_factory=list)  # shares taken, by device
     lost: bool = False
 

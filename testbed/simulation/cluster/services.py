@@ -125,3 +125,21 @@ class Tables:
 def resampled(table: Sequence[float], quantiles: int) -> np.ndarray:
     """A quantile function at another number of evenly spaced probabilities."""
     return np.interp(np.linspace(0, 1, quantiles), np.linspace(0, 1, len(table)), table)
+
+
+def power_of(kind: str, config: ClusterConfig, services: Sequence[Service]) -> tuple[float, float]:
+    """Watts of an idle and of a busy device: given, or a line through a profile's loads; NaN if nobody knows."""
+    given = config.gpu_kinds[kind].power_w if kind in config.gpu_kinds else None
+    if given is not None:
+        return given
+    points = [
+        (point.utilisation, point.power_w)
+        for one in services
+        if one.kind == kind
+        for point in one.profile.load
+        if point.utilisation is not None and point.power_w is not None
+    ]
+    if len({utilisation for utilisation, _ in points}) < 2:
+        return float("nan"), float("nan")
+    slope, idle = np.polyfit([share for share, _ in points], [watts for _, watts in points], 1)
+    return float(idle), float(idle + slope)

@@ -1,0 +1,113 @@
+"""A configuration -> nodes, and the event loop's state with everything in its place and nothing going on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from testbed.simulation.cluster.config import ClusterConfig
+from testbed.simulation.cluster.placement import Node
+from testbed.simulation.cluster.services import Service, Tables
+from testbed.simulation.cluster.stream import SECOND_NS
+from testbed.simulation.cluster.traffic import Users
+from testbed.simulation.state import (
+    BINS,
+    DEVICE,
+    EVENT,
+    LEAST_REQUESTS,
+    MODEL,
+    NEVER,
+    NODE,
+    RANDOM,
+    RATE_BUCKETS,
+    ROUND_ROBIN,
+    ROW,
+    Sim,
+)
+
+PLACES = 4096  # for requests under way, to begin with
+_BALANCERS = {"random": RANDOM, "round_robin": ROUND_ROBIN, "least_requests": LEAST_REQUESTS}
+
+
+def make_nodes(config: ClusterConfig) -> list[Node]:
+    """All nodes, pool by pool. A pool with GPUs and room for CPU replicas has two entries of one name for each node."""
+    nodes: list[Node] = []
+    devices = 0
+    for pool in config.pools:
+        for k in range(pool.nodes):
+            sides = []
+            if pool.gpu_kind is not None:
+                sides.append((pool.gpu_kind, config.gpu_kinds[pool.gpu_kind].shares, pool.gpus))
+            if pool.cpu_replicas:
+                sides.append(("cpu", 1, pool.cpu_replicas))
+            for kind, shares, count in sides:
+                nodes.append(Node(len(nodes), f"{pool.name}-{k}", kind, shares, devices, [0] * count))
+                devices += count
+    return nodes
+
+
+def make_sim(
+    config: ClusterConfig,
+    services: Sequence[Service],
+    tables: Tables,
+    nodes: Sequence[Node],
+    users: Sequence[Users],
+    seed: int,
+    keep_rows: bool,
+) -> Sim:
+    """One row of replicas for each share of a device."""
+    capacity = max(1, sum(node.capacity for node in nodes))
+    factors: list[tuple[str, tuple[float, ...]]] = [("cpu", (1.0,))]
+    for name, kind in config.gpu_kinds.items():
+        measured = [one.profile.interference for one in services if one.kind == name and one.profile.interference]
+        factors.append((name, kind.factors(measured[0] if measured else ())))
+    longest = max(len(one) for _, one in factors)
+    device = np.zeros(max(1, sum(len(node.used) for node in nodes)), dtype=DEVICE)
+    kinds = [name for name, _ in factors]
+    for node in nodes:
+        device["sharing"][node.first_device : node.first_device + len(node.used)] = kinds.index(node.kind)
+    leaves = 1 << max(0, (capacity - 1).bit_length())
+    sim = tables.empty_sim(capacity, PLACES)
+    step_s = min(one.profile.slow_phase.timescale_s for one in services) / 20
+    sim.rules["slow_step_ns"] = max(1, round(step_s * SECOND_NS))
+    sim.requests["id"] = -1
+    sim.stream["on"], sim.stream["free"], sim.stream["seed"] = 1, PLACES, seed
+    sim.stream["keeps_rows"], sim.stream["emptied"] = keep_rows, -1
+    models = range(len(config.models))
+    return sim._replace(
+        models=np.concatenate([_model_record(m, config, services, users) for m in models]),
+        endpoints=np.zeros((len(models), capacity), dtype=np.int64),
+        nodes=np.zeros(max(1, len(nodes)), dtype=NODE),
+        node_rates=np.zeros((max(1, len(nodes)), RATE_BUCKETS), dtype=np.int64),
+        devices=device,
+        sharing=np.array([[*one, *[one[-1]] * (longest - len(one))] for _, one in factors]),
+        histogram=np.zeros((len(models), BINS), dtype=np.int64),
+        rows=np.zeros(4 * PLACES if keep_rows else 1, dtype=ROW),
+        events=np.zeros(3 * PLACES, dtype=EVENT),
+        tree=np.full(2 * leaves, NEVER),
+    )
+
+
+def _model_record(
+    m: int, config: ClusterConfig, services: Sequence[Service], users: Sequence[Users]
+) -> npt.NDArray[Any]:
+    model = config.models[m]
+    record = np.zeros(1, dtype=MODEL)
+    record["balancer"] = _BALANCERS[model.balancer]
+    record["timeout_ns"] = round(model.client.timeout_s * SECOND_NS)
+    record["retries"] = model.client.retries
+    record["backoff_ns"] = round(model.client.backoff_s * SECOND_NS)
+    record["target_ns"] = round(model.latency_target_s * SECOND_NS)
+    follows = model.client.retries > 0 or any(one.model == m for one in users)
+    record["watched"] = follows and model.client.timeout_s > 0
+    overhead = next(one for one in services if one.model == m).profile.overhead
+    record["per_position_ns"] = overhead.per_position_s * SECOND_NS
+    record["per_size_ns"] = overhead.per_batch_size_s * SECOND_NS
+    for one in users:
+        if one.model == m:
+            record["think_ns"] = round(one.think_s * SECOND_NS)
+            record["think_random"] = one.think == "exponential"
+    return record

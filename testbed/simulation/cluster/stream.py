@@ -1,0 +1,165 @@
+"""The compiled event loop with what it needs to run on: arrivals block by block, slow phases, room for requests."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtri
+
+from testbed.calibration.profile import SlowPhase
+from testbed.simulation import stream_loop
+from testbed.simulation.cluster.traffic import Traffic
+from testbed.simulation.state import BINS_AN_OCTAVE, EVENT, NEVER, ROW, USER, Sim
+
+SECOND_NS = 1_000_000_000
+SLOW_STEPS = 256  # of the slow phases, generated at a time
+# What a copy shares with its original: nothing writes to it.
+_CONSTANT = (
+    *("rules", "preferred_upto", "preferred_above", "service_ns", "sharing", "noise_table", "contention"),
+    *("levels", "level_rates", "level_tables", "feed_ns", "feed_model", "slow"),
+)
+
+
+class RequestStream:
+    """All requests of a cluster, up to now_ns. sim is its state; who owns it changes it only between two runs.
+
+    phases: the slow phase of each row of sim.slow.
+    """
+
+    def __init__(
+        self, sim: Sim, traffic: Traffic | None, phases: Sequence[SlowPhase], window_ns: int, seed: int
+    ) -> None:
+        self.sim, self.now_ns = sim, 0
+        self._rows: list[npt.NDArray[Any]] = []
+        self._traffic, self._phases, self._window_ns, self._seed = traffic, tuple(phases), window_ns, seed
+        self._block, self._block_end_ns = -1, -1 if traffic is not None else NEVER - 1
+        self._slow_end_ns, self._slow_x = -1, np.zeros(0)
+
+    def run(self, until: int) -> bool:
+        """Run up to and including `until`; False: stopped earlier, because a draining replica (`emptied`) is empty."""
+        while True:
+            if self.now_ns >= self._block_end_ns:
+                self._next_block()
+            if self.now_ns >= self._slow_end_ns:
+                self._next_slow_phase()
+            to = min(until, self._block_end_ns, self._slow_end_ns)
+            code = stream_loop.run_until(self.sim, to, self._window_ns)
+            self.now_ns = int(self.sim.stream[0]["now_ns"])
+            if code == stream_loop.DONE and to == until:
+                return True
+            if code == stream_loop.EMPTIED:
+                return False
+            if code == stream_loop.MORE_ROWS:
+                self._rows.append(self.sim.rows[: int(self.sim.stream[0]["rows"])].copy())
+                self.sim.stream[0]["rows"] = 0
+            elif code == stream_loop.MORE_PLACES:
+                self._grow()
+
+    @property
+    def emptied(self) -> int:
+        """The replica that has just answered its last request."""
+        return int(self.sim.stream[0]["emptied"])
+
+    def lose(self, replica: int) -> None:
+        """What the replica holds ends as errors, now."""
+        self._grow_events()
+        stream_loop.lose_replica(self.sim, replica, self.now_ns)
+
+    def set_users(self, count: int, model: int) -> None:
+        """So many closed-loop users from now on: new ones send at once, surplus ones stop after their answer."""
+        stream = self.sim.stream[0]
+        new = range(int(stream["users"]), count)
+        stream["users"] = count
+        self._grow_events(len(new))
+        held = [tuple(one) for one in self.sim.events[: int(stream["events"])].tolist()]
+        held += [(self.now_ns, int(stream["next_event"]) + k, USER, user, model) for k, user in enumerate(new)]
+        stream["next_event"] += len(new)
+        stream["events"] = len(held)
+        self.sim.events[: len(held)] = sorted(held)  # a sorted row is a heap
+
+    def all_rows(self) -> npt.NDArray[Any]:
+        """ROW[n]: every request that has ended, if rows are kept; their order says nothing."""
+        return np.concatenate([*self._rows, self.sim.rows[: int(self.sim.stream[0]["rows"])]])
+
+    def copy(self) -> RequestStream:
+        """One that goes on from here by itself."""
+        twin = copy.copy(self)
+        arrays = {name: one if name in _CONSTANT else one.copy() for name, one in self.sim._asdict().items()}
+        twin.sim, twin._rows, twin._slow_x = Sim(**arrays), list(self._rows), self._slow_x.copy()
+        return twin
+
+    def _next_block(self) -> None:
+        assert self._traffic is not None
+        self._block += 1
+        block = self._traffic.block(self._block)
+        stream = self.sim.stream[0]
+        stream["next_arrival"] = 0
+        if block is None:
+            self._block_end_ns, stream["arrivals"] = NEVER - 1, 0
+            return
+        self._block_end_ns, stream["arrivals"] = block.end_ns, len(block.arrival_ns)
+        self.sim = self.sim._replace(
+            feed_ns=np.ascontiguousarray(block.arrival_ns), feed_model=np.ascontiguousarray(block.model)
+        )
+
+    def _next_slow_phase(self) -> None:
+        """SLOW_STEPS more steps of each slow phase: Ornstein-Uhlenbeck processes, discretised exactly."""
+        sigma = np.array([phase.sigma for phase in self._phases])
+        if not sigma.any():
+            self._slow_end_ns = NEVER - 1
+            self.sim = self.sim._replace(slow=np.ones((len(sigma), 1)))
+            return
+        step_ns = int(self.sim.rules[0]["slow_step_ns"])
+        first = self.now_ns // step_ns
+        decay = np.exp(-step_ns / SECOND_NS / np.array([phase.timescale_s for phase in self._phases]))
+        rng = np.random.default_rng(np.random.SeedSequence((self._seed, int(first))))
+        shocks = ndtri(rng.random((len(sigma), SLOW_STEPS)))
+        x = np.empty_like(shocks)
+        last = self._slow_x
+        for k in range(SLOW_STEPS):
+            last = shocks[:, k] if len(last) == 0 else decay * last + np.sqrt(1 - decay**2) * shocks[:, k]
+            x[:, k] = last
+        self._slow_x = last
+        self.sim = self.sim._replace(slow=np.exp(x * sigma[:, None] - sigma[:, None] ** 2 / 2))
+        self.sim.stream[0]["slow_first"] = first
+        self._slow_end_ns = (int(first) + SLOW_STEPS) * step_ns
+
+    def _grow(self) -> None:
+        """Twice as many places for requests under way."""
+        sim, before = self.sim, len(self.sim.requests)
+
+        def doubled(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            return np.concatenate([array, np.zeros_like(array)])
+
+        free = int(sim.stream[0]["free"])
+        places = np.zeros(2 * before, dtype=np.int64)
+        places[:free] = sim.free[:free]
+        places[free : free + before] = np.arange(2 * before - 1, before - 1, -1)
+        requests = doubled(sim.requests)
+        requests["id"][before:] = -1
+        names = ("arrival_ns", "noise", "extra_ns", "pause_ns", "link")
+        self.sim = sim._replace(free=places, requests=requests, **{name: doubled(getattr(sim, name)) for name in names})
+        self.sim.stream[0]["free"] = free + before
+        self._grow_events()
+        if sim.stream[0]["keeps_rows"]:
+            self.sim = self.sim._replace(rows=np.concatenate([sim.rows, np.zeros(4 * before, dtype=ROW)]))
+
+    def _grow_events(self, more: int = 0) -> None:
+        """The heap has room for an event of every place, and `more`."""
+        wanted = int(self.sim.stream[0]["events"]) + 2 * len(self.sim.requests) + 16 + more
+        if len(self.sim.events) < wanted:
+            self.sim = self.sim._replace(events=np.concatenate([self.sim.events, np.zeros(wanted, dtype=EVENT)]))
+
+
+def quantile_of(histogram: npt.NDArray[np.int64], q: float) -> float:
+    """Seconds: the q-quantile of a latency histogram, within .4 % (the middle of its bin); NaN if it is empty."""
+    total = int(histogram.sum())
+    if total == 0:
+        return float("nan")
+    place = int(np.searchsorted(np.cumsum(histogram), q * total, side="left"))
+    octave, bin_number = divmod(place, BINS_AN_OCTAVE)
+    return float(2.0 ** (octave - 1) * (1 + (bin_number + 0.5) / BINS_AN_OCTAVE)) / SECOND_NS
