@@ -49,12 +49,13 @@ def test_one_study_from_serving_to_the_report(tmp_path: Path) -> None:
     assert min(profile.service_time.batches) >= 5
     assert len(profile.cold_start_s) >= 1
 
-    [row] = json.loads((tmp_path / "comparison.json").read_text())["runs"]
-    assert row["held_out"]
-    assert row["pattern"] == "bursty"
-    assert row["p95_sim_ms"] > 5
-    assert row["repeat_spread_pct"] is not None
-    assert recompute(tmp_path).runs[0].run_id == row["run_id"]
+    rows = json.loads((tmp_path / "comparison.json").read_text())["runs"]
+    assert [row["run_id"] for row in rows] == ["emulated-bursty-r1-n1-b4-d1ms", "emulated-bursty-r1-n1-b4-d1ms-repeat1"]
+    for row in rows:  # each repeat has a twin of its own
+        assert row["held_out"]
+        assert row["p95_sim_ms"] > 5
+        assert row["repeat_spread_pct"] is not None
+    assert [row.run_id for row in recompute(tmp_path).runs] == [row["run_id"] for row in rows]
     assert "EMULATED" in report.read_text()
 
     again = Quiet()
