@@ -124,7 +124,7 @@ class SimulateConfig(Strict):
 class FitPlan(Strict):
     """The runs that a profile is fitted on. Loads are shares of the service's capacity, found by the burst run."""
 
-    burst_repeats: int = Field(12, ge=1, description="batches of every size in the burst run")
+    burst_repeats: int = Field(12, ge=5, description="batches of every size in the burst run; fewer are no mean")
     loads: tuple[float, ...] = (0.1, 0.4, 0.75)
     duration_s: float = Field(15.0, gt=0, description="at least; longer if `requests` asks for it")
     requests: int = Field(0, ge=0, description="least number of requests a run")

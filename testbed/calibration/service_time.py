@@ -59,8 +59,11 @@ def mean_by_size(runs: Sequence[Evidence], max_batch_size: int) -> tuple[FloatAr
 
 
 def _interpolate(sizes: npt.NDArray[Any], mean: FloatArray, weight: FloatArray, wanted: npt.NDArray[Any]) -> FloatArray:
-    """Linear between measured sizes; beyond them along the weighted line through all (flat if there is only one)."""
-    slope = 0.0
+    """Linear between measured sizes; beyond them along the weighted line through all.
+
+    If there is only one, in proportion to the size: that batching gains nothing is the cautious guess.
+    """
+    slope = float(mean[0] / sizes[0])
     if len(sizes) > 1:
         slope = max(0.0, float(np.polyfit(sizes, mean, 1, w=np.sqrt(weight))[0]))
     inside = np.interp(wanted, sizes, mean)

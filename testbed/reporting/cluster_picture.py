@@ -9,7 +9,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from testbed.measurement.metric_log import MetricLog
-from testbed.reporting.pictures import LOOK
+from testbed.reporting.pictures import LOOK, plain_numbers
 from testbed.reporting.style import INK, MUTED, SIMULATED
 
 
@@ -41,6 +41,7 @@ def save_cluster(metrics: MetricLog, model: str, target_s: float, title: str, fi
         bottom.plot(time_s, 1e3 * p95_s, color=SIMULATED, linewidth=1.0, label="P95 of each interval")
         bottom.axhline(1e3 * target_s, color=INK, linestyle="--", linewidth=0.8, label="target")
         bottom.set_yscale("log")
+        plain_numbers(bottom.yaxis)
         bottom.set_ylabel("latency, ms")
         bottom.set_xlabel("seconds (simulated)")
         bottom.legend(loc="upper right", ncols=2)

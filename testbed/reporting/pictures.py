@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
@@ -69,12 +70,17 @@ def save_overview(rows: Sequence[ComparisonRow], file: Path) -> None:
                         label=f"{first.model}, {where}",
                     )
         axes.set(xscale="log", yscale="log", xlim=ends, ylim=ends, xlabel="P95 real, ms", ylabel="P95 simulated, ms")
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            axis.set_minor_formatter(NullFormatter())
+        plain_numbers(axes.xaxis)
+        plain_numbers(axes.yaxis)
         axes.legend()
         figure.savefig(file, dpi=120)
+
+
+def plain_numbers(axis: Axis) -> None:
+    """Marks of a logarithmic axis as plain numbers: powers of ten would need the math that LOOK turns off."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def save_by_run(rows: Sequence[ComparisonRow], title: str, file: Path) -> None:

@@ -9,7 +9,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from testbed.reporting.pictures import LOOK
+from testbed.reporting.pictures import LOOK, plain_numbers
 from testbed.reporting.style import INK
 
 
@@ -27,6 +27,7 @@ def save_plan(
             axes.errorbar(replicas, middle, yerr=[below, above], marker="o", capsize=3, label=name)
         axes.axhline(target_ms, color=INK, linestyle="--", linewidth=1, label=f"target {target_ms:g} ms")
         axes.set_yscale("log")
+        plain_numbers(axes.yaxis)
         axes.set_xlabel("replicas")
         axes.set_ylabel(f"P{percentile:g}, ms (simulated, 90 % intervals)")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from loadgen.request_log import RequestLog
 from testbed.autoscaling.build import build_policy
+from testbed.calibration.profile import ServerCpu
 from testbed.cli.main import app
 from testbed.config import load_config
 from testbed.errors import ConfigError
@@ -83,6 +84,22 @@ def test_users_think_and_faults_strike(tmp_path: Path):
     assert one["requests"] > 10_000
     assert one["error"] >= 1  # what the crashed pod held, or was sent before its endpoint was gone
     assert (tmp_path / "run" / "m.png").stat().st_size > 10_000
+
+
+def test_cpu_and_energy_come_from_the_profile_and_the_configuration(tmp_path: Path):
+    cpu = {"type": "Resource", "name": "cpu", "target_utilization_pct": 50}
+    spec = {"max_replicas": 8, "metrics": [cpu]}
+    changed = settings(tmp_path, policies={"m": {"kind": "hpa", "spec": spec}})
+    changed["cluster"]["gpu_kinds"][GPU] = {"power_w": [50.0, 250.0]}
+    profile = flat_profile([0.010, 0.012, 0.014, 0.016])
+    known = profile.model_copy(update={"server_cpu": ServerCpu(idle_cores=0.1, seconds_per_request=0.005)})
+    known.write(tmp_path / "profile.json")
+    summary = simulate_cluster(ClusterRunConfig.model_validate(changed), tmp_path / "run")
+    replicas = MetricLog.read(tmp_path / "run" / "metrics.parquet").select("deployment", "ready_replicas")["value"]
+    # 900 requests/s cost 4.5 cores; half a core each (less what idles) makes eleven, and eight are allowed.
+    assert replicas.iloc[-1] == 8
+    idle_j = 8 * 50.0 * 300
+    assert idle_j < summary["energy_j"] < 5 * idle_j
 
 
 @pytest.mark.parametrize("kind", ["fixed", "hpa", "knative", "keda", "ray_serve", "oracle"])
