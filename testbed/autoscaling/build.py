@@ -38,9 +38,11 @@ def build_policy(settings: dict[str, Any], max_replicas: int, rate_rps: Callable
             return hpa_on(**{"max_replicas": max_replicas, **given})
         except TypeError as error:
             raise ConfigError(f"policy hpa: {error}: give metric, target, and what an Hpa has") from None
+        except ValidationError as error:
+            raise _told("hpa", error) from None
     if kind == "oracle":
         if rate_rps is None:
-            raise ConfigError("policy oracle: it must know the rate, so the traffic must be a pattern or a trace")
+            raise ConfigError("policy oracle: it must know the rate, so the traffic must be a pattern")
         given["rate_rps"] = rate_rps
     if kind not in ("fixed", "hpa"):
         given.setdefault("max_replicas", max_replicas)
@@ -53,6 +55,10 @@ def build_policy(settings: dict[str, Any], max_replicas: int, rate_rps: Callable
     try:
         policy: Policy = TypeAdapter(KINDS[kind]).validate_python(given)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(f"policy {kind}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise _told(kind, error) from None
     return policy
+
+
+def _told(kind: str, error: ValidationError) -> ConfigError:
+    first = error.errors()[0]
+    return ConfigError(f"policy {kind}: {'.'.join(map(str, first['loc']))}: {first['msg']} (got {first['input']!r})")

@@ -202,7 +202,10 @@ class _KedaMemory(NamedTuple):
 
 @dataclass(frozen=True)
 class Keda:
-    """KEDA: an HPA on an external metric from 1 up, and 0 <-> 1 by activation and cooldown (its ScaledObject)."""
+    """KEDA: an HPA on an external metric from 1 up, and 0 <-> 1 by activation and cooldown (its ScaledObject).
+
+    The metric is the sum over pods. In KISim there is none without pods, so nothing wakes a deployment at 0 there.
+    """
 
     metric: str
     threshold: float  # of the metric for each replica
@@ -210,7 +213,6 @@ class Keda:
     min_replicas: int = 0
     activation: float = 0.0
     cooldown_s: float = 300.0
-    polling_s: float = 30.0
     age_s: float = 15.0
     window_s: float = 15.0
     flags: ControllerFlags = DEFAULT_FLAGS
@@ -218,7 +220,7 @@ class Keda:
 
     @property
     def period_s(self) -> float:
-        """See Policy: the HPA's sync, or KEDA's polling while there are no replicas."""
+        """See Policy."""
         return self.flags.sync_period_s
 
     def decide(self, seen: Observation, memory: _KedaMemory | None) -> Decision:

@@ -62,13 +62,7 @@ def fit_overhead(runs: Sequence[Evidence], mean_s: FloatArray) -> FittedOverhead
         per_position_s=per_position_s,
         per_batch_size_s=per_batch_size_s,
     )
-    services = [run.manifest.service for run in logged]
-    factors = [float(factor.mean()) for _, factor in slowness(logged, mean_s)]
-    effects = fit_run_effects(
-        rows,
-        gaps,
-        [(one.replicas, one.instances, factor) for one, factor in zip(services, factors, strict=True)],
-    )
+    effects = fit_run_effects(rows, gaps, [float(factor.mean()) for _, factor in slowness(logged, mean_s)])
     return FittedOverhead(overhead, mean_turnaround(gaps["turnaround"].to_numpy()), timer_slack_s, effects)
 
 

@@ -45,15 +45,14 @@ def unexplained(means: pd.DataFrame) -> RunEffect | None:
     return RunEffect(deviation=float(np.sqrt(squares / freedom)), freedom=freedom) if freedom else None
 
 
-def fit_run_effects(rows: pd.DataFrame, gaps: pd.DataFrame, slowness: Sequence[tuple[int, int, float]]) -> RunEffects:
+def fit_run_effects(rows: pd.DataFrame, gaps: pd.DataFrame, slowness: Sequence[float]) -> RunEffects:
     """rows: one a request (run, replicas, instances, rate, inflow, outflow). gaps: one a batch (turnaround).
 
-    slowness: (replicas, instances, mean factor on a batch's time) of each run with a log.
+    slowness: mean factor on a batch's time of each run with a log.
     """
-    values = np.array([factor for _, _, factor in slowness])
     service = None
-    if len(values) > 1:
-        service = RunEffect(deviation=float(np.log(values).std(ddof=1)), freedom=len(values) - 1)
+    if len(slowness) > 1:
+        service = RunEffect(deviation=float(np.log(slowness).std(ddof=1)), freedom=len(slowness) - 1)
     return RunEffects(
         service=service,
         inflow_s=unexplained(run_means(rows, "inflow")),

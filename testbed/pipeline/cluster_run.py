@@ -89,6 +89,10 @@ class ClusterRunConfig(Strict):
             raise ValueError("give traffic (open loop) or users (closed loop)")
         if len(self.users) > 1:
             raise ValueError("closed-loop users of one model only")
+        nodes = [f"{pool.name}-{k}" for pool in self.cluster.pools for k in range(pool.nodes)]
+        for fault in self.faults:
+            if fault.lose_node is not None and fault.lose_node not in nodes:
+                raise ValueError(f"faults name the node '{fault.lose_node}', the cluster has {', '.join(nodes)}")
         for what, names in named.items():
             for name in names:
                 if name not in served:

@@ -1,8 +1,8 @@
 """What a prediction is worth: the same traffic under many draws of what is not known.
 
 A profile is an average over runs; a run to come differs from it as the runs of the calibration differed from each other
-(run effects), and its arrivals are others if they are not given. Both are drawn here, and the results' quantiles are an
-interval for the next real run, not for the mean of many.
+(run effects). They are drawn here, with a seed for whatever else is random, and the results' quantiles are an interval
+for the next real run, not for the mean of many.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ def another_run(profile: ServiceProfile, rng: np.random.Generator) -> ServicePro
     def draw(effect: RunEffect | None) -> float:
         return 0.0 if effect is None else float(effect.deviation * rng.standard_t(effect.freedom))
 
-    # Always all four, so that a draw does not depend on which of them are known.
     slower, inflow_s, outflow_s, turnaround_s = (
         draw(one) for one in (effects.service, effects.inflow_s, effects.outflow_s, effects.turnaround_s)
     )

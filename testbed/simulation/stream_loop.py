@@ -131,7 +131,7 @@ def send(sim: Sim, i: int, now: int, window_ns: int) -> None:
     r = chosen(sim, request.model, request.id, request.attempt)
     replica = sim.replicas[r]
     request.replica, request.pod = r, replica.pod
-    replica.outstanding += 1
+    replica.outstanding += replica.pod != NONE  # a crashed one, whose endpoint is still known, answers nobody
     draw = DRAWS_AN_ATTEMPT * request.attempt
     rate = rate_of(sim, replica.node, window_ns, now)
     row, below, weight = replica.levels, 0, 0.0

@@ -125,6 +125,7 @@ def test_every_policy_runs(tmp_path: Path, kind: str):
         ({"kind": "fixed", "replicas": "many"}, "replicas"),
         ({"kind": "oracle", "per_replica_rps": 1, "ahead_s": 1}, "must know the rate"),
         ({"kind": "hpa", "metric": "qps", "target": 1}, "the testbed offers"),
+        ({"kind": "hpa", "metric": "queue_time_ms", "target": 0}, "greater than 0"),
     ],
 )
 def test_a_wrong_policy_is_one_clear_line(policy: dict[str, Any], message: str):
@@ -138,6 +139,12 @@ def test_a_misspelt_key_names_the_nearest(tmp_path: Path):
     wrong["cluster"]["scheduller"] = "spread"
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(wrong))
     with pytest.raises(ConfigError, match="did you mean 'scheduler'"):
+        load_config(tmp_path / "c.yaml", ClusterRunConfig)
+
+
+def test_a_fault_on_a_node_that_is_not_there_is_refused_before_anything_runs(tmp_path: Path):
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(settings(tmp_path, faults=[{"at_s": 5, "lose_node": "node-9"}])))
+    with pytest.raises(ConfigError, match="the cluster has node-0, node-1"):
         load_config(tmp_path / "c.yaml", ClusterRunConfig)
 
 

@@ -129,6 +129,7 @@ def test_a_killed_guard_leaves_nothing_behind(make_service: Any, remains_of: Any
         psutil.Process(service.endpoints()[0].pid).parent().kill()
         eventually(lambda: service.endpoints() == [], "the death is noticed")
         eventually(remains.all_gone, "nothing is left")
+        assert remains.all_gone()
 
 
 OWNER = """

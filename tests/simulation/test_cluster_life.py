@@ -144,6 +144,18 @@ def test_a_crash_loses_what_is_in_flight_and_the_container_comes_back_later_each
     }
 
 
+def test_requests_that_found_a_crashed_pod_do_not_hold_up_its_later_end():
+    config = cluster(pod={"restart_backoff_s": 10.0, "container_start_s": 1.0, "load_s": 0.5, "endpoint_lag_s": 0.1})
+    sim = simulate(config, [5.05], flat_profile([0.01]))  # sent while the endpoint was still known
+    sim.advance(5)
+    sim.crash(0)
+    sim.advance(20)
+    assert sim.samples[-1].outstanding.tolist() == [0]
+    sim.scale("m", 0)
+    sim.advance(60)
+    assert timeline(sim.pods[0])["gone"] == 20.1
+
+
 def test_pods_of_a_lost_node_are_replaced_elsewhere_after_the_eviction():
     config = cluster(
         nodes=2,
