@@ -23,8 +23,8 @@ CONFIRMING_SEED = 1  # other draws than the search's
 
 def plan(
     profile: Annotated[Path, typer.Option("--profile", help="profile-<model>.json of a calibration.")],
-    target_ms: Annotated[float, typer.Option("--target-ms", help="Latency to hold.")],
-    percentile: Annotated[float, typer.Option("--percentile", help="Of the latency.")] = 95,
+    target_ms: Annotated[float, typer.Option("--target-ms", help="Latency to hold.", min=0.001)],
+    percentile: Annotated[float, typer.Option("--percentile", help="Of the latency.", min=1, max=99.999)] = 95,
     max_replicas: Annotated[int, typer.Option("--max-replicas")] = 16,
     instances: Annotated[
         list[int] | None, typer.Option("--instances", help="Instances to try; may be repeated.")

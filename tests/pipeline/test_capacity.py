@@ -58,8 +58,10 @@ def test_the_command_leaves_a_table_a_picture_and_a_file(tmp_path: Path):
     assert (out / "plan.png").stat().st_size > 5000
 
 
-@pytest.mark.parametrize("flag", [["--trace", "nowhere.csv"], ["--pattern", "burst"]])
-def test_traffic_that_is_not_there_is_one_line(tmp_path: Path, flag: list[str]):
+@pytest.mark.parametrize(
+    "flag", [["--trace", "nowhere.csv"], ["--pattern", "burst"], ["--target-ms", "-5"], ["--percentile", "101"]]
+)
+def test_a_wrong_flag_is_refused(tmp_path: Path, flag: list[str]):
     PROFILE.write(tmp_path / "profile.json")
     result = CliRunner().invoke(app, ["plan", "--profile", str(tmp_path / "profile.json"), "--target-ms", "30", *flag])
     assert result.exit_code != 0
