@@ -42,7 +42,7 @@ def build_policy(settings: dict[str, Any], max_replicas: int, rate_rps: Callable
             raise _told("hpa", error) from None
     if kind == "oracle":
         if rate_rps is None:
-            raise ConfigError("policy oracle: it must know the rate, so the traffic must be a pattern")
+            raise ConfigError("policy oracle: it must know the rate, so there must be open-loop traffic")
         given["rate_rps"] = rate_rps
     if kind not in ("fixed", "hpa"):
         given.setdefault("max_replicas", max_replicas)

@@ -11,8 +11,9 @@ import numpy as np
 from testbed.autoscaling.hpa.pods import PodState
 from testbed.autoscaling.observation import Window
 from testbed.autoscaling.policy import Policy
-from testbed.simulation.cluster.kisim import KISim, Sample
+from testbed.simulation.cluster.kisim import KISim
 from testbed.simulation.cluster.pods import Pod
+from testbed.simulation.cluster.samples import Sample
 from testbed.simulation.cluster.stream import SECOND_NS
 
 

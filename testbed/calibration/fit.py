@@ -10,6 +10,7 @@ from scipy.stats import ks_2samp
 
 from loadgen.request_log import RequestLog
 from loadgen.schedule import Schedule
+from testbed.calibration.device_memory import fit_device_memory
 from testbed.calibration.evidence import Evidence
 from testbed.calibration.load import cold_starts, fit_contention, fit_server_cpu, load_points
 from testbed.calibration.overhead import fit_overhead
@@ -65,6 +66,7 @@ def fit_profile(runs: Sequence[Evidence], simulate: Simulate) -> ServiceProfile:
         interference=fit_interference(runs, mean_s),
         cold_start_s=cold_starts(runs),
         load=load_points(runs),
+        device_memory=fit_device_memory(runs),
         server_cpu=fit_server_cpu(runs),
         ranges=_ranges(runs, service_time.batches),
         runs=tuple(run.manifest.run_id for run in runs),

@@ -139,6 +139,13 @@ class ServerCpu(_Frozen):
     seconds_per_request: float = Field(ge=0)
 
 
+class DeviceMemory(_Frozen):
+    """Memory of its GPU that one replica takes: its server, and each instance of the model."""
+
+    server_bytes: float = Field(ge=0)
+    instance_bytes: float = Field(ge=0)
+
+
 class Residual(_Frozen):
     """How well the profile repeats one run that it was fitted on. valid: that run's verdict; None: it has none."""
 
@@ -167,6 +174,7 @@ class ServiceProfile(_Frozen):
     interference: tuple[float, ...] = ()  # factor while 1, 2, ... replicas of one device are busy; empty: not measured
     steadiness: Steadiness | None = None  # None: no log of batches
     load: tuple[LoadPoint, ...] = ()
+    device_memory: DeviceMemory | None = None  # None: no GPU
     server_cpu: ServerCpu | None = None  # None: not measured (a server of the user's), or at one rate only
     residuals: tuple[Residual, ...] = ()
     ranges: dict[str, tuple[float, float]] = {}  # e.g. rate_rps, batch_size: where the profile holds

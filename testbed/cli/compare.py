@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from testbed.cli.replay import print_path
+from testbed.reporting.cluster_report import is_cluster_run, write_cluster_report
 from testbed.reporting.compare import Comparison, compare_folder
 from testbed.reporting.report import write_report
 
@@ -30,11 +31,12 @@ def compare(results: Results) -> None:
 
 
 def report(results: Results) -> None:
-    """Write the report of a results folder again: report.html, report.md, comparison.json and figures.
+    """Write the report of a results folder, or of a simulated cluster's run folder, again.
 
     Example: [bold]kis report results/20260101-120000-calibrate[/bold]
     """
-    print_path(Console(), write_report(results))
+    write = write_cluster_report if is_cluster_run(results) else write_report
+    print_path(Console(), write(results))
 
 
 def show_comparison(console: Console, comparison: Comparison) -> None:

@@ -86,6 +86,18 @@ def traffic_flags(
     }
 
 
+def policy_flag(text: str) -> dict[str, Any]:
+    """KIND:key=value,... -> a policy's configuration."""
+    kind, _, rest = text.partition(":")
+    settings: dict[str, Any] = {"kind": kind}
+    for pair in rest.split(",") if rest else ():
+        name, equals, value = pair.partition("=")
+        if not equals or not value:
+            raise ConfigError(f"--policy {text}: give KIND:key=value,..., e.g. --policy fixed:replicas=4")
+        settings[name.strip()] = _number(value)
+    return settings
+
+
 def _number(text: str) -> int | float | str:
     """A flag's value as YAML would read it."""
     for kind in (int, float):

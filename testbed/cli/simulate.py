@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -12,9 +12,11 @@ from rich.table import Table
 from testbed.calibration.profile import ServiceProfile
 from testbed.cli import options
 from testbed.cli.progress import ConsoleNarrator
-from testbed.cli.replay import show_run
-from testbed.config import SimulateConfig, load_config
-from testbed.pipeline.cluster_run import ClusterRunConfig, simulate_cluster
+from testbed.cli.replay import print_path, show_run
+from testbed.config import SimulateConfig, build, load_config
+from testbed.errors import ConfigError
+from testbed.pipeline.cluster_config import ClusterRunConfig
+from testbed.pipeline.cluster_run import simulate_cluster
 from testbed.pipeline.traffic import make_schedule
 from testbed.pipeline.twin import simulate_twin, write_simulated
 from testbed.run_dir import RunDir, RunManifest
@@ -39,6 +41,13 @@ def simulate(
         Path | None,
         typer.Option("--cluster", help="A cluster's configuration instead: nodes, models, traffic, policies."),
     ] = None,
+    policy: Annotated[
+        str | None,
+        typer.Option("--policy", help="Of the cluster's model: KIND, or KIND:key=value,... as in its configuration."),
+    ] = None,
+    draws: Annotated[
+        int | None, typer.Option("--draws", help="Of the cluster: further runs that might come, for 90 % intervals.")
+    ] = None,
     out: options.Out = None,
 ) -> None:
     """Simulate a calibrated service under any traffic; leaves a run folder like a real run's.
@@ -46,14 +55,21 @@ def simulate(
     Example: [bold]kis simulate --profile results/x/profile-resnet50.json --replicas 4 --pattern bursty[/bold]
     The twin of a real run: [bold]kis simulate --profile results/x/profile-resnet50.json --run results/y[/bold]
     A cluster under an autoscaler: [bold]kis simulate --cluster testbed/configs/cluster.yaml[/bold]
+    Another one on your trace: [bold]kis simulate --cluster c.yaml --trace t.csv --policy fixed:replicas=4[/bold]
     """
+    service_flags = options.service_flags(replicas, instances, max_batch_size, queue_delay_ms)
     if cluster is not None:
-        _simulate_cluster(cluster, options.out_folder(out, "cluster"))
+        alone = {"FILE": config, "--profile": profile, "--run": run, **service_flags}
+        _refuse(alone, "go with one service: a cluster has its own in its configuration")
+        traffic = options.traffic_flags(pattern, parameters, trace, trace_format, None, None)
+        settings = _cluster_settings(cluster, traffic, policy, duration, seed, draws)
+        _simulate_cluster(settings, options.out_folder(out, "cluster"))
         return
+    _refuse({"--policy": policy, "--draws": draws}, "go with --cluster")
     flags = {
         "profile": profile,
         "run": run,
-        "service": options.service_flags(replicas, instances, max_batch_size, queue_delay_ms),
+        "service": service_flags,
         "traffic": options.traffic_flags(pattern, parameters, trace, trace_format, duration, seed),
     }
     settings = options.configured(config, SimulateConfig, flags)
@@ -94,8 +110,37 @@ def simulate(
     show_run(console, write_simulated(manifest, schedule, service, settings.profile, folder, settings.seed))
 
 
-def _simulate_cluster(file: Path, folder: Path) -> None:
+def _refuse(given: dict[str, Any], why: str) -> None:
+    told = [name for name, value in given.items() if value is not None]
+    if told:
+        raise ConfigError(f"{', '.join(told)}: {why}")
+
+
+def _cluster_settings(
+    file: Path,
+    traffic: dict[str, Any],
+    policy: str | None,
+    duration_s: float | None,
+    seed: int | None,
+    draws: int | None,
+) -> ClusterRunConfig:
+    """The file's configuration with what flags say in its place: traffic and policy of its one model."""
     config = load_config(file, ClusterRunConfig)
+    changed: dict[str, Any] = {"duration_s": duration_s, "seed": seed, "draws": draws}
+    given = {key: value for key, value in traffic.items() if value is not None}
+    if given or policy is not None:
+        names = [model.name for model in config.cluster.models]
+        if len(names) > 1:
+            raise ConfigError(f"{file}: serves {', '.join(names)}: say in the file which one's traffic or policy it is")
+        if given:
+            changed |= {"traffic": {names[0]: given}, "users": {}}
+        if policy is not None:
+            changed["policies"] = {names[0]: options.policy_flag(policy)}
+    changed = {key: value for key, value in changed.items() if value is not None}
+    return build(ClusterRunConfig, {**config.model_dump(exclude_unset=True), **changed}, "flags")
+
+
+def _simulate_cluster(config: ClusterRunConfig, folder: Path) -> None:
     console = Console()
     names = ", ".join(model.name for model in config.cluster.models)
     with ConsoleNarrator(console) as narrator:
@@ -110,9 +155,16 @@ def _simulate_cluster(file: Path, folder: Path) -> None:
             name,
             one["policy"],
             f"{one['requests']:,}",
-            "-" if share is None else f"{share:.2%}",
-            "-" if one["p95_ms"] is None else f"{one['p95_ms']:.1f}",
-            f"{one['gpu_seconds']:,.0f}",
+            "-" if share is None else _with_interval(one, "missed_share", ".2%"),
+            "-" if one["p95_ms"] is None else _with_interval(one, "p95_ms", ".1f"),
+            _with_interval(one, "gpu_seconds", ",.0f"),
             str(one["changes"]),
         )
     console.print(table)
+    print_path(console, folder / "report.html")
+
+
+def _with_interval(one: dict[str, Any], name: str, form: str) -> str:
+    band = one["intervals"].get(name)
+    value = f"{one[name]:{form}}"
+    return value if band is None else f"{value} ({band['low']:{form}} to {band['high']:{form}})"

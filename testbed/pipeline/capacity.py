@@ -12,7 +12,7 @@ from pydantic import Field
 from loadgen.schedule import Schedule
 from testbed.calibration.profile import ServiceProfile
 from testbed.config import Strict
-from testbed.simulation.intervals import Interval, interval
+from testbed.simulation.intervals import Interval, interval, interval_of
 from testbed.simulation.simulator import simulate
 from workloads.catalog import DynamicBatching, ServiceConfig
 
@@ -117,12 +117,11 @@ def predict(
         return float(np.quantile(latency_s, percentile / 100, method="higher"))
 
     latency = interval(profile, one_run, draws, seed)
-    shares = np.array([float((values > target_s).mean()) for values in latencies])
-    low, middle, high = np.quantile(shares, [0.05, 0.5, 0.95])
+    shares = [float((values > target_s).mean()) for values in latencies]
     return Option(
         service=service,
         latency_s=latency,
-        missed=Interval(float(low), float(middle), float(high), latency.coverage),
+        missed=interval_of(shares, latency.coverage),
         utilisation=float(np.mean(busy)) / (service.replicas * service.instances),
         holds=latency.high <= target_s,
     )

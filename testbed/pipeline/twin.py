@@ -13,7 +13,7 @@ from testbed.run_dir import RunDir, RunManifest
 from testbed.simulation.simulator import SimulatedRun, simulate
 from workloads.catalog import ServiceConfig
 
-TWIN_DRAWS = 9  # simulated runs of which a twin is the middle one
+TWIN_DRAWS = 25  # simulated runs of which a twin is the middle one
 
 
 def simulate_twin(real: RunDir, profile_file: Path, folder: Path, seed: int) -> RunDir:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import plotly.graph_objects as go
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from testbed.reporting import figures, labels, pictures, style
 from testbed.reporting.context import ReportContext, gather
+from testbed.reporting.page import environment, script_json
 
 PICTURED = 8  # runs of a group that report.md shows as pictures: those with the largest errors
 
@@ -25,10 +23,12 @@ def write_report(folder: Path) -> Path:
     context = gather(folder)
     (folder / "comparison.json").write_text(context.comparison.text)
     _save_pictures(context, folder / "figures")
-    (folder / "report.md").write_text(_environment(html=False).get_template("report.md.j2").render(c=context))
+    (folder / "report.md").write_text(
+        environment(html=False).get_template("report.md.j2").render(c=context, pictured=PICTURED)
+    )
     page = folder / "report.html"
     page.write_text(
-        _environment(html=True)
+        environment(html=True)
         .get_template("report.html.j2")
         .render(c=context, figures=_page_figures(context), plotly_js=Markup(get_plotlyjs()), style=style)
     )
@@ -47,14 +47,7 @@ def _page_figures(context: ReportContext) -> dict[str, Markup]:
     for view in context.profiles:
         drawn[f"{view.stem}-service"] = figures.service_time(view.service)
         drawn[f"{view.stem}-overhead"] = figures.overhead(view.overhead)
-    return {name: _script_json(figure) for name, figure in drawn.items()}
-
-
-def _script_json(figure: go.Figure) -> Markup:
-    """JSON that may stand inside a <script>: no tag can begin in it."""
-    value = json.loads(figure.to_json())
-    text = json.dumps({"data": value["data"], "layout": value["layout"]}, separators=(",", ":"))
-    return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
+    return {name: script_json(figure) for name, figure in drawn.items()}
 
 
 def _save_pictures(context: ReportContext, folder: Path) -> None:
@@ -72,27 +65,3 @@ def _save_pictures(context: ReportContext, folder: Path) -> None:
         device = view.profile.device
         where = f"{view.profile.model}, {labels.device_text(device.name, device.kind == 'emulated')}"
         pictures.save_profile(view.service, view.overhead, where, folder / f"{view.stem}.png")
-
-
-def _environment(html: bool) -> Environment:
-    environment = Environment(
-        loader=PackageLoader("testbed.reporting"),
-        autoescape=html,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-    )
-    environment.filters.update(
-        number=labels.number, ms=labels.milliseconds, left_out=labels.left_out_text, md=_escape_markdown
-    )
-    environment.globals.update(device_text=labels.device_text, pictured=PICTURED, not_measured=labels.NOT_MEASURED)
-    return environment
-
-
-def _escape_markdown(value: Any) -> str:
-    """A name as literal text, in a table cell too."""
-    text = str(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    for character in "\\`*_{}[]|#!~$":
-        text = text.replace(character, "\\" + character)
-    return " ".join(text.split())

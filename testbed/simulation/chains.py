@@ -1,7 +1,7 @@
 """How the event loop is compiled, and chains of requests: queues and payloads that share one array of links.
 
 Nothing compiled here allocates, so numba's reference counting is off (`_nrt`), and helpers melt into `run`: together
-ten times faster.
+ten times faster. It runs without Python's lock, so that episodes run side by side.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from testbed.simulation.state import Sim
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _njit: Any = njit
-compiled: Callable[[_Function], _Function] = _njit(cache=True, _nrt=False)
+compiled: Callable[[_Function], _Function] = _njit(cache=True, nogil=True, _nrt=False)
 inlined: Callable[[_Function], _Function] = _njit(forceinline=True, _nrt=False)
 
 GOLDEN, MIX_1, MIX_2 = (np.uint64(c) for c in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))

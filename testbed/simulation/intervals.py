@@ -7,7 +7,7 @@ for the next real run, not for the mean of many.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -60,6 +60,18 @@ def _shifted(level: OverheadLevel, inflow_s: float, outflow_s: float, turnaround
     )
 
 
+def interval_of(results: Sequence[float], coverage: float = 0.9) -> Interval:
+    """Of the results of runs that might come; NaN (nothing was answered) is left out, all NaN gives NaN."""
+    tail = (1 - coverage) / 2
+    low, middle, high = np.nanquantile(results, [tail, 0.5, 1 - tail])
+    return Interval(float(low), float(middle), float(high), coverage)
+
+
+def generators(seed: int, draws: int) -> list[np.random.Generator]:
+    """One for each run that might come."""
+    return [np.random.default_rng(one) for one in np.random.SeedSequence(seed).spawn(draws)]
+
+
 def interval(
     profile: ServiceProfile,
     result_of: Callable[[ServiceProfile, int], float],
@@ -67,15 +79,6 @@ def interval(
     seed: int,
     coverage: float = 0.9,
 ) -> Interval:
-    """Interval of result_of(profile, seed) over `draws` runs that might come.
-
-    NaN results (nothing was answered) are left out; all NaN gives NaN.
-    """
-    seeds = np.random.SeedSequence(seed).spawn(draws)
-    results = []
-    for one in seeds:
-        rng = np.random.default_rng(one)
-        results.append(result_of(another_run(profile, rng), int(rng.integers(2**31))))
-    tail = (1 - coverage) / 2
-    low, middle, high = np.nanquantile(results, [tail, 0.5, 1 - tail])
-    return Interval(float(low), float(middle), float(high), coverage)
+    """Interval of result_of(profile, seed) over `draws` runs that might come."""
+    results = [result_of(another_run(profile, rng), int(rng.integers(2**31))) for rng in generators(seed, draws)]
+    return interval_of(results, coverage)

@@ -14,6 +14,7 @@ import pytest
 from scipy.stats import gamma, norm
 
 from loadgen.patterns import make_pattern
+from testbed.autoscaling.episodes import Episodes
 from testbed.autoscaling.policies import hpa_on
 from testbed.autoscaling.simulated import PolicyRun
 from testbed.calibration.profile import Overhead, OverheadLevel, ServiceProfile
@@ -47,7 +48,7 @@ def full_profile() -> ServiceProfile:
     return profile.model_copy(update={"overhead": Overhead(window_s=0.25, levels=levels)})
 
 
-def service_at(rate: float, replicas: int, *, scaled: bool, pattern: str = "constant") -> PolicyRun:
+def service_at(rate: float, replicas: int, *, scaled: bool, pattern: str = "constant", seed: int = 1) -> PolicyRun:
     """A cluster of that many replicas on nodes of eight GPUs; scaled: an HPA on requests in flight decides."""
     config = cluster(
         nodes=max(1, replicas // 8),
@@ -58,8 +59,8 @@ def service_at(rate: float, replicas: int, *, scaled: bool, pattern: str = "cons
         pod={"load_s": 5.0},
     )
     shape = {"rate": rate} if pattern == "constant" else {"mean": rate, "amplitude": 0.25 * rate, "period_s": 600.0}
-    traffic = PatternTraffic((make_pattern(pattern, **shape),), 1)
-    sim = KISim(config, [make_service(0, config.models[0], GPU, full_profile())], traffic, seed=1)
+    traffic = PatternTraffic((make_pattern(pattern, **shape),), seed)
+    sim = KISim(config, [make_service(0, config.models[0], GPU, full_profile())], traffic, seed=seed)
     policy = hpa_on("in_flight_requests", 6.0, max_replicas=replicas)
     return PolicyRun(sim, {"m": policy} if scaled else {})
 
@@ -124,6 +125,25 @@ def test_environment_steps_of_30_s_at_1000_requests_a_second(benchmark):
     benchmark.pedantic(hundred_steps, rounds=5)
     print(f"\n{max(speeds):.0f} steps a second")
     assert max(speeds) >= 150
+
+
+@pytest.mark.timeout(600)
+def test_episodes_side_by_side(benchmark):
+    """Steps of 30 s at 1,000 requests/s of eight episodes on all cores, over the same on one (wall clock)."""
+    seconds = {}
+    for workers in (1, os.cpu_count() or 1):
+        episodes = Episodes(lambda seed: service_at(1000, 8, scaled=False, seed=seed).sim, "m", workers)
+        episodes.reset(range(8))
+        episodes.advance(30.0)
+        begin = time.perf_counter()
+        for _ in range(20):
+            episodes.advance(30.0)
+            episodes.observe()
+        seconds[workers] = time.perf_counter() - begin
+        episodes.close()
+    benchmark.pedantic(lambda: None, rounds=1)
+    print("\n" + ", ".join(f"{workers} threads {160 / one:.0f} steps/s" for workers, one in seconds.items()))
+    assert max(160 / one for one in seconds.values()) >= 150
 
 
 @pytest.mark.timeout(1200)

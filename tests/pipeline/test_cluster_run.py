@@ -13,12 +13,15 @@ from typer.testing import CliRunner
 
 from loadgen.request_log import RequestLog
 from testbed.autoscaling.build import build_policy
-from testbed.calibration.profile import ServerCpu
+from testbed.calibration.profile import RunEffect, RunEffects, ServerCpu
 from testbed.cli.main import app
 from testbed.config import load_config
 from testbed.errors import ConfigError
+from testbed.measurement.batch_log import BatchLog
 from testbed.measurement.metric_log import MetricLog
-from testbed.pipeline.cluster_run import ClusterRunConfig, simulate_cluster
+from testbed.pipeline.cluster_config import ClusterRunConfig
+from testbed.pipeline.cluster_run import simulate_cluster
+from testbed.reporting.cluster_figures import pod_spans
 from tests.oracles.cluster_worlds import GPU, flat_profile
 
 
@@ -68,6 +71,77 @@ def test_the_command_shows_a_table(tmp_path: Path):
     assert result.exit_code == 0, result.output
     assert "(simulated)" in result.output.replace("\n", "")
     assert "GPU-s" in result.output
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "SIMULATED" in page
+    assert "changes" in (tmp_path / "run" / "report.md").read_text()
+    (tmp_path / "run" / "report.html").unlink()
+    assert CliRunner().invoke(app, ["report", str(tmp_path / "run")]).exit_code == 0
+    assert (tmp_path / "run" / "report.html").read_text() == page
+
+
+def test_a_trace_and_a_policy_from_flags_take_the_place_of_the_files(tmp_path: Path):
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(settings(tmp_path)))
+    times = np.sort(np.random.default_rng(1).uniform(0, 60, 9000))
+    (tmp_path / "t.csv").write_text("\n".join(f"{time:.6f}" for time in times))
+    flags = ["--trace", str(tmp_path / "t.csv"), "--policy", "oracle:per_replica_rps=60,ahead_s=4", "--duration", "70"]
+    arguments = ["simulate", "--cluster", str(tmp_path / "c.yaml"), *flags, "--out", str(tmp_path / "run")]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    one = json.loads((tmp_path / "run" / "summary.json").read_text())["models"]["m"]
+    assert (one["policy"], one["requests"]) == ("oracle", 9000)
+    replicas = MetricLog.read(tmp_path / "run" / "metrics.parquet").select("deployment", "spec_replicas")["value"]
+    assert replicas.iloc[5] == 3  # 150/s at 60 a replica
+    assert replicas.iloc[-1] == 1  # the trace is over
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--replicas", "3"], "replicas: go with one service"),
+        (["--policy", "knative:8"], "give KIND:key=value"),
+        (["--policy", "knativ"], "did you mean 'knative'"),
+        (["--draws", "-1"], "draws"),
+    ],
+)
+def test_flags_that_do_not_fit_a_cluster_are_refused(tmp_path: Path, flags: list[str], message: str):
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(settings(tmp_path)))
+    arguments = ["simulate", "--cluster", str(tmp_path / "c.yaml"), *flags, "--out", str(tmp_path / "run")]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code != 0
+    assert message in str(result.exception) + result.output
+    assert not (tmp_path / "run").exists()
+
+
+def test_intervals_come_from_other_runs_that_might_come(tmp_path: Path):
+    profile = flat_profile([0.010, 0.012, 0.014, 0.016])
+    changed = settings(tmp_path, duration_s=60, draws=12, policies={})
+    changed["cluster"]["models"][0]["replicas"] = 4
+    changed["traffic"] = {"m": {"pattern": "constant", "parameters": {"rate": 600}}}
+    steady = simulate_cluster(ClusterRunConfig.model_validate(changed), tmp_path / "steady")["models"]["m"]
+    effects = RunEffects(service=RunEffect(deviation=0.1, freedom=30))
+    profile.model_copy(update={"run_effects": effects}).write(tmp_path / "profile.json")
+    moody = simulate_cluster(ClusterRunConfig.model_validate(changed), tmp_path / "moody")["models"]["m"]
+    widths = []
+    for one in (steady, moody):
+        band = one["intervals"]["p95_ms"]
+        assert band["low"] <= band["middle"] <= band["high"]
+        widths.append(band["high"] - band["low"])
+        assert one["intervals"]["gpu_seconds"]["low"] == one["gpu_seconds"] == 4 * 60
+    assert widths[1] > 3 * widths[0] > 0  # arrivals alone differ a little
+
+
+def test_batches_and_states_are_left_as_a_real_run_leaves_them(tmp_path: Path):
+    changed = settings(tmp_path, duration_s=120, policies={"m": {"kind": "fixed", "replicas": 2}})
+    simulate_cluster(ClusterRunConfig.model_validate(changed), tmp_path / "run")
+    batches = BatchLog.read(tmp_path / "run" / "batches.parquet")
+    log = RequestLog.read(tmp_path / "run" / "requests.parquet")
+    assert sorted(batches.frame["request_id"]) == log.frame.loc[log.ok, "request_id"].tolist()
+    metrics = MetricLog.read(tmp_path / "run" / "metrics.parquet")
+    states = metrics.select("replica", "state", replica="pod-1")["state"].tolist()
+    assert states == ["pending", "starting", "loading", "ready", "serving"]
+    spans = pod_spans(metrics, "m", 120.0)
+    last = spans[spans["pod"] == "pod-1"].iloc[-1]
+    assert last["start_s"] + last["seconds"] == pytest.approx(120)
 
 
 def test_users_think_and_faults_strike(tmp_path: Path):

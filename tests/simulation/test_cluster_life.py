@@ -219,3 +219,35 @@ def test_mps_without_a_measured_interference_is_refused():
         simulate(config)
     measured = flat_profile().model_copy(update={"interference": (1.0, 1.3)})
     assert simulate(config, profile=measured).stream.sim.sharing.tolist() == [[1.0, 1.0], [1.0, 1.3]]
+
+
+def test_a_model_that_does_not_fit_into_what_is_left_of_its_gpu_crashes_again_and_again():
+    kind = {"sharing": "mps", "shares": 3, "interference": [1.0], "memory_gib": 40.0}
+    pod = {"schedule_s": 0.0, "container_start_s": 1.0, "load_s": 1.0, "restart_backoff_s": 10.0}
+    sim = simulate(cluster(gpus=1, gpu_kind=kind, replicas=1, gpu_memory_gib=15.0, pod=pod))
+    sim.scale("m", 2)
+    sim.advance(10)
+    sim.scale("m", 3)
+    sim.advance(12)
+    third = sim.pods[2]
+    assert (third.state, third.reason, third.restarts) == ("backoff", "CrashLoopBackOff: out of GPU memory", 1)
+    assert sim.device_memory_bytes().tolist() == [30 * 2**30]
+    sim.advance(23.5)  # ten seconds later the container starts again, and loads
+    assert sim.device_memory_bytes().tolist() == [45 * 2**30]
+    sim.advance(24)
+    assert third.restarts == 2
+    sim.scale("m", 2)  # gives up the one that is not ready
+    sim.advance(60)
+    assert third.state == "gone"
+    assert [pod.state for pod in sim.pods[:2]] == ["serving", "serving"]
+
+
+def test_a_mig_slice_has_its_share_of_the_memory():
+    kind = {"sharing": "mig", "shares": 4, "memory_gib": 40.0}
+    assert simulate(cluster(gpus=1, gpu_kind=kind, gpu_memory_gib=10.0)).pods[0].state == "serving"
+    with pytest.raises(KisError, match="does not fit"):
+        simulate(cluster(gpus=1, gpu_kind=kind, gpu_memory_gib=10.1))
+
+
+def test_memory_that_nobody_measured_is_not_known():
+    assert np.isnan(simulate(cluster(gpus=1)).device_memory_bytes()).tolist() == [True]

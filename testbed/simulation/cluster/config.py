@@ -24,7 +24,9 @@ class GpuKind(Strict):
         description="factor on a batch's time while 1, 2, ... replicas of the GPU are busy; none: 1 for mig, else what "
         "the profile measured, else the number of busy replicas for time_slicing",
     )
-
+    memory_gib: float | None = Field(
+        None, gt=0, description="of one GPU; a MIG slice has its share. None: replicas always fit"
+    )
     power_w: tuple[float, float] | None = Field(
         None, description="of an idle and of a busy GPU; none: fitted to the profile's loads, where they have power"
     )
@@ -107,6 +109,9 @@ class ServedModel(Strict):
     dynamic_batching: DynamicBatching | None = DynamicBatching()
     cpu_request_m: int = Field(
         1000, ge=1, description="CPU that a pod requests, milli-cores: what an HPA on cpu divides by"
+    )
+    gpu_memory_gib: float | None = Field(
+        None, gt=0, description="that one replica takes; none: from its profile, where it was measured"
     )
     balancer: Literal["random", "round_robin", "least_requests"] = "random"
     latency_target_s: float = Field(gt=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 State = Literal["pending", "starting", "loading", "ready", "serving", "draining", "backoff", "gone"]
 
@@ -40,6 +40,14 @@ class Pod:
     def wanted(self) -> bool:
         """Not deleted: the deployment counts it."""
         return self.deleted_ns is None and self.state != "gone"
+
+
+class StateChange(NamedTuple):
+    """A pod has entered a state."""
+
+    time_ns: int
+    pod: int
+    state: State
 
 
 def victims(pods: Sequence[Pod], count: int) -> list[Pod]:

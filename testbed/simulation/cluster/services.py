@@ -15,6 +15,8 @@ from testbed.simulation.tables import empty_sim
 from workloads.catalog import ServiceConfig
 from workloads.errors import KisError
 
+GIB = float(2**30)
+
 
 @dataclass(frozen=True)
 class Service:
@@ -24,6 +26,7 @@ class Service:
     kind: str
     profile: ServiceProfile
     config: ServiceConfig
+    memory_bytes: float  # of its device, that one replica takes; NaN: not known
 
     def levels(self, replicas: int) -> tuple[OverheadLevel, ...]:
         """Overhead while so many replicas run on the node."""
@@ -52,7 +55,14 @@ def make_service(m: int, model: ServedModel, kind: str, profile: ServiceProfile)
             f"model '{model.name}': max_batch_size {largest} is beyond its profile for {kind} "
             f"(1..{profile.largest_batch}): calibrate with that batch size, or simulate a smaller one"
         )
-    return Service(m, kind, profile, config)
+    return Service(m, kind, profile, config, _memory_bytes(model, profile))
+
+
+def _memory_bytes(model: ServedModel, profile: ServiceProfile) -> float:
+    if model.gpu_memory_gib is not None:
+        return model.gpu_memory_gib * GIB
+    known = profile.device_memory
+    return float("nan") if known is None else known.server_bytes + model.instances * known.instance_bytes
 
 
 class Tables:

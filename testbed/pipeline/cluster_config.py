@@ -1,0 +1,74 @@
+"""Configuration of a simulated cluster run: who is served where, with what traffic, scaled by whom."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from testbed.config import PatternName, Strict, TrafficConfig
+from testbed.simulation.cluster.config import ClusterConfig
+
+
+class UsersConfig(Strict):
+    """Closed-loop users as Locust has them; how many there are follows a pattern, whose rates are read as numbers.
+
+    KIS-S's own: ramp (low 1, peak 100), bursty (base 10, spike 100), periodic, fluctuating.
+    """
+
+    pattern: PatternName
+    parameters: dict[str, int | float | str] = Field({}, description="of the pattern")
+    think_s: float = Field(1.0, ge=0, description="between an answer and the next request")
+    think: Literal["constant", "exponential"] = "constant"
+
+
+class Fault(Strict):
+    """Something that breaks during the run: a pod of a model (its longest-serving one), or a whole node."""
+
+    at_s: float = Field(ge=0)
+    crash: str | None = Field(None, description="model")
+    lose_node: str | None = Field(None, description="node, e.g. node-0")
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if (self.crash is None) == (self.lose_node is None):
+            raise ValueError("a fault is either `crash: <model>` or `lose_node: <node>`")
+        return self
+
+
+class ClusterRunConfig(Strict):
+    """`kis simulate --cluster`: who is served where, with what traffic, scaled by whom."""
+
+    cluster: ClusterConfig
+    traffic: dict[str, TrafficConfig] = Field({}, description="open loop, by model")
+    users: dict[str, UsersConfig] = Field({}, description="closed loop, of one model")
+    policies: dict[str, dict[str, Any]] = Field({}, description="by model; none: its number of replicas stays")
+    faults: tuple[Fault, ...] = ()
+    duration_s: float = Field(600.0, gt=0)
+    seed: int = 0
+    draws: int = Field(0, ge=0, description="further runs that might come, for 90 % intervals; 0: no intervals")
+
+    @model_validator(mode="after")
+    def _models_are_served(self) -> Self:
+        served = [model.name for model in self.cluster.models]
+        crashed = {fault.crash: None for fault in self.faults if fault.crash is not None}
+        named: dict[str, Iterable[str]] = {
+            "traffic": self.traffic,
+            "users": self.users,
+            "policies": self.policies,
+            "faults": crashed,
+        }
+        if not self.traffic and not self.users:
+            raise ValueError("give traffic (open loop) or users (closed loop)")
+        if len(self.users) > 1:
+            raise ValueError("closed-loop users of one model only")
+        nodes = [f"{pool.name}-{k}" for pool in self.cluster.pools for k in range(pool.nodes)]
+        for fault in self.faults:
+            if fault.lose_node is not None and fault.lose_node not in nodes:
+                raise ValueError(f"faults name the node '{fault.lose_node}', the cluster has {', '.join(nodes)}")
+        for what, names in named.items():
+            for name in names:
+                if name not in served:
+                    raise ValueError(f"{what} names the model '{name}', the cluster serves {', '.join(served)}")
+        return self

@@ -1,0 +1,109 @@
+"""What a simulated cluster run leaves: the records that a real run leaves too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from loadgen.request_log import RequestLog
+from testbed.measurement.batch_log import BatchLog
+from testbed.measurement.metric_log import MetricLog
+from testbed.simulation.cluster.kisim import KISim
+from testbed.simulation.cluster.pods import Pod
+from testbed.simulation.cluster.stream import SECOND_NS, quantile_of
+from testbed.simulation.state import CLIENT_TIMEOUT, OK
+
+_DETAIL = {1: "timed out in the queue", 2: "queue full", 4: "its pod died", 5: "no endpoint"}
+
+
+class Observed:
+    """What happened in each interval, as rows of a MetricLog."""
+
+    def __init__(self, sim: KISim) -> None:
+        self.sim, self.rows = sim, list[tuple[int, str, str, dict[str, str], float, str]]()
+        self._names = [model.name for model in sim.config.models]
+        self._totals = {name: sim.totals(name) for name in self._names}
+        self._histograms = {name: sim.histogram(name) for name in self._names}
+        self._active_s, self._since_s = sim.device_active_s(), sim.now_s
+        self.energy_j = 0.0  # of all devices; NaN: the power of some is not known
+
+    def metrics(self, provenance: dict[str, Any]) -> MetricLog:
+        """Everything noted, and every state that a pod entered."""
+        names = [model.name for model in self.sim.config.models]
+        states = [
+            (time_ns, "replica", "state", _pod_labels(names, self.sim.pods[pod], state), 1.0, "count")
+            for time_ns, pod, state in self.sim.states
+        ]
+        return MetricLog.from_rows(self.rows + states, provenance)
+
+    def note(self) -> None:
+        """Rows for the interval that ends now."""
+        for name in self._names:
+            before, now = self._totals[name], self.sim.totals(name)
+            histogram = self.sim.histogram(name)
+            pods = self.sim.wanted(name)
+            new = histogram - self._histograms[name]
+            values = [
+                ("spec_replicas", float(len(pods)), "count"),
+                ("ready_replicas", float(sum(pod.ready for pod in pods)), "count"),
+                ("pending_replicas", float(sum(pod.state == "pending" for pod in pods)), "count"),
+                ("arrived", float(now.arrived - before.arrived), "count"),
+                ("answered", float(now.ok - before.ok), "count"),
+                ("missed", float(now.missed - before.missed), "count"),
+            ]
+            if new.sum():
+                values.append(("latency_p95", quantile_of(new, 0.95), "s"))
+            self.rows += [
+                (self.sim.now_ns, "deployment", key, {"model": name}, value, unit) for key, value, unit in values
+            ]
+            self._totals[name], self._histograms[name] = now, histogram
+        active_s = self.sim.device_active_s()
+        seconds = self.sim.now_s - self._since_s
+        memory = self.sim.device_memory_bytes()
+        power_w = self.sim.device_power_w((active_s - self._active_s) / seconds)
+        for k, (node, device) in enumerate(self.sim.device_names()):
+            labels = {"node": node, "device": str(device)}
+            share = float((active_s[k] - self._active_s[k]) / seconds)
+            self.rows.append((self.sim.now_ns, "device", "utilisation", labels, share, "ratio"))
+            if np.isfinite(memory[k]):
+                self.rows.append((self.sim.now_ns, "device", "memory_used", labels, float(memory[k]), "bytes"))
+            if np.isfinite(power_w[k]):
+                self.rows.append((self.sim.now_ns, "device", "power", labels, float(power_w[k]), "watt"))
+        self.energy_j += float(power_w.sum()) * seconds
+        self._active_s, self._since_s = active_s, self.sim.now_s
+
+
+def _pod_labels(models: list[str], pod: Pod, state: str) -> dict[str, str]:
+    return {"replica": f"pod-{pod.number}", "model": models[pod.model], "state": state}
+
+
+def request_log(sim: KISim, provenance: dict[str, Any]) -> RequestLog:
+    """The rows of a run as a RequestLog, in the order of their numbers."""
+    rows = np.sort(sim.all_rows(), order="id")
+    names = np.array([model.name for model in sim.config.models], dtype=object)
+    status = np.where(rows["status"] == OK, "ok", np.where(rows["status"] == CLIENT_TIMEOUT, "timeout", "error"))
+    frame = pd.DataFrame(
+        {
+            "request_id": rows["id"],
+            "model": names[rows["model"]],
+            "endpoint": [f"pod-{k}" if k >= 0 else "" for k in rows["pod"]],
+            "scheduled_ns": rows["scheduled_ns"],
+            "sent_ns": pd.array(rows["scheduled_ns"], dtype="Int64"),
+            "completed_ns": pd.array(rows["completed_ns"], dtype="Int64"),
+            "status": status,
+            "detail": pd.array([_DETAIL.get(int(code)) for code in rows["status"]], dtype="str"),
+        }
+    )
+    return RequestLog(frame, {**provenance, "seconds": sim.now_ns / SECOND_NS})
+
+
+def batch_log(sim: KISim, provenance: dict[str, Any]) -> BatchLog:
+    """The batches of the same rows; without requests that never ran, or that their client had given up."""
+    rows = sim.all_rows()
+    rows = rows[rows["batch_size"] > 0]
+    names = ("start_ns", "end_ns", "instance", "batch_size", "position")
+    frame = pd.DataFrame({"request_id": rows["id"], "replica": rows["pod"], **{name: rows[name] for name in names}})
+    frame = frame.sort_values(["start_ns", "replica", "instance", "position"], kind="stable", ignore_index=True)
+    return BatchLog(frame, provenance)

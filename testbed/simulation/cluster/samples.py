@@ -1,0 +1,57 @@
+"""What can be read off a running simulation: scrapes of all replicas, and totals."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from testbed.simulation.cluster.lives import PodLives
+from testbed.simulation.state import NEVER
+
+
+class Sample(NamedTuple):
+    """One scrape of all replicas. Counters run from a pod's start."""
+
+    time_ns: int
+    pods: npt.NDArray[np.int64]  # number of each pod that serves or drains
+    done: npt.NDArray[np.int64]
+    refused: npt.NDArray[np.int64]
+    batches: npt.NDArray[np.int64]
+    queue_ns: npt.NDArray[np.int64]  # sum over requests
+    compute_ns: npt.NDArray[np.int64]
+    waiting: npt.NDArray[np.int64]  # requests that no instance has taken
+    outstanding: npt.NDArray[np.int64]  # requests that clients wait for
+    active_ns: npt.NDArray[np.int64]  # of the pod's device, since it has it: time that at least one batch ran
+
+
+class Totals(NamedTuple):
+    """What clients of one model have seen so far."""
+
+    arrived: int
+    ok: int
+    error: int
+    timeout: int
+    missed: int  # not answered, or later than the latency target
+    latency_s: float  # sum over answered requests
+
+
+def sample(lives: PodLives) -> Sample:
+    """One scrape, now."""
+    sim = lives.stream.sim
+    rows = np.flatnonzero(sim.replicas["pod"] >= 0)
+    of, instances = sim.replicas[rows], sim.instances[rows]
+    running = np.where(instances["free_ns"] != NEVER, instances["size"], 0).sum(axis=1)
+    return Sample(
+        time_ns=lives.stream.now_ns,
+        pods=of["pod"],
+        done=of["done"],
+        refused=of["refused"],
+        batches=of["batches"],
+        queue_ns=of["queue_ns"],
+        compute_ns=of["compute_ns"],
+        waiting=of["in_flight"] - running,
+        outstanding=of["outstanding"],
+        active_ns=lives.pod_active_ns(rows),
+    )
