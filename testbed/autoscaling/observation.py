@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,6 +13,20 @@ import numpy.typing as npt
 from testbed.autoscaling.hpa.pods import PodState
 
 FloatArray = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Scrape:
+    """Metrics of one deployment's pods at one moment; one entry a pod. Counters run from a pod's own start."""
+
+    time_s: float
+    pods: tuple[str, ...]
+    requests: FloatArray  # answered
+    queue_s: FloatArray  # sum over those requests of their time in the queue
+    compute_s: FloatArray  # sum over those requests of their batch's time
+    waiting: FloatArray  # requests in the queue, now
+    active_s: FloatArray  # the pod's device was busy
+    cpu_s: FloatArray  # of CPU; NaN: not known
 
 
 @dataclass(frozen=True)
@@ -27,7 +42,7 @@ class Window:
     requests: FloatArray  # answered
     queue_s: FloatArray  # sum over those requests of their time in the queue
     waiting: FloatArray  # requests in the queue, at the end
-    in_flight: FloatArray  # requests that were sent and not answered: mean of the samples in the window
+    in_flight: FloatArray  # requests that the pod had not answered: mean over the window
     utilisation: FloatArray  # share of the window that the pod's device was busy
     cpu_cores: FloatArray  # that the pod used; NaN: not known
 
@@ -46,6 +61,44 @@ class Window:
         """Mean time in the queue of the requests answered; NaN if there were none."""
         total = float(self.requests.sum())
         return float(self.queue_s.sum()) / total if total else float("nan")
+
+
+def last_window(times_s: Sequence[float], now_s: float, seconds: float, age_s: float) -> tuple[int, int] | None:
+    """Places of a window's first and last scrape among ascending times: the last one is at least age_s old, the first
+    at least `seconds` older; None: there are none such."""
+    last = bisect_right(times_s, now_s - age_s + 1e-9) - 1
+    first = -1 if last < 0 else bisect_right(times_s, times_s[last] - seconds + 1e-9) - 1
+    return (first, last) if 0 <= first < last else None
+
+
+def window_of(scrapes: Sequence[Scrape]) -> Window:
+    """What happened between the first and the last of the scrapes, which are in order of time.
+
+    In flight: those that wait, over the scrapes after the first, and those in batches, as a mean by Little's law.
+    """
+    start, end = scrapes[0], scrapes[-1]
+    seconds = end.time_s - start.time_s
+    before = [dict(zip(start.pods, range(len(start.pods)), strict=True)).get(pod) for pod in end.pods]
+
+    def increase(name: str) -> FloatArray:
+        first, last = getattr(start, name), getattr(end, name)
+        return np.array([last[k] - (first[j] if j is not None else 0.0) for k, j in enumerate(before)], dtype=float)
+
+    waiting = np.zeros(len(end.pods))
+    for one in scrapes[1:]:
+        held = dict(zip(one.pods, one.waiting.tolist(), strict=True))
+        waiting += [held.get(pod, 0.0) for pod in end.pods]
+    return Window(
+        start_s=start.time_s,
+        end_s=end.time_s,
+        pods=end.pods,
+        requests=increase("requests"),
+        queue_s=increase("queue_s"),
+        waiting=end.waiting,
+        in_flight=waiting / (len(scrapes) - 1) + increase("compute_s") / seconds,
+        utilisation=np.minimum(increase("active_s") / seconds, 1.0),
+        cpu_cores=increase("cpu_s") / seconds,
+    )
 
 
 class Observation(Protocol):

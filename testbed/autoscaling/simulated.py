@@ -6,10 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from testbed.autoscaling.hpa.pods import PodState
-from testbed.autoscaling.observation import Window
+from testbed.autoscaling.observation import Scrape, Window, last_window, window_of
 from testbed.autoscaling.policy import Policy
 from testbed.simulation.cluster.kisim import KISim
 from testbed.simulation.cluster.pods import Pod
@@ -31,47 +29,29 @@ class SimulatedObservation:
 
     def window(self, seconds: float, age_s: float) -> Window | None:
         """See Observation."""
-        end = self._sample_at(self.now_s - age_s)
-        start = None if end is None else self._sample_at(end.time_ns / SECOND_NS - seconds)
-        if end is None or start is None or start is end:
+        times_s = [one.time_ns / SECOND_NS for one in self._samples]
+        found = last_window(times_s, self.now_s, seconds, age_s)
+        if found is None:
             return None
-        between = [one for one in self._samples if start.time_ns < one.time_ns <= end.time_ns]
-        return _window(self._sim, self._model, start, end, between)
-
-    def _sample_at(self, time_s: float) -> Sample | None:
-        """The newest sample that is not younger."""
-        limit_ns = round(time_s * SECOND_NS)
-        for one in reversed(self._samples):
-            if one.time_ns <= limit_ns:
-                return one
-        return None
+        first, last = found
+        return window_of([scrape_of(self._sim, self._model, self._samples[k]) for k in range(first, last + 1)])
 
 
-def _window(sim: KISim, model: int, start: Sample, end: Sample, between: list[Sample]) -> Window:
-    rows = [k for k, pod in enumerate(end.pods) if sim.pods[int(pod)].model == model]
-    pods = [int(end.pods[k]) for k in rows]
-    seconds = (end.time_ns - start.time_ns) / SECOND_NS
-
-    def increase(name: str) -> np.ndarray:
-        before = dict(zip(start.pods.tolist(), getattr(start, name).tolist(), strict=True))
-        after = getattr(end, name)
-        return np.array([after[k] - before.get(pod, 0) for k, pod in zip(rows, pods, strict=True)], dtype=float)
-
-    in_flight = np.zeros(len(pods))
-    for one in between:
-        held = dict(zip(one.pods.tolist(), one.outstanding.tolist(), strict=True))
-        in_flight += [held.get(pod, 0) for pod in pods]
-    requests = increase("done")
-    return Window(
-        start_s=start.time_ns / SECOND_NS,
-        end_s=end.time_ns / SECOND_NS,
+def scrape_of(sim: KISim, model: int, sample: Sample) -> Scrape:
+    """One model's part of a scrape of the whole simulated cluster."""
+    mine = sample.models == model
+    pods = sample.pods[mine].tolist()
+    time_s = sample.time_ns / SECOND_NS
+    done = sample.done[mine].astype(float)
+    return Scrape(
+        time_s=time_s,
         pods=tuple(f"pod-{pod}" for pod in pods),
-        requests=requests,
-        queue_s=increase("queue_ns") / SECOND_NS,
-        waiting=np.array([end.waiting[k] for k in rows], dtype=float),
-        in_flight=in_flight / max(1, len(between)),
-        utilisation=np.minimum(increase("active_ns") / SECOND_NS / seconds, 1.0),
-        cpu_cores=sim.cpu_cores(pods, requests / seconds),
+        requests=done,
+        queue_s=sample.queue_ns[mine] / SECOND_NS,
+        compute_s=sample.compute_ns[mine] / SECOND_NS,
+        waiting=sample.waiting[mine].astype(float),
+        active_s=sample.active_ns[mine] / SECOND_NS,
+        cpu_s=sim.cpu_seconds(pods, done, time_s),
     )
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.optimize import minimize
 from scipy.stats import ks_2samp
 
-from loadgen.request_log import RequestLog
-from loadgen.schedule import Schedule
+from testbed.calibration.another_run import fit_inflation
 from testbed.calibration.device_memory import fit_device_memory
 from testbed.calibration.evidence import Evidence
 from testbed.calibration.load import cold_starts, fit_contention, fit_server_cpu, load_points
@@ -17,10 +16,9 @@ from testbed.calibration.overhead import fit_overhead
 from testbed.calibration.profile import Residual, ServiceProfile
 from testbed.calibration.service_time import QUANTILES, fit_service_time, quantile_table
 from testbed.calibration.sharing import fit_interference
+from testbed.calibration.simulate import Simulate
 from testbed.errors import CalibrationError
-from workloads.catalog import ServiceConfig
 
-Simulate = Callable[[Schedule, ServiceProfile, ServiceConfig, int], RequestLog]
 SEED = 20250707  # of the simulated runs that the fit compares with; any number does
 FIT_QUANTILES = (0.5, 0.9, 0.95, 0.99)
 
@@ -47,6 +45,16 @@ def fit_profile(runs: Sequence[Evidence], simulate: Simulate) -> ServiceProfile:
                 f"runs {head.run_id} and {run.manifest.run_id} gave their instances {head.threads} and "
                 f"{run.manifest.threads} threads: one profile needs the same in all"
             )
+    profile = _fit(runs, simulate)
+    inflation = fit_inflation(_left_out(runs, simulate), simulate, SEED)
+    effects = profile.run_effects.model_copy(update={"inflation": inflation})
+    profile = profile.model_copy(update={"run_effects": effects})
+    return profile.model_copy(update={"residuals": tuple(_residual(profile, run, simulate) for run in runs)})
+
+
+def _fit(runs: Sequence[Evidence], simulate: Simulate) -> ServiceProfile:
+    """Without residuals, and with run effects as they stand."""
+    head = runs[0].manifest
     largest = max(run.manifest.service.max_batch_size for run in runs)
     service_time, slow_phase, steadiness = fit_service_time(runs, largest)
     mean_s = np.array(service_time.mean_s)
@@ -78,7 +86,24 @@ def fit_profile(runs: Sequence[Evidence], simulate: Simulate) -> ServiceProfile:
             f"no batch of {head.model} had another waiting behind it, so the turnaround is not known: calibrate at "
             "higher loads as well"
         )
-    return profile.model_copy(update={"residuals": tuple(_residual(profile, run, simulate) for run in runs)})
+    return profile
+
+
+def _left_out(runs: Sequence[Evidence], simulate: Simulate) -> list[tuple[ServiceProfile, Evidence]]:
+    """Profiles, each with a run that it was fitted without: valid runs at rates between others of the same service.
+
+    At the lowest and the highest rate a profile without the run would have to guess beyond what it knows.
+    """
+    if any(run.batches is None for run in runs):
+        return []  # what is fitted through simulated runs would take too long to fit so often
+    pairs = []
+    for run in runs:
+        verdict, same = run.manifest.verdict, [one for one in runs if one.manifest.service == run.manifest.service]
+        rates = [one.schedule.rate_rps for one in same]
+        between = min(rates) < run.schedule.rate_rps < max(rates)
+        if run.manifest.pattern == "constant" and between and (verdict is None or verdict.valid):
+            pairs.append((_fit([one for one in runs if one is not run], simulate), run))
+    return pairs
 
 
 def _ranges(runs: Sequence[Evidence], batches: tuple[int, ...]) -> dict[str, tuple[float, float]]:

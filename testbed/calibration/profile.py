@@ -114,12 +114,15 @@ class RunEffects(_Frozen):
     """What a run to come will have of its own; None: too few runs to tell.
 
     service: of the logarithm of the batches' times; the others: seconds added to each request's or batch's.
+    inflation: factors on all deviations, equally likely, with which runs lie as far from a profile that was fitted
+    without them as such runs would.
     """
 
     service: RunEffect | None = None
     inflow_s: RunEffect | None = None
     outflow_s: RunEffect | None = None
     turnaround_s: RunEffect | None = None
+    inflation: tuple[float, ...] = Field((1.0,), min_length=1)
 
 
 class LoadPoint(_Frozen):

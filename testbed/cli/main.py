@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from testbed.cli import campaign, compare, plan, replay, serve, simulate
+from testbed.cli import campaign, compare, plan, replay, repository, serve, simulate
 from workloads.errors import KisError
 
 WRONG = 2
@@ -23,6 +23,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(serve.serve)
+app.command()(repository.repository)
 app.command()(replay.replay)
 app.command()(replay.measure)
 app.command()(campaign.calibrate)

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from loadgen.schedule import Schedule
 from testbed.calibration.profile import ServiceProfile
 from testbed.cli import options
 from testbed.cli.progress import ConsoleNarrator
@@ -53,6 +54,12 @@ def plan(
     }
     traffic = build(TrafficConfig, {key: value for key, value in flags.items() if value is not None}, "flags")
     schedule = make_schedule(traffic, known.model)
+
+    def arrivals(run_seed: int) -> Schedule:
+        if traffic.trace is not None:
+            return schedule
+        return make_schedule(traffic.model_copy(update={"seed": run_seed}), known.model)
+
     grid = build(
         PlanGrid,
         {
@@ -67,14 +74,14 @@ def plan(
     with ConsoleNarrator(console) as narrator:
         narrator.phase(f"{len(schedule)} requests of {known.model}, {schedule.rate_rps:.1f}/s on average: search")
         found = plan_capacity(
-            known, schedule, target_ms / 1e3, grid, percentile=percentile, on_progress=narrator.progress
+            known, arrivals, target_ms / 1e3, grid, percentile=percentile, on_progress=narrator.progress
         )
         confirmed = None
         if found.best is not None:
             narrator.phase(f"confirm {found.best.service.label} with other draws")
             confirmed = predict(
                 known,
-                schedule,
+                arrivals,
                 found.best.service,
                 found.target_s,
                 percentile=percentile,

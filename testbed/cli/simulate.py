@@ -62,8 +62,8 @@ def simulate(
         alone = {"FILE": config, "--profile": profile, "--run": run, **service_flags}
         _refuse(alone, "go with one service: a cluster has its own in its configuration")
         traffic = options.traffic_flags(pattern, parameters, trace, trace_format, None, None)
-        settings = _cluster_settings(cluster, traffic, policy, duration, seed, draws)
-        _simulate_cluster(settings, options.out_folder(out, "cluster"))
+        given = _cluster_settings(cluster, traffic, policy, duration, seed, draws)
+        _simulate_cluster(given, options.out_folder(out, "cluster"))
         return
     _refuse({"--policy": policy, "--draws": draws}, "go with --cluster")
     flags = {
@@ -82,8 +82,8 @@ def simulate(
     if max_batch_size is None and (
         settings.service is None or "max_batch_size" not in settings.service.model_fields_set
     ):
-        given = {} if settings.service is None else settings.service.model_dump(exclude_unset=True)
-        service = ServiceConfig.model_validate({**given, "max_batch_size": known.largest_batch})
+        set_ones = {} if settings.service is None else settings.service.model_dump(exclude_unset=True)
+        service = ServiceConfig.model_validate({**set_ones, "max_batch_size": known.largest_batch})
     else:
         service = settings.service or ServiceConfig()
     schedule = make_schedule(settings.traffic, known.model)
@@ -167,4 +167,4 @@ def _simulate_cluster(config: ClusterRunConfig, folder: Path) -> None:
 def _with_interval(one: dict[str, Any], name: str, form: str) -> str:
     band = one["intervals"].get(name)
     value = f"{one[name]:{form}}"
-    return value if band is None else f"{value} ({band['low']:{form}} to {band['high']:{form}})"
+    return value if band is None else f"{value}\n{band['low']:{form}}..{band['high']:{form}}"

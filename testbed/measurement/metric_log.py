@@ -10,6 +10,7 @@ Sources and names in use (docs/metrics.md defines each):
   process  cpu_seconds (s, cumulative), memory_rss (bytes); label role = server:<endpoint> | client:<worker> | machine;
            the machine has cpu_seconds (busy) and steal_seconds (s, cumulative), no memory
   replica  state (1 when entered); labels replica, state = starting|ready|draining|gone; start_up_seconds (s)
+  deployment, device: simulated clusters only
 """
 
 from __future__ import annotations

@@ -16,6 +16,8 @@ from testbed.simulation.intervals import Interval, interval, interval_of
 from testbed.simulation.simulator import simulate
 from workloads.catalog import DynamicBatching, ServiceConfig
 
+Arrivals = Callable[[int], Schedule]  # seed -> arrivals: others of the same pattern, or always those of a trace
+
 
 class PlanGrid(Strict):
     """What may be chosen."""
@@ -47,7 +49,7 @@ class Plan(NamedTuple):
 
 def plan_capacity(
     profile: ServiceProfile,
-    schedule: Schedule,
+    arrivals: Arrivals,
     target_s: float,
     grid: PlanGrid,
     *,
@@ -72,7 +74,7 @@ def plan_capacity(
                 max_batch_size=size,
                 dynamic_batching=DynamicBatching(max_queue_delay_s=delay_s),
             )
-            return predict(profile, schedule, service, target_s, percentile=percentile, draws=draws, seed=seed)
+            return predict(profile, arrivals, service, target_s, percentile=percentile, draws=draws, seed=seed)
 
         seen += _fewest(option, grid.max_replicas)
         if on_progress is not None:
@@ -97,7 +99,7 @@ def _fewest(option: Callable[[int], Option], most: int) -> list[Option]:
 
 def predict(
     profile: ServiceProfile,
-    schedule: Schedule,
+    arrivals: Arrivals,
     service: ServiceConfig,
     target_s: float,
     *,
@@ -110,6 +112,7 @@ def predict(
     latencies: list[np.ndarray] = []
 
     def one_run(drawn: ServiceProfile, run_seed: int) -> float:
+        schedule = arrivals(run_seed)
         run = simulate(schedule, drawn, service, run_seed)
         latency_s = np.where(run.requests.ok, run.requests.latency_s, np.inf)
         latencies.append(latency_s)

@@ -17,10 +17,11 @@ import numpy as np
 
 from loadgen.patterns import Pattern, make_pattern
 from loadgen.schedule import Schedule
-from loadgen.traces import read_trace
+from loadgen.traces import read_trace, trace_pattern
 from testbed.autoscaling.build import build_policy
 from testbed.autoscaling.policy import Policy
 from testbed.autoscaling.simulated import PolicyRun
+from testbed.calibration.another_run import another_run
 from testbed.errors import ConfigError
 from testbed.pipeline.cluster_config import ClusterRunConfig, Fault
 from testbed.pipeline.cluster_records import Observed, batch_log, request_log
@@ -29,7 +30,7 @@ from testbed.simulation.cluster.kisim import KISim
 from testbed.simulation.cluster.services import Service, read_services
 from testbed.simulation.cluster.stream import quantile_of
 from testbed.simulation.cluster.traffic import PatternTraffic, ScheduledTraffic, Traffic, Users
-from testbed.simulation.intervals import another_run, generators, interval_of
+from testbed.simulation.intervals import generators, interval_of
 
 ROWS_UP_TO = 2_000_000  # requests: longer runs keep no row for each
 RATE_S = 5.0  # of a trace, for who knows it beforehand
@@ -168,15 +169,9 @@ def _traffic(config: ClusterRunConfig, seed: int) -> tuple[Traffic | None, dict[
 
 
 def _counted_rate(schedule: Schedule) -> Callable[[float], float]:
-    """The rate of a trace, counted in intervals of RATE_S."""
-    edges = np.arange(0, schedule.duration_s + RATE_S, RATE_S)
-    counts, _ = np.histogram(schedule.scheduled_s, edges)
-
-    def rate_rps(time_s: float) -> float:
-        place = int(time_s // RATE_S)
-        return float(counts[place]) / RATE_S if 0 <= place < len(counts) else 0.0
-
-    return rate_rps
+    """The rate of a trace, counted in intervals of RATE_S; nothing after its end."""
+    rate_rps = _rate_of(trace_pattern(schedule, RATE_S))
+    return lambda time_s: rate_rps(time_s) if time_s < schedule.duration_s else 0.0
 
 
 def _users(config: ClusterRunConfig) -> list[Users]:

@@ -128,7 +128,7 @@ def devices(metrics: MetricLog) -> go.Figure:
         grid = grid.loc[list(dict.fromkeys(table["where"]))]
         length = 1 / len(known)
         figure.add_heatmap(
-            x=short(grid.columns),
+            x=short(grid.columns.to_numpy(dtype=float)),
             y=list(grid.index),
             z=[short(line) for line in grid.to_numpy()],
             colorscale="Blues",

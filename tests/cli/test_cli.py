@@ -81,7 +81,10 @@ def profile(tmp_path: Path) -> Path:
     return file
 
 
-@pytest.mark.parametrize("command", ["serve", "replay", "measure", "calibrate", "simulate", "compare", "report"])
+COMMANDS = ["serve", "repository", "replay", "measure", "calibrate", "simulate", "plan", "compare", "report"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_every_command_teaches_with_an_example(command: str) -> None:
     done = kis(command, "--help")
     assert done.returncode == 0
@@ -122,6 +125,17 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path, profile: Path) -> No
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
 
+def test_a_repository_for_a_triton_of_ones_own(tmp_path: Path) -> None:
+    flags = ["--model", "resnet50", "--instances", "2", "--queue-delay-ms", "3", "--device", "gpu"]
+    done = kis("repository", "models", *flags, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "random" in done.stdout
+    config = (tmp_path / "models/resnet50/config.pbtxt").read_text()
+    assert "KIND_GPU" in config
+    assert "max_queue_delay_microseconds: 3000" in config
+    assert (tmp_path / "models/resnet50/1/model.py").exists()
+
+
 MISTAKES = {
     "a folder without runs": (["report", "."], "has no runs"),
     "a batch size that the profile does not know": (
@@ -149,6 +163,12 @@ MISTAKES = {
     "no server there": (["replay", "--server", "http://127.0.0.1:9"], "127.0.0.1:9"),
     "a model without a server": (["calibrate", "--model", "mine"], "--server"),
     "an emulated model without a profile": (["serve", "--model", "emulated"], "`emulated` block"),
+    "a repository where something is": (["repository", ".", "--model", "resnet50"], "not empty"),
+    "a backend that is none": (["repository", "m", "--model", "resnet50", "--backend", "tensorrt"], "--backend"),
+    "a policy without a cluster": (
+        ["simulate", "--profile", "profile-emulated.json", "--policy", "fixed:replicas=2"],
+        "--cluster",
+    ),
     "a missing config file": (["calibrate", "none.yaml"], "none.yaml"),
 }
 

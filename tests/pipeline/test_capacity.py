@@ -12,7 +12,7 @@ from loadgen.patterns import make_pattern
 from loadgen.schedule import poisson_schedule
 from testbed.calibration.profile import RunEffect, RunEffects
 from testbed.cli.main import app
-from testbed.pipeline.capacity import PlanGrid, plan_capacity, predict
+from testbed.pipeline.capacity import Arrivals, PlanGrid, plan_capacity, predict
 from tests.oracles.cluster_worlds import flat_profile
 
 PROFILE = flat_profile([0.010, 0.012, 0.014, 0.016]).model_copy(
@@ -20,24 +20,28 @@ PROFILE = flat_profile([0.010, 0.012, 0.014, 0.016]).model_copy(
 )
 
 
+def constant(rate: float, seconds: float) -> Arrivals:
+    return lambda seed: poisson_schedule(make_pattern("constant", rate=rate), seconds, seed, "m")
+
+
 def test_the_fewest_replicas_that_hold_the_target_are_found():
-    schedule = poisson_schedule(make_pattern("constant", rate=500), 20, 1, "m")
-    plan = plan_capacity(PROFILE, schedule, 0.030, PlanGrid(max_replicas=8), draws=8)
+    arrivals = constant(500, 20)
+    plan = plan_capacity(PROFILE, arrivals, 0.030, PlanGrid(max_replicas=8), draws=8)
     assert plan.best is not None
     assert plan.best.latency_s.high <= 0.030
     fewer = plan.best.service.model_copy(update={"replicas": plan.best.service.replicas - 1})
     assert plan.best.service.replicas >= 2  # 500/s x 4 ms a request in a batch of four
-    assert not predict(PROFILE, schedule, fewer, 0.030, percentile=95, draws=8, seed=0).holds
+    assert not predict(PROFILE, arrivals, fewer, 0.030, percentile=95, draws=8, seed=0).holds
 
 
 def test_nothing_holds_an_impossible_target():
-    schedule = poisson_schedule(make_pattern("constant", rate=50), 10, 1, "m")
-    assert plan_capacity(PROFILE, schedule, 0.005, PlanGrid(max_replicas=3), draws=4).best is None
+    arrivals = constant(50, 10)
+    assert plan_capacity(PROFILE, arrivals, 0.005, PlanGrid(max_replicas=3), draws=4).best is None
 
 
 def test_more_replicas_lower_the_latency_and_the_misses():
-    schedule = poisson_schedule(make_pattern("constant", rate=300), 20, 1, "m")
-    plan = plan_capacity(PROFILE, schedule, 0.020, PlanGrid(max_replicas=8, max_batch_size=(4,)), draws=6)
+    arrivals = constant(300, 20)
+    plan = plan_capacity(PROFILE, arrivals, 0.020, PlanGrid(max_replicas=8, max_batch_size=(4,)), draws=6)
     by_replicas = sorted(plan.options, key=lambda one: one.service.replicas)
     middles = [one.latency_s.middle for one in by_replicas]
     assert middles == sorted(middles, reverse=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from testbed.calibration.another_run import another_run
 from testbed.calibration.profile import RunEffect, RunEffects, ServiceProfile
-from testbed.simulation.intervals import another_run, interval
+from testbed.simulation.intervals import interval
 from tests.oracles.cluster_worlds import flat_profile
 
 

@@ -191,13 +191,16 @@ class KISim:
         idle, busy = np.array([known[kind] for kind in kinds]).reshape(-1, 2).T
         return np.asarray(idle + (busy - idle) * utilisation)
 
-    def cpu_cores(self, pods: Sequence[int], requests_per_s: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """float64[pods]: cores that each pod's server uses at its rate; NaN where the profile does not know."""
-        cores = []
-        for number, rate in zip(pods, requests_per_s.tolist(), strict=True):
-            known = self.services[self._lives.service(self.pods[number])].profile.server_cpu
-            cores.append(np.nan if known is None else known.idle_cores + known.seconds_per_request * rate)
-        return np.array(cores)
+    def cpu_seconds(self, pods: Sequence[int], done: npt.NDArray[np.float64], now_s: float) -> npt.NDArray[np.float64]:
+        """float64[pods]: CPU that each pod's server has used by now_s, after `done` requests; NaN: not known."""
+        used = []
+        for number, requests in zip(pods, done.tolist(), strict=True):
+            pod = self.pods[number]
+            known = self.services[self._lives.service(pod)].profile.server_cpu
+            started_s = (pod.started_ns or 0) / SECOND_NS
+            idle_s = np.nan if known is None else known.idle_cores * (now_s - started_s)
+            used.append(idle_s if known is None else idle_s + known.seconds_per_request * requests)
+        return np.array(used, dtype=float)
 
     @property
     def keeps_rows(self) -> bool:

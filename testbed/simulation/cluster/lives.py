@@ -166,8 +166,9 @@ class PodLives:
         )
 
     def device_memory_bytes(self) -> npt.NDArray[np.float64]:
-        """float64[devices]: that containers hold, while they load too; NaN where a replica's memory is not known."""
-        held = np.zeros(sum(len(node.used) for node in self.nodes))
+        """float64[devices]: that containers hold, while they load too; NaN where no replica's memory is known."""
+        known = {one.kind for one in self.services if np.isfinite(one.memory_bytes)}
+        held = np.array([0.0 if node.kind in known else np.nan for node in self.nodes for _ in node.used])
         for pod in self.alive():
             if pod.replica is not None and pod.started_ns is not None:
                 held[int(self._row(pod)["device"])] += self.services[self.service(pod)].memory_bytes

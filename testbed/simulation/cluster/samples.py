@@ -16,6 +16,7 @@ class Sample(NamedTuple):
 
     time_ns: int
     pods: npt.NDArray[np.int64]  # number of each pod that serves or drains
+    models: npt.NDArray[np.int64]  # that each of them serves
     done: npt.NDArray[np.int64]
     refused: npt.NDArray[np.int64]
     batches: npt.NDArray[np.int64]
@@ -46,6 +47,7 @@ def sample(lives: PodLives) -> Sample:
     return Sample(
         time_ns=lives.stream.now_ns,
         pods=of["pod"],
+        models=of["model"],
         done=of["done"],
         refused=of["refused"],
         batches=of["batches"],

@@ -1,0 +1,105 @@
+"""The next run of a service: a profile is an average over runs, and each run differs from it.
+
+They differ as the runs of the calibration differed from each other (run effects), and by as much more as it takes for
+runs to lie as far from what a profile without them predicts as such draws say (inflation).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from testbed.calibration.evidence import Evidence
+from testbed.calibration.profile import OverheadLevel, RunEffect, ServiceProfile
+from testbed.calibration.simulate import Simulate
+
+DRAWS = 24  # simulated runs that show a run's luck
+PAIRS = 6  # simulated runs for each direction of a run effect
+LARGEST = 8.0
+FACTORS = 20  # equally likely ones
+EFFECTS = ("service", "inflow_s", "outflow_s", "turnaround_s")
+
+
+def another_run(profile: ServiceProfile, rng: np.random.Generator) -> ServiceProfile:
+    """The profile as one run might have it: Student's t for how few runs tell of the differences between runs."""
+    shifts, inflation = {}, float(rng.choice(profile.run_effects.inflation))
+    for name in EFFECTS:
+        effect: RunEffect | None = getattr(profile.run_effects, name)
+        if effect is not None:
+            shifts[name] = float(inflation * effect.deviation * rng.standard_t(effect.freedom))
+    return moved(profile, shifts)
+
+
+def moved(profile: ServiceProfile, shifts: Mapping[str, float]) -> ServiceProfile:
+    """The profile with other means; shifts: by the names of EFFECTS, as RunEffects has them."""
+    times = profile.service_time
+    factor = float(np.exp(np.clip(shifts.get("service", 0.0), -1.0, 1.0)))
+    inflow_s, outflow_s, turnaround_s = (shifts.get(name, 0.0) for name in EFFECTS[1:])
+    levels = tuple(_shifted(level, inflow_s, outflow_s, turnaround_s) for level in profile.overhead.levels)
+    return profile.model_copy(
+        update={
+            "service_time": times.model_copy(update={"mean_s": tuple(mean_s * factor for mean_s in times.mean_s)}),
+            "overhead": profile.overhead.model_copy(update={"levels": levels}),
+            "turnaround_s": max(0.0, profile.turnaround_s + turnaround_s),
+        }
+    )
+
+
+def _shifted(level: OverheadLevel, inflow_s: float, outflow_s: float, turnaround_s: float) -> OverheadLevel:
+    def by(table: tuple[float, ...], by_s: float, least: float) -> tuple[float, ...]:
+        return tuple(max(least, value + by_s) for value in table)
+
+    pauses = level.turnaround_quantiles_s
+    return level.model_copy(
+        update={
+            "inflow_quantiles_s": by(level.inflow_quantiles_s, inflow_s, 0.0),
+            "outflow_quantiles_s": by(level.outflow_quantiles_s, outflow_s, -np.inf),
+            "turnaround_quantiles_s": None if pauses is None else by(pauses, turnaround_s, 0.0),
+        }
+    )
+
+
+def fit_inflation(
+    left_out: Sequence[tuple[ServiceProfile, Evidence]], simulate: Simulate, seed: int
+) -> tuple[float, ...]:
+    """Factors on the run effects, equally likely after what the runs' P95 say; before, any of 1..LARGEST is (its log).
+
+    left_out: runs, each with a profile that was fitted without it; none: 1. A run's P95 differs from the profile's by
+    the luck of its draws, and by its run effects; both variances of its logarithm are read off simulated runs.
+    """
+    off, luck, effect = [], [], []
+    for number, (profile, run) in enumerate(left_out):
+        rng = np.random.default_rng(np.random.SeedSequence((seed, number)))
+        seeds = rng.integers(2**31, size=DRAWS).tolist()
+        same = [_log_p95(run, profile, simulate, one) for one in seeds]
+        off.append(float(np.log(np.quantile(run.requests.latency_s[run.requests.ok], 0.95)) - np.mean(same)))
+        luck.append(float(np.var(same, ddof=1)) * (1 + 1 / DRAWS))
+        effect.append(_variance_by_effects(run, profile, simulate, seeds[:PAIRS]))
+    if not off or not any(effect):
+        return (1.0,)
+    factors = np.geomspace(1.0, LARGEST, 400)
+    variance = np.array(luck) + 1e-12 + np.square(factors)[:, None] * np.array(effect)
+    log_likelihood = -0.5 * np.sum(np.log(variance) + np.square(off) / variance, axis=1)
+    likely = np.cumsum(np.exp(log_likelihood - log_likelihood.max()))
+    places = np.searchsorted(likely / likely[-1], (np.arange(FACTORS) + 0.5) / FACTORS)
+    return tuple(factors[places].tolist())
+
+
+def _variance_by_effects(run: Evidence, profile: ServiceProfile, simulate: Simulate, seeds: Sequence[int]) -> float:
+    """Of the logarithm of the run's P95: each effect moved by its deviation, up and down, under the same draws."""
+    total = 0.0
+    for name in EFFECTS:
+        effect: RunEffect | None = getattr(profile.run_effects, name)
+        if effect is None:
+            continue
+        up, down = (moved(profile, {name: sign * effect.deviation}) for sign in (1, -1))
+        pairs = [_log_p95(run, up, simulate, one) - _log_p95(run, down, simulate, one) for one in seeds]
+        heavy = effect.freedom / (effect.freedom - 2) if effect.freedom > 2 else 3.0  # variance of Student's t
+        total += float(np.mean(pairs) / 2) ** 2 * heavy
+    return total
+
+
+def _log_p95(run: Evidence, profile: ServiceProfile, simulate: Simulate, seed: int) -> float:
+    log = simulate(run.schedule, profile, run.manifest.service, seed)
+    return float(np.log(np.quantile(log.latency_s[log.ok], 0.95)))
