@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 from scipy.optimize import minimize
@@ -46,7 +47,7 @@ def fit_profile(runs: Sequence[Evidence], simulate: Simulate) -> ServiceProfile:
                 f"{run.manifest.threads} threads: one profile needs the same in all"
             )
     profile = _fit(runs, simulate)
-    inflation = fit_inflation(_left_out(runs, simulate), simulate, SEED)
+    inflation = fit_inflation(left_out_of(runs, simulate), simulate, SEED)
     effects = profile.run_effects.model_copy(update={"inflation": inflation})
     profile = profile.model_copy(update={"run_effects": effects})
     return profile.model_copy(update={"residuals": tuple(_residual(profile, run, simulate) for run in runs)})
@@ -89,7 +90,7 @@ def _fit(runs: Sequence[Evidence], simulate: Simulate) -> ServiceProfile:
     return profile
 
 
-def _left_out(runs: Sequence[Evidence], simulate: Simulate) -> list[tuple[ServiceProfile, Evidence]]:
+def left_out_of(runs: Sequence[Evidence], simulate: Simulate) -> list[tuple[ServiceProfile, Evidence]]:
     """Profiles, each with a run that it was fitted without: valid runs at rates between others of the same service.
 
     At the lowest and the highest rate a profile without the run would have to guess beyond what it knows.
@@ -101,8 +102,12 @@ def _left_out(runs: Sequence[Evidence], simulate: Simulate) -> list[tuple[Servic
         verdict, same = run.manifest.verdict, [one for one in runs if one.manifest.service == run.manifest.service]
         rates = [one.schedule.rate_rps for one in same]
         between = min(rates) < run.schedule.rate_rps < max(rates)
-        if run.manifest.pattern == "constant" and between and (verdict is None or verdict.valid):
-            pairs.append((_fit([one for one in runs if one is not run], simulate), run))
+        if run.manifest.pattern != "constant" or not between or (verdict is not None and not verdict.valid):
+            continue
+        with suppress(CalibrationError):  # the others alone may be too few
+            without = _fit([one for one in runs if one is not run], simulate)
+            if without.largest_batch >= run.manifest.service.max_batch_size:
+                pairs.append((without, run))
     return pairs
 
 

@@ -10,7 +10,9 @@ from known_service import calibration_runs, known_profile
 
 from testbed.calibration.another_run import another_run, fit_inflation
 from testbed.calibration.evidence import Evidence
+from testbed.calibration.fit import fit_profile, left_out_of
 from testbed.calibration.profile import RunEffect, RunEffects, ServiceProfile
+from testbed.errors import CalibrationError
 from testbed.pipeline.twin import request_log_of
 from testbed.simulation.simulator import simulate
 
@@ -58,3 +60,13 @@ def test_inflation_stretches_what_is_drawn() -> None:
         times = [another_run(profile, np.random.default_rng(seed)).service_time.mean_s[0] for seed in range(400)]
         drawn.append(float(np.std(np.log(times))))
     assert drawn[1] == pytest.approx(2 * drawn[0], rel=1e-6)
+
+
+def test_a_run_that_the_others_cannot_do_without_is_not_left_out() -> None:
+    few = calibration_runs(known_profile(), duration_s=0.2)[1:4]  # too few requests without the middle rate
+    with pytest.raises(CalibrationError):
+        fit_profile([few[0], few[2]], request_log_of)
+    assert left_out_of(few, request_log_of) == []
+    small = calibration_runs(known_profile(), duration_s=4)[1:4]  # without the bursts, no large batches
+    assert left_out_of(small, request_log_of) == []
+    assert len(left_out_of(calibration_runs(known_profile(), duration_s=4), request_log_of)) == 2
