@@ -8,6 +8,7 @@ nothing: a fixed number of users would run on one worker only.
 from __future__ import annotations
 
 import logging
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ events: Any = locust.events  # untyped
 MakeJob = Callable[[Environment, float | None], ReplayJob]  # the second is Locust's run time, if one was given
 _AHEAD_S = 0.3
 _READY_S = 60.0
+_PARENT_S = 0.5  # between two looks whether somebody still waits for the run
 _INTERRUPTED = "interrupted"
 
 logger = logging.getLogger(__name__)
@@ -93,6 +95,8 @@ class Replay:
         try:
             job = self._make_job(environment, run_time_s)
             schedule = Schedule.read(job.schedule)
+            if not job.close:  # somebody waits for this run
+                gevent.spawn(self._follow_parent, environment.runner, os.getppid())
             with self._interruptible(environment.runner):
                 if isinstance(environment.runner, MasterRunner):
                     self._conduct_workers(environment.runner, job, schedule)
@@ -111,6 +115,12 @@ class Replay:
         finally:
             self._client = None
             self._finish(environment)
+
+    def _follow_parent(self, runner: Any, parent: int) -> None:
+        """Nobody waits any more: stop at once. A server that takes the old one's port must not get these requests."""
+        while os.getppid() == parent:
+            gevent.sleep(_PARENT_S)
+        self._stop(runner, hurry=True)
 
     def _conduct_workers(self, runner: MasterRunner, job: ReplayJob, schedule: Schedule) -> None:
         workers = [worker.id for worker in runner.clients.ready + runner.clients.spawning + runner.clients.running]

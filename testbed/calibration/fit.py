@@ -98,11 +98,11 @@ def left_out_of(runs: Sequence[Evidence], simulate: Simulate) -> list[tuple[Serv
     if any(run.batches is None for run in runs):
         return []  # what is fitted through simulated runs would take too long to fit so often
     pairs = []
-    for run in runs:
-        verdict, same = run.manifest.verdict, [one for one in runs if one.manifest.service == run.manifest.service]
-        rates = [one.schedule.rate_rps for one in same]
-        between = min(rates) < run.schedule.rate_rps < max(rates)
-        if run.manifest.pattern != "constant" or not between or (verdict is not None and not verdict.valid):
+    constant = [run for run in runs if run.manifest.pattern == "constant"]
+    for run in constant:
+        rates = [one.schedule.rate_rps for one in constant if one.manifest.service == run.manifest.service]
+        verdict = run.manifest.verdict
+        if not min(rates) < run.schedule.rate_rps < max(rates) or (verdict is not None and not verdict.valid):
             continue
         with suppress(CalibrationError):  # the others alone may be too few
             without = _fit([one for one in runs if one is not run], simulate)

@@ -24,6 +24,7 @@ from testbed.calibration.service_time import (
 from testbed.errors import CalibrationError
 
 MOST_LEVELS = 8  # of one kind of service
+FEWEST_REQUESTS = 50  # in all; fewer make no distribution
 ENOUGH_REQUESTS = 100  # a level needs this many of each kind
 LONE_SHARE = 0.05  # where fewer find an idle instance, those that do are the quick ones that were not overtaken
 
@@ -44,7 +45,7 @@ def fit_overhead(runs: Sequence[Evidence], mean_s: FloatArray) -> FittedOverhead
         return FittedOverhead(_from_lone_requests(runs, float(mean_s[0])), None, None, RunEffects())
     beyond_log_s = mean_s - logged_mean_by_size(logged, mean_s)
     rows = _marked(logged, lambda run: _split(run, beyond_log_s))
-    if len(rows) < ENOUGH_REQUESTS:
+    if len(rows) < FEWEST_REQUESTS:
         raise CalibrationError(f"only {len(rows)} answered requests stand in the log of batches: measure longer")
     per_position_s, per_batch_size_s = _lateness_in_batch(rows)
     rows["outflow"] -= per_position_s * rows["position"] + per_batch_size_s * (rows["batch_size"] - 1)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from types import FrameType
 
 import typer
 from rich.console import Console
@@ -34,8 +36,9 @@ app.command()(compare.report)
 
 
 def main() -> None:
-    """Run `kis`; exit status 2 for an error that the user can mend, 130 after an interrupt."""
+    """Run `kis`; exit status 2 for an error that the user can mend, 130 after an interrupt or SIGTERM."""
     errors = Console(stderr=True)
+    signal.signal(signal.SIGTERM, _interrupt)  # as ctrl-c: what was measured is kept, and nothing is left running
     try:
         app()
     except KisError as error:
@@ -46,6 +49,10 @@ def main() -> None:
     except KeyboardInterrupt:
         errors.print("kis: interrupted; what was measured is kept", highlight=False)
         sys.exit(INTERRUPTED)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def _tell(errors: Console, text: str) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from loadgen.artifact import ArtifactError
+from loadgen.request_log import RequestLog
 from testbed.measurement.batch_log import RECORD, SCHEMA, BatchLog
 
 _NUMBER_AT_THE_END = re.compile(r"(?:^|[-_])(\d+)$")
@@ -52,6 +53,21 @@ def read_batch_files(
         rows = rows[(rows["start_ns"] >= 0) & (rows["request_id"] >= 0)]
     rows = rows.sort_values(_ORDER, kind="stable", ignore_index=True)
     return BatchLog(rows[SCHEMA.names].astype("int64"))
+
+
+def without_foreign(batches: BatchLog, log: RequestLog) -> tuple[BatchLog, int]:
+    """The batches without requests that this log's client cannot have sent, and how many those were.
+
+    Foreign: its number is not in the log, or came before, or it ran before it was sent or after it was answered.
+    Another client used the server.
+    """
+    known = log.frame.set_index("request_id")
+    rows = known[["sent_ns", "completed_ns", "status"]].reindex(batches.frame["request_id"])
+    sent, completed = (rows[name].to_numpy(dtype=float, na_value=np.nan) for name in ("sent_ns", "completed_ns"))
+    late = (rows["status"] == "ok").to_numpy() & (batches.frame["end_ns"].to_numpy() > completed)
+    kept = batches.frame[(batches.frame["start_ns"].to_numpy() >= sent) & ~late]
+    kept = kept[~kept["request_id"].duplicated()].reset_index(drop=True)
+    return BatchLog(kept, batches.provenance), len(batches.frame) - len(kept)
 
 
 def _number(file: Path, name: str, what: str) -> int:

@@ -15,7 +15,7 @@ from loadgen.request_log import RequestLog
 from loadgen.schedule import Schedule
 from loadgen.validity import judge
 from testbed.config import ClientConfig
-from testbed.measurement.batch_files import read_batch_files
+from testbed.measurement.batch_files import read_batch_files, without_foreign
 from testbed.measurement.gpu_metrics import GpuSource
 from testbed.measurement.process_metrics import ProcessSource
 from testbed.measurement.replica_events import replica_rows
@@ -108,7 +108,7 @@ def _close(
     """Write the artefacts and the verdict. What is missing stays missing, and is said in the notes."""
     log.write(run.requests)
     start_ns = log.provenance["start_monotonic_ns"]
-    notes = list(manifest.notes)
+    notes, foreign = list(manifest.notes), 0
     if start_ns is not None:
         metrics = sampler.finish(start_ns, replica_rows(target.events(), start_ns))
         metrics.write(run.metrics)
@@ -118,13 +118,16 @@ def _close(
             if one.missed
         ]
         if target.batch_logs is not None:
-            read_batch_files(target.batch_logs, start_ns, measured_only=True).write(run.batches)
+            batches, foreign = without_foreign(read_batch_files(target.batch_logs, start_ns, measured_only=True), log)
+            batches.write(run.batches)
     verdict = judge(schedule, log, client_figures(log), percentile)
     lost = [
         f"telemetry lost: {one.missed} of {one.missed + one.taken} readings of {name} missed ({one.first_reason})"
         for name, one in sampler.readings.items()
         if one.missed_share > LOST_TELEMETRY_SHARE
     ]
+    if foreign:
+        lost.append(f"{foreign} requests in the server's batches are not this client's: something else used the server")
     if lost:
         verdict = verdict.model_copy(update={"valid": False, "reasons": (*verdict.reasons, *lost)})
     interrupted = bool(log.provenance["interrupted"])

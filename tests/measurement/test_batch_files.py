@@ -1,12 +1,14 @@
 """Batch logs of backends, as files written by hand."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from loadgen.artifact import ArtifactError
-from testbed.measurement.batch_files import read_batch_files
+from loadgen.request_log import RequestLog
+from testbed.measurement.batch_files import read_batch_files, without_foreign
 from testbed.measurement.batch_log import RECORD, BatchLog
 
 START = 1_000
@@ -90,3 +92,26 @@ def test_two_models_in_one_replica_are_not_mixed(tmp_path):
     write(tmp_path, "replica-0/resnet50_0_0.bin", [])
     with pytest.raises(ArtifactError, match="another file of instance 0"):
         read_batch_files(tmp_path, START)
+
+
+def test_requests_of_another_client_are_told_apart():
+    """As when the client of an earlier run goes on sending to the port that the server got."""
+    rows = [  # request_id, start_ns, end_ns
+        (0, 110, 150),  # ours
+        (1, 120, 190),  # ours, in flight when the client gave up: no answer
+        (3, 130, 160),  # ran before it was sent
+        (3, 310, 350),  # ours
+        (2, 205, 290),  # ran until after it was answered
+        (0, 400, 450),  # ours has run already
+        (9, 410, 460),  # not in the log
+    ]
+    frame = pd.DataFrame([(i, 0, 0, start, end, 1, 0) for i, start, end in rows], columns=COLUMNS)
+    sent = pd.array([100, 105, 200, 300], dtype="Int64")
+    completed = pd.array([160, None, 280, 360], dtype="Int64")
+    status = ["ok", "timeout", "ok", "ok"]
+    log = RequestLog(
+        pd.DataFrame({"request_id": range(4), "sent_ns": sent, "completed_ns": completed, "status": status})
+    )
+    kept, foreign = without_foreign(BatchLog(frame), log)
+    assert kept.frame[["request_id", "start_ns"]].to_numpy().tolist() == [[0, 110], [1, 120], [3, 310]]
+    assert foreign == 4

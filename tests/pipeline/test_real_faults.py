@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from loadgen.patterns import make_pattern
@@ -86,3 +89,52 @@ def test_a_server_that_stalls_is_a_wait_in_the_latency_and_timeouts_beyond_it(tm
     verdict = run.manifest.verdict
     assert verdict is not None
     assert not verdict.valid
+
+
+CAMPAIGN = """
+serve:
+  model: emulated
+  emulated: {mean_s: [0.002, 0.003], sigma: 0.05}
+  service: {max_batch_size: 2}
+traffic: {pattern: constant, parameters: {rate: 20}, duration_s: 60}
+"""
+
+
+def clients_of(folder: Path) -> list[psutil.Process]:
+    """Load generators whose job lies in the folder."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if "locust" in words and any(str(folder) in word for word in words):
+            found.append(process)
+    return found
+
+
+def wait_for(what: Callable[[], object], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if what():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_kis_that_is_ended_leaves_no_client_behind(tmp_path: Path, number: int) -> None:
+    """It would go on sending, to whoever gets the server's port next."""
+    (tmp_path / "c.yaml").write_text(CAMPAIGN)
+    kis = [str(Path(sys.executable).with_name("kis")), "measure", "c.yaml", "--out", "run"]
+    process = subprocess.Popen(kis, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        assert wait_for(lambda: list((tmp_path / "run/raw").glob("rows-*")), 40)
+        time.sleep(1.0)
+        assert len(clients_of(tmp_path)) == 1
+        process.send_signal(number)
+        process.wait(20)
+        assert wait_for(lambda: not clients_of(tmp_path), 5)
+    finally:
+        process.kill()
+    if number == signal.SIGTERM:
+        assert process.returncode == 130
+        assert RunDir(tmp_path / "run").manifest.state == "interrupted"
+        assert RequestLog.read(tmp_path / "run/requests.parquet").counts()["ok"] > 10
