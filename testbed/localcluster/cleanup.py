@@ -1,0 +1,124 @@
+"""What a cluster leaves on a machine, and its removal, whatever state it is in.
+
+There is one way down, and it asks nothing of any daemon: everything is killed, then unmounted, then removed. So a
+crashed cluster goes the same way as one that runs.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from testbed.errors import ClusterError
+from testbed.localcluster import cgroups, network, processes, sysctls
+from testbed.localcluster.layout import STATE
+
+# Places that containerd, its shims, the CNI library and the kubelet use whatever their configuration says.
+_SHIM_SOCKETS = Path("/run/containerd/s")
+_CNI_RESULTS = Path("/var/lib/cni/results")
+_LOG_LINKS = Path("/var/log/containers")
+_DEVICE_PLUGINS = Path("/var/lib/kubelet/device-plugins")
+_EMPTIED = (
+    _SHIM_SOCKETS,
+    _SHIM_SOCKETS.parent,
+    _CNI_RESULTS,
+    _CNI_RESULTS.parent,
+    _LOG_LINKS,
+    _DEVICE_PLUGINS,
+    _DEVICE_PLUGINS.parent,
+)
+_KILL_S = 10.0
+
+
+def clean() -> None:
+    """Leave nothing of the cluster; ClusterError says what could not be removed."""
+    _kill_everything()
+    shim_sockets = _shim_sockets()
+    _unmount()
+    network.stop()
+    sysctls.restore()
+    cgroups.remove()
+    for file in (*shim_sockets, *_cni_results(), *_log_links(), *_device_plugin_files()):
+        file.unlink(missing_ok=True)
+    for folder in _EMPTIED:
+        with suppress(OSError):  # not there, or others use it too
+            folder.rmdir()
+    if not _mounts():  # through one of them, files would be deleted that are not the cluster's
+        shutil.rmtree(STATE, ignore_errors=True)
+    if left := leftovers():
+        raise ClusterError(f"the cluster is down, but this is left: {', '.join(left)}")
+
+
+def leftovers() -> list[str]:
+    """What of a cluster is on this machine, a phrase each; empty if there is none."""
+    found = [f"process {one.pid}" for one in (*processes.ours(), *cgroups.processes())]
+    found += [f"mount {path}" for path in _mounts()]
+    found += [f"cgroup {path}" for path in cgroups.roots()]
+    found += ["network bridge"] if network.exists() else []
+    found += [f"{path}" for path in (*_cni_results(), *_log_links())]
+    found += [str(STATE)] if STATE.exists() else []
+    return found
+
+
+def foreign_kubelet() -> psutil.Process | None:
+    """A kubelet that is not ours: this machine is a node of a real cluster, whose files we would share."""
+    mine = {process.pid for process in processes.ours(["kubelet"])}
+    for process in psutil.process_iter(["name"]):
+        if process.info["name"] == "kubelet" and process.pid not in mine and processes.alive(process):
+            return process
+    return None
+
+
+def _kill_everything() -> None:
+    """First who starts others. A pod that was being started meanwhile appears a moment later: look again."""
+    for name in ("kubelet", "containerd"):
+        processes.kill(processes.ours([name]))
+    deadline = time.monotonic() + _KILL_S
+    while left := [*processes.ours(), *cgroups.processes()]:
+        if time.monotonic() > deadline:
+            raise ClusterError(f"process {left[0].pid} of the cluster comes back after it was killed")
+        processes.kill(left)
+
+
+def _unmount() -> None:
+    for path in reversed(_mounts()):  # the last mounted first
+        subprocess.run(["umount", "--lazy", path], capture_output=True, check=False)
+
+
+def _mounts() -> list[str]:
+    lines = Path("/proc/self/mounts").read_text().splitlines()
+    return [path for path in (line.split()[1] for line in lines) if path.startswith(f"{STATE}/")]
+
+
+def _shim_sockets() -> list[Path]:
+    """A shim's socket has a hash for a name; its address is in the shim's folder."""
+    addresses = STATE.glob("node-*/containerd-state/io.containerd.runtime.v2.task/*/*/address")
+    sockets = [Path(file.read_text().removeprefix("unix://")) for file in addresses]
+    return [socket for socket in sockets if socket.parent == _SHIM_SOCKETS]
+
+
+def _cni_results() -> list[Path]:
+    """The CNI library's memory of our pods' networks, and of their loopback devices."""
+    ours = list(_CNI_RESULTS.glob("kis-node-*"))
+    loopbacks = []
+    for file in ours:
+        with suppress(OSError, ValueError, KeyError):
+            container = json.loads(file.read_text())["containerId"]
+            loopbacks.append(_CNI_RESULTS / f"cni-loopback-{container}-lo")
+    return ours + loopbacks
+
+
+def _log_links() -> list[Path]:
+    return [link for link in _LOG_LINKS.glob("*.log") if link.is_symlink() and f"{STATE}/" in str(link.readlink())]
+
+
+def _device_plugin_files() -> list[Path]:
+    """The kubelet's own; a device plugin's socket is none of them."""
+    names = ("kubelet.sock", "kubelet_internal_checkpoint", "DEPRECATION")
+    return [file for file in (_DEVICE_PLUGINS / name for name in names) if file.exists()]
