@@ -1,0 +1,64 @@
+"""What comes up: two real nodes with GPUs that the scheduler counts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from localcluster_pods import pending_reason, run_on_host_root, running
+
+from testbed.localcluster.binaries import KUBERNETES
+from testbed.localcluster.processes import Daemon
+
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("local_cluster")]
+
+
+def test_two_nodes_are_ready_with_four_gpus_each(core: Any) -> None:
+    nodes = core.list_node().items
+    assert [node.metadata.name for node in nodes] == ["node-a", "node-b"]
+    for node in nodes:
+        assert {one.type: one.status for one in node.status.conditions}["Ready"] == "True"
+        assert node.status.allocatable["nvidia.com/gpu"] == "4"
+        assert node.status.node_info.kubelet_version == f"v{KUBERNETES}"
+
+
+def test_eight_pods_run_on_eight_gpus_and_the_ninth_waits_and_says_why(
+    core: Any, apps: Any, namespace: str, deployment: Callable[..., Any], eventually: Callable[..., Any]
+) -> None:
+    apps.create_namespaced_deployment(namespace, deployment("idle", replicas=9, gpus=1))
+    eventually(lambda: len(running(core, namespace)) == 8, "eight pods run")
+    assert Counter(pod.spec.node_name for pod in running(core, namespace)) == {"node-a": 4, "node-b": 4}
+    reason = eventually(lambda: pending_reason(core, namespace), "the scheduler's reason")
+    assert "0/2 nodes are available: 2 Insufficient nvidia.com/gpu." in reason
+
+    apps.patch_namespaced_deployment_scale("idle", namespace, {"spec": {"replicas": 8}})
+    eventually(lambda: len(core.list_namespaced_pod(namespace).items) == 8, "the ninth is gone")
+    assert len(running(core, namespace)) == 8, "the one that waited was the one to go"
+
+
+def test_a_kubelet_that_crashed_and_came_back_has_its_gpus_again(core: Any, eventually: Callable[..., Any]) -> None:
+    kubelet = Daemon.recorded("kubelet-node-a")
+
+    def ready() -> str:
+        return next(one.status for one in core.read_node_status("node-a").status.conditions if one.type == "Ready")
+
+    kubelet.kill()
+    eventually(lambda: ready() == "Unknown", "the node is lost")
+    kubelet.start()
+    eventually(lambda: ready() == "True", "the node is back")
+    eventually(lambda: core.read_node("node-a").status.allocatable["nvidia.com/gpu"] == "4", "its GPUs are back")
+
+
+def test_a_pod_has_no_way_off_the_machine(core: Any, namespace: str, eventually: Callable[..., Any]) -> None:
+    routes = run_on_host_root(core, namespace, ["cat", "/proc/net/route"], eventually)
+    destinations = [line.split()[1] for line in routes.splitlines()[1:]]
+    assert destinations == ["0000F40A"], "10.244.0.0, and no default route (00000000)"
+
+
+def test_pods_call_the_api_server_on_the_bridge(core: Any, namespace: str, eventually: Callable[..., Any]) -> None:
+    ask = "import ssl, urllib.request as r; c = ssl._create_unverified_context(); "
+    ask += "print(r.urlopen('https://10.244.0.1:16443/livez', context=c).read().decode())"
+    said = run_on_host_root(core, namespace, ["/opt/python/bin/python3", "-c", ask], eventually)
+    assert said.strip() == "ok"
