@@ -15,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from testbed.errors import ClusterError
 
 KUBERNETES = "1.34.4"
@@ -30,6 +32,7 @@ _KUBERNETES_FLAGS = " ".join(
 )
 # Sources in Go's module cache, and compiled packages in its build cache.
 _NEEDED_BYTES = 8 * 10**9
+_UNFINISHED = ".unfinished-"  # and the builder's pid
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,9 @@ def build(say: Callable[[str], None]) -> Path:
     """Build what is missing, and return the folder. say: gets a line for each program."""
     target, todo = folder(), missing()
     target.mkdir(parents=True, exist_ok=True)
+    for left in target.glob(f"*{_UNFINISHED}*"):  # of builds that were killed; others may be building now
+        if not psutil.pid_exists(int(left.name.rpartition("-")[2])):
+            left.unlink(missing_ok=True)
     if todo and shutil.disk_usage(target).free < _NEEDED_BYTES:
         raise ClusterError(
             f"building Kubernetes takes {_NEEDED_BYTES / 1e9:.0f} GB: free some space on {target}'s disk"
@@ -85,7 +91,7 @@ def build(say: Callable[[str], None]) -> Path:
 
 
 def _build(program: Program, target: Path) -> None:
-    unfinished = target / f"{program.name}.unfinished-{os.getpid()}"
+    unfinished = target / f"{program.name}{_UNFINISHED}{os.getpid()}"
     command = ["go", "build", "-trimpath", "-buildvcs=false", "-mod=readonly"]
     command += ["-ldflags", f"-s -w {program.linker_flags}".strip(), "-o", str(unfinished), program.package]
     environment = os.environ | {"CGO_ENABLED": "0", "GOWORK": "off"}

@@ -34,6 +34,7 @@ _EMPTIED = (
     _DEVICE_PLUGINS.parent,
 )
 _KILL_S = 10.0
+_NAMED = 5
 
 
 def clean() -> None:
@@ -52,7 +53,8 @@ def clean() -> None:
     if not _mounts():  # through one of them, files would be deleted that are not the cluster's
         shutil.rmtree(STATE, ignore_errors=True)
     if left := leftovers():
-        raise ClusterError(f"the cluster is down, but this is left: {', '.join(left)}")
+        more = f" and {len(left) - _NAMED} more" if len(left) > _NAMED else ""
+        raise ClusterError(f"the cluster is down, but this is left: {', '.join(left[:_NAMED])}{more}")
 
 
 def leftovers() -> list[str]:

@@ -51,7 +51,7 @@ def up(shape: Shape, say: Say) -> Path:
     host.check_packages()
     if unbuilt := binaries.missing():
         raise ClusterError(f"{unbuilt[0].name} is not built yet: run `python -m testbed.localcluster prepare` first")
-    with _alone():
+    with alone():
         cleanup.clean()
         if (kubelet := cleanup.foreign_kubelet()) is not None:
             raise ClusterError(f"this machine is a node of another cluster (kubelet, pid {kubelet.pid}): use that one")
@@ -69,7 +69,7 @@ def up(shape: Shape, say: Say) -> Path:
 
 def down() -> None:
     """Leave nothing, from whatever state."""
-    with _alone():
+    with alone():
         cleanup.clean()
 
 
@@ -159,7 +159,7 @@ def _kept_logs() -> Path:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def alone() -> Iterator[None]:
     """ClusterError if another process brings the cluster up or down. The kernel forgets the lock with its holder."""
     name = "\0kis-cluster"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as lock:

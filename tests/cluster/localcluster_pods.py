@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+MANIFESTS = Path(__file__).parents[2] / "manifests"
 HOST = "/var/lib/kis-cluster/host"
 
 
@@ -16,6 +18,16 @@ def running(core: Any, namespace: str) -> list[Any]:
         if pod.metadata.deletion_timestamp is None
         and any(one.type == "Ready" and one.status == "True" for one in pod.status.conditions or [])
     ]
+
+
+def answers(core: Any) -> bool:
+    """True if the API server answers at all."""
+    from urllib3.exceptions import HTTPError
+
+    try:
+        return bool(core.list_node(_request_timeout=1).items)
+    except HTTPError:
+        return False
 
 
 def pending_reason(core: Any, namespace: str) -> str:

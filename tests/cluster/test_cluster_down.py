@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from local_cluster import COMMAND, LocalCluster, cluster_command
-from localcluster_pods import running
+from localcluster_pods import MANIFESTS, running
 from machine_state import machine_state
 
-from testbed.localcluster import cgroups, processes
+from testbed.localcluster import cgroups, lifecycle, processes
 
 pytestmark = pytest.mark.cluster
 
@@ -32,11 +32,14 @@ def with_pods(
     local_cluster: LocalCluster,
     core: Any,
     apps: Any,
+    kubectl: Callable[..., str],
     deployment: Callable[..., Any],
     eventually: Callable[..., Any],
 ) -> None:
-    """The cluster, with two pods on each node."""
-    apps.create_namespaced_deployment("default", deployment("idle", replicas=4, gpus=1))
+    """The cluster, with real Triton pods and idle ones."""
+    kubectl("apply", "-k", str(MANIFESTS / "overlays" / "emulated"))
+    kubectl("scale", "deployment/triton-emulated", "--replicas=2")
+    apps.create_namespaced_deployment("default", deployment("idle", replicas=2, gpus=1))
     eventually(lambda: len(running(core, "default")) == 4, "four pods run")
 
 
@@ -72,6 +75,14 @@ def test_a_cluster_comes_up_in_place_of_a_crashed_one(local_cluster: LocalCluste
 def test_down_without_a_cluster_does_nothing(clean_machine: dict[str, object]) -> None:
     done = cluster_command("down")
     assert (done.returncode, done.stdout) == (0, "the cluster is down\n")
+    assert machine_state() == clean_machine
+
+
+def test_two_cannot_bring_it_up_or_down_at_once(clean_machine: dict[str, object]) -> None:
+    with lifecycle.alone():
+        done = cluster_command("down")
+    assert done.returncode == 2
+    assert done.stderr == "cluster: another process is bringing the cluster up or down: try again when it is done\n"
     assert machine_state() == clean_machine
 
 

@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 import tritonclient.http
 import yaml
-from localcluster_pods import ready_addresses, running
+from localcluster_pods import MANIFESTS, ready_addresses, running
 
 from testbed.config import ServeConfig, load_config
 from workloads.catalog import find_model
 
 pytestmark = pytest.mark.cluster
 
-MANIFESTS = Path(__file__).parents[2] / "manifests"
 OVERLAYS = sorted(path.parent for path in MANIFESTS.glob("overlays/*/kustomization.yaml"))
 
 
@@ -62,11 +61,22 @@ def test_real_triton_pods_answer_at_the_addresses_of_the_endpoint_slice(
     assert addresses == sorted(pod.status.pod_ip for pod in emulated)
     x = np.arange(4, dtype=np.float32).reshape(1, 4)
     for address in addresses:
-        server = tritonclient.http.InferenceServerClient(f"{address}:8000")
-        tensor = tritonclient.http.InferInput("x", [1, 4], "FP32")
-        tensor.set_data_from_numpy(x)
-        assert np.array_equal(server.infer("emulated", [tensor]).as_numpy("y"), x)
-        server.close()
+        assert np.array_equal(infer(address, "emulated", "x", x, "y"), x)
+
+
+def test_resnet50_is_served_by_a_real_pod(
+    local_cluster: Any,
+    kubectl: Callable[..., str],
+    api: Any,
+    core: Any,
+    namespace: str,
+    eventually: Callable[..., Any],
+) -> None:
+    kubectl("apply", "--namespace", namespace, "-k", str(MANIFESTS / "overlays" / "local"))
+    eventually(lambda: running(core, namespace), "the pod is ready", timeout_s=90)
+    (address,) = ready_addresses(api, namespace)
+    image = np.zeros((1, 3, 224, 224), dtype=np.float32)
+    assert infer(address, "resnet50", "image", image, "logits").shape == (1, 1000)
 
 
 def test_a_triton_pod_is_an_ordinary_user_without_rights(
@@ -96,3 +106,15 @@ def test_a_triton_pod_that_is_deleted_leaves_the_endpoints_first_and_ends_in_tim
     eventually(lambda: len(running(core, namespace)) == 2, "another takes its place")
     eventually(lambda: len(core.list_namespaced_pod(namespace).items) == 2, "it ends", timeout_s=20)
     server.close()
+
+
+def infer(address: str, model: str, name: str, value: np.ndarray, output: str) -> np.ndarray:
+    """The model's answer, over HTTP."""
+    tensor = tritonclient.http.InferInput(name, list(value.shape), "FP32")
+    tensor.set_data_from_numpy(value)
+    server = tritonclient.http.InferenceServerClient(f"{address}:8000")
+    try:
+        answer: np.ndarray = server.infer(model, [tensor]).as_numpy(output)
+        return answer
+    finally:
+        server.close()

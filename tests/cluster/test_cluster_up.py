@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from localcluster_pods import pending_reason, run_on_host_root, running
+from localcluster_pods import answers, pending_reason, run_on_host_root, running
 
 from testbed.localcluster.binaries import KUBERNETES
 from testbed.localcluster.processes import Daemon
@@ -49,6 +50,26 @@ def test_a_kubelet_that_crashed_and_came_back_has_its_gpus_again(core: Any, even
     kubelet.start()
     eventually(lambda: ready() == "True", "the node is back")
     eventually(lambda: core.read_node("node-a").status.allocatable["nvidia.com/gpu"] == "4", "its GPUs are back")
+
+
+def test_pods_run_on_while_the_api_server_is_away(
+    core: Any, apps: Any, namespace: str, deployment: Callable[..., Any], eventually: Callable[..., Any]
+) -> None:
+    def lives() -> dict[str, int]:
+        return {pod.metadata.uid: pod.status.container_statuses[0].restart_count for pod in running(core, namespace)}
+
+    apps.create_namespaced_deployment(namespace, deployment("idle", replicas=2, gpus=1))
+    eventually(lambda: len(lives()) == 2, "two pods run")
+    before = lives()
+    server = Daemon.recorded("kube-apiserver")
+    server.kill()
+    time.sleep(1)
+    server.start()
+    eventually(lambda: answers(core), "the API server answers again")
+    assert lives() == before
+    assert list(before.values()) == [0, 0]
+    apps.patch_namespaced_deployment_scale("idle", namespace, {"spec": {"replicas": 3}})
+    eventually(lambda: len(lives()) == 3, "a third pod runs")
 
 
 def test_a_pod_has_no_way_off_the_machine(core: Any, namespace: str, eventually: Callable[..., Any]) -> None:

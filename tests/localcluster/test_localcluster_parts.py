@@ -61,6 +61,8 @@ def test_a_build_that_fails_leaves_no_binary_and_says_why(tmp_path: Path, monkey
     go.chmod(0o755)
     monkeypatch.setenv("PATH", str(go.parent), prepend=":")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    binaries.folder().mkdir(parents=True)
+    (binaries.folder() / "etcd.unfinished-999999999").touch()  # of a build that was killed
     with pytest.raises(ClusterError, match=r"^cannot build pause: no disk \(go build in .*go/pause\)$"):
         binaries.build(lambda _: None)
     assert list(binaries.folder().iterdir()) == []
