@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
 import time
 from contextlib import suppress
@@ -40,12 +41,11 @@ _NAMED = 5
 def clean() -> None:
     """Leave nothing of the cluster; ClusterError says what could not be removed."""
     _kill_everything()
-    shim_sockets = _shim_sockets()
     _unmount()
     network.stop()
     sysctls.restore()
     cgroups.remove()
-    for file in (*shim_sockets, *_cni_results(), *_log_links(), *_device_plugin_files()):
+    for file in (*_dead_shim_sockets(), *_cni_results(), *_log_links(), *_device_plugin_files()):
         file.unlink(missing_ok=True)
     for folder in _EMPTIED:
         with suppress(OSError):  # not there, or others use it too
@@ -98,11 +98,18 @@ def _mounts() -> list[str]:
     return [path for path in (line.split()[1] for line in lines) if path.startswith(f"{STATE}/")]
 
 
-def _shim_sockets() -> list[Path]:
-    """A shim's socket has a hash for a name; its address is in the shim's folder."""
-    addresses = STATE.glob("node-*/containerd-state/io.containerd.runtime.v2.task/*/*/address")
-    sockets = [Path(file.read_text().removeprefix("unix://")) for file in addresses]
-    return [socket for socket in sockets if socket.parent == _SHIM_SOCKETS]
+def _dead_shim_sockets() -> list[Path]:
+    """Those that nobody listens on. Their names are hashes: ours are those that died with our shims."""
+    dead = []
+    for path in _SHIM_SOCKETS.glob("*"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            try:
+                probe.connect(str(path))
+            except ConnectionRefusedError:
+                dead.append(path)
+            except OSError:
+                pass  # gone meanwhile, or no socket
+    return dead
 
 
 def _cni_results() -> list[Path]:
@@ -121,6 +128,8 @@ def _log_links() -> list[Path]:
 
 
 def _device_plugin_files() -> list[Path]:
-    """The kubelet's own; a device plugin's socket is none of them."""
+    """The kubelet's own, in a place that a real node's kubelet uses too; a device plugin's socket is none of them."""
+    if foreign_kubelet() is not None:
+        return []
     names = ("kubelet.sock", "kubelet_internal_checkpoint", "DEPRECATION")
     return [file for file in (_DEVICE_PLUGINS / name for name in names) if file.exists()]

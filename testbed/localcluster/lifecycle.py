@@ -52,9 +52,9 @@ def up(shape: Shape, say: Say) -> Path:
     if unbuilt := binaries.missing():
         raise ClusterError(f"{unbuilt[0].name} is not built yet: run `python -m testbed.localcluster prepare` first")
     with alone():
-        cleanup.clean()
         if (kubelet := cleanup.foreign_kubelet()) is not None:
             raise ClusterError(f"this machine is a node of another cluster (kubelet, pid {kubelet.pid}): use that one")
+        cleanup.clean()
         try:
             _start(shape, binaries.folder(), say)
         except ClusterError as error:
