@@ -35,6 +35,7 @@ _EMPTIED = (
     _DEVICE_PLUGINS.parent,
 )
 _KILL_S = 10.0
+_LOOKS, _LOOK_S = 2, 0.05
 _NAMED = 5
 
 
@@ -78,14 +79,20 @@ def foreign_kubelet() -> psutil.Process | None:
 
 
 def _kill_everything() -> None:
-    """First who starts others. A pod that was being started meanwhile appears a moment later: look again."""
+    """First who starts others. A process that is just being started has no arguments yet, so look twice."""
     for name in ("kubelet", "containerd"):
         processes.kill(processes.ours([name]))
     deadline = time.monotonic() + _KILL_S
-    while left := [*processes.ours(), *cgroups.processes()]:
-        if time.monotonic() > deadline:
-            raise ClusterError(f"process {left[0].pid} of the cluster comes back after it was killed")
-        processes.kill(left)
+    empty_looks = 0
+    while empty_looks < _LOOKS:
+        if left := [*processes.ours(), *cgroups.processes()]:
+            if time.monotonic() > deadline:
+                raise ClusterError(f"process {left[0].pid} of the cluster comes back after it was killed")
+            processes.kill(left)
+            empty_looks = 0
+        else:
+            empty_looks += 1
+            time.sleep(_LOOK_S)
 
 
 def _unmount() -> None:

@@ -81,13 +81,15 @@ class Daemon:
             ],
             setsid=True,
         )
-        self._record.write_text(json.dumps({"command": self.command, "pid": pid}))
+        started = psutil.Process(pid).create_time()  # a zombie has one too
+        self._record.write_text(json.dumps({"command": self.command, "pid": pid, "started": started}))
 
     def process(self) -> psutil.Process | None:
         """The running process; None if it has ended."""
         with suppress(OSError, ValueError, psutil.NoSuchProcess):
-            process = psutil.Process(json.loads(self._record.read_text())["pid"])
-            if alive(process) and process.cmdline() == list(self.command):
+            record = json.loads(self._record.read_text())
+            process = psutil.Process(record["pid"])
+            if process.create_time() == record["started"] and alive(process):  # else another has its pid now
                 return process
         return None
 
