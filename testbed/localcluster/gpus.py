@@ -1,7 +1,7 @@
 """GPUs that are only numbers: `python -m testbed.localcluster.gpus KUBECONFIG NODE=COUNT...` keeps them advertised.
 
-The scheduler counts them as it counts real ones. A kubelet that starts sets every resource to 0 that no device plugin
-of its own has registered, so somebody has to watch and write them again: this process, one for all nodes.
+The scheduler counts them as it counts real ones. A kubelet that registers its node knows nothing of them, and may set
+to 0 what none of its device plugins announced, so somebody has to watch and write them again: this process.
 """
 
 from __future__ import annotations

@@ -30,6 +30,12 @@ def answers(core: Any) -> bool:
         return False
 
 
+def readiness(core: Any, node: str) -> str:
+    """The status of the node's condition Ready: True, False, Unknown; empty if it has none yet."""
+    conditions = core.read_node_status(node).status.conditions or []
+    return next((one.status for one in conditions if one.type == "Ready"), "")
+
+
 def pending_reason(core: Any, namespace: str) -> str:
     """Why the scheduler leaves the one pod pending; empty if it has not said it yet."""
     pods = [pod for pod in core.list_namespaced_pod(namespace).items if pod.status.phase == "Pending"]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from localcluster_pods import answers, pending_reason, run_on_host_root, running
+from localcluster_pods import answers, pending_reason, readiness, run_on_host_root, running
 
 from testbed.localcluster.binaries import KUBERNETES
 from testbed.localcluster.processes import Daemon
@@ -39,17 +39,28 @@ def test_eight_pods_run_on_eight_gpus_and_the_ninth_waits_and_says_why(
     assert len(running(core, namespace)) == 8, "the one that waited was the one to go"
 
 
-def test_a_kubelet_that_crashed_and_came_back_has_its_gpus_again(core: Any, eventually: Callable[..., Any]) -> None:
+def test_a_kubelet_that_crashed_comes_back(core: Any, eventually: Callable[..., Any]) -> None:
     kubelet = Daemon.recorded("kubelet-node-a")
-
-    def ready() -> str:
-        return next(one.status for one in core.read_node_status("node-a").status.conditions if one.type == "Ready")
-
     kubelet.kill()
-    eventually(lambda: ready() == "Unknown", "the node is lost")
+    eventually(lambda: readiness(core, "node-a") == "Unknown", "the node is lost")
     kubelet.start()
-    eventually(lambda: ready() == "True", "the node is back")
-    eventually(lambda: core.read_node("node-a").status.allocatable["nvidia.com/gpu"] == "4", "its GPUs are back")
+    eventually(lambda: readiness(core, "node-a") == "True", "the node is back")
+
+
+def test_a_node_that_registers_anew_gets_its_gpus_again(core: Any, eventually: Callable[..., Any]) -> None:
+    kubelet = Daemon.recorded("kubelet-node-b")
+    kubelet.kill()
+    core.delete_node("node-b")
+    kubelet.start()
+    eventually(lambda: "node-b" in [node.metadata.name for node in core.list_node().items], "it registers")
+    eventually(lambda: readiness(core, "node-b") == "True", "it is ready")
+    eventually(lambda: core.read_node("node-b").status.allocatable.get("nvidia.com/gpu") == "4", "it has GPUs")
+
+
+def test_gpus_that_were_set_to_zero_are_set_again(core: Any, eventually: Callable[..., Any]) -> None:
+    none = {"nvidia.com/gpu": "0"}
+    core.patch_node_status("node-a", {"status": {"capacity": none, "allocatable": none}})
+    eventually(lambda: core.read_node("node-a").status.allocatable["nvidia.com/gpu"] == "4", "it has them again")
 
 
 def test_pods_run_on_while_the_api_server_is_away(
