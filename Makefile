@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 LOCKED := $(VENV)/.locked
 READY := $(VENV)/.ready
 
-.PHONY: help env lock calibrate test check bench clean
+.PHONY: help env lock calibrate test test-cluster cluster-up cluster-down check bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -37,6 +37,18 @@ calibrate: env ## the whole loop: serve, replay, measure, fit, simulate, compare
 
 test: env ## all tests: no GPU, no cluster
 	@$(BIN)/python -m pytest $(ARGS)
+
+cluster-up: env ## a real two-node Kubernetes on this machine (Linux, root, Go); INSTALL=1 installs missing packages
+	@$(BIN)/python -m testbed.localcluster prepare $(if $(INSTALL),--install)
+	@$(BIN)/python -m testbed.localcluster up $(ARGS)
+
+cluster-down: env ## end it, from whatever state, and leave nothing
+	@$(BIN)/python -m testbed.localcluster down
+
+# KIS_TEST_KUBECONFIG=/path/to/kubeconfig: on an existing cluster, without the tests that need the local one.
+test-cluster: env ## the tests that need Kubernetes: on a cluster of their own, or KIS_TEST_KUBECONFIG's
+	@$(if $(KIS_TEST_KUBECONFIG),,$(BIN)/python -m testbed.localcluster prepare $(if $(INSTALL),--install))
+	@$(BIN)/python -m pytest tests/cluster -m cluster $(ARGS)
 
 check: env ## what CI checks first: style, types, layers
 	@$(BIN)/ruff check .

@@ -11,6 +11,10 @@ class ServingError(KisError):
     """A server that cannot be started, or does not answer."""
 
 
+class ClusterError(KisError):
+    """A Kubernetes cluster that cannot be had, or does not answer."""
+
+
 class CalibrationError(KisError):
     """Too little or contradictory data to fit a profile."""
 

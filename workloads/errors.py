@@ -11,6 +11,7 @@ KisError
 ├── ReplayError           loadgen.job            a replay that cannot start
 ├── ConfigError           testbed.config         a configuration file with a wrong key or value
 ├── ServingError          testbed.serving        a server that cannot be started or does not answer
+├── ClusterError          testbed.localcluster   a Kubernetes cluster that cannot be had, or does not answer
 ├── CalibrationError      testbed.calibration    too little data to fit
 └── ReportError           testbed.reporting      runs that cannot be compared
 """

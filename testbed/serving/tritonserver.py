@@ -36,6 +36,11 @@ class Ports:
     metrics: int
 
 
+def has_tritonserver() -> bool:
+    """True if the wheel with the embedded server is installed."""
+    return importlib.util.find_spec("pytriton") is not None
+
+
 def find_tritonserver() -> Tritonserver:
     """The embedded server; ServingError if this platform or this Python has none."""
     package = importlib.util.find_spec("pytriton")
@@ -111,7 +116,9 @@ def server_environment(threads: int, gpu: bool) -> dict[str, str]:
 
 def _check_shared_python(version: str) -> None:
     library = f"libpython{version}.so.1.0"
-    if not (Path(sysconfig.get_config_var("LIBDIR")) / library).exists() and not ctypes.util.find_library(
+    # A Python that was moved (into a pod, say) is not where it was built for: then the loader is told where it is.
+    folders = [sysconfig.get_config_var("LIBDIR"), *os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)]
+    if not any((Path(folder) / library).exists() for folder in folders if folder) and not ctypes.util.find_library(
         f"python{version}"
     ):
         raise ServingError(

@@ -1,0 +1,3 @@
+module kis/pause
+
+go 1.24.0

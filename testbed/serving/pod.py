@@ -1,0 +1,56 @@
+"""What a Triton pod does before its server starts: `python -m testbed.serving.pod SETTINGS FOLDER`.
+
+SETTINGS is a configuration file of `kis serve` (a ConfigMap, mounted). FOLDER gets models/, the repository that serves
+it, and backends/ where this container has the embedded server; an image of NVIDIA's brings its own.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import zlib
+from pathlib import Path
+
+from testbed.config import ServeConfig, load_config
+from testbed.errors import ConfigError
+from testbed.serving.tritonserver import find_tritonserver, has_tritonserver, make_backend_directory
+from workloads.catalog import find_model
+from workloads.errors import KisError
+from workloads.repository import BackendOptions, write_repository
+
+_WRONG = 2
+
+
+def prepare(settings: Path, folder: Path, pod: str) -> None:
+    """Write what the server of the pod of this name starts from; KisError if the settings cannot be served."""
+    config = load_config(settings, ServeConfig)
+    spec = find_model(config.model)
+    if config.device == "auto" and not spec.emulated:
+        raise ConfigError(f"{settings}: device must be cpu or gpu in a pod: it gets what its manifest asks for")
+    cores = len(os.sched_getaffinity(0))
+    options = BackendOptions(
+        device="gpu" if config.device == "gpu" and not spec.emulated else "cpu",
+        threads=config.threads or max(1, cores // config.service.instances),
+        weights_file=config.weights,
+        seed=config.weights_seed,
+        emulated=config.emulated,
+        replica=zlib.crc32(pod.encode()),  # emulated replicas draw from streams of their own
+    )
+    write_repository(folder / "models", spec, config.service, options)
+    if has_tritonserver():
+        make_backend_directory(folder / "backends", find_tritonserver())
+
+
+def main() -> None:
+    """One line and exit status 2 for an error that the user can mend: it is what `kubectl logs` shows."""
+    settings, folder = map(Path, sys.argv[1:])
+    try:
+        prepare(settings, folder, platform.node())
+    except KisError as error:
+        print(f"pod: {error}", file=sys.stderr)
+        sys.exit(_WRONG)
+
+
+if __name__ == "__main__":
+    main()

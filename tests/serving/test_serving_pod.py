@@ -1,0 +1,50 @@
+"""What a Triton pod finds when its server starts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from testbed.errors import ConfigError
+from testbed.serving.pod import prepare
+
+EMULATED = "model: emulated\nemulated: {mean_s: [0.01, 0.02]}\nservice: {max_batch_size: 2}\n"
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Path:
+    file = tmp_path / "serve.yaml"
+    file.write_text(EMULATED)
+    return file
+
+
+def test_the_repository_and_the_embedded_servers_backend_are_there(settings: Path, tmp_path: Path) -> None:
+    prepare(settings, tmp_path, "triton-7d9f-x2x4v")
+    assert 'name: "emulated"' in (tmp_path / "models" / "emulated" / "config.pbtxt").read_text()
+    assert (tmp_path / "backends" / "python" / "libtriton_python.so").exists()
+
+
+def test_two_pods_draw_from_different_streams(settings: Path, tmp_path: Path) -> None:
+    for pod in ("triton-a", "triton-b"):
+        prepare(settings, tmp_path / pod, pod)
+    first, second = (
+        (tmp_path / pod / "models" / "emulated" / "config.pbtxt").read_text() for pod in ("triton-a", "triton-b")
+    )
+    assert first != second
+
+
+def test_a_network_on_whatever_is_there_is_refused(settings: Path, tmp_path: Path) -> None:
+    settings.write_text("model: bert\n")
+    with pytest.raises(ConfigError, match="device must be cpu or gpu in a pod"):
+        prepare(settings, tmp_path, "triton-a")
+
+
+def test_wrong_settings_are_one_line_in_the_pods_log(settings: Path, tmp_path: Path) -> None:
+    settings.write_text("modl: bert\n")
+    command = [sys.executable, "-m", "testbed.serving.pod", str(settings), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == f"pod: {settings}: unknown key 'modl': did you mean 'model'?\n"
