@@ -75,6 +75,17 @@ def read_statistics(http_url: str, model: str, timeout_s: float = _TIMEOUT_S) ->
     return parse_statistics(_get(f"{http_url}/v2/models/{urllib.parse.quote(model)}/stats", timeout_s), model)
 
 
+def read_pending(metrics_url: str, model: str, timeout_s: float = _TIMEOUT_S) -> float:
+    """Requests of the model that wait now, from a server's metrics page; ServingError if it does not tell."""
+    name = "nv_inference_pending_request_count"
+    values = [
+        row[3] for row in parse_metrics(_get(_page(metrics_url), timeout_s), model, metrics_url) if row[1] == name
+    ]
+    if not values:
+        raise ServingError(f"metrics of {metrics_url} have no {name}: is this Triton 22.07 or newer?")
+    return sum(values)
+
+
 def _with_scheme(url: str) -> str:
     return url if "://" in url else f"http://{url}"
 

@@ -67,7 +67,7 @@ def _evidence(
         weights="none",
         device=profile.device,
         service=service,
-        pattern="constant",
+        pattern=str(schedule.provenance["pattern"]),
         seed=number,
         duration_s=schedule.duration_s,
     )

@@ -1,0 +1,51 @@
+"""What the controller tells Prometheus of itself, and one JSON line a turn."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any, TextIO
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+
+from testbed.controller.loop import Turn
+
+
+class Exporter:
+    """Metrics of one controlled deployment. port 0: no page."""
+
+    def __init__(self, deployment: str, policy: str, port: int = 0, log: TextIO = sys.stdout) -> None:
+        self.registry = CollectorRegistry()
+        self._log, self._deployment, self._policy = log, deployment, policy
+        labels: Any = {"labelnames": ("deployment", "policy"), "registry": self.registry}
+        self._wanted = Gauge("kis_controller_wanted_replicas", "What the policy answered last", **labels)
+        self._spec = Gauge("kis_controller_spec_replicas", "The deployment's number of replicas", **labels)
+        self._leads = Gauge("kis_controller_acting", "1: this process patches; 0: it waits, or is a shadow", **labels)
+        self._turns = Counter("kis_controller_decisions", "Decisions", **labels)
+        self._patches = Counter("kis_controller_patches", "Scale patches that the API took", **labels)
+        self._holds = Counter("kis_controller_holds", "Decisions that were held back, whatever for", **labels)
+        if port:
+            start_http_server(port, registry=self.registry)
+
+    def tell(self, turn: Turn, failures: dict[str, str]) -> None:
+        """Metrics and a log line for one turn. failures: pods that told nothing, and why."""
+        labels = (self._deployment, self._policy)
+        self._leads.labels(*labels).set(turn.acted)
+        self._turns.labels(*labels).inc()
+        if turn.wanted is not None:
+            self._wanted.labels(*labels).set(turn.wanted)
+        if turn.spec_replicas is not None:
+            self._spec.labels(*labels).set(turn.spec_replicas if turn.replicas is None else turn.replicas)
+        if turn.replicas is not None and turn.acted:
+            self._patches.labels(*labels).inc()
+        if turn.held:
+            self._holds.labels(*labels).inc()
+        line: dict[str, Any] = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "deployment": self._deployment,
+        }
+        line |= {"policy": self._policy, **turn._asdict()}
+        if failures:
+            line["not_scraped"] = failures
+        print(json.dumps(line), file=self._log, flush=True)

@@ -1,0 +1,105 @@
+"""What stands between a policy's wish and the cluster: bounds, pace, and no step on what is not known. Pure.
+
+It fails static: with metrics that are stale, missing or no numbers, or a policy that fails, the last safe count stays.
+Nothing here scales down blind.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple, Self
+
+from pydantic import Field, model_validator
+
+from testbed.config import Strict
+
+
+class Limits(Strict):
+    """How far and how fast a controller may go."""
+
+    min_replicas: int = Field(1, ge=0)
+    max_replicas: int = Field(ge=1)
+    step_up: int | None = Field(None, ge=1, description="most replicas added at once; none: as many as wanted")
+    step_down: int | None = Field(None, ge=1, description="most replicas removed at once; none: as many as wanted")
+    down_window_s: float = Field(0.0, ge=0, description="down only to the largest wish of so long, as an HPA does")
+    stale_s: float = Field(15.0, gt=0, description="metrics older than that decide nothing")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(f"min_replicas {self.min_replicas} is above max_replicas {self.max_replicas}")
+        return self
+
+
+class Wish(NamedTuple):
+    """A policy's answer that may have been followed. For the window of scaling down."""
+
+    time_s: float
+    replicas: int
+
+
+class Known(NamedTuple):
+    """What the controller knows when it decides.
+
+    metrics_s: when the newest scrape of every ready pod was made; None: there is none. ready, scraped: pods.
+    """
+
+    now_s: float
+    spec_replicas: int
+    ready: int
+    scraped: int
+    metrics_s: float | None
+
+
+class Verdict(NamedTuple):
+    """replicas: to be patched; None: the count stays. held: why not what was wanted, or empty."""
+
+    replicas: int | None
+    held: str
+    wishes: tuple[Wish, ...]
+
+
+def judge(wanted: float | None, known: Known, wishes: tuple[Wish, ...], limits: Limits) -> Verdict:
+    """May the deployment go to `wanted` replicas? None: the policy failed.
+
+    Out of bounds is brought into bounds even without metrics, but only upwards: a count below min_replicas is never
+    right, whatever is known. wishes: of the last call's verdict.
+    """
+    kept = tuple(one for one in wishes if one.time_s > known.now_s - limits.down_window_s)
+    known_wish = wanted is not None and math.isfinite(wanted) and wanted >= 0
+    whole = math.ceil(wanted) if wanted is not None and known_wish else known.spec_replicas
+    bounded = min(max(whole, limits.min_replicas), limits.max_replicas)
+    if not known_wish:
+        reason: str | None = "the policy failed" if wanted is None else f"the policy answered {wanted}"
+    else:
+        reason = _blind(bounded - known.spec_replicas, known, limits)
+    if reason is not None:
+        floor = limits.min_replicas if known.spec_replicas < limits.min_replicas else None
+        return Verdict(floor, reason, kept)
+    held = "" if bounded == whole else f"{whole} is out of {limits.min_replicas}..{limits.max_replicas}"
+    kept = (*kept, Wish(known.now_s, bounded))
+    target = bounded
+    if target < known.spec_replicas:
+        largest = min(max(one.replicas for one in kept), known.spec_replicas)
+        if largest > target:
+            target, held = largest, f"{largest} were wanted within the last {limits.down_window_s:g} s"
+        if limits.step_down is not None and target < known.spec_replicas - limits.step_down:
+            target, held = known.spec_replicas - limits.step_down, f"at most {limits.step_down} less at once"
+    elif limits.step_up is not None and target > known.spec_replicas + limits.step_up:
+        target, held = known.spec_replicas + limits.step_up, f"at most {limits.step_up} more at once"
+    return Verdict(None if target == known.spec_replicas else target, held, kept)
+
+
+def _blind(step: int, known: Known, limits: Limits) -> str | None:
+    """Why a step of so many replicas may not be taken on what is known; None: it may."""
+    if known.ready == 0:
+        # Nothing serves, so nothing can be measured: waiting for pods is all there is to do, but more may be asked for.
+        return None if step > 0 else "no pod is ready"
+    if known.metrics_s is None:
+        return "no metrics yet"
+    age_s = known.now_s - known.metrics_s
+    if age_s > limits.stale_s:
+        return f"metrics are {age_s:.1f} s old"
+    if known.scraped < known.ready and step < 0:
+        return f"{known.ready - known.scraped} of {known.ready} ready pods told nothing: no step down"
+    return None

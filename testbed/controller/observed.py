@@ -1,0 +1,24 @@
+"""An Observation of a real deployment: its pods from the API, its metrics from the scrapes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from testbed.autoscaling.hpa.pods import PodState
+from testbed.autoscaling.observation import Scrape, Window, last_window, window_of
+
+
+@dataclass(frozen=True)
+class LiveObservation:
+    """See autoscaling.observation.Observation. Times are seconds on the controller's clock."""
+
+    now_s: float
+    spec_replicas: int
+    pods: Sequence[PodState]
+    scrapes: Sequence[Scrape]
+
+    def window(self, seconds: float, age_s: float) -> Window | None:
+        """See Observation. The metrics are as old as they are: age_s is the least that the policy wants of them."""
+        found = last_window([one.time_s for one in self.scrapes], self.now_s, seconds, age_s)
+        return None if found is None else window_of(self.scrapes[found[0] : found[1] + 1])

@@ -1,0 +1,201 @@
+"""A service of real Triton pods, followed and scaled: by us, and by `kis controller`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from localcluster_pods import MANIFESTS
+
+from loadgen.endpoints import read_endpoints
+from loadgen.job import ReplayJob, RequestShape, run_replay
+from loadgen.patterns import make_pattern
+from loadgen.schedule import poisson_schedule
+from testbed.errors import ClusterError
+from testbed.serving.kubernetes import KubernetesService
+from workloads.catalog import find_model
+
+pytestmark = pytest.mark.cluster
+NAME = "triton-emulated"
+
+
+@pytest.fixture
+def applied(local_cluster: Any, kubectl: Callable[..., str], namespace: str) -> str:
+    """The namespace that the emulated model is applied in."""
+    kubectl("apply", "--namespace", namespace, "-k", str(MANIFESTS / "overlays" / "emulated"))
+    return namespace
+
+
+@pytest.fixture
+def service(applied: str, api: Any, tmp_path: Path) -> Iterator[KubernetesService]:
+    with KubernetesService(api, applied, NAME, tmp_path / "serving") as followed:
+        yield followed
+
+
+def test_replicas_are_scaled_followed_and_told_with_their_times(service: KubernetesService) -> None:
+    service.wait_ready(1, 60)
+    asked_s = time.time()
+    service.scale(3)
+    service.wait_ready(3, 60)
+    assert len(read_endpoints(service.endpoints_file)) == 3
+    first, *new = service.pods()
+    assert len(new) == 2
+    for pod in new:
+        times = [pod.created_s, pod.scheduled_s, pod.started_s, pod.ready_s]
+        assert times == sorted(times)  # whole seconds, as the API has them
+        assert asked_s - 1.5 <= times[0] <= times[-1] <= time.time() + 1
+        assert pod.node is not None
+    service.scale(1)
+    service.wait_ready(1, 60)
+    assert read_endpoints(service.endpoints_file) == (service.endpoints()[0].http,)
+    left = {event.replica for event in service.events() if event.state == "draining"}
+    assert len(left) == 2
+    assert service.endpoints()[0].name not in left
+    assert first.name in {pod.name for pod in service.pods()}
+
+
+def test_a_ninth_pod_is_pending_and_says_why(service: KubernetesService, eventually: Callable[..., Any]) -> None:
+    service.scale(9)
+    pending = eventually(
+        lambda: len(service.endpoints()) == 8 and [pod for pod in service.pods() if pod.pending_why],
+        "eight run, and one waits",
+        timeout_s=90,
+    )
+    assert len(pending) == 1
+    assert "Insufficient nvidia.com/gpu" in pending[0].pending_why
+
+
+def test_nothing_is_lost_through_scale_up_and_down(service: KubernetesService, tmp_path: Path) -> None:
+    """At 300 requests a second: draining pods answer what they have, and get nothing new."""
+    service.scale(2)
+    service.wait_ready(2, 60)
+    spec = find_model("emulated")
+    poisson_schedule(make_pattern("constant", rate=300.0), 25.0, 1, spec.name).write(tmp_path / "schedule.parquet")
+    job = ReplayJob(
+        schedule=tmp_path / "schedule.parquet",
+        run_dir=tmp_path,
+        endpoints=service.endpoints_file,
+        requests={spec.name: RequestShape(inputs=spec.inputs)},
+    )
+    steps = [(15.0, 2), (4.0, 4)]  # at second 4 up, at second 15 down
+
+    def scale(elapsed_s: float, _: float) -> None:
+        if steps and elapsed_s >= steps[-1][0]:
+            service.scale(steps.pop()[1])
+
+    log = run_replay(job, on_progress=scale)
+    assert not steps
+    assert log.counts()["ok"] == len(log)
+    assert len(set(log.frame["endpoint"])) == 4  # the new ones were used
+
+
+def test_a_deployment_that_is_not_there_is_refused(
+    local_cluster: Any, api: Any, namespace: str, tmp_path: Path
+) -> None:
+    with (
+        pytest.raises(ClusterError, match="404 Not Found: apply its manifest first"),
+        KubernetesService(api, namespace, "nothing", tmp_path),
+    ):
+        pass
+
+
+class Kis:
+    """`kis controller` as a process, and the lines that it has written."""
+
+    def __init__(self, folder: Path, kubeconfig: Path, number: int, **settings: Any) -> None:
+        config = {"deployment": NAME, "model": "emulated", "limits": {"max_replicas": 4}, **settings}
+        file, self.log = folder / f"controller-{number}.yaml", folder / f"controller-{number}.jsonl"
+        file.write_text(yaml.safe_dump(config))
+        command = [str(Path(sys.executable).with_name("kis")), "controller", str(file), "--kubeconfig", str(kubeconfig)]
+        with self.log.open("w") as out:
+            self.process = subprocess.Popen(command, stdout=out, stderr=out, env={**os.environ, "COLUMNS": "200"})
+
+    def turns(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.log.read_text().splitlines() if line.endswith("}")]
+
+    def acts(self) -> bool:
+        return bool(self.turns()) and bool(self.turns()[-1]["acted"])
+
+
+@pytest.fixture
+def controllers(tmp_path: Path, kubeconfig: Path) -> Iterator[Callable[..., Kis]]:
+    started: list[Kis] = []
+
+    def start(**settings: Any) -> Kis:
+        started.append(Kis(tmp_path, kubeconfig, len(started), **settings))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.process.kill()
+        one.process.wait()
+
+
+def test_a_controller_scales_and_a_shadow_only_says_so(
+    service: KubernetesService, applied: str, controllers: Callable[..., Kis], eventually: Callable[..., Any], core: Any
+) -> None:
+    service.wait_ready(1, 60)
+    fixed = {"namespace": applied, "policy": {"kind": "fixed", "replicas": 3, "period_s": 1.0}}
+    shadow = controllers(**fixed, shadow=True)
+    eventually(lambda: len(shadow.turns()) >= 3, "the shadow decides")
+    assert all(turn["wanted"] == 3 and turn["replicas"] == 3 and not turn["acted"] for turn in shadow.turns())
+    assert len(service.pods()) == 1
+    controllers(**fixed)
+    service.wait_ready(3, 60)
+    told = [one for one in core.list_namespaced_event(applied).items if one.reason == "Scaled"]
+    assert len(told) == 1
+    assert told[0].message.startswith("1 -> 3")
+
+
+def test_of_two_controllers_one_acts_and_the_other_takes_over(
+    service: KubernetesService, applied: str, controllers: Callable[..., Kis], eventually: Callable[..., Any]
+) -> None:
+    service.wait_ready(1, 60)
+    policy = {"kind": "fixed", "replicas": 2, "period_s": 0.5}
+    settings = {"namespace": applied, "policy": policy, "lease": "kis-test", "lease_s": 3.0, "scrape_period_s": 0.5}
+    first = controllers(**settings)
+    eventually(first.acts, "the first acts")
+    second = controllers(**settings)
+    eventually(lambda: len(second.turns()) >= 6, "the second decides")
+    assert not any(turn["acted"] for turn in second.turns())
+    first.process.kill()  # without a word
+    killed_s = time.monotonic()
+    eventually(second.acts, "the second takes over")
+    assert time.monotonic() - killed_s >= 1.5  # not before the lease has run out, less what had passed of it
+    service.wait_ready(2, 60)
+
+
+def test_load_makes_the_controller_add_replicas_within_two_seconds(
+    service: KubernetesService,
+    applied: str,
+    controllers: Callable[..., Kis],
+    tmp_path: Path,
+    eventually: Callable[..., Any],
+) -> None:
+    """Metric change -> scale patched, with a policy that looks twice a second at what is in flight."""
+    service.wait_ready(1, 60)
+    policy = {"kind": "knative", "container_concurrency": 4, "age_s": 0.0, "period_s": 0.5, "stable_window_s": 6.0}
+    one = controllers(namespace=applied, policy={**policy, "panic_window_s": 1.0}, scrape_period_s=0.5)
+    eventually(lambda: len(one.turns()) >= 6, "the controller decides")
+    spec = find_model("emulated")
+    poisson_schedule(make_pattern("constant", rate=900.0), 8.0, 1, spec.name).write(tmp_path / "schedule.parquet")
+    job = ReplayJob(
+        schedule=tmp_path / "schedule.parquet",
+        run_dir=tmp_path,
+        endpoints=service.endpoints_file,
+        requests={spec.name: RequestShape(inputs=spec.inputs)},
+    )
+    log = run_replay(job)
+    start_s = log.provenance["start_unix_ns"] / 1e9
+    patched = [turn for turn in one.turns() if turn["replicas"] and turn["acted"]]
+    assert patched
+    assert patched[0]["replicas"] > 1
+    assert 0 < patched[0]["time_s"] - start_s <= 2.0

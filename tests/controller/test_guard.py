@@ -1,0 +1,96 @@
+"""The guard fails static, keeps its bounds and its pace; never down on what is not known."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from testbed.controller.guard import Known, Limits, Wish, judge
+
+LIMITS = Limits(min_replicas=2, max_replicas=10, stale_s=15.0)
+FRESH = Known(now_s=100.0, spec_replicas=4, ready=4, scraped=4, metrics_s=99.0)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "known", "replicas", "held"),
+    [
+        (6.0, FRESH, 6, ""),
+        (4.0, FRESH, None, ""),
+        (3.2, FRESH, None, ""),  # a part of a replica is a replica
+        (3.0, FRESH, 3, ""),
+        (30.0, FRESH, 10, "out of 2..10"),
+        (0.0, FRESH, 2, "out of 2..10"),
+        (None, FRESH, None, "policy failed"),
+        (math.nan, FRESH, None, "answered nan"),
+        (math.inf, FRESH, None, "answered inf"),
+        (-1.0, FRESH, None, "answered -1"),
+        (3.0, FRESH._replace(metrics_s=80.0), None, "20.0 s old"),
+        (9.0, FRESH._replace(metrics_s=80.0), None, "20.0 s old"),
+        (3.0, FRESH._replace(metrics_s=None), None, "no metrics"),
+        (3.0, FRESH._replace(scraped=3), None, "told nothing"),
+        (6.0, FRESH._replace(scraped=3), 6, ""),
+        (3.0, FRESH._replace(ready=0, scraped=0), None, "no pod is ready"),
+        (6.0, FRESH._replace(ready=0, scraped=0, metrics_s=None), 6, ""),
+        (None, FRESH._replace(spec_replicas=1), 2, "policy failed"),  # below the least is never right
+    ],
+)
+def test_what_is_patched_and_what_is_held(wanted, known, replicas, held):
+    verdict = judge(wanted, known, (), LIMITS)
+    assert verdict.replicas == replicas
+    assert held in verdict.held
+    assert bool(held) == bool(verdict.held)
+
+
+def test_steps_have_a_largest_size():
+    limits = LIMITS.model_copy(update={"step_up": 2, "step_down": 1})
+    assert judge(9.0, FRESH, (), limits).replicas == 6
+    assert judge(2.0, FRESH, (), limits).replicas == 3
+
+
+def test_down_only_to_the_largest_wish_of_the_window():
+    limits = LIMITS.model_copy(update={"down_window_s": 60.0})
+    first = judge(4.0, FRESH, (), limits)
+    soon = judge(2.0, FRESH._replace(now_s=130.0, metrics_s=130.0), first.wishes, limits)
+    assert soon.replicas is None
+    assert "wanted within the last 60 s" in soon.held
+    later = judge(2.0, FRESH._replace(now_s=161.0, metrics_s=161.0), soon.wishes, limits)
+    assert later.replicas == 2
+
+
+@given(
+    wanted=st.none() | st.floats(),
+    now_s=st.floats(0, 1e6),
+    spec=st.integers(0, 20),
+    ready=st.integers(0, 20),
+    missing=st.integers(0, 20),
+    age_s=st.none() | st.floats(0, 100),
+    wishes=st.lists(st.builds(Wish, st.floats(0, 1e6), st.integers(2, 10)), max_size=5).map(tuple),
+    step_down=st.none() | st.integers(1, 3),
+)
+def test_never_out_of_bounds_and_never_down_blind(wanted, now_s, spec, ready, missing, age_s, wishes, step_down):
+    limits = LIMITS.model_copy(update={"step_down": step_down, "down_window_s": 30.0})
+    known = Known(now_s, spec, ready, max(0, ready - missing), None if age_s is None else now_s - age_s)
+    replicas = judge(wanted, known, wishes, limits).replicas
+    if replicas is None:
+        return
+    assert replicas != spec
+    if replicas < spec:
+        assert ready > 0
+        assert known.scraped == ready
+        assert age_s is not None
+        assert age_s <= limits.stale_s + 1e-6
+        assert wanted is not None
+        assert replicas >= min(wanted, limits.min_replicas)
+        assert step_down is None or replicas >= spec - step_down
+        assert replicas >= limits.min_replicas
+    else:
+        assert replicas <= limits.max_replicas
+
+
+def test_limits_that_contradict_each_other_are_refused():
+    with pytest.raises(ValidationError, match="is above max_replicas"):
+        Limits(min_replicas=5, max_replicas=2)
