@@ -24,11 +24,14 @@ SEED = 20250707  # of the simulated runs that the fit compares with; any number 
 FIT_QUANTILES = (0.5, 0.9, 0.95, 0.99)
 
 
-def fit_profile(runs: Sequence[Evidence], simulate: Simulate) -> ServiceProfile:
+def fit_profile(runs: Sequence[Evidence], simulate: Simulate, *, leave_out: bool = True) -> ServiceProfile:
     """Fit one model's profile on its calibration runs, and say how well it repeats each of them.
 
     With a log of batches everything is read off; without one (a server of the user's) turnaround and the spread of
     batches are what makes simulated latency quantiles meet the real ones.
+
+    leave_out: also fit without single runs, to see how far they are then: what intervals are made of, and most of the
+    time that a fit takes.
     """
     if not runs:
         raise CalibrationError("no calibration run to fit on: make some with `kis calibrate`")
@@ -47,7 +50,7 @@ def fit_profile(runs: Sequence[Evidence], simulate: Simulate) -> ServiceProfile:
                 f"{run.manifest.threads} threads: one profile needs the same in all"
             )
     profile = _fit(runs, simulate)
-    inflation = fit_inflation(left_out_of(runs, simulate), simulate, SEED)
+    inflation = fit_inflation(left_out_of(runs, simulate) if leave_out else [], simulate, SEED)
     effects = profile.run_effects.model_copy(update={"inflation": inflation})
     profile = profile.model_copy(update={"run_effects": effects})
     return profile.model_copy(update={"residuals": tuple(_residual(profile, run, simulate) for run in runs)})

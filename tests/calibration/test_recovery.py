@@ -28,7 +28,7 @@ def log_deviation(profile: ServiceProfile) -> float:
 
 @pytest.fixture(scope="module")
 def fitted() -> ServiceProfile:
-    return fit_profile(calibration_runs(known_profile()), request_log_of)
+    return fit_profile(calibration_runs(known_profile()), request_log_of, leave_out=False)
 
 
 def test_batch_times_come_back_within_2_percent(fitted: ServiceProfile) -> None:
@@ -61,7 +61,7 @@ def test_the_profile_repeats_the_runs_that_it_was_fitted_on(fitted: ServiceProfi
 
 def test_slow_phases_are_told_from_white_noise() -> None:
     runs = calibration_runs(known_profile(slow_sigma=0.08, timescale_s=2.0), duration_s=200)
-    profile = fit_profile(runs, request_log_of)
+    profile = fit_profile(runs, request_log_of, leave_out=False)
     assert profile.slow_phase.sigma == pytest.approx(0.08, rel=0.25)
     assert 1.0 < profile.slow_phase.timescale_s < 4.0
     assert profile.steadiness is not None
@@ -70,7 +70,7 @@ def test_slow_phases_are_told_from_white_noise() -> None:
 
 def test_without_a_log_of_batches_turnaround_and_spread_are_fitted_through_simulation() -> None:
     runs = calibration_runs(known_profile(), with_batches=False)
-    profile = fit_profile(runs, request_log_of)
+    profile = fit_profile(runs, request_log_of, leave_out=False)
     assert profile.service_time.mean_s == pytest.approx(known_profile().service_time.mean_s, rel=0.02)
     assert profile.steadiness is None  # not measured
     assert np.median([abs(r.p95_error_pct) for r in profile.residuals]) < 2.5

@@ -53,7 +53,7 @@ def test_too_few_runs_tell_nothing():
 
 
 def test_a_steady_service_has_small_ones():
-    effects = fit_profile(calibration_runs(known_profile()), request_log_of).run_effects
+    effects = fit_profile(calibration_runs(known_profile()), request_log_of, leave_out=False).run_effects
     assert effects.service is not None
     assert effects.service.deviation < 0.01
     assert effects.outflow_s is not None
