@@ -16,8 +16,8 @@ from testbed.autoscaling.hpa.pods import PodState
 from testbed.controller.loop import Seen
 from testbed.errors import ClusterError
 from testbed.measurement.triton_metrics import TritonAddress
+from testbed.serving.kubernetes import HTTP_PORT, METRICS_PORT
 
-HTTP_PORT, METRICS_PORT = 8000, 8002  # of every Triton container of the manifests
 COMPONENT = "kis-controller"
 _parse: Any = quantity.parse_quantity  # untyped
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 from kubernetes import client
@@ -38,7 +39,8 @@ class Election:
         self._thread.join(self._duration_s)
         if self.leads():
             self._renewed_s = None
-            self._write("")
+            with suppress(ApiException, HTTPError, OSError):
+                self._write("", self._read())
 
     def leads(self) -> bool:
         """May this process act now?"""
@@ -53,29 +55,22 @@ class Election:
         """One try: renew, take, or wait."""
         asked_s = time.monotonic()
         try:
-            lease = self._api.read_namespaced_lease(self._name, self._namespace, _request_timeout=self._duration_s / 3)
-        except ApiException as error:
-            if error.status != 404:
-                return
-            lease = None
-        except (HTTPError, OSError):
+            lease = self._read()
+        except (ApiException, HTTPError, OSError):
             return
-        record = (
+        holder = (
             None if lease is None else LeaseRecord(lease.spec.holder_identity or "", lease.metadata.resource_version)
         )
-        step, self._watcher = move(self._watcher, record, self._me, asked_s, self._duration_s)
+        step, self._watcher = move(self._watcher, holder, self._me, asked_s, self._duration_s)
         if step == "wait":
             self._renewed_s = None
         elif self._write(self._me, lease):
             self._renewed_s = asked_s  # from before the request: the others count from when it was written
-            return
 
-    def _write(self, holder: str, lease: Any = None) -> bool:
+    def _write(self, holder: str, lease: Any) -> bool:
         """Only over the version that was read: of two that take it at once, one is refused."""
         now = dt.datetime.now(dt.UTC)
         try:
-            if lease is None:
-                lease = self._read()
             if lease is None:
                 spec = client.V1LeaseSpec(
                     holder_identity=holder,

@@ -69,7 +69,7 @@ class Controller:
         self._decide_s = 0.0  # when the policy is asked again
         self._started = False
 
-    def look(self) -> Seen | str:
+    def _look(self) -> Seen | str:
         """Look and scrape, without deciding; a text says what went wrong."""
         try:
             seen = self._deployment.look()
@@ -80,7 +80,7 @@ class Controller:
 
     def turn(self) -> Turn | None:
         """Look and scrape; decide if the policy's time has come. None: only looked."""
-        seen = self.look()
+        seen = self._look()
         now_s = self._clock()
         if now_s < self._decide_s:
             return None
@@ -88,9 +88,7 @@ class Controller:
         acting = self._leads() and not self._shadow
         if isinstance(seen, str):
             return Turn(now_s, acting, None, None, None, "", seen)
-        if (
-            not self._started
-        ):  # the count that it finds is a wish: after a restart, no step down before its window is over
+        if not self._started:  # the count that it finds is a wish: after a restart, a step down waits for its window
             self._started, self._wishes = True, (Wish(now_s, seen.spec_replicas),)
         wanted, reason = self._ask(seen, now_s)
         verdict = judge(wanted, self._known(seen, now_s), self._wishes, self._limits)

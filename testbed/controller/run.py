@@ -53,8 +53,8 @@ def run_controller(
     on_turn: Callable[[Turn], None] | None = None,
 ) -> None:
     """Control until `stop`, or for one decision. ClusterError if the cluster cannot be reached at the start."""
-    api = api_client(kubeconfig)
     policy = build_policy(config.policy, config.limits.max_replicas, None)
+    api = api_client(kubeconfig)
     selector = _selector(api, config)
     scraper = PodScraper(config.model)
     exporter = Exporter(config.deployment, policy.name, config.metrics_port)

@@ -30,7 +30,7 @@ _watch: Any = watch.Watch  # untyped
 
 
 @dataclass
-class PodTimes:
+class PodHistory:
     """What a pod went through, each on the clock of whoever stamped it: seconds since 1970. None: not yet."""
 
     name: str
@@ -68,7 +68,7 @@ class KubernetesService:
         self._changed = threading.Condition()
         self._stopping = threading.Event()
         self._events: list[ReplicaEvent] = []
-        self._pods: dict[str, PodTimes] = {}
+        self._pods: dict[str, PodHistory] = {}
         self._slices: dict[str, list[Endpoint]] = {}  # EndpointSlice -> what it holds that is ready
         self._threads: list[threading.Thread] = []
         self._selector = ""
@@ -130,7 +130,7 @@ class KubernetesService:
         with self._changed:
             return list(self._events)
 
-    def pods(self) -> list[PodTimes]:
+    def pods(self) -> list[PodHistory]:
         """Every pod that was seen, oldest first."""
         with self._changed:
             return sorted(self._pods.values(), key=lambda one: (one.created_s or 0.0, one.name))
@@ -203,7 +203,7 @@ class KubernetesService:
 
     def _note_pod(self, kind: str, pod: Any) -> None:
         name = pod.metadata.name
-        known = self._pods.setdefault(name, PodTimes(name))
+        known = self._pods.setdefault(name, PodHistory(name))
         conditions = {one.type: one for one in pod.status.conditions or ()}
         known.node = pod.spec.node_name
         known.created_s = _seconds(pod.metadata.creation_timestamp)

@@ -59,7 +59,8 @@ def test_a_node_that_registers_anew_gets_its_gpus_again(core: Any, eventually: C
 
 def test_gpus_that_were_set_to_zero_are_set_again(core: Any, eventually: Callable[..., Any]) -> None:
     none = {"nvidia.com/gpu": "0"}
-    core.patch_node_status("node-a", {"status": {"capacity": none, "allocatable": none}})
+    patched = core.patch_node_status("node-a", {"status": {"capacity": none, "allocatable": none}})
+    assert patched.status.allocatable["nvidia.com/gpu"] == "0"
     eventually(lambda: core.read_node("node-a").status.allocatable["nvidia.com/gpu"] == "4", "it has them again")
 
 
