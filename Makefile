@@ -45,10 +45,11 @@ cluster-up: env ## a real two-node Kubernetes on this machine (Linux, root, Go);
 cluster-down: env ## end it, from whatever state, and leave nothing
 	@$(BIN)/python -m testbed.localcluster down
 
+# LONG=1: with those that take minutes: faults, requests through changes, experiments, the differential.
 # KIS_TEST_KUBECONFIG=/path/to/kubeconfig: on an existing cluster, without the tests that need the local one.
 test-cluster: env ## the tests that need Kubernetes: on a cluster of their own, or KIS_TEST_KUBECONFIG's
 	@$(if $(KIS_TEST_KUBECONFIG),,$(BIN)/python -m testbed.localcluster prepare $(if $(INSTALL),--install))
-	@$(BIN)/python -m pytest tests/cluster -m cluster $(ARGS)
+	@$(BIN)/python -m pytest tests/cluster -m "cluster$(if $(LONG),, and not long)" $(ARGS)
 
 check: env ## what CI checks first: style, types, layers
 	@$(BIN)/ruff check .

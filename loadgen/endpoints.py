@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from workloads.catalog import Balancer
@@ -84,16 +84,20 @@ class Endpoints:
         before, self.current, self._stamp = self.current, read_endpoints(self._file), stamp
         return before != self.current
 
-    def acquire(self) -> str | None:
-        """The endpoint for the next request, which counts as in flight until `release`; None if there is none now."""
-        if not self.current:
+    def acquire(self, refused: Collection[str] = ()) -> str | None:
+        """The endpoint for the next request, which counts as in flight until `release`; None if there is none now.
+
+        refused: endpoints that this request found closed, and that are not to be asked again.
+        """
+        open_ones = tuple(one for one in self.current if one not in refused) if refused else self.current
+        if not open_ones:
             return None
         turn = self._turn
         self._turn += self._step
         if self._balancer == "round_robin":
-            chosen = self.current[turn % len(self.current)]
+            chosen = open_ones[turn % len(open_ones)]
         else:
-            in_turn = (self.current[(turn + i) % len(self.current)] for i in range(len(self.current)))
+            in_turn = (open_ones[(turn + i) % len(open_ones)] for i in range(len(open_ones)))
             chosen = min(in_turn, key=self._in_flight.__getitem__)  # the first of equals
         self._in_flight[chosen] += 1
         return chosen

@@ -22,7 +22,7 @@ from loadgen.endpoints import POLL_S, EndpointError, Endpoints
 from loadgen.request_log import STATUSES
 from loadgen.row_stream import FLUSH_S, Row, RowStream
 from loadgen.timer import Alarm
-from loadgen.transport import RequestFailed, RequestTimeout, Transport
+from loadgen.transport import NotSent, RequestFailed, RequestTimeout, Transport
 
 OK, ERROR, TIMEOUT, DROPPED = (STATUSES.index(status) for status in ("ok", "error", "timeout", "dropped"))
 _YIELD_EVERY = 32  # requests issued without looking at sockets when the client is behind
@@ -144,9 +144,10 @@ class Issuer:
         sent_ns = self._now()
         self._in_flight[request_id] = (endpoint, sent_ns)
         status, detail, size = OK, None, 0
+        asked = [endpoint]
         completed_ns: int | None = None
         try:
-            size = self._transport.send(endpoint, model, request_id)
+            size = self._send(asked, model, request_id)
             completed_ns = self._now()
         except RequestFailed as failure:
             status = TIMEOUT if isinstance(failure, RequestTimeout) else ERROR
@@ -155,10 +156,26 @@ class Issuer:
         except Exception as fault:  # a fault of ours must not leave the request without its row
             logger.exception("request %d", request_id)
             status, detail = ERROR, f"client fault: {fault!r}"
-        self._endpoints.release(endpoint)
+        self._endpoints.release(asked[-1])
         if self._in_flight.pop(request_id, None) is None:
             return  # written off when the drain ended
-        self._end(Row(request_id, endpoint, sent_ns, completed_ns, status, detail), model, scheduled_ns, size)
+        self._end(Row(request_id, asked[-1], sent_ns, completed_ns, status, detail), model, scheduled_ns, size)
+
+    def _send(self, asked: list[str], model: str, request_id: int) -> int:
+        """Ask the endpoint, and the others in turn while nobody is there to take the request.
+
+        A server that died is still in the list until the serving side has noticed; balancers ask another one too.
+        asked: grows, and ends with the endpoint that the request was sent to, or that refused it last.
+        """
+        while True:
+            try:
+                return self._transport.send(asked[-1], model, request_id)
+            except NotSent:
+                other = self._endpoints.acquire(asked)
+                if other is None:
+                    raise
+                self._endpoints.release(asked[-1])
+                asked.append(other)
 
     def _end(self, row: Row, model: str, scheduled_ns: int, size: int = 0) -> None:
         self._rows.append(row)

@@ -34,6 +34,10 @@ class RequestFailed(Exception):  # noqa: N818
         self.answered = answered
 
 
+class NotSent(RequestFailed):
+    """Nobody took the connection: no part of the request was sent, and another endpoint may be asked."""
+
+
 class RequestTimeout(RequestFailed):
     """No answer within the request timeout."""
 
@@ -45,7 +49,7 @@ class Transport(Protocol):
         """Make connections ahead of the first request; OSError if nobody listens there."""
 
     def send(self, endpoint: str, model: str, request_id: int) -> int:
-        """Bytes of the answer's body; RequestFailed or RequestTimeout."""
+        """Bytes of the answer's body; RequestFailed, NotSent or RequestTimeout."""
 
     def close(self) -> None:
         """Close all connections."""
@@ -155,7 +159,10 @@ class HttpTransport:
 
     @staticmethod
     def _post(pool: _Connections, prepared: _Prepared, request_id: int) -> HTTPSocketPoolResponse:
-        sock = pool.get_socket()
+        try:
+            sock = pool.get_socket()
+        except OSError as error:
+            raise NotSent(str(error) or type(error).__name__) from None
         try:
             sock.sendall(prepared.before + b"%012d" % request_id + prepared.after)
             if prepared.tail:

@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from testbed.autoscaling.policies import Fixed, Hpa, Keda, Knative, Oracle, RayServe, hpa_on
+from testbed.autoscaling.metrics import milli
+from testbed.autoscaling.policies import Fixed, Hpa, Keda, Knative, Oracle, RayServe
 from testbed.autoscaling.policy import Policy
 from testbed.errors import ConfigError
 
@@ -34,12 +35,7 @@ def build_policy(settings: dict[str, Any], max_replicas: int, rate_rps: Callable
         hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(KINDS)}"
         raise ConfigError(f"policy: kind is {kind!r}: {hint}")
     if kind == "hpa" and "metric" in given:
-        try:
-            return hpa_on(**{"max_replicas": max_replicas, **given})
-        except TypeError as error:
-            raise ConfigError(f"policy hpa: {error}: give metric, target, and what an Hpa has") from None
-        except ValidationError as error:
-            raise _told("hpa", error) from None
+        given = _on_one_metric({"max_replicas": max_replicas, **given})
     if kind == "oracle":
         if rate_rps is None:
             raise ConfigError("policy oracle: it must know the rate, so there must be open-loop traffic")
@@ -57,6 +53,19 @@ def build_policy(settings: dict[str, Any], max_replicas: int, rate_rps: Callable
     except ValidationError as error:
         raise _told(kind, error) from None
     return policy
+
+
+def _on_one_metric(given: dict[str, Any]) -> dict[str, Any]:
+    """The same settings with a whole spec: one Pods metric, its mean held at the target."""
+    metric, target = given.pop("metric"), given.pop("target", None)
+    if not isinstance(target, (int, float)) or target <= 0:
+        raise ConfigError(f"policy hpa: metric goes with a target above 0, not {target!r}: give both, or a whole spec")
+    given.setdefault("name", f"hpa-{metric}-{target:g}")
+    spec: dict[str, Any] = {
+        name: given.pop(name) for name in ("min_replicas", "max_replicas", "behavior") if name in given
+    }
+    spec["metrics"] = [{"type": "Pods", "name": metric, "target_average_value_m": milli(target)}]
+    return {**given, "spec": spec}
 
 
 def _told(kind: str, error: ValidationError) -> ConfigError:

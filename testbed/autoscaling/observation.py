@@ -27,6 +27,7 @@ class Scrape:
     waiting: FloatArray  # requests in the queue, now
     active_s: FloatArray  # the pod's device was busy
     cpu_s: FloatArray  # of CPU; NaN: not known
+    gpu_share: FloatArray | None = None  # that the pod's GPUs say they were busy just now; NaN: not known
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Window:
     queue_s: FloatArray  # sum over those requests of their time in the queue
     waiting: FloatArray  # requests in the queue, at the end
     in_flight: FloatArray  # requests that the pod had not answered: mean over the window
-    utilisation: FloatArray  # share of the window that the pod's device was busy
+    utilisation: FloatArray  # share of the window that the pod's device was busy: as its GPUs say, else by active_s
     cpu_cores: FloatArray  # that the pod used; NaN: not known
 
     @property
@@ -55,12 +56,6 @@ class Window:
     def rate_rps(self) -> float:
         """Answered requests per second, all pods."""
         return float(self.requests.sum()) / self.seconds
-
-    @property
-    def mean_queue_s(self) -> float:
-        """Mean time in the queue of the requests answered; NaN if there were none."""
-        total = float(self.requests.sum())
-        return float(self.queue_s.sum()) / total if total else float("nan")
 
 
 def last_window(times_s: Sequence[float], now_s: float, seconds: float, age_s: float) -> tuple[int, int] | None:
@@ -96,9 +91,21 @@ def window_of(scrapes: Sequence[Scrape]) -> Window:
         queue_s=increase("queue_s"),
         waiting=end.waiting,
         in_flight=waiting / (len(scrapes) - 1) + increase("compute_s") / seconds,
-        utilisation=np.minimum(increase("active_s") / seconds, 1.0),
+        utilisation=_told_or(scrapes[1:], np.minimum(increase("active_s") / seconds, 1.0)),
         cpu_cores=increase("cpu_s") / seconds,
     )
+
+
+def _told_or(scrapes: Sequence[Scrape], share: FloatArray) -> FloatArray:
+    """Mean of what the GPUs of each pod of the last scrape say; `share` of the pods that have none."""
+    total, told = np.zeros(len(share)), np.zeros(len(share))
+    for one in scrapes:
+        if one.gpu_share is not None:
+            of_pod = dict(zip(one.pods, one.gpu_share.tolist(), strict=True))
+            values = np.array([of_pod.get(pod, np.nan) for pod in scrapes[-1].pods])
+            total += np.nan_to_num(values)
+            told += np.isfinite(values)
+    return np.where(told > 0, total / np.maximum(told, 1), share)
 
 
 class Observation(Protocol):

@@ -15,6 +15,7 @@ from testbed.autoscaling.hpa.pods import PodSample
 from testbed.autoscaling.hpa.proposal import Readings
 from testbed.autoscaling.hpa.spec import ControllerFlags, HpaSpec, MetricSpec
 from testbed.autoscaling.hpa.stabilization import History
+from testbed.autoscaling.metrics import METRICS, milli, of_all, of_each
 from testbed.autoscaling.observation import Observation, Window
 from testbed.autoscaling.policy import Decision
 from workloads.errors import KisError
@@ -39,24 +40,15 @@ class Fixed:
         return Decision(self.replicas, None, "fixed")
 
 
-# Metrics that the adapter of this testbed offers (in milli-units) for each pod of a window.
-POD_METRICS: dict[str, Callable[[Window, int], float]] = {
-    "queue_time_ms": lambda w, k: 1e3 * w.queue_s[k] / w.requests[k] if w.requests[k] else 0.0,
-    "pending_requests": lambda w, k: w.waiting[k],
-    "in_flight_requests": lambda w, k: w.in_flight[k],
-    "requests_per_second": lambda w, k: w.requests[k] / w.seconds,
-    "gpu_utilisation_pct": lambda w, k: 100.0 * w.utilisation[k],
-}
-
-
 @dataclass(frozen=True)
 class Hpa:
     """The Horizontal Pod Autoscaler on metrics of the testbed's adapter, and on CPU.
 
-    Pods metrics are POD_METRICS; an External or Object metric of such a name is their sum. window_s: over which the
-    adapter's query averages; age_s: how old the newest sample is when the HPA sees it (scrape interval and the
-    adapter's relist). CPU (Resource, or ContainerResource of container `server`) comes through kubelet and
-    metrics-server: with its window, 27 s old on average.
+    Those are METRICS: of each pod for a Pods metric, of all of them for an External or Object one. window_s: over which
+    the adapter averages; age_s: how old the newest sample is when the HPA sees it (the default is prometheus-adapter's,
+    of its scrape interval and relist; `kis adapter` answers with what it scraped last: 0). CPU (Resource, or
+    ContainerResource of container `server`) comes through kubelet and metrics-server: with its window, 27 s old on
+    average.
     """
 
     spec: HpaSpec
@@ -69,11 +61,11 @@ class Hpa:
 
     def __post_init__(self) -> None:
         for metric in self.spec.metrics:
-            known = ("cpu",) if metric.type in ("Resource", "ContainerResource") else tuple(POD_METRICS)
+            known = ("cpu",) if metric.type in ("Resource", "ContainerResource") else tuple(METRICS)
             if metric.name not in known:
                 raise KisError(
                     f"HPA metric {metric.key}: the testbed offers cpu, and as Pods, Object and External metrics "
-                    f"{', '.join(POD_METRICS)}"
+                    f"{', '.join(METRICS)}"
                 )
 
     @property
@@ -91,36 +83,24 @@ class Hpa:
 
     def _readings(self, seen: Observation) -> Readings:
         adapter, kubelet = seen.window(self.window_s, self.age_s), seen.window(self.cpu_window_s, self.cpu_age_s)
-        per_pod, values = {}, {}
+        per_pod: dict[str, dict[str, PodSample]] = {}
+        values: dict[str, list[int]] = {}
         for metric in self.spec.metrics:
             is_cpu = metric.type in ("Resource", "ContainerResource")
             window = kubelet if is_cpu else adapter
             if window is None:
                 continue
-            value_of = (lambda w, k: w.cpu_cores[k]) if is_cpu else POD_METRICS[metric.name]
-            found = {name: value_of(window, k) for k, name in enumerate(window.pods)}
-            of_pods = {name: _milli(value) for name, value in found.items() if math.isfinite(value)}
             if metric.type in ("Object", "External"):
-                values[metric.key] = [sum(of_pods.values())]
-            else:
-                per_pod[metric.key] = {name: PodSample(m, window.end_s, window.seconds) for name, m in of_pods.items()}
+                total = of_all(metric.name, window)
+                if total is not None:
+                    values[metric.key] = [milli(total)]
+                continue
+            cpu = {pod: float(cores) for pod, cores in zip(window.pods, window.cpu_cores, strict=True)}
+            found = {pod: c for pod, c in cpu.items() if math.isfinite(c)} if is_cpu else of_each(metric.name, window)
+            per_pod[metric.key] = {
+                pod: PodSample(milli(value), window.end_s, window.seconds) for pod, value in found.items()
+            }
         return Readings(per_pod, values)
-
-
-def _milli(value: float) -> int:
-    """Kubernetes rounds a quantity up to whole milli-units."""
-    return math.ceil(value * 1000 - 1e-9)
-
-
-def hpa_on(metric: str, target: float, max_replicas: int, min_replicas: int = 1, **more: Any) -> Hpa:
-    """An HPA that holds the mean of one pod metric at a target; `more` goes to Hpa."""
-    spec = HpaSpec(
-        min_replicas=min_replicas,
-        max_replicas=max_replicas,
-        metrics=(MetricSpec(type="Pods", name=metric, target_average_value_m=_milli(target)),),
-        behavior=more.pop("behavior", None),
-    )
-    return Hpa(spec, name=more.pop("name", f"hpa-{metric}-{target:g}"), **more)
 
 
 class _KnativeMemory(NamedTuple):
@@ -204,7 +184,7 @@ class _KedaMemory(NamedTuple):
 class Keda:
     """KEDA: an HPA on an external metric from 1 up, and 0 <-> 1 by activation and cooldown (its ScaledObject).
 
-    The metric is the sum over pods. In KISim there is none without pods, so nothing wakes a deployment at 0 there.
+    The metric is that of all pods. In KISim there is none without pods, so nothing wakes a deployment at 0 there.
     """
 
     metric: str
@@ -227,9 +207,7 @@ class Keda:
         """See Policy."""
         memory = memory or _KedaMemory(seen.now_s, None)
         window = seen.window(self.window_s, self.age_s)
-        total = None
-        if window is not None:
-            total = sum(POD_METRICS[self.metric](window, k) for k in range(len(window.pods)))
+        total = None if window is None else of_all(self.metric, window)
         active_s = seen.now_s if total is not None and total > self.activation else memory.active_s
         if seen.spec_replicas == 0:
             up = total is not None and total > self.activation
@@ -239,7 +217,7 @@ class Keda:
         spec = HpaSpec(
             min_replicas=max(1, self.min_replicas),
             max_replicas=self.max_replicas,
-            metrics=(MetricSpec(type="External", name=self.metric, target_average_value_m=_milli(self.threshold)),),
+            metrics=(MetricSpec(type="External", name=self.metric, target_average_value_m=milli(self.threshold)),),
         )
         inner = Hpa(spec, self.flags, self.window_s, self.age_s)
         decided = inner.decide(seen, memory.hpa)

@@ -81,14 +81,18 @@ class Step(NamedTuple):
 
 @dataclass
 class PolicyRun:
-    """Policies that scale a KISim's models. Can be copied with it: memories are values."""
+    """Policies that scale a KISim's models. Can be copied with it: memories are values.
+
+    phase: the first decision comes after this share of a policy's period; a real scaler's clock is not the traffic's.
+    """
 
     sim: KISim
     policies: Mapping[str, Policy]  # by model
+    phase: float = 1.0
 
     def __post_init__(self) -> None:
         self.memories: dict[str, Any] = dict.fromkeys(self.policies)
-        self.next_s = {model: policy.period_s for model, policy in self.policies.items()}
+        self.next_s = {model: self.phase * policy.period_s for model, policy in self.policies.items()}
         self.steps: list[Step] = []
 
     def advance(self, until_s: float, on_progress: Callable[[float], None] | None = None) -> None:

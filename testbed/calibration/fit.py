@@ -16,7 +16,7 @@ from testbed.calibration.load import cold_starts, fit_contention, fit_server_cpu
 from testbed.calibration.overhead import fit_overhead
 from testbed.calibration.profile import Residual, ServiceProfile
 from testbed.calibration.service_time import QUANTILES, fit_service_time, quantile_table
-from testbed.calibration.sharing import fit_interference
+from testbed.calibration.sharing import fit_interference, interferes, shares_a_device
 from testbed.calibration.simulate import Simulate
 from testbed.errors import CalibrationError
 
@@ -53,7 +53,11 @@ def fit_profile(runs: Sequence[Evidence], simulate: Simulate, *, leave_out: bool
     inflation = fit_inflation(left_out_of(runs, simulate) if leave_out else [], simulate, SEED)
     effects = profile.run_effects.model_copy(update={"inflation": inflation})
     profile = profile.model_copy(update={"run_effects": effects})
-    return profile.model_copy(update={"residuals": tuple(_residual(profile, run, simulate) for run in runs)})
+    # What `simulate` repeats: replicas that do nothing to each other.
+    repeated = [run for run in runs if not shares_a_device(profile, run.manifest.service.replicas)]
+    named = {"runs": tuple(run.manifest.run_id for run in runs)}
+    residuals = tuple(_residual(profile, run, simulate) for run in repeated)
+    return profile.model_copy(update={"residuals": residuals, **named})
 
 
 def _fit(runs: Sequence[Evidence], simulate: Simulate) -> ServiceProfile:
@@ -61,6 +65,12 @@ def _fit(runs: Sequence[Evidence], simulate: Simulate) -> ServiceProfile:
     head = runs[0].manifest
     largest = max(run.manifest.service.max_batch_size for run in runs)
     service_time, slow_phase, steadiness = fit_service_time(runs, largest)
+    interference = fit_interference(runs, np.array(service_time.mean_s))
+    alone = [run for run in runs if run.manifest.service.replicas == 1]
+    if interferes(interference) and alone:  # then what a replica does is what it does alone; the rest is the factor
+        every, runs = runs, alone
+        service_time, slow_phase, steadiness = fit_service_time(alone, largest)
+        interference = fit_interference(every, np.array(service_time.mean_s))
     mean_s = np.array(service_time.mean_s)
     fitted = fit_overhead(runs, mean_s)
     profile = ServiceProfile(
@@ -75,7 +85,7 @@ def _fit(runs: Sequence[Evidence], simulate: Simulate) -> ServiceProfile:
         timer_slack_s=fitted.timer_slack_s,
         contention=fit_contention(runs, mean_s),
         run_effects=fitted.run_effects,
-        interference=fit_interference(runs, mean_s),
+        interference=interference,
         cold_start_s=cold_starts(runs),
         load=load_points(runs),
         device_memory=fit_device_memory(runs),

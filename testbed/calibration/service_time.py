@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy.optimize import minimize_scalar
 
 from testbed.calibration.evidence import Evidence
 from testbed.calibration.profile import ServiceTime, SlowPhase, Steadiness
@@ -21,6 +22,7 @@ FloatArray = npt.NDArray[np.float64]
 QUANTILES = 401
 ENOUGH_BATCHES = 5  # fewer measured batches of a size than this: its mean is interpolated
 PHASE_BIN_S = 0.25
+LONGEST_PHASE_S = 60.0  # runs are minutes: what changes more slowly is how they differ
 RATE_WINDOW_S = 0.25  # local rates are counted over so long
 
 
@@ -125,7 +127,7 @@ def fit_noise(factors: Sequence[tuple[FloatArray, FloatArray]]) -> tuple[FloatAr
 
 
 def _fit_phase(logs: Sequence[tuple[FloatArray, FloatArray]]) -> SlowPhase:
-    """Least squares over a grid of time scales; for each the best variance is a formula, so it always ends."""
+    """Least squares over the time scale, a grid first: for each the best variance is a formula, so it always ends."""
     none = SlowPhase(sigma=0.0, timescale_s=1.0)
     lags = np.arange(1, 41)
     products, weights = np.zeros(len(lags)), np.zeros(len(lags))
@@ -139,14 +141,21 @@ def _fit_phase(logs: Sequence[tuple[FloatArray, FloatArray]]) -> SlowPhase:
     if seen.sum() < 3:
         return none
     covariance, weight, lag_s = products[seen] / weights[seen], weights[seen], lags[seen] * PHASE_BIN_S
-    best, best_loss = none, float((weight * covariance**2).sum())
-    for timescale_s in np.geomspace(PHASE_BIN_S, 60.0, 80):
-        shape = np.exp(-lag_s / timescale_s)
-        variance = float((weight * covariance * shape).sum() / (weight * shape**2).sum())
-        loss = float((weight * (covariance - variance * shape) ** 2).sum())
-        if variance > 0 and loss < best_loss:
-            best, best_loss = SlowPhase(sigma=variance**0.5, timescale_s=float(timescale_s)), loss
-    return best
+
+    def fitted(log_timescale: float) -> tuple[float, float]:
+        """Variance and loss at that time scale. A positive covariance only: there is no phase otherwise."""
+        timescale_s = np.exp(log_timescale)
+        half = PHASE_BIN_S / 2 / timescale_s  # a bin's mean moves less than the phase: by the average over the bin
+        shape = np.exp(-lag_s / timescale_s) * (np.sinh(half) / half) ** 2
+        variance = max(0.0, float((weight * covariance * shape).sum() / (weight * shape**2).sum()))
+        return variance, float((weight * (covariance - variance * shape) ** 2).sum())
+
+    grid = np.log(np.geomspace(PHASE_BIN_S, LONGEST_PHASE_S, 40))
+    best = int(np.argmin([fitted(one)[1] for one in grid]))
+    around = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
+    found = float(minimize_scalar(lambda one: fitted(one)[1], bounds=around, method="bounded").x)
+    variance = fitted(found)[0]
+    return SlowPhase(sigma=variance**0.5, timescale_s=float(np.exp(found))) if variance > 0 else none
 
 
 def _binned(time_s: FloatArray, x: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -9,7 +9,9 @@ import numpy.typing as npt
 from scipy.optimize import isotonic_regression
 
 from testbed.calibration.evidence import Evidence, FloatArray
+from testbed.calibration.profile import ServiceProfile
 
+NOTICED = 1.1  # a factor below it is left to the fit over all runs
 ENOUGH_BATCHES = 30  # that started while so many replicas were busy
 
 
@@ -40,6 +42,16 @@ def fit_interference(runs: Sequence[Evidence], mean_s: FloatArray) -> tuple[floa
     weights = [float((counts == k).sum()) for k in range(1, known + 1)]
     rising = isotonic_regression(means, weights=weights).x
     return tuple((rising / rising[0]).tolist())
+
+
+def interferes(interference: Sequence[float]) -> bool:
+    """Whether replicas of one device slow each other by more than what else varies."""
+    return bool(interference) and max(interference) > NOTICED
+
+
+def shares_a_device(profile: ServiceProfile, replicas: int) -> bool:
+    """Whether so many replicas, on the device that the profile was made on, have to be simulated as sharing it."""
+    return replicas > 1 and interferes(profile.interference)
 
 
 def _busy_others(

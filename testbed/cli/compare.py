@@ -13,6 +13,7 @@ from rich.table import Table
 from testbed.cli.replay import print_path
 from testbed.reporting.cluster_report import is_cluster_run, write_cluster_report
 from testbed.reporting.compare import Comparison, compare_folder
+from testbed.reporting.experiment_report import is_experiment, write_experiment_report
 from testbed.reporting.report import write_report
 
 Results = Annotated[Path, typer.Argument(help="A results folder of `kis calibrate`.")]
@@ -31,11 +32,15 @@ def compare(results: Results) -> None:
 
 
 def report(results: Results) -> None:
-    """Write the report of a results folder, or of a simulated cluster's run folder, again.
+    """Write the report of a results folder, of a simulated cluster's run, or of an experiment, again.
 
     Example: [bold]kis report results/20260101-120000-calibrate[/bold]
     """
-    write = write_cluster_report if is_cluster_run(results) else write_report
+    write = write_report
+    if is_cluster_run(results):
+        write = write_cluster_report
+    elif is_experiment(results):
+        write = write_experiment_report
     print_path(Console(), write(results))
 
 

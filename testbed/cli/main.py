@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from testbed.cli import campaign, compare, controller, plan, replay, repository, serve, simulate
+from testbed.cli import adapter, campaign, compare, controller, experiment, plan, replay, repository, serve, simulate
 from workloads.errors import KisError
 
 WRONG = 2
@@ -32,6 +32,8 @@ app.command()(campaign.calibrate)
 app.command()(simulate.simulate)
 app.command()(plan.plan)
 app.command()(controller.controller)
+app.command()(adapter.adapter)
+app.command()(experiment.experiment)
 app.command()(compare.compare)
 app.command()(compare.report)
 

@@ -7,26 +7,32 @@ import sys
 import time
 from typing import Any, TextIO
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from testbed.controller.health import Pulse, serve
 from testbed.controller.loop import Turn
 
 
 class Exporter:
-    """Metrics of one controlled deployment. port 0: no page."""
+    """Metrics of one controlled deployment. port 0: no page. pulse: of its loop, for /healthz beside the page."""
 
-    def __init__(self, deployment: str, policy: str, port: int = 0, log: TextIO = sys.stdout) -> None:
+    def __init__(self, deployment: str, policy: str, pulse: Pulse, port: int = 0, log: TextIO = sys.stdout) -> None:
         self.registry = CollectorRegistry()
         self._log, self._deployment, self._policy = log, deployment, policy
         labels: Any = {"labelnames": ("deployment", "policy"), "registry": self.registry}
         self._wanted = Gauge("kis_controller_wanted_replicas", "What the policy answered last", **labels)
         self._spec = Gauge("kis_controller_spec_replicas", "The deployment's number of replicas", **labels)
+        self._ready = Gauge("kis_controller_ready_replicas", "Pods that take requests", **labels)
+        self._pending = Gauge("kis_controller_pending_pods", "Pods that have not started yet", **labels)
+        self._silent = Gauge("kis_controller_silent_pods", "Ready pods that told nothing, or nonsense", **labels)
         self._leads = Gauge("kis_controller_acting", "1: this process patches; 0: it waits, or is a shadow", **labels)
         self._turns = Counter("kis_controller_decisions", "Decisions", **labels)
         self._patches = Counter("kis_controller_patches", "Scale patches that the API took", **labels)
         self._holds = Counter("kis_controller_holds", "Decisions that were held back, whatever for", **labels)
+        for counter in (self._turns, self._patches, self._holds):  # from 0 on: a rate needs a value before the first
+            counter.labels(deployment, policy)
         if port:
-            start_http_server(port, registry=self.registry)
+            serve(port, self.registry, pulse)
 
     def tell(self, turn: Turn, failures: dict[str, str]) -> None:
         """Metrics and a log line for one turn. failures: pods that told nothing, and why."""
@@ -37,6 +43,10 @@ class Exporter:
             self._wanted.labels(*labels).set(turn.wanted)
         if turn.spec_replicas is not None:
             self._spec.labels(*labels).set(turn.spec_replicas if turn.replicas is None else turn.replicas)
+        if turn.ready is not None and turn.pending is not None:
+            self._ready.labels(*labels).set(turn.ready)
+            self._pending.labels(*labels).set(turn.pending)
+            self._silent.labels(*labels).set(len(failures))
         if turn.replicas is not None and turn.acted:
             self._patches.labels(*labels).inc()
         if turn.held:
@@ -45,7 +55,7 @@ class Exporter:
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "deployment": self._deployment,
         }
-        line |= {"policy": self._policy, **turn._asdict()}
+        line |= {"policy": self._policy, **turn._asdict(), "not_ready": dict(turn.not_ready)}
         if failures:
             line["not_scraped"] = failures
         print(json.dumps(line), file=self._log, flush=True)

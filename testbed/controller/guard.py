@@ -23,6 +23,7 @@ class Limits(Strict):
     step_down: int | None = Field(None, ge=1, description="most replicas removed at once; none: as many as wanted")
     down_window_s: float = Field(0.0, ge=0, description="down only to the largest wish of so long, as an HPA does")
     stale_s: float = Field(15.0, gt=0, description="metrics older than that decide nothing")
+    loss_window_s: float = Field(60.0, ge=0, description="after ready pods were lost, no step down for so long")
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -42,6 +43,7 @@ class Known(NamedTuple):
     """What the controller knows when it decides.
 
     metrics_s: when the newest scrape of every ready pod was made; None: there is none. ready, scraped: pods.
+    lost_s: when ready pods were lost last; None: never.
     """
 
     now_s: float
@@ -49,6 +51,26 @@ class Known(NamedTuple):
     ready: int
     scraped: int
     metrics_s: float | None
+    lost_s: float | None = None
+
+
+class Crew(NamedTuple):
+    """The ready pods over time. most: as many as there were for the present count. lost_s: see Known."""
+
+    most: int
+    lost_s: float | None
+
+
+def count_crew(before: Crew | None, now_s: float, spec_replicas: int, ready: int) -> Crew:
+    """The crew after a look. None: the first look, to which the count that it finds is what there was.
+
+    Pods that go because the count went down are not lost. Those of a dead node or server are: what they did shows in
+    no metrics any more, and their clients' requests not yet in the others'.
+    """
+    most, lost_s = (spec_replicas, None) if before is None else (min(before.most, spec_replicas), before.lost_s)
+    if ready < most:
+        return Crew(ready, now_s)
+    return Crew(min(ready, spec_replicas), lost_s)
 
 
 class Verdict(NamedTuple):
@@ -102,4 +124,7 @@ def _blind(step: int, known: Known, limits: Limits) -> str | None:
         return f"metrics are {age_s:.1f} s old"
     if known.scraped < known.ready and step < 0:
         return f"{known.ready - known.scraped} of {known.ready} ready pods told nothing: no step down"
+    if step < 0 and known.lost_s is not None and known.now_s - known.lost_s < limits.loss_window_s:
+        since_s = known.now_s - known.lost_s
+        return f"ready pods were lost {since_s:.0f} s ago: no step down for {limits.loss_window_s:g} s"
     return None

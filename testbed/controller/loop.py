@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
-from testbed.autoscaling.hpa.pods import PodState
+from testbed.autoscaling.live.deployment import Seen
+from testbed.autoscaling.live.observation import LiveObservation
+from testbed.autoscaling.live.scraper import PodScraper
 from testbed.autoscaling.policy import Policy
-from testbed.controller.guard import Known, Limits, Verdict, Wish, judge
-from testbed.controller.observed import LiveObservation
-from testbed.controller.scraper import PodScraper
+from testbed.controller.guard import Crew, Known, Limits, Verdict, Wish, count_crew, judge
 from testbed.errors import ClusterError
-from testbed.measurement.triton_metrics import TritonAddress
 
-
-class Seen(NamedTuple):
-    """A deployment as the API shows it. addresses: of its ready pods that are not being deleted."""
-
-    spec_replicas: int
-    pods: Sequence[PodState]
-    addresses: Sequence[TritonAddress]
+HELD_S = 60.0  # what holds a decision back is an event when it begins, and so often while it lasts
+_FIGURES = re.compile(r"[\d.]+")
 
 
 class Scalable(Protocol):
@@ -29,8 +25,8 @@ class Scalable(Protocol):
     def look(self) -> Seen:
         """Its scale and its pods, now."""
 
-    def patch(self, replicas: int) -> None:
-        """Its new number of replicas."""
+    def patch(self, replicas: int, judged: int) -> None:
+        """Its new number of replicas, if it still has the number that was judged; ClusterError if it has not."""
 
     def tell(self, reason: str, message: str, warning: bool) -> None:
         """An event on it; never fails."""
@@ -46,6 +42,10 @@ class Turn(NamedTuple):
     replicas: int | None
     reason: str  # of the policy
     held: str  # why not what was wanted, or what went wrong
+    not_made: int = 0  # replicas asked for that are no pods at all: a quota, or an admission, refuses them
+    not_ready: Mapping[str, str] = MappingProxyType({})  # pod -> why
+    ready: int | None = None  # pods that take requests; None: the API did not answer
+    pending: int | None = None  # pods that have not started yet
 
 
 class Controller:
@@ -68,6 +68,8 @@ class Controller:
         self._wishes: tuple[Wish, ...] = ()
         self._decide_s = 0.0  # when the policy is asked again
         self._started = False
+        self._crew: Crew | None = None
+        self._held = ("", -HELD_S)  # what the last event said, without its figures, and when
 
     def _look(self) -> Seen | str:
         """Look and scrape, without deciding; a text says what went wrong."""
@@ -75,7 +77,9 @@ class Controller:
             seen = self._deployment.look()
         except ClusterError as error:
             return str(error)
-        self._scraper.scrape(self._clock(), seen.addresses)
+        now_s = self._clock()
+        self._crew = count_crew(self._crew, now_s, seen.spec_replicas, len(seen.addresses))
+        self._scraper.scrape(now_s, seen.addresses)
         return seen
 
     def turn(self) -> Turn | None:
@@ -87,7 +91,7 @@ class Controller:
         self._decide_s = now_s + self._policy.period_s
         acting = self._leads() and not self._shadow
         if isinstance(seen, str):
-            return Turn(now_s, acting, None, None, None, "", seen)
+            return Turn(now_s, acting, None, None, None, "", seen)  # an event would not arrive either
         if not self._started:  # the count that it finds is a wish: after a restart, a step down waits for its window
             self._started, self._wishes = True, (Wish(now_s, seen.spec_replicas),)
         wanted, reason = self._ask(seen, now_s)
@@ -108,17 +112,44 @@ class Controller:
         last = self._scraper.scrapes[-1] if self._scraper.scrapes else None
         told = [one for one in self._scraper.scrapes if one.pods]
         scraped = 0 if last is None else len(set(last.pods) & {one.endpoint for one in seen.addresses})
-        return Known(now_s, seen.spec_replicas, len(seen.addresses), scraped, told[-1].time_s if told else None)
+        metrics_s = told[-1].time_s if told else None
+        lost_s = None if self._crew is None else self._crew.lost_s
+        return Known(now_s, seen.spec_replicas, len(seen.addresses), scraped, metrics_s, lost_s)
 
     def _act(self, seen: Seen, now_s: float, acting: bool, wanted: int | None, reason: str, verdict: Verdict) -> Turn:
         replicas, held = verdict.replicas, verdict.held
         if replicas is not None and acting:
             try:
-                self._deployment.patch(replicas)
+                if not self._leads():  # it may have been stopped for a while since it was asked
+                    raise ClusterError("the lease ran out before the decision was carried out")
+                self._deployment.patch(replicas, seen.spec_replicas)
             except ClusterError as error:
                 replicas, held = None, str(error)
             else:
                 self._deployment.tell("Scaled", f"{seen.spec_replicas} -> {replicas}: {reason}", warning=False)
-        if held and acting:
+        if acting:
+            self._tell_held(held, now_s)
+        living = sum(not pod.deleting and pod.phase in ("Pending", "Running") for pod in seen.pods)
+        not_made = max(0, seen.spec_replicas - living)
+        pending = sum(pod.phase == "Pending" and not pod.deleting for pod in seen.pods)
+        return Turn(
+            now_s,
+            acting,
+            seen.spec_replicas,
+            wanted,
+            replicas,
+            reason,
+            held,
+            not_made=not_made,
+            not_ready=dict(seen.not_ready),
+            ready=len(seen.addresses),
+            pending=pending,
+        )
+
+    def _tell_held(self, held: str, now_s: float) -> None:
+        what, (before, told_s) = _FIGURES.sub("", held), self._held
+        if not held:
+            self._held = ("", -HELD_S)
+        elif what != before or now_s - told_s >= HELD_S:
+            self._held = (what, now_s)
             self._deployment.tell("Held", held, warning=True)
-        return Turn(now_s, acting, seen.spec_replicas, wanted, replicas, reason, held)

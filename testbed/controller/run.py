@@ -10,29 +10,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kubernetes import client
-from kubernetes import config as kubernetes_config
-from kubernetes.config.config_exception import ConfigException
 from pydantic import Field
-from urllib3.exceptions import HTTPError
 
 from testbed.autoscaling.build import build_policy
+from testbed.autoscaling.live.scraper import PodScraper
 from testbed.config import Strict
 from testbed.controller.deployment import KubernetesDeployment
 from testbed.controller.election import Election
 from testbed.controller.exporter import Exporter
 from testbed.controller.guard import Limits
+from testbed.controller.health import Pulse
 from testbed.controller.loop import Controller, Turn
-from testbed.controller.scraper import PodScraper
-from testbed.errors import ClusterError, ConfigError
+from testbed.serving.kubernetes_api import api_client, own_namespace
 
-_config: Any = kubernetes_config  # untyped
+HUNG_S = 60.0  # a turn of the loop that takes longer, with time-outs of seconds in it, hangs
 
 
 class ControllerConfig(Strict):
     """`kis controller`: which deployment, under which policy, within which limits."""
 
-    namespace: str = "default"
+    namespace: str | None = Field(None, description="none: the pod's own, or `default` outside of a cluster")
     deployment: str
     model: str = Field(description="that its pods serve")
     policy: dict[str, Any] = Field(description="kind and parameters, as in a simulated cluster")
@@ -55,16 +52,21 @@ def run_controller(
     """Control until `stop`, or for one decision. ClusterError if the cluster cannot be reached at the start."""
     policy = build_policy(config.policy, config.limits.max_replicas, None)
     api = api_client(kubeconfig)
-    selector = _selector(api, config)
+    namespace = config.namespace or own_namespace()
+    # An answer that is late ends a turn before the lease does.
+    timeout_s = min(2.0, config.lease_s / 3)
+    deployment = KubernetesDeployment(api, namespace, config.deployment, timeout_s)
+    deployment.look()  # what cannot be seen now is told now
     scraper = PodScraper(config.model)
-    exporter = Exporter(config.deployment, policy.name, config.metrics_port)
+    pulse = Pulse(HUNG_S + config.scrape_period_s)
+    exporter = Exporter(config.deployment, policy.name, pulse, config.metrics_port)
     election = None
     if config.lease is not None:
         me = f"{platform.node()}-{os.getpid()}"
-        election = Election(api, config.namespace, config.lease, me, config.lease_s)
+        election = Election(api, namespace, config.lease, me, config.lease_s)
         election.start()
     controller = Controller(
-        KubernetesDeployment(api, config.namespace, config.deployment, selector),
+        deployment,
         scraper,
         policy,
         config.limits,
@@ -75,6 +77,7 @@ def run_controller(
     try:
         while not stop.is_set():
             begin = time.monotonic()
+            pulse.beat()
             turn = controller.turn()
             if turn is not None:
                 exporter.tell(turn, dict(scraper.failures))
@@ -87,30 +90,3 @@ def run_controller(
         scraper.close()
         if election is not None:
             election.stop()
-
-
-def api_client(kubeconfig: Path | None) -> client.ApiClient:
-    """Of a kubeconfig, or the pod's own service account if there is none; ConfigError if there is neither."""
-    try:
-        if kubeconfig is None and "KUBERNETES_SERVICE_HOST" in os.environ:
-            _config.load_incluster_config()
-            return client.ApiClient()
-        made: client.ApiClient = _config.new_client_from_config(None if kubeconfig is None else str(kubeconfig))
-        return made
-    except (ConfigException, OSError) as error:
-        raise ConfigError(f"no Kubernetes configuration ({error}): give --kubeconfig, or set KUBECONFIG") from None
-
-
-def _selector(api: client.ApiClient, config: ControllerConfig) -> str:
-    """The labels of the deployment's pods, from its scale: all that its Role lets it read."""
-    try:
-        apps: Any = client.AppsV1Api(api)
-        scale = apps.read_namespaced_deployment_scale(config.deployment, config.namespace, _request_timeout=10)
-    except client.ApiException as error:
-        raise ClusterError(
-            f"deployment {config.namespace}/{config.deployment}: the API answers {error.status} {error.reason}: is it "
-            "applied, and may this account read its scale?"
-        ) from None
-    except (HTTPError, OSError) as error:
-        raise ClusterError(f"the Kubernetes API does not answer ({type(error).__name__}): is it up?") from None
-    return str(scale.status.selector)

@@ -1,10 +1,11 @@
-"""`python -m testbed.localcluster`: prepare, up, down, status, fake-nodes."""
+"""`python -m testbed.localcluster`: prepare, up, down, status, fake-nodes, certificate."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from testbed.errors import ClusterError
-from testbed.localcluster import binaries, host, lifecycle
+from testbed.localcluster import binaries, host, lifecycle, pki
 from testbed.localcluster.api import Api
 from testbed.localcluster.fake_nodes import fake_node
 from testbed.localcluster.layout import KUBECONFIG, LOGS
@@ -95,6 +96,17 @@ def fake_nodes(
     api = Api(KUBECONFIG)
     for index in range(count):
         api.create("/api/v1/nodes", fake_node(f"fake-{index}", gpus))
+
+
+@app.command()
+def certificate(
+    name: Annotated[str, typer.Argument(help="Of the server, as in kis-adapter.default.svc.")],
+    folder: Annotated[Path, typer.Argument(help="That gets tls.crt, tls.key and ca.crt.")],
+) -> None:
+    """Sign a server's certificate with the cluster's authority."""
+    if not KUBECONFIG.exists():
+        raise ClusterError("the cluster is not up: make cluster-up")
+    pki.serving_certificate(name, folder)
 
 
 def _narrator() -> Callable[[str], None]:

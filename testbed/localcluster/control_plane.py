@@ -105,6 +105,7 @@ def api_server(binaries: Path) -> Daemon:
         "--requestheader-extra-headers-prefix=X-Remote-Extra-",
         f"--proxy-client-cert-file={PKI}/front-proxy-client.crt",
         f"--proxy-client-key-file={PKI}/front-proxy-client.key",
+        "--enable-aggregator-routing=true",  # to the pods of an aggregated API: its Service's address leads nowhere
     )
 
 
@@ -146,7 +147,7 @@ def kwok(binaries: Path) -> Daemon:
         f"--kubeconfig={login('kwok')}",
         f"--config={Path(__file__).with_name('kwok.yaml')}",
         f"--manage-nodes-with-annotation-selector={FAKE_NODE}=fake",
-        "--node-lease-duration-seconds=40",
+        "--node-lease-duration-seconds=20",  # renewed each quarter of it: well within NODE_MONITOR_GRACE_S
         f"--node-ip={HOST_IP}",
         f"--cidr={FAKE_POD_SUBNET}",
     )

@@ -5,6 +5,7 @@
 ├── daemons/ logs/       each daemon's command and pid, and what it wrote
 ├── pki/ logins/         certificates, and a kubeconfig for each daemon
 ├── host/                links to this machine's Python and to the project, for pods (hostroot.py)
+├── shared/              a folder that every pod may mount and write to
 ├── images/ etcd/
 └── node-a/ ...          a node's containerd, kubelet, CNI configuration
 
@@ -20,6 +21,7 @@ KUBECONFIG = STATE / "kubeconfig"
 LOGS = STATE / "logs"
 PKI = STATE / "pki"
 LOGINS = STATE / "logins"
+SHARED = STATE / "shared"
 
 BRIDGE = "kis0"
 HOST_IP = "10.244.0.1"  # the bridge's: of the API server, of each kubelet; only this machine has a route to it

@@ -20,7 +20,7 @@ from pathlib import Path
 from testbed.errors import ClusterError
 from testbed.localcluster import binaries, cleanup, control_plane, host, hostroot, images, network, pki, sysctls
 from testbed.localcluster.api import Api
-from testbed.localcluster.layout import GPU, KUBECONFIG, LOGS, STATE, login
+from testbed.localcluster.layout import GPU, KUBECONFIG, LOGS, SHARED, STATE, login
 from testbed.localcluster.node import MAX_NODES, Node
 from testbed.localcluster.processes import GPU_KEEPER, Daemon, all_recorded, wait_until
 
@@ -89,6 +89,8 @@ def _start(shape: Shape, built: Path, say: Say) -> None:
     pki.write_certificates()
     pki.write_logins(control_plane.USERS | {node.name: node.user for node in nodes})
     hostroot.write_links()
+    SHARED.mkdir()
+    SHARED.chmod(0o1777)  # pods are ordinary users; as in /tmp, nobody removes what is another's
     network.start()
     runtimes = [_start_runtime(node) for node in nodes]  # they come up beside the control plane
     api, control = _start_control_plane(built, say)

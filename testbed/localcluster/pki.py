@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import secrets
+import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,6 +62,14 @@ def issue(
         extensions.append(f"subjectAltName={','.join(names)}")
     signed_by = ("-CA", str(authority), "-CAkey", str(authority.with_suffix(".key")))
     _certificate(PKI / f"{name}.crt", subject, extensions, signed_by)
+
+
+def serving_certificate(host: str, folder: Path) -> None:
+    """Write tls.crt and tls.key for a server of this name, and ca.crt, the authority that signed it, into a folder."""
+    issue(host, CA, f"/CN={host}", "serverAuth", names=(f"DNS:{host}",))
+    folder.mkdir(parents=True, exist_ok=True)
+    for source, name in ((PKI / f"{host}.crt", "tls.crt"), (PKI / f"{host}.key", "tls.key"), (CA, "ca.crt")):
+        shutil.copy(source, folder / name)  # with its mode
 
 
 def write_logins(users: dict[str, tuple[str, str]]) -> None:

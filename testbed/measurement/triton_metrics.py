@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterable
 from http.client import HTTPException
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -16,6 +17,7 @@ from testbed.errors import ServingError
 from testbed.measurement.source import MissedSample, Sample
 from testbed.measurement.triton_statistics import ModelStatistics, parse_statistics
 
+_MOST_BYTES = 1 << 24  # of a page
 _TIMEOUT_S = 0.9  # below the sampler's usual period
 _GPU_UNITS = {
     "nv_gpu_utilization": "ratio",
@@ -75,15 +77,29 @@ def read_statistics(http_url: str, model: str, timeout_s: float = _TIMEOUT_S) ->
     return parse_statistics(_get(f"{http_url}/v2/models/{urllib.parse.quote(model)}/stats", timeout_s), model)
 
 
-def read_pending(metrics_url: str, model: str, timeout_s: float = _TIMEOUT_S) -> float:
-    """Requests of the model that wait now, from a server's metrics page; ServingError if it does not tell."""
-    name = "nv_inference_pending_request_count"
-    values = [
-        row[3] for row in parse_metrics(_get(_page(metrics_url), timeout_s), model, metrics_url) if row[1] == name
-    ]
-    if not values:
-        raise ServingError(f"metrics of {metrics_url} have no {name}: is this Triton 22.07 or newer?")
-    return sum(values)
+class Gauges(NamedTuple):
+    """What is so now. waiting: requests of the model; gpu_share: that the server's GPUs are busy, NaN without any."""
+
+    waiting: float
+    gpu_share: float
+
+
+def read_gauges(metrics_url: str, model: str, timeout_s: float = _TIMEOUT_S) -> Gauges:
+    """From a server's metrics page; ServingError if it does not tell how many requests wait."""
+    rows = parse_metrics(_get(_page(metrics_url), timeout_s), model, metrics_url)
+    waiting, shares = (
+        [row[3] for row in rows if row[1] == name]
+        for name in ("nv_inference_pending_request_count", "nv_gpu_utilization")
+    )
+    if not waiting:
+        raise ServingError(
+            f"metrics of {metrics_url} have no nv_inference_pending_request_count: is this Triton 22.07 or newer?"
+        )
+    if min(waiting) < 0:
+        raise ServingError(
+            f"metrics of {metrics_url} say that {min(waiting):g} requests wait: is this Triton's address?"
+        )
+    return Gauges(sum(waiting), sum(shares) / len(shares) if shares else math.nan)
 
 
 def _with_scheme(url: str) -> str:
@@ -99,13 +115,26 @@ def _get(url: str, timeout_s: float) -> str:
     url = _with_scheme(url)
     try:
         with _direct.open(url, timeout=timeout_s) as answer:
-            return str(answer.read().decode())
+            return _read_all(answer, time.monotonic() + timeout_s).decode()
     except urllib.error.HTTPError as error:
         said = error.read(200).decode(errors="replace").strip()
         raise ServingError(f"{url} answers {error.code} ({said or error.reason}): is the model loaded there?") from None
     except (OSError, HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise ServingError(f"{url} does not answer ({reason}): is the server up, and the address right?") from None
+
+
+def _read_all(answer: Any, until_s: float) -> bytes:
+    """The whole body. The socket's timeout starts anew with every part: a page without an end would never return."""
+    parts, size = [], 0
+    while part := answer.read1(1 << 16):
+        parts.append(part)
+        size += len(part)
+        if size > _MOST_BYTES:
+            raise ValueError(f"more than {_MOST_BYTES} bytes")
+        if time.monotonic() > until_s:
+            raise TimeoutError("it does not come to an end in time")
+    return b"".join(parts)
 
 
 def answers(metrics_url: str) -> bool:

@@ -86,7 +86,7 @@ def parse_statistics(text: str, model: str) -> ModelStatistics:
             request_ns=_total(totals, "success", "ns"),
             batches=_batches([batch for entry in versions for batch in entry.get("batch_stats", [])]),
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ServingError(
             f"statistics of '{model}' cannot be read ({type(error).__name__}: {error}): is this a Triton server?"
         ) from None
@@ -94,7 +94,10 @@ def parse_statistics(text: str, model: str) -> ModelStatistics:
 
 def _total(entries: Iterable[Mapping[str, Any]], stage: str, what: str) -> int:
     # JSON of 64-bit integers: some gateways write them as strings.
-    return sum(int(entry[stage][what]) for entry in entries)
+    values = [int(entry[stage][what]) for entry in entries]
+    if min(values, default=0) < 0:
+        raise ValueError(f"{stage} {what} is {min(values)}")
+    return sum(values)
 
 
 def _batches(entries: list[Mapping[str, Any]]) -> dict[int, BatchStatistics]:

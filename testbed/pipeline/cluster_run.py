@@ -49,11 +49,11 @@ def simulate_cluster(
         if on_progress is not None:
             on_progress((done + share) / runs)
 
-    prepared = _prepare(config, services, config.seed, keep_rows=True)
+    prepared = prepare(config, services, config.seed, keep_rows=True)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "cluster.json").write_text(config.model_dump_json(indent=2) + "\n")
     observed = Observed(prepared.sim)
-    _advance(config, prepared, observed.note, progress)
+    advance(config, prepared, observed.note, progress)
     models = {model.name: _of_model(config, prepared, model.name) for model in config.cluster.models}
     drawn = _draw_runs(config, services, progress)
     for name, one in models.items():
@@ -77,9 +77,17 @@ def simulate_cluster(
     return summary
 
 
-def _prepare(config: ClusterRunConfig, services: Sequence[Service], seed: int, *, keep_rows: bool) -> PolicyRun:
-    """The run before its first nanosecond."""
-    traffic, rates, expected = _traffic(config, seed)
+def prepare(
+    config: ClusterRunConfig,
+    services: Sequence[Service],
+    seed: int,
+    *,
+    keep_rows: bool,
+    schedule: Schedule | None = None,
+    phase: float = 1.0,
+) -> PolicyRun:
+    """The run before its first nanosecond. schedule: these arrivals instead. phase: see PolicyRun."""
+    traffic, rates, expected = _traffic(config, seed) if schedule is None else _scheduled(config, schedule)
     sim = KISim(
         config.cluster,
         services,
@@ -92,10 +100,10 @@ def _prepare(config: ClusterRunConfig, services: Sequence[Service], seed: int, *
     for name, settings in config.policies.items():
         most = config.cluster.models[sim.model_number(name)].max_replicas
         policies[name] = build_policy(settings, most, rates.get(name))
-    return PolicyRun(sim, policies)
+    return PolicyRun(sim, policies, phase)
 
 
-def _advance(
+def advance(
     config: ClusterRunConfig, run: PolicyRun, note: Callable[[], None], progress: Callable[[float], None]
 ) -> None:
     """The whole run, faults and all; note is called every OBSERVED_S."""
@@ -118,8 +126,8 @@ def _draw_runs(
     results = []
     for done, rng in enumerate(generators(config.seed, config.draws), start=1):
         moods = [replace(one, profile=another_run(one.profile, rng)) for one in services]
-        run = _prepare(config, moods, int(rng.integers(2**31)), keep_rows=False)
-        _advance(config, run, lambda: None, partial(progress, done=done))
+        run = prepare(config, moods, int(rng.integers(2**31)), keep_rows=False)
+        advance(config, run, lambda: None, partial(progress, done=done))
         results.append({model.name: _of_model(config, run, model.name) for model in config.cluster.models})
     return results
 
@@ -166,6 +174,13 @@ def _traffic(config: ClusterRunConfig, seed: int) -> tuple[Traffic | None, dict[
     model = np.concatenate([one.model for one in schedules])[order]
     whole = Schedule(times[order], model, max(one.duration_s for one in schedules))
     return ScheduledTraffic(whole, names), rates, float(len(whole))
+
+
+def _scheduled(
+    config: ClusterRunConfig, schedule: Schedule
+) -> tuple[Traffic, dict[str, Callable[[float], float]], float]:
+    names = [model.name for model in config.cluster.models]
+    return ScheduledTraffic(schedule, names), {names[0]: _counted_rate(schedule)}, float(len(schedule))
 
 
 def _counted_rate(schedule: Schedule) -> Callable[[float], float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
@@ -15,17 +16,19 @@ from loadgen.request_log import RequestLog
 from loadgen.schedule import Schedule
 from loadgen.validity import judge
 from testbed.config import ClientConfig
+from testbed.errors import ServingError
 from testbed.measurement.batch_files import read_batch_files, without_foreign
 from testbed.measurement.gpu_metrics import GpuSource
 from testbed.measurement.process_metrics import ProcessSource
 from testbed.measurement.replica_events import replica_rows
 from testbed.measurement.sampler import Sampler
 from testbed.measurement.source import Source
-from testbed.measurement.triton_metrics import TritonSource
+from testbed.measurement.triton_metrics import TritonSource, read_gauges
 from testbed.pipeline.target import Target
 from testbed.run_dir import RunDir, RunManifest
 
 OnProgress = Callable[[float], None]  # share of the schedule's span that has passed, 0..1
+EMPTY_S = 120.0  # longest wait for the server to answer what is in its queues
 LOST_TELEMETRY_SHARE = 0.2  # a run that misses more of a source's readings is INVALID
 _VERSIONED = ("kis-testbed", "tritonclient", "locust", "gevent", "numpy", "torch", "nvidia-pytriton")
 
@@ -57,6 +60,7 @@ def run_real(
 
     Raises ReplayError if the load generator cannot start; the folder then says `interrupted`.
     """
+    _wait_for_empty_queues(target)
     run = RunDir(folder).create()
     run.raw.mkdir(exist_ok=True)
     manifest = _manifest(target, schedule, identity)
@@ -76,6 +80,7 @@ def run_real(
     sources: list[Source] = [
         TritonSource(target.model, target.addresses),
         ProcessSource(lambda: {**target.pids(), **_clients(job.raw)}),
+        *target.sources,
     ]
     if target.local_gpu:
         sources.append(GpuSource())
@@ -89,6 +94,20 @@ def run_real(
         return _close(run, manifest, target, schedule, sampler, log, identity.percentile)
     except OSError as error:
         raise ReplayError(f"{run.path}: {error.strerror}: what was answered is safe in {run.raw}: free space") from None
+
+
+def _wait_for_empty_queues(target: Target) -> None:
+    """What an overloaded run's clients gave up is answered first, or it would be this run's load. A queue that stays
+    is somebody else's: the run is made, and says so."""
+    deadline = time.monotonic() + EMPTY_S
+    while time.monotonic() < deadline:
+        pages = [one.metrics_url for one in target.addresses() if one.metrics_url is not None]
+        try:
+            if not any(read_gauges(page, target.model).waiting for page in pages):
+                return
+        except ServingError:
+            return  # an old server does not tell
+        time.sleep(0.2)
 
 
 def _clients(raw: Path) -> dict[str, int]:

@@ -13,12 +13,15 @@ from loadgen.discovery import model_tensors, the_model
 from loadgen.endpoints import address as http_address
 from testbed.config import ServeConfig
 from testbed.errors import ServingError
+from testbed.measurement.deployment_metrics import DeploymentSource, Replicas
+from testbed.measurement.source import Source
 from testbed.measurement.triton_metrics import TritonAddress, answers
 from testbed.run_dir import Device
 from testbed.serving.device import detect_device, processor
+from testbed.serving.kubernetes import KubernetesService
 from testbed.serving.local import LocalService
 from testbed.serving.service import ReplicaEvent
-from workloads.catalog import ServiceConfig, TensorSpec, find_model
+from workloads.catalog import CATALOG, ServiceConfig, TensorSpec, find_model
 from workloads.repository import BackendOptions, weights_label
 
 EMULATED = Device(kind="emulated", name="emulated accelerator")
@@ -44,6 +47,7 @@ class Target:
     pids: Callable[[], dict[str, int]]
     events: Callable[[], Sequence[ReplicaEvent]]
     batch_logs: Path | None
+    sources: tuple[Source, ...] = ()  # what else is sampled
 
     @property
     def local_gpu(self) -> bool:
@@ -89,6 +93,35 @@ def served(
             events=running.events,
             batch_logs=folder / "batches",
         )
+
+
+def pods_of(service: KubernetesService, name: str, model: str, replicas: int) -> Target:
+    """A Deployment's pods, of which at least one is ready: its server tells everything about the model.
+
+    name: for logs. replicas: at the start.
+    """
+
+    def look() -> Replicas:
+        pending = sum(pod.scheduled_s is None and pod.gone_s is None for pod in service.pods())
+        return Replicas(service.spec_replicas(), len(service.endpoints()), pending)
+
+    found = model_tensors(service.endpoints()[0].http, model)
+    emulated = model in CATALOG and CATALOG[model].emulated
+    return Target(
+        model=model,
+        device=EMULATED if emulated else Device(kind="unknown", name=f"pods of {name}"),
+        threads=None,
+        weights=weights_label(CATALOG[model], BackendOptions()) if emulated else "the server's own",
+        service=found.service.model_copy(update={"replicas": replicas}),
+        inputs=found.inputs,
+        batched=found.batched,
+        endpoints=service.endpoints_file,
+        addresses=lambda: [TritonAddress(one.name, one.http, one.metrics) for one in service.endpoints()],
+        pids=dict,
+        events=service.events,
+        batch_logs=None,
+        sources=(DeploymentSource(model, look),),
+    )
 
 
 def remote(

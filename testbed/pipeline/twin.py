@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ import numpy as np
 from loadgen.request_log import RequestLog
 from loadgen.schedule import Schedule
 from testbed.calibration.profile import ServiceProfile
+from testbed.calibration.sharing import shares_a_device
+from testbed.pipeline.shared_device import simulate_shared
 from testbed.run_dir import RunDir, RunManifest
 from testbed.simulation.simulator import SimulatedRun, simulate
 from workloads.catalog import ServiceConfig
@@ -24,9 +27,21 @@ def simulate_twin(real: RunDir, profile_file: Path, folder: Path, seed: int) -> 
     """
     measured = real.manifest
     schedule = Schedule.read(real.schedule)
-    manifest = measured.model_copy(
+    manifest = twin_manifest(measured, folder.name, TWIN_DRAWS)
+    profile = ServiceProfile.read(profile_file)
+    seeds = twin_seeds(seed, TWIN_DRAWS)
+    if shares_a_device(profile, measured.service.replicas):
+        draws = [simulate_shared(schedule, profile, profile_file, measured.service, one) for one in seeds]
+    else:
+        draws = [simulate(schedule, profile, measured.service, one) for one in seeds]
+    return _write(manifest, schedule, draws[middle_of([one.requests for one in draws])], profile_file, folder)
+
+
+def twin_manifest(measured: RunManifest, run_id: str, draws: int) -> RunManifest:
+    """run.json of a simulated run that repeats a real one."""
+    return measured.model_copy(
         update={
-            "run_id": folder.name,
+            "run_id": run_id,
             "kind": "simulated",
             "state": "complete",
             "repeat": 0,
@@ -34,18 +49,21 @@ def simulate_twin(real: RunDir, profile_file: Path, folder: Path, seed: int) -> 
             "start_monotonic_ns": None,
             "verdict": None,
             "versions": {},
-            "notes": (f"the middle of {TWIN_DRAWS} simulated runs by P95",),
+            "notes": (f"the middle of {draws} simulated runs by P95",),
             "simulates": measured.run_id,
         }
     )
-    profile = ServiceProfile.read(profile_file)
-    seeds = [int(one) for one in np.random.SeedSequence(seed).generate_state(TWIN_DRAWS)]
-    draws = [simulate(schedule, profile, measured.service, one) for one in seeds]
-    p95_s = [
-        np.quantile(one.requests.latency_s[one.requests.ok], 0.95) if one.requests.ok.any() else 0 for one in draws
-    ]
-    middle = draws[int(np.argsort(p95_s, kind="stable")[TWIN_DRAWS // 2])]
-    return _write(manifest, schedule, middle, profile_file, folder)
+
+
+def twin_seeds(seed: int, draws: int) -> list[int]:
+    """Of the simulated runs that a twin is chosen from."""
+    return [int(one) for one in np.random.SeedSequence(seed).generate_state(draws)]
+
+
+def middle_of(logs: Sequence[RequestLog]) -> int:
+    """The place of the run with the middle P95."""
+    p95_s = [np.quantile(one.latency_s[one.ok], 0.95) if one.ok.any() else 0 for one in logs]
+    return int(np.argsort(p95_s, kind="stable")[len(logs) // 2])
 
 
 def write_simulated(

@@ -8,25 +8,23 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from kubernetes import client, watch
+from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from loadgen.endpoints import write_endpoints
 from testbed.errors import ClusterError, ServingError
+from testbed.serving.kubernetes_api import follow
+from testbed.serving.kubernetes_objects import Listed, deleted_s, listed_in, seconds, to_clients
 from testbed.serving.service import Endpoint, ReplicaEvent, ReplicaState
 
-HTTP_PORT, GRPC_PORT, METRICS_PORT = 8000, 8001, 8002  # of every Triton container of the manifests
 SERVICE_LABEL = "kubernetes.io/service-name"  # that an EndpointSlice carries
-WATCH_S = 60  # a watch that has said nothing so long is asked again
-RETRY_S = 0.5
-_watch: Any = watch.Watch  # untyped
+ASK_S = 2.0  # for a count; it is asked for again and again
 
 
 @dataclass
@@ -69,7 +67,8 @@ class KubernetesService:
         self._stopping = threading.Event()
         self._events: list[ReplicaEvent] = []
         self._pods: dict[str, PodHistory] = {}
-        self._slices: dict[str, list[Endpoint]] = {}  # EndpointSlice -> what it holds that is ready
+        self._slices: dict[str, list[Listed]] = {}  # EndpointSlice -> what it holds
+        self._given: frozenset[str] = frozenset()  # names of those that clients were given last
         self._threads: list[threading.Thread] = []
         self._selector = ""
 
@@ -98,8 +97,8 @@ class KubernetesService:
         self._selector = ",".join(f"{key}={value}" for key, value in found.spec.selector.match_labels.items())
         self.endpoints_file.parent.mkdir(parents=True, exist_ok=True)
         write_endpoints(self.endpoints_file, [])
-        for name, follow in (("pods", self._follow_pods), ("endpoints", self._follow_slices)):
-            thread = threading.Thread(target=follow, name=f"follow-{name}", daemon=True)
+        for name, task in (("pods", self._follow_pods), ("endpoints", self._follow_slices)):
+            thread = threading.Thread(target=task, name=f"follow-{name}", daemon=True)
             thread.start()
             self._threads.append(thread)
 
@@ -119,6 +118,25 @@ class KubernetesService:
             raise ClusterError(
                 f"scale of {self._namespace}/{self._deployment}: the API answers {error.status} {error.reason}"
             ) from None
+        except (HTTPError, OSError) as error:
+            raise ClusterError(
+                f"scale of {self._namespace}/{self._deployment}: the API does not answer ({type(error).__name__}): "
+                "try again when it is back"
+            ) from None
+
+    def spec_replicas(self) -> int:
+        """What its scale asks for, now; ClusterError if the API does not tell."""
+        try:
+            scale = self._apps.read_namespaced_deployment_scale(
+                self._deployment, self._namespace, _request_timeout=ASK_S
+            )
+        except ApiException as error:
+            raise ClusterError(
+                f"scale of {self._namespace}/{self._deployment}: the API answers {error.status} {error.reason}"
+            ) from None
+        except (HTTPError, OSError) as error:
+            raise ClusterError(f"the Kubernetes API does not answer ({type(error).__name__})") from None
+        return int(scale.spec.replicas or 0)
 
     def endpoints(self) -> list[Endpoint]:
         """See Service."""
@@ -145,9 +163,25 @@ class KubernetesService:
                     f"after {timeout_s:g} s{': ' + why if why else ''}"
                 )
 
-    def _ready(self) -> list[Endpoint]:
-        found = {one.name: one for part in self._slices.values() for one in part}
+    def wait_settled(self, replicas: int, timeout_s: float) -> None:
+        """Wait until exactly so many take requests and no other pod is left; ServingError if that does not come."""
+        self.wait_ready(replicas, timeout_s)
+        with self._changed:
+            if not self._changed.wait_for(lambda: len(self._left()) == replicas, timeout_s):
+                raise ServingError(
+                    f"{self._namespace}/{self._deployment}: {len(self._left())} pods are left after {timeout_s:g} s, "
+                    f"{replicas} are wanted: {', '.join(self._left())}"
+                )
+
+    def _left(self) -> list[str]:
+        return [name for name, one in self._pods.items() if one.states[-1] != "gone"]
+
+    def _listed(self) -> list[Listed]:
+        found = {one.endpoint.name: one for part in self._slices.values() for one in part}
         return [found[name] for name in sorted(found, key=lambda name: (self._age(name), name))]
+
+    def _ready(self) -> list[Endpoint]:
+        return [one.endpoint for one in self._listed() if one.ready]
 
     def _age(self, name: str) -> float:
         pod = self._pods.get(name)
@@ -159,66 +193,38 @@ class KubernetesService:
                 self._note_pod(kind, pod)
                 self._changed.notify_all()
 
-        self._follow(self._core.list_namespaced_pod, self._selector, heard)
+        follow(self._core.list_namespaced_pod, self._namespace, self._selector, heard, self._stopping)
 
     def _follow_slices(self) -> None:
         def heard(kind: str, one: Any) -> None:
             with self._changed:
-                self._slices[one.metadata.name] = [] if kind == "DELETED" else _endpoints_of(one)
-                write_endpoints(self.endpoints_file, [getattr(ready, self._publish) for ready in self._ready()])
+                self._slices[one.metadata.name] = [] if kind == "DELETED" else listed_in(one)
+                given = to_clients(self._listed(), self._given)
+                self._given = frozenset(one.name for one in given)
+                write_endpoints(self.endpoints_file, [getattr(one, self._publish) for one in given])
                 self._changed.notify_all()
 
-        self._follow(self._discovery.list_namespaced_endpoint_slice, f"{SERVICE_LABEL}={self._service}", heard)
-
-    def _follow(self, list_all: Callable[..., Any], selector: str, heard: Callable[[str, Any], None]) -> None:
-        """List, then watch from there; list again when the watch has lost its place, or the API was away."""
-        known: dict[str, Any] = {}
-        while not self._stopping.is_set():
-            try:
-                listed = list_all(self._namespace, label_selector=selector, _request_timeout=10)
-                now = {one.metadata.name: one for one in listed.items}
-                for name in known.keys() - now.keys():  # went while nobody watched
-                    heard("DELETED", known[name])
-                for one in now.values():
-                    heard("MODIFIED", one)
-                known = now
-                for event in _watch().stream(
-                    list_all,
-                    self._namespace,
-                    label_selector=selector,
-                    resource_version=listed.metadata.resource_version,
-                    timeout_seconds=WATCH_S,
-                    _request_timeout=WATCH_S + 5,
-                ):
-                    one = event["object"]
-                    if event["type"] == "DELETED":
-                        known.pop(one.metadata.name, None)
-                    else:
-                        known[one.metadata.name] = one
-                    heard(event["type"], one)
-                    if self._stopping.is_set():
-                        return
-            except (ApiException, HTTPError, OSError):
-                self._stopping.wait(RETRY_S)  # what was known stays until the API is back
+        list_slices, selector = self._discovery.list_namespaced_endpoint_slice, f"{SERVICE_LABEL}={self._service}"
+        follow(list_slices, self._namespace, selector, heard, self._stopping)
 
     def _note_pod(self, kind: str, pod: Any) -> None:
         name = pod.metadata.name
         known = self._pods.setdefault(name, PodHistory(name))
         conditions = {one.type: one for one in pod.status.conditions or ()}
         known.node = pod.spec.node_name
-        known.created_s = _seconds(pod.metadata.creation_timestamp)
-        known.deleted_s = _deleted_s(pod)
+        known.created_s = seconds(pod.metadata.creation_timestamp)
+        known.deleted_s = deleted_s(pod)
         scheduled, ready = conditions.get("PodScheduled"), conditions.get("Ready")
         if scheduled is not None and scheduled.status == "True":
-            known.scheduled_s, known.pending_why = _seconds(scheduled.last_transition_time), ""
+            known.scheduled_s, known.pending_why = seconds(scheduled.last_transition_time), ""
         elif scheduled is not None:
             known.pending_why = scheduled.message or scheduled.reason or ""
         running = [one.state.running for one in pod.status.container_statuses or () if one.state.running is not None]
         if running:
-            known.started_s = _seconds(running[0].started_at)
+            known.started_s = seconds(running[0].started_at)
         is_ready = ready is not None and ready.status == "True"
         if ready is not None and is_ready and known.ready_s is None:
-            known.ready_s = _seconds(ready.last_transition_time)
+            known.ready_s = seconds(ready.last_transition_time)
         state: ReplicaState = "starting"
         if kind == "DELETED":
             state, known.gone_s = "gone", time.time()
@@ -232,25 +238,3 @@ class KubernetesService:
                 start_up_s = known.ready_s - known.started_s
             known.states.append(state)
             self._events.append(ReplicaEvent(time.monotonic_ns(), name, state, start_up_s))
-
-
-def _endpoints_of(part: Any) -> list[Endpoint]:
-    """Of an EndpointSlice: those that are ready, and not on their way out."""
-    found = []
-    for one in part.endpoints or ():
-        conditions = one.conditions
-        if conditions is None or not conditions.ready or conditions.terminating:
-            continue
-        ip, name = one.addresses[0], one.target_ref.name if one.target_ref is not None else one.addresses[0]
-        found.append(Endpoint(name, f"{ip}:{HTTP_PORT}", f"{ip}:{GRPC_PORT}", f"{ip}:{METRICS_PORT}", None))
-    return found
-
-
-def _seconds(time_of: Any) -> float | None:
-    return None if time_of is None else float(time_of.timestamp())
-
-
-def _deleted_s(pod: Any) -> float | None:
-    """The API stamps the end of the grace period; the deletion was that long before."""
-    at = _seconds(pod.metadata.deletion_timestamp)
-    return None if at is None else at - float(pod.metadata.deletion_grace_period_seconds or 0)

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from testbed.autoscaling.build import build_policy
 from testbed.autoscaling.hpa.pods import PodState
 from testbed.autoscaling.hpa.spec import HpaSpec, MetricSpec
 from testbed.autoscaling.observation import Window
-from testbed.autoscaling.policies import Fixed, Hpa, Keda, Knative, Oracle, RayServe, hpa_on
+from testbed.autoscaling.policies import Fixed, Hpa, Keda, Knative, Oracle, RayServe
 from workloads.errors import KisError
 
 
@@ -110,7 +111,7 @@ def test_ray_serve_waits_for_its_delays():
 
 
 def test_hpa_on_a_pod_metric_follows_it_with_its_age():
-    policy = hpa_on("in_flight_requests", 4.0, max_replicas=20)
+    policy = build_policy({"kind": "hpa", "metric": "in_flight_requests", "target": 4.0}, 20, None)
     changes = play(policy, lambda t: 8.0 if t < 100 else 24.0, 300, start=2)
     assert changes[0][0] >= 115  # window and age
     assert size_at(changes, 300, 2) == 6

@@ -14,8 +14,8 @@ import pytest
 from scipy.stats import gamma, norm
 
 from loadgen.patterns import make_pattern
+from testbed.autoscaling.build import build_policy
 from testbed.autoscaling.episodes import Episodes
-from testbed.autoscaling.policies import hpa_on
 from testbed.autoscaling.simulated import PolicyRun
 from testbed.calibration.profile import Overhead, OverheadLevel, ServiceProfile
 from testbed.simulation.cluster.kisim import KISim
@@ -61,7 +61,7 @@ def service_at(rate: float, replicas: int, *, scaled: bool, pattern: str = "cons
     shape = {"rate": rate} if pattern == "constant" else {"mean": rate, "amplitude": 0.25 * rate, "period_s": 600.0}
     traffic = PatternTraffic((make_pattern(pattern, **shape),), seed)
     sim = KISim(config, [make_service(0, config.models[0], GPU, full_profile())], traffic, seed=seed)
-    policy = hpa_on("in_flight_requests", 6.0, max_replicas=replicas)
+    policy = build_policy({"kind": "hpa", "metric": "in_flight_requests", "target": 6.0}, replicas, None)
     return PolicyRun(sim, {"m": policy} if scaled else {})
 
 

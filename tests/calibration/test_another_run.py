@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from known_service import calibration_runs, known_profile
 
 from testbed.calibration.another_run import another_run, fit_inflation
 from testbed.calibration.evidence import Evidence
@@ -15,6 +14,7 @@ from testbed.calibration.profile import RunEffect, RunEffects, ServiceProfile
 from testbed.errors import CalibrationError
 from testbed.pipeline.twin import request_log_of
 from testbed.simulation.simulator import simulate
+from tests.oracles.known_service import calibration_runs, known_profile
 
 
 def with_effect(deviation: float) -> ServiceProfile:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from known_service import calibration_runs, known_profile
 
 from testbed.calibration.fit import fit_profile
 from testbed.calibration.run_effects import fit_run_effects, run_means, unexplained
 from testbed.pipeline.twin import request_log_of
+from tests.oracles.known_service import calibration_runs, known_profile
 
 
 def rows_of(shifts_s: list[float], slope_s: float, seed: int = 1) -> pd.DataFrame:

@@ -15,10 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from emulated_service import NAME, Kis
 from local_cluster import LocalCluster
+from localcluster_pods import MANIFESTS
 
 from testbed.localcluster import binaries
 from testbed.localcluster.layout import KUBECONFIG
+from testbed.serving.kubernetes import KubernetesService
 
 EXISTING = os.environ.get("KIS_TEST_KUBECONFIG")
 
@@ -142,3 +145,32 @@ def deployment() -> Callable[..., dict[str, Any]]:
         }
 
     return make
+
+
+@pytest.fixture
+def applied(local_cluster: LocalCluster, kubectl: Callable[..., str], namespace: str) -> str:
+    """The namespace that the emulated model is applied in."""
+    kubectl("apply", "--namespace", namespace, "-k", str(MANIFESTS / "overlays" / "emulated"))
+    return namespace
+
+
+@pytest.fixture
+def service(applied: str, api: Any, tmp_path: Path) -> Iterator[KubernetesService]:
+    """The emulated model as a service whose endpoints are followed."""
+    with KubernetesService(api, applied, NAME, tmp_path / "serving") as followed:
+        yield followed
+
+
+@pytest.fixture
+def controllers(tmp_path: Path, kubeconfig: Path) -> Iterator[Callable[..., Kis]]:
+    """controllers(**settings) -> a new `kis controller`; all are killed at the end."""
+    started: list[Kis] = []
+
+    def start(**settings: Any) -> Kis:
+        started.append(Kis(tmp_path, kubeconfig, len(started), **settings))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.process.kill()
+        one.process.wait()

@@ -6,6 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import psutil
+import tritonclient.http
+
+from testbed.localcluster import cgroups, processes
+from testbed.localcluster.node import MAX_NODES, Node
+from testbed.localcluster.processes import Daemon
+
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 HOST = "/var/lib/kis-cluster/host"
 
@@ -57,11 +65,39 @@ def ready_addresses(api: Any, namespace: str) -> list[str]:
     return sorted(address for end in ends for address in end.addresses)
 
 
-def run_on_host_root(core: Any, namespace: str, command: list[str], eventually: Callable[..., Any]) -> str:
-    """What a command of this machine prints in a pod, with no rights but an ordinary user's."""
+def server_process(pod: Any) -> psutil.Process:
+    """The tritonserver of a V1Pod, as this machine sees it."""
+    (found,) = (
+        one
+        for one in cgroups.processes()
+        if one.name() == "tritonserver" and f"pod{pod.metadata.uid}" in Path(f"/proc/{one.pid}/cgroup").read_text()
+    )
+    return found
+
+
+def lose_node(node: str) -> None:
+    """kill -9 of all that runs on it, as if its power were cut."""
+    for daemon in (f"kubelet-{node}", f"containerd-{node}"):
+        Daemon.recorded(daemon).kill()
+    shims = [one for one in processes.ours(["containerd-shim-runc-v2"]) if f"/{node}/" in " ".join(one.cmdline())]
+    pods = [one for one in cgroups.processes() if f"/kis-{node}/" in Path(f"/proc/{one.pid}/cgroup").read_text()]
+    processes.kill({*shims, *pods})
+
+
+def bring_back_node(node: str) -> None:
+    """Its daemons start again; what they were doing is in their folders, as after a boot."""
+    containerd = Daemon.recorded(f"containerd-{node}")
+    containerd.start()
+    (one,) = (found for found in map(Node, range(MAX_NODES)) if found.name == node)
+    processes.wait_until("containerd answers", one.answers, [containerd])
+    Daemon.recorded(f"kubelet-{node}").start()
+
+
+def host_root_pod(name: str, command: list[str], **metadata: Any) -> dict[str, Any]:
+    """A pod that runs a command of this machine, with no rights but an ordinary user's."""
     mounts = {"usr": ("/usr", "/usr"), "python": (f"{HOST}/python", "/opt/python")}
     container = {
-        "name": "command",
+        "name": name,
         "image": "kis.local/hostroot:1",
         "command": command,
         "env": [{"name": "LD_LIBRARY_PATH", "value": "/opt/python/lib"}],
@@ -73,15 +109,20 @@ def run_on_host_root(core: Any, namespace: str, command: list[str], eventually: 
             "capabilities": {"drop": ["ALL"]},
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "volumeMounts": [{"name": name, "mountPath": to, "readOnly": True} for name, (_, to) in mounts.items()],
+        "volumeMounts": [{"name": of, "mountPath": to, "readOnly": True} for of, (_, to) in mounts.items()],
     }
     spec = {
         "restartPolicy": "Never",
         "dnsPolicy": "Default",
         "containers": [container],
-        "volumes": [{"name": name, "hostPath": {"path": source}} for name, (source, _) in mounts.items()],
+        "volumes": [{"name": of, "hostPath": {"path": source}} for of, (source, _) in mounts.items()],
     }
-    core.create_namespaced_pod(namespace, {"metadata": {"name": "command"}, "spec": spec})
+    return {"metadata": {"name": name, **metadata}, "spec": spec}
+
+
+def run_on_host_root(core: Any, namespace: str, command: list[str], eventually: Callable[..., Any]) -> str:
+    """What a command prints in such a pod."""
+    core.create_namespaced_pod(namespace, host_root_pod("command", command))
 
     def ended() -> bool:
         return core.read_namespaced_pod("command", namespace).status.phase in ("Succeeded", "Failed")
@@ -90,3 +131,18 @@ def run_on_host_root(core: Any, namespace: str, command: list[str], eventually: 
     said: str = core.read_namespaced_pod_log("command", namespace)
     assert core.read_namespaced_pod("command", namespace).status.phase == "Succeeded", said
     return said
+
+
+def infer(address: str, model: str, inputs: dict[str, np.ndarray], output: str) -> np.ndarray:
+    """The model's answer, over HTTP."""
+    datatypes = {np.dtype(np.float32): "FP32", np.dtype(np.int64): "INT64"}
+    tensors = []
+    for name, value in inputs.items():
+        tensors.append(tritonclient.http.InferInput(name, list(value.shape), datatypes[value.dtype]))
+        tensors[-1].set_data_from_numpy(value)
+    server = tritonclient.http.InferenceServerClient(f"{address}:8000")
+    try:
+        answer: np.ndarray = server.infer(model, tensors).as_numpy(output)
+        return answer
+    finally:
+        server.close()

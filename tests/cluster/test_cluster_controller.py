@@ -2,42 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from localcluster_pods import MANIFESTS
+from emulated_service import Kis, replay_at
 
 from loadgen.endpoints import read_endpoints
-from loadgen.job import ReplayJob, RequestShape, run_replay
-from loadgen.patterns import make_pattern
-from loadgen.schedule import poisson_schedule
 from testbed.errors import ClusterError
 from testbed.serving.kubernetes import KubernetesService
-from workloads.catalog import find_model
 
 pytestmark = pytest.mark.cluster
-NAME = "triton-emulated"
-
-
-@pytest.fixture
-def applied(local_cluster: Any, kubectl: Callable[..., str], namespace: str) -> str:
-    """The namespace that the emulated model is applied in."""
-    kubectl("apply", "--namespace", namespace, "-k", str(MANIFESTS / "overlays" / "emulated"))
-    return namespace
-
-
-@pytest.fixture
-def service(applied: str, api: Any, tmp_path: Path) -> Iterator[KubernetesService]:
-    with KubernetesService(api, applied, NAME, tmp_path / "serving") as followed:
-        yield followed
 
 
 def test_replicas_are_scaled_followed_and_told_with_their_times(service: KubernetesService) -> None:
@@ -77,21 +54,13 @@ def test_nothing_is_lost_through_scale_up_and_down(service: KubernetesService, t
     """At 300 requests a second: draining pods answer what they have, and get nothing new."""
     service.scale(2)
     service.wait_ready(2, 60)
-    spec = find_model("emulated")
-    poisson_schedule(make_pattern("constant", rate=300.0), 25.0, 1, spec.name).write(tmp_path / "schedule.parquet")
-    job = ReplayJob(
-        schedule=tmp_path / "schedule.parquet",
-        run_dir=tmp_path,
-        endpoints=service.endpoints_file,
-        requests={spec.name: RequestShape(inputs=spec.inputs)},
-    )
-    steps = [(15.0, 2), (4.0, 4)]  # at second 4 up, at second 15 down
+    steps = [(8.0, 2), (2.0, 4)]  # at second 2 up, at second 8 down
 
     def scale(elapsed_s: float, _: float) -> None:
         if steps and elapsed_s >= steps[-1][0]:
             service.scale(steps.pop()[1])
 
-    log = run_replay(job, on_progress=scale)
+    log = replay_at(300.0, 16.0, service, tmp_path, on_progress=scale)
     assert not steps
     assert log.counts()["ok"] == len(log)
     assert len(set(log.frame["endpoint"])) == 4  # the new ones were used
@@ -105,38 +74,6 @@ def test_a_deployment_that_is_not_there_is_refused(
         KubernetesService(api, namespace, "nothing", tmp_path),
     ):
         pass
-
-
-class Kis:
-    """`kis controller` as a process, and the lines that it has written."""
-
-    def __init__(self, folder: Path, kubeconfig: Path, number: int, **settings: Any) -> None:
-        config = {"deployment": NAME, "model": "emulated", "limits": {"max_replicas": 4}, **settings}
-        file, self.log = folder / f"controller-{number}.yaml", folder / f"controller-{number}.jsonl"
-        file.write_text(yaml.safe_dump(config))
-        command = [str(Path(sys.executable).with_name("kis")), "controller", str(file), "--kubeconfig", str(kubeconfig)]
-        with self.log.open("w") as out:
-            self.process = subprocess.Popen(command, stdout=out, stderr=out, env={**os.environ, "COLUMNS": "200"})
-
-    def turns(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.log.read_text().splitlines() if line.endswith("}")]
-
-    def acts(self) -> bool:
-        return bool(self.turns()) and bool(self.turns()[-1]["acted"])
-
-
-@pytest.fixture
-def controllers(tmp_path: Path, kubeconfig: Path) -> Iterator[Callable[..., Kis]]:
-    started: list[Kis] = []
-
-    def start(**settings: Any) -> Kis:
-        started.append(Kis(tmp_path, kubeconfig, len(started), **settings))
-        return started[-1]
-
-    yield start
-    for one in started:
-        one.process.kill()
-        one.process.wait()
 
 
 def test_a_controller_scales_and_a_shadow_only_says_so(
@@ -155,24 +92,6 @@ def test_a_controller_scales_and_a_shadow_only_says_so(
     assert told[0].message.startswith("1 -> 3")
 
 
-def test_of_two_controllers_one_acts_and_the_other_takes_over(
-    service: KubernetesService, applied: str, controllers: Callable[..., Kis], eventually: Callable[..., Any]
-) -> None:
-    service.wait_ready(1, 60)
-    policy = {"kind": "fixed", "replicas": 2, "period_s": 0.5}
-    settings = {"namespace": applied, "policy": policy, "lease": "kis-test", "lease_s": 3.0, "scrape_period_s": 0.5}
-    first = controllers(**settings)
-    eventually(first.acts, "the first acts")
-    second = controllers(**settings)
-    eventually(lambda: len(second.turns()) >= 6, "the second decides")
-    assert not any(turn["acted"] for turn in second.turns())
-    first.process.kill()  # without a word
-    killed_s = time.monotonic()
-    eventually(second.acts, "the second takes over")
-    assert time.monotonic() - killed_s >= 1.5  # not before the lease has run out, less what had passed of it
-    service.wait_ready(2, 60)
-
-
 def test_load_makes_the_controller_add_replicas_within_two_seconds(
     service: KubernetesService,
     applied: str,
@@ -185,15 +104,7 @@ def test_load_makes_the_controller_add_replicas_within_two_seconds(
     policy = {"kind": "knative", "container_concurrency": 4, "age_s": 0.0, "period_s": 0.5, "stable_window_s": 6.0}
     one = controllers(namespace=applied, policy={**policy, "panic_window_s": 1.0}, scrape_period_s=0.5)
     eventually(lambda: len(one.turns()) >= 6, "the controller decides")
-    spec = find_model("emulated")
-    poisson_schedule(make_pattern("constant", rate=900.0), 8.0, 1, spec.name).write(tmp_path / "schedule.parquet")
-    job = ReplayJob(
-        schedule=tmp_path / "schedule.parquet",
-        run_dir=tmp_path,
-        endpoints=service.endpoints_file,
-        requests={spec.name: RequestShape(inputs=spec.inputs)},
-    )
-    log = run_replay(job)
+    log = replay_at(900.0, 8.0, service, tmp_path)
     start_s = log.provenance["start_unix_ns"] / 1e9
     patched = [turn for turn in one.turns() if turn["replicas"] and turn["acted"]]
     assert patched

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,37 +11,154 @@ import numpy as np
 import pytest
 import tritonclient.http
 import yaml
-from localcluster_pods import MANIFESTS, ready_addresses, running
+from localcluster_pods import MANIFESTS, infer, ready_addresses, running
 
+from testbed.autoscaling.metrics import METRICS
 from testbed.config import ServeConfig, load_config
+from testbed.controller.health import HEALTH_PATH
+from testbed.controller.run import ControllerConfig
+from testbed.serving.kubernetes_objects import GRPC_PORT, HTTP_PORT, METRICS_PORT
+from testbed.serving.load_pod import LoadPodConfig
 from workloads.catalog import find_model
 
 pytestmark = pytest.mark.cluster
 
-OVERLAYS = sorted(path.parent for path in MANIFESTS.glob("overlays/*/kustomization.yaml"))
+OVERLAYS = sorted(path.parent for path in MANIFESTS.glob("overlays/**/kustomization.yaml"))
+SERVICES = sorted(path.parent for path in MANIFESTS.glob("overlays/**/serve.yaml"))
+CONTROLLERS = [MANIFESTS / "controller", MANIFESTS / "overlays" / "local-controller"]
+LOADS = [MANIFESTS / "load", MANIFESTS / "overlays" / "local-load"]
+AUTOSCALERS = sorted(
+    path.parent for path in MANIFESTS.glob("autoscaling/*/kustomization.yaml") if path.parent.name != "base"
+)
+ON_A_REAL_CLUSTER = [MANIFESTS / name for name in ("overlays/gpu", "overlays/cpu", "controller", "load")]
+CONTAINER_PORTS = {"http": HTTP_PORT, "grpc": GRPC_PORT, "metrics": METRICS_PORT}
 
 
-@pytest.mark.parametrize("kustomization", [MANIFESTS / "base", *OVERLAYS], ids=lambda path: path.name)
+def name_of(folder: Path) -> str:
+    return str(folder.relative_to(MANIFESTS))
+
+
+def built(kubectl: Callable[..., str], folder: Path) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all(kubectl("kustomize", str(folder))))
+
+
+def of_kind(objects: list[dict[str, Any]], kind: str) -> dict[str, Any]:
+    (found,) = (one for one in objects if one["kind"] == kind)
+    return found
+
+
+@pytest.mark.parametrize("kustomization", [MANIFESTS / "base", *CONTROLLERS[:1], *LOADS[:1], *OVERLAYS], ids=name_of)
 def test_the_api_server_accepts_every_object(kustomization: Path, kubectl: Callable[..., str], namespace: str) -> None:
     created = kubectl("apply", "--dry-run=server", "--namespace", namespace, "-k", str(kustomization))
-    kinds = {line.split("/")[0] for line in created.splitlines()}
-    assert {"deployment.apps", "service", "serviceaccount", "configmap"} <= kinds
-    assert {"poddisruptionbudget.policy", "networkpolicy.networking.k8s.io"} <= kinds
+    assert len(created.splitlines()) == len(built(kubectl, kustomization))
+    assert all(line.endswith("created (server dry run)") for line in created.splitlines())
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS, ids=lambda path: path.name)
+@pytest.mark.parametrize("kustomization", ON_A_REAL_CLUSTER, ids=name_of)
+def test_a_namespace_of_the_restricted_security_standard_has_nothing_to_warn_of(
+    kustomization: Path, kubectl: Callable[..., str], namespace: str
+) -> None:
+    kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/warn=restricted")
+    kubectl("apply", "--dry-run=server", "--warnings-as-errors", "--namespace", namespace, "-k", str(kustomization))
+
+
+@pytest.mark.parametrize("overlay", SERVICES, ids=name_of)
 def test_names_and_ports_agree_with_the_catalog(overlay: Path, kubectl: Callable[..., str]) -> None:
     config = load_config(overlay / "serve.yaml", ServeConfig)
-    objects = list(yaml.safe_load_all(kubectl("kustomize", str(overlay))))
+    objects = built(kubectl, overlay)
     model = find_model(config.model).name
     for one in objects:
         assert one["metadata"]["name"].startswith(f"triton-{model}")
-        assert one["metadata"]["labels"]["kis/model"] == model
-    (pods,) = (one["spec"]["template"]["spec"] for one in objects if one["kind"] == "Deployment")
-    (service,) = (one["spec"] for one in objects if one["kind"] == "Service")
+        assert one["metadata"]["labels"]["kis/model"].startswith(model)  # a variant has a name of its own
+    pods = of_kind(objects, "Deployment")["spec"]["template"]["spec"]
+    service = of_kind(objects, "Service")
     ports = {port["name"]: port["containerPort"] for port in pods["containers"][0]["ports"]}
-    assert ports == {"http": 8000, "grpc": 8001, "metrics": 8002}
-    assert ports == {port["name"]: port["port"] for port in service["ports"]}
+    assert ports == CONTAINER_PORTS
+    assert ports == {port["name"]: port["port"] for port in service["spec"]["ports"]}
+    assert service["metadata"]["name"] == of_kind(objects, "Deployment")["metadata"]["name"]
+    assert of_kind(objects, "Deployment")["spec"]["template"]["metadata"]["annotations"] == {
+        "prometheus.io/scrape": "true",
+        "prometheus.io/port": str(METRICS_PORT),
+        "prometheus.io/path": "/metrics",
+    }
+
+
+@pytest.mark.parametrize("overlay", SERVICES, ids=name_of)
+def test_a_gpu_is_asked_for_where_it_is_used_and_nvidias_image_runs_onnx(
+    overlay: Path, kubectl: Callable[..., str]
+) -> None:
+    pods = of_kind(built(kubectl, overlay), "Deployment")["spec"]["template"]["spec"]
+    (server,), (repository,) = pods["containers"], pods["initContainers"]
+    where = overlay.relative_to(MANIFESTS / "overlays").parts[0]
+    device = load_config(overlay / "serve.yaml", ServeConfig).device
+    assert (device == "gpu") == (where == "gpu")
+    assert server["resources"]["limits"].get("nvidia.com/gpu") == (None if where == "cpu" else 1)
+    if where in ("gpu", "cpu"):
+        assert server["image"].startswith("nvcr.io/nvidia/tritonserver:")
+        assert repository["image"] == "kis-testbed"
+        assert repository["command"][-1] == "onnxruntime"
+    else:
+        assert server["image"] == repository["image"] == "kis.local/hostroot:1"
+        assert repository["command"][-1] != "onnxruntime"
+
+
+@pytest.mark.parametrize("folder", CONTROLLERS, ids=name_of)
+def test_a_controllers_role_page_and_settings_name_the_same_things(folder: Path, kubectl: Callable[..., str]) -> None:
+    config = load_config(folder / "controller.yaml", ControllerConfig)
+    assert config.namespace is None, "the pod's own"
+    assert config.deployment == f"triton-{find_model(config.model).name}"
+    objects = built(kubectl, folder)
+    named = {
+        rule["resources"][0]: rule["resourceNames"]
+        for rule in of_kind(objects, "Role")["rules"]
+        if "resourceNames" in rule
+    }
+    assert named == {"deployments/scale": [config.deployment], "leases": [config.lease]}
+    (container,) = of_kind(objects, "Deployment")["spec"]["template"]["spec"]["containers"]
+    assert container["ports"] == [{"name": "metrics", "containerPort": config.metrics_port}]
+    assert container["livenessProbe"]["httpGet"] == {"path": HEALTH_PATH, "port": "metrics"}
+    annotations = of_kind(objects, "Deployment")["spec"]["template"]["metadata"]["annotations"]
+    assert annotations["prometheus.io/port"] == str(config.metrics_port)
+
+
+@pytest.mark.parametrize("folder", LOADS, ids=name_of)
+def test_the_load_asks_a_service_of_the_catalog_with_as_many_workers_as_the_master_expects(
+    folder: Path, kubectl: Callable[..., str]
+) -> None:
+    config = load_config(folder / "load.yaml", LoadPodConfig)
+    assert find_model(config.target.removeprefix("triton-"))
+    objects = built(kubectl, folder)
+    assert of_kind(objects, "Service")["metadata"]["name"] == config.master
+    jobs = {one["metadata"]["name"]: one["spec"] for one in objects if one["kind"] == "Job"}
+    workers = jobs["kis-load-workers"]["parallelism"]
+    assert workers == jobs["kis-load-workers"]["completions"]
+    (master,) = jobs["kis-load-master"]["template"]["spec"]["containers"]
+    assert f"--expect-workers={workers}" in master["args"]
+
+
+@pytest.mark.parametrize("autoscaler", AUTOSCALERS, ids=name_of)
+def test_an_autoscaler_is_for_the_deployment_that_it_is_added_to(
+    autoscaler: Path, kubectl: Callable[..., str], namespace: str, tmp_path: Path
+) -> None:
+    added = {
+        "resources": [os.path.relpath(MANIFESTS / "overlays" / "gpu" / "bert", tmp_path)],
+        "components": [os.path.relpath(autoscaler, tmp_path)],
+    }
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(added))
+    made = kubectl("apply", "--dry-run=server", "-o", "yaml", "--namespace", namespace, "-k", str(tmp_path))
+    objects = yaml.safe_load(made)["items"]
+    hpa, deployment = of_kind(objects, "HorizontalPodAutoscaler"), of_kind(objects, "Deployment")
+    assert hpa["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"] == "triton-bert"
+    (metric,) = hpa["spec"]["metrics"]
+    if metric["type"] == "ContainerResource":
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        assert metric["containerResource"]["container"] == container["name"]
+        assert metric["containerResource"]["name"] in container["resources"]["requests"]
+    else:
+        asked = metric[metric["type"].lower()]["metric"]
+        assert asked["name"] in set(METRICS)
+        if metric["type"] == "External":
+            assert asked["selector"]["matchLabels"] == {"deployment": deployment["metadata"]["name"]}
 
 
 @pytest.fixture
@@ -61,10 +179,12 @@ def test_real_triton_pods_answer_at_the_addresses_of_the_endpoint_slice(
     assert addresses == sorted(pod.status.pod_ip for pod in emulated)
     x = np.arange(4, dtype=np.float32).reshape(1, 4)
     for address in addresses:
-        assert np.array_equal(infer(address, "emulated", "x", x, "y"), x)
+        assert np.array_equal(infer(address, "emulated", {"x": x}, "y"), x)
 
 
-def test_resnet50_is_served_by_a_real_pod(
+@pytest.mark.parametrize("model", ["resnet50", "bert"])
+def test_a_network_is_served_by_a_real_pod(
+    model: str,
     local_cluster: Any,
     kubectl: Callable[..., str],
     api: Any,
@@ -72,11 +192,13 @@ def test_resnet50_is_served_by_a_real_pod(
     namespace: str,
     eventually: Callable[..., Any],
 ) -> None:
-    kubectl("apply", "--namespace", namespace, "-k", str(MANIFESTS / "overlays" / "local"))
+    kubectl("apply", "--namespace", namespace, "-k", str(MANIFESTS / "overlays" / "local" / model))
     eventually(lambda: running(core, namespace), "the pod is ready", timeout_s=90)
     (address,) = ready_addresses(api, namespace)
-    image = np.zeros((1, 3, 224, 224), dtype=np.float32)
-    assert infer(address, "resnet50", "image", image, "logits").shape == (1, 1000)
+    spec = find_model(model)
+    types = {"FP32": np.float32, "INT64": np.int64}
+    inputs = {one.name: np.ones((1, *one.shape), dtype=types[one.datatype]) for one in spec.inputs}
+    assert infer(address, model, inputs, spec.outputs[0].name).shape == (1, *spec.outputs[0].shape)
 
 
 def test_a_triton_pod_is_an_ordinary_user_without_rights(
@@ -106,15 +228,3 @@ def test_a_triton_pod_that_is_deleted_leaves_the_endpoints_first_and_ends_in_tim
     eventually(lambda: len(running(core, namespace)) == 2, "another takes its place")
     eventually(lambda: len(core.list_namespaced_pod(namespace).items) == 2, "it ends", timeout_s=20)
     server.close()
-
-
-def infer(address: str, model: str, name: str, value: np.ndarray, output: str) -> np.ndarray:
-    """The model's answer, over HTTP."""
-    tensor = tritonclient.http.InferInput(name, list(value.shape), "FP32")
-    tensor.set_data_from_numpy(value)
-    server = tritonclient.http.InferenceServerClient(f"{address}:8000")
-    try:
-        answer: np.ndarray = server.infer(model, [tensor]).as_numpy(output)
-        return answer
-    finally:
-        server.close()

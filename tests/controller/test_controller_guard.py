@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from testbed.controller.guard import Known, Limits, Wish, judge
+from testbed.controller.guard import Crew, Known, Limits, Wish, count_crew, judge
 
 LIMITS = Limits(min_replicas=2, max_replicas=10, stale_s=15.0)
 FRESH = Known(now_s=100.0, spec_replicas=4, ready=4, scraped=4, metrics_s=99.0)
@@ -33,6 +33,9 @@ FRESH = Known(now_s=100.0, spec_replicas=4, ready=4, scraped=4, metrics_s=99.0)
         (3.0, FRESH._replace(metrics_s=None), None, "no metrics"),
         (3.0, FRESH._replace(scraped=3), None, "told nothing"),
         (6.0, FRESH._replace(scraped=3), 6, ""),
+        (3.0, FRESH._replace(lost_s=41.0), None, "ready pods were lost 59 s ago"),
+        (6.0, FRESH._replace(lost_s=99.0), 6, ""),
+        (3.0, FRESH._replace(lost_s=39.0), 3, ""),
         (3.0, FRESH._replace(ready=0, scraped=0), None, "no pod is ready"),
         (6.0, FRESH._replace(ready=0, scraped=0, metrics_s=None), 6, ""),
         (None, FRESH._replace(spec_replicas=1), 2, "policy failed"),  # below the least is never right
@@ -59,6 +62,29 @@ def test_down_only_to_the_largest_wish_of_the_window():
     assert "wanted within the last 60 s" in soon.held
     later = judge(2.0, FRESH._replace(now_s=161.0, metrics_s=161.0), soon.wishes, limits)
     assert later.replicas == 2
+
+
+def test_pods_that_go_on_their_own_are_lost_and_those_of_a_smaller_count_are_not():
+    looks = [  # now, count, ready -> when pods were lost last
+        (0.0, 4, 4, None),
+        (1.0, 6, 4, None),  # more are asked for: two start
+        (2.0, 6, 6, None),
+        (3.0, 5, 5, None),
+        (4.0, 5, 3, 4.0),  # a node is gone
+        (5.0, 5, 3, 4.0),
+        (6.0, 5, 5, 4.0),  # replaced
+        (7.0, 5, 4, 7.0),
+        (8.0, 5, 7, 7.0),  # a rolling update has one more for a while
+        (9.0, 5, 5, 7.0),
+    ]
+    crew: Crew | None = None
+    for now_s, count, ready, lost_s in looks:
+        crew = count_crew(crew, now_s, count, ready)
+        assert crew.lost_s == lost_s, now_s
+
+
+def test_a_controller_that_starts_and_finds_pods_missing_counts_them_as_lost():
+    assert count_crew(None, 3.0, 4, 2).lost_s == 3.0
 
 
 @given(

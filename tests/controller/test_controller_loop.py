@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from testbed.autoscaling.hpa.pods import PodState
+from testbed.autoscaling.live.deployment import Seen
+from testbed.autoscaling.live.scraper import Counters, PodScraper
 from testbed.autoscaling.observation import Observation
 from testbed.autoscaling.policy import Decision
 from testbed.controller.guard import Limits
-from testbed.controller.loop import Controller, Seen
-from testbed.controller.scraper import PodScraper
+from testbed.controller.loop import Controller
 from testbed.errors import ClusterError
 from testbed.measurement import triton_metrics
 from testbed.measurement.triton_metrics import TritonAddress
@@ -28,6 +29,7 @@ class Deployment:
 
     replicas: int = 2
     broken: str = ""
+    dead: set[str] = field(default_factory=set)  # pods that the API shows as not ready
     patches: list[int] = field(default_factory=list)
     told: list[tuple[str, str]] = field(default_factory=list)
 
@@ -35,10 +37,12 @@ class Deployment:
         if self.broken:
             raise ClusterError(self.broken)
         names = [f"pod-{k}" for k in range(self.replicas)]
-        pods = [PodState(name, "Running", True, 0.0, 0.0) for name in names]
-        return Seen(self.replicas, pods, [TritonAddress(name, f"{name}:8000", f"{name}:8002") for name in names])
+        pods = [PodState(name, "Running", name not in self.dead, 0.0, 0.0) for name in names]
+        addresses = [TritonAddress(n, f"{n}:8000", f"{n}:8002") for n in names if n not in self.dead]
+        return Seen(self.replicas, pods, addresses, not_ready=dict.fromkeys(self.dead, "its node is gone"))
 
-    def patch(self, replicas: int) -> None:
+    def patch(self, replicas: int, judged: int) -> None:
+        assert judged == self.replicas
         self.patches.append(replicas)
         self.replicas = replicas
 
@@ -63,6 +67,7 @@ class World:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, answer: Callable[[Observation], Any], **more: Any) -> None:
         self.now_s, self.down, self.requests = 0.0, set[str](), 0
+        self.page = "<html>busy</html>"
         monkeypatch.setattr(triton_metrics, "_get", self._get)
         self.deployment, self.scraper = Deployment(), PodScraper("m")
         policy = Answers(answer)
@@ -70,7 +75,9 @@ class World:
 
     def _get(self, url: str, timeout_s: float) -> str:
         if url.removeprefix("http://").partition(":")[0] in self.down:
-            return "<html>busy</html>"
+            if self.page == "crash":
+                raise ZeroDivisionError("a parser")
+            return self.page
         if url.endswith("/stats"):
             ended = {"count": 100 + self.requests, "ns": 5_000_000_000}
             stats = {"success": ended, "fail": {"count": 0, "ns": 0}, "queue": {"count": 100, "ns": 1_000_000_000}}
@@ -145,9 +152,27 @@ def test_nonsense_answers_are_held(monkeypatch):
     assert all(turn.replicas is None and "nan" in turn.held for turn in world.run(5))
 
 
-def test_pods_that_tell_garbage_stop_a_step_down_but_not_up(monkeypatch):
+NEGATIVE = """{"model_stats": [{"name": "m", "batch_stats": [], "inference_stats":
+    {"success": {"count": -7, "ns": 1}, "fail": {"count": 0, "ns": 0}, "queue": {"count": 0, "ns": 0}}}]}"""
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "",
+        "<html>busy</html>",
+        "[" * 100_000,
+        '{"model_stats": [{"name": "m", "inference_stats": []}]}',
+        NEGATIVE,
+        NEGATIVE.replace("-7", "1e999"),
+        NEGATIVE.replace("-7", "NaN"),
+        "crash",
+    ],
+    ids=["empty", "html", "deep", "list", "negative", "infinite", "nan", "crash"],
+)
+def test_pods_that_tell_garbage_stop_a_step_down_but_not_up(monkeypatch, page):
     world = World(monkeypatch, lambda seen: 1)
-    world.down = {"pod-1"}
+    world.down, world.page = {"pod-1"}, page
     turns = world.run(3)
     assert world.deployment.patches == []
     assert "told nothing" in turns[0].held
@@ -167,6 +192,44 @@ def test_when_all_pods_have_been_silent_too_long_the_count_stays(monkeypatch):
     assert all("old" in turn.held for turn in world.run(20))
     assert world.deployment.patches == [8]
     assert turns
+
+
+def test_after_pods_were_lost_the_count_stays_though_the_policy_sees_less(monkeypatch):
+    world = World(monkeypatch, lambda seen: sum(bool(pod.ready) for pod in seen.pods))
+    world.controller._limits = LIMITS.model_copy(update={"loss_window_s": 10.0})
+    world.deployment.replicas = 4
+    world.run(3)
+    world.deployment.dead = {"pod-2", "pod-3"}
+    turns = world.run(13)
+    assert world.deployment.patches == []
+    assert "ready pods were lost" in turns[-1].held
+    assert turns[-1].not_ready == {"pod-2": "its node is gone", "pod-3": "its node is gone"}
+    world.run(16)
+    assert world.deployment.patches == [2], "it is no accident any more"
+
+
+def test_a_leader_that_was_stopped_between_its_question_and_its_deed_does_nothing(monkeypatch):
+    leads = iter([True, False])  # asked, then stopped for longer than its lease
+    world = World(monkeypatch, lambda seen: 5, leads=lambda: next(leads))
+    (turn,) = world.run(1)
+    assert world.deployment.patches == []
+    assert turn.held == "the lease ran out before the decision was carried out"
+
+
+def test_what_holds_is_told_when_it_begins_and_once_a_minute(monkeypatch):
+    world = World(monkeypatch, lambda seen: 1)
+    world.down = {"pod-1"}
+    world.run(70)
+    assert [what for what, _ in world.deployment.told] == ["Held", "Held"]
+
+
+def test_a_server_that_started_again_in_its_pod_goes_on_counting():
+    counters = Counters()
+    assert counters.go_on("a", (100.0, 2.0, 3.0, 5.0, 1.0, 0.25)) == (100.0, 2.0, 3.0, 5.0, 1.0, 0.25)
+    assert counters.go_on("a", (120.0, 2.5, 3.5, 0.0, 1.5, 0.25))[0] == 120.0
+    assert counters.go_on("a", (7.0, 0.5, 0.25, 4.0, 0.5, 0.25)) == (127.0, 3.0, 3.75, 4.0, 2.0, 0.25)
+    assert counters.go_on("a", (9.0, 0.5, 0.25, 1.0, 0.5, 0.25)) == (129.0, 3.0, 3.75, 1.0, 2.0, 0.25)
+    assert counters.go_on("b", (7.0, 0.5, 0.25, 4.0, 0.5, 0.25))[0] == 7.0
 
 
 def test_after_a_restart_the_count_that_is_found_is_a_wish(monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gc
 import os
@@ -244,6 +245,22 @@ def test_replicas_that_come_and_go_during_the_run(replay, tmp_path):
     assert sorted(first.seen + second.seen) == list(range(100))
     used = log.frame["endpoint"].tolist()
     assert used[0] == used[-1] == first.address
+
+
+def test_a_replica_that_died_costs_what_it_was_answering_and_nothing_else(replay):
+    """It is still listed: a request that finds it closed goes to another."""
+    with FakeServer() as lives, contextlib.ExitStack() as until_it_dies:
+        dies = until_it_dies.enter_context(FakeServer(lambda i: Reply(delay_s=0.1)))
+        death = gevent.spawn_later(0.26, until_it_dies.close)
+        endpoints = Endpoints([dies.address, lives.address])
+        log = replay.run(replay.http(dies, lives), endpoints)
+        gevent.joinall([death])
+    lost = log.frame[log.frame["status"] != "ok"]
+    assert 5 <= len(lost) <= 15, "a tenth of a second of half of 200 a second were in flight there"
+    assert set(lost["endpoint"]) == {dies.address}
+    assert set(lost["request_id"]) <= set(dies.seen)
+    assert set(log.frame["endpoint"].iloc[-40:]) == {lives.address}
+    assert endpoints.in_flight(dies.address) == endpoints.in_flight(lives.address) == 0
 
 
 def test_without_any_endpoint_requests_are_errors_that_were_never_sent(replay, tmp_path):

@@ -1,17 +1,20 @@
 """What Triton tells, from pages written by hand in the server's format, and over HTTP from a server that gives them."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from testbed.errors import ServingError
+from testbed.measurement import triton_metrics
 from testbed.measurement.source import MissedSample
-from testbed.measurement.triton_metrics import TritonAddress, TritonSource, parse_metrics, read_statistics
+from testbed.measurement.triton_metrics import TritonAddress, TritonSource, parse_metrics, read_gauges, read_statistics
 
 PAGE = """# HELP nv_inference_request_success Number of successful inference requests, all batch sizes
 # TYPE nv_inference_request_success counter
@@ -120,6 +123,40 @@ def triton():
 
 def batches(rows):
     return {(r[2]["endpoint"], r[1], r[2]["batch_size"]): r[3] for r in rows if r[1].startswith("batch_")}
+
+
+def test_a_page_that_does_not_end_is_given_up_and_one_that_is_too_large_is_refused(monkeypatch):
+    class Endless(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                while True:
+                    self.wfile.write(b"x" * 1000)
+                    time.sleep(0.01)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Endless) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        host = f"127.0.0.1:{server.server_port}"
+        with pytest.raises(ServingError, match="does not come to an end in time"):
+            read_gauges(host, "m", timeout_s=0.3)
+        monkeypatch.setattr(triton_metrics, "_MOST_BYTES", 5000)
+        with pytest.raises(ServingError, match="more than 5000 bytes"):
+            read_gauges(host, "m", timeout_s=5.0)
+        server.shutdown()
+
+
+def test_fewer_than_no_requests_cannot_wait(triton):
+    host, pages = triton
+    pages["/metrics"] = PAGE.replace(
+        'pending_request_count{model="resnet50",version="1"} 5',
+        'pending_request_count{model="resnet50",version="1"} -5',
+    )
+    with pytest.raises(ServingError, match="-5 requests wait"):
+        read_gauges(host, "resnet50")
 
 
 class TestTritonSource:

@@ -66,7 +66,19 @@ def test_a_server_that_started_anew_in_between_is_refused():
         difference(read(answer({1: (9, 1, 1, 1)})), read(answer({1: (2, 1, 1, 1)})))
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"model_stats":[]}', '{"model_stats":[{"name":"m"}]}'])
+NEGATIVE = """{"model_stats": [{"name": "m", "batch_stats": [], "inference_stats":
+    {"success": {"count": -7, "ns": 1}, "fail": {"count": 0, "ns": 0}, "queue": {"count": 0, "ns": 0}}}]}"""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "[]", "{}", '{"model_stats":[]}', '{"model_stats":[{"name":"m"}]}'),
+        *('{"model_stats":[{"name":"m","inference_stats":[]}]}', "[" * 100_000),
+        *(NEGATIVE, NEGATIVE.replace("-7", "1e999"), NEGATIVE.replace("-7", "NaN")),
+    ],
+    ids=lambda text: text[:40],
+)
 def test_an_answer_that_is_no_statistics_is_refused(text):
     with pytest.raises(ServingError, match="statistics of 'm' cannot be read"):
         parse_statistics(text, "m")

@@ -180,7 +180,7 @@ def test_cpu_and_energy_come_from_the_profile_and_the_configuration(tmp_path: Pa
 def test_every_policy_runs(tmp_path: Path, kind: str):
     policy = {
         "fixed": {"replicas": 3},
-        "hpa": {"metric": "queue_time_ms", "target": 5},
+        "hpa": {"metric": "queue_time_ms", "target": 5.0},
         "knative": {"container_concurrency": 8},
         "keda": {"metric": "in_flight_requests", "threshold": 5, "min_replicas": 1},
         "ray_serve": {"target_ongoing_requests": 5},
@@ -199,7 +199,7 @@ def test_every_policy_runs(tmp_path: Path, kind: str):
         ({"kind": "fixed", "replicas": "many"}, "replicas"),
         ({"kind": "oracle", "per_replica_rps": 1, "ahead_s": 1}, "must know the rate"),
         ({"kind": "hpa", "metric": "qps", "target": 1}, "the testbed offers"),
-        ({"kind": "hpa", "metric": "queue_time_ms", "target": 0}, "greater than 0"),
+        ({"kind": "hpa", "metric": "queue_time_ms", "target": 0}, "target above 0, not 0"),
     ],
 )
 def test_a_wrong_policy_is_one_clear_line(policy: dict[str, Any], message: str):

@@ -138,3 +138,17 @@ def test_a_kis_that_is_ended_leaves_no_client_behind(tmp_path: Path, number: int
         assert process.returncode == 130
         assert RunDir(tmp_path / "run").manifest.state == "interrupted"
         assert RequestLog.read(tmp_path / "run/requests.parquet").counts()["ok"] > 10
+
+
+def test_what_an_overloaded_run_left_in_the_queue_is_no_load_of_the_next_one(tmp_path: Path) -> None:
+    serve = ServeConfig(model="emulated", emulated=EmulatedProfile.linear(0.1, 0.01, 8), service=ServiceConfig())
+    runs = []
+    with served(serve, tmp_path / "serving") as target:
+        for name, rate in (("overloaded", 200.0), ("next", 5.0)):
+            schedule = poisson_schedule(make_pattern("constant", rate=rate), 2.0, 1, "emulated")
+            identity = Identity(name, "constant", {"rate": rate}, 1, percentile=None)
+            runs.append(run_real(target, schedule, tmp_path / name, identity, ClientConfig(timeout_s=0.5), 1.0))
+    overloaded, after = (RequestLog.read(run.requests) for run in runs)
+    assert overloaded.counts()["timeout"] > 100
+    assert after.counts()["ok"] == len(after)
+    assert after.latency_s.max() < 0.3  # nothing stood before them

@@ -9,7 +9,7 @@ import pytest
 from testbed.reporting.compare import recompute
 
 RESULTS = Path(__file__).parents[2] / "results"
-GOLDEN = sorted(path.name for path in RESULTS.glob("golden-*"))
+GOLDEN = sorted(path.parent.name for path in RESULTS.glob("golden-*/comparison.json"))
 
 
 @pytest.mark.parametrize("name", GOLDEN)

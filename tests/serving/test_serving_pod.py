@@ -48,3 +48,26 @@ def test_wrong_settings_are_one_line_in_the_pods_log(settings: Path, tmp_path: P
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr == f"pod: {settings}: unknown key 'modl': did you mean 'model'?\n"
+
+
+def test_the_emulated_accelerator_runs_in_python_whatever_runs_networks(settings: Path, tmp_path: Path) -> None:
+    prepare(settings, tmp_path, "triton-a", "onnxruntime")
+    assert 'backend: "python"' in (tmp_path / "models" / "emulated" / "config.pbtxt").read_text()
+
+
+def test_a_network_for_nvidias_image_is_onnx(settings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exported: list[Path] = []
+    monkeypatch.setattr("workloads.repository._export", lambda spec, path, options: exported.append(path))  # 14 s
+    settings.write_text("model: resnet50\ndevice: gpu\n")
+    prepare(settings, tmp_path, "triton-a", "onnxruntime")
+    assert exported == [tmp_path / "models" / "resnet50" / "1" / "model.onnx"]
+    written = (tmp_path / "models" / "resnet50" / "config.pbtxt").read_text()
+    assert 'backend: "onnxruntime"' in written
+    assert "KIND_GPU" in written
+
+
+def test_a_backend_that_is_none_is_one_line(settings: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "testbed.serving.pod", str(settings), str(tmp_path), "onnx"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "pod: unknown backend 'onnx': give python or onnxruntime\n"

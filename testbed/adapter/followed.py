@@ -1,0 +1,125 @@
+"""Deployments of Triton pods, scraped again and again: the source of the adapter's values."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol, TextIO
+
+from testbed.adapter.source import Value
+from testbed.autoscaling.live.deployment import Seen
+from testbed.autoscaling.live.observation import LiveObservation
+from testbed.autoscaling.live.scraper import PodScraper
+from testbed.autoscaling.metrics import METRICS, milli, of_all, of_each
+from testbed.autoscaling.observation import Window
+from testbed.errors import ClusterError
+
+
+class View(Protocol):
+    """A deployment that can be looked at; ClusterError if the API does not answer."""
+
+    def look(self) -> Seen:
+        """Its scale and its pods, now."""
+
+
+class Known(NamedTuple):
+    """What was found at the last look. window None: there has not been a whole one yet."""
+
+    ready: frozenset[str]
+    labels: Mapping[str, Mapping[str, str]]
+    window: Window | None
+
+
+class Followed:
+    """One deployment's values. window_s: over which they are means; stale_s: older than that they are not known."""
+
+    def __init__(
+        self, view: View, scraper: PodScraper, labels: Mapping[str, str], window_s: float, stale_s: float
+    ) -> None:
+        self._view, self._scraper, self._labels = view, scraper, labels
+        self._window_s, self._stale_s = window_s, stale_s
+        self.name = labels["deployment"]
+        self._known: Known | None = None  # replaced as a whole: whoever reads it needs no lock
+
+    def turn(self, clock: Callable[[], float] = time.time) -> Mapping[str, str]:
+        """Look and scrape, once. What told nothing, and why: by pod, or by deployment if that could not be seen."""
+        try:
+            seen = self._view.look()
+        except ClusterError as error:
+            return {self.name: str(error)}  # what was known grows old meanwhile
+        now_s = clock()
+        self._scraper.scrape(now_s, seen.addresses)
+        window = LiveObservation(now_s, seen.spec_replicas, seen.pods, tuple(self._scraper.scrapes)).window(
+            self._window_s, 0.0
+        )
+        self._known = Known(frozenset(one.endpoint for one in seen.addresses), seen.labels, window)
+        return dict(self._scraper.failures)
+
+    def of_pods(self, metric: str, now_s: float) -> list[Value]:
+        """One value for each pod that was measured."""
+        return [
+            Value(pod, known.labels.get(pod, {}), milli(value), window.end_s, window.seconds)
+            for window, known in self._fresh(now_s)
+            for pod, value in of_each(metric, window).items()
+        ]
+
+    def of_deployment(self, metric: str, now_s: float) -> list[Value]:
+        """The value for all its pods; none if one of those that are ready was not measured."""
+        return [
+            Value("", self._labels, milli(value), window.end_s, window.seconds)
+            for window, known in self._fresh(now_s)
+            if known.ready == frozenset(window.pods) and (value := of_all(metric, window)) is not None
+        ]
+
+    def _fresh(self, now_s: float) -> list[tuple[Window, Known]]:
+        """What is known, if it is not too old: at most one."""
+        known = self._known
+        if known is None or known.window is None or now_s - known.window.end_s > self._stale_s:
+            return []
+        return [(known.window, known)]
+
+
+class FollowedDeployments:
+    """Each deployment in a thread of its own. See adapter.source.Source."""
+
+    def __init__(
+        self, deployments: Mapping[str, Sequence[Followed]], period_s: float, log: TextIO = sys.stdout
+    ) -> None:
+        """deployments: by namespace."""
+        self._deployments, self._period_s, self._log = deployments, period_s, log
+        self._stop = threading.Event()
+        self.metrics = tuple(METRICS)
+
+    def start(self) -> None:
+        """Follow from now on."""
+        for one in (one for group in self._deployments.values() for one in group):
+            threading.Thread(target=self._follow, args=(one,), name="follow", daemon=True).start()
+
+    def stop(self) -> None:
+        """Follow no more."""
+        self._stop.set()
+
+    def of_pods(self, namespace: str, metric: str) -> Sequence[Value]:
+        """See Source."""
+        return [v for one in self._deployments.get(namespace, ()) for v in one.of_pods(metric, time.time())]
+
+    def of_deployments(self, namespace: str, metric: str) -> Sequence[Value]:
+        """See Source."""
+        return [v for one in self._deployments.get(namespace, ()) for v in one.of_deployment(metric, time.time())]
+
+    def _follow(self, one: Followed) -> None:
+        told: Mapping[str, str] = {}
+        while not self._stop.is_set():
+            begin = time.monotonic()
+            try:
+                failures = one.turn()
+            except Exception as error:  # whatever it was, the next turn may do; meanwhile what was known grows old
+                failures = {one.name: f"{type(error).__name__}: {error}"}
+            if failures != told:  # a line when something changes
+                line = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "not_measured": failures}
+                print(json.dumps(line), file=self._log, flush=True)
+                told = failures
+            self._stop.wait(max(0.0, self._period_s - (time.monotonic() - begin)))

@@ -1,0 +1,108 @@
+"""An adapter from its configuration: until it is told to stop."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any, Self
+
+from kubernetes import client
+from pydantic import Field, model_validator
+
+from testbed.adapter.followed import Followed, FollowedDeployments
+from testbed.adapter.server import AdapterServer, Trust
+from testbed.autoscaling.live.deployment import DeploymentView
+from testbed.autoscaling.live.scraper import PodScraper
+from testbed.config import Strict
+from testbed.errors import ClusterError, ConfigError
+from testbed.serving.kubernetes_api import Told, api_client
+
+# Where every API server says by which certificates it will call those behind it.
+_AUTHENTICATION = ("kube-system", "extension-apiserver-authentication")
+
+
+class FollowedConfig(Strict):
+    """A deployment, and the model that its pods serve."""
+
+    deployment: str
+    model: str
+
+
+class TlsConfig(Strict):
+    """Certificates, as PEM files."""
+
+    certificate: Path = Field(description="of this server, for NAME.NAMESPACE.svc of its Service")
+    key: Path
+    client_ca: Path | None = Field(None, description="of the front proxy; none: as the API server publishes it")
+    allowed_names: tuple[str, ...] = Field(("front-proxy-client",), description="only with client_ca; empty: any")
+
+
+class AdapterConfig(Strict):
+    """`kis adapter`: which deployments' metrics it offers, and how."""
+
+    namespace: str = "default"
+    deployments: tuple[FollowedConfig, ...] = Field(min_length=1)
+    window_s: float = Field(15.0, gt=0, description="over which values are means")
+    scrape_period_s: float = Field(1.0, gt=0)
+    stale_s: float = Field(15.0, gt=0, description="values older than that are not known")
+    address: str = "0.0.0.0"  # all of them: who may call is told by certificates
+    port: int = Field(6443, ge=0, le=65535)
+    tls: TlsConfig
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.window_s < self.scrape_period_s:
+            raise ValueError(
+                f"window_s {self.window_s:g} is below scrape_period_s {self.scrape_period_s:g}: a window needs two"
+            )
+        names = [one.deployment for one in self.deployments]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"deployments: {', '.join(sorted(twice))} is named twice")
+        return self
+
+
+def run_adapter(config: AdapterConfig, *, kubeconfig: Path | None, stop: threading.Event) -> None:
+    """Serve until `stop`. A deployment that is not there yet has no values until it is."""
+    api = api_client(kubeconfig)
+    trust = _trust(config.tls, api)
+    scrapers = [PodScraper(one.model) for one in config.deployments]
+    followed = [
+        Followed(
+            DeploymentView(api, config.namespace, one.deployment),
+            scraper,
+            {"deployment": one.deployment, "model": one.model},
+            config.window_s,
+            config.stale_s,
+        )
+        for one, scraper in zip(config.deployments, scrapers, strict=True)
+    ]
+    source = FollowedDeployments({config.namespace: followed}, config.scrape_period_s)
+    server = AdapterServer(source, (config.address, config.port), config.tls.certificate, config.tls.key, trust)
+    source.start()
+    server.start()
+    try:
+        stop.wait()
+    finally:
+        server.close()
+        source.stop()
+        for scraper in scrapers:
+            scraper.close()
+
+
+def _trust(tls: TlsConfig, api: client.ApiClient) -> Trust:
+    if tls.client_ca is not None:
+        try:
+            return Trust(tls.client_ca.read_text(), frozenset(tls.allowed_names))
+        except OSError as error:
+            raise ConfigError(f"tls.client_ca: {tls.client_ca} cannot be read ({error.strerror})") from None
+    namespace, name = _AUTHENTICATION
+    core: Any = client.CoreV1Api(api)
+    what = f"ConfigMap {namespace}/{name}"
+    with Told(what, "may this account read it? See role extension-apiserver-authentication-reader"):
+        data = core.read_namespaced_config_map(name, namespace, _request_timeout=10).data or {}
+    if "requestheader-client-ca-file" not in data:
+        raise ClusterError(f"{what} names no front proxy: the API server aggregates no APIs")
+    return Trust(
+        data["requestheader-client-ca-file"], frozenset(json.loads(data.get("requestheader-allowed-names", "[]")))
+    )

@@ -1,0 +1,79 @@
+"""What an autoscaler is told of pods, computed from a window: by the adapter of a cluster, and by the simulation.
+
+Add a metric to METRICS, and to docs/kubernetes.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+from testbed.autoscaling.observation import Window
+
+
+def queue_time_ms(window: Window, pods: Sequence[int]) -> float:
+    """Mean time in the queue of the requests that these pods answered. The HPA counts in thousandths: of a millisecond.
+
+    With nothing answered: 0 if nothing waits either, and NaN if something does. Nobody knows how long that will take.
+    """
+    places = list(pods)
+    answered = float(window.requests[places].sum())
+    if answered > 0:
+        return 1e3 * float(window.queue_s[places].sum()) / answered
+    return 0.0 if window.waiting[places].sum() == 0 else math.nan
+
+
+def pending_requests(window: Window, pods: Sequence[int]) -> float:
+    """Requests in the pods' queues at the window's end."""
+    return float(window.waiting[list(pods)].sum())
+
+
+def in_flight_requests(window: Window, pods: Sequence[int]) -> float:
+    """Requests that the pods had not answered: mean over the window."""
+    return float(window.in_flight[list(pods)].sum())
+
+
+def requests_per_second(window: Window, pods: Sequence[int]) -> float:
+    """Requests that the pods answered, a second."""
+    return float(window.requests[list(pods)].sum()) / window.seconds
+
+
+def gpu_utilisation_pct(window: Window, pods: Sequence[int]) -> float:
+    """Busy share of each pod's device, in per cent, summed over the pods."""
+    return 100.0 * float(window.utilisation[list(pods)].sum())
+
+
+# Name in the metrics API -> its value for some pods of a window, by their places in it: for one pod, or for all.
+METRICS: Mapping[str, Callable[[Window, Sequence[int]], float]] = {
+    "queue_time_ms": queue_time_ms,
+    "pending_requests": pending_requests,
+    "in_flight_requests": in_flight_requests,
+    "requests_per_second": requests_per_second,
+    "gpu_utilisation_pct": gpu_utilisation_pct,
+}
+
+
+def of_each(metric: str, window: Window) -> dict[str, float]:
+    """By pod; a pod that was not measured is not there."""
+    found = {window.pods[place]: METRICS[metric](window, [place]) for place in _counted(window)}
+    return {pod: value for pod, value in found.items() if math.isfinite(value)}
+
+
+def of_all(metric: str, window: Window) -> float | None:
+    """For all pods of the window; None if one of them was not measured, or there is none: part of a sum is no sum."""
+    places = _counted(window)
+    if not places or len(places) < len(window.pods):
+        return None
+    value = METRICS[metric](window, places)
+    return value if math.isfinite(value) else None
+
+
+def _counted(window: Window) -> list[int]:
+    """Places of the pods whose counters went forwards: those of a server that was started anew begin at 0 again."""
+    forwards = (window.requests >= 0) & (window.queue_s >= 0) & (window.utilisation >= 0)
+    return [place for place, good in enumerate(forwards.tolist()) if good]
+
+
+def milli(value: float) -> int:
+    """Kubernetes rounds a quantity up to whole milli-units."""
+    return math.ceil(value * 1000 - 1e-9)

@@ -1,0 +1,71 @@
+"""Configuration of an experiment: one deployment, some traffic, some policies; each pair for real, and simulated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+
+from testbed.config import ClientConfig, Strict, TrafficConfig
+from testbed.controller.guard import Limits
+from testbed.pipeline.cluster_config import ClusterRunConfig
+from testbed.simulation.cluster.config import ClientBehaviour, ClusterConfig
+
+
+class RealConfig(Strict):
+    """The deployment that is scaled for real, and how."""
+
+    kustomization: Path | None = Field(None, description="applied first with kubectl; none: the deployment is there")
+    namespace: str = "default"
+    deployment: str
+    limits: Limits | None = Field(None, description="of `kis controller`; none: 1 to the model's max_replicas")
+    scrape_period_s: float = Field(1.0, gt=0, description="of `kis controller`")
+    ready_s: float = Field(120.0, gt=0, description="longest wait for the pods that a run begins with")
+
+
+class ExperimentConfig(Strict):
+    """`kis experiment`: every traffic under every policy, on the cluster and in KISim."""
+
+    cluster: ClusterConfig = Field(description="what KISim knows of the cluster; its one model is what is served")
+    real: RealConfig
+    traffic: dict[str, TrafficConfig] = Field(min_length=1, description="by a name of yours")
+    policies: dict[str, dict[str, Any]] = Field(min_length=1, description="by a name of yours: kind and parameters")
+    repeats: int = Field(1, ge=1, description="real runs of each pair: the real system's own spread")
+    simulated_runs: int = Field(25, ge=1, description="of each pair; the one with the middle P95 is shown")
+    sample_period_s: float = Field(0.5, gt=0)
+    client: ClientConfig = ClientConfig()
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if len(self.cluster.models) != 1:
+            raise ValueError(f"cluster.models: an experiment has one model, this has {len(self.cluster.models)}")
+        for what, names in (("traffic", self.traffic), ("policies", self.policies)):
+            for name in names:
+                if not name.replace("-", "").isalnum() or name != name.lower():
+                    raise ValueError(f"{what}: '{name}' names files: give lower-case letters, digits and '-'")
+        return self
+
+    @property
+    def model(self) -> str:
+        """Its name."""
+        return self.cluster.models[0].name
+
+    def start_replicas(self, policy: str) -> int:
+        """Of that policy's runs: the number itself if it is fixed, else the model's."""
+        settings = self.policies[policy]
+        fixed = settings.get("kind") == "fixed" and isinstance(settings.get("replicas"), int)
+        return int(settings["replicas"]) if fixed else self.cluster.models[0].replicas
+
+    def simulated(self, traffic: str, policy: str, duration_s: float) -> ClusterRunConfig:
+        """The same pair for KISim."""
+        client = ClientBehaviour(timeout_s=self.client.timeout_s)
+        served = self.cluster.models[0].model_copy(update={"replicas": self.start_replicas(policy), "client": client})
+        return ClusterRunConfig(
+            cluster=self.cluster.model_copy(update={"models": (served,)}),
+            traffic={self.model: self.traffic[traffic]},
+            policies={self.model: self.policies[policy]},
+            duration_s=duration_s,
+            seed=self.seed,
+        )

@@ -1,0 +1,151 @@
+"""Who scales a real deployment during a run of an experiment: nobody, the cluster's own HPA, or `kis controller`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kubernetes import client
+from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
+
+from testbed.autoscaling.build import build_policy
+from testbed.autoscaling.hpa.manifest import hpa_object
+from testbed.autoscaling.policies import Hpa
+from testbed.controller.guard import Limits
+from testbed.controller.run import ControllerConfig
+from testbed.errors import ClusterError
+from testbed.pipeline.experiment_config import ExperimentConfig
+
+READY_S = 60.0  # a controller decides, and an HPA has its metrics, within that time
+HPA_NAME = "kis-experiment"
+
+
+@contextmanager
+def scaled_by(
+    config: ExperimentConfig, policy: str, api: client.ApiClient, kubeconfig: Path | None, folder: Path
+) -> Iterator[None]:
+    """The policy is in charge of the deployment for the length of the block. ClusterError if it does not start.
+
+    kind fixed: nobody is. kind hpa: a HorizontalPodAutoscaler, which needs an adapter for its metrics. Any other:
+    `kis controller` as a process of its own; its lines are in folder/controller.jsonl.
+    """
+    settings = config.policies[policy]
+    built = build_policy(settings, config.cluster.models[0].max_replicas, None)
+    if settings["kind"] == "fixed":
+        yield
+    elif isinstance(built, Hpa):
+        with _stock_hpa(config, built, api):
+            yield
+    else:
+        with _controller(config, settings, kubeconfig, folder):
+            yield
+
+
+def remove_leftovers(api: client.ApiClient, namespace: str) -> None:
+    """Of an experiment that was killed: its HPA would go on scaling."""
+    _remove_hpa(client.AutoscalingV2Api(api), namespace)
+
+
+def change_reasons(config: ExperimentConfig, api: client.ApiClient, folder: Path) -> list[tuple[float, str]]:
+    """What the scaler said of its changes: seconds since 1970 and text, in order of time."""
+    log = folder / "controller.jsonl"
+    if log.exists():
+        turns = [json.loads(line) for line in log.read_text().splitlines() if line.endswith("}")]
+        return [(turn["time_s"], turn["reason"]) for turn in turns if turn["acted"] and turn["replicas"] is not None]
+    core: Any = client.CoreV1Api(api)
+    try:
+        events = core.list_namespaced_event(
+            config.real.namespace,
+            field_selector=f"involvedObject.name={HPA_NAME},reason=SuccessfulRescale",
+            _request_timeout=10,
+        ).items
+    except (ApiException, HTTPError, OSError):
+        return []  # a reason is a courtesy
+    stamped = [(one.last_timestamp or one.event_time, one.message) for one in events]
+    return sorted((stamp.timestamp(), message) for stamp, message in stamped if stamp is not None)
+
+
+@contextmanager
+def _stock_hpa(config: ExperimentConfig, policy: Hpa, api: client.ApiClient) -> Iterator[None]:
+    real = config.real
+    autoscaling: Any = client.AutoscalingV2Api(api)
+    body = hpa_object(policy.spec, HPA_NAME, real.namespace, real.deployment)
+    try:
+        autoscaling.create_namespaced_horizontal_pod_autoscaler(real.namespace, body, _request_timeout=10)
+        _wait_for_metrics(autoscaling, real.namespace)
+        yield
+    except ApiException as error:
+        raise ClusterError(f"HPA of {real.deployment}: the API answers {error.status} {error.reason}") from None
+    finally:
+        _remove_hpa(autoscaling, real.namespace)
+
+
+def _wait_for_metrics(autoscaling: Any, namespace: str) -> None:
+    """Until the HPA has read its metrics once."""
+    deadline, why = time.monotonic() + READY_S, "it did not look"
+    while time.monotonic() < deadline:
+        found = autoscaling.read_namespaced_horizontal_pod_autoscaler(HPA_NAME, namespace, _request_timeout=10)
+        active = next((one for one in found.status.conditions or () if one.type == "ScalingActive"), None)
+        if active is not None and active.status == "True":
+            return
+        why = why if active is None else f"{active.reason}: {active.message}"
+        time.sleep(0.5)
+    raise ClusterError(
+        f"the HPA has no metrics after {READY_S:g} s ({why}): is the adapter applied (manifests/adapter)?"
+    )
+
+
+def _remove_hpa(autoscaling: Any, namespace: str) -> None:
+    with contextlib.suppress(ApiException, HTTPError, OSError):  # there is none
+        autoscaling.delete_namespaced_horizontal_pod_autoscaler(HPA_NAME, namespace, _request_timeout=10)
+
+
+@contextmanager
+def _controller(
+    config: ExperimentConfig, settings: dict[str, Any], kubeconfig: Path | None, folder: Path
+) -> Iterator[None]:
+    real = config.real
+    file, log = folder / "controller.yaml", folder / "controller.jsonl"
+    body = ControllerConfig(
+        namespace=real.namespace,
+        deployment=real.deployment,
+        model=config.model,
+        policy=settings,
+        limits=real.limits or Limits(max_replicas=config.cluster.models[0].max_replicas),
+        scrape_period_s=real.scrape_period_s,
+    )
+    file.write_text(yaml.safe_dump(body.model_dump(mode="json")))
+    command = [sys.executable, "-m", "testbed.cli", "controller", str(file)]
+    command += [] if kubeconfig is None else ["--kubeconfig", str(kubeconfig)]
+    with log.open("w") as out, log.with_suffix(".err").open("w") as errors:
+        process = subprocess.Popen(command, stdout=out, stderr=errors, env={**os.environ, "COLUMNS": "200"})
+        try:
+            _wait_for_decision(process, log)
+            yield
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _wait_for_decision(process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + READY_S
+    while not log.read_text():
+        if process.poll() is not None:
+            raise ClusterError(f"kis controller ended at once: {log.with_suffix('.err').read_text().strip()}")
+        if time.monotonic() > deadline:
+            raise ClusterError(f"kis controller decided nothing within {READY_S:g} s: see {log.with_suffix('.err')}")
+        time.sleep(0.1)

@@ -1,0 +1,239 @@
+"""An experiment in numbers: each real run beside its simulated one, and how well the costs of policies agree.
+
+Everything is computed from the run folders alone. SRCC: the sim-vs-real correlation coefficient, Pearson's r between a
+policy's real and simulated cost (Kadian et al. 2020, "Sim2Real Predictivity").
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from loadgen.artifact import ArtifactError
+from loadgen.request_log import RequestLog
+from testbed.errors import ReportError
+from testbed.measurement.metric_log import MetricLog
+from testbed.reporting.compare import quantile_ms
+from testbed.reporting.loading import LoadedRun, load_run
+
+FloatArray = npt.NDArray[np.float64]
+READY = ("ready", "serving")  # of a real pod, of a simulated one
+COSTS = ("p95_ms", "missed_share", "replica_seconds")
+
+
+class Cost(NamedTuple):
+    """What one run cost. missed_share: of all requests, over the target or not answered. Replica-seconds: of all pods
+    from asked for to gone, within the schedule's span."""
+
+    requests: int
+    errors: int  # timeouts too
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+    missed_share: float
+    replica_seconds: float
+    changes: int
+
+
+@dataclass(frozen=True)
+class Side:
+    """One run, real or simulated."""
+
+    run: LoadedRun
+    decisions: list[dict[str, Any]]
+    cost: Cost
+    draws: list[dict[str, Any]]  # costs of all simulated runs, of which this is the middle one; empty: a real run
+
+
+@dataclass(frozen=True)
+class PairOfRuns:
+    """One traffic under one policy: the real runs, and the simulated one."""
+
+    traffic: str
+    policy: str
+    real: tuple[Side, ...]
+    sim: Side
+
+    @property
+    def sides(self) -> tuple[Side, ...]:
+        """All of them."""
+        return (*self.real, self.sim)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that the folder holds."""
+
+    name: str
+    config: dict[str, Any]
+    target_s: float
+    pairs: tuple[PairOfRuns, ...]
+
+
+def read_experiment(folder: Path) -> Experiment:
+    """ArtifactError or ReportError if something is missing. Pairs that have not been run are left out."""
+    config = _json(folder / "experiment.json")
+    target_s = float(config["cluster"]["models"][0]["latency_target_s"])
+    pairs = []
+    for traffic in config["traffic"]:
+        for policy in config["policies"]:
+            stem = folder / "runs" / f"{traffic}-{policy}"
+            real = [stem.with_name(f"{stem.name}-real-{k}") for k in range(1, config["repeats"] + 1)]
+            done = [_side(path, target_s) for path in real if (path / "decisions.json").exists()]
+            sim = stem.with_name(f"{stem.name}-sim")
+            if done and (sim / "decisions.json").exists():
+                pairs.append(PairOfRuns(traffic, policy, tuple(done), _side(sim, target_s)))
+    if not pairs:
+        raise ReportError(f"{folder} has no pair of a real and a simulated run yet: run `kis experiment` again")
+    return Experiment(folder.resolve().name, config, target_s, tuple(pairs))
+
+
+def _side(path: Path, target_s: float) -> Side:
+    run, decisions = load_run(path), _json(path / "decisions.json")
+    if run.metrics is None:
+        raise ReportError(f"{path} has no metrics.parquet: make the run again")
+    cost = cost_of(run.requests, run.metrics, run.manifest.duration_s, len(decisions), target_s)
+    draws = path / "draws.json"
+    return Side(run, decisions, cost, _json(draws) if draws.exists() else [])
+
+
+def cost_of(requests: RequestLog, metrics: MetricLog, duration_s: float, changes: int, target_s: float) -> Cost:
+    """Of one run."""
+    latency_s = requests.latency_s
+    missed = ~np.isfinite(latency_s) | (np.nan_to_num(latency_s, nan=0.0) > target_s)
+    return Cost(
+        requests=len(requests),
+        errors=int((~requests.ok).sum()),
+        p50_ms=quantile_ms(latency_s, 0.50),
+        p95_ms=quantile_ms(latency_s, 0.95),
+        p99_ms=quantile_ms(latency_s, 0.99),
+        missed_share=float(missed.mean()) if len(missed) else 0.0,
+        replica_seconds=replica_seconds(metrics, duration_s),
+        changes=changes,
+    )
+
+
+def replica_seconds(metrics: MetricLog, duration_s: float) -> float:
+    """Pod-seconds within [0, duration_s], from a pod's first state until it is gone."""
+    total = 0.0
+    for _, mine in metrics.select("replica", "state").groupby("replica", sort=False):
+        gone = mine.loc[mine["state"] == "gone", "time_s"]
+        end_s = min(duration_s, float(gone.min())) if len(gone) else duration_s
+        total += max(0.0, end_s - max(0.0, float(mine["time_s"].min())))
+    return total
+
+
+def ready_replicas(metrics: MetricLog, duration_s: float) -> tuple[FloatArray, FloatArray]:
+    """Steps of the number of ready pods: seconds, count from then on; the first at 0, the last at duration_s."""
+    rows = metrics.select("replica", "state").sort_values("time_s", kind="stable")
+    ready: dict[str, bool] = {}
+    times, counts = [0.0], [0]
+    for time_s, replica, state in zip(rows["time_s"], rows["replica"], rows["state"], strict=True):
+        ready[replica] = state in READY
+        count = sum(ready.values())
+        if time_s <= 0:
+            counts[0] = count
+        elif count != counts[-1] and time_s <= duration_s:
+            times.append(float(time_s))
+            counts.append(count)
+    return np.array([*times, duration_s]), np.array([*counts, counts[-1]], dtype=float)
+
+
+def rows_of(experiment: Experiment) -> list[dict[str, Any]]:
+    """One row a real run: both costs, and the errors of the simulated one in per cent of the real."""
+    rows = []
+    for pair in experiment.pairs:
+        spread = {name: _spread_pct([getattr(side.cost, name) for side in pair.real]) for name in COSTS}
+        ranges = {name: _range_of(pair.sim.draws, name) for name in COSTS}
+        for side in pair.real:
+            verdict = side.run.manifest.verdict
+            row: dict[str, Any] = {
+                "traffic": pair.traffic,
+                "policy": pair.policy,
+                "run_id": side.run.manifest.run_id,
+                "simulated": pair.sim.run.manifest.run_id,
+                "valid": None if verdict is None else verdict.valid,
+                "requests": side.cost.requests,
+            }
+            for name in ("errors", "changes", "p50_ms", "p95_ms", "p99_ms", "missed_share", "replica_seconds"):
+                row[f"{name}_real"], row[f"{name}_sim"] = getattr(side.cost, name), getattr(pair.sim.cost, name)
+            for name in ("p50_ms", "p95_ms", "p99_ms", "replica_seconds"):
+                row[f"{name}_error_pct"] = _error_pct(row[f"{name}_real"], row[f"{name}_sim"])
+            row |= {f"{name}_spread_pct": value for name, value in spread.items()}
+            for name, (low, high) in ranges.items():
+                row[f"{name}_sim_low"], row[f"{name}_sim_high"] = low, high
+            rows.append(row)
+    return rows
+
+
+def summary_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Median and worst errors, and the SRCC of each cost over all pairs, and over the policies of each traffic."""
+    traffics = list(dict.fromkeys(row["traffic"] for row in rows))
+    return {
+        "real_runs": len(rows),
+        "errors_pct": {name: _errors(rows, name) for name in ("p50_ms", "p95_ms", "p99_ms", "replica_seconds")},
+        "within_simulated_range": {name: _within(rows, name) for name in COSTS},
+        "srcc": {
+            name: {"all": _srcc(rows, name)}
+            | {traffic: _srcc([row for row in rows if row["traffic"] == traffic], name) for traffic in traffics}
+            for name in COSTS
+        },
+    }
+
+
+def _range_of(draws: list[dict[str, Any]], name: str) -> tuple[float | None, float | None]:
+    """The 5 % and 95 % quantiles of the simulated runs."""
+    known = [one[name] for one in draws if one[name] is not None]
+    return (float(np.quantile(known, 0.05)), float(np.quantile(known, 0.95))) if known else (None, None)
+
+
+def _within(rows: list[dict[str, Any]], name: str) -> float | None:
+    """Share of the real runs that lie in the range of the simulated ones, by half a per cent at least."""
+    told = [row for row in rows if row[f"{name}_sim_low"] is not None and row[f"{name}_real"] is not None]
+    inside = [0.995 * row[f"{name}_sim_low"] <= row[f"{name}_real"] <= 1.005 * row[f"{name}_sim_high"] for row in told]
+    return sum(inside) / len(told) if told else None
+
+
+def _errors(rows: list[dict[str, Any]], name: str) -> dict[str, float | None]:
+    known = [abs(row[f"{name}_error_pct"]) for row in rows if row[f"{name}_error_pct"] is not None]
+    return {"median": float(np.median(known)) if known else None, "worst": max(known, default=None)}
+
+
+def _srcc(rows: list[dict[str, Any]], name: str) -> float | None:
+    """Over the pairs' means of their real runs; None for fewer than three, or if one side does not vary."""
+    sides: dict[tuple[str, str], tuple[list[float], float]] = {}
+    for row in rows:
+        real, sim = row[f"{name}_real"], row[f"{name}_sim"]
+        if real is not None and sim is not None:
+            sides.setdefault((row["traffic"], row["policy"]), ([], sim))[0].append(real)
+    real_costs = np.array([np.mean(one) for one, _ in sides.values()])
+    sim_costs = np.array([sim for _, sim in sides.values()])
+    if len(sides) < 3 or np.ptp(real_costs) == 0 or np.ptp(sim_costs) == 0:
+        return None
+    return float(np.corrcoef(real_costs, sim_costs)[0, 1])
+
+
+def _error_pct(real: float | None, sim: float | None) -> float | None:
+    return None if real is None or sim is None or real == 0 else 100 * (sim / real - 1)
+
+
+def _spread_pct(values: list[float | None]) -> float | None:
+    """Largest less smallest of the real repeats, in per cent of their mean."""
+    known = [value for value in values if value is not None]
+    if len(known) < 2 or np.mean(known) == 0:
+        return None
+    return float(100 * np.ptp(known) / np.mean(known))
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except OSError as error:
+        raise ArtifactError(f"{path}: {error.strerror}: run `kis experiment` again") from None
+    except json.JSONDecodeError as error:
+        raise ArtifactError(f"{path}: not JSON ({error}): run `kis experiment` again") from None

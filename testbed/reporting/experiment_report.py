@@ -1,0 +1,56 @@
+"""The report of an experiment: report.html, report.md, timelines.png and pairs.json, from its folder alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from testbed.reporting import experiment_figures, style
+from testbed.reporting.experiment import COSTS, read_experiment, rows_of, summary_of
+from testbed.reporting.page import environment, script_json
+
+LABELS = {"p95_ms": "P95, ms", "missed_share": "share over target", "replica_seconds": "replica-seconds"}
+
+
+def write_experiment_report(folder: Path) -> Path:
+    """Write everything again; returns the path of report.html. ArtifactError or ReportError if it cannot be read."""
+    found = read_experiment(folder)
+    rows = rows_of(found)
+    summary = summary_of(rows)
+    (folder / "pairs.json").write_text(
+        json.dumps({"rows": _rounded(rows), "summary": _rounded(summary)}, indent=2) + "\n"
+    )
+    experiment_figures.save_timelines(found, folder / "timelines.png")
+    shown = {"c": found, "rows": rows, "summary": summary, "labels": LABELS}
+    text = environment(html=False).get_template("experiment.md.j2").render(**shown)
+    (folder / "report.md").write_text(text)
+    drawn: dict[str, go.Figure] = {
+        f"pair-{k}": experiment_figures.over_time(pair, found.target_s) for k, pair in enumerate(found.pairs, start=1)
+    }
+    drawn |= {f"cost-{name}": experiment_figures.costs(rows, name, LABELS[name]) for name in COSTS}
+    figures = {name: script_json(figure) for name, figure in drawn.items()}
+    page = folder / "report.html"
+    page.write_text(
+        environment(html=True)
+        .get_template("experiment.html.j2")
+        .render(**shown, figures=figures, plotly_js=Markup(get_plotlyjs()), style=style)
+    )
+    return page
+
+
+def is_experiment(folder: Path) -> bool:
+    """Did `kis experiment` write this folder?"""
+    return (folder / "experiment.json").exists()
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return round(value, 4)
+    if isinstance(value, dict):
+        return {key: _rounded(one) for key, one in value.items()}
+    return [_rounded(one) for one in value] if isinstance(value, list) else value

@@ -1,0 +1,219 @@
+"""Experiments: the simulated half, the comparison and the mistakes. The real half is in tests/cluster."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from testbed.errors import ConfigError, ReportError
+from testbed.measurement.metric_log import MetricLog
+from testbed.pipeline.experiment import clock_phase, decisions_of, real_folder, refuse_other_service, simulate_pair
+from testbed.pipeline.experiment_config import ExperimentConfig
+from testbed.pipeline.traffic import make_schedule
+from testbed.reporting.experiment import (
+    read_experiment,
+    ready_replicas,
+    replica_seconds,
+    rows_of,
+    summary_of,
+)
+from testbed.reporting.experiment_report import write_experiment_report
+from testbed.run_dir import Device, RunDir, RunManifest
+from testbed.simulation.cluster.services import read_services
+from tests.oracles.cluster_worlds import GPU, flat_profile
+from workloads.catalog import DynamicBatching, ServiceConfig
+
+
+def settings(folder: Path, **changes: Any) -> dict[str, Any]:
+    flat_profile([0.010, 0.012, 0.014, 0.016]).write(folder / "profile.json")
+    pods = {"container_start_s": 1.0, "load_s": 1.0, "pre_stop_s": 1.0, "grace_period_s": 2.0}
+    served = {
+        "name": "m",
+        "profiles": {GPU: str(folder / "profile.json")},
+        "max_batch_size": 4,
+        "max_replicas": 8,
+        "latency_target_s": 0.05,
+        "pod": pods,
+    }
+    ramp = {"pattern": "ramp", "parameters": {"low": 50, "peak": 500, "rise_s": 15}, "duration_s": 20}
+    knative = {"kind": "knative", "container_concurrency": 4, "stable_window_s": 6, "panic_window_s": 2, "age_s": 0}
+    return {
+        "cluster": {
+            "gpu_kinds": {GPU: {}},
+            "pools": [{"nodes": 2, "gpus": 4, "gpu_kind": GPU}],
+            "models": [served],
+        },
+        "real": {"deployment": "triton"},
+        "traffic": {"ramp": ramp},
+        "policies": {
+            "kpa": knative,
+            "fixed-1": {"kind": "fixed", "replicas": 1},
+            "fixed-3": {"kind": "fixed", "replicas": 3},
+        },
+        **changes,
+    }
+
+
+def config_of(folder: Path, **changes: Any) -> ExperimentConfig:
+    return ExperimentConfig.model_validate(settings(folder, **changes))
+
+
+@pytest.fixture
+def played(tmp_path: Path) -> Path:
+    """A folder whose `real` runs are simulated ones under another seed: there is no cluster here."""
+    config = config_of(tmp_path)
+    folder = tmp_path / "experiment"
+    services = read_services(config.cluster)
+    for policy in config.policies:
+        path = real_folder(folder, "ramp", policy, 1)
+        schedule = make_schedule(config.traffic["ramp"], "m")
+        run = RunDir(path).create()
+        schedule.write(run.schedule)
+        manifest = RunManifest(
+            run_id=path.name,
+            kind="real",
+            state="complete",
+            model="m",
+            weights="none",
+            device=Device(kind="emulated", name="played"),
+            service=ServiceConfig(replicas=config.start_replicas(policy), max_batch_size=4),
+            pattern="ramp",
+            seed=0,
+            duration_s=schedule.duration_s,
+        )
+        run.write_manifest(manifest)
+        (path / "decisions.json").write_text("[]")
+        simulate_pair(config.model_copy(update={"seed": 99}), services, folder, "ramp", policy)
+        simulated = RunDir(folder / "runs" / f"ramp-{policy}-sim")
+        for name in ("requests.parquet", "metrics.parquet", "decisions.json"):
+            (simulated.path / name).rename(path / name)
+        simulate_pair(config, services, folder, "ramp", policy)
+    (folder / "experiment.json").write_text(config.model_dump_json(indent=2))
+    return folder
+
+
+def test_both_halves_have_the_same_arrivals_and_every_request_ends(played: Path) -> None:
+    found = read_experiment(played)
+    assert [pair.policy for pair in found.pairs] == ["kpa", "fixed-1", "fixed-3"]
+    for pair in found.pairs:
+        real, sim = pair.real[0].run, pair.sim.run
+        assert np.array_equal(real.schedule.scheduled_ns, sim.schedule.scheduled_ns)
+        assert len(real.requests) == len(sim.requests) == len(real.schedule)
+        assert sim.manifest.simulates == real.manifest.run_id
+
+
+def test_costs_are_told_beside_each_other(played: Path) -> None:
+    rows = {row["policy"]: row for row in rows_of(read_experiment(played))}
+    assert rows["fixed-3"]["replica_seconds_real"] == rows["fixed-3"]["replica_seconds_sim"] == pytest.approx(60.0)
+    assert rows["fixed-1"]["replica_seconds_error_pct"] == 0
+    assert rows["fixed-1"]["missed_share_real"] > rows["fixed-3"]["missed_share_real"]  # one cannot hold 500/s
+    assert rows["kpa"]["changes_sim"] > 0
+    assert rows["fixed-1"]["p95_ms_spread_pct"] is None  # one real run has no spread
+    srcc = summary_of(list(rows.values()))["srcc"]
+    assert 0.8 < srcc["replica_seconds"]["all"] <= 1.0  # kpa has luck
+    assert srcc["replica_seconds"]["ramp"] == srcc["replica_seconds"]["all"]
+
+
+def test_the_report_is_written_from_the_folder_alone(played: Path) -> None:
+    page = write_experiment_report(played).read_text()
+    assert "ramp under kpa" in page
+    assert page.count('data-figure="pair-') == 3
+    assert (played / "timelines.png").stat().st_size > 10_000
+    told = json.loads((played / "pairs.json").read_text())
+    assert len(told["rows"]) == 3
+    assert "| ramp-kpa-real-1 |" in (played / "report.md").read_text().replace("\\", "")
+
+
+def test_a_folder_without_pairs_says_so(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    (tmp_path / "experiment.json").write_text(config.model_dump_json())
+    with pytest.raises(ReportError, match="no pair of a real and a simulated run yet"):
+        read_experiment(tmp_path)
+
+
+def test_the_scalers_clock_is_read_from_its_changes_or_its_lines(played: Path) -> None:
+    path = real_folder(played, "ramp", "kpa", 1)
+    steps = [{"time_s": 3.3 + 5.0 * k + late} for k, late in ((0, 0.0), (1, 0.4), (4, 0.2))]
+    (path / "decisions.json").write_text(json.dumps(steps))
+    assert clock_phase(path, 5.0) == pytest.approx(3.3 / 5.0)
+    (path / "decisions.json").write_text("[]")
+    assert clock_phase(path, 5.0) is None
+    lines = [json.dumps({"time_s": 0.2 + k}) for k in range(-3, 9)]
+    (path / "controller.jsonl").write_text("\n".join(lines))
+    assert clock_phase(path, 1.0) == pytest.approx(0.2)
+
+
+def states(*rows: tuple[float, str, str]) -> MetricLog:
+    return MetricLog.from_rows(
+        [
+            (round(at * 1e9), "replica", "state", {"replica": name, "state": state}, 1.0, "state")
+            for at, name, state in rows
+        ],
+        {},
+    )
+
+
+def test_replica_seconds_count_pods_from_asked_for_to_gone_within_the_span() -> None:
+    log = states(
+        (-5.0, "a", "ready"),  # there before
+        (2.0, "b", "starting"),
+        (4.0, "b", "ready"),
+        (7.0, "a", "draining"),
+        (9.0, "a", "gone"),
+        (11.0, "b", "gone"),  # after the end
+    )
+    assert replica_seconds(log, 10.0) == pytest.approx(9.0 + 8.0)
+    times, counts = ready_replicas(log, 10.0)
+    assert times.tolist() == [0.0, 4.0, 7.0, 10.0]
+    assert counts.tolist() == [1, 2, 1, 1]
+
+
+def test_decisions_are_changes_of_the_sampled_count_with_the_scalers_words() -> None:
+    counts = [(0.0, 1), (0.5, 1), (1.0, 4), (1.5, 4), (9.0, 2)]
+    log = MetricLog.from_rows(
+        [(round(t * 1e9), "deployment", "spec_replicas", {"model": "m"}, float(n), "count") for t, n in counts],
+        {},
+    )
+    steps = decisions_of(log, "m", 1, 1000.0, [(1000.7, "much to do"), (1030.0, "another matter")])
+    assert [(one.time_s, one.before, one.wanted, one.reason) for one in steps] == [
+        (1.0, 1, 4, "much to do"),
+        (9.0, 4, 2, ""),
+    ]
+
+
+def test_pods_that_serve_otherwise_than_simulated_are_refused(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    found = ServiceConfig(max_batch_size=4)
+    refuse_other_service(config, found)
+    with pytest.raises(ConfigError, match=r"max_batch_size is 4, the pods say 8: make them agree"):
+        refuse_other_service(config, replace_service(found, max_batch_size=8))
+    with pytest.raises(ConfigError, match="dynamic_batching"):
+        refuse_other_service(config, replace_service(found, dynamic_batching=DynamicBatching(max_queue_delay_s=0.01)))
+
+
+def replace_service(service: ServiceConfig, **changes: Any) -> ServiceConfig:
+    return service.model_copy(update=changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"traffic": {"My Ramp": {"pattern": "ramp"}}}, "names files"),
+        ({"policies": {}}, "at least 1 item"),
+        ({"repeats": 0}, "greater than or equal to 1"),
+        ({"real": {"deployment": "t", "names": "x"}}, "Extra inputs"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        config_of(tmp_path, **changes)
+
+
+def test_a_fixed_policy_starts_with_its_number(tmp_path: Path) -> None:
+    config = config_of(tmp_path)
+    assert [config.start_replicas(name) for name in config.policies] == [1, 1, 3]
