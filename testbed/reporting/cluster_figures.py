@@ -41,18 +41,7 @@ def over_time(metrics: MetricLog, model: str, target_ms: float) -> go.Figure:
         )
     time_s, arrived = series("arrived")
     rate = arrived / np.diff(time_s, prepend=0.0)
-    figure.add_scatter(
-        x=short(time_s),
-        y=short(rate),
-        showlegend=False,
-        name="offered rate",
-        mode="lines",
-        line={"color": MUTED, "width": 1, "shape": "vh"},
-        fill="tozeroy",
-        fillcolor=BAND,
-        row=2,
-        col=1,
-    )
+    add_offered(figure, time_s, rate, "vh")
     time_s, p95_s = series("latency_p95")
     figure.add_scatter(
         x=short(time_s), y=short(1e3 * p95_s), name="P95", line={"color": SIMULATED, "width": 1.5}, row=3, col=1
@@ -64,6 +53,22 @@ def over_time(metrics: MetricLog, model: str, target_ms: float) -> go.Figure:
     figure.update_yaxes(title_text="offered, 1/s", rangemode="tozero", nticks=4, **axis(), row=2, col=1)
     figure.update_yaxes(title_text="P95, ms", type="log", **axis(), row=3, col=1)
     return styled(figure, 560)
+
+
+def add_offered(figure: go.Figure, time_s: np.ndarray, rate_rps: np.ndarray, shape: str) -> None:
+    """The offered rate in the second row; shape: of its steps, as plotly calls them."""
+    figure.add_scatter(
+        x=short(time_s),
+        y=short(rate_rps),
+        showlegend=False,
+        name="offered rate",
+        mode="lines",
+        line={"color": MUTED, "width": 1, "shape": shape},
+        fill="tozeroy",
+        fillcolor=BAND,
+        row=2,
+        col=1,
+    )
 
 
 def pods(metrics: MetricLog, model: str, end_s: float) -> go.Figure:

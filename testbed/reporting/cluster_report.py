@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ import plotly.graph_objects as go
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from loadgen.artifact import ArtifactError
 from testbed.measurement.metric_log import MetricLog
 from testbed.reporting import cluster_figures, style
 from testbed.reporting.cluster_picture import save_cluster
+from testbed.reporting.loading import read_json
 from testbed.reporting.page import environment, script_json
 
 SHOWN_DECISIONS = 200  # of each model; the rest is in decisions.json
@@ -73,7 +72,10 @@ def is_cluster_run(folder: Path) -> bool:
 
 
 def _gather(folder: Path) -> ClusterContext:
-    config, summary, decisions = (_json(folder / f"{name}.json") for name in ("cluster", "summary", "decisions"))
+    config, summary, decisions = (
+        read_json(folder / f"{name}.json", "run `kis simulate --cluster` again")
+        for name in ("cluster", "summary", "decisions")
+    )
     models = []
     for number, served in enumerate(config["cluster"]["models"], start=1):
         name = served["name"]
@@ -90,15 +92,6 @@ def _gather(folder: Path) -> ClusterContext:
         )
     metrics = MetricLog.read(folder / "metrics.parquet")
     return ClusterContext(folder.resolve().name, summary, config, tuple(models), metrics)
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except OSError as error:
-        raise ArtifactError(f"{path}: {error.strerror}: run `kis simulate --cluster` again") from None
-    except json.JSONDecodeError as error:
-        raise ArtifactError(f"{path}: not JSON ({error}): run `kis simulate --cluster` again") from None
 
 
 def _figures(context: ClusterContext) -> dict[str, Markup]:

@@ -6,7 +6,6 @@ policy's real and simulated cost (Kadian et al. 2020, "Sim2Real Predictivity").
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,15 +13,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from loadgen.artifact import ArtifactError
 from loadgen.request_log import RequestLog
 from testbed.errors import ReportError
 from testbed.measurement.metric_log import MetricLog
 from testbed.reporting.compare import quantile_ms
-from testbed.reporting.loading import LoadedRun, load_run
+from testbed.reporting.loading import LoadedRun, load_run, read_json
 
 FloatArray = npt.NDArray[np.float64]
 READY = ("ready", "serving")  # of a real pod, of a simulated one
+AGAIN = "run `kis experiment` again"
 COSTS = ("p95_ms", "missed_share", "replica_seconds")
 
 
@@ -77,7 +76,7 @@ class Experiment:
 
 def read_experiment(folder: Path) -> Experiment:
     """ArtifactError or ReportError if something is missing. Pairs that have not been run are left out."""
-    config = _json(folder / "experiment.json")
+    config = read_json(folder / "experiment.json", AGAIN)
     target_s = float(config["cluster"]["models"][0]["latency_target_s"])
     pairs = []
     for traffic in config["traffic"]:
@@ -94,12 +93,12 @@ def read_experiment(folder: Path) -> Experiment:
 
 
 def _side(path: Path, target_s: float) -> Side:
-    run, decisions = load_run(path), _json(path / "decisions.json")
+    run, decisions = load_run(path), read_json(path / "decisions.json", AGAIN)
     if run.metrics is None:
         raise ReportError(f"{path} has no metrics.parquet: make the run again")
     cost = cost_of(run.requests, run.metrics, run.manifest.duration_s, len(decisions), target_s)
     draws = path / "draws.json"
-    return Side(run, decisions, cost, _json(draws) if draws.exists() else [])
+    return Side(run, decisions, cost, read_json(draws, AGAIN) if draws.exists() else [])
 
 
 def cost_of(requests: RequestLog, metrics: MetricLog, duration_s: float, changes: int, target_s: float) -> Cost:
@@ -228,12 +227,3 @@ def _spread_pct(values: list[float | None]) -> float | None:
     if len(known) < 2 or np.mean(known) == 0:
         return None
     return float(100 * np.ptp(known) / np.mean(known))
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except OSError as error:
-        raise ArtifactError(f"{path}: {error.strerror}: run `kis experiment` again") from None
-    except json.JSONDecodeError as error:
-        raise ArtifactError(f"{path}: not JSON ({error}): run `kis experiment` again") from None

@@ -11,9 +11,10 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from plotly.subplots import make_subplots
 
+from testbed.reporting.cluster_figures import add_offered
 from testbed.reporting.experiment import Experiment, PairOfRuns, Side, ready_replicas
 from testbed.reporting.pictures import LOOK, plain_numbers
-from testbed.reporting.style import BAND, INK, MUTED, REAL, SIMULATED, axis, short, styled
+from testbed.reporting.style import INK, MUTED, REAL, SIMULATED, axis, short, styled
 
 BIN_S = 2.0
 FEWEST = 8  # requests of a bin that gets a P95
@@ -64,19 +65,7 @@ def over_time(pair: PairOfRuns, target_s: float) -> go.Figure:
         figure.add_scatter(
             x=short(x), y=short(y), name=f"{label}, P95", showlegend=False, mode="lines", line=line, row=3, col=1
         )
-    x, y = offered(pair.sim)
-    figure.add_scatter(
-        x=short(x),
-        y=short(y),
-        showlegend=False,
-        name="offered rate",
-        mode="lines",
-        line={"color": MUTED, "width": 1, "shape": "hvh"},
-        fill="tozeroy",
-        fillcolor=BAND,
-        row=2,
-        col=1,
-    )
+    add_offered(figure, *offered(pair.sim), "hvh")
     figure.add_hline(y=1e3 * target_s, line={"color": INK, "width": 1, "dash": "dash"}, row=3, col=1)
     figure.update_xaxes(**axis())
     figure.update_xaxes(title_text="seconds", row=3, col=1)

@@ -23,7 +23,7 @@ def write_experiment_report(folder: Path) -> Path:
     rows = rows_of(found)
     summary = summary_of(rows)
     (folder / "pairs.json").write_text(
-        json.dumps({"rows": _rounded(rows), "summary": _rounded(summary)}, indent=2) + "\n"
+        json.dumps({"rows": rounded(rows), "summary": rounded(summary)}, indent=2) + "\n"
     )
     experiment_figures.save_timelines(found, folder / "timelines.png")
     shown = {"c": found, "rows": rows, "summary": summary, "labels": LABELS}
@@ -48,9 +48,10 @@ def is_experiment(folder: Path) -> bool:
     return (folder / "experiment.json").exists()
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
+    """As pairs.json has it: four decimals."""
     if isinstance(value, float):
         return round(value, 4)
     if isinstance(value, dict):
-        return {key: _rounded(one) for key, one in value.items()}
-    return [_rounded(one) for one in value] if isinstance(value, list) else value
+        return {key: rounded(one) for key, one in value.items()}
+    return [rounded(one) for one in value] if isinstance(value, list) else value

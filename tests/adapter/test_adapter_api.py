@@ -216,4 +216,4 @@ def test_a_configuration_that_cannot_be_is_one_line(changed: dict[str, Any], tol
 
 @pytest.mark.parametrize("file", ["testbed/configs", "manifests/adapter/base", "manifests/adapter/local"])
 def test_the_configurations_that_ship_can_be_read(file: str):
-    load_config(Path(__file__).parents[2] / file / "adapter.yaml", AdapterConfig)
+    assert load_config(Path(__file__).parents[2] / file / "adapter.yaml", AdapterConfig).deployments

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from testbed.reporting.compare import recompute
+from testbed.reporting.experiment import read_experiment, rows_of, summary_of
+from testbed.reporting.experiment_report import rounded
 
 RESULTS = Path(__file__).parents[2] / "results"
 GOLDEN = sorted(path.parent.name for path in RESULTS.glob("golden-*/comparison.json"))
@@ -22,3 +25,12 @@ def test_every_figure_of_a_golden_campaign_is_in_its_files(name: str) -> None:
 def test_no_golden_run_was_fitted_on_and_judged(name: str) -> None:
     comparison = recompute(RESULTS / name)
     assert all(row.held_out for row in comparison.runs)
+
+
+def test_every_figure_of_the_transients_is_in_their_runs() -> None:
+    folder = RESULTS / "golden-transients"
+    rows = rows_of(read_experiment(folder))
+    assert json.loads((folder / "pairs.json").read_text()) == {
+        "rows": rounded(rows),
+        "summary": rounded(summary_of(rows)),
+    }
