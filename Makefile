@@ -26,6 +26,7 @@ $(LOCKED): requirements.lock
 
 $(READY): $(LOCKED) pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index -e .
+	@$(BIN)/python -m testbed.simulation.precompile
 	@touch $@
 
 lock: ## resolve pyproject.toml into requirements.lock again (needs uv)
@@ -36,7 +37,7 @@ calibrate: env ## the whole loop: serve, replay, measure, fit, simulate, compare
 	@$(BIN)/kis calibrate $(if $(QUICK),--quick) $(ARGS)
 
 test: env ## all tests: no GPU, no cluster
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 cluster-up: env ## a real two-node Kubernetes on this machine (Linux, root, Go); INSTALL=1 installs missing packages
 	@$(BIN)/python -m testbed.localcluster prepare $(if $(INSTALL),--install)

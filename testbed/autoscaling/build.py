@@ -8,8 +8,9 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from testbed.autoscaling.learned import Learned
 from testbed.autoscaling.metrics import milli
-from testbed.autoscaling.policies import Fixed, Hpa, Keda, Knative, Oracle, RayServe
+from testbed.autoscaling.policies import Fixed, Hpa, Keda, Knative, Oracle, Predictive, RayServe
 from testbed.autoscaling.policy import Policy
 from testbed.errors import ConfigError
 
@@ -19,6 +20,8 @@ KINDS: dict[str, Any] = {
     "knative": Knative,
     "keda": Keda,
     "ray_serve": RayServe,
+    "predictive": Predictive,
+    "learned": Learned,
     "oracle": Oracle,
 }
 
@@ -53,6 +56,12 @@ def build_policy(settings: dict[str, Any], max_replicas: int, rate_rps: Callable
     except ValidationError as error:
         raise _told(kind, error) from None
     return policy
+
+
+def start_replicas(settings: dict[str, Any], otherwise: int) -> int:
+    """What a run under that policy begins with: a fixed number is there from the start."""
+    fixed = settings.get("kind") == "fixed" and isinstance(settings.get("replicas"), int)
+    return int(settings["replicas"]) if fixed else otherwise
 
 
 def _on_one_metric(given: dict[str, Any]) -> dict[str, Any]:

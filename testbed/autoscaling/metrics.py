@@ -1,6 +1,6 @@
 """What an autoscaler is told of pods, computed from a window: by the adapter of a cluster, and by the simulation.
 
-Add a metric to METRICS, and to docs/kubernetes.md.
+Add a metric of pods to METRICS, and to docs/kubernetes.md.
 """
 
 from __future__ import annotations
@@ -43,6 +43,11 @@ def gpu_utilisation_pct(window: Window, pods: Sequence[int]) -> float:
     return 100.0 * float(window.utilisation[list(pods)].sum())
 
 
+def arrivals_per_second(window: Window) -> float | None:
+    """Requests a second that clients sent to the service, also while it has no pod; None: nobody counts them."""
+    return None if window.sent is None else window.sent / window.seconds
+
+
 # Name in the metrics API -> its value for some pods of a window, by their places in it: for one pod, or for all.
 METRICS: Mapping[str, Callable[[Window, Sequence[int]], float]] = {
     "queue_time_ms": queue_time_ms,
@@ -53,6 +58,11 @@ METRICS: Mapping[str, Callable[[Window, Sequence[int]], float]] = {
 }
 
 
+# Of a service as a whole, which no pod knows: what an ingress or a proxy before it counts. KISim does; `kis adapter`
+# has none of it, as it asks the pods.
+SERVICE_METRICS: Mapping[str, Callable[[Window], float | None]] = {"arrivals_per_second": arrivals_per_second}
+
+
 def of_each(metric: str, window: Window) -> dict[str, float]:
     """By pod; a pod that was not measured is not there."""
     found = {window.pods[place]: METRICS[metric](window, [place]) for place in _counted(window)}
@@ -60,7 +70,12 @@ def of_each(metric: str, window: Window) -> dict[str, float]:
 
 
 def of_all(metric: str, window: Window) -> float | None:
-    """For all pods of the window; None if one of them was not measured, or there is none: part of a sum is no sum."""
+    """For all pods of the window; None if one of them was not measured, or there is none: part of a sum is no sum.
+
+    A metric of the service as a whole does not ask for pods.
+    """
+    if metric in SERVICE_METRICS:
+        return SERVICE_METRICS[metric](window)
     places = _counted(window)
     if not places or len(places) < len(window.pods):
         return None

@@ -28,6 +28,7 @@ class Scrape:
     active_s: FloatArray  # the pod's device was busy
     cpu_s: FloatArray  # of CPU; NaN: not known
     gpu_share: FloatArray | None = None  # that the pod's GPUs say they were busy just now; NaN: not known
+    sent: float | None = None  # requests to the service since its start, as what stands before its pods counts them
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Window:
     in_flight: FloatArray  # requests that the pod had not answered: mean over the window
     utilisation: FloatArray  # share of the window that the pod's device was busy: as its GPUs say, else by active_s
     cpu_cores: FloatArray  # that the pod used; NaN: not known
+    sent: float | None = None  # requests to the service, whether a pod took them or not; None: nobody counts them
 
     @property
     def seconds(self) -> float:
@@ -93,6 +95,7 @@ def window_of(scrapes: Sequence[Scrape]) -> Window:
         in_flight=waiting / (len(scrapes) - 1) + increase("compute_s") / seconds,
         utilisation=_told_or(scrapes[1:], np.minimum(increase("active_s") / seconds, 1.0)),
         cpu_cores=increase("cpu_s") / seconds,
+        sent=None if start.sent is None or end.sent is None else end.sent - start.sent,
     )
 
 

@@ -1,6 +1,7 @@
 """The autoscalers that people run, by their platforms' rules. Add a policy here.
 
-fixed; hpa (hpa/); knative (KPA); keda; ray_serve; oracle (knows the arrivals). Each says where its rules come from.
+fixed; hpa (hpa/); knative (KPA); keda; ray_serve; predictive (forecasts the arrivals); oracle (knows them). Those of a
+platform say where their rules come from.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from testbed.autoscaling.demand import demand_of
 from testbed.autoscaling.hpa.controller import ScaleTarget, sync
 from testbed.autoscaling.hpa.pods import PodSample
 from testbed.autoscaling.hpa.proposal import Readings
 from testbed.autoscaling.hpa.spec import ControllerFlags, HpaSpec, MetricSpec
 from testbed.autoscaling.hpa.stabilization import History
-from testbed.autoscaling.metrics import METRICS, milli, of_all, of_each
+from testbed.autoscaling.metrics import METRICS, SERVICE_METRICS, milli, of_all, of_each
 from testbed.autoscaling.observation import Observation, Window
 from testbed.autoscaling.policy import Decision
 from workloads.errors import KisError
@@ -48,7 +50,8 @@ class Hpa:
     the adapter averages; age_s: how old the newest sample is when the HPA sees it (the default is prometheus-adapter's,
     of its scrape interval and relist; `kis adapter` answers with what it scraped last: 0). CPU (Resource, or
     ContainerResource of container `server`) comes through kubelet and metrics-server: with its window, 27 s old on
-    average.
+    average. sync_takes_s: the next sync comes sync_period_s after this one has ended. So what lay at the edge of a
+    window of some periods is no longer in it.
     """
 
     spec: HpaSpec
@@ -57,21 +60,24 @@ class Hpa:
     age_s: float = 15.0
     cpu_window_s: float = 15.0
     cpu_age_s: float = 19.5
+    sync_takes_s: float = 0.01
     name: str = "hpa"
 
     def __post_init__(self) -> None:
         for metric in self.spec.metrics:
             known = ("cpu",) if metric.type in ("Resource", "ContainerResource") else tuple(METRICS)
+            known += tuple(SERVICE_METRICS) if metric.type in ("Object", "External") else ()
             if metric.name not in known:
                 raise KisError(
                     f"HPA metric {metric.key}: the testbed offers cpu, and as Pods, Object and External metrics "
-                    f"{', '.join(METRICS)}"
+                    f"{', '.join(METRICS)}; not of pods, but of a whole service (Object, External): "
+                    f"{', '.join(SERVICE_METRICS)}"
                 )
 
     @property
     def period_s(self) -> float:
         """See Policy."""
-        return self.flags.sync_period_s
+        return self.flags.sync_period_s + self.sync_takes_s
 
     def decide(self, seen: Observation, memory: History | None) -> Decision:
         """See Policy."""
@@ -184,7 +190,9 @@ class _KedaMemory(NamedTuple):
 class Keda:
     """KEDA: an HPA on an external metric from 1 up, and 0 <-> 1 by activation and cooldown (its ScaledObject).
 
-    The metric is that of all pods. In KISim there is none without pods, so nothing wakes a deployment at 0 there.
+    A metric of all pods has no value without pods: at 0 it takes one of the service itself (arrivals_per_second) to
+    wake the deployment. What is sent to it until a pod serves fails, unless the client tries again: KEDA's HTTP add-on,
+    which would hold it back, is not modelled.
     """
 
     metric: str
@@ -197,6 +205,10 @@ class Keda:
     window_s: float = 15.0
     flags: ControllerFlags = DEFAULT_FLAGS
     name: str = "keda"
+
+    def __post_init__(self) -> None:
+        if self.metric not in {**METRICS, **SERVICE_METRICS}:
+            raise KisError(f"KEDA metric {self.metric}: known are {', '.join([*METRICS, *SERVICE_METRICS])}")
 
     @property
     def period_s(self) -> float:
@@ -274,6 +286,58 @@ class RayServe:
         if direction == 0 or seen.now_s - since_s < delay_s:
             return Decision(current, _RayMemory(direction, since_s), told)
         return Decision(wanted, _RayMemory(0, seen.now_s), told)
+
+
+class _PredictiveMemory(NamedTuple):
+    wanted: tuple[tuple[float, int], ...]  # for the delay of scaling down
+
+
+@dataclass(frozen=True)
+class Predictive:
+    """Forecasts the arrivals to when a pod asked for now would serve, and has as many as they need then.
+
+    Arrivals of each of the last `windows` windows: what was answered, and what the queues grew by. A line through them
+    says what comes in ahead_s; never less than comes now. What waits is to be served within drain_s besides. Down only
+    to the largest wish of down_delay_s.
+    """
+
+    per_replica_rps: float  # that one replica serves within the latency target
+    ahead_s: float  # from asked for to serving, and what it takes to notice
+    max_replicas: int
+    min_replicas: int = 1
+    window_s: float = 5.0
+    windows: int = 6
+    drain_s: float = 10.0
+    down_delay_s: float = 60.0
+    age_s: float = 1.0
+    period_s: float = 1.0
+    name: str = "predictive"
+
+    def __post_init__(self) -> None:
+        for name in ("per_replica_rps", "window_s", "drain_s", "period_s"):
+            if getattr(self, name) <= 0:
+                raise KisError(f"policy predictive: {name} must be above 0, not {getattr(self, name):g}")
+        if self.windows < 2:
+            raise KisError(f"policy predictive: a line needs 2 windows, not {self.windows}")
+
+    def decide(self, seen: Observation, memory: _PredictiveMemory | None) -> Decision:
+        """See Policy.
+
+        Example: 40, 50, 60 requests/s in three windows of 5 s, 10 s ahead: 60 + 2 * 12.5 = 85 at the middle of a window
+        that far away; one replica serves 30: 3 wanted.
+        """
+        memory = memory or _PredictiveMemory(())
+        demand = demand_of(seen, self.window_s, self.windows, self.age_s)
+        if demand is None:
+            return Decision(seen.spec_replicas, memory, "no metrics yet")
+        to_come = max(demand.rate_rps, demand.expected_rps(self.ahead_s))
+        wanted = math.ceil((to_come + demand.waiting / self.drain_s) / self.per_replica_rps - 1e-9)
+        kept = tuple(one for one in memory.wanted if one[0] > seen.now_s - self.down_delay_s)
+        wanted = min(max(wanted, self.min_replicas), self.max_replicas)
+        history = (*kept, (seen.now_s, wanted))
+        held = wanted if wanted >= seen.spec_replicas else min(seen.spec_replicas, max(count for _, count in history))
+        told = f"{demand.rate_rps:.0f}/s now, {to_come:.0f}/s to come, {demand.waiting:.0f} wait"
+        return Decision(held, _PredictiveMemory(history), told)
 
 
 @dataclass(frozen=True)

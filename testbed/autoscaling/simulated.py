@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 from testbed.autoscaling.hpa.pods import PodState
 from testbed.autoscaling.observation import Scrape, Window, last_window, window_of
@@ -16,16 +17,17 @@ from testbed.simulation.cluster.stream import SECOND_NS
 
 
 class SimulatedObservation:
-    """An Observation of one model of a KISim, now."""
+    """An Observation of one model of a KISim, now. since_s: what was scraped before is not seen."""
 
-    def __init__(self, sim: KISim, model: str) -> None:
+    def __init__(self, sim: KISim, model: str, since_s: float = 0.0) -> None:
         self.now_s = sim.now_s
         self.spec_replicas = len(sim.wanted(model))
         m = sim.model_number(model)
         self._model = m
         request_m = sim.config.models[m].cpu_request_m
         self.pods = [pod_state(pod, request_m) for pod in sim.alive(model)]
-        self._samples, self._sim = sim.samples, sim
+        self._samples = [one for one in sim.samples if one.time_ns >= since_s * SECOND_NS]
+        self._sim = sim
 
     def window(self, seconds: float, age_s: float) -> Window | None:
         """See Observation."""
@@ -34,7 +36,21 @@ class SimulatedObservation:
         if found is None:
             return None
         first, last = found
-        return window_of([scrape_of(self._sim, self._model, self._samples[k]) for k in range(first, last + 1)])
+        return window_of([self._scrape(self._samples[k]) for k in range(first, last + 1)])
+
+    def _scrape(self, sample: Sample) -> Scrape:
+        """Made once for each sample of a simulation: windows overlap, and so do observations."""
+        made, key = _scrapes.setdefault(self._sim, {}), (sample.time_ns, self._model)
+        if key not in made:
+            if len(made) > 2 * KEPT:
+                for old in list(made)[:KEPT]:
+                    del made[old]
+            made[key] = scrape_of(self._sim, self._model, sample)
+        return made[key]
+
+
+KEPT = 1000  # scrapes of a simulation, at least
+_scrapes: WeakKeyDictionary[KISim, dict[tuple[int, int], Scrape]] = WeakKeyDictionary()
 
 
 def scrape_of(sim: KISim, model: int, sample: Sample) -> Scrape:
@@ -52,6 +68,7 @@ def scrape_of(sim: KISim, model: int, sample: Sample) -> Scrape:
         waiting=sample.waiting[mine].astype(float),
         active_s=sample.active_ns[mine] / SECOND_NS,
         cpu_s=sim.cpu_seconds(pods, done, time_s),
+        sent=float(sample.arrived[model]),
     )
 
 
@@ -83,12 +100,14 @@ class Step(NamedTuple):
 class PolicyRun:
     """Policies that scale a KISim's models. Can be copied with it: memories are values.
 
-    phase: the first decision comes after this share of a policy's period; a real scaler's clock is not the traffic's.
+    phase: the first decision comes after so many of a policy's periods; a real scaler's clock is not the traffic's.
+    since_s: samples from before are not seen; a controller has only what it scraped itself.
     """
 
     sim: KISim
     policies: Mapping[str, Policy]  # by model
     phase: float = 1.0
+    since_s: float = 0.0
 
     def __post_init__(self) -> None:
         self.memories: dict[str, Any] = dict.fromkeys(self.policies)
@@ -109,7 +128,7 @@ class PolicyRun:
                 return
 
     def _ask(self, model: str, policy: Policy) -> None:
-        seen = SimulatedObservation(self.sim, model)
+        seen = SimulatedObservation(self.sim, model, self.since_s)
         decision = policy.decide(seen, self.memories[model])
         self.memories[model] = decision.memory
         most = self.sim.config.models[self.sim.model_number(model)].max_replicas

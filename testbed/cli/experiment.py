@@ -44,8 +44,8 @@ def experiment(
 def show_experiment(console: Console, folder: Path) -> None:
     """One line a real run, and the correlations."""
     rows = rows_of(read_experiment(folder))
-    table = Table(box=SIMPLE, caption="real / simulated; -: not measured", pad_edge=False)
-    table.add_column("run", overflow="fold")
+    table = Table(box=SIMPLE, caption="real above simulated; -: not measured", pad_edge=False)
+    table.add_column("run", overflow="fold", min_width=20)
     for heading in ("P95 ms", "error %", "over target %", "replica-s", "error %", "changes"):
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
@@ -53,13 +53,16 @@ def show_experiment(console: Console, folder: Path) -> None:
             f"{row['run_id']} [red]INVALID[/red]" if row["valid"] is False else row["run_id"],
             _both(row, "p95_ms", ".1f"),
             _shown(row["p95_ms_error_pct"], "+.1f"),
-            f"{100 * row['missed_share_real']:.2f} / {100 * row['missed_share_sim']:.2f}",
+            f"{100 * row['missed_share_real']:.2f}\n{100 * row['missed_share_sim']:.2f}",
             _both(row, "replica_seconds", ".1f"),
             _shown(row["replica_seconds_error_pct"], "+.1f"),
-            _both(row, "changes", "d"),
+            _both(row, "changes", ".0f"),
         )
     console.print(table)
     summary = summary_of(rows)
+    for cost, one in summary["pairs"].items():
+        within = f"{one['within']} of {one['pairs']} pairs within {one['bar_pct']:g} %"
+        console.print(f"{cost}, means of repeats: {within}, worst {_shown(one['worst_pct'], '.1f')} %", highlight=False)
     for cost, share in summary["within_simulated_range"].items():
         console.print(f"real {cost} within 90 % of the simulated runs: {_shown(share, '.0%')}", highlight=False)
     for cost, found in summary["srcc"].items():
@@ -68,7 +71,7 @@ def show_experiment(console: Console, folder: Path) -> None:
 
 
 def _both(row: dict[str, float | None], name: str, form: str) -> str:
-    return f"{_shown(row[f'{name}_real'], form)} / {_shown(row[f'{name}_sim'], form)}"
+    return f"{_shown(row[f'{name}_real'], form)}\n{_shown(row[f'{name}_sim'], form)}"
 
 
 def _shown(value: float | None, form: str) -> str:

@@ -1,49 +1,67 @@
-"""The application: registers the commands, and turns every error that a user can mend into one line."""
+"""The application: names the commands, and turns every error that a user can mend into one line."""
 
 from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Iterable
+from importlib import import_module
 from types import FrameType
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from testbed.cli import adapter, campaign, compare, controller, experiment, plan, replay, repository, serve, simulate
 from workloads.errors import KisError
 
 WRONG = 2
 INTERRUPTED = 130  # as a shell reports SIGINT
 
-app = typer.Typer(
-    name="kis",
-    help="Measure a real Triton service once, simulate it a million times, and see that the simulator was right.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.command()(serve.serve)
-app.command()(repository.repository)
-app.command()(replay.replay)
-app.command()(replay.measure)
-app.command()(campaign.calibrate)
-app.command()(simulate.simulate)
-app.command()(plan.plan)
-app.command()(controller.controller)
-app.command()(adapter.adapter)
-app.command()(experiment.experiment)
-app.command()(compare.compare)
-app.command()(compare.report)
+# Command -> the module of testbed.cli that has it, in the order of `kis --help`. Only what is called is imported: a
+# controller's pod needs no report and no plot.
+COMMANDS = {
+    "serve": "serve",
+    "repository": "repository",
+    "replay": "replay",
+    "measure": "replay",
+    "calibrate": "campaign",
+    "simulate": "simulate",
+    "plan": "plan",
+    "tune-hpa": "tune_hpa",
+    "train": "train",
+    "evaluate": "evaluate",
+    "controller": "controller",
+    "adapter": "adapter",
+    "experiment": "experiment",
+    "compare": "compare",
+    "report": "compare",
+}
+
+
+def application(names: Iterable[str] = COMMANDS) -> typer.Typer:
+    """`kis` with these commands."""
+    made = typer.Typer(
+        name="kis",
+        help="Measure a real Triton service once, simulate it a million times, and see that the simulator was right.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    made.callback()(lambda: None)  # with one command, too, it is called by its name
+    for name in names:
+        module = import_module(f"testbed.cli.{COMMANDS[name]}")
+        made.command(name)(getattr(module, name.replace("-", "_")))
+    return made
 
 
 def main() -> None:
     """Run `kis`; exit status 2 for an error that the user can mend, 130 after an interrupt or SIGTERM."""
     errors = Console(stderr=True)
     signal.signal(signal.SIGTERM, _interrupt)  # as ctrl-c: what was measured is kept, and nothing is left running
+    called = sys.argv[1] if len(sys.argv) > 1 else ""
     try:
-        app()
+        application([called] if called in COMMANDS else COMMANDS)()
     except KisError as error:
         _tell(errors, str(error))
     except OSError as error:  # a folder that cannot be written, a disk that is full

@@ -87,9 +87,9 @@ def traffic_flags(
 
 
 def policy_flag(text: str) -> dict[str, Any]:
-    """KIND:key=value,... -> a policy's configuration."""
+    """KIND:key=value,... -> a policy's configuration; FILE.onnx:key=value,... is a learned one."""
     kind, _, rest = text.partition(":")
-    settings: dict[str, Any] = {"kind": kind}
+    settings: dict[str, Any] = {"kind": "learned", "file": kind} if kind.endswith(".onnx") else {"kind": kind}
     for pair in rest.split(",") if rest else ():
         name, equals, value = pair.partition("=")
         if not equals or not value:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from testbed.autoscaling.policy import Policy
 from testbed.controller.guard import Crew, Known, Limits, Verdict, Wish, count_crew, judge
 from testbed.errors import ClusterError
 
+EARLY = 0.1  # of a period: the loop turns about when a decision is due, and a look takes its time
 HELD_S = 60.0  # what holds a decision back is an event when it begins, and so often while it lasts
 _FIGURES = re.compile(r"[\d.]+")
 
@@ -66,7 +68,7 @@ class Controller:
         self._leads, self._shadow, self._clock = leads, shadow, clock
         self._memory: Any = None
         self._wishes: tuple[Wish, ...] = ()
-        self._decide_s = 0.0  # when the policy is asked again
+        self._decide_s = -math.inf  # when the policy is asked again
         self._started = False
         self._crew: Crew | None = None
         self._held = ("", -HELD_S)  # what the last event said, without its figures, and when
@@ -84,11 +86,14 @@ class Controller:
 
     def turn(self) -> Turn | None:
         """Look and scrape; decide if the policy's time has come. None: only looked."""
+        begin_s, period_s = self._clock(), self._policy.period_s
         seen = self._look()
         now_s = self._clock()
-        if now_s < self._decide_s:
+        if begin_s < self._decide_s - EARLY * period_s:
             return None
-        self._decide_s = now_s + self._policy.period_s
+        if begin_s > self._decide_s + period_s:  # the first one; or it stood still, and does not catch up
+            self._decide_s = begin_s
+        self._decide_s += period_s
         acting = self._leads() and not self._shadow
         if isinstance(seen, str):
             return Turn(now_s, acting, None, None, None, "", seen)  # an event would not arrive either

@@ -75,8 +75,8 @@ def run_controller(
         clock=time.time,
     )
     try:
+        due_s = time.monotonic()
         while not stop.is_set():
-            begin = time.monotonic()
             pulse.beat()
             turn = controller.turn()
             if turn is not None:
@@ -85,7 +85,8 @@ def run_controller(
                     on_turn(turn)
                 if once:
                     return
-            stop.wait(max(0.0, config.scrape_period_s - (time.monotonic() - begin)))
+            due_s = max(due_s + config.scrape_period_s, time.monotonic())  # one that is missed is not made up for
+            stop.wait(due_s - time.monotonic())
     finally:
         scraper.close()
         if election is not None:

@@ -42,7 +42,7 @@ class ClusterRunConfig(Strict):
 
     cluster: ClusterConfig
     traffic: dict[str, TrafficConfig] = Field({}, description="open loop, by model")
-    users: dict[str, UsersConfig] = Field({}, description="closed loop, of one model")
+    users: dict[str, UsersConfig] = Field({}, description="closed loop, by model")
     policies: dict[str, dict[str, Any]] = Field({}, description="by model; none: its number of replicas stays")
     faults: tuple[Fault, ...] = ()
     duration_s: float = Field(600.0, gt=0)
@@ -61,8 +61,6 @@ class ClusterRunConfig(Strict):
         }
         if not self.traffic and not self.users:
             raise ValueError("give traffic (open loop) or users (closed loop)")
-        if len(self.users) > 1:
-            raise ValueError("closed-loop users of one model only")
         nodes = [f"{pool.name}-{k}" for pool in self.cluster.pools for k in range(pool.nodes)]
         for fault in self.faults:
             if fault.lose_node is not None and fault.lose_node not in nodes:

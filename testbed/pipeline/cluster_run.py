@@ -54,7 +54,7 @@ def simulate_cluster(
     (folder / "cluster.json").write_text(config.model_dump_json(indent=2) + "\n")
     observed = Observed(prepared.sim)
     advance(config, prepared, observed.note, progress)
-    models = {model.name: _of_model(config, prepared, model.name) for model in config.cluster.models}
+    models = {model.name: summary_of_model(config, prepared, model.name) for model in config.cluster.models}
     drawn = _draw_runs(config, services, progress)
     for name, one in models.items():
         one["intervals"] = {key: _interval([run[name][key] for run in drawn]) for key in INTERVALS if drawn}
@@ -85,8 +85,9 @@ def prepare(
     keep_rows: bool,
     schedule: Schedule | None = None,
     phase: float = 1.0,
+    since_s: float = 0.0,
 ) -> PolicyRun:
-    """The run before its first nanosecond. schedule: these arrivals instead. phase: see PolicyRun."""
+    """The run before its first nanosecond. schedule: these arrivals instead. phase, since_s: see PolicyRun."""
     traffic, rates, expected = _traffic(config, seed) if schedule is None else _scheduled(config, schedule)
     sim = KISim(
         config.cluster,
@@ -100,7 +101,7 @@ def prepare(
     for name, settings in config.policies.items():
         most = config.cluster.models[sim.model_number(name)].max_replicas
         policies[name] = build_policy(settings, most, rates.get(name))
-    return PolicyRun(sim, policies, phase)
+    return PolicyRun(sim, policies, phase, since_s)
 
 
 def advance(
@@ -128,7 +129,7 @@ def _draw_runs(
         moods = [replace(one, profile=another_run(one.profile, rng)) for one in services]
         run = prepare(config, moods, int(rng.integers(2**31)), keep_rows=False)
         advance(config, run, lambda: None, partial(progress, done=done))
-        results.append({model.name: _of_model(config, run, model.name) for model in config.cluster.models})
+        results.append({model.name: summary_of_model(config, run, model.name) for model in config.cluster.models})
     return results
 
 
@@ -214,7 +215,7 @@ def _rate_of(pattern: Pattern) -> Callable[[float], float]:
     return lambda time_s: float(pattern.rate_rps(np.array([time_s]))[0])
 
 
-def _of_model(config: ClusterRunConfig, run: PolicyRun, name: str) -> dict[str, Any]:
+def summary_of_model(config: ClusterRunConfig, run: PolicyRun, name: str) -> dict[str, Any]:
     """What summary.json says of one model."""
     served = config.cluster.models[run.sim.model_number(name)]
     totals, histogram = run.sim.totals(name), run.sim.histogram(name)

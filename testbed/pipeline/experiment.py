@@ -1,7 +1,7 @@
 """An experiment: every traffic under every policy, on a real deployment, and in KISim; then both beside each other.
 
-Files in results/<name>/: experiment.json (its configuration), runs/<traffic>-<policy>-real-<k>/ and -sim/ (run folders
-with decisions.json beside the usual files), pairs.json, and the report. A run that is complete is not made again.
+Files in results/<name>/: experiment.json (its configuration), runs/<traffic>-<policy>-real-<k>/ and -sim-<k>/ (run
+folders with decisions.json beside the usual files), pairs.json, and the report. A complete run is not made again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from testbed.pipeline.cluster_records import Observed, batch_log, request_log
 from testbed.pipeline.cluster_run import advance, prepare
 from testbed.pipeline.experiment_config import ExperimentConfig
 from testbed.pipeline.real_run import run_real
-from testbed.pipeline.scalers import change_reasons, remove_leftovers, scaled_by
+from testbed.pipeline.scalers import SCALER, change_reasons, remove_leftovers, scaled_by
 from testbed.pipeline.target import pods_of
 from testbed.pipeline.traffic import make_schedule, traffic_identity
 from testbed.pipeline.twin import middle_of, twin_manifest, twin_seeds
@@ -44,7 +44,15 @@ from workloads.catalog import ServiceConfig
 
 BEFORE_S = 30.0
 CLOCKS = ["scheduled_ns", "sent_ns", "completed_ns", "start_ns", "end_ns", "time_ns"]  # columns on a run's clock
+SEEN_LATE_S = 0.3  # an HPA's change, as sampled: at most so long after it
 REASON_S = 3.0  # a scaler's words and the change that we saw are at most so far apart
+
+
+class ScalerClock(NamedTuple):
+    """When a scaler decides, on the clock of its traffic: first at first_s (before 0), then each period."""
+
+    first_s: float
+    own_scrapes: bool  # made when it decides, and none before its first decision
 
 
 class Simulated(NamedTuple):
@@ -71,17 +79,25 @@ def run_experiment(
         for policy in config.policies:
             for repeat in range(1, config.repeats + 1):
                 _real_once(config, folder, (traffic, policy, repeat), api, kubeconfig, narrator)
-            narrator.phase(f"simulate {traffic} under {policy}")
-            simulate_pair(config, services, folder, traffic, policy)
+                narrator.phase(f"simulate {traffic} under {policy}, {repeat} of {config.repeats}")
+                simulate_pair(config, services, folder, (traffic, policy, repeat))
     return write_experiment_report(folder)
 
 
 def _begin(config: ExperimentConfig, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    file, text = folder / "experiment.json", config.model_dump_json(indent=2) + "\n"
-    if file.exists() and file.read_text() != text:
+    file, told = folder / "experiment.json", config.model_dump(mode="json")
+    if file.exists() and _lasting(json.loads(file.read_text())) != _lasting(told):
         raise ConfigError(f"{file} is of another experiment: choose another folder, or give that configuration")
-    file.write_text(text)
+    file.write_text(json.dumps(told, indent=2) + "\n")
+
+
+def _lasting(told: dict[str, Any]) -> dict[str, Any]:
+    """What stays when an experiment goes on: there may be more runs of it, and they may be simulated otherwise."""
+    for name in ("repeats", "simulated_runs"):
+        told = {**told, name: None}
+    models = [{**one, "pod": None, "profiles": None} for one in told["cluster"]["models"]]
+    return {**told, "cluster": {**told["cluster"], "models": models}}
 
 
 def apply(kustomization: Path, namespace: str, kubeconfig: Path | None) -> None:
@@ -99,9 +115,14 @@ def apply(kustomization: Path, namespace: str, kubeconfig: Path | None) -> None:
         raise ClusterError(f"kubectl apply -k {kustomization}: {' '.join(done.stderr.split())}")
 
 
-def real_folder(folder: Path, traffic: str, policy: str, repeat: int) -> Path:
-    """Of one real run."""
-    return folder / "runs" / f"{traffic}-{policy}-real-{repeat}"
+def real_folder(folder: Path, which: tuple[str, str, int]) -> Path:
+    """Of one real run: traffic, policy, repeat from 1."""
+    return folder / "runs" / "{}-{}-real-{}".format(*which)
+
+
+def twin_folder(folder: Path, which: tuple[str, str, int]) -> Path:
+    """Of the simulated run of the same."""
+    return folder / "runs" / "{}-{}-sim-{}".format(*which)
 
 
 def _real_once(
@@ -114,7 +135,7 @@ def _real_once(
 ) -> None:
     """One real run, unless it is there; what an interrupted one left is removed."""
     traffic, policy, repeat = which
-    path = real_folder(folder, traffic, policy, repeat)
+    path = real_folder(folder, which)
     if (path / "decisions.json").exists():
         return
     if path.exists():
@@ -166,18 +187,19 @@ def decisions_of(
 
 
 def simulate_pair(
-    config: ExperimentConfig, services: Sequence[Service], folder: Path, traffic: str, policy: str
+    config: ExperimentConfig, services: Sequence[Service], folder: Path, which: tuple[str, str, int]
 ) -> None:
-    """Simulate the arrivals of the pair's first real run; the run with the middle P95 is written."""
-    real = RunDir(real_folder(folder, traffic, policy, 1))
+    """Simulate the arrivals of a real run with its scaler's clock; the run with the middle P95 is written."""
+    traffic, policy, _ = which
+    real = RunDir(real_folder(folder, which))
     schedule = Schedule.read(real.schedule)
     pair = config.simulated(traffic, policy, schedule.duration_s)
     built = build_policy(config.policies[policy], config.cluster.models[0].max_replicas, None)
-    phase = clock_phase(real.path, built.period_s)
+    clock = scaler_clock(real.path, built.period_s)
     seeds = twin_seeds(config.seed, config.simulated_runs)
-    runs = [_simulate(pair, services, schedule, seed, built.period_s, phase) for seed in seeds]
+    runs = [_simulate(pair, services, schedule, seed, built.period_s, clock) for seed in seeds]
     shown = runs[middle_of([one.requests for one in runs])]
-    path = folder / "runs" / f"{traffic}-{policy}-sim"
+    path = twin_folder(folder, which)
     if path.exists():
         shutil.rmtree(path)  # simulated anew, by the code and the profile of today
     made = RunDir(path).create()
@@ -193,30 +215,32 @@ def simulate_pair(
     ]
     (path / "draws.json").write_text(json.dumps(costs, indent=2) + "\n")
     profile = next(iter(config.cluster.models[0].profiles.values()))
-    told = "at any phase" if phase is None else f"{phase * built.period_s:.2f} s after the start, as in the real run"
+    told = "at any time before the traffic" if clock is None else f"{clock.first_s:+.2f} s from it, as in the real run"
     manifest = twin_manifest(real.manifest, path.name, config.simulated_runs)
-    notes = (*manifest.notes, f"the policy's clock: first {told}")
+    notes = (*manifest.notes, f"the policy decides first {told}")
     made.write_manifest(manifest.model_copy(update={"profile": str(profile), "notes": notes}))
 
 
-def clock_phase(path: Path, period_s: float) -> float | None:
-    """The phase (see PolicyRun) of the scaler of a real run, from its lines or else its changes; None: it had none.
+def scaler_clock(path: Path, period_s: float) -> ScalerClock | None:
+    """Of a real run, from its scaler's lines, or else from when it was first seen and its changes; None: not known.
 
     A change of an HPA is seen up to a sample late: the earliest within the period is nearest to its clock.
     """
-    log = path / "controller.jsonl"
+    log, seen = path / "controller.jsonl", path / SCALER
+    start_s = (RunDir(path).manifest.start_unix_ns or 0) / 1e9
     if log.exists():
-        start_s = (RunDir(path).manifest.start_unix_ns or 0) / 1e9
         turns = [json.loads(line)["time_s"] for line in log.read_text().splitlines() if line.endswith("}")]
-        times = np.array([at - start_s for at in turns if at >= start_s])
-    else:
-        times = np.array([step["time_s"] for step in json.loads((path / "decisions.json").read_text())])
-    if not len(times):
+        return ScalerClock(turns[0] - start_s, own_scrapes=True) if turns else None
+    if not seen.exists():
         return None
-    angles = np.angle(np.exp(2j * np.pi * times / period_s).mean())  # where on the period's circle they lie
-    offsets = np.mod(times / period_s - angles / (2 * np.pi) + 0.5, 1.0) - 0.5
-    first = np.median(offsets) if log.exists() else offsets.min()
-    return float(np.mod(first + angles / (2 * np.pi), 1.0)) or 1.0
+    first_s = json.loads(seen.read_text())["first_seen_unix_s"] - start_s
+    times = np.array([step["time_s"] for step in json.loads((path / "decisions.json").read_text())])
+    if len(times):
+        middle = np.angle(np.exp(2j * np.pi * times / period_s).mean()) / (2 * np.pi)  # on the period's circle
+        phase = middle + np.min(np.mod(times / period_s - middle + 0.5, 1.0) - 0.5)
+        latest_s = first_s + SEEN_LATE_S
+        first_s = latest_s - period_s * np.mod(latest_s / period_s - phase, 1.0)
+    return ScalerClock(float(first_s), own_scrapes=False)
 
 
 def _simulate(
@@ -225,21 +249,25 @@ def _simulate(
     schedule: Schedule,
     seed: int,
     period_s: float,
-    phase: float | None,
+    clock: ScalerClock | None,
 ) -> Simulated:
-    """One run with its own luck, until every request has ended. phase: of the policy's clock, of period_s; None: any.
+    """One run with its own luck, until every request has ended. clock: of the policy; None: any.
 
-    The scaler was there before the traffic: the simulation begins idle, about BEFORE_S earlier, and its clock is put
-    right afterwards. Not exactly BEFORE_S, because scrapes are at no particular time of the traffic.
+    Pods and scaler were there before the traffic: the simulation begins idle, about BEFORE_S earlier, and its clock is
+    put right afterwards. Not exactly BEFORE_S: scrapes are at no particular time of the traffic, unless the scaler
+    makes them when it decides.
     """
     rng = np.random.default_rng(seed)
-    phase = float(rng.uniform(0.05, 1.0)) if phase is None else phase
-    before_s = BEFORE_S + float(rng.uniform(0.0, pair.cluster.scrape_period_s))
+    clock = clock or ScalerClock(-float(rng.uniform(0.0, period_s)), own_scrapes=False)
+    scrape_s = pair.cluster.scrape_period_s
+    before_s = max(BEFORE_S, -clock.first_s + scrape_s)
+    before_s += float(np.mod(-before_s - clock.first_s, scrape_s) if clock.own_scrapes else rng.uniform(0.0, scrape_s))
     before_ns = round(before_s * 1e9)
-    clock = (phase + before_s / period_s) % 1.0 or 1.0
+    first_s = before_s + clock.first_s
+    since_s = first_s - scrape_s / 2 if clock.own_scrapes else 0.0
     late = Schedule(schedule.scheduled_ns + before_ns, schedule.model, schedule.duration_s + before_s)
     pair = pair.model_copy(update={"duration_s": pair.duration_s + before_s})
-    run = prepare(pair, services, seed, keep_rows=True, schedule=late, phase=clock)
+    run = prepare(pair, services, seed, keep_rows=True, schedule=late, phase=first_s / period_s, since_s=since_s)
     observed = Observed(run.sim)
     advance(pair, run, observed.note, lambda share: None)
     run.sim.advance(pair.duration_s + pair.cluster.models[0].client.timeout_s)

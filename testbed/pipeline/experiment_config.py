@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
+from testbed.autoscaling.build import start_replicas
 from testbed.config import ClientConfig, Strict, TrafficConfig
 from testbed.controller.guard import Limits
 from testbed.pipeline.cluster_config import ClusterRunConfig
@@ -54,9 +55,7 @@ class ExperimentConfig(Strict):
 
     def start_replicas(self, policy: str) -> int:
         """Of that policy's runs: the number itself if it is fixed, else the model's."""
-        settings = self.policies[policy]
-        fixed = settings.get("kind") == "fixed" and isinstance(settings.get("replicas"), int)
-        return int(settings["replicas"]) if fixed else self.cluster.models[0].replicas
+        return start_replicas(self.policies[policy], self.cluster.models[0].replicas)
 
     def simulated(self, traffic: str, policy: str, duration_s: float) -> ClusterRunConfig:
         """The same pair for KISim."""

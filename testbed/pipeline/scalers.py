@@ -27,6 +27,8 @@ from testbed.errors import ClusterError
 from testbed.pipeline.experiment_config import ExperimentConfig
 
 READY_S = 60.0  # a controller decides, and an HPA has its metrics, within that time
+POLL_S = 0.25
+SCALER = "scaler.json"  # of an HPA: when it was seen to have had its metrics for the first time
 HPA_NAME = "kis-experiment"
 
 
@@ -44,7 +46,7 @@ def scaled_by(
     if settings["kind"] == "fixed":
         yield
     elif isinstance(built, Hpa):
-        with _stock_hpa(config, built, api):
+        with _stock_hpa(config, built, api, folder):
             yield
     else:
         with _controller(config, settings, kubeconfig, folder):
@@ -76,13 +78,14 @@ def change_reasons(config: ExperimentConfig, api: client.ApiClient, folder: Path
 
 
 @contextmanager
-def _stock_hpa(config: ExperimentConfig, policy: Hpa, api: client.ApiClient) -> Iterator[None]:
+def _stock_hpa(config: ExperimentConfig, policy: Hpa, api: client.ApiClient, folder: Path) -> Iterator[None]:
     real = config.real
     autoscaling: Any = client.AutoscalingV2Api(api)
     body = hpa_object(policy.spec, HPA_NAME, real.namespace, real.deployment)
     try:
         autoscaling.create_namespaced_horizontal_pod_autoscaler(real.namespace, body, _request_timeout=10)
         _wait_for_metrics(autoscaling, real.namespace)
+        (folder / SCALER).write_text(json.dumps({"first_seen_unix_s": time.time()}) + "\n")
         yield
     except ApiException as error:
         raise ClusterError(f"HPA of {real.deployment}: the API answers {error.status} {error.reason}") from None
@@ -99,7 +102,7 @@ def _wait_for_metrics(autoscaling: Any, namespace: str) -> None:
         if active is not None and active.status == "True":
             return
         why = why if active is None else f"{active.reason}: {active.message}"
-        time.sleep(0.5)
+        time.sleep(POLL_S)
     raise ClusterError(
         f"the HPA has no metrics after {READY_S:g} s ({why}): is the adapter applied (manifests/adapter)?"
     )

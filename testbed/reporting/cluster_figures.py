@@ -100,7 +100,7 @@ def pod_spans(metrics: MetricLog, model: str, end_s: float) -> pd.DataFrame:
     """pod, state, start_s, seconds: what each pod was, from when, and for how long; `gone` is no state to show."""
     rows = metrics.select("replica", "state", model=model).sort_values("time_s", kind="stable")
     spans = []
-    for pod, mine in rows.groupby("replica", sort=False):
+    for pod, mine in rows.groupby("replica", sort=False) if len(rows) else ():  # none: a model without a pod
         times = [*mine["time_s"], end_s]
         for k, state in enumerate(mine["state"]):
             if state != "gone" and times[k + 1] > times[k]:

@@ -23,6 +23,10 @@ FloatArray = npt.NDArray[np.float64]
 READY = ("ready", "serving")  # of a real pod, of a simulated one
 AGAIN = "run `kis experiment` again"
 COSTS = ("p95_ms", "missed_share", "replica_seconds")
+BARS_PCT = {
+    "p95_ms": 10.0,
+    "replica_seconds": 5.0,
+}  # how far a pair's simulated mean should be from the real one at most
 
 
 class Cost(NamedTuple):
@@ -46,22 +50,17 @@ class Side:
     run: LoadedRun
     decisions: list[dict[str, Any]]
     cost: Cost
-    draws: list[dict[str, Any]]  # costs of all simulated runs, of which this is the middle one; empty: a real run
+    draws: list[dict[str, Any]]  # costs of all simulated runs, of which this has the middle P95; empty: a real run
 
 
 @dataclass(frozen=True)
 class PairOfRuns:
-    """One traffic under one policy: the real runs, and the simulated one."""
+    """One traffic under one policy: the real runs, and a simulated one for each."""
 
     traffic: str
     policy: str
     real: tuple[Side, ...]
-    sim: Side
-
-    @property
-    def sides(self) -> tuple[Side, ...]:
-        """All of them."""
-        return (*self.real, self.sim)
+    sim: tuple[Side, ...]
 
 
 @dataclass(frozen=True)
@@ -81,12 +80,18 @@ def read_experiment(folder: Path) -> Experiment:
     pairs = []
     for traffic in config["traffic"]:
         for policy in config["policies"]:
-            stem = folder / "runs" / f"{traffic}-{policy}"
-            real = [stem.with_name(f"{stem.name}-real-{k}") for k in range(1, config["repeats"] + 1)]
-            done = [_side(path, target_s) for path in real if (path / "decisions.json").exists()]
-            sim = stem.with_name(f"{stem.name}-sim")
-            if done and (sim / "decisions.json").exists():
-                pairs.append(PairOfRuns(traffic, policy, tuple(done), _side(sim, target_s)))
+            both = [
+                [folder / "runs" / f"{traffic}-{policy}-{kind}-{k}" for kind in ("real", "sim")]
+                for k in range(1, config["repeats"] + 1)
+            ]
+            done = [
+                [_side(path, target_s) for path in paths]
+                for paths in both
+                if all((path / "decisions.json").exists() for path in paths)
+            ]
+            if done:
+                real, sim = zip(*done, strict=True)
+                pairs.append(PairOfRuns(traffic, policy, real, sim))
     if not pairs:
         raise ReportError(f"{folder} has no pair of a real and a simulated run yet: run `kis experiment` again")
     return Experiment(folder.resolve().name, config, target_s, tuple(pairs))
@@ -144,28 +149,30 @@ def ready_replicas(metrics: MetricLog, duration_s: float) -> tuple[FloatArray, F
 
 
 def rows_of(experiment: Experiment) -> list[dict[str, Any]]:
-    """One row a real run: both costs, and the errors of the simulated one in per cent of the real."""
+    """One row a real run: both costs, and the errors of the simulated one in per cent of the real.
+
+    A simulated cost is the middle one of all simulated runs, each cost by itself.
+    """
     rows = []
     for pair in experiment.pairs:
         spread = {name: _spread_pct([getattr(side.cost, name) for side in pair.real]) for name in COSTS}
-        ranges = {name: _range_of(pair.sim.draws, name) for name in COSTS}
-        for side in pair.real:
+        for side, twin in zip(pair.real, pair.sim, strict=True):
             verdict = side.run.manifest.verdict
             row: dict[str, Any] = {
                 "traffic": pair.traffic,
                 "policy": pair.policy,
                 "run_id": side.run.manifest.run_id,
-                "simulated": pair.sim.run.manifest.run_id,
+                "simulated": twin.run.manifest.run_id,
                 "valid": None if verdict is None else verdict.valid,
                 "requests": side.cost.requests,
             }
             for name in ("errors", "changes", "p50_ms", "p95_ms", "p99_ms", "missed_share", "replica_seconds"):
-                row[f"{name}_real"], row[f"{name}_sim"] = getattr(side.cost, name), getattr(pair.sim.cost, name)
+                row[f"{name}_real"], row[f"{name}_sim"] = getattr(side.cost, name), _middle(twin, name)
             for name in ("p50_ms", "p95_ms", "p99_ms", "replica_seconds"):
                 row[f"{name}_error_pct"] = _error_pct(row[f"{name}_real"], row[f"{name}_sim"])
             row |= {f"{name}_spread_pct": value for name, value in spread.items()}
-            for name, (low, high) in ranges.items():
-                row[f"{name}_sim_low"], row[f"{name}_sim_high"] = low, high
+            for name in COSTS:
+                row[f"{name}_sim_low"], row[f"{name}_sim_high"] = _range_of(twin.draws, name)
             rows.append(row)
     return rows
 
@@ -176,6 +183,7 @@ def summary_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "real_runs": len(rows),
         "errors_pct": {name: _errors(rows, name) for name in ("p50_ms", "p95_ms", "p99_ms", "replica_seconds")},
+        "pairs": {name: _of_pairs(rows, name, bar_pct) for name, bar_pct in BARS_PCT.items()},
         "within_simulated_range": {name: _within(rows, name) for name in COSTS},
         "srcc": {
             name: {"all": _srcc(rows, name)}
@@ -183,6 +191,12 @@ def summary_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
             for name in COSTS
         },
     }
+
+
+def _middle(twin: Side, name: str) -> float | None:
+    """Median over the simulated runs in which there is a value."""
+    known = [one[name] for one in twin.draws if one[name] is not None]
+    return float(np.median(known)) if known else None
 
 
 def _range_of(draws: list[dict[str, Any]], name: str) -> tuple[float | None, float | None]:
@@ -204,17 +218,29 @@ def _errors(rows: list[dict[str, Any]], name: str) -> dict[str, float | None]:
 
 
 def _srcc(rows: list[dict[str, Any]], name: str) -> float | None:
-    """Over the pairs' means of their real runs; None for fewer than three, or if one side does not vary."""
-    sides: dict[tuple[str, str], tuple[list[float], float]] = {}
+    """Over the pairs' means of their runs; None for fewer than three, or if one side does not vary."""
+    means = _means(rows, name)
+    if len(means) < 3 or np.ptp(means, axis=0).min() == 0:
+        return None
+    return float(np.corrcoef(means[:, 0], means[:, 1])[0, 1])
+
+
+def _means(rows: list[dict[str, Any]], name: str) -> FloatArray:
+    """float[pairs, 2]: real and simulated cost of each pair, means over its repeats."""
+    pairs: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for row in rows:
         real, sim = row[f"{name}_real"], row[f"{name}_sim"]
         if real is not None and sim is not None:
-            sides.setdefault((row["traffic"], row["policy"]), ([], sim))[0].append(real)
-    real_costs = np.array([np.mean(one) for one, _ in sides.values()])
-    sim_costs = np.array([sim for _, sim in sides.values()])
-    if len(sides) < 3 or np.ptp(real_costs) == 0 or np.ptp(sim_costs) == 0:
-        return None
-    return float(np.corrcoef(real_costs, sim_costs)[0, 1])
+            pairs.setdefault((row["traffic"], row["policy"]), []).append((real, sim))
+    return np.array([np.mean(one, axis=0) for one in pairs.values()]).reshape(-1, 2)
+
+
+def _of_pairs(rows: list[dict[str, Any]], name: str, bar_pct: float) -> dict[str, Any]:
+    """How many pairs are within the bar, by the means of their repeats."""
+    real, sim = _means(rows, name).T
+    errors: FloatArray = np.abs(100 * (sim / real - 1))
+    worst = float(errors.max()) if len(errors) else None
+    return {"bar_pct": bar_pct, "pairs": len(errors), "within": int((errors <= bar_pct).sum()), "worst_pct": worst}
 
 
 def _error_pct(real: float | None, sim: float | None) -> float | None:

@@ -49,11 +49,10 @@ def offered(side: Side) -> Steps:
 
 
 def over_time(pair: PairOfRuns, target_s: float) -> go.Figure:
-    """Replicas asked for (dashed) and ready, offered rate, P95 of each bin: real runs and the simulated one."""
+    """Replicas asked for (dashed) and ready, offered rate, P95 of each bin: real runs and the simulated ones."""
     figure = make_subplots(rows=3, cols=1, shared_xaxes=True, row_heights=[0.4, 0.2, 0.4], vertical_spacing=0.05)
-    sides = [(side, REAL, f"real {k}") for k, side in enumerate(pair.real, start=1)] + [
-        (pair.sim, SIMULATED, "simulated")
-    ]
+    sides = [(side, REAL, f"real {k}") for k, side in enumerate(pair.real, start=1)]
+    sides += [(side, SIMULATED, f"simulated {k}") for k, side in enumerate(pair.sim, start=1)]
     for side, colour, label in sides:
         assert side.run.metrics is not None
         ready = ready_replicas(side.run.metrics, side.run.manifest.duration_s)
@@ -65,7 +64,7 @@ def over_time(pair: PairOfRuns, target_s: float) -> go.Figure:
         figure.add_scatter(
             x=short(x), y=short(y), name=f"{label}, P95", showlegend=False, mode="lines", line=line, row=3, col=1
         )
-    add_offered(figure, *offered(pair.sim), "hvh")
+    add_offered(figure, *offered(pair.real[0]), "hvh")
     figure.add_hline(y=1e3 * target_s, line={"color": INK, "width": 1, "dash": "dash"}, row=3, col=1)
     figure.update_xaxes(**axis())
     figure.update_xaxes(title_text="seconds", row=3, col=1)
@@ -118,12 +117,12 @@ def save_timelines(experiment: Experiment, file: Path) -> None:
             panel = panels[traffics.index(pair.traffic), policies.index(pair.policy)]
             panel.set_axis_on()
             rate = panel.twinx()
-            x, y = offered(pair.sim)
+            x, y = offered(pair.real[0])
             rate.fill_between(x, y, step="mid", color=MUTED, alpha=0.15, linewidth=0)
             rate.set_ylim(bottom=0)
             rate.tick_params(labelsize=6, colors=MUTED)
             plain_numbers(rate.yaxis)
-            for sides, colour in ((pair.real, REAL), ((pair.sim,), SIMULATED)):
+            for sides, colour in ((pair.real, REAL), (pair.sim, SIMULATED)):
                 for side in sides:
                     assert side.run.metrics is not None
                     x, y = ready_replicas(side.run.metrics, side.run.manifest.duration_s)

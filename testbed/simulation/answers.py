@@ -6,6 +6,7 @@ A request has a place (a number below len(sim.requests)) from when it is sent un
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -65,6 +66,12 @@ def drop_first_event(sim: Sim) -> None:
 
 
 @inlined
+def goes_on(model: Any, user: int) -> bool:
+    """Is it a closed-loop user, and still there?"""
+    return bool(user >= 0 and model.first_user <= user < model.first_user + model.users)
+
+
+@inlined
 def close(sim: Sim, i: int, completed_ns: int, status: int) -> None:
     """Request i has ended for its client: counted, its row kept, its user goes on. Its place is not free yet."""
     request = sim.requests[i]
@@ -82,7 +89,7 @@ def close(sim: Sim, i: int, completed_ns: int, status: int) -> None:
             model.timeout += 1
         else:
             model.error += 1
-    if 0 <= request.user < sim.stream[0].users:
+    if goes_on(model, request.user):
         think_ns = float(model.think_ns)
         if model.think_random:
             think_ns *= -math.log(1.0 - uniform(sim, request.id, DRAW_THINK))

@@ -108,7 +108,6 @@ STREAM = np.dtype(
             "rows",
             "emptied",  # a draining replica that has just answered its last request, or -1
             "slow_first",  # step of the first column of Sim.slow
-            "users",  # closed-loop users with a number below this go on
         )
     ]
 )
@@ -133,6 +132,8 @@ MODEL = np.dtype(
             "retries",
             "backoff_ns",
             "target_ns",  # of latency
+            "first_user",  # closed-loop users from this number on, so many as `users`, go on; the others stop
+            "users",
             "think_ns",  # of closed-loop users: mean
             "think_random",  # exponential (1) or constant (0)
             "arrived",

@@ -19,6 +19,7 @@ from testbed.simulation.answers import (
     close,
     drop_first_event,
     fail,
+    goes_on,
     keep_row,
     push_event,
     vacate,
@@ -225,9 +226,9 @@ def client_turn(sim: Sim, now: int, has_event: bool, window_ns: int) -> None:
         i = new_request(sim, sim.feed_model[stream.next_arrival], now, NONE)
         stream.next_arrival += 1
     if kind == USER:
-        if i >= stream.users:
+        if not goes_on(sim.models[number], i):  # of a user, the number is the model's
             return
-        i = new_request(sim, number, now, i)  # of a user, the number is the model's
+        i = new_request(sim, number, now, i)
         kind = RESEND
     if kind == DELIVER:
         deliver(sim, i, now)

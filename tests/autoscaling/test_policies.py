@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from testbed.autoscaling.build import build_policy
 from testbed.autoscaling.hpa.pods import PodState
 from testbed.autoscaling.hpa.spec import HpaSpec, MetricSpec
 from testbed.autoscaling.observation import Window
-from testbed.autoscaling.policies import Fixed, Hpa, Keda, Knative, Oracle, RayServe
+from testbed.autoscaling.policies import Fixed, Hpa, Keda, Knative, Oracle, Predictive, RayServe
 from workloads.errors import KisError
 
 
@@ -45,12 +45,22 @@ class Scene:
         )
 
 
-def play(policy: Any, in_flight: Callable[[float], float], until_s: float, start: int = 1) -> list[tuple[float, int]]:
+class Flowing(Scene):
+    """Nothing waits: all that comes is answered at once."""
+
+    def window(self, seconds: float, age_s: float) -> Window | None:
+        window = super().window(seconds, age_s)
+        return None if window is None else replace(window, waiting=0 * window.waiting)
+
+
+def play(
+    policy: Any, in_flight: Callable[[float], float], until_s: float, start: int = 1, scene: type[Scene] = Scene
+) -> list[tuple[float, int]]:
     """(second, replicas) of each change."""
     replicas, memory, changes, now_s = start, None, [], policy.period_s
     while now_s <= until_s:
         replicas_before = replicas
-        replicas, memory, _ = policy.decide(Scene(now_s, replicas, in_flight), memory)
+        replicas, memory, _ = policy.decide(scene(now_s, replicas, in_flight), memory)
         if replicas != replicas_before:
             changes.append((round(now_s, 6), replicas))
         now_s += policy.period_s
@@ -96,6 +106,41 @@ def test_keda_wakes_from_zero_and_goes_back_after_the_cooldown():
     assert max(count for _, count in changes) == 3  # 12 / 5
     assert changes[-1][1] == 0
     assert 260 <= changes[-1][0] <= 320
+
+
+def test_a_forecast_is_there_before_the_load_and_lets_go_after_its_delay():
+    """The scene's requests a second are those in flight: 1 a second more each second, then none."""
+    policy = Predictive(per_replica_rps=30, ahead_s=10, max_replicas=10, down_delay_s=40)
+
+    def ramp(t: float) -> float:
+        return min(t, 150.0) if t < 300 else 0.0
+
+    changes = play(policy, ramp, 500, scene=Flowing)
+    ups = [at for at, count in changes if count > 1 and at < 200]
+    assert [count for at, count in changes if at < 190] == [2, 3, 4, 5, 6]  # the line runs past the end of the ramp
+    assert ups[:4] == pytest.approx([20, 50, 80, 110], abs=2.0)  # ten seconds before 30, 60, 90, 120
+    at, count = changes[-1]
+    assert count == 1
+    assert 340 <= at <= 350
+
+
+def test_a_forecast_counts_what_waits_as_arrived():
+    """A full replica answers no more than it can: the queue tells the rest."""
+
+    @dataclass
+    class Saturated(Scene):
+        def window(self, seconds: float, age_s: float) -> Window | None:
+            end_s = self.now_s - age_s
+            if end_s < seconds:
+                return None
+            one = np.ones(1)
+            waiting = one * 20.0 * end_s  # 50 come, 30 are answered
+            return Window(end_s - seconds, end_s, ("pod-0",), 30 * seconds * one, one, waiting, one, one, one)
+
+    policy = Predictive(per_replica_rps=30, ahead_s=0, max_replicas=50, drain_s=10)
+    decision = policy.decide(Saturated(41.0, 1, lambda t: 0.0), None)
+    assert decision.replicas == 5  # (50 + 800 / 10) / 30
+    assert "50/s now" in decision.reason
 
 
 def test_ray_serve_waits_for_its_delays():

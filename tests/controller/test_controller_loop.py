@@ -103,6 +103,16 @@ def test_a_wish_is_patched_and_told(monkeypatch):
     assert [turn.time_s for turn in turns] == [1.0, 3.0]  # every two seconds, though it looks each second
 
 
+def test_a_loop_that_turns_a_little_early_does_not_miss_its_decision(monkeypatch):
+    world = World(monkeypatch, lambda seen: 2)
+    turns = []
+    for at_s in (1.0, 1.999, 2.998, 4.003, 4.999, 9.2, 10.0, 11.0):  # it stood still for four seconds
+        world.now_s = at_s
+        turn = world.controller.turn()
+        turns += [] if turn is None else [turn.time_s]
+    assert turns == [1.0, 2.998, 4.999, 9.2, 11.0]
+
+
 def test_a_policy_sees_the_scrapes_as_windows(monkeypatch):
     seen_windows = []
     world = World(monkeypatch, lambda seen: seen_windows.append(seen.window(2.0, 0.0)) or 2)

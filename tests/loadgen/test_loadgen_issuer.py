@@ -234,12 +234,17 @@ def test_replicas_that_come_and_go_during_the_run(replay, tmp_path):
     file = tmp_path / "endpoints.json"
     with FakeServer() as first, FakeServer(lambda i: Reply(delay_s=0.15)) as second:
         write_endpoints(file, [first.address])
-        changes = [
-            gevent.spawn_later(0.15, write_endpoints, file, [first.address, second.address]),
-            gevent.spawn_later(0.32, write_endpoints, file, [first.address]),
-        ]
+
+        def come_and_go() -> None:
+            gevent.sleep(0.1)
+            write_endpoints(file, [first.address, second.address])
+            while len(second.seen) <= 5:
+                gevent.sleep(0.01)
+            write_endpoints(file, [first.address])
+
+        change = gevent.spawn(come_and_go)
         log = replay.run(replay.http(first), Endpoints(file))
-        gevent.joinall(changes)
+        change.join(10)
     assert log.counts()["ok"] == 100  # also those in flight to the second one when it was taken away
     assert len(second.seen) > 5
     assert sorted(first.seen + second.seen) == list(range(100))

@@ -121,8 +121,8 @@ def test_a_client_that_is_killed_keeps_what_was_answered(tmp_path):
 
 def test_one_killed_process_of_two_does_not_take_the_others_share_with_it(tmp_path):
     with FakeServer() as server:
-        job = make_job(tmp_path, server.address, rate=100, seconds=3, workers=2)
-        when_started(job, 1.0, lambda: os.kill(json.loads((job.raw / "client-1.json").read_text())["pid"], 9))
+        job = make_job(tmp_path, server.address, rate=100, seconds=2, workers=2)
+        when_started(job, 0.5, lambda: os.kill(json.loads((job.raw / "client-1.json").read_text())["pid"], 9))
         log = run_replay(job)
     mine = log.frame["request_id"] % 2 == 0
     assert (log.frame["status"][mine] == "ok").all()

@@ -104,7 +104,8 @@ class Cluster:
         self.turn = 0
         self.asks: list[Ask] = []
         self.on_server: dict[int, tuple[Ask, Pod]] = {}  # by 64 x number + attempt
-        self.users = 0
+        self.users: list[int] = []  # that go on, the longest there first
+        self.users_ever = 0
         for _ in range(setting.replicas):
             pod = self.new_pod()
             self.free -= 1
@@ -262,18 +263,21 @@ class Cluster:
 
     def close(self, ask: Ask, status: str, at_ns: int) -> None:
         ask.status, ask.completed_ns = status, at_ns
-        if 0 <= ask.user < self.users:
+        if ask.user in self.users:
             user = ask.user
             self.later(at_ns + self.setting.think_ns - self.clock.now, lambda: self.turn_of(user), ARRIVAL)
 
     def turn_of(self, user: int) -> None:
-        if user < self.users:
+        if user in self.users:
             self.send(self.new_ask(user))
 
     def set_users(self, count: int) -> None:
-        before, self.users = self.users, count
-        for user in range(before, count):
-            self.turn_of(user)
+        while len(self.users) > count:
+            self.users.pop(0)
+        while len(self.users) < count:
+            self.users.append(self.users_ever)
+            self.users_ever += 1
+            self.turn_of(self.users[-1])
 
     # The run.
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from loadgen.patterns import make_pattern
 from loadgen.schedule import poisson_schedule
 from testbed.calibration.profile import RunEffect, RunEffects
-from testbed.cli.main import app
+from testbed.cli.main import application
 from testbed.pipeline.capacity import Arrivals, PlanGrid, plan_capacity, predict
 from tests.oracles.cluster_worlds import flat_profile
 
@@ -53,7 +53,7 @@ def test_the_command_leaves_a_table_a_picture_and_a_file(tmp_path: Path):
     out = tmp_path / "plan"
     arguments = ["plan", "--profile", str(tmp_path / "profile.json"), "--target-ms", "30", "--out", str(out)]
     traffic = ["--pattern", "constant", "--set", "rate=300", "--duration", "10", "--max-replicas", "4"]
-    result = CliRunner().invoke(app, [*arguments, *traffic])
+    result = CliRunner().invoke(application(), [*arguments, *traffic])
     assert result.exit_code == 0, result.output
     assert "confirmed" in result.output
     told = json.loads((out / "plan.json").read_text())
@@ -67,5 +67,7 @@ def test_the_command_leaves_a_table_a_picture_and_a_file(tmp_path: Path):
 )
 def test_a_wrong_flag_is_refused(tmp_path: Path, flag: list[str]):
     PROFILE.write(tmp_path / "profile.json")
-    result = CliRunner().invoke(app, ["plan", "--profile", str(tmp_path / "profile.json"), "--target-ms", "30", *flag])
+    result = CliRunner().invoke(
+        application(), ["plan", "--profile", str(tmp_path / "profile.json"), "--target-ms", "30", *flag]
+    )
     assert result.exit_code != 0

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from loadgen.request_log import RequestLog
 from testbed.autoscaling.build import build_policy
 from testbed.calibration.profile import RunEffect, RunEffects, ServerCpu
-from testbed.cli.main import app
+from testbed.cli.main import application
 from testbed.config import load_config
 from testbed.errors import ConfigError
 from testbed.measurement.batch_log import BatchLog
@@ -67,7 +67,7 @@ def test_an_hpa_follows_a_ramp_and_everything_is_written(tmp_path: Path):
 def test_the_command_shows_a_table(tmp_path: Path):
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(settings(tmp_path, duration_s=30)))
     arguments = ["simulate", "--cluster", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "run")]
-    result = CliRunner().invoke(app, arguments)
+    result = CliRunner().invoke(application(), arguments)
     assert result.exit_code == 0, result.output
     assert "(simulated)" in result.output.replace("\n", "")
     assert "GPU-s" in result.output
@@ -75,7 +75,7 @@ def test_the_command_shows_a_table(tmp_path: Path):
     assert "SIMULATED" in page
     assert "changes" in (tmp_path / "run" / "report.md").read_text()
     (tmp_path / "run" / "report.html").unlink()
-    assert CliRunner().invoke(app, ["report", str(tmp_path / "run")]).exit_code == 0
+    assert CliRunner().invoke(application(), ["report", str(tmp_path / "run")]).exit_code == 0
     assert (tmp_path / "run" / "report.html").read_text() == page
 
 
@@ -85,7 +85,7 @@ def test_a_trace_and_a_policy_from_flags_take_the_place_of_the_files(tmp_path: P
     (tmp_path / "t.csv").write_text("\n".join(f"{time:.6f}" for time in times))
     flags = ["--trace", str(tmp_path / "t.csv"), "--policy", "oracle:per_replica_rps=60,ahead_s=4", "--duration", "70"]
     arguments = ["simulate", "--cluster", str(tmp_path / "c.yaml"), *flags, "--out", str(tmp_path / "run")]
-    result = CliRunner().invoke(app, arguments)
+    result = CliRunner().invoke(application(), arguments)
     assert result.exit_code == 0, result.output
     one = json.loads((tmp_path / "run" / "summary.json").read_text())["models"]["m"]
     assert (one["policy"], one["requests"]) == ("oracle", 9000)
@@ -106,7 +106,7 @@ def test_a_trace_and_a_policy_from_flags_take_the_place_of_the_files(tmp_path: P
 def test_flags_that_do_not_fit_a_cluster_are_refused(tmp_path: Path, flags: list[str], message: str):
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(settings(tmp_path)))
     arguments = ["simulate", "--cluster", str(tmp_path / "c.yaml"), *flags, "--out", str(tmp_path / "run")]
-    result = CliRunner().invoke(app, arguments)
+    result = CliRunner().invoke(application(), arguments)
     assert result.exit_code != 0
     assert message in str(result.exception) + result.output
     assert not (tmp_path / "run").exists()
@@ -176,7 +176,29 @@ def test_cpu_and_energy_come_from_the_profile_and_the_configuration(tmp_path: Pa
     assert idle_j < summary["energy_j"] < 5 * idle_j
 
 
-@pytest.mark.parametrize("kind", ["fixed", "hpa", "knative", "keda", "ray_serve", "oracle"])
+def test_keda_wakes_a_model_that_has_no_pod_and_lets_it_sleep_again(tmp_path: Path):
+    """What clients send counts before the pods: the queue of pods that are not there says nothing."""
+    keda = {"kind": "keda", "threshold": 300, "cooldown_s": 60.0}
+    burst = {"base": 0, "spike": 400, "spike_s": 60, "every_s": 180}  # from 120 to 180 s
+    replicas = {}
+    for metric in ("arrivals_per_second", "in_flight_requests"):
+        changed = settings(tmp_path, policies={"m": {**keda, "metric": metric}}, duration_s=299)
+        changed["traffic"] = {"m": {"pattern": "bursty", "parameters": burst}}
+        changed["cluster"]["models"][0]["replicas"] = 0
+        config = ClusterRunConfig.model_validate(changed)
+        summary = simulate_cluster(config, tmp_path / metric)["models"]["m"]
+        log = MetricLog.read(tmp_path / metric / "metrics.parquet").select("deployment", "spec_replicas")
+        replicas[metric] = log.set_index("time_s")["value"]
+        assert summary["error"] > 400  # nobody was there when they came
+    slept = replicas["arrivals_per_second"]
+    assert slept[slept.index < 120].max() == 0
+    assert slept[(slept.index > 155) & (slept.index < 180)].min() >= 1
+    assert slept.max() == 2  # 400 / 300
+    assert slept.iloc[-1] == 0
+    assert replicas["in_flight_requests"].max() == 0
+
+
+@pytest.mark.parametrize("kind", ["fixed", "hpa", "knative", "keda", "ray_serve", "predictive", "oracle"])
 def test_every_policy_runs(tmp_path: Path, kind: str):
     policy = {
         "fixed": {"replicas": 3},
@@ -184,6 +206,7 @@ def test_every_policy_runs(tmp_path: Path, kind: str):
         "knative": {"container_concurrency": 8},
         "keda": {"metric": "in_flight_requests", "threshold": 5, "min_replicas": 1},
         "ray_serve": {"target_ongoing_requests": 5},
+        "predictive": {"per_replica_rps": 150, "ahead_s": 8},
         "oracle": {"per_replica_rps": 150, "ahead_s": 6},
     }[kind]
     changed = settings(tmp_path, policies={"m": {"kind": kind, **policy}}, duration_s=120)
@@ -200,6 +223,8 @@ def test_every_policy_runs(tmp_path: Path, kind: str):
         ({"kind": "oracle", "per_replica_rps": 1, "ahead_s": 1}, "must know the rate"),
         ({"kind": "hpa", "metric": "qps", "target": 1}, "the testbed offers"),
         ({"kind": "hpa", "metric": "queue_time_ms", "target": 0}, "target above 0, not 0"),
+        ({"kind": "hpa", "metric": "arrivals_per_second", "target": 9}, "not of pods, but of a whole service"),
+        ({"kind": "keda", "metric": "arrivals", "threshold": 9}, "known are .*arrivals_per_second"),
     ],
 )
 def test_a_wrong_policy_is_one_clear_line(policy: dict[str, Any], message: str):

@@ -12,7 +12,15 @@ from pydantic import ValidationError
 
 from testbed.errors import ConfigError, ReportError
 from testbed.measurement.metric_log import MetricLog
-from testbed.pipeline.experiment import clock_phase, decisions_of, real_folder, refuse_other_service, simulate_pair
+from testbed.pipeline.experiment import (
+    ScalerClock,
+    decisions_of,
+    real_folder,
+    refuse_other_service,
+    scaler_clock,
+    simulate_pair,
+    twin_folder,
+)
 from testbed.pipeline.experiment_config import ExperimentConfig
 from testbed.pipeline.traffic import make_schedule
 from testbed.reporting.experiment import (
@@ -70,7 +78,8 @@ def played(tmp_path: Path) -> Path:
     folder = tmp_path / "experiment"
     services = read_services(config.cluster)
     for policy in config.policies:
-        path = real_folder(folder, "ramp", policy, 1)
+        which = ("ramp", policy, 1)
+        path = real_folder(folder, which)
         schedule = make_schedule(config.traffic["ramp"], "m")
         run = RunDir(path).create()
         schedule.write(run.schedule)
@@ -88,11 +97,10 @@ def played(tmp_path: Path) -> Path:
         )
         run.write_manifest(manifest)
         (path / "decisions.json").write_text("[]")
-        simulate_pair(config.model_copy(update={"seed": 99}), services, folder, "ramp", policy)
-        simulated = RunDir(folder / "runs" / f"ramp-{policy}-sim")
+        simulate_pair(config.model_copy(update={"seed": 99}), services, folder, which)
         for name in ("requests.parquet", "metrics.parquet", "decisions.json"):
-            (simulated.path / name).rename(path / name)
-        simulate_pair(config, services, folder, "ramp", policy)
+            (twin_folder(folder, which) / name).rename(path / name)
+        simulate_pair(config, services, folder, which)
     (folder / "experiment.json").write_text(config.model_dump_json(indent=2))
     return folder
 
@@ -101,7 +109,7 @@ def test_both_halves_have_the_same_arrivals_and_every_request_ends(played: Path)
     found = read_experiment(played)
     assert [pair.policy for pair in found.pairs] == ["kpa", "fixed-1", "fixed-3"]
     for pair in found.pairs:
-        real, sim = pair.real[0].run, pair.sim.run
+        real, sim = pair.real[0].run, pair.sim[0].run
         assert np.array_equal(real.schedule.scheduled_ns, sim.schedule.scheduled_ns)
         assert len(real.requests) == len(sim.requests) == len(real.schedule)
         assert sim.manifest.simulates == real.manifest.run_id
@@ -137,15 +145,20 @@ def test_a_folder_without_pairs_says_so(tmp_path: Path) -> None:
 
 
 def test_the_scalers_clock_is_read_from_its_changes_or_its_lines(played: Path) -> None:
-    path = real_folder(played, "ramp", "kpa", 1)
-    steps = [{"time_s": 3.3 + 5.0 * k + late} for k, late in ((0, 0.0), (1, 0.4), (4, 0.2))]
-    (path / "decisions.json").write_text(json.dumps(steps))
-    assert clock_phase(path, 5.0) == pytest.approx(3.3 / 5.0)
+    path = real_folder(played, ("ramp", "kpa", 1))
+    start_s = 1000.0
+    run = RunDir(path)
+    run.write_manifest(run.manifest.model_copy(update={"start_unix_ns": round(start_s * 1e9)}))
+    assert scaler_clock(path, 5.0) is None
+    (path / "scaler.json").write_text(json.dumps({"first_seen_unix_s": start_s - 6.4}))
     (path / "decisions.json").write_text("[]")
-    assert clock_phase(path, 5.0) is None
-    lines = [json.dumps({"time_s": 0.2 + k}) for k in range(-3, 9)]
+    assert scaler_clock(path, 5.0) == pytest.approx(ScalerClock(-6.4, own_scrapes=False))
+    steps = [{"time_s": 3.3 + 5.0 * k + late} for k, late in ((0, 0.0), (1, 0.2), (4, 0.1))]
+    (path / "decisions.json").write_text(json.dumps(steps))
+    assert scaler_clock(path, 5.0) == pytest.approx(ScalerClock(-6.7, own_scrapes=False))
+    lines = [json.dumps({"time_s": start_s - 2.8 + k}) for k in range(9)]
     (path / "controller.jsonl").write_text("\n".join(lines))
-    assert clock_phase(path, 1.0) == pytest.approx(0.2)
+    assert scaler_clock(path, 1.0) == pytest.approx(ScalerClock(-2.8, own_scrapes=True))
 
 
 def states(*rows: tuple[float, str, str]) -> MetricLog:

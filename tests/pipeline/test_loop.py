@@ -78,7 +78,8 @@ def test_a_server_of_the_users_is_calibrated_from_what_it_says_of_itself(tmp_pat
         address = ours.addresses()[0]
         theirs = remote(address.http_url, None, address.metrics_url)
         assert theirs.service == study.configurations[0]
-        user = study.model_copy(update={"emulated": None, "model": theirs.model})
+        once = study.held_out.model_copy(update={"repeats": 1})
+        user = study.model_copy(update={"emulated": None, "model": theirs.model, "held_out": once})
         calibrate(config.model_copy(update={"studies": (user,)}), tmp_path / "results", Quiet(), theirs)
     profile = ServiceProfile.read(tmp_path / "results" / "profile-emulated.json")
     assert profile.device.kind == "unknown"

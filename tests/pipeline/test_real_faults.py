@@ -84,7 +84,7 @@ def test_a_server_that_stalls_is_a_wait_in_the_latency_and_timeouts_beyond_it(tm
     log = RequestLog.read(run.requests)
     counts = log.counts()
     assert counts["timeout"] > 0.5 * (STALL_S - 2) * RATE  # all but those of its last two seconds waited over two
-    assert log.latency_s[log.ok].max() > 1.0  # those of its last two seconds were answered after it
+    assert log.latency_s[log.ok].max() > 1.0, counts  # those of its last two seconds were answered after it
     assert counts["unsent"] == 0  # open loop: the stall held nothing back
     verdict = run.manifest.verdict
     assert verdict is not None
@@ -145,10 +145,10 @@ def test_what_an_overloaded_run_left_in_the_queue_is_no_load_of_the_next_one(tmp
     runs = []
     with served(serve, tmp_path / "serving") as target:
         for name, rate in (("overloaded", 200.0), ("next", 5.0)):
-            schedule = poisson_schedule(make_pattern("constant", rate=rate), 2.0, 1, "emulated")
+            schedule = poisson_schedule(make_pattern("constant", rate=rate), 1.2, 1, "emulated")
             identity = Identity(name, "constant", {"rate": rate}, 1, percentile=None)
             runs.append(run_real(target, schedule, tmp_path / name, identity, ClientConfig(timeout_s=0.5), 1.0))
     overloaded, after = (RequestLog.read(run.requests) for run in runs)
-    assert overloaded.counts()["timeout"] > 100
+    assert overloaded.counts()["timeout"] > 80
     assert after.counts()["ok"] == len(after)
     assert after.latency_s.max() < 0.3  # nothing stood before them

@@ -140,6 +140,29 @@ def test_closed_loop_users_are_the_machine_repair_model(users: int, servers: int
     assert totals.latency_s / totals.ok == pytest.approx(response_s, rel=0.01)
 
 
+def test_users_that_come_back_are_no_more_than_were_asked_for():
+    """Those that went still think when the others come."""
+    group = Users(0, ((0.0, 3), (10.1, 1), (10.2, 3)), think_s=1.0)
+    sim = simulate(cluster(replicas=4), (), flat_profile([0.5]), users=[group])
+    sim.advance(40)
+    times = sim.all_rows()["scheduled_ns"] / 1e9
+    assert np.sum((times >= 20) & (times < 35)) == 3 * 10  # every 1.5 s, three of them
+
+
+def test_each_model_has_users_of_its_own():
+    config = cluster(replicas=2)
+    first = config.models[0]
+    config = config.model_copy(update={"models": (first, first.model_copy(update={"name": "other"}))})
+    services = [make_service(m, model, GPU, flat_profile([0.5])) for m, model in enumerate(config.models)]
+    groups = [Users(0, ((0.0, 3),), think_s=1.0), Users(1, ((0.0, 1), (15.0, 2)), think_s=0.5)]
+    sim = KISim(config, services, None, users=groups, keep_rows=True)
+    sim.advance(30)
+    rows = sim.all_rows()
+    times = rows["scheduled_ns"] / 1e9
+    sent = [np.sum((rows["model"] == m) & (times >= low) & (times < low + 15)) for m in (0, 1) for low in (0, 15)]
+    assert sent == [3 * 10, 3 * 10, 15, 2 * 15]
+
+
 def test_users_that_are_taken_away_stop_after_their_answer():
     group = Users(0, ((0.0, 3), (10.0, 1), (20.0, 0)), think_s=1.0)
     sim = simulate(cluster(replicas=4), (), flat_profile([0.5]), users=[group])

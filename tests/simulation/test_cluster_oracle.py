@@ -44,7 +44,9 @@ def both(seed: int) -> tuple[KISim, simpy_cluster.Cluster]:
     )
     arrivals = sorted(round(rng.uniform(0, UNTIL_S), 9) for _ in range(0 if closed else rng.randint(1, 150)))
     scales = sorted((round(rng.uniform(0, 25), 9), rng.randint(0, gpus + 2)) for _ in range(rng.randint(0, 5)))
-    counts = [(0.0, rng.randint(1, 5)), (round(rng.uniform(5, 15), 9), rng.randint(0, 6))] if closed else []
+    counts = [(0.0, rng.randint(1, 5))] if closed else []
+    for low_s, high_s in ((5.0, 5.2), (5.2, 5.4), (10.0, 15.0)):  # some come back while others still think
+        counts += [(round(rng.uniform(low_s, high_s), 9), rng.randint(0, 6))] if closed else []
     users = [Users(0, tuple(counts), think_s=think_s)] if closed else []
     sim = simulate(config, arrivals, profile, users=users, seed=seed)
     for time_s, replicas in scales:

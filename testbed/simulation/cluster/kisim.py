@@ -46,8 +46,8 @@ class KISim:
         seed: int = 0,
         keep_rows: bool = False,
     ) -> None:
-        if len(users) > 1:
-            raise KisError("closed-loop users of one model only: give one group of users")
+        if len({group.model for group in users}) < len(users):
+            raise KisError("two groups of users ask for the same model: give one group a model")
         self.config = config
         self.services = tuple(services)
         self.samples: deque[Sample] = deque(maxlen=max(2, round(KEPT_SAMPLES_S / config.scrape_period_s)))

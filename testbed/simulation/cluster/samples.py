@@ -25,6 +25,7 @@ class Sample(NamedTuple):
     waiting: npt.NDArray[np.int64]  # requests that no instance has taken
     outstanding: npt.NDArray[np.int64]  # requests that clients wait for
     active_ns: npt.NDArray[np.int64]  # of the pod's device, since it has it: time that at least one batch ran
+    arrived: npt.NDArray[np.int64]  # requests that clients sent so far, by model
 
 
 class Totals(NamedTuple):
@@ -56,4 +57,5 @@ def sample(lives: PodLives) -> Sample:
         waiting=of["in_flight"] - running,
         outstanding=of["outstanding"],
         active_ns=lives.pod_active_ns(rows),
+        arrived=sim.models["arrived"].copy(),
     )

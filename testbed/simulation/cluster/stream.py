@@ -70,10 +70,12 @@ class RequestStream:
         stream_loop.lose_replica(self.sim, replica, self.now_ns)
 
     def set_users(self, count: int, model: int) -> None:
-        """So many closed-loop users from now on: new ones send at once, surplus ones stop after their answer."""
-        stream = self.sim.stream[0]
-        new = range(int(stream["users"]), count)
-        stream["users"] = count
+        """So many closed-loop users of a model from now on: new ones send at once, those that have been there longest
+        stop after their answer. A number is never used again: one that still thinks would go on as somebody new."""
+        stream, group = self.sim.stream[0], self.sim.models[model]
+        end = int(group["first_user"] + group["users"])
+        new = range(end, end + count - int(group["users"]))
+        group["first_user"], group["users"] = end + len(new) - count, count
         self._grow_events(len(new))
         held = [tuple(one) for one in self.sim.events[: int(stream["events"])].tolist()]
         held += [(self.now_ns, int(stream["next_event"]) + k, USER, user, model) for k, user in enumerate(new)]

@@ -1,0 +1,56 @@
+"""What clients ask of a deployment, from its pods alone: how much comes, whether it grows, and what waits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from testbed.autoscaling.observation import Observation, Window
+
+
+class Demand(NamedTuple):
+    """rate_rps: arrivals a second in the newest window, whose middle was middle_s ago; slope_rps_s: their increase a
+    second, by a line through all windows. waiting: requests in the queues at its end."""
+
+    rate_rps: float
+    slope_rps_s: float
+    waiting: float
+    middle_s: float
+
+    def expected_rps(self, ahead_s: float) -> float:
+        """Arrivals a second in ahead_s from now, if they go on as they did; not below 0."""
+        return max(0.0, self.rate_rps + self.slope_rps_s * (self.middle_s + ahead_s))
+
+
+def demand_of(seen: Observation, window_s: float, windows: int, age_s: float) -> Demand | None:
+    """From so many windows, each as long, the newest age_s old at least; None: there are no two of them yet.
+
+    What arrived in a window is what was answered, and what the queues grew by: a full replica answers no more than it
+    can. The oldest window says only what waited before the next.
+    """
+    found: list[Window] = []
+    for k in range(windows + 1):
+        window = seen.window(window_s, age_s + k * window_s)
+        if window is None:
+            break
+        found.append(window)
+    if len(found) < 2:
+        return None
+    waiting = [float(window.waiting.sum()) for window in found]
+    rates = [
+        max(0.0, window.rate_rps + (here - before) / window.seconds)
+        for window, here, before in zip(found, waiting, waiting[1:], strict=False)
+    ]
+    newest = found[0]
+    middle_s = seen.now_s - (newest.start_s + newest.end_s) / 2
+    return Demand(rates[0], slope_of(rates) / newest.seconds, waiting[0], middle_s)
+
+
+def slope_of(newest_first: Sequence[float]) -> float:
+    """Least squares: the increase from one value to the next newer one; 0 of a single value."""
+    n = len(newest_first)
+    if n < 2:
+        return 0.0
+    middle = (n - 1) / 2
+    spread = sum((k - middle) ** 2 for k in range(n))
+    return sum((middle - k) * value for k, value in enumerate(newest_first)) / spread

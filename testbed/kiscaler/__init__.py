@@ -1,0 +1,1 @@
+"""KIScaler: an autoscaler that learns in the simulated cluster."""

@@ -1,0 +1,130 @@
+"""The worlds that a policy learns in: each episode draws a cluster, a service and traffic of its own.
+
+A policy that has seen one world only knows its numbers by heart. Here service times, start-ups, patterns and the age of
+metrics differ from episode to episode, within ranges that are given; what a policy is told is measured in the drawn
+service's own scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from loadgen.patterns import Pattern, make_pattern
+from testbed.autoscaling.features import FeatureScale
+from testbed.calibration.another_run import another_run, moved
+from testbed.calibration.profile import ServiceProfile
+from testbed.simulation.cluster.config import ClusterConfig
+from testbed.simulation.cluster.kisim import KISim
+from testbed.simulation.cluster.services import make_service
+from testbed.simulation.cluster.traffic import PatternTraffic
+from workloads.errors import KisError
+
+Range = tuple[float, float]
+FAMILIES = ("ramp", "periodic", "fluctuating", "bursty")
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """What is drawn anew for each episode, uniformly; a range of one value draws nothing."""
+
+    peak_load: Range = (0.3, 0.9)  # of what max_replicas serve within the target
+    low_share: Range = (0.1, 0.5)  # of the peak
+    period_s: Range = (60.0, 240.0)  # of a wave, a spike's distance, a redrawn rate (a fifth of it)
+    service: Range = (0.8, 1.25)  # factor on batch times
+    load_s: Range = (1.0, 5.0)  # start-up, after the container's start
+    age_s: Range = (0.0, 2.0)  # of metrics
+    families: tuple[str, ...] = FAMILIES
+
+    def __post_init__(self) -> None:
+        for name in ("peak_load", "low_share", "period_s", "service", "load_s", "age_s"):
+            low, high = getattr(self, name)
+            if not 0 <= low <= high:
+                raise KisError(f"ranges of scenarios: {name} is ({low:g}, {high:g}); give 0 <= low <= high")
+        if not self.families or set(self.families) - set(FAMILIES):
+            raise KisError(f"ranges of scenarios: families are {', '.join(FAMILIES)}, not {', '.join(self.families)}")
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One world. scale: in what its features are measured; pattern: of the traffic."""
+
+    sim: KISim
+    model: str
+    scale: FeatureScale
+    pattern: Pattern
+
+
+@dataclass(frozen=True)
+class Scenarios:
+    """Worlds round one cluster's only model and its profile.
+
+    per_replica_rps: that one replica serves within the target, at the profile's own batch times (`kis plan` tells).
+    """
+
+    cluster: ClusterConfig
+    profiles: dict[str, ServiceProfile]  # by kind of device
+    per_replica_rps: float
+    ranges: Ranges = field(default_factory=Ranges)
+    window_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        if len(self.cluster.models) != 1:
+            raise KisError(f"scenarios have one model, this cluster has {len(self.cluster.models)}")
+
+    @property
+    def max_replicas(self) -> int:
+        """Of the model."""
+        return self.cluster.models[0].max_replicas
+
+    def draw(self, seed: int) -> Scenario:
+        """The same world for the same seed."""
+        rng = np.random.default_rng(seed)
+        ranges, served = self.ranges, self.cluster.models[0]
+        slowness, load_s, age_s = (float(rng.uniform(*one)) for one in (ranges.service, ranges.load_s, ranges.age_s))
+        per_replica_rps = self.per_replica_rps / slowness
+        pattern = self._pattern(rng, per_replica_rps * served.max_replicas)
+        pods = served.pod.model_copy(update={"load_s": load_s})
+        first = float(pattern.rate_rps(np.zeros(1))[0])
+        start = int(np.clip(np.ceil(first / per_replica_rps), 1, served.max_replicas))
+        served = served.model_copy(update={"pod": pods, "replicas": start})
+        config = self.cluster.model_copy(update={"models": (served,)})
+        services = [
+            make_service(0, served, kind, moved(another_run(profile, rng), {"service": float(np.log(slowness))}))
+            for kind, profile in self.profiles.items()
+        ]
+        traffic = PatternTraffic((pattern,), int(rng.integers(2**31)))
+        sim = KISim(config, services, traffic, seed=int(rng.integers(2**31)))
+        ahead_s = pods.schedule_s + pods.container_start_s + load_s + pods.probe_period_s + pods.endpoint_lag_s
+        scale = FeatureScale(
+            per_replica_rps=per_replica_rps,
+            latency_target_s=served.latency_target_s,
+            max_replicas=served.max_replicas,
+            ahead_s=ahead_s,
+            window_s=self.window_s,
+            age_s=age_s,
+        )
+        return Scenario(sim, served.name, scale, pattern)
+
+    def _pattern(self, rng: np.random.Generator, most_rps: float) -> Pattern:
+        """One of the families, between a low and a peak rate."""
+        ranges = self.ranges
+        peak = float(rng.uniform(*ranges.peak_load)) * most_rps
+        low = peak * float(rng.uniform(*ranges.low_share))
+        period_s = float(rng.uniform(*ranges.period_s))
+        family = _one_of(rng, ranges.families)
+        if family == "ramp":
+            return make_pattern("ramp", low=low, peak=peak, rise_s=period_s)
+        if family == "periodic":
+            return make_pattern("periodic", mean=(low + peak) / 2, amplitude=(peak - low) / 2, period_s=period_s)
+        rate_seed = int(rng.integers(2**31))
+        if family == "fluctuating":
+            return make_pattern("fluctuating", low=low, high=peak, interval_s=period_s / 5, rate_seed=rate_seed)
+        spike_s = period_s * float(rng.uniform(0.15, 0.5))
+        return make_pattern("bursty", base=low, spike=peak, spike_s=spike_s, every_s=period_s)
+
+
+def _one_of(rng: np.random.Generator, names: Sequence[str]) -> str:
+    return names[int(rng.integers(len(names)))]

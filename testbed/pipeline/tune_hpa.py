@@ -1,0 +1,211 @@
+"""`kis tune-hpa`: the HPA of some traffic, found in the simulator, beside the one that it is measured against.
+
+Files in results/<name>/: tune.json (the configuration), trials.csv (each that was tried), hpa.yaml (the best one),
+tuned.json (both, on traffic with other seeds than the search had).
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import optuna
+import yaml
+from pydantic import Field, model_validator
+
+from testbed.autoscaling.build import build_policy
+from testbed.autoscaling.hpa.manifest import hpa_object
+from testbed.autoscaling.hpa.spec import ControllerFlags
+from testbed.autoscaling.metrics import METRICS
+from testbed.autoscaling.policies import Hpa
+from testbed.errors import ConfigError
+from testbed.pipeline.cluster_config import ClusterRunConfig
+from testbed.pipeline.cluster_run import advance, prepare, summary_of_model
+from testbed.simulation.cluster.services import Service, read_services
+
+CHECK_SEED = 1_000_000  # from here on: traffic that the search has not seen
+STEEP = 50.0  # what a share of missed requests over the allowed one costs, beside GPU-seconds
+
+
+class TuneConfig(ClusterRunConfig):
+    """`kis tune-hpa`: a simulated cluster with one model and its traffic, and what an HPA of it may do."""
+
+    allowed_missed: float = Field(0.01, gt=0, lt=1, description="share of requests over the target, or not answered")
+    metrics: tuple[str, ...] = Field(
+        ("in_flight_requests", "requests_per_second", "queue_time_ms", "gpu_utilisation_pct"), min_length=1
+    )
+    flags: ControllerFlags = Field(ControllerFlags(), description="of the cluster's controller manager")
+    window_s: float = Field(15.0, gt=0, description="of the adapter's averages")
+    age_s: float = Field(1.0, ge=0, description="of the adapter's newest sample")
+    trials: int = Field(80, ge=1)
+    seeds: int = Field(3, ge=1, description="runs of each trial, each with other arrivals")
+    check_seeds: int = Field(10, ge=1, description="runs of the found and of the untuned one, not seen by the search")
+    deployment: str = Field("triton", description="named in hpa.yaml")
+    namespace: str = "default"
+
+    @model_validator(mode="after")
+    def _one_model(self) -> Self:
+        if len(self.cluster.models) != 1:
+            raise ValueError(f"cluster.models: an HPA scales one model, this cluster has {len(self.cluster.models)}")
+        unknown = [name for name in self.metrics if name not in METRICS]
+        if unknown:
+            raise ValueError(f"metrics: {', '.join(unknown)} is none of {', '.join(METRICS)}")
+        return self
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Means over runs; p95_ms None: nothing was answered in one of them."""
+
+    missed_share: float
+    gpu_seconds: float
+    p95_ms: float | None
+    changes: float
+
+    def cost(self, allowed_missed: float) -> float:
+        """GPU-seconds, and more for what is missed beyond the allowed share: what the search makes small."""
+        over = max(0.0, self.missed_share / allowed_missed - 1.0)
+        return self.gpu_seconds * (1.0 + STEEP * allowed_missed * over)
+
+
+def tune_hpa(config: TuneConfig, folder: Path, on_progress: Callable[[float], None]) -> dict[str, Any]:
+    """Search, check on other traffic, write the folder; returns tuned.json's content."""
+    services = read_services(config.cluster)
+    served = config.cluster.models[0]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "tune.json").write_text(config.model_dump_json(indent=2) + "\n")
+    untuned = config.policies.get(served.name) or _by_default(config)
+    if untuned.get("kind") != "hpa":
+        raise ConfigError(
+            f"policies: {served.name} has kind {untuned.get('kind')!r}; give the HPA to improve on, or none"
+        )
+    tried: list[dict[str, Any]] = []
+
+    def objective(trial: optuna.Trial) -> float:
+        settings = _suggested(config, services[0], trial)
+        outcome = play(config, services, settings, [config.seed + k for k in range(config.seeds)])
+        tried.append({**trial.params, **outcome.__dict__, "cost": outcome.cost(config.allowed_missed)})
+        on_progress(len(tried) / (config.trials + 1))
+        return outcome.cost(config.allowed_missed)
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    sampler = optuna.samplers.TPESampler(seed=config.seed, n_startup_trials=max(5, config.trials // 4))
+    study = optuna.create_study(sampler=sampler)
+    study.optimize(objective, n_trials=config.trials)
+    tuned = _suggested(config, services[0], optuna.trial.FixedTrial(study.best_params))
+    seeds = [CHECK_SEED + config.seed + k for k in range(config.check_seeds)]
+    checked = {name: play(config, services, one, seeds) for name, one in (("untuned", untuned), ("tuned", tuned))}
+    on_progress(1.0)
+    _write_trials(folder / "trials.csv", tried)
+    hpa = build_policy(tuned, served.max_replicas, None)
+    assert isinstance(hpa, Hpa)
+    body = hpa_object(hpa.spec, config.deployment, config.namespace, config.deployment)
+    (folder / "hpa.yaml").write_text(_header(config, checked) + yaml.safe_dump(body, sort_keys=False))
+    result = {
+        "simulated": True,
+        "allowed_missed": config.allowed_missed,
+        "trials": config.trials,
+        "check_seeds": seeds,
+        "policies": {"untuned": untuned, "tuned": tuned},
+        "outcomes": {name: one.__dict__ for name, one in checked.items()},
+    }
+    (folder / "tuned.json").write_text(json.dumps(result, indent=2) + "\n")
+    return result
+
+
+def play(config: TuneConfig, services: Sequence[Service], settings: Mapping[str, Any], seeds: Sequence[int]) -> Outcome:
+    """The traffic under one policy, once for each seed."""
+    name = config.cluster.models[0].name
+    told = config.model_copy(update={"policies": {name: dict(settings)}})
+    found = []
+    for seed in seeds:
+        run = prepare(told, services, seed, keep_rows=False)
+        advance(told, run, lambda: None, lambda share: None)
+        found.append(summary_of_model(told, run, name))
+    p95 = [one["p95_ms"] for one in found]
+    return Outcome(
+        missed_share=float(np.mean([one["missed_share"] or 0.0 for one in found])),
+        gpu_seconds=float(np.mean([one["gpu_seconds"] for one in found])),
+        p95_ms=None if None in p95 else float(np.mean(p95)),
+        changes=float(np.mean([one["changes"] for one in found])),
+    )
+
+
+def _by_default(config: TuneConfig) -> dict[str, Any]:
+    """What people begin with: one full batch in flight for each instance, and everything else as Kubernetes has it."""
+    served = config.cluster.models[0]
+    return _settings(config, "in_flight_requests", float(served.max_batch_size * served.instances), 1, None)
+
+
+def _settings(
+    config: TuneConfig, metric: str, target: float, min_replicas: int, behavior: dict[str, Any] | None
+) -> dict[str, Any]:
+    """A policy's configuration."""
+    return {
+        "kind": "hpa",
+        "metric": metric,
+        "target": target,
+        "min_replicas": min_replicas,
+        "max_replicas": config.cluster.models[0].max_replicas,
+        "flags": config.flags.model_dump(),
+        "window_s": config.window_s,
+        "age_s": config.age_s,
+        **({} if behavior is None else {"behavior": behavior}),
+    }
+
+
+def _suggested(config: TuneConfig, service: Service, trial: Any) -> dict[str, Any]:
+    """A trial's HPA. Targets are searched around what one replica of the service can do."""
+    served = config.cluster.models[0]
+    batch = served.max_batch_size if served.dynamic_batching is not None else 1
+    full_rps = served.instances * batch / service.profile.service_time.mean_s[batch - 1]
+    ranges = {
+        "in_flight_requests": (0.2 * served.instances, 4.0 * batch * served.instances),
+        "pending_requests": (0.1, 4.0 * batch * served.instances),
+        "requests_per_second": (0.15 * full_rps, 1.1 * full_rps),
+        "queue_time_ms": (20.0 * served.latency_target_s, 1000.0 * served.latency_target_s),
+        "gpu_utilisation_pct": (20.0, 99.0),
+    }
+    metric = trial.suggest_categorical("metric", list(config.metrics))
+    target = trial.suggest_float(f"target_{metric}", *ranges[metric], log=True)
+    least = trial.suggest_int("min_replicas", 1, max(1, served.max_replicas // 2))
+    period_s = config.flags.sync_period_s
+    up = trial.suggest_int("up_pods", 1, max(1, served.max_replicas))
+    down = trial.suggest_int("down_pods", 1, max(1, served.max_replicas))
+    behavior = {
+        "scale_up": {
+            "stabilization_window_s": 0,
+            "policies": [{"type": "Pods", "value": up, "period_s": period_s}],
+        },
+        "scale_down": {
+            "stabilization_window_s": period_s * trial.suggest_int("down_window_periods", 0, 40),
+            "policies": [{"type": "Pods", "value": down, "period_s": period_s}],
+        },
+    }
+    return _settings(config, metric, target, least, behavior)
+
+
+def _write_trials(file: Path, tried: Sequence[Mapping[str, Any]]) -> None:
+    names = list(dict.fromkeys(name for one in tried for name in one))
+    with file.open("w", newline="") as rows:
+        writer = csv.DictWriter(rows, names)
+        writer.writeheader()
+        writer.writerows(tried)
+
+
+def _header(config: TuneConfig, checked: Mapping[str, Outcome]) -> str:
+    lines = [
+        f"# Found by `kis tune-hpa` in the simulator ({config.trials} trials). Predicted on {config.check_seeds} runs",
+        f"# that the search did not see, for a target of {1e3 * config.cluster.models[0].latency_target_s:g} ms:",
+    ]
+    for name, one in checked.items():
+        p95 = "-" if one.p95_ms is None else f"{one.p95_ms:.1f} ms"
+        lines.append(
+            f"#   {name}: P95 {p95}, {100 * one.missed_share:.2f} % over the target, {one.gpu_seconds:.0f} GPU-seconds"
+        )
+    return "\n".join(lines) + "\n"

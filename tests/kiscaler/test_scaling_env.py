@@ -1,0 +1,107 @@
+"""The learning environment does what its docstring says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+from testbed.autoscaling.features import FEATURES
+from testbed.kiscaler.env import ENV_ID, ScalingEnv
+from testbed.kiscaler.scenarios import Ranges, Scenarios
+from tests.oracles.cluster_worlds import GPU, cluster, flat_profile
+from workloads.errors import KisError
+
+MEAN_S = (0.020, 0.024, 0.028, 0.032)  # 125 requests/s at most; 90 within the target
+REACH = 3
+
+
+def scenarios(**ranges: object) -> Scenarios:
+    config = cluster(gpus=8, max_batch_size=4, max_replicas=8, latency_target_s=0.1, pod={"container_start_s": 1.0})
+    return Scenarios(config, {GPU: flat_profile(MEAN_S)}, per_replica_rps=90.0, ranges=Ranges(**ranges))  # type: ignore[arg-type]
+
+
+def env(**ranges: object) -> ScalingEnv:
+    return ScalingEnv(scenarios(**ranges), steps=20, reach=REACH)
+
+
+def play(one: ScalingEnv, choose: Callable[[int], int], seed: int) -> tuple[float, float, float]:
+    """Sums over an episode: reward, missed, gpu."""
+    one.reset(options={"scenario_seed": seed})
+    total, missed, gpu = 0.0, 0.0, 0.0
+    for k in range(one.steps):
+        _, reward, terminated, truncated, parts = one.step(np.int64(choose(k)))
+        total, missed, gpu = total + reward, missed + parts["missed"], gpu + parts["gpu"]
+        assert not terminated
+        assert truncated == (k == one.steps - 1)
+    return total, missed, gpu
+
+
+def test_gymnasium_finds_nothing_wrong() -> None:
+    check_env(env(), skip_render_check=True)
+    made = gymnasium.make(ENV_ID, scenarios=scenarios())
+    assert made.observation_space.shape == (len(FEATURES),) == (11,)  # as the docstring says
+
+
+def test_the_same_seed_and_actions_give_the_same_episode() -> None:
+    one, other = env(), env()
+    first, _ = one.reset(seed=7)
+    second, _ = other.reset(seed=7)
+    assert first.tobytes() == second.tobytes()
+    for k in range(10):
+        ours, theirs = one.step(np.int64(k % 7)), other.step(np.int64(k % 7))
+        assert ours[0].tobytes() == theirs[0].tobytes()
+        assert ours[1:] == theirs[1:]
+    assert one.reset(seed=8)[0].tobytes() != first.tobytes()
+
+
+def test_observations_stay_in_their_ranges() -> None:
+    one = env(peak_load=(1.5, 1.5))
+    for seed in range(3):
+        seen, _ = one.reset(seed=seed)
+        for k in range(12):
+            assert one.observation_space.contains(seen)
+            seen = one.step(np.int64((k * 5) % 7))[0]
+
+
+def test_the_reward_depends_on_the_action() -> None:
+    one = env(peak_load=(0.8, 0.8), families=("periodic",))
+    rewards = {play(one, lambda k, a=action: a, seed=3)[0] for action in (0, REACH, 2 * REACH)}
+    assert len(rewards) == 3
+
+
+def test_more_replicas_miss_no_more_and_cost_more() -> None:
+    one = env(peak_load=(0.7, 0.7), families=("periodic",))
+    for seed in range(3):
+        fewer = play(one, lambda k: 0 if k == 0 else REACH, seed)  # three fewer than the start, then left alone
+        same = play(one, lambda k: REACH, seed)
+        more = play(one, lambda k: 2 * REACH if k == 0 else REACH, seed)
+        assert fewer[1] >= same[1] >= more[1]
+        assert fewer[2] <= same[2] < more[2]
+
+
+def test_a_random_policy_is_worse_than_leaving_what_is_enough() -> None:
+    one = env(peak_load=(0.5, 0.5), families=("periodic",))
+    rng = np.random.default_rng(1)
+    fixed = np.mean([play(one, lambda k: REACH + 1 if k < 2 else REACH, seed)[0] for seed in range(4)])
+    random = np.mean([play(one, lambda k: int(rng.integers(2 * REACH + 1)), seed)[0] for seed in range(4)])
+    assert random < fixed
+
+
+def test_worlds_differ_within_their_ranges() -> None:
+    drawn = [scenarios().draw(seed) for seed in range(24)]
+    assert {one.pattern.name for one in drawn} == {"ramp", "periodic", "fluctuating", "bursty"}
+    assert all(90 / 1.25 <= one.scale.per_replica_rps <= 90 / 0.8 for one in drawn)
+    assert len({one.scale.ahead_s for one in drawn}) == len(drawn)
+    for one in drawn:
+        assert 0.3 * 0.999 <= one.pattern.peak_rps / (8 * one.scale.per_replica_rps) <= 0.9 * 1.001
+
+
+def test_impossible_ranges_are_named() -> None:
+    with pytest.raises(KisError, match=r"load_s is \(5, 1\)"):
+        scenarios(load_s=(5.0, 1.0))
+    with pytest.raises(KisError, match="families are ramp"):
+        scenarios(families=("rampp",))
