@@ -19,6 +19,7 @@ from testbed.measurement.triton_statistics import ModelStatistics, parse_statist
 
 _MOST_BYTES = 1 << 24  # of a page
 _TIMEOUT_S = 0.9  # below the sampler's usual period
+_PATIENCE_S = 5.0  # with a server that is asked for the first time, and may be busy
 _GPU_UNITS = {
     "nv_gpu_utilization": "ratio",
     "nv_gpu_power_usage": "watt",
@@ -140,7 +141,7 @@ def _read_all(answer: Any, until_s: float) -> bytes:
 def answers(metrics_url: str) -> bool:
     """Whether there is a metrics page at that address."""
     try:
-        _get(_page(metrics_url), _TIMEOUT_S)
+        _get(_page(metrics_url), _PATIENCE_S)
     except ServingError:
         return False
     return True

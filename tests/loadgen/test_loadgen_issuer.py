@@ -256,7 +256,13 @@ def test_a_replica_that_died_costs_what_it_was_answering_and_nothing_else(replay
     """It is still listed: a request that finds it closed goes to another."""
     with FakeServer() as lives, contextlib.ExitStack() as until_it_dies:
         dies = until_it_dies.enter_context(FakeServer(lambda i: Reply(delay_s=0.1)))
-        death = gevent.spawn_later(0.26, until_it_dies.close)
+
+        def die() -> None:
+            while len(dies.seen) < 20:
+                gevent.sleep(0.005)
+            until_it_dies.close()
+
+        death = gevent.spawn(die)
         endpoints = Endpoints([dies.address, lives.address])
         log = replay.run(replay.http(dies, lives), endpoints)
         gevent.joinall([death])
