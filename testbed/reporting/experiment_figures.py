@@ -9,11 +9,12 @@ import numpy.typing as npt
 import plotly.graph_objects as go
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from plotly.subplots import make_subplots
 
 from testbed.reporting.cluster_figures import add_offered
 from testbed.reporting.experiment import Experiment, PairOfRuns, Side, ready_replicas
-from testbed.reporting.pictures import LOOK, plain_numbers
+from testbed.reporting.pictures import LOOK
 from testbed.reporting.style import INK, MUTED, REAL, SIMULATED, axis, short, styled
 
 BIN_S = 2.0
@@ -121,7 +122,7 @@ def save_timelines(experiment: Experiment, file: Path) -> None:
             rate.fill_between(x, y, step="mid", color=MUTED, alpha=0.15, linewidth=0)
             rate.set_ylim(bottom=0)
             rate.tick_params(labelsize=6, colors=MUTED)
-            plain_numbers(rate.yaxis)
+            rate.yaxis.set_major_locator(MaxNLocator(3))
             for sides, colour in ((pair.real, REAL), (pair.sim, SIMULATED)):
                 for side in sides:
                     assert side.run.metrics is not None
