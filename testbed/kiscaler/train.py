@@ -15,9 +15,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import gymnasium
 import numpy as np
 import numpy.typing as npt
 import torch
+from gymnasium.wrappers import TransformReward
 from pydantic import Field
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
@@ -85,7 +87,7 @@ def train(config: TrainConfig, folder: Path, on_evaluation: Callable[[Evaluation
     scenarios = scenarios_of(config)
     torch.manual_seed(config.seed)
     checkpoint = folder / "checkpoint.zip"
-    environments = SubprocVecEnv([lambda: make_env(config, scenarios)] * config.environments)
+    environments = SubprocVecEnv([lambda: _scaled(config, scenarios)] * config.environments)
     try:
         if checkpoint.exists():
             model = PPO.load(checkpoint, env=environments, device="cpu")
@@ -98,6 +100,12 @@ def train(config: TrainConfig, folder: Path, on_evaluation: Callable[[Evaluation
     finally:
         environments.close()
     return folder / "policy.onnx"
+
+
+def _scaled(config: TrainConfig, scenarios: Scenarios) -> gymnasium.Env[Any, Any]:
+    """With rewards of about 1 at most: large returns leave the actor no room beside the critic in one gradient norm."""
+    largest = max(config.weights.missed, config.weights.gpu)
+    return TransformReward(make_env(config, scenarios), lambda reward: float(reward) / largest)
 
 
 def _new_model(config: TrainConfig, environments: SubprocVecEnv, folder: Path) -> PPO:
