@@ -15,6 +15,9 @@ from testbed.simulation.cluster.pods import Pod
 from testbed.simulation.cluster.samples import Sample
 from testbed.simulation.cluster.stream import SECOND_NS
 
+KEPT = 1000  # scrapes of a simulation, at least
+_scrapes: WeakKeyDictionary[KISim, dict[tuple[int, int], Scrape]] = WeakKeyDictionary()
+
 
 class SimulatedObservation:
     """An Observation of one model of a KISim, now. since_s: what was scraped before is not seen."""
@@ -47,10 +50,6 @@ class SimulatedObservation:
                     del made[old]
             made[key] = scrape_of(self._sim, self._model, sample)
         return made[key]
-
-
-KEPT = 1000  # scrapes of a simulation, at least
-_scrapes: WeakKeyDictionary[KISim, dict[tuple[int, int], Scrape]] = WeakKeyDictionary()
 
 
 def scrape_of(sim: KISim, model: int, sample: Sample) -> Scrape:

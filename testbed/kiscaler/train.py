@@ -25,7 +25,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
-from testbed.autoscaling.features import FEATURES, VERSION
+from testbed.autoscaling.features import FEATURES, VERSION, FeatureScale
 from testbed.autoscaling.learned import PolicyFile
 from testbed.calibration.profile import ServiceProfile
 from testbed.config import Strict
@@ -220,7 +220,7 @@ def export(policy: Any, config: TrainConfig, judged: Evaluation, folder: Path) -
         reach=config.reach,
         step_s=config.step_s,
         window_s=Scenarios.window_s,
-        windows=6,
+        windows=FeatureScale.windows,
         trained={
             "at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             "steps": judged.steps,

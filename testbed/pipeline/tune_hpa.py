@@ -29,7 +29,7 @@ from testbed.pipeline.cluster_run import advance, prepare, summary_of_model
 from testbed.simulation.cluster.services import Service, read_services
 
 CHECK_SEED = 1_000_000  # from here on: traffic that the search has not seen
-STEEP = 50.0  # what a share of missed requests over the allowed one costs, beside GPU-seconds
+STEEP = 50.0  # each share missed beyond the allowed one costs so many times the GPU-seconds
 
 
 class TuneConfig(ClusterRunConfig):
@@ -69,8 +69,7 @@ class Outcome:
 
     def cost(self, allowed_missed: float) -> float:
         """GPU-seconds, and more for what is missed beyond the allowed share: what the search makes small."""
-        over = max(0.0, self.missed_share / allowed_missed - 1.0)
-        return self.gpu_seconds * (1.0 + STEEP * allowed_missed * over)
+        return self.gpu_seconds * (1.0 + STEEP * max(0.0, self.missed_share - allowed_missed))
 
 
 def tune_hpa(config: TuneConfig, folder: Path, on_progress: Callable[[float], None]) -> dict[str, Any]:
@@ -79,7 +78,8 @@ def tune_hpa(config: TuneConfig, folder: Path, on_progress: Callable[[float], No
     served = config.cluster.models[0]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "tune.json").write_text(config.model_dump_json(indent=2) + "\n")
-    untuned = config.policies.get(served.name) or _by_default(config)
+    given = config.policies.get(served.name)  # it runs on the same cluster: with its flags, unless it names some
+    untuned = _by_default(config) if given is None else {"flags": config.flags.model_dump(), **given}
     if untuned.get("kind") != "hpa":
         raise ConfigError(
             f"policies: {served.name} has kind {untuned.get('kind')!r}; give the HPA to improve on, or none"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,20 @@ def cluster(
             "scheduler": scheduler,
         }
     )
+
+
+def six_replicas(folder: Path) -> dict[str, Any]:
+    """A cluster's configuration, with its profile in the folder: one model, up to six replicas, 250 requests/s each."""
+    flat_profile([0.010, 0.012, 0.014, 0.016]).write(folder / "profile.json")
+    served = {
+        "name": "m",
+        "profiles": {GPU: str(folder / "profile.json")},
+        "max_batch_size": 4,
+        "max_replicas": 6,
+        "latency_target_s": 0.05,
+        "pod": {"container_start_s": 1.0, "load_s": 1.0},
+    }
+    return {"gpu_kinds": {GPU: {}}, "pools": [{"gpus": 6, "gpu_kind": GPU}], "models": [served]}
 
 
 def simulate(

@@ -14,21 +14,12 @@ from typer.testing import CliRunner
 from testbed.cli.main import application
 from testbed.errors import ConfigError
 from testbed.pipeline.tune_hpa import Outcome, TuneConfig, tune_hpa
-from tests.oracles.cluster_worlds import GPU, flat_profile
+from tests.oracles.cluster_worlds import six_replicas
 
 
 def settings(folder: Path, **changes: Any) -> dict[str, Any]:
-    flat_profile([0.010, 0.012, 0.014, 0.016]).write(folder / "profile.json")
-    served = {
-        "name": "m",
-        "profiles": {GPU: str(folder / "profile.json")},
-        "max_batch_size": 4,
-        "max_replicas": 6,
-        "latency_target_s": 0.05,
-        "pod": {"container_start_s": 1.0, "load_s": 1.0},
-    }
     return {
-        "cluster": {"gpu_kinds": {GPU: {}}, "pools": [{"gpus": 6, "gpu_kind": GPU}], "models": [served]},
+        "cluster": six_replicas(folder),
         "traffic": {"m": {"pattern": "periodic", "parameters": {"mean": 400, "amplitude": 300, "period_s": 120}}},
         "policies": {"m": {"kind": "hpa", "metric": "in_flight_requests", "target": 0.1, "max_replicas": 6}},
         "flags": {"sync_period_s": 5, "downscale_stabilization_s": 10},
