@@ -29,9 +29,10 @@ $(READY): $(LOCKED) pyproject.toml
 	@$(BIN)/python -m testbed.simulation.precompile
 	@touch $@
 
+# All extras but ray, which most people do without.
 lock: ## resolve pyproject.toml into requirements.lock again (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
-	  --all-extras --python-version 3.11 pyproject.toml -o requirements.lock
+	  --extra serve --extra train --extra dev --python-version 3.11 pyproject.toml -o requirements.lock
 
 calibrate: env ## the whole loop: serve, replay, measure, fit, simulate, compare; QUICK=1 for a first look
 	@$(BIN)/kis calibrate $(if $(QUICK),--quick) $(ARGS)

@@ -21,12 +21,16 @@ class ArtifactError(KisError):
 def write_table(path: Path, table: pa.Table, kind: str, version: int, provenance: dict[str, Any]) -> None:
     """Write `table` as the artefact `kind` of schema `version`. Equal content gives equal bytes.
 
-    Integer columns are delta-encoded: times of a log grow, so a request costs a few bytes.
+    Integer columns, and lists of integers, are delta-encoded: times of a log grow, so a request costs a few bytes.
     """
     header = json.dumps({"kind": kind, "version": version, "provenance": provenance}, sort_keys=True)
     table = table.replace_schema_metadata({_KEY: header.encode()})
+    leaves = [
+        (f"{f.name}.list.element", f.type.value_type) if pa.types.is_list(f.type) else (f.name, f.type)
+        for f in table.schema
+    ]
     integers = {
-        f.name: "DELTA_BINARY_PACKED" for f in table.schema if pa.types.is_integer(f.type) and f.type.bit_width >= 32
+        name: "DELTA_BINARY_PACKED" for name, kind in leaves if pa.types.is_integer(kind) and kind.bit_width >= 32
     }
     strings = [f.name for f in table.schema if pa.types.is_string(f.type)]
     temporary = path.with_name(path.name + ".writing")

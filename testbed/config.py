@@ -63,6 +63,10 @@ class TrafficConfig(Strict):
     )
     speed_up: float = Field(1.0, gt=0, description="of the trace")
     keep: float = Field(1.0, gt=0, le=1, description="share of the trace's requests that is kept")
+    rate_interval_s: float | None = Field(
+        None, gt=0, description="the trace's rate, counted in such intervals (after speed_up), instead of its arrivals"
+    )
+    rate_factor: float | None = Field(None, gt=0, description="on that rate; arrivals are Poisson")
     duration_s: float | None = Field(None, gt=0, description="none: 30 s of a pattern, all of a trace")
     seed: int = 0
 
@@ -77,6 +81,12 @@ class TrafficConfig(Strict):
     def _one_source(self) -> TrafficConfig:
         if (self.pattern is None) == (self.trace is None):
             raise ValueError("give either a pattern or a trace")
+        if (self.rate_interval_s is None) != (self.rate_factor is None):
+            raise ValueError("give rate_interval_s and rate_factor together: a trace's rate, and its scale")
+        if self.rate_factor is not None and self.trace is None:
+            raise ValueError("rate_interval_s and rate_factor are of a trace: a pattern has its rates in parameters")
+        if self.rate_factor is not None and self.keep != 1:
+            raise ValueError("keep is of a trace's own arrivals: make rate_factor smaller instead")
         return self
 
 

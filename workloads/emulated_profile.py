@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
 class EmulatedProfile(BaseModel):
-    """A batch of size b takes mean_s[b - 1] seconds times a lognormal factor of mean 1."""
+    """A batch of size b takes mean_s[b - 1] seconds times a lognormal factor of mean 1.
+
+    slowness_file: while it serves, the number in that file is a further factor (workloads/backends/slowness.py).
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     mean_s: tuple[float, ...] = Field(min_length=1, description="by batch size, 1 first")
     sigma: float = Field(0.05, ge=0, description="standard deviation of the factor's logarithm")
     seed: int = Field(0, ge=0)
+    slowness_file: Path | None = Field(None, description="of a factor that may change meanwhile; no file: 1")
 
     @classmethod
     def linear(

@@ -133,7 +133,10 @@ def _parameters(spec: ModelSpec, options: BackendOptions) -> dict[str, str]:
     if options.batch_log_dir is not None:
         values["batch_log_dir"] = str(options.batch_log_dir.resolve())
     if spec.emulated and options.emulated is not None:
-        values["emulated_profile"] = options.emulated.model_dump_json()
+        emulated, file = options.emulated, options.emulated.slowness_file
+        if file is not None:  # the server has another working folder
+            emulated = emulated.model_copy(update={"slowness_file": file.resolve()})
+        values["emulated_profile"] = emulated.model_dump_json()
     return values
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -29,9 +31,10 @@ KINDS: dict[str, Any] = {
 def build_policy(settings: dict[str, Any], max_replicas: int, rate_rps: Callable[[float], float] | None) -> Policy:
     """ConfigError names what is wrong. max_replicas: where the settings name none.
 
-    `hpa` takes a whole `spec`, or `metric` and `target` of a Pods metric. rate_rps: the true rate, for the oracle.
+    `hpa` takes a whole `spec`, or `metric` and `target` of a Pods metric, or `tuned`, a file of `kis tune-hpa`.
+    rate_rps: the true rate, for the oracle.
     """
-    given = dict(settings)
+    given = resolved(settings)
     kind = given.pop("kind", None)
     if kind not in KINDS:
         near = difflib.get_close_matches(str(kind), KINDS, n=1)
@@ -56,6 +59,24 @@ def build_policy(settings: dict[str, Any], max_replicas: int, rate_rps: Callable
     except ValidationError as error:
         raise _told(kind, error) from None
     return policy
+
+
+def resolved(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings themselves, those in the tuned.json that they name, if they do; ConfigError if it is none."""
+    if "tuned" not in settings:
+        return dict(settings)
+    if set(settings) != {"kind", "tuned"} or settings["kind"] != "hpa":
+        raise ConfigError("`tuned` goes with `kind: hpa` and nothing else")
+    file = Path(str(settings["tuned"]))
+    try:
+        found = json.loads(file.read_text())["policies"]["tuned"]
+    except OSError as error:
+        raise ConfigError(f"{file}: {error.strerror}: give a tuned.json of kis tune-hpa") from None
+    except (ValueError, KeyError, TypeError):
+        found = None
+    if not isinstance(found, dict) or found.get("kind") != "hpa":
+        raise ConfigError(f"{file} is not what kis tune-hpa writes: give its tuned.json")
+    return found
 
 
 def start_replicas(settings: dict[str, Any], otherwise: int) -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
+from testbed.autoscaling.forecast import slope_of
 from testbed.autoscaling.observation import Observation, Window
 
 
@@ -43,14 +45,4 @@ def demand_of(seen: Observation, window_s: float, windows: int, age_s: float) ->
     ]
     newest = found[0]
     middle_s = seen.now_s - (newest.start_s + newest.end_s) / 2
-    return Demand(rates[0], slope_of(rates) / newest.seconds, waiting[0], middle_s)
-
-
-def slope_of(newest_first: Sequence[float]) -> float:
-    """Least squares: the increase from one value to the next newer one; 0 of a single value."""
-    n = len(newest_first)
-    if n < 2:
-        return 0.0
-    middle = (n - 1) / 2
-    spread = sum((k - middle) ** 2 for k in range(n))
-    return sum((middle - k) * value for k, value in enumerate(newest_first)) / spread
+    return Demand(rates[0], slope_of(np.array(rates[::-1])) / newest.seconds, waiting[0], middle_s)

@@ -13,30 +13,38 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from testbed.autoscaling.demand import Demand, demand_of
+from testbed.autoscaling.forecast import SMOOTHED, Season, season_of, season_peak, smooth, trend_of
 from testbed.autoscaling.observation import Observation, Window
 
-VERSION = 1
+VERSION = 2
+REMEMBERED = 300  # steps of arrivals
+FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class FeatureScale:
-    """What the numbers are measured in. per_replica_rps: that one replica serves within the target."""
+    """What the numbers are measured in. per_replica_rps: that one replica serves within the target.
+
+    price: of a step in which every request is missed, in steps of all replicas: how much the policy is to care.
+    """
 
     per_replica_rps: float
     latency_target_s: float
     max_replicas: int
-    ahead_s: float  # from asked for to serving: how far the trend is drawn out
-    window_s: float = 5.0
-    windows: int = 6
+    ahead_s: float  # from asked for to serving: how far forecasts look
+    step_s: float  # from one decision to the next, and the length of a window
+    price: float = 10.0
     age_s: float = 1.0
 
 
-class Change(NamedTuple):
-    """The last change that the policy made: when, and by how many replicas."""
+class Past(NamedTuple):
+    """What a policy remembers: its last change (when, and by how many replicas), the arrivals of each step (requests a
+    second, the newest last, REMEMBERED at most), and what waited at the end of the last one."""
 
-    time_s: float
-    replicas: int
+    change_s: float
+    change: int
+    rates: tuple[float, ...] = ()
+    waiting: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -47,13 +55,21 @@ class _Seen:
     now_s: float
     spec: int
     ready: int
-    demand: Demand
     window: Window
-    last: Change
+    past: Past
+    level: float  # arrivals now, smoothed
+    trend: float  # arrivals when a pod asked for now would serve
+    peaks: tuple[float, float, float]  # of the last 15, 60 and all remembered steps, smoothed
+    season: Season | None
+    to_come: float  # the season's
 
     @property
     def serving(self) -> int:
         return max(1, self.ready)
+
+    def of_asked(self, rate_rps: float) -> float:
+        """Share of what the replicas that are asked for can serve."""
+        return rate_rps / (self.scale.per_replica_rps * max(1, self.spec))
 
 
 class Feature(NamedTuple):
@@ -74,8 +90,10 @@ def _queue_time(seen: _Seen) -> float:
     return float(seen.window.queue_s.sum()) / answered / seen.scale.latency_target_s
 
 
+ASKED = "of what the replicas asked for serve"
 FEATURES: Mapping[str, Feature] = {
-    "ready": Feature("ready replicas", "of max_replicas", 0, 1, lambda s: s.ready / s.scale.max_replicas),
+    "asked": Feature("replicas asked for", "of max_replicas", 0, 1, lambda s: s.spec / s.scale.max_replicas),
+    "one": Feature("one replica", "of those asked for", 0, 1, lambda s: 1 / max(1, s.spec)),
     "coming": Feature(
         "asked for and not ready; negative: more are ready than asked for",
         "of max_replicas",
@@ -83,34 +101,37 @@ FEATURES: Mapping[str, Feature] = {
         1,
         lambda s: (s.spec - s.ready) / s.scale.max_replicas,
     ),
-    "arrivals": Feature(
-        "requests that arrived a second",
-        "of what max_replicas serve",
-        0,
-        2,
-        lambda s: s.demand.rate_rps / (s.scale.per_replica_rps * s.scale.max_replicas),
-    ),
-    "to_come": Feature(
-        "the same when a pod asked for now would serve, by a line through the last windows",
-        "of what max_replicas serve",
-        0,
-        2,
-        lambda s: s.demand.expected_rps(s.scale.ahead_s) / (s.scale.per_replica_rps * s.scale.max_replicas),
-    ),
     "load": Feature(
         "requests that arrived a second",
         "of what the ready replicas serve",
         0,
         4,
-        lambda s: s.demand.rate_rps / (s.scale.per_replica_rps * s.serving),
+        lambda s: s.level / (s.scale.per_replica_rps * s.serving),
     ),
-    "load_to_come": Feature(
-        "the same when a pod asked for now would serve, for the replicas asked for",
-        "of what they serve",
+    "level": Feature("requests that arrived a second", ASKED, 0, 4, lambda s: s.of_asked(s.level)),
+    "trend": Feature(
+        "the same when a pod asked for now would serve, on a line", ASKED, 0, 4, lambda s: s.of_asked(s.trend)
+    ),
+    "season": Feature(
+        "the most until a pod asked for at the next step would serve, if the season repeats; without one: level",
+        ASKED,
         0,
         4,
-        lambda s: s.demand.expected_rps(s.scale.ahead_s) / (s.scale.per_replica_rps * max(1, s.spec)),
+        lambda s: s.of_asked(s.to_come),
     ),
+    "strength": Feature(
+        "how like the last season the newest one is",
+        "1",
+        0,
+        1,
+        lambda s: 0.0 if s.season is None else s.season.strength,
+    ),
+    "cycles": Feature(
+        "seasons remembered", "of four", 0, 1, lambda s: 0.0 if s.season is None else s.season.cycles / 4
+    ),
+    "peak_15": Feature("largest arrivals of 15 steps", ASKED, 0, 4, lambda s: s.of_asked(s.peaks[0])),
+    "peak_60": Feature("largest arrivals of 60 steps", ASKED, 0, 4, lambda s: s.of_asked(s.peaks[1])),
+    "peak": Feature("largest arrivals remembered", ASKED, 0, 4, lambda s: s.of_asked(s.peaks[2])),
     "utilisation": Feature(
         "busy share of the pods' devices, mean",
         "1",
@@ -124,34 +145,67 @@ FEATURES: Mapping[str, Feature] = {
         "of the latency target",
         0,
         20,
-        lambda s: s.demand.waiting / (s.scale.per_replica_rps * s.serving) / s.scale.latency_target_s,
+        lambda s: s.past.waiting / (s.scale.per_replica_rps * s.serving) / s.scale.latency_target_s,
+    ),
+    "ahead": Feature(
+        "from asked for to serving", "of 20 steps", 0, 1, lambda s: s.scale.ahead_s / (20 * s.scale.step_s)
     ),
     "since_change": Feature(
-        "seconds since the policy's last change",
+        "since the policy's last change",
         "of ten start-ups",
         0,
         1,
-        lambda s: (s.now_s - s.last.time_s) / (10 * s.scale.ahead_s),
+        lambda s: (s.now_s - s.past.change_s) / (10 * s.scale.ahead_s),
     ),
     "last_change": Feature(
-        "replicas of that change", "of max_replicas", -1, 1, lambda s: s.last.replicas / s.scale.max_replicas
+        "replicas of that change", "of max_replicas", -1, 1, lambda s: s.past.change / s.scale.max_replicas
     ),
+    "price": Feature("how much to care, log10", "of 2", 0, 1, lambda s: math.log10(s.scale.price) / 2),
 }
 
 
-def features_of(seen: Observation, last: Change, scale: FeatureScale) -> npt.NDArray[np.float32] | None:
-    """float32[len(FEATURES)], in its order, cut to the ranges; None: there are no metrics yet, or one is no number."""
-    demand = demand_of(seen, scale.window_s, scale.windows, scale.age_s)
-    window = seen.window(scale.window_s, scale.age_s)
-    if demand is None or window is None:
-        return None
-    ready = sum(1 for pod in seen.pods if pod.ready and not pod.deleting)
-    known = _Seen(scale, seen.now_s, seen.spec_replicas, ready, demand, window, last)
+def features_of(seen: Observation, past: Past, scale: FeatureScale) -> tuple[npt.NDArray[np.float32] | None, Past]:
+    """float32[len(FEATURES)], in its order, cut to the ranges, and the past with this step; None: there are no metrics
+    yet, or one is no number.
+
+    What arrived in a window is what was answered, and what the queues grew by: a full replica answers no more than it
+    can.
+    """
+    window = seen.window(scale.step_s, scale.age_s)
+    if window is None:
+        return None, past
+    waiting = float(window.waiting.sum())
+    rate = max(0.0, window.rate_rps + (waiting - past.waiting) / window.seconds)
+    if not math.isfinite(rate):
+        return None, past
+    past = past._replace(rates=(*past.rates[1 - REMEMBERED :], rate), waiting=waiting)
+    known = _seen(seen, window, past, scale)
     values = np.array([one.value(known) for one in FEATURES.values()], dtype=np.float64)
     if np.isnan(values).any():
-        return None
+        return None, past
     low, high = bounds()
-    return np.clip(values, low, high).astype(np.float32)
+    return np.clip(values, low, high).astype(np.float32), past
+
+
+def _seen(seen: Observation, window: Window, past: Past, scale: FeatureScale) -> _Seen:
+    rates = np.array(past.rates)
+    ahead = math.ceil((scale.ahead_s + scale.age_s) / scale.step_s) + 1
+    level = float(rates[-SMOOTHED:].mean())
+    smoothed = smooth(rates) if len(rates) >= SMOOTHED else np.array([level])
+    season = season_of(smoothed, ahead + SMOOTHED)
+    return _Seen(
+        scale=scale,
+        now_s=seen.now_s,
+        spec=seen.spec_replicas,
+        ready=sum(1 for pod in seen.pods if pod.ready and not pod.deleting),
+        window=window,
+        past=past,
+        level=level,
+        trend=trend_of(rates, (scale.ahead_s + scale.age_s) / scale.step_s),
+        peaks=(float(smoothed[-15:].max()), float(smoothed[-60:].max()), float(smoothed.max())),
+        season=season,
+        to_come=level if season is None else season_peak(smoothed, season, ahead + SMOOTHED),
+    )
 
 
 def bounds() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:

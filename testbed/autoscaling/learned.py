@@ -19,8 +19,10 @@ from typing import Any
 import numpy as np
 from pydantic import Field, ValidationError
 
-from testbed.autoscaling.features import FEATURES, VERSION, Change, FeatureScale, features_of
+from testbed.autoscaling.features import FEATURES, VERSION, FeatureScale, Past, features_of
+from testbed.autoscaling.forecast import SMOOTHED
 from testbed.autoscaling.observation import Observation
+from testbed.autoscaling.placement_features import VERSION as PLACEMENT_VERSION
 from testbed.autoscaling.policy import Decision
 from testbed.config import Strict
 from testbed.errors import ConfigError
@@ -29,21 +31,23 @@ from testbed.errors import ConfigError
 class PolicyFile(Strict):
     """policy.json."""
 
-    features_version: int
+    features_version: int | str
     features: tuple[str, ...]
     sha256: str = Field(description="of policy.onnx")
     reach: int = Field(ge=1, description="largest change of one decision")
-    step_s: float = Field(gt=0, description="from one decision to the next")
-    window_s: float = Field(gt=0, description="of the features, as in training")
-    windows: int = Field(ge=2)
+    step_s: float = Field(gt=0, description="from one decision to the next, and the windows' length")
+    prices: tuple[float, float] = Field(description="least and largest price of a miss that it was trained with")
     trained: dict[str, Any] = Field({}, description="provenance: scenarios, seeds, steps, code, and when")
 
 
 @dataclass(frozen=True)
 class Learned:
-    """The change with the largest logit, each step_s; nothing changes while there are no metrics, or one is no number.
+    """The change with the largest logit, each step_s; nothing changes while there are no metrics, or one is no number,
+    nor in the first steps.
 
     per_replica_rps, latency_target_s and ahead_s are of the service that is scaled: what its features are measured in.
+    price: of a step with every request missed, in steps of all replicas; the larger, the fewer misses and the more
+    GPU-seconds.
     """
 
     file: Path
@@ -53,44 +57,51 @@ class Learned:
     max_replicas: int
     min_replicas: int = 1
     age_s: float = 1.0
+    price: float = 10.0
     name: str = "learned"
 
     def __post_init__(self) -> None:
         for name in ("per_replica_rps", "latency_target_s", "ahead_s"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"policy learned: {name} must be above 0, not {getattr(self, name):g}")
-        read_policy(self.file)
+        low, high = read_policy(self.file).prices
+        if not low <= self.price <= high:
+            raise ConfigError(
+                f"policy learned: price is {self.price:g}, it was trained with {low:g} to {high:g}: choose one of those"
+            )
 
     @property
     def period_s(self) -> float:
         """See Policy."""
         return read_policy(self.file).step_s
 
-    def decide(self, seen: Observation, memory: Change | None) -> Decision:
+    def decide(self, seen: Observation, memory: Past | None) -> Decision:
         """See Policy."""
         told = read_policy(self.file)
-        last = memory or Change(seen.now_s, 0)
+        past = memory or Past(seen.now_s, 0)
         scale = FeatureScale(
             per_replica_rps=self.per_replica_rps,
             latency_target_s=self.latency_target_s,
             max_replicas=self.max_replicas,
             ahead_s=self.ahead_s,
-            window_s=told.window_s,
-            windows=told.windows,
+            step_s=told.step_s,
+            price=self.price,
             age_s=self.age_s,
         )
-        features = features_of(seen, last, scale)
+        features, past = features_of(seen, past, scale)
         if features is None:
-            return Decision(seen.spec_replicas, last, "no metrics yet, or one is no number")
+            return Decision(seen.spec_replicas, past, "no metrics yet, or one is no number")
+        if len(past.rates) < SMOOTHED:  # the first window may have begun before the traffic did
+            return Decision(seen.spec_replicas, past, "too little is known yet")
         (logits,) = _session(self.file, told.sha256).run(None, {"features": features[np.newaxis]})
         if not np.isfinite(logits).all():
-            return Decision(seen.spec_replicas, last, "the network's answer is no number")
+            return Decision(seen.spec_replicas, past, "the network's answer is no number")
         change = int(np.argmax(logits[0])) - told.reach
         wanted = min(max(seen.spec_replicas + change, self.min_replicas), self.max_replicas)
         if wanted != seen.spec_replicas:
-            last = Change(seen.now_s, wanted - seen.spec_replicas)
+            past = past._replace(change_s=seen.now_s, change=wanted - seen.spec_replicas)
         shown = ", ".join(f"{name} {value:.2f}" for name, value in zip(FEATURES, features.tolist(), strict=True))
-        return Decision(wanted, last, f"{change:+d} for {shown}")
+        return Decision(wanted, past, f"{change:+d} for {shown}")
 
 
 @lru_cache(maxsize=32)
@@ -108,6 +119,16 @@ def read_policy(file: Path) -> PolicyFile:
         first = error.errors()[0] if isinstance(error, ValidationError) else None
         what = str(error) if first is None else f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
         raise ConfigError(f"{beside}: {what}: export the policy again") from None
+    if told.trained.get("control") is not None:
+        raise ConfigError(
+            f"{beside}: a control ({told.trained['control']}), to compare a training with: it scales nothing; give a "
+            "policy that was trained without `control`"
+        )
+    if told.features_version == PLACEMENT_VERSION:
+        raise ConfigError(
+            f"{file} also chooses the kind of GPU (features {PLACEMENT_VERSION}): it runs in its environment only, "
+            "choose a policy that was trained without `placement`"
+        )
     if told.features_version != VERSION or told.features != tuple(FEATURES):
         raise ConfigError(
             f"{beside} expects features of version {told.features_version} ({', '.join(told.features)}), this code has "

@@ -29,6 +29,8 @@ class Scrape:
     cpu_s: FloatArray  # of CPU; NaN: not known
     gpu_share: FloatArray | None = None  # that the pod's GPUs say they were busy just now; NaN: not known
     sent: float | None = None  # requests to the service since its start, as what stands before its pods counts them
+    batches: FloatArray | None = None  # executed; None: not told
+    batch_s: FloatArray | None = None  # sum over those batches of their time, each once
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class Window:
     utilisation: FloatArray  # share of the window that the pod's device was busy: as its GPUs say, else by active_s
     cpu_cores: FloatArray  # that the pod used; NaN: not known
     sent: float | None = None  # requests to the service, whether a pod took them or not; None: nobody counts them
+    batches: FloatArray | None = None  # executed; None: not told
+    batch_s: FloatArray | None = None  # sum over those batches of their time, each once
 
     @property
     def seconds(self) -> float:
@@ -77,6 +81,9 @@ def window_of(scrapes: Sequence[Scrape]) -> Window:
     seconds = end.time_s - start.time_s
     before = [dict(zip(start.pods, range(len(start.pods)), strict=True)).get(pod) for pod in end.pods]
 
+    def told(name: str) -> FloatArray | None:
+        return None if getattr(start, name) is None or getattr(end, name) is None else increase(name)
+
     def increase(name: str) -> FloatArray:
         first, last = getattr(start, name), getattr(end, name)
         return np.array([last[k] - (first[j] if j is not None else 0.0) for k, j in enumerate(before)], dtype=float)
@@ -96,6 +103,8 @@ def window_of(scrapes: Sequence[Scrape]) -> Window:
         utilisation=_told_or(scrapes[1:], np.minimum(increase("active_s") / seconds, 1.0)),
         cpu_cores=increase("cpu_s") / seconds,
         sent=None if start.sent is None or end.sent is None else end.sent - start.sent,
+        batches=told("batches"),
+        batch_s=told("batch_s"),
     )
 
 

@@ -23,6 +23,7 @@ from testbed.autoscaling.policy import Decision
 from workloads.errors import KisError
 
 DEFAULT_FLAGS = ControllerFlags()
+Wishes = tuple[tuple[float, int], ...]  # when, and how many replicas
 
 
 @dataclass(frozen=True)
@@ -109,10 +110,15 @@ class Hpa:
         return Readings(per_pod, values)
 
 
+def _wishes(before: Wishes, now_s: float, delay_s: float, wanted: int) -> Wishes:
+    """Those of the last delay_s, and the one of now."""
+    return (*(one for one in before if one[0] > now_s - delay_s), (now_s, wanted))
+
+
 class _KnativeMemory(NamedTuple):
     panic_until_s: float
     panic_replicas: int
-    wanted: tuple[tuple[float, int], ...]  # for the scale-down delay
+    wanted: Wishes  # for the scale-down delay
 
 
 @dataclass(frozen=True)
@@ -168,12 +174,8 @@ class Knative:
             wanted = panic_replicas
         else:
             panic_replicas, wanted = 0, by_stable
-        history = (
-            *(one for one in memory.wanted if one[0] > seen.now_s - self.scale_down_delay_s),
-            (seen.now_s, wanted),
-        )
-        if self.scale_down_delay_s > 0:
-            wanted = max(count for _, count in history)
+        history = _wishes(memory.wanted, seen.now_s, self.scale_down_delay_s, wanted)
+        wanted = max(count for _, count in history)
         wanted = min(max(wanted, self.min_replicas), self.max_replicas)
         told = f"concurrency {stable.in_flight.sum():.1f} stable, {panic.in_flight.sum():.1f} panic"
         return Decision(
@@ -289,7 +291,7 @@ class RayServe:
 
 
 class _PredictiveMemory(NamedTuple):
-    wanted: tuple[tuple[float, int], ...]  # for the delay of scaling down
+    wanted: Wishes  # for the delay of scaling down
 
 
 @dataclass(frozen=True)
@@ -332,9 +334,8 @@ class Predictive:
             return Decision(seen.spec_replicas, memory, "no metrics yet")
         to_come = max(demand.rate_rps, demand.expected_rps(self.ahead_s))
         wanted = math.ceil((to_come + demand.waiting / self.drain_s) / self.per_replica_rps - 1e-9)
-        kept = tuple(one for one in memory.wanted if one[0] > seen.now_s - self.down_delay_s)
         wanted = min(max(wanted, self.min_replicas), self.max_replicas)
-        history = (*kept, (seen.now_s, wanted))
+        history = _wishes(memory.wanted, seen.now_s, self.down_delay_s, wanted)
         held = wanted if wanted >= seen.spec_replicas else min(seen.spec_replicas, max(count for _, count in history))
         told = f"{demand.rate_rps:.0f}/s now, {to_come:.0f}/s to come, {demand.waiting:.0f} wait"
         return Decision(held, _PredictiveMemory(history), told)

@@ -68,6 +68,8 @@ def scrape_of(sim: KISim, model: int, sample: Sample) -> Scrape:
         active_s=sample.active_ns[mine] / SECOND_NS,
         cpu_s=sim.cpu_seconds(pods, done, time_s),
         sent=float(sample.arrived[model]),
+        batches=sample.batches[mine].astype(float),
+        batch_s=sample.busy_ns[mine] / SECOND_NS,
     )
 
 

@@ -13,6 +13,8 @@ from rich.table import Table
 from testbed.cli.replay import print_path
 from testbed.reporting.cluster_report import is_cluster_run, write_cluster_report
 from testbed.reporting.compare import Comparison, compare_folder
+from testbed.reporting.devices_report import is_devices, write_devices_report
+from testbed.reporting.evaluation_report import is_evaluation, write_evaluation_report
 from testbed.reporting.experiment_report import is_experiment, write_experiment_report
 from testbed.reporting.report import write_report
 
@@ -32,7 +34,7 @@ def compare(results: Results) -> None:
 
 
 def report(results: Results) -> None:
-    """Write the report of a results folder, of a simulated cluster's run, or of an experiment, again.
+    """Write the report of a results folder, a simulated cluster's run, an experiment, an evaluation or devices, again.
 
     Example: [bold]kis report results/20260101-120000-calibrate[/bold]
     """
@@ -41,6 +43,10 @@ def report(results: Results) -> None:
         write = write_cluster_report
     elif is_experiment(results):
         write = write_experiment_report
+    elif is_devices(results):
+        write = write_devices_report
+    elif is_evaluation(results):
+        write = write_evaluation_report
     print_path(Console(), write(results))
 
 

@@ -19,6 +19,9 @@ def controller(
     policy: Annotated[str | None, typer.Option("--policy", help="KIND:key=value,... instead of the file's.")] = None,
     shadow: Annotated[bool, typer.Option("--shadow", help="Decide, log and export, and never patch.")] = False,
     once: Annotated[bool, typer.Option("--once", help="One decision, then end.")] = False,
+    adapt: Annotated[
+        Path | None, typer.Option("--adapt", help="Adapt the policy to its service as it drifts: a file (YAML).")
+    ] = None,
     kubeconfig: Annotated[
         Path | None, typer.Option("--kubeconfig", help="[default: the pod's own account, or KUBECONFIG]")
     ] = None,
@@ -35,4 +38,10 @@ def controller(
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())  # it gives its lease back
-    run_controller(settings, kubeconfig=kubeconfig, once=once, stop=stop)
+    if adapt is None:
+        run_controller(settings, kubeconfig=kubeconfig, once=once, stop=stop)
+        return
+    from testbed.adaptation.live import AdaptConfig, adapted  # noqa: PLC0415 - the simulator, for who has asked for it
+
+    with adapted(load_config(adapt, AdaptConfig), f"deployment {settings.deployment}") as wrap:
+        run_controller(settings, kubeconfig=kubeconfig, once=once, stop=stop, wrap=wrap)

@@ -30,9 +30,11 @@ COMMANDS = {
     "tune-hpa": "tune_hpa",
     "train": "train",
     "evaluate": "evaluate",
+    "adapt": "adapt",
     "controller": "controller",
     "adapter": "adapter",
     "experiment": "experiment",
+    "devices": "devices",
     "compare": "compare",
     "report": "compare",
 }

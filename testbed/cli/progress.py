@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 
 class ConsoleNarrator:
-    """Context manager; implements pipeline.calibrate.Narrator."""
+    """Context manager; implements pipeline.made_runs.Narrator."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,25 +40,35 @@ def tune_hpa(
     folder = options.out_folder(out, "tune-hpa")
     console = Console()
     with ConsoleNarrator(console) as narrator:
-        narrator.phase(f"{settings.trials} HPAs of {settings.cluster.models[0].name}, {settings.seeds} runs each")
-        found = tuning.tune_hpa(settings, folder, narrator.progress)
-    table = Table(
-        box=SIMPLE, pad_edge=False, caption=f"simulated; allowed over the target: {settings.allowed_missed:.2%}"
-    )
+        names = f", for each of {', '.join(settings.families)}" if settings.families else ""
+        narrator.phase(
+            f"{settings.trials} HPAs of {settings.cluster.models[0].name}, {settings.seeds} runs each{names}"
+        )
+        if settings.families:
+            found = tuning.tune_families(settings, folder, narrator.progress)
+        else:
+            found = {"": tuning.tune_hpa(settings, folder, narrator.progress)}
+    console.print(_table(found, settings.allowed_missed))
+    print_path(console, folder if settings.families else folder / "hpa.yaml")
+
+
+def _table(found: Mapping[str, Mapping[str, Any]], allowed: float) -> Table:
+    """Both HPAs of each family, or of the only traffic, whose name is empty."""
+    table = Table(box=SIMPLE, pad_edge=False, caption=f"simulated; allowed over the target: {allowed:.2%}")
     table.add_column("HPA")
     for heading in ("metric", "target", "P95 ms", "over target %", "GPU-s", "changes"):
         table.add_column(heading, justify="right")
-    for name, outcome in found["outcomes"].items():
-        policy = found["policies"][name]
-        p95 = outcome["p95_ms"]
-        table.add_row(
-            name,
-            str(policy.get("metric", "-")),
-            f"{policy['target']:.4g}" if "target" in policy else "-",
-            "-" if p95 is None else f"{p95:.1f}",
-            f"{100 * outcome['missed_share']:.2f}",
-            f"{outcome['gpu_seconds']:.0f}",
-            f"{outcome['changes']:.1f}",
-        )
-    console.print(table)
-    print_path(console, folder / "hpa.yaml")
+    for family, one in found.items():
+        for name, outcome in one["outcomes"].items():
+            policy = one["policies"][name]
+            p95 = outcome["p95_ms"]
+            table.add_row(
+                f"{family} {name}".strip(),
+                str(policy.get("metric", "-")),
+                f"{policy['target']:.4g}" if "target" in policy else "-",
+                "-" if p95 is None else f"{p95:.1f}",
+                f"{100 * outcome['missed_share']:.2f}",
+                f"{outcome['gpu_seconds']:.0f}",
+                f"{outcome['changes']:.1f}",
+            )
+    return table

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from testbed.autoscaling.build import build_policy
 from testbed.autoscaling.live.scraper import PodScraper
+from testbed.autoscaling.policy import Policy
 from testbed.config import Strict
 from testbed.controller.deployment import KubernetesDeployment
 from testbed.controller.election import Election
@@ -48,9 +49,13 @@ def run_controller(
     once: bool,
     stop: threading.Event,
     on_turn: Callable[[Turn], None] | None = None,
+    wrap: Callable[[Policy], Policy] = lambda policy: policy,
 ) -> None:
-    """Control until `stop`, or for one decision. ClusterError if the cluster cannot be reached at the start."""
-    policy = build_policy(config.policy, config.limits.max_replicas, None)
+    """Control until `stop`, or for one decision. ClusterError if the cluster cannot be reached at the start.
+
+    wrap: makes the policy that decides of the configured one.
+    """
+    policy = wrap(build_policy(config.policy, config.limits.max_replicas, None))
     api = api_client(kubeconfig)
     namespace = config.namespace or own_namespace()
     # An answer that is late ends a turn before the lease does.

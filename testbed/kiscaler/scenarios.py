@@ -7,7 +7,6 @@ service's own scale.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,7 +22,8 @@ from testbed.simulation.cluster.traffic import PatternTraffic
 from workloads.errors import KisError
 
 Range = tuple[float, float]
-FAMILIES = ("ramp", "periodic", "fluctuating", "bursty")
+FAMILIES = ("ramp", "periodic", "fluctuating", "bursty", "on_off", "wandering")
+WANDERING = 400  # intervals; its rate stays there after them
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,16 @@ class Ranges:
     service: Range = (0.8, 1.25)  # factor on batch times
     load_s: Range = (1.0, 5.0)  # start-up, after the container's start
     age_s: Range = (0.0, 2.0)  # of metrics
+    price: Range = (3.0, 30.0)  # of a miss (env.py); its logarithm is uniform
     families: tuple[str, ...] = FAMILIES
 
     def __post_init__(self) -> None:
-        for name in ("peak_load", "low_share", "period_s", "service", "load_s", "age_s"):
+        for name in ("peak_load", "low_share", "period_s", "service", "load_s", "age_s", "price"):
             low, high = getattr(self, name)
             if not 0 <= low <= high:
                 raise KisError(f"ranges of scenarios: {name} is ({low:g}, {high:g}); give 0 <= low <= high")
+        if self.price[0] <= 0:
+            raise KisError(f"ranges of scenarios: price begins at {self.price[0]:g}; give prices above 0")
         if not self.families or set(self.families) - set(FAMILIES):
             raise KisError(f"ranges of scenarios: families are {', '.join(FAMILIES)}, not {', '.join(self.families)}")
 
@@ -68,7 +71,7 @@ class Scenarios:
     profiles: dict[str, ServiceProfile]  # by kind of device
     per_replica_rps: float
     ranges: Ranges = field(default_factory=Ranges)
-    window_s: float = 5.0
+    step_s: float = 5.0  # from one decision to the next
 
     def __post_init__(self) -> None:
         if len(self.cluster.models) != 1:
@@ -83,13 +86,13 @@ class Scenarios:
         """The same world for the same seed."""
         rng = np.random.default_rng(seed)
         ranges, served = self.ranges, self.cluster.models[0]
+        price = float(np.exp(rng.uniform(*np.log(ranges.price))))
         slowness, load_s, age_s = (float(rng.uniform(*one)) for one in (ranges.service, ranges.load_s, ranges.age_s))
         per_replica_rps = self.per_replica_rps / slowness
         pattern = self._pattern(rng, per_replica_rps * served.max_replicas)
         pods = served.pod.model_copy(update={"load_s": load_s})
         first = float(pattern.rate_rps(np.zeros(1))[0])
-        start = int(np.clip(np.ceil(first / per_replica_rps), 1, served.max_replicas))
-        served = served.model_copy(update={"pod": pods, "replicas": start})
+        served = served.model_copy(update={"pod": pods, **self._start(first / per_replica_rps)})
         config = self.cluster.model_copy(update={"models": (served,)})
         services = [
             make_service(0, served, kind, moved(another_run(profile, rng), {"service": float(np.log(slowness))}))
@@ -103,10 +106,15 @@ class Scenarios:
             latency_target_s=served.latency_target_s,
             max_replicas=served.max_replicas,
             ahead_s=ahead_s,
-            window_s=self.window_s,
+            step_s=self.step_s,
+            price=price,
             age_s=age_s,
         )
         return Scenario(sim, served.name, scale, pattern)
+
+    def _start(self, needed: float) -> dict[str, object]:
+        """Of the served model: with what it starts, where so many replicas serve the first moment's rate."""
+        return {"replicas": int(np.clip(np.ceil(needed), 1, self.max_replicas))}
 
     def _pattern(self, rng: np.random.Generator, most_rps: float) -> Pattern:
         """One of the families, between a low and a peak rate."""
@@ -114,7 +122,7 @@ class Scenarios:
         peak = float(rng.uniform(*ranges.peak_load)) * most_rps
         low = peak * float(rng.uniform(*ranges.low_share))
         period_s = float(rng.uniform(*ranges.period_s))
-        family = _one_of(rng, ranges.families)
+        family = ranges.families[int(rng.integers(len(ranges.families)))]
         if family == "ramp":
             return make_pattern("ramp", low=low, peak=peak, rise_s=period_s)
         if family == "periodic":
@@ -122,9 +130,18 @@ class Scenarios:
         rate_seed = int(rng.integers(2**31))
         if family == "fluctuating":
             return make_pattern("fluctuating", low=low, high=peak, interval_s=period_s / 5, rate_seed=rate_seed)
+        if family == "wandering":
+            return make_pattern("trace", rates=_wander(rng, low, peak), interval_s=period_s / 10)
         spike_s = period_s * float(rng.uniform(0.15, 0.5))
-        return make_pattern("bursty", base=low, spike=peak, spike_s=spike_s, every_s=period_s)
+        bursts = {"base": low, "spike": peak, "spike_s": spike_s, "every_s": period_s, "burst_seed": rate_seed}
+        return make_pattern("bursty", mode="on_off" if family == "on_off" else "spikes", **bursts)
 
 
-def _one_of(rng: np.random.Generator, names: Sequence[str]) -> str:
-    return names[int(rng.integers(len(names)))]
+def _wander(rng: np.random.Generator, low: float, peak: float) -> tuple[float, ...]:
+    """Rates that stray from one interval to the next and are drawn back to the middle, as those of many users are."""
+    back, stray = float(rng.uniform(0.05, 0.4)), float(rng.uniform(0.05, 0.3))
+    place, rates = 0.0, []
+    for step in rng.normal(size=WANDERING).tolist():
+        place = float(np.clip((1 - back) * place + stray * step, -0.5, 0.5))
+        rates.append(float(low * (peak / low) ** (place + 0.5)))
+    return tuple(rates)

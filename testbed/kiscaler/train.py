@@ -1,7 +1,8 @@
 """Training: PPO on simulated clusters, judged on worlds of its own, exported as the best of all evaluations.
 
 Files in results/<name>/: train.json (its configuration), checkpoint.zip (to go on from), curve.csv (one row an
-evaluation), tensorboard/, policy.onnx and policy.json (of the best evaluation so far).
+evaluation) with curves.png, marks.json (the same of other policies, to compare with), tensorboard/, policy.onnx and
+policy.json (of the best evaluation so far).
 """
 
 from __future__ import annotations
@@ -10,30 +11,39 @@ import csv
 import datetime as dt
 import hashlib
 import json
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
-import gymnasium
 import numpy as np
 import numpy.typing as npt
 import torch
-from gymnasium.wrappers import TransformReward
-from pydantic import Field
+from pydantic import Field, ValidationError, model_validator
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
-from testbed.autoscaling.features import FEATURES, VERSION, FeatureScale
+from testbed.autoscaling import placement_features
+from testbed.autoscaling.features import FEATURES, VERSION
 from testbed.autoscaling.learned import PolicyFile
+from testbed.autoscaling.mixes import KindScale
 from testbed.calibration.profile import ServiceProfile
 from testbed.config import Strict
 from testbed.errors import ConfigError
+from testbed.kiscaler.control import Shuffled
 from testbed.kiscaler.env import ScalingEnv, Weights
+from testbed.kiscaler.imitation import imitate
+from testbed.kiscaler.marks import play_marks
+from testbed.kiscaler.placement_env import PlacementEnv
+from testbed.kiscaler.placement_scenarios import PlacementScenarios, placement_scenarios
 from testbed.kiscaler.scenarios import Ranges, Scenarios
+from testbed.reporting.training import save_curves
 from testbed.simulation.cluster.config import ClusterConfig
 
+ROLLOUT = 3_600  # decisions between two updates
+IMITATION_ROUNDS = 4
 EVALUATION_SEED = 10_000_000  # worlds from here on are for judging; training draws its own below 2**31 at random
 Progress = Callable[[float], None]
 
@@ -42,58 +52,98 @@ class TrainConfig(Strict):
     """`kis train`: in which worlds, for which reward, for how long."""
 
     cluster: ClusterConfig = Field(description="its one model is what is scaled")
-    per_replica_rps: float = Field(gt=0, description="that one replica serves within the target (`kis plan` tells)")
+    per_replica_rps: float | None = Field(
+        None, gt=0, description="that one replica serves within the target (`kis plan` tells); none with placement"
+    )
+    placement: dict[str, KindScale] = Field(
+        {}, description="by GPU kind; given: which kind is part of the action (KIScalerPlacement-v1)"
+    )
     ranges: Ranges = Field(Ranges(), description="what is drawn anew for each episode")
     weights: Weights = Field(Weights(), description="of the reward")
     step_s: float = Field(5.0, gt=0, description="from one decision to the next")
     episode_steps: int = Field(60, ge=1)
     reach: int = Field(2, ge=1, description="largest change of one decision")
     total_steps: int = Field(300_000, ge=1, description="decisions, of all environments together")
-    environments: int = Field(2, ge=1, description="processes that simulate; as many as there are cores")
+    imitated_steps: int = Field(60_000, ge=0, description="decisions that a teacher shows before; 0: no teacher")
+    environments: int = Field(6, ge=1, description="processes that simulate; three for each core keep it busy")
     evaluate_every: int = Field(20_000, ge=1, description="decisions")
     evaluation_worlds: int = Field(12, ge=1, description="never trained on, the same at each evaluation")
+    marks: dict[str, dict[str, Any]] = Field({}, description="policies to compare with, by a name of yours (marks.py)")
+    control: Literal["shuffled"] | None = Field(None, description="learn from others' observations (control.py)")
     patience: int = Field(8, ge=1, description="evaluations without a better one, then it ends")
     seed: int = 0
 
+    @model_validator(mode="after")
+    def _one_scale(self) -> Self:
+        if (self.per_replica_rps is None) != bool(self.placement):
+            raise ValueError("give either per_replica_rps, or placement with per_replica_rps and gpu_cost by GPU kind")
+        if self.placement and self.marks:
+            raise ValueError("marks: these policies do not choose the kind of GPU: leave them out with placement")
+        return self
+
 
 class Evaluation(NamedTuple):
-    """Means over the evaluation's worlds. missed: share of requests; gpu: share of what max_replicas would hold."""
+    """Means over the evaluation's worlds. missed: share of requests; gpu: share of what max_replicas would hold.
+
+    steps: decisions that were learned from, seconds: wall clock of the training so far; both 0 of a mark.
+    """
 
     steps: int
     reward: float
     missed: float
     gpu: float
     churn: float
+    seconds: float = 0.0
 
 
 def scenarios_of(config: TrainConfig) -> Scenarios:
     """The worlds of a configuration; ArtifactError if a profile cannot be read."""
     profiles = {kind: ServiceProfile.read(file) for kind, file in config.cluster.models[0].profiles.items()}
-    return Scenarios(config.cluster, profiles, config.per_replica_rps, config.ranges)
+    if config.per_replica_rps is None:
+        return placement_scenarios(config.cluster, profiles, config.placement, config.ranges, config.step_s)
+    return Scenarios(config.cluster, profiles, config.per_replica_rps, config.ranges, config.step_s)
 
 
-def make_env(config: TrainConfig, scenarios: Scenarios) -> ScalingEnv:
+def make_env(config: TrainConfig, scenarios: Scenarios, *, teacher: bool = False) -> ScalingEnv | Shuffled:
     """One environment."""
-    return ScalingEnv(scenarios, config.weights, step_s=config.step_s, steps=config.episode_steps, reach=config.reach)
+    env: ScalingEnv
+    if isinstance(scenarios, PlacementScenarios):
+        env = PlacementEnv(scenarios, config.weights, steps=config.episode_steps, reach=config.reach, teacher=teacher)
+    else:
+        env = ScalingEnv(scenarios, config.weights, steps=config.episode_steps, reach=config.reach, teacher=teacher)
+    return env if config.control is None else Shuffled(env)
 
 
-def train(config: TrainConfig, folder: Path, on_evaluation: Callable[[Evaluation], None], progress: Progress) -> Path:
-    """Train, or go on where an interrupted training stopped; returns policy.onnx, of the best evaluation."""
+def train(
+    config: TrainConfig,
+    folder: Path,
+    on_evaluation: Callable[[Evaluation], None],
+    progress: Progress,
+    scenarios: Scenarios | None = None,
+) -> Path:
+    """Train, or go on where an interrupted training stopped; returns policy.onnx, of the best evaluation.
+
+    scenarios: those of the configuration, where its profiles cannot be read from their files.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     told, file = json.dumps(config.model_dump(mode="json"), indent=2) + "\n", folder / "train.json"
-    if file.exists() and json.loads(file.read_text()) != json.loads(told):
+    if file.exists() and not is_same(json.loads(file.read_text()), config):
         raise ConfigError(f"{file} is of another training: choose another folder, or give that configuration")
     file.write_text(told)
-    scenarios = scenarios_of(config)
+    scenarios = scenarios or scenarios_of(config)
+    write_marks(config, scenarios, folder / "marks.json")
     torch.manual_seed(config.seed)
     checkpoint = folder / "checkpoint.zip"
-    environments = SubprocVecEnv([lambda: _scaled(config, scenarios)] * config.environments)
+    torch.set_num_threads(1)  # the simulations need the cores, and the networks are small
+    judge = _Judge(config, make_env(config, scenarios), folder, on_evaluation, progress)
+    environments = SubprocVecEnv([lambda: make_env(config, scenarios, teacher=True)] * config.environments)
     try:
         if checkpoint.exists():
             model = PPO.load(checkpoint, env=environments, device="cpu")
         else:
             model = _new_model(config, environments, folder)
-        judge = _Judge(config, make_env(config, scenarios), folder, on_evaluation, progress)
+            if config.imitated_steps > 0:
+                imitate(model, environments, config.imitated_steps, IMITATION_ROUNDS)
         left = config.total_steps - model.num_timesteps
         if left > 0 and not judge.over:
             model.learn(left, callback=judge, reset_num_timesteps=False, tb_log_name="ppo")
@@ -102,25 +152,29 @@ def train(config: TrainConfig, folder: Path, on_evaluation: Callable[[Evaluation
     return folder / "policy.onnx"
 
 
-def _scaled(config: TrainConfig, scenarios: Scenarios) -> gymnasium.Env[Any, Any]:
-    """With rewards of about 1 at most: large returns leave the actor no room beside the critic in one gradient norm."""
-    largest = max(config.weights.missed, config.weights.gpu)
-    return TransformReward(make_env(config, scenarios), lambda reward: float(reward) / largest)
+def is_same(told: dict[str, Any], config: TrainConfig) -> bool:
+    """Is what was written down this configuration? A key that there was not yet has its default."""
+    try:
+        return TrainConfig.model_validate(told).model_dump(mode="json") == config.model_dump(mode="json")
+    except ValidationError:
+        return False
 
 
 def _new_model(config: TrainConfig, environments: SubprocVecEnv, folder: Path) -> PPO:
-    rollout = max(64, 2048 // config.environments)
+    rollout = max(64, ROLLOUT // config.environments)
     return PPO(
         "MlpPolicy",
         environments,
         learning_rate=lambda left: 3e-4 * max(left, 0.1),
         n_steps=rollout,
-        batch_size=256,
-        n_epochs=8,
-        gamma=0.98,
-        gae_lambda=0.95,
-        ent_coef=0.005,
-        policy_kwargs={"net_arch": [64, 64]},
+        batch_size=600,
+        n_epochs=6,
+        gamma=0.96,  # a replica takes some 10 steps from asked for to gone
+        gae_lambda=0.92,
+        clip_range=0.15,  # small steps: the start is good already
+        target_kl=0.03,
+        ent_coef=0.001,
+        policy_kwargs={"net_arch": {"pi": [64, 64], "vf": [128, 128]}},
         tensorboard_log=str(folder / "tensorboard"),
         seed=config.seed,
         device="cpu",
@@ -133,7 +187,7 @@ class _Judge(BaseCallback):
     def __init__(
         self,
         config: TrainConfig,
-        env: ScalingEnv,
+        env: ScalingEnv | Shuffled,
         folder: Path,
         on_evaluation: Callable[[Evaluation], None],
         progress: Progress,
@@ -142,6 +196,7 @@ class _Judge(BaseCallback):
         self._config, self._env, self._folder = config, env, folder
         self._tell, self._progress = on_evaluation, progress
         self._curve = read_curve(folder / "curve.csv")
+        self._began_s = time.monotonic() - (self._curve[-1].seconds if self._curve else 0.0)
 
     @property
     def over(self) -> bool:
@@ -151,10 +206,12 @@ class _Judge(BaseCallback):
 
     def _on_step(self) -> bool:
         self._progress(min(1.0, self.num_timesteps / self._config.total_steps))
-        last = self._curve[-1].steps if self._curve else 0
-        if self.num_timesteps - last < self._config.evaluate_every and self.num_timesteps < self._config.total_steps:
+        last = self._curve[-1].steps if self._curve else -self._config.evaluate_every  # what was imitated is judged too
+        at_its_end = last < self._config.total_steps <= self.num_timesteps
+        if self.num_timesteps - last < self._config.evaluate_every and not at_its_end:
             return True
         found = evaluate(self._env, self._greedy, self._config.evaluation_worlds, self.num_timesteps)
+        found = found._replace(seconds=round(time.monotonic() - self._began_s, 1))
         better = not self._curve or found.reward > max(one.reward for one in self._curve)
         self._curve.append(found)
         _append(self._folder / "curve.csv", found)
@@ -163,8 +220,9 @@ class _Judge(BaseCallback):
         self.model.save(self._folder / "checkpoint.zip")
         for name in ("reward", "missed", "gpu", "churn"):
             self.logger.record(f"evaluation/{name}", getattr(found, name))
+        save_curves([self._folder], self._folder / "curves.png")
         self._tell(found)
-        return not self.over
+        return not self.over and self.num_timesteps < self._config.total_steps
 
     def _greedy(self, features: npt.NDArray[np.float32]) -> int:
         action, _ = self.model.predict(features, deterministic=True)
@@ -172,7 +230,7 @@ class _Judge(BaseCallback):
 
 
 def evaluate(
-    env: ScalingEnv, choose: Callable[[npt.NDArray[np.float32]], int], worlds: int, steps: int = 0
+    env: ScalingEnv | Shuffled, choose: Callable[[npt.NDArray[np.float32]], int], worlds: int, steps: int = 0
 ) -> Evaluation:
     """Play each evaluation world once."""
     sums = np.zeros(4)
@@ -181,7 +239,7 @@ def evaluate(
         over = False
         while not over:
             seen, reward, _, over, parts = env.step(np.int64(choose(seen)))
-            sums += (reward, parts["missed"], parts["gpu"], parts["churn"])
+            sums += (float(reward), parts["missed"], parts["gpu"], parts["churn"])
     return Evaluation(steps, *(sums / (worlds * env.steps)).tolist())
 
 
@@ -202,11 +260,12 @@ def export(policy: Any, config: TrainConfig, judged: Evaluation, folder: Path) -
     """policy.onnx and policy.json; both are replaced, the network first."""
     actor = _Actor(policy).cpu().eval()
     file = folder / "policy.onnx"
+    version, names = _features(config)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         torch.onnx.export(
             actor,
-            (torch.zeros(1, len(FEATURES)),),
+            (torch.zeros(1, len(names)),),
             str(file),
             input_names=["features"],
             output_names=["logits"],
@@ -214,21 +273,38 @@ def export(policy: Any, config: TrainConfig, judged: Evaluation, folder: Path) -
             dynamo=False,
         )
     told = PolicyFile(
-        features_version=VERSION,
-        features=tuple(FEATURES),
+        features_version=version,
+        features=names,
         sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
         reach=config.reach,
         step_s=config.step_s,
-        window_s=Scenarios.window_s,
-        windows=FeatureScale.windows,
+        prices=config.ranges.price,
         trained={
             "at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             "steps": judged.steps,
+            "control": config.control,
             "evaluation": judged._asdict(),
             "configuration": config.model_dump(mode="json"),
         },
     )
     file.with_suffix(".json").write_text(told.model_dump_json(indent=2) + "\n")
+
+
+def write_marks(config: TrainConfig, scenarios: Scenarios, file: Path) -> None:
+    """A row of curve.csv for each mark, by its name; they are played once, as the configuration stays."""
+    if file.exists():
+        return
+    worlds = range(EVALUATION_SEED, EVALUATION_SEED + config.evaluation_worlds)
+    found = play_marks(config.marks, scenarios, config.weights, config.episode_steps, worlds)
+    rows = {name: Evaluation(0, **means)._asdict() for name, means in found.items()}
+    file.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+def _features(config: TrainConfig) -> tuple[int | str, tuple[str, ...]]:
+    """Version and names of what its policy is given."""
+    if config.placement:
+        return placement_features.VERSION, placement_features.feature_names(tuple(config.placement))
+    return VERSION, tuple(FEATURES)
 
 
 def read_curve(file: Path) -> list[Evaluation]:

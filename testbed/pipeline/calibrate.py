@@ -13,38 +13,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 
 from loadgen.patterns import make_pattern
 from loadgen.schedule import Schedule, poisson_schedule
-from loadgen.validity import Verdict
 from testbed.calibration.evidence import Evidence
 from testbed.calibration.fit import fit_profile
 from testbed.calibration.service_time import mean_by_size
 from testbed.config import CalibrateConfig, StudyConfig, load_config
 from testbed.errors import CalibrationError, ConfigError
+from testbed.pipeline.made_runs import ATTEMPTS, MadeRuns, Narrator
 from testbed.pipeline.plan import burst_schedule, capacity_rps, held_out_pattern, lone_schedule, seed_of
-from testbed.pipeline.real_run import Identity, run_real
+from testbed.pipeline.real_run import Identity
 from testbed.pipeline.target import Target, served
 from testbed.pipeline.twin import request_log_of, simulate_twin
 from testbed.reporting.report import write_report
 from testbed.run_dir import RunDir
 from workloads.catalog import ServiceConfig
 
-ATTEMPTS = 2  # a run whose client could not keep the schedule is made again once; the invalid one is kept aside
 LONE_GAPS_S = (0.1, 0.5, 2.5)  # until a request has ended before the next one comes
-
-
-class Narrator(Protocol):
-    """Tells the user what goes on."""
-
-    def phase(self, text: str) -> None:
-        """A new phase begins."""
-
-    def progress(self, share: float) -> None:
-        """How much of the phase is done, 0..1."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +44,14 @@ class Campaign:
     folder: Path
     narrator: Narrator
 
+    @property
+    def runs(self) -> MadeRuns:
+        """Its real runs."""
+        return MadeRuns(self.folder, self.config.client, self.config.sample_period_s, self.narrator)
+
     def run_folder(self, run_id: str) -> Path:
         """Where a run of that name lies."""
-        return self.folder / "runs" / run_id
+        return self.runs.run_folder(run_id)
 
 
 def calibrate(config: CalibrateConfig, folder: Path, narrator: Narrator, target: Target | None = None) -> Path:
@@ -184,53 +178,5 @@ def _held_out_schedule(study: StudyConfig, name: str, peak_rps: float, seed: int
 
 def _made(campaign: Campaign, aim: Target, schedule: Schedule, identity: Identity, attempts: int = ATTEMPTS) -> RunDir:
     """The run of that name: kept if it is complete, else made; made again if it was INVALID."""
-    folder = campaign.run_folder(identity.run_id)
-    if (folder / "run.json").exists():
-        run = RunDir(folder)
-        if run.manifest.state == "complete":
-            _refuse_another(run, aim, schedule)
-            return run
-        _put_aside(campaign, folder, "interrupted")
-    notes: tuple[str, ...] = ()
-    for attempt in range(1, attempts + 1):
-        again = f" (again: {notes[-1]})" if notes else ""
-        campaign.narrator.phase(f"{identity.run_id}: {len(schedule)} requests in {schedule.duration_s:.0f} s{again}")
-        identity_now = Identity(**{**identity.__dict__, "notes": notes})
-        run = run_real(
-            aim,
-            schedule,
-            folder,
-            identity_now,
-            campaign.config.client,
-            campaign.config.sample_period_s,
-            campaign.narrator.progress,
-        )
-        verdict = run.manifest.verdict
-        if verdict is None or verdict.valid or attempt == attempts or _only_too_short(verdict):
-            return run
-        notes = (*notes, f"attempt {attempt} was INVALID ({'; '.join(verdict.reasons)})")
-        _put_aside(campaign, folder, f"attempt{attempt}")
-    raise AssertionError("unreachable: the last attempt returns")
-
-
-def _refuse_another(run: RunDir, aim: Target, schedule: Schedule) -> None:
-    """ConfigError unless a run that is there already is the one that would be made now."""
-    same = np.array_equal(Schedule.read(run.schedule).scheduled_ns, schedule.scheduled_ns)
-    if not same or run.manifest.service != aim.service:
-        raise ConfigError(
-            f"{run.path} was made with another schedule or service than this campaign's: remove it to make it again, "
-            "or choose another folder with --out"
-        )
-
-
-def _put_aside(campaign: Campaign, folder: Path, why: str) -> None:
-    """Move a run that does not count to invalid/: what was measured is kept."""
-    aside = campaign.folder / "invalid" / f"{folder.name}-{why}"
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.parent.mkdir(exist_ok=True)
-    folder.rename(aside)
-
-
-def _only_too_short(verdict: Verdict) -> bool:
-    """True if the same schedule again could not be valid either: it has too few requests for the percentile."""
-    return len(verdict.reasons) == 1 and verdict.figures["scheduled"] < verdict.figures.get("samples_needed", 0)
+    kept = campaign.runs.kept(identity.run_id, schedule, aim.service)
+    return kept or campaign.runs.make(aim, schedule, identity, attempts)

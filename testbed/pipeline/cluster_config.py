@@ -24,16 +24,22 @@ class UsersConfig(Strict):
 
 
 class Fault(Strict):
-    """Something that breaks during the run: a pod of a model (its longest-serving one), or a whole node."""
+    """Something that breaks during the run: a pod of a model (its longest-serving one), a whole node, or the promise of
+    a profile: every batch takes another time."""
 
     at_s: float = Field(ge=0)
     crash: str | None = Field(None, description="model")
     lose_node: str | None = Field(None, description="node, e.g. node-0")
 
+    slow_down: float | None = Field(None, gt=0, le=100, description="factor on the time of its profile")
+    model: str | None = Field(None, description="that is slowed down; none: the cluster's only one")
+
     @model_validator(mode="after")
     def _one_of_them(self) -> Self:
-        if (self.crash is None) == (self.lose_node is None):
-            raise ValueError("a fault is either `crash: <model>` or `lose_node: <node>`")
+        if [self.crash, self.lose_node, self.slow_down].count(None) != 2:
+            raise ValueError("a fault is one of `crash: <model>`, `lose_node: <node>`, `slow_down: <factor>`")
+        if self.model is not None and self.slow_down is None:
+            raise ValueError("`model` goes with `slow_down`")
         return self
 
 
@@ -52,12 +58,14 @@ class ClusterRunConfig(Strict):
     @model_validator(mode="after")
     def _models_are_served(self) -> Self:
         served = [model.name for model in self.cluster.models]
-        crashed = {fault.crash: None for fault in self.faults if fault.crash is not None}
+        struck = [name for fault in self.faults for name in (fault.crash, fault.model) if name is not None]
+        if len(served) > 1 and any(one.slow_down is not None and one.model is None for one in self.faults):
+            raise ValueError(f"faults: the cluster serves {', '.join(served)}: say which `model` is slowed down")
         named: dict[str, Iterable[str]] = {
             "traffic": self.traffic,
             "users": self.users,
             "policies": self.policies,
-            "faults": crashed,
+            "faults": struck,
         }
         if not self.traffic and not self.users:
             raise ValueError("give traffic (open loop) or users (closed loop)")

@@ -5,17 +5,74 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from loadgen.request_log import RequestLog
+from testbed.autoscaling.simulated import PolicyRun
 from testbed.measurement.batch_log import BatchLog
+from testbed.measurement.latency_histogram import quantile_of
 from testbed.measurement.metric_log import MetricLog
+from testbed.measurement.scaling_log import scaling_frame
 from testbed.simulation.cluster.kisim import KISim
 from testbed.simulation.cluster.pods import Pod
-from testbed.simulation.cluster.stream import SECOND_NS, quantile_of
+from testbed.simulation.cluster.stream import SECOND_NS
 from testbed.simulation.state import CLIENT_TIMEOUT, OK
 
 _DETAIL = {1: "timed out in the queue", 2: "queue full", 4: "its pod died", 5: "no endpoint"}
+
+
+class Meter:
+    """Utilisation and power of every device from one reading to the next, and the energy of all since the start."""
+
+    def __init__(self, sim: KISim) -> None:
+        self.sim = sim
+        self.energy_j = 0.0  # NaN: the power of some device is not known
+        self._active_s, self._since_s = sim.device_active_s(), sim.now_s
+
+    def read(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """float64[devices] twice: share of the time since the last reading with a batch, and watts (NaN: not known)."""
+        active_s, seconds = self.sim.device_active_s(), self.sim.now_s - self._since_s
+        share = (active_s - self._active_s) / seconds
+        power_w = self.sim.device_power_w(share)
+        self.energy_j += float(power_w.sum()) * seconds
+        self._active_s, self._since_s = active_s, self.sim.now_s
+        return share, power_w
+
+
+class ScalingRecord:
+    """What a ScalingLog has of one run: a row for each interval, and the latency histogram of the whole run."""
+
+    def __init__(self, run: PolicyRun, model: str) -> None:
+        self._run, self._model = run, model
+        self._meter = Meter(run.sim)
+        self._rows: list[dict[str, int | None]] = []
+
+    def note(self) -> None:
+        """A row for the interval that ends now."""
+        sim, model = self._run.sim, self._model
+        totals, pods = sim.totals(model), sim.wanted(model)
+        self._meter.read()
+        energy_j = self._meter.energy_j
+        self._rows.append(
+            {
+                "time_ns": sim.now_ns,
+                "arrived": totals.arrived,
+                "ok": totals.ok,
+                "error": totals.error,
+                "timeout": totals.timeout,
+                "missed": totals.missed,
+                "asked": len(pods),
+                "ready": sum(pod.ready for pod in pods),
+                "changes": len(self._run.steps),
+                "gpu_us": round(1e6 * sim.gpu_seconds(model)),
+                "energy_mj": round(1e3 * energy_j) if np.isfinite(energy_j) else None,
+            }
+        )
+
+    def frame(self, seed: int) -> pd.DataFrame:
+        """The rows of a ScalingLog."""
+        return scaling_frame(seed, self._rows, self._run.sim.histogram(self._model))
 
 
 class Observed:
@@ -26,8 +83,12 @@ class Observed:
         self._names = [model.name for model in sim.config.models]
         self._totals = {name: sim.totals(name) for name in self._names}
         self._histograms = {name: sim.histogram(name) for name in self._names}
-        self._active_s, self._since_s = sim.device_active_s(), sim.now_s
-        self.energy_j = 0.0  # of all devices; NaN: the power of some is not known
+        self._meter = Meter(sim)
+
+    @property
+    def energy_j(self) -> float:
+        """Of all devices; NaN: the power of some is not known."""
+        return self._meter.energy_j
 
     def metrics(self, provenance: dict[str, Any]) -> MetricLog:
         """Everything noted, and every state that a pod entered."""
@@ -59,20 +120,15 @@ class Observed:
                 (self.sim.now_ns, "deployment", key, {"model": name}, value, unit) for key, value, unit in values
             ]
             self._totals[name], self._histograms[name] = now, histogram
-        active_s = self.sim.device_active_s()
-        seconds = self.sim.now_s - self._since_s
         memory = self.sim.device_memory_bytes()
-        power_w = self.sim.device_power_w((active_s - self._active_s) / seconds)
+        utilisation, power_w = self._meter.read()
         for k, (node, device) in enumerate(self.sim.device_names()):
             labels = {"node": node, "device": str(device)}
-            share = float((active_s[k] - self._active_s[k]) / seconds)
-            self.rows.append((self.sim.now_ns, "device", "utilisation", labels, share, "ratio"))
+            self.rows.append((self.sim.now_ns, "device", "utilisation", labels, float(utilisation[k]), "ratio"))
             if np.isfinite(memory[k]):
                 self.rows.append((self.sim.now_ns, "device", "memory_used", labels, float(memory[k]), "bytes"))
             if np.isfinite(power_w[k]):
                 self.rows.append((self.sim.now_ns, "device", "power", labels, float(power_w[k]), "watt"))
-        self.energy_j += float(power_w.sum()) * seconds
-        self._active_s, self._since_s = active_s, self.sim.now_s
 
 
 def _pod_labels(models: list[str], pod: Pod, state: str) -> dict[str, str]:

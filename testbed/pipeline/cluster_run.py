@@ -23,12 +23,13 @@ from testbed.autoscaling.policy import Policy
 from testbed.autoscaling.simulated import PolicyRun
 from testbed.calibration.another_run import another_run
 from testbed.errors import ConfigError
+from testbed.measurement.latency_histogram import quantile_of
 from testbed.pipeline.cluster_config import ClusterRunConfig, Fault
 from testbed.pipeline.cluster_records import Observed, batch_log, request_log
+from testbed.pipeline.rates import pattern_of
 from testbed.reporting.cluster_report import write_cluster_report
 from testbed.simulation.cluster.kisim import KISim
 from testbed.simulation.cluster.services import Service, read_services
-from testbed.simulation.cluster.stream import quantile_of
 from testbed.simulation.cluster.traffic import PatternTraffic, ScheduledTraffic, Traffic, Users
 from testbed.simulation.intervals import generators, interval_of
 
@@ -142,14 +143,11 @@ def _interval(values: Sequence[float | None]) -> dict[str, float] | None:
 
 
 def _traffic(config: ClusterRunConfig, seed: int) -> tuple[Traffic | None, dict[str, Callable[[float], float]], float]:
-    """Arrivals, the true rate of each model that has a pattern, and about how many arrivals there are."""
+    """Arrivals, the true rate of each model that has some, and about how many arrivals there are."""
     names = [model.name for model in config.cluster.models]
-    traces = {name: one for name, one in config.traffic.items() if one.trace is not None}
-    patterns = {
-        name: make_pattern(str(one.pattern), **one.parameters)
-        for name, one in config.traffic.items()
-        if one.trace is None
-    }
+    found = {name: pattern_of(one) for name, one in config.traffic.items()}
+    patterns = {name: pattern for name, pattern in found.items() if pattern is not None}
+    traces = {name: one for name, one in config.traffic.items() if name not in patterns}
     rates = {name: _rate_of(pattern) for name, pattern in patterns.items()}
     grid = np.linspace(0, config.duration_s, 2000)
     expected = sum(float(pattern.rate_rps(grid).mean()) * config.duration_s for pattern in patterns.values())
@@ -157,7 +155,7 @@ def _traffic(config: ClusterRunConfig, seed: int) -> tuple[Traffic | None, dict[
         most = float(make_pattern(users.pattern, **users.parameters).rate_rps(grid).max())
         expected += most * config.duration_s / max(users.think_s, 0.01)
     if traces and patterns:
-        raise ConfigError("traffic: give patterns or traces, not both in one run")
+        raise ConfigError("traffic: give patterns and rates of traces, or traces to replay, not both in one run")
     if not traces and not patterns:
         return None, rates, expected
     if not traces:
@@ -205,6 +203,9 @@ def _users(config: ClusterRunConfig) -> list[Users]:
 def _strike(sim: KISim, fault: Fault) -> None:
     if fault.lose_node is not None:
         sim.lose_node(fault.lose_node)
+        return
+    if fault.slow_down is not None:
+        sim.slow_down(fault.model or sim.config.models[0].name, fault.slow_down)
         return
     serving = [pod for pod in sim.wanted(str(fault.crash)) if pod.state == "serving"]
     if serving:

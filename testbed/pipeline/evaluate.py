@@ -1,103 +1,160 @@
 """`kis evaluate`: policies on the same simulated traffic, seed by seed, each beside one that is to be beaten.
 
-Files in results/<name>/: evaluate.json (the configuration), evaluation.json (a row a run, and what they say), and
-report.md with pareto.png. A seed means the same arrivals and the same luck for every policy, so differences are paired.
+Files in results/<name>/: evaluate.json (the configuration), logs/<traffic>/<policy>.parquet (ScalingLog: what every row
+is computed from), evaluation.json (a row a run, and what they say), and the report. A seed means the same arrivals and
+the same luck for every policy, so differences are paired. A run that is in its log is not made again.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple
 
-import numpy as np
-from pydantic import Field, model_validator
+import pandas as pd
 
-from testbed.autoscaling.build import build_policy, start_replicas
-from testbed.config import Strict, TrafficConfig
+from testbed.autoscaling.build import build_policy, resolved
+from testbed.config import build
+from testbed.errors import ConfigError
+from testbed.measurement.scaling_log import ScalingLog
 from testbed.pipeline.cluster_config import ClusterRunConfig
-from testbed.pipeline.cluster_run import advance, prepare, summary_of_model
-from testbed.reporting.evaluation import summary_of, write_evaluation_report
-from testbed.simulation.cluster.config import ClusterConfig
-from testbed.simulation.cluster.services import read_services
+from testbed.pipeline.cluster_records import ScalingRecord
+from testbed.pipeline.cluster_run import advance, prepare
+from testbed.pipeline.evaluate_config import EvaluateConfig
+from testbed.reporting.evaluation import log_name
+from testbed.reporting.evaluation_report import write_evaluation_report
+from testbed.reporting.loading import read_json
+from testbed.simulation.cluster.services import Service, read_services
+
+MAY_CHANGE = ("seeds", "baseline", "challenger")  # of an evaluation that goes on
 
 
-class EvaluateConfig(Strict):
-    """`kis evaluate`: every traffic under every policy, some times."""
+class Pair(NamedTuple):
+    """A policy on one traffic: where its log is, and what the log says that it was made with."""
 
-    cluster: ClusterConfig = Field(description="its one model is what is scaled")
-    traffic: dict[str, TrafficConfig] = Field(min_length=1, description="by a name of yours; not what was trained on")
-    policies: dict[str, dict[str, Any]] = Field(min_length=2, description="by a name of yours: kind and parameters")
-    baseline: str = Field(description="the policy that the others are compared with")
-    seeds: int = Field(10, ge=2, description="runs of each pair")
-    duration_s: float = Field(600.0, gt=0, description="of traffic that names none")
-    seed: int = 0
-
-    @model_validator(mode="after")
-    def _fits(self) -> Self:
-        if len(self.cluster.models) != 1:
-            raise ValueError(f"cluster.models: policies scale one model, this cluster has {len(self.cluster.models)}")
-        if self.baseline not in self.policies:
-            raise ValueError(f"baseline '{self.baseline}' is none of the policies {', '.join(self.policies)}")
-        return self
-
-    @property
-    def model(self) -> str:
-        """Its name."""
-        return self.cluster.models[0].name
-
-    def run_of(self, traffic: str, policy: str, seed: int) -> ClusterRunConfig:
-        """One run's configuration."""
-        one, served = self.traffic[traffic], self.cluster.models[0]
-        start = start_replicas(self.policies[policy], served.replicas)
-        return ClusterRunConfig(
-            cluster=self.cluster.model_copy(update={"models": (served.model_copy(update={"replicas": start}),)}),
-            traffic={self.model: one},
-            policies={self.model: self.policies[policy]},
-            duration_s=one.duration_s or self.duration_s,
-            seed=seed,
-        )
+    traffic: str
+    settings: dict[str, Any]
+    file: Path
+    provenance: dict[str, Any]
 
 
-def evaluate(config: EvaluateConfig, folder: Path, on_progress: Callable[[float], None]) -> dict[str, Any]:
-    """Run everything and write the folder; returns evaluation.json's content."""
+def evaluate(
+    config: EvaluateConfig, folder: Path, on_progress: Callable[[float], None], workers: int = 1
+) -> dict[str, Any]:
+    """Run what is not there yet and write the folder; returns evaluation.json's content.
+
+    workers: processes; the files are the same for any number.
+    """
     services = read_services(config.cluster)
-    most = config.cluster.models[0].max_replicas
-    for settings in config.policies.values():
-        build_policy(settings, most, lambda time_s: 0.0)  # what is wrong is told before anything runs
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "evaluate.json").write_text(config.model_dump_json(indent=2) + "\n")
-    rows: list[Mapping[str, Any]] = []
-    total = len(config.traffic) * len(config.policies) * config.seeds
-    for traffic in config.traffic:
-        for policy in config.policies:
-            for seed in _seeds(config):
-                told = config.run_of(traffic, policy, seed)
-                run = prepare(told, services, seed, keep_rows=False)
-                advance(told, run, lambda: None, lambda share: None)
-                rows.append(_row(traffic, policy, seed, summary_of_model(told, run, config.model)))
-                on_progress(len(rows) / total)
-    result = {"simulated": True, "baseline": config.baseline, **summary_of(rows, config.baseline), "rows": rows}
-    (folder / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n")
+    pairs = [_pair(config, folder, traffic, policy) for traffic in config.traffic for policy in config.policies]
+    _begin(config, folder)
+    seeds = config.run_seeds
+    kept = {pair.file: _kept(pair, seeds) for pair in pairs}
+    tasks = [(pair, seed) for pair in pairs for seed in seeds[len(kept[pair.file]) :]]
+    total = len(pairs) * config.seeds
+    runs = [config.run_of(pair.traffic, pair.settings, seed) for pair, seed in tasks]
+    for done, ((pair, _), frame) in enumerate(zip(tasks, _played(runs, services, workers), strict=True), start=1):
+        kept[pair.file].append(frame)
+        ScalingLog(pd.concat(kept[pair.file], ignore_index=True), pair.provenance).write(pair.file)
+        on_progress((total - len(tasks) + done) / total)
     write_evaluation_report(folder)
-    return result
+    found: dict[str, Any] = read_json(folder / "evaluation.json", "run `kis evaluate` again")
+    return found
 
 
-def _seeds(config: EvaluateConfig) -> Sequence[int]:
-    """The same for every policy and traffic."""
-    states = np.random.SeedSequence(config.seed).generate_state(config.seeds)
-    return [int(one >> 1) for one in states]
+def play(told: ClusterRunConfig, services: Sequence[Service]) -> pd.DataFrame:
+    """One run; the rows of its ScalingLog."""
+    run = prepare(told, services, told.seed, keep_rows=False)
+    record = ScalingRecord(run, told.cluster.models[0].name)
+    advance(told, run, record.note, lambda share: None)
+    return record.frame(told.seed)
 
 
-def _row(traffic: str, policy: str, seed: int, told: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "traffic": traffic,
-        "policy": policy,
-        "seed": seed,
-        "requests": told["requests"],
-        "slo_miss": told["missed_share"],
-        "p95_ms": told["p95_ms"],
-        "gpu_seconds": told["gpu_seconds"],
-        "changes": told["changes"],
+def _played(runs: Sequence[ClusterRunConfig], services: Sequence[Service], workers: int) -> Iterator[pd.DataFrame]:
+    """Each run in its order, some of them at the same time."""
+    one = partial(play, services=services)
+    if min(workers, len(runs)) <= 1:
+        yield from map(one, runs)
+        return
+    with ProcessPoolExecutor(min(workers, len(runs)), mp_context=get_context("spawn")) as pool:
+        yield from pool.map(one, runs)
+
+
+def _pair(config: EvaluateConfig, folder: Path, traffic: str, policy: str) -> Pair:
+    """ConfigError if the policy cannot be built."""
+    settings = _resolved(policy, config.settings_of(policy, traffic))
+    build_policy(settings, config.cluster.models[0].max_replicas, lambda time_s: 0.0)  # wrong: told before the runs
+    files = [*config.cluster.models[0].profiles.values()]
+    one = config.traffic[traffic]
+    files += [one.trace] if one.trace is not None else []
+    files += [Path(settings["file"]), Path(settings["file"]).with_suffix(".json")] if "file" in settings else []
+    provenance = {
+        "simulated": True,
+        "traffic": one.model_dump(mode="json"),
+        "policy": settings,
+        "sha256": {str(file): _sha256(file) for file in files},
     }
+    plain = json.loads(json.dumps(provenance, default=str))
+    return Pair(traffic, settings, folder / log_name(traffic, policy), plain)
+
+
+def _resolved(policy: str, settings: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return resolved(settings)
+    except ConfigError as error:
+        raise ConfigError(f"policies: {policy}: {error}") from None
+
+
+def _sha256(file: Path) -> str:
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ConfigError(f"{file}: {error.strerror}: give a file that exists and can be read") from None
+
+
+def _begin(config: EvaluateConfig, folder: Path) -> None:
+    """Write evaluate.json; ConfigError if the folder is of another evaluation."""
+    file = folder / "evaluate.json"
+    told = config.model_copy(update={"challenger": config.headline}).model_dump(mode="json")
+    if file.exists():
+        known = build(EvaluateConfig, read_json(file, "choose another folder"), str(file))
+        before = known.model_dump(mode="json")
+        if _lasting(told, before) != _lasting(before, before):
+            raise ConfigError(f"{file} is of another evaluation: choose another folder, or give that configuration")
+        if before["seeds"] > told["seeds"]:
+            raise ConfigError(f"{file} has {before['seeds']} seeds: give as many or more, or choose another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(told, indent=2) + "\n")
+
+
+def _lasting(told: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """What stays when an evaluation goes on: more runs, traffic and policies may come, and another headline."""
+    same = {name: value for name, value in told.items() if name not in MAY_CHANGE}
+    traffic = {name: told["traffic"].get(name) for name in before["traffic"]}
+    policies = {name: _of_before(told["policies"].get(name), before["traffic"]) for name in before["policies"]}
+    return {**same, "traffic": traffic, "policies": policies}
+
+
+def _of_before(settings: dict[str, Any] | None, traffic: dict[str, Any]) -> dict[str, Any] | None:
+    """A policy's settings for the traffic that was there before."""
+    if settings is None or "per_traffic" not in settings:
+        return settings
+    return {name: settings["per_traffic"].get(name) for name in traffic}
+
+
+def _kept(pair: Pair, seeds: Sequence[int]) -> list[pd.DataFrame]:
+    """The runs that a log has already, the first of the seeds; ConfigError if it was made with something else."""
+    pair.file.parent.mkdir(parents=True, exist_ok=True)
+    if not pair.file.exists():
+        return []
+    log = ScalingLog.read(pair.file)
+    changed = [name for name, value in pair.provenance.items() if log.provenance.get(name) != value]
+    changed += [] if log.seeds == seeds[: len(log.seeds)] else ["seed"]
+    if changed:
+        raise ConfigError(f"{pair.file} was made with another {changed[0]}: choose another folder, or remove that file")
+    return [log.run(seed) for seed in log.seeds]

@@ -21,15 +21,16 @@ from loadgen.request_log import RequestLog
 from loadgen.schedule import Schedule
 from testbed.autoscaling.build import build_policy
 from testbed.autoscaling.simulated import Step
+from testbed.config import build
 from testbed.errors import ClusterError, ConfigError
 from testbed.localcluster import binaries
 from testbed.measurement.batch_log import BatchLog
 from testbed.measurement.metric_log import MetricLog
-from testbed.pipeline.calibrate import Narrator
 from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.cluster_records import Observed, batch_log, request_log
 from testbed.pipeline.cluster_run import advance, prepare
 from testbed.pipeline.experiment_config import ExperimentConfig
+from testbed.pipeline.made_runs import Narrator
 from testbed.pipeline.real_run import run_real
 from testbed.pipeline.scalers import SCALER, change_reasons, remove_leftovers, scaled_by
 from testbed.pipeline.target import pods_of
@@ -87,8 +88,10 @@ def run_experiment(
 def _begin(config: ExperimentConfig, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     file, told = folder / "experiment.json", config.model_dump(mode="json")
-    if file.exists() and _lasting(json.loads(file.read_text())) != _lasting(told):
-        raise ConfigError(f"{file} is of another experiment: choose another folder, or give that configuration")
+    if file.exists():
+        before = build(ExperimentConfig, json.loads(file.read_text()), str(file)).model_dump(mode="json")
+        if _lasting(before) != _lasting(told):
+            raise ConfigError(f"{file} is of another experiment: choose another folder, or give that configuration")
     file.write_text(json.dumps(told, indent=2) + "\n")
 
 

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 
-from loadgen.patterns import make_pattern
 from loadgen.schedule import Schedule, poisson_schedule
 from loadgen.traces import read_trace
 from testbed.config import TrafficConfig
+from testbed.pipeline.rates import pattern_of, whole_s
 from testbed.pipeline.real_run import Identity
-
-PATTERN_S = 30.0  # of a pattern, if no duration is given
 
 
 def make_schedule(traffic: TrafficConfig, model: str) -> Schedule:
-    """Arrivals of a pattern (seeded Poisson) or of a trace; PatternError or TraceError if there is something wrong."""
-    if traffic.trace is None:
-        assert traffic.pattern is not None  # TrafficConfig has one of the two
-        pattern = make_pattern(traffic.pattern, **traffic.parameters)
-        return poisson_schedule(pattern, traffic.duration_s or PATTERN_S, traffic.seed, model)
+    """Arrivals of a pattern or a trace's rate (seeded Poisson), or of a trace; PatternError or TraceError if wrong."""
+    pattern = pattern_of(traffic)
+    if pattern is not None:
+        drawn = poisson_schedule(pattern, traffic.duration_s or whole_s(pattern), traffic.seed, model)
+        if traffic.trace is None:
+            return drawn
+        return replace(drawn, provenance={**_of_trace(traffic), "seed": traffic.seed})
+    assert traffic.trace is not None  # what has no rate is a trace
     whole = read_trace(
         traffic.trace, model, format=traffic.format, speed_up=traffic.speed_up, keep=traffic.keep, seed=traffic.seed
     )
@@ -31,6 +35,14 @@ def make_schedule(traffic: TrafficConfig, model: str) -> Schedule:
 def traffic_identity(run_id: str, traffic: TrafficConfig) -> Identity:
     """The identity of a single run with that traffic."""
     if traffic.trace is not None:
-        told = {"trace": traffic.trace.name, "speed_up": traffic.speed_up, "keep": traffic.keep}
-        return Identity(run_id, "trace", told, traffic.seed)
+        return Identity(run_id, "trace", _of_trace(traffic), traffic.seed)
     return Identity(run_id, str(traffic.pattern), dict(traffic.parameters), traffic.seed)
+
+
+def _of_trace(traffic: TrafficConfig) -> dict[str, Any]:
+    """What was made of a trace."""
+    assert traffic.trace is not None
+    told = {"trace": traffic.trace.name, "speed_up": traffic.speed_up}
+    if traffic.rate_factor is None:
+        return {**told, "keep": traffic.keep}
+    return {**told, "rate_interval_s": traffic.rate_interval_s, "rate_factor": traffic.rate_factor}

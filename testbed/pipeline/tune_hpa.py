@@ -1,7 +1,7 @@
 """`kis tune-hpa`: the HPA of some traffic, found in the simulator, beside the one that it is measured against.
 
 Files in results/<name>/: tune.json (the configuration), trials.csv (each that was tried), hpa.yaml (the best one),
-tuned.json (both, on traffic with other seeds than the search had).
+tuned.json (both, on traffic with other seeds than the search had). With families, each has a folder with these.
 """
 
 from __future__ import annotations
@@ -11,23 +11,26 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 import optuna
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field, TypeAdapter, model_validator
 
 from testbed.autoscaling.build import build_policy
 from testbed.autoscaling.hpa.manifest import hpa_object
 from testbed.autoscaling.hpa.spec import ControllerFlags
 from testbed.autoscaling.metrics import METRICS
 from testbed.autoscaling.policies import Hpa
+from testbed.config import TrafficConfig
 from testbed.errors import ConfigError
 from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.cluster_run import advance, prepare, summary_of_model
+from testbed.simulation.cluster.config import ClusterConfig
 from testbed.simulation.cluster.services import Service, read_services
 
+Family = Annotated[tuple[TrafficConfig, ...], Field(min_length=1)]
 CHECK_SEED = 1_000_000  # from here on: traffic that the search has not seen
 STEEP = 50.0  # each share missed beyond the allowed one costs so many times the GPU-seconds
 
@@ -35,6 +38,10 @@ STEEP = 50.0  # each share missed beyond the allowed one costs so many times the
 class TuneConfig(ClusterRunConfig):
     """`kis tune-hpa`: a simulated cluster with one model and its traffic, and what an HPA of it may do."""
 
+    families: dict[str, Family] = Field(
+        {}, description="by a name of yours, in place of traffic: each gets an HPA of its own, for all that is listed"
+    )
+    variants: tuple[TrafficConfig, ...] = Field((), description="further traffic: a trial plays each, means count")
     allowed_missed: float = Field(0.01, gt=0, lt=1, description="share of requests over the target, or not answered")
     metrics: tuple[str, ...] = Field(
         ("in_flight_requests", "requests_per_second", "queue_time_ms", "gpu_utilisation_pct"), min_length=1
@@ -48,6 +55,16 @@ class TuneConfig(ClusterRunConfig):
     deployment: str = Field("triton", description="named in hpa.yaml")
     namespace: str = "default"
 
+    @model_validator(mode="before")
+    @classmethod
+    def _traffic_of_families(cls, data: Any) -> Any:
+        """The parent wants traffic; the first of the families' stands there, and each family has its own later."""
+        if not isinstance(data, dict) or not data.get("families") or data.get("traffic"):
+            return data
+        given = TypeAdapter(dict[str, Family]).validate_python(data["families"])
+        models = TypeAdapter(ClusterConfig).validate_python(data.get("cluster")).models
+        return {**data, "traffic": {models[0].name: next(iter(given.values()))[0]}}
+
     @model_validator(mode="after")
     def _one_model(self) -> Self:
         if len(self.cluster.models) != 1:
@@ -56,6 +73,12 @@ class TuneConfig(ClusterRunConfig):
         if unknown:
             raise ValueError(f"metrics: {', '.join(unknown)} is none of {', '.join(METRICS)}")
         return self
+
+    def of_family(self, name: str) -> Self:
+        """The same search for one of the families."""
+        first, *others = self.families[name]
+        told = {"families": {}, "traffic": {self.cluster.models[0].name: first}, "variants": tuple(others)}
+        return self.model_copy(update=told)
 
 
 @dataclass(frozen=True)
@@ -72,12 +95,33 @@ class Outcome:
         return self.gpu_seconds * (1.0 + STEEP * max(0.0, self.missed_share - allowed_missed))
 
 
+def tune_families(config: TuneConfig, folder: Path, on_progress: Callable[[float], None]) -> dict[str, dict[str, Any]]:
+    """tune_hpa for each family, in folders of their names; results by family. One that is there already is kept."""
+    found = {}
+    for done, name in enumerate(config.families):
+        told = config.of_family(name)
+        there = folder / name / "tune.json"
+        if (folder / name / "tuned.json").exists() and there.read_text() == _text_of(told):
+            found[name] = json.loads((folder / name / "tuned.json").read_text())
+        else:
+            found[name] = tune_hpa(
+                told,
+                folder / name,
+                lambda share, done=done: on_progress((done + share) / len(config.families)),  # type: ignore[misc]
+            )
+    return found
+
+
+def _text_of(config: TuneConfig) -> str:
+    return config.model_dump_json(indent=2) + "\n"
+
+
 def tune_hpa(config: TuneConfig, folder: Path, on_progress: Callable[[float], None]) -> dict[str, Any]:
     """Search, check on other traffic, write the folder; returns tuned.json's content."""
     services = read_services(config.cluster)
     served = config.cluster.models[0]
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "tune.json").write_text(config.model_dump_json(indent=2) + "\n")
+    (folder / "tune.json").write_text(_text_of(config))
     given = config.policies.get(served.name)  # it runs on the same cluster: with its flags, unless it names some
     untuned = _by_default(config) if given is None else {"flags": config.flags.model_dump(), **given}
     if untuned.get("kind") != "hpa":
@@ -119,14 +163,17 @@ def tune_hpa(config: TuneConfig, folder: Path, on_progress: Callable[[float], No
 
 
 def play(config: TuneConfig, services: Sequence[Service], settings: Mapping[str, Any], seeds: Sequence[int]) -> Outcome:
-    """The traffic under one policy, once for each seed."""
+    """The traffic, each of its variants, under one policy, once for each seed."""
     name = config.cluster.models[0].name
-    told = config.model_copy(update={"policies": {name: dict(settings)}})
     found = []
-    for seed in seeds:
-        run = prepare(told, services, seed, keep_rows=False)
-        advance(told, run, lambda: None, lambda share: None)
-        found.append(summary_of_model(told, run, name))
+    for traffic in (config.traffic[name], *config.variants):
+        duration_s = traffic.duration_s or config.duration_s
+        change = {"policies": {name: dict(settings)}, "traffic": {name: traffic}, "duration_s": duration_s}
+        told = config.model_copy(update=change)
+        for seed in seeds:
+            run = prepare(told, services, seed, keep_rows=False)
+            advance(told, run, lambda: None, lambda share: None)
+            found.append(summary_of_model(told, run, name))
     p95 = [one["p95_ms"] for one in found]
     return Outcome(
         missed_share=float(np.mean([one["missed_share"] or 0.0 for one in found])),

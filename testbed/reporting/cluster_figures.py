@@ -55,8 +55,8 @@ def over_time(metrics: MetricLog, model: str, target_ms: float) -> go.Figure:
     return styled(figure, 560)
 
 
-def add_offered(figure: go.Figure, time_s: np.ndarray, rate_rps: np.ndarray, shape: str) -> None:
-    """The offered rate in the second row; shape: of its steps, as plotly calls them."""
+def add_offered(figure: go.Figure, time_s: np.ndarray, rate_rps: np.ndarray, shape: str, row: int = 2) -> None:
+    """The offered rate in that row; shape: of its steps, as plotly calls them."""
     figure.add_scatter(
         x=short(time_s),
         y=short(rate_rps),
@@ -66,7 +66,7 @@ def add_offered(figure: go.Figure, time_s: np.ndarray, rate_rps: np.ndarray, sha
         line={"color": MUTED, "width": 1, "shape": shape},
         fill="tozeroy",
         fillcolor=BAND,
-        row=2,
+        row=row,
         col=1,
     )
 

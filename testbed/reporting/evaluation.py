@@ -1,49 +1,131 @@
-"""An evaluation in numbers: each policy beside the baseline, run by run, and which of them no other one beats."""
+"""An evaluation in numbers: each policy beside the baseline, run by run, and which of them no other one beats.
+
+Everything comes from the folder's logs (measurement/scaling_log.py); evaluate.json only says what is in it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib import rc_context
-from matplotlib.figure import Figure
+import pandas as pd
 
+from testbed.errors import ReportError
+from testbed.measurement.latency_histogram import quantile_of
+from testbed.measurement.scaling_log import ScalingLog, histogram_of
 from testbed.reporting.loading import read_json
-from testbed.reporting.page import environment
-from testbed.reporting.pictures import LOOK
 
 RESAMPLES = 4000
 FloatArray = npt.NDArray[np.float64]
 Rows = Sequence[Mapping[str, Any]]
 
 
-def summary_of(rows: Rows, baseline: str) -> dict[str, Any]:
+def log_name(traffic: str, policy: str) -> str:
+    """Of the log of a policy on one traffic, in its evaluation's folder."""
+    return f"logs/{traffic}/{policy}.parquet"
+
+
+def recomputed(folder: Path) -> dict[str, Any]:
+    """evaluation.json's content, from the logs alone. ArtifactError or ReportError if a run is missing.
+
+    The headline is the challenger's: gpu_seconds_saving_vs_tuned_hpa_pct with its interval, and slo_miss_difference
+    (challenger's share less the baseline's). The baseline is what the configuration says; it is a tuned HPA if that is.
+    """
+    config = read_json(folder / "evaluate.json", "give a folder of `kis evaluate`")
+    rows, oracles = [], dict.fromkeys(config["policies"], True)
+    for traffic in config["traffic"]:
+        for policy in config["policies"]:
+            name = log_name(traffic, policy)
+            log = ScalingLog.read(folder / name)
+            if len(log.seeds) < config["seeds"]:
+                raise ReportError(
+                    f"{folder / name} has {len(log.seeds)} of {config['seeds']} runs: run `kis evaluate` again with "
+                    f"--out {folder}"
+                )
+            oracles[policy] &= log.provenance["policy"]["kind"] == "oracle"
+            rows += [row_of(traffic, policy, seed, log.run(seed), name) for seed in log.seeds]
+    oracle = next((policy for policy, is_one in oracles.items() if is_one), None)
+    return {**summary_of(rows, config["baseline"], config["challenger"], oracle), "rows": rows}
+
+
+def row_of(traffic: str, policy: str, seed: int, run: pd.DataFrame, log: str) -> dict[str, Any]:
+    """What one run comes to. None: nothing was answered (p95_ms), or ended (slo_miss), or power is not known."""
+    last = run.iloc[-1]
+    ended = int(last["ok"] + last["error"] + last["timeout"])
+    histogram = histogram_of(run)
+    return {
+        "traffic": traffic,
+        "policy": policy,
+        "seed": seed,
+        "requests": int(last["arrived"]),
+        "slo_miss": int(last["missed"]) / ended if ended else None,
+        "p95_ms": 1e3 * quantile_of(histogram, 0.95) if histogram.any() else None,
+        "gpu_seconds": int(last["gpu_us"]) / 1e6,
+        "changes": int(last["changes"]),
+        "energy_j": None if pd.isna(last["energy_mj"]) else int(last["energy_mj"]) / 1e3,
+        "log": log,
+    }
+
+
+def summary_of(rows: Rows, baseline: str, challenger: str, oracle: str | None) -> dict[str, Any]:
     """Means of each policy, its paired differences from the baseline with 90 % intervals, and the Pareto front.
 
     saving_pct: of GPU-seconds, in per cent of the baseline's. Intervals are of a bootstrap over (traffic, seed): whole
-    pairs are drawn again.
+    pairs are drawn again. per_traffic: the same for each traffic, over its seeds. distance_to_oracle_pct: GPU-seconds
+    beyond the oracle's, in per cent of those; not there without an oracle.
     """
-    policies = list(dict.fromkeys(row["policy"] for row in rows))
-    tables = {policy: table_of(rows, policy) for policy in policies}
-    told = {}
-    for policy in policies:
-        mine, theirs = tables[policy], tables[baseline]
-        told[policy] = {
-            "slo_miss": float(mine[:, 0].mean()),
-            "gpu_seconds": float(mine[:, 1].mean()),
-            "changes": float(np.mean([row["changes"] for row in rows if row["policy"] == policy])),
-            **_paired(mine, theirs),
-        }
-    points = np.array([[told[policy]["slo_miss"], told[policy]["gpu_seconds"]] for policy in policies])
+    told = _policies(rows, baseline)
+    points = np.array([[one["slo_miss"], one["gpu_seconds"]] for one in told.values()])
     best = front(points)
-    return {
+    headline = told[challenger]
+    traffics = list(dict.fromkeys(row["traffic"] for row in rows))
+    summary = {
+        "gpu_seconds_saving_vs_tuned_hpa_pct": headline["saving_pct"],
+        "interval_low_pct": headline["saving_low_pct"],
+        "interval_high_pct": headline["saving_high_pct"],
+        "slo_miss_difference": headline["slo_miss_difference"],
+        "simulated": True,
+        "baseline": baseline,
+        "challenger": challenger,
         "policies": told,
-        "pareto_front": [policy for policy, on in zip(policies, best, strict=True) if on],
+        "per_traffic": {
+            traffic: _policies([row for row in rows if row["traffic"] == traffic], baseline) for traffic in traffics
+        },
+        "pareto_front": [policy for policy, on in zip(told, best, strict=True) if on],
         "hypervolume": hypervolume(points),
     }
+    if oracle is not None:
+        theirs = table_of(rows, oracle)
+        summary["distance_to_oracle_pct"] = {
+            policy: _distance(table_of(rows, policy), theirs) for policy in told if policy != oracle
+        }
+    return summary
+
+
+def _policies(rows: Rows, baseline: str) -> dict[str, dict[str, Any]]:
+    """Each policy's figures over these rows, in the order in which they come."""
+    theirs = table_of(rows, baseline)
+    told = {}
+    for policy in dict.fromkeys(row["policy"] for row in rows):
+        mine = [row for row in rows if row["policy"] == policy]
+        table = table_of(mine, policy)
+        told[policy] = {
+            "slo_miss": float(table[:, 0].mean()),
+            "gpu_seconds": float(table[:, 1].mean()),
+            "p95_ms": _mean_if_known([row["p95_ms"] for row in mine]),
+            "energy_j": _mean_if_known([row["energy_j"] for row in mine]),
+            "changes": float(np.mean([row["changes"] for row in mine])),
+            **_paired(table, theirs),
+        }
+    return told
+
+
+def _mean_if_known(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if len(known) == len(values) else None
 
 
 def table_of(rows: Rows, policy: str) -> FloatArray:
@@ -52,27 +134,40 @@ def table_of(rows: Rows, policy: str) -> FloatArray:
     return np.array([[1.0 if row["slo_miss"] is None else row["slo_miss"], row["gpu_seconds"]] for row in mine])
 
 
-def _paired(mine: FloatArray, theirs: FloatArray) -> dict[str, float]:
-    rng = np.random.default_rng(0)
-    drawn = rng.integers(len(mine), size=(RESAMPLES, len(mine)))
-
-    def saving(of: npt.NDArray[np.int64]) -> FloatArray:
-        return np.asarray(100 * (1 - mine[of, 1].sum(axis=-1) / theirs[of, 1].sum(axis=-1)))
-
-    def difference(of: npt.NDArray[np.int64]) -> FloatArray:
-        return np.asarray((mine[of, 0] - theirs[of, 0]).mean(axis=-1))
-
-    every = np.arange(len(mine))
-    low, high = np.quantile(saving(drawn), (0.05, 0.95))
-    least, most = np.quantile(difference(drawn), (0.05, 0.95))
+def _paired(mine: FloatArray, theirs: FloatArray) -> dict[str, float | None]:
+    more, least, most = _more_pct(mine, theirs)
+    difference, low, high = _with_interval(len(mine), lambda of: (mine[of, 0] - theirs[of, 0]).mean(axis=-1))
     return {
-        "saving_pct": float(saving(every)),
-        "saving_low_pct": float(low),
-        "saving_high_pct": float(high),
-        "slo_miss_difference": float(difference(every)),
-        "slo_miss_difference_low": float(least),
-        "slo_miss_difference_high": float(most),
+        "saving_pct": _less(more),
+        "saving_low_pct": _less(most),
+        "saving_high_pct": _less(least),
+        "slo_miss_difference": difference,
+        "slo_miss_difference_low": low,
+        "slo_miss_difference_high": high,
     }
+
+
+def _distance(mine: FloatArray, oracle: FloatArray) -> dict[str, float | None]:
+    value, low, high = _more_pct(mine, oracle)
+    return {"value": value, "low": low, "high": high}
+
+
+def _more_pct(mine: FloatArray, theirs: FloatArray) -> tuple[float | None, float | None, float | None]:
+    """GPU-seconds beyond theirs, in per cent of those, with its interval; None: they held nothing at all."""
+    if (theirs[:, 1] <= 0).any():
+        return None, None, None
+    return _with_interval(len(mine), lambda of: 100 * (mine[of, 1].sum(axis=-1) / theirs[of, 1].sum(axis=-1) - 1))
+
+
+def _less(value: float | None) -> float | None:
+    return None if value is None else 0.0 - value  # never a negative zero
+
+
+def _with_interval(runs: int, statistic: Callable[[npt.NDArray[np.int64]], FloatArray]) -> tuple[float, float, float]:
+    """A statistic of runs by their numbers int64[..., n], and its 90 % interval of a bootstrap."""
+    drawn = np.random.default_rng(0).integers(runs, size=(RESAMPLES, runs))
+    low, high = np.quantile(statistic(drawn), (0.05, 0.95))
+    return float(statistic(np.arange(runs))), float(low), float(high)
 
 
 def front(points: FloatArray) -> npt.NDArray[np.bool_]:
@@ -91,35 +186,3 @@ def hypervolume(points: FloatArray) -> float:
     ordered = ordered[np.argsort(ordered[:, 0])]
     edges = np.append(ordered[:, 0], 1.0)
     return float(np.sum(np.diff(edges) * (1.0 - np.minimum.accumulate(ordered[:, 1]))))
-
-
-def write_evaluation_report(folder: Path) -> Path:
-    """report.md and pareto.png, from evaluation.json; returns report.md."""
-    found = read_json(folder / "evaluation.json", "run `kis evaluate` again")
-    save_pareto(found, folder / "pareto.png")
-    page = folder / "report.md"
-    page.write_text(
-        environment(html=False).get_template("evaluation.md.j2").render(c=found, name=folder.resolve().name)
-    )
-    return page
-
-
-def save_pareto(found: Mapping[str, Any], file: Path) -> None:
-    """Share over the target against GPU-seconds: one point a policy, small ones its runs."""
-    with rc_context(LOOK):
-        figure = Figure(figsize=(6.4, 4.2), layout="constrained")
-        panel = figure.subplots()
-        for number, (policy, one) in enumerate(found["policies"].items()):
-            mine = [row for row in found["rows"] if row["policy"] == policy]
-            colour = f"C{number % 10}"
-            missed = [100 * (1.0 if row["slo_miss"] is None else row["slo_miss"]) for row in mine]
-            panel.scatter([row["gpu_seconds"] for row in mine], missed, s=6, color=colour, alpha=0.25, linewidths=0)
-            marker = "o" if policy in found["pareto_front"] else "x"
-            panel.scatter(
-                [one["gpu_seconds"]], [100 * one["slo_miss"]], s=60, color=colour, marker=marker, label=policy
-            )
-        panel.set_xlabel("GPU-seconds a run")
-        panel.set_ylabel("requests over the target, %")
-        panel.set_ylim(bottom=0)
-        panel.legend(fontsize=7, title="crosses: another is better in both", title_fontsize=7)
-        figure.savefig(file, dpi=130)

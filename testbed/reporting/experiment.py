@@ -6,6 +6,7 @@ policy's real and simulated cost (Kadian et al. 2020, "Sim2Real Predictivity").
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -186,8 +187,8 @@ def summary_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "pairs": {name: _of_pairs(rows, name, bar_pct) for name, bar_pct in BARS_PCT.items()},
         "within_simulated_range": {name: _within(rows, name) for name in COSTS},
         "srcc": {
-            name: {"all": _srcc(rows, name)}
-            | {traffic: _srcc([row for row in rows if row["traffic"] == traffic], name) for traffic in traffics}
+            name: {"all": srcc_of(rows, name)}
+            | {traffic: srcc_of([row for row in rows if row["traffic"] == traffic], name) for traffic in traffics}
             for name in COSTS
         },
     }
@@ -217,7 +218,7 @@ def _errors(rows: list[dict[str, Any]], name: str) -> dict[str, float | None]:
     return {"median": float(np.median(known)) if known else None, "worst": max(known, default=None)}
 
 
-def _srcc(rows: list[dict[str, Any]], name: str) -> float | None:
+def srcc_of(rows: Sequence[Mapping[str, Any]], name: str) -> float | None:
     """Over the pairs' means of their runs; None for fewer than three, or if one side does not vary."""
     means = _means(rows, name)
     if len(means) < 3 or np.ptp(means, axis=0).min() == 0:
@@ -225,7 +226,7 @@ def _srcc(rows: list[dict[str, Any]], name: str) -> float | None:
     return float(np.corrcoef(means[:, 0], means[:, 1])[0, 1])
 
 
-def _means(rows: list[dict[str, Any]], name: str) -> FloatArray:
+def _means(rows: Sequence[Mapping[str, Any]], name: str) -> FloatArray:
     """float[pairs, 2]: real and simulated cost of each pair, means over its repeats."""
     pairs: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for row in rows:

@@ -1,4 +1,4 @@
-"""The report of an experiment: report.html, report.md, timelines.png and pairs.json, from its folder alone."""
+"""An experiment's report.html, report.md, timelines.png, pairs.json and transfer.json, from its folder alone."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from plotly.offline import get_plotlyjs
 from testbed.reporting import experiment_figures, style
 from testbed.reporting.experiment import COSTS, read_experiment, rows_of, summary_of
 from testbed.reporting.page import environment, script_json
+from testbed.reporting.transfer import transfer_of
 
 LABELS = {"p95_ms": "P95, ms", "missed_share": "share over target", "replica_seconds": "replica-seconds"}
 
@@ -25,6 +26,7 @@ def write_experiment_report(folder: Path) -> Path:
     (folder / "pairs.json").write_text(
         json.dumps({"rows": rounded(rows), "summary": rounded(summary)}, indent=2) + "\n"
     )
+    (folder / "transfer.json").write_text(json.dumps(rounded(transfer_of(rows, found.name)), indent=2) + "\n")
     experiment_figures.save_timelines(found, folder / "timelines.png")
     shown = {"c": found, "rows": rows, "summary": summary, "labels": LABELS}
     text = environment(html=False).get_template("experiment.md.j2").render(**shown)

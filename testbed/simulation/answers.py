@@ -181,6 +181,7 @@ def end_batch(sim: Sim, r: int) -> None:
             state.done += instance.size
             state.batches += 1
             state.compute_ns += instance.size * (end - instance.start_ns)
+            state.busy_ns += end - instance.start_ns
             state.outstanding -= instance.size
             instance.end_ns = NEVER
         else:

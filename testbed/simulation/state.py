@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from testbed.measurement import latency_histogram
+
 NEVER = np.iinfo(np.int64).max
 NONE = -1
 POLL_NS = 500_000_000  # a batcher that sleeps or waits for a free instance looks again after this long
@@ -76,6 +78,7 @@ REPLICA = np.dtype(
             "batches",
             "queue_ns",
             "compute_ns",
+            "busy_ns",  # of all batches: their time, each once
         )
     ]
 )
@@ -153,8 +156,8 @@ ROW = np.dtype(
     align=True,
 )
 RATE_BUCKETS = 16  # of the window over which a node's rate is counted
-BINS_AN_OCTAVE = 128  # of the latency histogram, of equal width: at most .8 % wide, its middle at most .4 % off
-BINS = 65 * BINS_AN_OCTAVE
+BINS_AN_OCTAVE = latency_histogram.BINS_AN_OCTAVE  # who reads the histogram knows the same
+BINS = latency_histogram.BINS
 
 
 class Sim(NamedTuple):

@@ -14,12 +14,14 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from testbed.autoscaling.build import build_policy
-from testbed.autoscaling.features import FEATURES, VERSION
+from testbed.autoscaling.features import FEATURES, VERSION, Past
+from testbed.autoscaling.forecast import SMOOTHED
 from testbed.autoscaling.hpa.pods import PodState
 from testbed.autoscaling.observation import Window
 from testbed.errors import ConfigError
 
 REACH = 2
+KNOWN = Past(90.0, 0, (140.0, 140.0))  # with the step that is asked for, enough to act
 
 
 def export(folder: Path, weights: np.ndarray, **changes: Any) -> Path:
@@ -41,8 +43,7 @@ def export(folder: Path, weights: np.ndarray, **changes: Any) -> Path:
         "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
         "reach": REACH,
         "step_s": 5.0,
-        "window_s": 5.0,
-        "windows": 3,
+        "prices": [3.0, 30.0],
         **changes,
     }
     (folder / "policy.json").write_text(json.dumps(told))
@@ -52,9 +53,9 @@ def export(folder: Path, weights: np.ndarray, **changes: Any) -> Path:
 def follows_load() -> np.ndarray:
     """One more while the ready replicas are asked for more than they can; one less below that."""
     weights = np.zeros((len(FEATURES), 2 * REACH + 1))
-    load, ready = list(FEATURES).index("load"), list(FEATURES).index("ready")
+    load, asked = list(FEATURES).index("load"), list(FEATURES).index("asked")
     weights[load, REACH + 1] = 1.0
-    weights[ready, REACH - 1] = 4.0  # of a quarter of all: 1
+    weights[asked, REACH - 1] = 4.0  # of a quarter of all: 1
     return weights
 
 
@@ -85,12 +86,24 @@ def policy_of(file: Path, **changes: Any) -> Any:
 def test_the_largest_logit_is_the_change(tmp_path: Path) -> None:
     policy = policy_of(export(tmp_path, follows_load()))
     assert policy.period_s == 5.0
-    up = policy.decide(Scene(rate=140.0), None)
+    up = policy.decide(Scene(rate=140.0), KNOWN)
     assert up.replicas == 3
-    assert up.memory == (100.0, 1)
-    assert "+1 for ready 0.25" in up.reason
-    assert policy.decide(Scene(rate=60.0), None).replicas == 1
-    assert policy.decide(Scene(rate=60.0, spec_replicas=1), None).replicas == 1  # never below its least
+    assert up.memory == (100.0, 1, (140.0, 140.0, 140.0), 0.0)
+    assert "+1 for asked 0.25" in up.reason
+    quiet = KNOWN._replace(rates=(10.0, 10.0))
+    assert policy.decide(Scene(rate=10.0), quiet).replicas == 1
+    assert policy.decide(Scene(rate=10.0, spec_replicas=1), quiet).replicas == 1  # never below its least
+
+
+def test_the_first_steps_are_looked_at_only(tmp_path: Path) -> None:
+    policy = policy_of(export(tmp_path, follows_load()))
+    memory = None
+    for _ in range(SMOOTHED - 1):
+        decision = policy.decide(Scene(rate=140.0), memory)
+        memory = decision.memory
+        assert decision.replicas == 2
+        assert "too little is known yet" in decision.reason
+    assert policy.decide(Scene(rate=140.0), memory).replicas == 3
 
 
 def test_a_metric_that_is_no_number_changes_nothing(tmp_path: Path) -> None:
@@ -102,7 +115,7 @@ def test_a_metric_that_is_no_number_changes_nothing(tmp_path: Path) -> None:
 
 def test_a_network_that_answers_no_number_changes_nothing(tmp_path: Path) -> None:
     policy = policy_of(export(tmp_path, np.full((len(FEATURES), 2 * REACH + 1), np.nan)))
-    assert policy.decide(Scene(rate=140.0), None).replicas == 2
+    assert policy.decide(Scene(rate=140.0), KNOWN).replicas == 2
 
 
 @pytest.mark.parametrize(
@@ -113,6 +126,7 @@ def test_a_network_that_answers_no_number_changes_nothing(tmp_path: Path) -> Non
         ({"sha256": "0" * 64}, "its hash differs"),
         ({"reach": 3}, "has the ports"),
         ({"step_s": 0}, "step_s"),
+        ({"prices": [20, 30]}, "price is 10, it was trained with 20 to 30"),
         ({"optimiser": "adam"}, "optimiser"),
     ],
 )

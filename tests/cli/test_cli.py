@@ -81,7 +81,7 @@ def profile(tmp_path: Path) -> Path:
     return file
 
 
-COMMANDS = ["serve", "repository", "replay", "measure", "calibrate", "simulate", "plan", "compare", "report"]
+COMMANDS = ["serve", "repository", "replay", "measure", "calibrate", "simulate", "plan", "devices", "compare", "report"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

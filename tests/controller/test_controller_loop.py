@@ -235,11 +235,11 @@ def test_what_holds_is_told_when_it_begins_and_once_a_minute(monkeypatch):
 
 def test_a_server_that_started_again_in_its_pod_goes_on_counting():
     counters = Counters()
-    assert counters.go_on("a", (100.0, 2.0, 3.0, 5.0, 1.0, 0.25)) == (100.0, 2.0, 3.0, 5.0, 1.0, 0.25)
-    assert counters.go_on("a", (120.0, 2.5, 3.5, 0.0, 1.5, 0.25))[0] == 120.0
-    assert counters.go_on("a", (7.0, 0.5, 0.25, 4.0, 0.5, 0.25)) == (127.0, 3.0, 3.75, 4.0, 2.0, 0.25)
-    assert counters.go_on("a", (9.0, 0.5, 0.25, 1.0, 0.5, 0.25)) == (129.0, 3.0, 3.75, 1.0, 2.0, 0.25)
-    assert counters.go_on("b", (7.0, 0.5, 0.25, 4.0, 0.5, 0.25))[0] == 7.0
+    assert counters.go_on("a", (100.0, 2.0, 3.0, 5.0, 1.0, 0.25, 100.0)) == (100.0, 2.0, 3.0, 5.0, 1.0, 0.25, 100.0)
+    assert counters.go_on("a", (120.0, 2.5, 3.5, 0.0, 1.5, 0.25, 120.0))[0] == 120.0
+    assert counters.go_on("a", (7.0, 0.5, 0.25, 4.0, 0.5, 0.25, 7.0)) == (127.0, 3.0, 3.75, 4.0, 2.0, 0.25, 127.0)
+    assert counters.go_on("a", (9.0, 0.5, 0.25, 1.0, 0.5, 0.25, 9.0)) == (129.0, 3.0, 3.75, 1.0, 2.0, 0.25, 129.0)
+    assert counters.go_on("b", (7.0, 0.5, 0.25, 4.0, 0.5, 0.25, 7.0))[0] == 7.0
 
 
 def test_after_a_restart_the_count_that_is_found_is_a_wish(monkeypatch):

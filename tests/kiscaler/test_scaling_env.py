@@ -43,7 +43,7 @@ def play(one: ScalingEnv, choose: Callable[[int], int], seed: int) -> tuple[floa
 def test_gymnasium_finds_nothing_wrong() -> None:
     check_env(env(), skip_render_check=True)
     made = gymnasium.make(ENV_ID, scenarios=scenarios())
-    assert made.observation_space.shape == (len(FEATURES),) == (11,)  # as the docstring says
+    assert made.observation_space.shape == (len(FEATURES),) == (19,)  # as the docstring says
 
 
 def test_the_same_seed_and_actions_give_the_same_episode() -> None:
@@ -92,16 +92,32 @@ def test_a_random_policy_is_worse_than_leaving_what_is_enough() -> None:
 
 
 def test_worlds_differ_within_their_ranges() -> None:
-    drawn = [scenarios().draw(seed) for seed in range(24)]
-    assert {one.pattern.name for one in drawn} == {"ramp", "periodic", "fluctuating", "bursty"}
+    drawn = [scenarios().draw(seed) for seed in range(40)]
+    assert {one.pattern.name for one in drawn} == {"ramp", "periodic", "fluctuating", "bursty", "trace"}
     assert all(90 / 1.25 <= one.scale.per_replica_rps <= 90 / 0.8 for one in drawn)
     assert len({one.scale.ahead_s for one in drawn}) == len(drawn)
+    assert {one.pattern.parameters()["mode"] for one in drawn if one.pattern.name == "bursty"} == {"spikes", "on_off"}
     for one in drawn:
-        assert 0.3 * 0.999 <= one.pattern.peak_rps / (8 * one.scale.per_replica_rps) <= 0.9 * 1.001
+        low = 0.03 if one.pattern.name == "trace" else 0.3  # it need not reach its peak
+        assert low * 0.999 <= one.pattern.peak_rps / (8 * one.scale.per_replica_rps) <= 0.9 * 1.001
 
 
 def test_impossible_ranges_are_named() -> None:
     with pytest.raises(KisError, match=r"load_s is \(5, 1\)"):
         scenarios(load_s=(5.0, 1.0))
+    with pytest.raises(KisError, match="price begins at 0"):
+        scenarios(price=(0.0, 1.0))
     with pytest.raises(KisError, match="families are ramp"):
         scenarios(families=("rampp",))
+
+
+def test_the_reward_is_what_the_docstring_says() -> None:
+    one = env(peak_load=(0.9, 0.9), price=(25.0, 25.0))
+    one.reset(seed=2)
+    missed = 0.0
+    for k in range(one.steps):
+        _, reward, _, _, told = one.step(np.int64(0 if k < 2 else 2 * REACH))
+        assert told["price"] == pytest.approx(25.0)
+        assert reward == pytest.approx(-(25 * told["missed"] + told["gpu"] + 0.1 * told["churn"]) / 5)
+        missed += told["missed"]
+    assert missed > 0

@@ -37,6 +37,7 @@ def settings(folder: Path, **changes: Any) -> dict[str, Any]:
         "per_replica_rps": 90,
         "episode_steps": 10,
         "environments": 1,
+        "imitated_steps": 600,
         "total_steps": 2048,
         "evaluate_every": 1024,
         "evaluation_worlds": 2,

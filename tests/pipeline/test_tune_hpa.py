@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from testbed.cli.main import application
 from testbed.errors import ConfigError
-from testbed.pipeline.tune_hpa import Outcome, TuneConfig, tune_hpa
+from testbed.pipeline.tune_hpa import Outcome, TuneConfig, play, tune_families, tune_hpa
+from testbed.simulation.cluster.services import read_services
 from tests.oracles.cluster_worlds import six_replicas
 
 
@@ -54,6 +55,43 @@ def test_the_same_seed_finds_the_same(tmp_path: Path) -> None:
     config = TuneConfig.model_validate(settings(tmp_path, trials=3))
     results = [tune_hpa(config, tmp_path / name, lambda share: None) for name in ("one", "other")]
     assert results[0] == results[1]
+
+
+def families(folder: Path) -> dict[str, Any]:
+    """A gentle one, and one of two kinds of traffic."""
+    wave = {"pattern": "periodic", "parameters": {"mean": 200, "amplitude": 50, "period_s": 60}}
+    steps = {"pattern": "fluctuating", "parameters": {"low": 100, "high": 500, "interval_s": 30}}
+    told = settings(folder, trials=3, duration_s=60, policies={}, families={"wave": [wave], "steps": [steps, wave]})
+    return {key: value for key, value in told.items() if key != "traffic"}
+
+
+def test_each_family_gets_an_hpa_of_its_own_and_one_that_is_there_is_kept(tmp_path: Path) -> None:
+    config = TuneConfig.model_validate(families(tmp_path))
+    shares: list[float] = []
+    found = tune_families(config, tmp_path / "out", shares.append)
+    assert list(found) == ["wave", "steps"]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+    alone = tune_hpa(config.of_family("steps"), tmp_path / "alone", lambda share: None)
+    assert found["steps"] == alone
+    both = [found[name]["outcomes"]["tuned"]["gpu_seconds"] for name in found]
+    assert both[0] != both[1]
+    (tmp_path / "out" / "wave" / "tuned.json").write_text("{}")
+    assert tune_families(config, tmp_path / "out", shares.append)["wave"] == {}
+    changed = config.model_copy(update={"seed": 2})
+    assert tune_families(changed, tmp_path / "out", shares.append)["wave"] != {}
+
+
+def test_a_trial_plays_every_variant(tmp_path: Path) -> None:
+    config = TuneConfig.model_validate(families(tmp_path))
+    first, second = config.of_family("steps"), config.of_family("wave")
+    services = read_services(config.cluster)
+    given = {"kind": "fixed", "replicas": 3}
+    both = play(first, services, given, [1])
+    steps = play(first.model_copy(update={"variants": ()}), services, given, [1])
+    wave = play(second, services, given, [1])
+    assert both.gpu_seconds == pytest.approx((steps.gpu_seconds + wave.gpu_seconds) / 2)
+    assert both.missed_share == pytest.approx((steps.missed_share + wave.missed_share) / 2)
 
 
 def test_what_is_missed_costs_more_than_a_replica() -> None:

@@ -7,14 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from testbed.reporting.evaluation import front, hypervolume, summary_of
+from testbed.measurement.latency_histogram import BINS, BINS_AN_OCTAVE
+from testbed.measurement.scaling_log import scaling_frame
+from testbed.reporting.evaluation import front, hypervolume, row_of, summary_of
 
 
-def rows_of(policy: str, runs: list[tuple[float | None, float]]) -> list[dict[str, Any]]:
-    return [
-        {"traffic": "ramp", "policy": policy, "seed": seed, "slo_miss": miss, "gpu_seconds": gpu, "changes": 2}
-        for seed, (miss, gpu) in enumerate(runs)
-    ]
+def rows_of(policy: str, runs: list[tuple[float | None, float]], traffic: str = "ramp", **more: Any) -> Any:
+    told = {"traffic": traffic, "policy": policy, "p95_ms": 20.0, "energy_j": None, "changes": 2, **more}
+    return [{**told, "seed": seed, "slo_miss": miss, "gpu_seconds": gpu} for seed, (miss, gpu) in enumerate(runs)]
+
+
+def told_of(rows: list[dict[str, Any]], challenger: str, oracle: str | None = None) -> dict[str, Any]:
+    return summary_of(rows, "hpa", challenger, oracle)
 
 
 def test_a_policy_no_other_beats_in_both_is_on_the_front() -> None:
@@ -31,22 +35,80 @@ def test_the_hypervolume_is_the_area_that_the_front_dominates() -> None:
 def test_savings_are_paired_and_have_an_interval() -> None:
     theirs = [(0.01, 100.0), (0.03, 200.0), (0.02, 150.0)]
     mine = [(miss + 0.01, 0.9 * gpu) for miss, gpu in theirs]
-    told = summary_of(rows_of("hpa", theirs) + rows_of("ours", mine), "hpa")["policies"]["ours"]
+    found = told_of(rows_of("hpa", theirs) + rows_of("ours", mine), "ours")
+    told = found["policies"]["ours"]
     assert told["saving_pct"] == pytest.approx(10.0)
     assert told["saving_low_pct"] == pytest.approx(10.0)  # runs differ by much, the pairs not at all
     assert told["saving_high_pct"] == pytest.approx(10.0)
     assert told["slo_miss_difference"] == pytest.approx(0.01)
+    assert found["gpu_seconds_saving_vs_tuned_hpa_pct"] == told["saving_pct"]
+    assert found["slo_miss_difference"] == told["slo_miss_difference"]
 
 
 def test_runs_that_disagree_widen_the_interval() -> None:
     theirs = [(0.01, 100.0)] * 10
     mine = [(0.01, 80.0 if k % 2 else 110.0) for k in range(10)]
-    told = summary_of(rows_of("hpa", theirs) + rows_of("ours", mine), "hpa")["policies"]["ours"]
-    assert told["saving_pct"] == pytest.approx(5.0)
-    assert told["saving_low_pct"] < 1.0
-    assert told["saving_high_pct"] > 9.0
+    found = told_of(rows_of("hpa", theirs) + rows_of("ours", mine), "ours")
+    assert found["gpu_seconds_saving_vs_tuned_hpa_pct"] == pytest.approx(5.0)
+    assert found["interval_low_pct"] < 1.0
+    assert found["interval_high_pct"] > 9.0
 
 
 def test_a_run_without_an_answer_has_missed_everything() -> None:
-    told = summary_of(rows_of("hpa", [(0.5, 1.0)] * 2) + rows_of("none", [(None, 1.0), (0.0, 1.0)]), "hpa")
-    assert told["policies"]["none"]["slo_miss"] == 0.5
+    rows = rows_of("hpa", [(0.5, 1.0)] * 2) + rows_of("none", [(None, 1.0), (0.0, 1.0)], p95_ms=None)
+    told = told_of(rows, "none")["policies"]["none"]
+    assert told["slo_miss"] == 0.5
+    assert told["p95_ms"] is None
+
+
+def test_each_traffic_has_its_own_figures() -> None:
+    rows = rows_of("hpa", [(0.0, 100.0)] * 3) + rows_of("ours", [(0.0, 80.0)] * 3)
+    rows += rows_of("hpa", [(0.0, 300.0)] * 3, "burst") + rows_of("ours", [(0.1, 330.0)] * 3, "burst")
+    found = told_of(rows, "ours")
+    assert found["per_traffic"]["ramp"]["ours"]["saving_pct"] == pytest.approx(20.0)
+    assert found["per_traffic"]["burst"]["ours"]["saving_pct"] == pytest.approx(-10.0)
+    assert found["per_traffic"]["burst"]["ours"]["slo_miss_difference_low"] == pytest.approx(0.1)
+    assert found["policies"]["ours"]["saving_pct"] == pytest.approx(100 * (1 - 410 / 400))
+
+
+def test_the_distance_to_the_oracle_is_what_a_policy_holds_beyond_it() -> None:
+    rows = rows_of("hpa", [(0.0, 120.0)] * 3) + rows_of("ours", [(0.0, 110.0)] * 3)
+    assert "distance_to_oracle_pct" not in told_of(rows, "ours")
+    distance = told_of(rows + rows_of("all-knowing", [(0.0, 100.0)] * 3), "ours", "all-knowing")
+    told = distance["distance_to_oracle_pct"]
+    assert told["ours"] == {"value": pytest.approx(10.0), "low": pytest.approx(10.0), "high": pytest.approx(10.0)}
+    assert set(told) == {"hpa", "ours"}
+
+
+def test_energy_is_known_if_it_is_known_of_every_run() -> None:
+    rows = rows_of("hpa", [(0.0, 1.0)] * 2, energy_j=50.0) + rows_of("ours", [(0.0, 1.0)] * 2, energy_j=40.0)
+    assert told_of(rows, "ours")["policies"]["ours"]["energy_j"] == 40.0
+    rows[-1]["energy_j"] = None
+    assert told_of(rows, "ours")["policies"]["ours"]["energy_j"] is None
+    assert told_of(rows, "ours")["policies"]["hpa"]["energy_j"] == 50.0
+
+
+def test_nothing_is_saved_of_nothing() -> None:
+    found = told_of(rows_of("hpa", [(None, 0.0)] * 2) + rows_of("ours", [(0.0, 1.0)] * 2), "ours")
+    assert found["gpu_seconds_saving_vs_tuned_hpa_pct"] is None
+    assert found["slo_miss_difference"] == -1.0
+
+
+def test_a_row_is_the_end_of_its_log() -> None:
+    histogram = np.zeros(BINS, dtype=np.int64)
+    histogram[24 * BINS_AN_OCTAVE] = 95  # 2^23 ns and a bit
+    histogram[26 * BINS_AN_OCTAVE] = 5
+    rows = [
+        {"time_ns": 5, "arrived": 60, "ok": 50, "error": 0, "timeout": 0, "missed": 1, "asked": 2, "ready": 2}
+        | {"changes": 0, "gpu_us": 10_000_000, "energy_mj": 1500},
+        {"time_ns": 9, "arrived": 106, "ok": 100, "error": 3, "timeout": 1, "missed": 13, "asked": 3, "ready": 2}
+        | {"changes": 1, "gpu_us": 21_500_000, "energy_mj": 4500},
+    ]
+    row = row_of("ramp", "hpa", 7, scaling_frame(7, rows, histogram), "logs/ramp/hpa.parquet")
+    assert row["requests"] == 106
+    assert row["slo_miss"] == 13 / 104
+    assert row["p95_ms"] == pytest.approx(2**23 / 1e6, rel=0.008)
+    assert (row["gpu_seconds"], row["changes"], row["energy_j"]) == (21.5, 1, 4.5)
+    unknown = scaling_frame(7, [{**one, "energy_mj": None} for one in rows], np.zeros(BINS, dtype=np.int64))
+    row = row_of("ramp", "hpa", 7, unknown, "x")
+    assert (row["p95_ms"], row["energy_j"]) == (None, None)

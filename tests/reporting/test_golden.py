@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from testbed.autoscaling.learned import read_policy
+from testbed.kiscaler.train import read_curve
 from testbed.reporting.compare import recompute
+from testbed.reporting.evaluation import recomputed
 from testbed.reporting.experiment import read_experiment, rows_of, summary_of
 from testbed.reporting.experiment_report import rounded
 
@@ -34,3 +37,18 @@ def test_every_figure_of_the_transients_is_in_their_runs() -> None:
         "rows": rounded(rows),
         "summary": rounded(summary_of(rows)),
     }
+
+
+@pytest.mark.parametrize("folder", ["golden-evaluation", "golden-evaluation-azure"])
+def test_every_figure_of_an_evaluation_is_in_its_logs(folder: str) -> None:
+    found = RESULTS / folder
+    told = json.loads((found / "evaluation.json").read_text())
+    assert told == json.loads(json.dumps(recomputed(found)))
+    assert len({row["seed"] for row in told["rows"]}) >= 10
+
+
+def test_the_kept_policy_is_the_one_that_was_judged() -> None:
+    folder = RESULTS / "golden-kiscaler" / "training" / "seed-1"
+    told = read_policy(folder / "policy.onnx")
+    curve = read_curve(folder / "curve.csv")
+    assert told.trained["evaluation"]["reward"] == max(one.reward for one in curve)

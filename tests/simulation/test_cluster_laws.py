@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadgen.patterns import make_pattern
+from testbed.measurement.latency_histogram import quantile_of
 from testbed.simulation.cluster.kisim import KISim
 from testbed.simulation.cluster.services import make_service
-from testbed.simulation.cluster.stream import quantile_of
 from testbed.simulation.cluster.traffic import PatternTraffic, Users
 from testbed.simulation.kernel import simulate_batches
 from testbed.simulation.rules import BatchingRules

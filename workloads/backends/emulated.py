@@ -6,6 +6,7 @@ import json
 import math
 import time
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import triton_python_backend_utils as pb_utils
 from workloads.backends.batch_log import BatchLog
 from workloads.backends.parameters import InstanceParameters
 from workloads.backends.precise_wait import wait_until
+from workloads.backends.slowness import Slowness
 
 
 class TritonPythonModel:
@@ -25,6 +27,8 @@ class TritonPythonModel:
         profile = json.loads(parameters.values["emulated_profile"])
         self.mean_s: list[float] = profile["mean_s"]
         self.sigma: float = profile["sigma"]
+        file = profile.get("slowness_file")
+        self.slowness = Slowness(None if file is None else Path(file))
         # Every instance of every replica draws from a stream of its own.
         stream = (profile["seed"], int(parameters.values["replica"]), zlib.crc32(parameters.instance.encode()))
         self.random = np.random.default_rng(stream)
@@ -44,6 +48,6 @@ class TritonPythonModel:
         return responses
 
     def _batch_time_ns(self, batch_size: int) -> int:
-        """Lognormal of the mean that the profile gives this batch size."""
+        """Lognormal of the mean that the profile gives this batch size, as much slower as the accelerator is now."""
         noise = math.exp(self.random.normal(-0.5 * self.sigma**2, self.sigma))
-        return int(self.mean_s[batch_size - 1] * noise * 1e9)
+        return int(self.mean_s[batch_size - 1] * self.slowness.factor() * noise * 1e9)

@@ -15,8 +15,9 @@ from testbed.measurement.triton_metrics import TritonAddress, read_gauges, read_
 KEPT_S = 660.0  # how far back an observation may look
 AT_ONCE = 32  # pods read at the same time
 
-Reading = tuple[float, float, float, float, float, float]  # requests, queue_s, compute_s, waiting, active_s, gpu_share
-_COUNTERS = (0, 1, 2, 4)
+# requests, queue_s, compute_s, waiting, active_s, gpu_share, batches
+Reading = tuple[float, float, float, float, float, float, float]
+_COUNTERS = (0, 1, 2, 4, 6)
 
 
 class Counters:
@@ -33,8 +34,10 @@ class Counters:
                 b + one if k in _COUNTERS else 0.0 for k, (b, one) in enumerate(zip(before, last, strict=True))
             )
         self._pods[pod] = now, before
-        requests, queue_s, compute_s, waiting, active_s, gpu = (b + one for b, one in zip(before, now, strict=True))
-        return requests, queue_s, compute_s, waiting, active_s, gpu
+        requests, queue_s, compute_s, waiting, active_s, gpu, batches = (
+            b + one for b, one in zip(before, now, strict=True)
+        )
+        return requests, queue_s, compute_s, waiting, active_s, gpu, batches
 
     def keep(self, pods: Iterable[str]) -> None:
         """Forget all others."""
@@ -61,11 +64,22 @@ class PodScraper:
             for one, a in zip(pods, answers, strict=True)
             if not isinstance(a, str)
         ]
-        values = np.array([row for _, row in read], dtype=float).reshape(-1, 6)
+        values = np.array([row for _, row in read], dtype=float).reshape(-1, 7)
         cpu_s = np.full(len(read), np.nan)  # Triton does not tell
-        requests, queue_s, compute_s, waiting, active_s, gpu_share = values.T
-        names = tuple(name for name, _ in read)
-        scrape = Scrape(now_s, names, requests, queue_s, compute_s, waiting, active_s, cpu_s, gpu_share)
+        requests, queue_s, compute_s, waiting, active_s, gpu_share, batches = values.T
+        scrape = Scrape(
+            time_s=now_s,
+            pods=tuple(name for name, _ in read),
+            requests=requests,
+            queue_s=queue_s,
+            compute_s=compute_s,
+            waiting=waiting,
+            active_s=active_s,
+            cpu_s=cpu_s,
+            gpu_share=gpu_share,
+            batches=batches,
+            batch_s=active_s,  # Triton tells no other: what its batches took, each once
+        )
         self.scrapes.append(scrape)
         while self.scrapes[0].time_s < now_s - KEPT_S:
             self.scrapes.popleft()
@@ -88,4 +102,5 @@ class PodScraper:
             return f"{pod.endpoint} answers nonsense ({type(error).__name__}: {error})"
         active_s = sum(one.compute_ns for one in known.batches.values()) / 1e9
         compute_s = sum(size * one.compute_ns for size, one in known.batches.items()) / 1e9
-        return float(known.succeeded), known.queue_ns / 1e9, compute_s, now.waiting, active_s, now.gpu_share
+        requests, batches = float(known.succeeded), float(known.executions)
+        return requests, known.queue_ns / 1e9, compute_s, now.waiting, active_s, now.gpu_share, batches

@@ -103,7 +103,10 @@ class ServedModel(Strict):
     name: str
     profiles: dict[str, Path] = Field(description="profile.json by GPU kind; `cpu` for replicas that ask for no GPU")
     replicas: int = Field(1, ge=0, description="at the start; they are ready at time 0")
-    max_replicas: int = Field(64, ge=1)
+    replicas_of_kind: dict[str, int] = Field(
+        {}, description="beside them: of a Deployment for each GPU kind named here, with a node selector"
+    )
+    max_replicas: int = Field(64, ge=1, description="of all its Deployments together")
     instances: int = Field(1, ge=1)
     max_batch_size: int = Field(8, ge=1)
     dynamic_batching: DynamicBatching | None = DynamicBatching()
@@ -122,10 +125,16 @@ class ServedModel(Strict):
     def _replicas_fit(self) -> Self:
         if not self.profiles:
             raise ValueError(f"model '{self.name}' needs a profile: `profiles: {{<gpu kind>: profile.json}}`")
-        if self.replicas > self.max_replicas:
-            raise ValueError(
-                f"model '{self.name}' starts with {self.replicas} replicas, max_replicas is {self.max_replicas}"
-            )
+        for kind, replicas in self.replicas_of_kind.items():
+            if kind not in self.profiles:
+                raise ValueError(
+                    f"model '{self.name}' has replicas_of_kind '{kind}', profiles has {', '.join(self.profiles)}"
+                )
+            if replicas < 0:
+                raise ValueError(f"model '{self.name}': replicas_of_kind '{kind}' is {replicas}: give 0 or more")
+        start = self.replicas + sum(self.replicas_of_kind.values())
+        if start > self.max_replicas:
+            raise ValueError(f"model '{self.name}' starts with {start} replicas, max_replicas is {self.max_replicas}")
         return self
 
 

@@ -55,6 +55,7 @@ class KISim:
         nodes = make_nodes(config)
         tables = Tables(self.services, max((node.capacity for node in nodes), default=1))
         sim = make_sim(config, self.services, tables, nodes, users, own_seed, keep_rows)
+        self._profiled_ns = sim.service_ns
         phases = [one.profile.slow_phase for one in self.services for _ in nodes]
         self.stream = RequestStream(sim, traffic, phases, tables.window_ns, own_seed)
         self._lives = PodLives(config, self.services, nodes, tables, self.stream, own_seed, closed_loop=bool(users))
@@ -104,13 +105,20 @@ class KISim:
             else:
                 self._handle_next()
 
-    def scale(self, model: str, replicas: int) -> None:
-        """Ask for that many replicas of a model, as a patch of the deployment's scale does."""
-        m = self.model_number(model)
-        most = self.config.models[m].max_replicas
+    def scale(self, model: str, replicas: int, kind: str | None = None) -> None:
+        """Ask for that many replicas of a model, as a patch of the deployment's scale does.
+
+        kind: of those of one kind of device, as the Deployment whose node selector names it; the others stay. Without:
+        of all of the model's, and what is new goes where the scheduler puts it.
+        """
+        m = self._served_on(model, kind)
+        others = 0 if kind is None else len(self.wanted(model)) - len(self.wanted(model, kind))
+        most = self.config.models[m].max_replicas - others
         if not 0 <= replicas <= most:
-            raise ValueError(f"{replicas} replicas of '{model}': allowed are 0..{most}")
-        self._lives.scale(m, replicas)
+            raise ValueError(
+                f"{replicas} replicas of '{model}'{'' if kind is None else f' on {kind}'}: allowed are 0..{most}"
+            )
+        self._lives.scale(m, replicas, kind)
 
     def crash(self, pod: int) -> None:
         """The pod's container dies now; the kubelet starts it again after its back-off."""
@@ -125,6 +133,18 @@ class KISim:
         if name not in names:
             raise KisError(f"no node '{name}': there are {', '.join(dict.fromkeys(names))}")
         self._lives.lose_node(name)
+
+    def slow_down(self, model: str, factor: float) -> None:
+        """From now on the model's batches take `factor` of the time that their profile says, on every device.
+
+        Batches that run already end as they would have. 1 is the profile's time again.
+        """
+        if not 0 < factor < float("inf"):
+            raise ValueError(f"a model is slowed down by a factor above 0, not {factor}")
+        mine = [row for row, one in enumerate(self.services) if one.model == self.model_number(model)]
+        service_ns = self.stream.sim.service_ns.copy()  # copies of this simulation share the table
+        service_ns[mine] = self._profiled_ns[mine] * factor
+        self.stream.sim = self.stream.sim._replace(service_ns=service_ns)
 
     def copy(self) -> KISim:
         """A simulation that goes on from here by itself."""
@@ -143,14 +163,18 @@ class KISim:
             raise KisError(f"the cluster serves {', '.join(names)}, not '{model}'")
         return names.index(model)
 
-    def wanted(self, model: str) -> list[Pod]:
-        """Pods that the deployment has asked for and not given up: its spec.replicas."""
-        return [pod for pod in self.alive(model) if pod.wanted]
+    def wanted(self, model: str, kind: str | None = None) -> list[Pod]:
+        """Pods that the deployment has asked for and not given up: its spec.replicas. kind: see scale."""
+        return [pod for pod in self.alive(model, kind) if pod.wanted]
 
-    def alive(self, model: str) -> list[Pod]:
-        """Pods that are not gone."""
-        m = self.model_number(model)
-        return [pod for pod in self._lives.alive() if pod.model == m]
+    def alive(self, model: str, kind: str | None = None) -> list[Pod]:
+        """Pods that are not gone. kind: see scale."""
+        m = self._served_on(model, kind)
+        return [pod for pod in self._lives.alive() if pod.model == m and kind in (None, pod.kind)]
+
+    def room(self, model: str, kind: str) -> int:
+        """Replicas of that kind that would find a free share of a device now."""
+        return self._lives.room(self._served_on(model, kind), kind)
 
     def totals(self, model: str) -> Totals:
         """Counted when the event loop learns of an answer: at the end of its batch."""
@@ -168,9 +192,10 @@ class KISim:
         """int64[BINS]: answered requests by latency; `quantile_of` reads it."""
         return np.asarray(self.stream.sim.histogram[self.model_number(model)].copy())
 
-    def gpu_seconds(self, model: str) -> float:
-        """Time that the model's pods have held their share of a device, in seconds of a whole device."""
-        return self._lives.gpu_seconds(self.model_number(model))
+    def gpu_seconds(self, model: str, kind: str | None = None) -> float:
+        """Time that the model's pods have held their share of a device, in seconds of a whole device. kind: of devices
+        of that kind, whichever Deployment the pods are of."""
+        return self._lives.gpu_seconds(self._served_on(model, kind), kind)
 
     def device_names(self) -> list[tuple[str, int]]:
         """(node, number on it) of each device, in the order of the arrays below."""
@@ -210,6 +235,14 @@ class KISim:
     def all_rows(self) -> npt.NDArray[Any]:
         """ROW[n]: every request that has ended; their order says nothing."""
         return self.stream.all_rows()
+
+    def _served_on(self, model: str, kind: str | None) -> int:
+        """The model's number; KisError if it has no profile for that kind."""
+        m = self.model_number(model)
+        profiles = self.config.models[m].profiles
+        if kind is not None and kind not in profiles:
+            raise KisError(f"'{model}' has profiles for {', '.join(profiles)}, not for '{kind}'")
+        return m
 
     def _handle_next(self) -> None:
         name, arguments = self._lives.agenda.pop()

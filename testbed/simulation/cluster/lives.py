@@ -70,6 +70,7 @@ class PodLives:
         closed_loop: bool,
     ) -> None:
         self.config, self.services, self.stream = config, tuple(services), stream
+        self._numbers = {(one.model, one.kind): k for k, one in enumerate(self.services)}
         self.agenda = Agenda()
         self.pods: list[Pod] = []
         self.states: list[StateChange] = []
@@ -83,6 +84,7 @@ class PodLives:
         self._plans: dict[int, int] = {}  # pod -> how often its plans have changed
         self._draining: set[int] = set()
         self._finished_s = np.zeros(len(config.models))  # GPU-seconds of pods that are gone
+        self._finished_on_s = np.zeros(len(self.services))  # the same by model and kind of device
         self._start()
 
     def copy(self, stream: RequestStream) -> PodLives:
@@ -97,17 +99,17 @@ class PodLives:
             node.used = list(node.used)
         twin._pending, twin._images = list(self._pending), set(self._images)
         twin._plans, twin._draining = dict(self._plans), set(self._draining)
-        twin._finished_s = self._finished_s.copy()
+        twin._finished_s, twin._finished_on_s = self._finished_s.copy(), self._finished_on_s.copy()
         twin._free_rows, twin._active_before_ns = self._free_rows.copy(), self._active_before_ns.copy()
         return twin
 
     # What is done to pods.
 
-    def scale(self, model: int, replicas: int) -> None:
-        """The deployment's new number of replicas."""
-        mine = [pod for pod in self.alive() if pod.model == model and pod.wanted]
+    def scale(self, model: int, replicas: int, kind: str | None = None) -> None:
+        """The new number of replicas: of the Deployment for that kind of device, or, with none, of the model."""
+        mine = [pod for pod in self.alive() if pod.model == model and pod.wanted and kind in (None, pod.kind)]
         for _ in range(replicas - len(mine)):
-            self._request_pod(model)
+            self._request_pod(model, kind)
         for pod in victims(mine, len(mine) - replicas) if replicas < len(mine) else ():
             self._delete(pod)
         self._set_causal()
@@ -148,10 +150,19 @@ class PodLives:
         """Pods that are not gone."""
         return list(self._living.values())
 
-    def gpu_seconds(self, model: int) -> float:
-        """Time that the model's pods have held their share of a device, in seconds of a whole device."""
-        running = sum(self._held_s(pod) for pod in self.alive() if pod.model == model)
-        return float(self._finished_s[model]) + running
+    def gpu_seconds(self, model: int, kind: str | None = None) -> float:
+        """Time that the model's pods have held their share of a device (of that kind), in seconds of a whole device."""
+        mine = [pod for pod in self.alive() if pod.model == model]
+        if kind is None:
+            return float(self._finished_s[model]) + sum(self._held_s(pod) for pod in mine)
+        there = [pod for pod in mine if pod.node is not None and self.nodes[pod.node].kind == kind]
+        return float(self._finished_on_s[self._numbers[model, kind]]) + sum(self._held_s(pod) for pod in there)
+
+    def room(self, model: int, kind: str) -> int:
+        """Shares of devices of that kind that are free, less those that the Deployment's unbound pods will take."""
+        free = sum(node.free for node in self.nodes if node.kind == kind and not node.lost)
+        unbound = sum(pod.model == model and pod.kind == kind and pod.node is None for pod in self.alive())
+        return max(0, free - unbound)
 
     def device_active_ns(self) -> npt.NDArray[np.int64]:
         """int64[devices]: time in which at least one batch ran."""
@@ -177,24 +188,25 @@ class PodLives:
     def service(self, pod: Pod) -> int:
         """Number of its model's service on the kind of device that it has."""
         assert pod.node is not None
-        kind = self.nodes[pod.node].kind
-        return next(k for k, one in enumerate(self.services) if one.model == pod.model and one.kind == kind)
+        return self._numbers[pod.model, self.nodes[pod.node].kind]
 
     # The control plane's events.
 
     def _start(self) -> None:
         for m, model in enumerate(self.config.models):
-            for _ in range(model.replicas):
-                pod = self._new_pod(m)
+            of_kinds = [kind for kind, replicas in model.replicas_of_kind.items() for _ in range(replicas)]
+            start: list[str | None] = [None] * model.replicas + of_kinds
+            for kind in start:
+                pod = self._new_pod(m, kind)
                 if not self._bind(pod):
                     raise KisError(
-                        f"model '{model.name}' starts with {model.replicas} replicas, and the nodes have no room for "
+                        f"model '{model.name}' starts with {len(start)} replicas, and the nodes have no room for "
                         f"so many: {pod.reason}"
                     )
                 pod.started_ns = pod.loaded_ns = pod.ready_ns = 0
                 if not self._fits(pod):
                     raise KisError(
-                        f"model '{model.name}' does not fit into the memory of its GPU with {model.replicas} replicas: "
+                        f"model '{model.name}' does not fit into the memory of its GPU with {len(start)} replicas: "
                         "see gpu_memory_gib and memory_gib"
                     )
                 self._enter(pod, "ready")
@@ -213,12 +225,12 @@ class PodLives:
         """What was planned for the pod does not happen."""
         self._plans[pod.number] = self._plans.get(pod.number, 0) + 1
 
-    def _request_pod(self, m: int) -> None:
-        pod = self._new_pod(m)
+    def _request_pod(self, m: int, kind: str | None) -> None:
+        pod = self._new_pod(m, kind)
         self._plan(self._times(pod).schedule_s, "_on_schedule", pod)
 
-    def _new_pod(self, m: int) -> Pod:
-        pod = Pod(len(self.pods), m, "pending", self._now_ns, changed_ns=self._now_ns)
+    def _new_pod(self, m: int, kind: str | None) -> Pod:
+        pod = Pod(len(self.pods), m, "pending", self._now_ns, changed_ns=self._now_ns, kind=kind)
         self.pods.append(pod)
         self._living[pod.number] = pod
         self._enter(pod, "pending")
@@ -237,7 +249,7 @@ class PodLives:
 
     def _bind(self, pod: Pod) -> bool:
         """Give the pod a share of a device, if there is one; else its reason says why not."""
-        kinds = self.config.models[pod.model].profiles.keys()
+        kinds = self.config.models[pod.model].profiles.keys() if pod.kind is None else (pod.kind,)
         node = best_node(self.nodes, kinds, self.config.scheduler)
         if node is None:
             pod.reason = why_pending(self.nodes, kinds)
@@ -335,7 +347,7 @@ class PodLives:
         replace = pod.wanted
         self._end(pod, "node lost")
         if replace:
-            self._request_pod(pod.model)
+            self._request_pod(pod.model, pod.kind)
 
     def _end(self, pod: Pod, reason: str) -> None:
         """The pod is gone; what it held is free, and pods that wait are tried again."""
@@ -350,6 +362,7 @@ class PodLives:
         if pod.replica is None:
             return
         self._finished_s[pod.model] += self._held_s(pod)
+        self._finished_on_s[self.service(pod)] += self._held_s(pod)
         self._remove_endpoint(pod)
         assert pod.node is not None
         assert pod.device is not None

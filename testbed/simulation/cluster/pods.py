@@ -30,6 +30,7 @@ class Pod:
     replica: int | None = None  # its row in the event loop, while it has a device
     restarts: int = 0
     changed_ns: int = 0  # when the Ready condition last changed
+    kind: str | None = None  # of device that its node selector asks for; None: any that the model has a profile for
 
     @property
     def ready(self) -> bool:

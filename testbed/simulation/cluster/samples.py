@@ -22,6 +22,7 @@ class Sample(NamedTuple):
     batches: npt.NDArray[np.int64]
     queue_ns: npt.NDArray[np.int64]  # sum over requests
     compute_ns: npt.NDArray[np.int64]
+    busy_ns: npt.NDArray[np.int64]  # sum over batches of their time
     waiting: npt.NDArray[np.int64]  # requests that no instance has taken
     outstanding: npt.NDArray[np.int64]  # requests that clients wait for
     active_ns: npt.NDArray[np.int64]  # of the pod's device, since it has it: time that at least one batch ran
@@ -54,6 +55,7 @@ def sample(lives: PodLives) -> Sample:
         batches=of["batches"],
         queue_ns=of["queue_ns"],
         compute_ns=of["compute_ns"],
+        busy_ns=of["busy_ns"],
         waiting=of["in_flight"] - running,
         outstanding=of["outstanding"],
         active_ns=lives.pod_active_ns(rows),

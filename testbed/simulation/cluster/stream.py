@@ -13,7 +13,7 @@ from scipy.special import ndtri
 from testbed.calibration.profile import SlowPhase
 from testbed.simulation import stream_loop
 from testbed.simulation.cluster.traffic import Traffic
-from testbed.simulation.state import BINS_AN_OCTAVE, EVENT, NEVER, ROW, USER, Sim
+from testbed.simulation.state import EVENT, NEVER, ROW, USER, Sim
 
 SECOND_NS = 1_000_000_000
 SLOW_STEPS = 256  # of the slow phases, generated at a time
@@ -155,13 +155,3 @@ class RequestStream:
         wanted = int(self.sim.stream[0]["events"]) + 2 * len(self.sim.requests) + 16 + more
         if len(self.sim.events) < wanted:
             self.sim = self.sim._replace(events=np.concatenate([self.sim.events, np.zeros(wanted, dtype=EVENT)]))
-
-
-def quantile_of(histogram: npt.NDArray[np.int64], q: float) -> float:
-    """Seconds: the q-quantile of a latency histogram, within .4 % (the middle of its bin); NaN if it is empty."""
-    total = int(histogram.sum())
-    if total == 0:
-        return float("nan")
-    place = int(np.searchsorted(np.cumsum(histogram), q * total, side="left"))
-    octave, bin_number = divmod(place, BINS_AN_OCTAVE)
-    return float(2.0 ** (octave - 1) * (1 + (bin_number + 0.5) / BINS_AN_OCTAVE)) / SECOND_NS

@@ -1,0 +1,359 @@
+"""The states of an adaptation, and what leads from one to the next: a pure step over values.
+
+WATCHING ----> ALARMED ----> RECALIBRATING ----> SHADOW ----> PROMOTED ----> WATCHING
+   ^  the CUSUM   |  windows after    |  the bench    |  for       |  for probation_s: confirmed,
+   |  alarms      |  the change       |  has thought  |  shadow_s  |  or rolled back
+   +--------------+---- KEPT <--------+---------------+            |
+   ^  the incumbent stays, and why; watched again after hold_s     |
+   +---------------------------------------------------------------+
+
+Bounded: factors have limits (recalibrate.py); actions are cooldown_s apart, and at most promotions_per_hour are made.
+Reversible: the predecessor decides beside its successor during the probation, and takes over again if the service
+becomes slower than it was and than was predicted, or if the old profile fits better again. Then everything stays for
+hold_s. A profile is a new file each time; nothing is overwritten.
+
+What is believed of the service (the profile) and what is done about it (the policy) are two things: a candidate that is
+not better is not promoted, but the new profile is what residuals are taken against from then on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from pydantic import Field
+
+from testbed.adaptation.candidate import Finding, Task, TuningSettings
+from testbed.adaptation.drift import Detector, DriftSettings, new_detector, reference_of, watched
+from testbed.adaptation.journal import Entry
+from testbed.adaptation.judge import JudgeSettings
+from testbed.adaptation.recalibrate import RecalibrationSettings, estimate, recalibrated
+from testbed.adaptation.residual import Residual, arrivals_of, residual_of, time_in_server_s
+from testbed.autoscaling.observation import Window
+from testbed.autoscaling.policy import Policy
+from testbed.calibration.profile import ServiceProfile
+from testbed.config import Strict
+from testbed.simulation.cluster.config import ClusterConfig
+
+State = Literal["WATCHING", "ALARMED", "RECALIBRATING", "SHADOW", "PROMOTED", "KEPT"]
+HOUR_S = 3600.0
+REMEMBERED = 120  # windows of arrivals
+
+
+class AdaptSettings(Strict):
+    """When a policy is adapted, how far, and how it is undone."""
+
+    drift: DriftSettings = DriftSettings()
+    recalibration: RecalibrationSettings = RecalibrationSettings()
+    judge: JudgeSettings = JudgeSettings()
+    tuning: TuningSettings | None = Field(None, description="teach a learned policy on; none: only its scale changes")
+    thinking_s: float = Field(1800.0, gt=0, description="for candidates and their judgement, at most")
+    shadow_s: float = Field(
+        60.0, ge=0, description="that a candidate decides beside the incumbent before it takes over"
+    )
+    probation_s: float = Field(180.0, gt=0, description="after it took over, that it may be undone")
+    slower: float = Field(1.5, gt=1, description="factor on the time in the server that undoes a promotion")
+    cooldown_s: float = Field(120.0, ge=0, description="from the end of one adaptation to the next")
+    promotions_per_hour: int = Field(4, ge=1)
+    hold_s: float = Field(900.0, ge=0, description="that everything stays after it was undone, or kept")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What an adaptation is of: constants of the step.
+
+    folder: of new profiles (None: they are not written); source: of the windows, for provenance.
+    """
+
+    cluster: ClusterConfig
+    settings: AdaptSettings
+    folder: Path | None
+    source: str
+
+
+class Side(NamedTuple):
+    """A policy that decides, or decides beside one, and what it remembers."""
+
+    policy: Policy
+    memory: Any = None
+
+
+class Memory(NamedTuple):
+    """Everything that is remembered from one step to the next.
+
+    profile: what residuals are taken against; fitted: the one that the incumbent's numbers are of, fitted_before: its
+    predecessor's. incumbent decides; candidate and predecessor decide beside it, in SHADOW and in PROMOTED. The state
+    was entered since_s; nothing is begun before free_s. rates, slowness: of each window of late, arrivals/s and time in
+    the server (NaN: not known). after: residuals since the change. slow_before: mean time in the server while the
+    candidate waited; slow_predicted: what was predicted for the candidate.
+    """
+
+    profile: ServiceProfile
+    fitted: ServiceProfile
+    detector: Detector
+    incumbent: Side
+    state: State = "WATCHING"
+    since_s: float = -math.inf
+    free_s: float = -math.inf
+    candidate: Side | None = None
+    predecessor: Side | None = None
+    fitted_before: ServiceProfile | None = None
+    promotions: tuple[float, ...] = ()
+    rates: tuple[float, ...] = ()
+    slowness: tuple[float, ...] = ()
+    waiting: float = 0.0
+    after: tuple[Residual, ...] = ()
+    slow_before: float = math.nan
+    slow_predicted: float = math.nan
+    beside: tuple[int, ...] = ()  # differences of the candidate's decisions from the incumbent's
+    seen_s: float = -math.inf  # end of the last window
+    waits: str = ""  # why an alarm is not acted on
+    file: Path | None = None  # of the profile that is believed in, if it is not the first one
+
+
+class Stepped(NamedTuple):
+    """What follows from one step. task: to be thought over; write: a profile to be written first."""
+
+    memory: Memory
+    entries: tuple[Entry, ...] = ()
+    task: Task | None = None
+    write: tuple[Path, ServiceProfile] | None = None
+
+
+def first_memory(profile: ServiceProfile, incumbent: Policy, settings: AdaptSettings) -> Memory:
+    """Before anything was seen."""
+    return Memory(profile, profile, new_detector(profile, settings.drift), Side(incumbent))
+
+
+def step(memory: Memory, now_s: float, replicas: int, window: Window | None, answer: Any, setting: Setting) -> Stepped:
+    """One step: a new window of live metrics (None: none yet), and what the bench answered (None: nothing).
+
+    replicas: asked for now. Pure: the same arguments give the same step.
+    """
+    if window is not None:
+        memory = _with_window(memory, window, setting)
+    return _STEPS[memory.state](memory, now_s, replicas, answer, setting)
+
+
+def _with_window(memory: Memory, window: Window, setting: Setting) -> Memory:
+    residual = residual_of(window, memory.profile, setting.settings.drift.least_batches)
+    rate = arrivals_of(window, memory.waiting)
+    detector = watched(memory.detector, residual)
+    after = memory.after
+    if residual is not None and residual.start_s >= detector.change_s and math.isfinite(residual.value):
+        after = (*after[1 - REMEMBERED :], residual)
+    return memory._replace(
+        detector=detector,
+        after=tuple(one for one in after if one.start_s >= detector.change_s),
+        rates=(*memory.rates[1 - REMEMBERED :], rate),
+        slowness=(*memory.slowness[1 - REMEMBERED :], time_in_server_s(window)),
+        waiting=float(np.nan_to_num(window.waiting.sum())),
+        seen_s=window.end_s,
+    )
+
+
+# One function a state: what it takes to leave it.
+
+
+def _watching(memory: Memory, now_s: float, replicas: int, answer: Any, setting: Setting) -> Stepped:
+    detector = memory.detector
+    if not detector.alarm:
+        return Stepped(memory)
+    figures = {
+        "high": detector.high,
+        "low": detector.low,
+        "threshold": detector.threshold,
+        "level": detector.level,
+        "change_s": detector.change_s,
+    }
+    return _enter(memory, now_s, "ALARMED", "the time of a batch has changed", figures)
+
+
+def _alarmed(memory: Memory, now_s: float, replicas: int, answer: Any, setting: Setting) -> Stepped:
+    settings = setting.settings
+    waits = _why_wait(memory, now_s, settings)
+    if waits:
+        if waits == memory.waits:
+            return Stepped(memory)
+        return Stepped(memory._replace(waits=waits), (Entry(now_s, "ALARMED", waits, {}),))
+    window_s = settings.drift.window_s
+    after = [one for one in memory.after if one.start_s >= memory.detector.change_s + window_s]  # the first is mixed
+    if len(after) < settings.recalibration.windows:
+        return Stepped(memory)
+    recent = after[-2 * settings.recalibration.windows :]
+    factor = estimate(recent, memory.detector.spread, settings.recalibration)
+    if isinstance(factor, str):
+        return keep(memory, now_s, factor, {}, setting)
+    if abs(math.log(factor.value)) < reference_of(settings.drift):
+        why = "the change has passed, or is smaller than the least that counts"
+        return keep(memory, now_s, why, factor._asdict(), setting)
+    new = recalibrated(memory.profile, factor, setting.source)
+    file = (setting.folder or Path()) / f"profile-{new.model}-at-{now_s:.0f}.json"
+    why = f"batches take {factor.value:.3f} ({factor.low:.3f} to {factor.high:.3f}) of the profile's time"
+    # The factor has this run's own level in it, so the new profile's is near 0.
+    memory = memory._replace(profile=new, detector=new_detector(new, settings.drift), after=(), waits="")
+    begun = _begin(memory, now_s, replicas, setting, file, why, {"factor": factor._asdict(), "profile": file.name})
+    return begun._replace(write=(file, new))
+
+
+def _begin(
+    memory: Memory, now_s: float, replicas: int, setting: Setting, file: Path, why: str, figures: dict[str, Any]
+) -> Stepped:
+    """Candidates for the profile that is believed in now are to be thought over."""
+    task = Task(
+        cluster=setting.cluster,
+        old=memory.fitted,
+        new=memory.profile,
+        new_file=file,
+        incumbent=memory.incumbent.policy,
+        rates=tuple(one for one in memory.rates if math.isfinite(one)),
+        interval_s=setting.settings.drift.window_s,
+        replicas=replicas,
+        settings=setting.settings.judge,
+        tuning=setting.settings.tuning,
+    )
+    return _enter(memory._replace(file=file), now_s, "RECALIBRATING", why, figures)._replace(task=task)
+
+
+def _recalibrating(memory: Memory, now_s: float, replicas: int, answer: Any, setting: Setting) -> Stepped:
+    if answer is None:
+        if now_s - memory.since_s < setting.settings.thinking_s:
+            return Stepped(memory)
+        answer = f"no verdict after {setting.settings.thinking_s:g} s"
+    if not isinstance(answer, Finding):
+        return keep(memory, now_s, str(answer), {}, setting)
+    verdict = answer.verdict
+    figures = {
+        "candidate": answer.what,
+        "serves": answer.serves.by,
+        "verdict": {"candidate": verdict.candidate._asdict(), "incumbent": verdict.incumbent._asdict()},
+        "gain": verdict.gain,
+        "confidence": verdict.confidence,
+    }
+    if not verdict.confidence >= setting.settings.judge.confidence:
+        return keep(memory, now_s, f"not better: {verdict.told}", figures, setting)
+    candidate = Side(answer.candidate, memory.incumbent.memory if _alike(memory, answer.candidate) else None)
+    memory = memory._replace(candidate=candidate, beside=(), slow_predicted=verdict.candidate.latency_s)
+    return _enter(memory, now_s, "SHADOW", f"{answer.what}: {verdict.told}", figures)
+
+
+def _shadow(memory: Memory, now_s: float, replicas: int, answer: Any, setting: Setting) -> Stepped:
+    settings = setting.settings
+    assert memory.candidate is not None
+    if memory.detector.alarm:
+        return keep(memory, now_s, "the new profile does not hold either: it changed again", {}, setting)
+    if now_s - memory.since_s < settings.shadow_s:
+        return Stepped(memory)
+    differ = [one for one in memory.beside if one != 0]
+    figures = {
+        "decisions": len(memory.beside),
+        "differed": len(differ),
+        "mean_difference": float(np.mean(memory.beside)) if memory.beside else math.nan,
+        "slow_before_s": _mean_of_late(memory, now_s - memory.since_s, settings.drift.window_s),
+    }
+    memory = memory._replace(
+        predecessor=memory.incumbent,
+        incumbent=memory.candidate,
+        candidate=None,
+        fitted=memory.profile,
+        fitted_before=memory.fitted,
+        slow_before=figures["slow_before_s"],
+        promotions=(*memory.promotions, now_s),
+    )
+    why = f"of {len(memory.beside)} decisions beside the incumbent {len(differ)} were other ones"
+    return _enter(memory, now_s, "PROMOTED", why, figures)
+
+
+def _promoted(memory: Memory, now_s: float, replicas: int, answer: Any, setting: Setting) -> Stepped:
+    settings = setting.settings
+    if memory.detector.alarm:
+        return _roll_back(memory, now_s, "the time of a batch changed again within the probation", {}, setting, True)
+    if now_s - memory.since_s < settings.probation_s:
+        return Stepped(memory)
+    # The first half is what it takes to get out of where the service was.
+    slow_s = _mean_of_late(memory, settings.probation_s / 2, settings.drift.window_s)
+    figures = {"slow_s": slow_s, "slow_before_s": memory.slow_before, "slow_predicted_s": memory.slow_predicted}
+    known = [one for one in (memory.slow_before, memory.slow_predicted) if math.isfinite(one)]
+    allowed = settings.slower * max(known, default=math.inf)
+    if slow_s > allowed:
+        why = f"requests take {1e3 * slow_s:.1f} ms in their server, {1e3 * allowed:.1f} ms would be in order"
+        return _roll_back(memory, now_s, why, figures, setting, False)
+    memory = memory._replace(predecessor=None, fitted_before=None, free_s=now_s + settings.cooldown_s)
+    return _enter(memory, now_s, "WATCHING", "the probation is passed", figures)
+
+
+def _kept(memory: Memory, now_s: float, replicas: int, answer: Any, setting: Setting) -> Stepped:
+    """It is watched again when nothing holds it any more; what the service has become may then be worth an action."""
+    if now_s < memory.free_s:
+        return Stepped(memory)
+    if memory.fitted is not memory.profile and memory.file is not None and not memory.detector.alarm:
+        why = "the incumbent's numbers are of another profile: on the arrivals of late, is a candidate better now?"
+        return _begin(memory, now_s, replicas, setting, memory.file, why, {})
+    return _enter(memory, now_s, "WATCHING", "what was kept is watched again", {})
+
+
+_STEPS: dict[State, Callable[[Memory, float, int, Any, Setting], Stepped]] = {
+    "WATCHING": _watching,
+    "ALARMED": _alarmed,
+    "RECALIBRATING": _recalibrating,
+    "SHADOW": _shadow,
+    "PROMOTED": _promoted,
+    "KEPT": _kept,
+}
+
+
+def _enter(memory: Memory, now_s: float, state: State, why: str, figures: dict[str, Any]) -> Stepped:
+    told = {"policy": memory.incumbent.policy.name, **figures}
+    return Stepped(memory._replace(state=state, since_s=now_s), (Entry(now_s, state, why, told),))
+
+
+def keep(memory: Memory, now_s: float, why: str, figures: dict[str, Any], setting: Setting) -> Stepped:
+    """The incumbent stays. Residuals are watched anew, against the profile that is believed in now."""
+    settings = setting.settings
+    memory = memory._replace(
+        candidate=None,
+        detector=new_detector(memory.profile, settings.drift),
+        after=(),
+        waits="",
+        free_s=now_s + settings.hold_s,
+    )
+    return _enter(memory, now_s, "KEPT", why, figures)
+
+
+def _roll_back(
+    memory: Memory, now_s: float, why: str, figures: dict[str, Any], setting: Setting, changed: bool
+) -> Stepped:
+    """The predecessor decides again; changed: with the profile that it had."""
+    assert memory.predecessor is not None
+    assert memory.fitted_before is not None
+    memory = memory._replace(
+        incumbent=memory.predecessor,
+        predecessor=None,
+        fitted=memory.fitted_before,
+        fitted_before=None,
+        profile=memory.fitted_before if changed else memory.profile,
+    )
+    return keep(memory, now_s, f"rolled back: {why}", figures, setting)
+
+
+def _why_wait(memory: Memory, now_s: float, settings: AdaptSettings) -> str:
+    if now_s < memory.free_s:
+        return "the last adaptation was too short a time ago"
+    if sum(now_s - one < HOUR_S for one in memory.promotions) >= settings.promotions_per_hour:
+        return f"promotions_per_hour ({settings.promotions_per_hour}) is reached"
+    return ""
+
+
+def _mean_of_late(memory: Memory, seconds: float, window_s: float) -> float:
+    """Time in the server over the last seconds; NaN: nobody knows."""
+    late = [one for one in memory.slowness[-max(1, round(seconds / window_s)) :] if math.isfinite(one)]
+    return float(np.mean(late)) if late else math.nan
+
+
+def _alike(memory: Memory, candidate: Policy) -> bool:
+    """Do they remember the same things?"""
+    return type(memory.incumbent.policy) is type(candidate)

@@ -1,0 +1,136 @@
+"""A policy that is adapted while it runs: it decides as its incumbent does, and watches what comes of it.
+
+`kis controller` and a simulation run it like any other policy. The step itself (adapt.py) is pure and takes
+microseconds; what takes seconds or minutes happens on a bench (judge.py): in a simulation at once, beside a controller
+in a process of its own, whose answer is looked for at each decision. Nothing that goes wrong in an adaptation keeps
+the incumbent from deciding.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from testbed.adaptation.adapt import AdaptSettings, Memory, Setting, Side, first_memory, keep, step
+from testbed.adaptation.candidate import deliberate, per_replica_of
+from testbed.adaptation.journal import Entry, Journal
+from testbed.adaptation.judge import Bench
+from testbed.autoscaling.observation import Observation, Window
+from testbed.autoscaling.policy import Decision, Policy
+from testbed.calibration.profile import ServiceProfile
+from testbed.errors import ConfigError
+from testbed.simulation.cluster.config import ClusterConfig
+
+OVERLAP = 0.9  # of a window must be new: scrapes are not exactly periodic
+
+
+@dataclass(frozen=True)
+class Adaptive:
+    """Asked every period_s of the incumbent. age_s: of the metrics that windows are taken from."""
+
+    incumbent: Policy
+    profile: ServiceProfile
+    setting: Setting
+    bench: Bench
+    journal: Journal
+    age_s: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """See Policy."""
+        return f"adaptive-{self.incumbent.name}"
+
+    @property
+    def period_s(self) -> float:
+        """See Policy."""
+        return self.incumbent.period_s
+
+    def decide(self, seen: Observation, memory: Memory | None) -> Decision:
+        """See Policy."""
+        memory = memory or first_memory(self.profile, self.incumbent, self.setting.settings)
+        decision = memory.incumbent.policy.decide(seen, memory.incumbent.memory)
+        memory = memory._replace(incumbent=memory.incumbent._replace(memory=decision.memory))
+        memory = self._beside(seen, memory, decision.replicas)
+        try:
+            memory = self._stepped(seen, memory)
+        except Exception as error:  # whatever it is, the incumbent's decision holds
+            self._note_once(Entry(seen.now_s, memory.state, f"{type(error).__name__}: {error}", {}))
+        return Decision(decision.replicas, memory, decision.reason)
+
+    def _stepped(self, seen: Observation, memory: Memory) -> Memory:
+        answer = self.bench.answer() if memory.state == "RECALIBRATING" else None
+        done = step(memory, seen.now_s, seen.spec_replicas, self._new_window(seen, memory), answer, self.setting)
+        for entry in done.entries:
+            self.journal.note(entry)
+        if done.write is not None and self.setting.folder is not None:
+            file, profile = done.write
+            try:
+                _write_new(file, profile)
+            except OSError as error:  # it is known all the same, and the factor is in the journal
+                self._note_once(Entry(seen.now_s, done.memory.state, f"{file}: {error.strerror}", {}))
+        if done.task is not None:
+            self.bench.submit(partial(deliberate, done.task))
+        return done.memory
+
+    def _note_once(self, entry: Entry) -> None:
+        """What goes wrong at every decision is told once."""
+        if not self.journal.entries or self.journal.entries[-1].why != entry.why:
+            self.journal.note(entry)
+
+    def _new_window(self, seen: Observation, memory: Memory) -> Window | None:
+        """The last one, if it is another one than before."""
+        window_s = self.setting.settings.drift.window_s
+        window = seen.window(window_s, self.age_s)
+        if window is None or window.end_s < memory.seen_s + OVERLAP * window_s:
+            return None
+        return window
+
+    def _beside(self, seen: Observation, memory: Memory, replicas: int) -> Memory:
+        """Whoever decides beside the incumbent does so; a candidate that cannot is given up."""
+        candidate, predecessor = memory.candidate, memory.predecessor
+        if predecessor is not None:
+            with contextlib.suppress(Exception):  # it then takes over with what it remembered last
+                found = predecessor.policy.decide(seen, predecessor.memory)
+                memory = memory._replace(predecessor=Side(predecessor.policy, found.memory))
+        if candidate is None:
+            return memory
+        try:
+            found = candidate.policy.decide(seen, candidate.memory)
+        except Exception as error:
+            done = keep(memory, seen.now_s, f"the candidate fails ({type(error).__name__}: {error})", {}, self.setting)
+            for entry in done.entries:
+                self.journal.note(entry)
+            return done.memory
+        beside = (*memory.beside, found.replicas - replicas)
+        return memory._replace(candidate=Side(candidate.policy, found.memory), beside=beside)
+
+
+def _write_new(file: Path, profile: ServiceProfile) -> None:
+    """OSError if the file exists: a profile is never written over."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("x") as out:
+        out.write(profile.model_dump_json(indent=2) + "\n")
+
+
+def make_adaptive(
+    incumbent: Policy,
+    cluster: ClusterConfig,
+    settings: AdaptSettings,
+    folder: Path | None,
+    bench: Bench,
+    source: str,
+    age_s: float = 0.0,
+) -> Adaptive:
+    """ConfigError if there is nothing that could be adapted. folder: of adaptation.jsonl and the new profiles;
+    None: neither is written."""
+    if len(cluster.models) != 1 or len(cluster.models[0].profiles) != 1:
+        raise ConfigError("adaptation is of one model on one kind of device: give a cluster with one profile")
+    if not per_replica_of(incumbent) > 0:
+        raise ConfigError(f"policy {incumbent.name}: per_replica_rps must be above 0")
+    (file,) = cluster.models[0].profiles.values()
+    profile = ServiceProfile.read(file)
+    journal = Journal(None if folder is None else folder / "adaptation.jsonl")
+    setting = Setting(cluster, settings, folder, source)
+    return Adaptive(incumbent, profile, setting, bench, journal, age_s)

@@ -1,0 +1,47 @@
+"""adaptation.jsonl: one line for every step that an adaptation takes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Entry(NamedTuple):
+    """One step. state: the one that is entered; figures: what it rests on."""
+
+    time_s: float
+    state: str
+    why: str
+    figures: dict[str, Any]
+
+
+class Journal:
+    """Appends entries to a file, each at once; file None: they are only kept. entries: those of this process."""
+
+    def __init__(self, file: Path | None) -> None:
+        self.entries: list[Entry] = []
+        self._file, self._written = file, 0
+
+    def note(self, entry: Entry) -> None:
+        """Write it down, and what could not be written before: a disk that is full must not stop a policy."""
+        self.entries.append(entry)
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.parent.mkdir(parents=True, exist_ok=True)
+                with self._file.open("a") as lines:
+                    lines.writelines(json.dumps(_plain(one._asdict())) + "\n" for one in self.entries[self._written :])
+                self._written = len(self.entries)
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it: what is no number is null."""
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,208 @@
+"""Is a candidate better than the incumbent? Both in KISim, in worlds with the new profile and the arrivals of late.
+
+A world is a run of its own (run effects, seed); in each the two meet the same arrivals and the same luck, so what
+counts is the difference. What a policy costs is the reward that policies are trained for, less its part for changes:
+
+    cost = price * share of requests missed + GPU time held, of what max_replicas would hold
+
+The confidence that the candidate is better is the share of bootstrap samples of the worlds in which it is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from pydantic import Field
+
+from loadgen.patterns import make_pattern
+from testbed.autoscaling.policy import Policy
+from testbed.autoscaling.simulated import PolicyRun
+from testbed.calibration.another_run import another_run
+from testbed.calibration.profile import ServiceProfile
+from testbed.config import Strict
+from testbed.simulation.cluster.config import ClusterConfig
+from testbed.simulation.cluster.kisim import KISim
+from testbed.simulation.cluster.services import make_service
+from testbed.simulation.cluster.traffic import PatternTraffic
+from workloads.errors import KisError
+
+BOOTSTRAP = 2000
+IDLE_NICENESS = 19  # of the process that judges
+
+
+class JudgeSettings(Strict):
+    """In how many worlds, for how long, and how sure one must be."""
+
+    worlds: int = Field(12, ge=5)
+    duration_s: float = Field(300.0, gt=0, description="of a world; arrivals of late are repeated to fill it")
+    price: float = Field(10.0, gt=0, description="of all requests missed, in GPU time of max_replicas")
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+    seed: int = 0
+
+
+class Outcome(NamedTuple):
+    """One policy, mean over the worlds. latency_s: mean of the answered requests."""
+
+    missed: float
+    gpu: float
+    latency_s: float
+    cost: float
+
+
+class Verdict(NamedTuple):
+    """The candidate beside the incumbent. gain: cost saved; confidence: that there is a gain."""
+
+    candidate: Outcome
+    incumbent: Outcome
+    gain: float
+    confidence: float
+
+    @property
+    def told(self) -> str:
+        """One line."""
+        was, now = self.incumbent, self.candidate
+        return (
+            f"in KISim it misses {now.missed:.2%} instead of {was.missed:.2%} with {now.gpu:.2f} instead of "
+            f"{was.gpu:.2f} of the GPU time: better with confidence {self.confidence:.3f}"
+        )
+
+
+class Case(NamedTuple):
+    """What is to be judged. rates: arrivals/s of late, each for interval_s; replicas: at the start."""
+
+    cluster: ClusterConfig
+    profile: ServiceProfile
+    incumbent: Policy
+    candidates: tuple[Policy, ...]
+    rates: tuple[float, ...]
+    interval_s: float
+    replicas: int
+    settings: JudgeSettings
+
+
+def judge(case: Case) -> tuple[Verdict, ...]:
+    """One verdict a candidate; KisError if the arrivals are no numbers."""
+    if not case.rates or not np.isfinite(case.rates).all():
+        raise KisError("there are no arrivals of late to judge a candidate on")
+    incumbent = _costs(case, case.incumbent)
+    return tuple(_verdict(incumbent, _costs(case, one), case.settings) for one in case.candidates)
+
+
+def _costs(case: Case, policy: Policy) -> np.ndarray:
+    """float64[worlds, 4]: missed, gpu, latency_s and cost in each world."""
+    states = np.random.SeedSequence(case.settings.seed).spawn(case.settings.worlds)
+    return np.array([_played(case, policy, np.random.default_rng(one)) for one in states])
+
+
+def _played(case: Case, policy: Policy, rng: np.random.Generator) -> tuple[float, float, float, float]:
+    served, settings = case.cluster.models[0], case.settings
+    served = served.model_copy(update={"replicas": min(max(1, case.replicas), served.max_replicas)})
+    config = case.cluster.model_copy(update={"models": (served,)})
+    (kind,) = served.profiles
+    service = make_service(0, served, kind, another_run(case.profile, rng))
+    repeats = int(np.ceil(settings.duration_s / (case.interval_s * len(case.rates))))
+    pattern = make_pattern("trace", rates=case.rates * repeats, interval_s=case.interval_s)
+    traffic_seed, seed = (int(one) for one in rng.integers(2**31, size=2))
+    sim = KISim(config, [service], PatternTraffic((pattern,), traffic_seed), seed=seed)
+    PolicyRun(sim, {served.name: policy}).advance(settings.duration_s)
+    totals = sim.totals(served.name)
+    missed = totals.missed / max(1, totals.ok + totals.error + totals.timeout)
+    gpu = sim.gpu_seconds(served.name) / (settings.duration_s * served.max_replicas)
+    latency_s = totals.latency_s / totals.ok if totals.ok else float("nan")
+    return missed, gpu, latency_s, settings.price * missed + gpu
+
+
+def _verdict(incumbent: np.ndarray, candidate: np.ndarray, settings: JudgeSettings) -> Verdict:
+    saved = incumbent[:, 3] - candidate[:, 3]
+    rng = np.random.default_rng(settings.seed)
+    means = saved[rng.integers(len(saved), size=(BOOTSTRAP, len(saved)))].mean(axis=1)
+    return Verdict(
+        Outcome(*candidate.mean(axis=0).tolist()),
+        Outcome(*incumbent.mean(axis=0).tolist()),
+        float(saved.mean()),
+        float((means > 0).mean()),
+    )
+
+
+class Bench(Protocol):
+    """Where cases are judged."""
+
+    def submit(self, work: Callable[[], object]) -> None:
+        """Begin; what was begun before is forgotten."""
+
+    def answer(self) -> object | None:
+        """What came of it, once; None: nothing yet. An exception is an answer too."""
+
+    def close(self) -> None:
+        """End what runs."""
+
+
+class Inline:
+    """At once, in this thread: for a simulation, whose time stands still meanwhile."""
+
+    def __init__(self) -> None:
+        self._answer: object | None = None
+
+    def submit(self, work: Callable[[], object]) -> None:
+        """See Bench."""
+        self._answer = _done(work)
+
+    def answer(self) -> object | None:
+        """See Bench."""
+        found, self._answer = self._answer, None
+        return found
+
+    def close(self) -> None:
+        """See Bench."""
+
+
+class Background:
+    """In a process of its own, of the lowest priority: for a controller, whose loop must turn."""
+
+    def __init__(self) -> None:
+        self._pool: ProcessPoolExecutor | None = None
+        self._future: Future[object] | None = None
+
+    def submit(self, work: Callable[[], object]) -> None:
+        """See Bench. The process is new each time, and ends with its answer."""
+        self.close()
+        # Spawned: the controller has threads, and a fork of them may hang.
+        self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_step_back)
+        self._future = self._pool.submit(_done, work)
+
+    def answer(self) -> object | None:
+        """See Bench."""
+        if self._future is None or not self._future.done():
+            return None
+        error = self._future.exception()
+        found: object = KisError(f"the process that judged ended ({error})") if error else self._future.result()
+        self.close()
+        return found
+
+    def close(self) -> None:
+        """See Bench."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool = self._future = None
+
+
+def _step_back() -> None:
+    os.nice(IDLE_NICENESS)
+
+
+def _done(work: Callable[[], object]) -> object:
+    """Its result; or what went wrong, as a KisError that can be handed from one process to another."""
+    try:
+        return work()
+    except Exception as error:
+        return KisError(f"{type(error).__name__}: {error}")
+
+
+def best_of(verdicts: Sequence[Verdict]) -> int:
+    """The candidate that saves most."""
+    return max(range(len(verdicts)), key=lambda k: verdicts[k].gain)

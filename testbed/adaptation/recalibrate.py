@@ -1,0 +1,128 @@
+"""From the windows after a change to a profile that fits again, and to what one replica serves with it. Pure.
+
+What one replica serves within the latency target is scaled by the ratio of two searches in the simulator, with the new
+profile and with the old one, on the same arrivals: the largest rate at which a percentile of the latency is within the
+target. Scaling by 1 / factor would be too good: the target stays where it is while every batch comes nearer to it. The
+ratio, not the searched rate itself, so that the margin of whoever chose the old number (`kis plan`, say) is kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from pydantic import Field, model_validator
+from scipy.stats import t as student
+
+from loadgen.patterns import make_pattern
+from loadgen.schedule import poisson_schedule
+from testbed.adaptation.drift import Spread
+from testbed.adaptation.residual import Residual
+from testbed.calibration.another_run import moved
+from testbed.calibration.profile import ServiceProfile
+from testbed.config import Strict
+from testbed.simulation.simulator import simulate
+from workloads.catalog import ServiceConfig
+
+SEARCHED_S = 30.0  # of arrivals, at each rate that is tried
+HALVINGS = 10
+PERCENTILE = 95.0
+
+
+class RecalibrationSettings(Strict):
+    """How much it takes to believe in a factor, and which ones are believed at all."""
+
+    windows: int = Field(12, ge=3, description="after the change")
+    least_factor: float = Field(0.4, gt=0, lt=1, description="beyond them a service is not the one that was calibrated")
+    most_factor: float = Field(2.5, gt=1)
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="of the factor's interval")
+
+    @model_validator(mode="after")
+    def _a_profile_can_be_moved_so_far(self) -> RecalibrationSettings:
+        if max(-math.log(self.least_factor), math.log(self.most_factor)) > 1:  # as far as `moved` goes
+            raise ValueError(f"factors are within {math.exp(-1):.2f} to {math.exp(1):.2f}")
+        return self
+
+
+class Factor(NamedTuple):
+    """What a batch takes, of what the profile says; its interval, and the windows that say so."""
+
+    value: float
+    low: float
+    high: float
+    windows: int
+    since_s: float
+    until_s: float
+
+
+def estimate(residuals: Sequence[Residual], spread: Spread, settings: RecalibrationSettings) -> Factor | str:
+    """The factor of windows that lie wholly after the change; a text says why there is none.
+
+    The interval is Student's t about the windows' mean, with the larger of their own error and the expected one, in
+    which phases count.
+    """
+    values = np.array([one.value for one in residuals])
+    if len(values) < settings.windows:
+        return f"{len(values)} windows after the change, {settings.windows} are needed"
+    middle, count = float(values.mean()), len(values)
+    error = max(float(values.std(ddof=1)) / math.sqrt(count), spread.level_error(count))
+    reach = float(student.ppf((1 + settings.confidence) / 2, count - 1)) * error
+    low, value, high = (math.exp(middle + one) for one in (-reach, 0.0, reach))
+    if not settings.least_factor <= value <= settings.most_factor:
+        return (
+            f"batches take {value:.2f} of the profile's time, and only {settings.least_factor:g} to "
+            f"{settings.most_factor:g} are taken for the same service: calibrate it anew"
+        )
+    return Factor(value, low, high, count, residuals[0].start_s, residuals[-1].end_s)
+
+
+def recalibrated(profile: ServiceProfile, factor: Factor, source: str) -> ServiceProfile:
+    """The profile with batch times moved by the factor; its provenance says from what. source: of the windows."""
+    steps: list[Any] = [*profile.provenance.get("recalibrated", ()), {**factor._asdict(), "from": source}]
+    return moved(profile, {"service": math.log(factor.value)}).model_copy(
+        update={"provenance": {**profile.provenance, "recalibrated": steps}}
+    )
+
+
+def rate_within(profile: ServiceProfile, service: ServiceConfig, target_s: float, seed: int = 0) -> float:
+    """Requests/s that one replica serves with PERCENTILE of the latency within the target; 0: none.
+
+    Searched by halving on Poisson arrivals of one seed, below what full batches could serve.
+    """
+    one = service.model_copy(update={"replicas": 1})
+    mean_s = np.array(profile.service_time.mean_s[: service.max_batch_size])
+    sizes = np.arange(1, len(mean_s) + 1) if service.dynamic_batching is not None else np.ones(1)
+    low, high = 0.0, service.instances * float(np.max(sizes / mean_s[: len(sizes)]))
+
+    def holds(rate_rps: float) -> bool:
+        schedule = poisson_schedule(make_pattern("constant", rate=rate_rps), SEARCHED_S, seed, profile.model)
+        run = simulate(schedule, profile, one, seed)
+        latency_s = np.where(run.requests.ok, run.requests.latency_s, np.inf)
+        return len(latency_s) > 0 and float(np.quantile(latency_s, PERCENTILE / 100, method="higher")) <= target_s
+
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
+
+
+class Serves(NamedTuple):
+    """What one replica serves within the target, anew. by: how that was found."""
+
+    per_replica_rps: float
+    by: str
+
+
+def rescaled(
+    per_replica_rps: float, old: ServiceProfile, new: ServiceProfile, service: ServiceConfig, target_s: float
+) -> Serves | str:
+    """per_replica_rps under the new profile; a text says why there is none."""
+    before, after = (rate_within(one, service, target_s) for one in (old, new))
+    if before <= 0:
+        return f"the old profile serves nothing within {target_s:g} s: is that the service's latency target?"
+    if after <= 0:
+        return f"with the new profile no rate is served within {target_s:g} s: replicas cannot mend that"
+    told = f"P{PERCENTILE:g} within {target_s:g} s: {before:.0f}/s of one replica before, {after:.0f}/s now"
+    return Serves(per_replica_rps * after / before, told)

@@ -1,0 +1,145 @@
+"""Trainings of several seeds as tasks on a Ray cluster; what they leave comes back as files, after each evaluation.
+
+The cluster's nodes need this project with its `train` extra. Profiles, and what a training has left before, are sent
+along. How a cluster lets its users in is between Ray and them (RAY_AUTH_MODE, RAY_AUTH_TOKEN).
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import secrets
+import signal
+import tarfile
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from testbed.errors import ConfigError
+from testbed.kiscaler.scenarios import Scenarios
+from testbed.kiscaler.seeds import OnEvaluation, Runner, Training
+from testbed.kiscaler.train import Evaluation, Progress, TrainConfig, train
+from workloads.errors import KisError
+
+LOCAL = "local"
+ENVIRONMENTS_A_CORE = 3
+POLL_S = 0.5
+
+
+def on_ray(address: str) -> Runner:
+    """A Runner. address: of a cluster, as ray.init takes it; LOCAL starts one on this machine.
+
+    ConfigError if Ray is not installed, or the cluster does not answer.
+    """
+    try:
+        import ray  # noqa: PLC0415 - not everybody has it
+    except ImportError:
+        raise ConfigError(
+            "--ray needs Ray, which is not installed: pip install 'kis-testbed[train,ray]', or leave --ray out: then "
+            "one seed is trained after the other"
+        ) from None
+
+    def run(
+        trainings: Sequence[Training], scenarios: Scenarios, on_evaluation: OnEvaluation, progress: Progress
+    ) -> None:
+        _connect(ray, address)
+        try:
+            _run(ray, trainings, scenarios, on_evaluation, progress)
+        finally:
+            ray.shutdown()
+
+    return run
+
+
+def _connect(ray: Any, address: str) -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anybody
+    on_term = signal.getsignal(signal.SIGTERM)
+    try:
+        if address == LOCAL:
+            # Ray listens on every interface, and who is let in runs what he likes: a token that nobody else knows.
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+            ray.init(address=LOCAL, include_dashboard=False, log_to_driver=False)
+        else:
+            ray.init(address=address, log_to_driver=False)
+    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+        raise ConfigError(
+            f"--ray {address}: no Ray cluster answers there ({' '.join(str(error).split())[:200]}): give an address "
+            f"as ray.init takes it, or {LOCAL}"
+        ) from None
+    signal.signal(signal.SIGTERM, on_term)  # Ray's own handler aborts the process
+
+
+def _run(
+    ray: Any, trainings: Sequence[Training], scenarios: Scenarios, on_evaluation: OnEvaluation, progress: Progress
+) -> None:
+    from ray.util.queue import Queue  # noqa: PLC0415 - not everybody has it
+
+    inbox = Queue(actor_options={"num_cpus": 0})
+    task = ray.remote(_learn).options(num_cpus=_cores(ray, trainings[0].config), max_retries=0)
+    worlds = ray.put(scenarios)
+    pending = {task.remote(one.config, worlds, pack(one.folder), inbox): one for one in trainings}
+    folders = {one.config.seed: one.folder for one in trainings}
+    steps = dict.fromkeys(folders, 0)
+    total = len(trainings) * trainings[0].config.total_steps
+    while pending:
+        ended, _ = ray.wait(list(pending), timeout=POLL_S)
+        while not inbox.empty():
+            seed, found, files = inbox.get()
+            unpack(files, folders[seed])
+            steps[seed] = found.steps
+            on_evaluation(seed, found)
+            progress(sum(steps.values()) / total)
+        for reference in ended:
+            one = pending.pop(reference)
+            unpack(_fetched(ray, reference, one.config.seed), one.folder)
+
+
+def _cores(ray: Any, config: TrainConfig) -> int:
+    """That a training keeps busy, but no more than a node has: it would wait for ever."""
+    most = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
+    return max(1, min(most, math.ceil(config.environments / ENVIRONMENTS_A_CORE)))
+
+
+def _fetched(ray: Any, reference: Any, seed: int) -> bytes:
+    try:
+        files: bytes = ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, KisError):
+            raise error.cause from None
+        raise ConfigError(f"seed {seed} failed on the Ray cluster: {_last_line(error)}") from error
+    except ray.exceptions.RayError as error:
+        raise ConfigError(f"seed {seed} was lost on the Ray cluster: {_last_line(error)}: run it again") from error
+    return files
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1]
+
+
+def _learn(config: TrainConfig, scenarios: Scenarios, files: bytes, inbox: Any) -> bytes:
+    """The task: goes on from the files, puts (seed, evaluation, files) into the inbox, returns the files at the end."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        unpack(files, folder)
+
+        def tell(found: Evaluation) -> None:
+            inbox.put((config.seed, found, pack(folder)))
+
+        train(config, folder, tell, lambda share: None, scenarios)
+        return pack(folder)
+
+
+def pack(folder: Path) -> bytes:
+    """All files under a folder, as a tar."""
+    into = io.BytesIO()
+    with tarfile.open(fileobj=into, mode="w:gz", compresslevel=1) as archive:
+        archive.add(folder, arcname=".")
+    return into.getvalue()
+
+
+def unpack(files: bytes, folder: Path) -> None:
+    """What pack has made, over what the folder has."""
+    with tarfile.open(fileobj=io.BytesIO(files), mode="r:gz") as archive:
+        archive.extractall(folder, filter="data")

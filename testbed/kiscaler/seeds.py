@@ -1,0 +1,143 @@
+"""The same training with several seeds: one folder each, and the best of them.
+
+Files in results/<name>/: seed-1/, seed-2/, ... (a training each: train.py), marks.json, and after each evaluation
+curves.png, seeds.json (each seed's best evaluation, and when their median passes each mark), policy.onnx and
+policy.json of the best seed. That one is the best of several on the worlds that chose it: judge it on others (`kis
+evaluate`).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from testbed.autoscaling.learned import PolicyFile
+from testbed.errors import ConfigError
+from testbed.kiscaler.scenarios import Scenarios
+from testbed.kiscaler.train import (
+    Evaluation,
+    Progress,
+    TrainConfig,
+    is_same,
+    read_curve,
+    scenarios_of,
+    train,
+    write_marks,
+)
+from testbed.reporting.loading import read_json
+from testbed.reporting.training import marks_passed, save_curves
+
+OnEvaluation = Callable[[int, Evaluation], None]  # told the seed
+
+
+class Training(NamedTuple):
+    """One of several: its configuration has its seed."""
+
+    config: TrainConfig
+    folder: Path
+
+
+Runner = Callable[[Sequence[Training], Scenarios, OnEvaluation, Progress], None]
+
+
+def one_after_another(
+    trainings: Sequence[Training], scenarios: Scenarios, on_evaluation: OnEvaluation, progress: Progress
+) -> None:
+    """A Runner in this process: a training's environments keep the machine's cores busy already."""
+    for number, (config, folder) in enumerate(trainings):
+
+        def of_all(share: float, before: int = number) -> None:
+            progress((before + share) / len(trainings))
+
+        train(config, folder, partial(on_evaluation, config.seed), of_all, scenarios)
+
+
+def train_seeds(
+    config: TrainConfig,
+    seeds: Sequence[int],
+    folder: Path,
+    on_evaluation: OnEvaluation,
+    progress: Progress,
+    run: Runner = one_after_another,
+) -> Path:
+    """Train each seed, or go on with those that were interrupted; returns policy.onnx, of the best seed.
+
+    Seeds that the folder was given before stay in it, and go on too. ConfigError if it is of another configuration.
+    """
+    told = config.model_dump(mode="json", exclude={"seed"})
+    seeds = [*(earlier := _seeds_before(folder, config)), *(seed for seed in seeds if seed not in earlier)]
+    trainings = [Training(config.model_copy(update={"seed": seed}), folder / f"seed-{seed}") for seed in seeds]
+    scenarios = scenarios_of(config)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_marks(config, scenarios, folder / "marks.json")
+    for one in trainings:
+        one.folder.mkdir(exist_ok=True)
+        if not (one.folder / "marks.json").exists():  # the worlds that judge are the same for every seed
+            shutil.copy(folder / "marks.json", one.folder)
+
+    def tell(seed: int, found: Evaluation) -> None:
+        _summarise(trainings, told, folder)
+        on_evaluation(seed, found)
+
+    _summarise(trainings, told, folder)
+    run(trainings, scenarios, tell, progress)
+    _summarise(trainings, told, folder)
+    return folder / "policy.onnx"
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """Of all seeds that a folder of train_seeds has."""
+    found = read_json(folder / "seeds.json", "give the folder of a training with --seeds")
+    return [folder / f"seed-{seed}" for seed in found["seeds"]]
+
+
+def _seeds_before(folder: Path, config: TrainConfig) -> list[int]:
+    """Those that the folder was given before."""
+    if (folder / "train.json").exists():
+        raise ConfigError(f"{folder} is of one training: choose another folder for several seeds")
+    if not (folder / "seeds.json").exists():
+        return []
+    before = read_json(folder / "seeds.json", "choose another folder")
+    if not is_same({**before["configuration"], "seed": config.seed}, config):
+        raise ConfigError(f"{folder} is of another training: choose another folder, or give that configuration")
+    return [int(seed) for seed in before["seeds"]]
+
+
+def _summarise(trainings: Sequence[Training], told: dict[str, Any], folder: Path) -> None:
+    """curves.png, policy.onnx, policy.json and seeds.json, from what the trainings have left so far."""
+    folders = [one.folder for one in trainings]
+    best = {one.config.seed: _best(one.folder) for one in trainings}
+    judged = {
+        one.config.seed: found
+        for one in trainings
+        if (found := best[one.config.seed]) is not None and (one.folder / "policy.json").exists()
+    }
+    chosen = max(judged, key=lambda seed: judged[seed].reward) if judged else None
+    save_curves(folders, folder / "curves.png")
+    if chosen is not None:
+        _copy_policy(folder / f"seed-{chosen}", folder, {"seed": chosen, "best_of_seeds": sorted(judged)})
+    summary = {
+        "simulated": True,
+        "best": chosen,
+        "seeds": {seed: None if found is None else found._asdict() for seed, found in best.items()},
+        "marks_passed": [one._asdict() for one in marks_passed(folders)],
+        "configuration": told,
+    }
+    (folder / "seeds.json").write_text(json.dumps(summary, indent=2) + "\n")
+
+
+def _best(folder: Path) -> Evaluation | None:
+    """The evaluation whose policy a training has exported."""
+    return max(read_curve(folder / "curve.csv"), key=lambda found: found.reward, default=None)
+
+
+def _copy_policy(source: Path, to: Path, provenance: dict[str, Any]) -> None:
+    """The network first, as it is exported."""
+    told = PolicyFile.model_validate_json((source / "policy.json").read_text())
+    shutil.copy(source / "policy.onnx", to)
+    named = told.model_copy(update={"trained": {**told.trained, **provenance}})
+    (to / "policy.json").write_text(named.model_dump_json(indent=2) + "\n")

@@ -1,0 +1,201 @@
+"""`kis adapt`: a policy that is adapted while its simulated service drifts, one that is not, and runs without drift.
+
+Files in results/<name>/: adapt.json (the configuration), adaptation.jsonl and the new profiles (what the adaptation
+did), adapted.csv and plain.csv (every 5 s what clients saw), quiet.jsonl (one line a run without drift), and
+adaptation.json, which is computed from those.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from testbed.adaptation.adapt import AdaptSettings
+from testbed.adaptation.adaptive import Adaptive, make_adaptive
+from testbed.adaptation.judge import Inline
+from testbed.autoscaling.simulated import PolicyRun
+from testbed.calibration.another_run import another_run
+from testbed.config import Strict
+from testbed.errors import ConfigError
+from testbed.pipeline.cluster_config import ClusterRunConfig
+from testbed.pipeline.cluster_run import advance, prepare
+from testbed.simulation.cluster.services import Service, read_services
+from testbed.simulation.intervals import generators
+
+SETTLE_S = 60.0  # after a promotion: pods start, queues empty
+Progress = Callable[[float], None]
+
+
+class AdaptRunConfig(Strict):
+    """`kis adapt`: a simulated cluster with a fault `slow_down`, and how its policy is adapted."""
+
+    run: ClusterRunConfig = Field(description="one model under one policy; one fault slow_down")
+    adaptation: AdaptSettings = AdaptSettings()
+    quiet_runs: int = Field(100, ge=0, description="runs without drift, each a run of its own")
+
+    @model_validator(mode="after")
+    def _drifts_once(self) -> Self:
+        if len(self.run.cluster.models) != 1 or len(self.run.policies) != 1:
+            raise ValueError("run: adaptation is of one model under one policy")
+        if [one.slow_down is not None for one in self.run.faults] != [True]:
+            raise ValueError("run.faults: give one fault, `slow_down: <factor>` at a second of the run")
+        return self
+
+    @property
+    def model(self) -> str:
+        """Its name."""
+        return self.run.cluster.models[0].name
+
+    @property
+    def drift_s(self) -> float:
+        """When it begins."""
+        return self.run.faults[0].at_s
+
+
+class Row(NamedTuple):
+    """What clients saw in the seconds up to time_s: requests that ended and those missed; replicas asked for then."""
+
+    time_s: float
+    ended: int
+    missed: int
+    replicas: int
+    gpu_seconds: float
+
+
+def adapt(config: AdaptRunConfig, folder: Path, progress: Progress) -> dict[str, Any]:
+    """Run everything and write the folder; returns adaptation.json's content. ConfigError if the folder has one."""
+    if (folder / "adaptation.jsonl").exists():
+        raise ConfigError(f"{folder} has an adaptation already: choose another folder")
+    services = read_services(config.run.cluster)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "adapt.json").write_text(config.model_dump_json(indent=2) + "\n")
+    total = config.quiet_runs + 2
+    for done, name in enumerate(("adapted", "plain")):
+        run = _prepared(config, services, config.run.seed, folder if name == "adapted" else None)
+        if name == "plain":
+            run.policies = {config.model: _adaptive(run, config).incumbent}
+        _write_rows(folder / f"{name}.csv", _advanced(config.run, run, config.model))
+        progress((done + 1) / total)
+    quiet = config.run.model_copy(update={"faults": ()})
+    with (folder / "quiet.jsonl").open("w") as lines:
+        for number, rng in enumerate(generators(config.run.seed, config.quiet_runs)):
+            drawn = [replace(one, profile=another_run(one.profile, rng)) for one in services]
+            seed = int(rng.integers(2**31))
+            run = _prepared(config, drawn, seed, None)
+            advance(quiet, run, lambda: None, lambda share: None)
+            noted = _adaptive(run, config).journal.entries
+            line = {"run": number, "seed": seed, "steps": [[one.time_s, one.state, one.why] for one in noted]}
+            lines.write(json.dumps(line) + "\n")
+            lines.flush()
+            progress((number + 3) / total)
+    return summarise(folder)
+
+
+def _prepared(config: AdaptRunConfig, services: Iterable[Service], seed: int, folder: Path | None) -> PolicyRun:
+    """The run with its policy made adaptive. folder: of its journal and profiles; None: they are not written."""
+    run = prepare(config.run, tuple(services), seed, keep_rows=False)
+    source = f"KISim, seed {seed}"
+    made = make_adaptive(run.policies[config.model], config.run.cluster, config.adaptation, folder, Inline(), source)
+    run.policies = {config.model: made}
+    return run
+
+
+def _adaptive(run: PolicyRun, config: AdaptRunConfig) -> Adaptive:
+    policy = run.policies[config.model]
+    assert isinstance(policy, Adaptive)
+    return policy
+
+
+def _advanced(config: ClusterRunConfig, run: PolicyRun, model: str) -> list[Row]:
+    rows, before = [], (0, 0, 0.0)
+
+    def note() -> None:
+        nonlocal before
+        totals = run.sim.totals(model)
+        now = (totals.ok + totals.error + totals.timeout, totals.missed, run.sim.gpu_seconds(model))
+        wanted = len(run.sim.wanted(model))
+        rows.append(Row(run.sim.now_s, now[0] - before[0], now[1] - before[1], wanted, now[2] - before[2]))
+        before = now
+
+    advance(config, run, note, lambda share: None)
+    return rows
+
+
+def _write_rows(file: Path, rows: list[Row]) -> None:
+    with file.open("w", newline="") as out:
+        writer = csv.writer(out)
+        writer.writerows([Row._fields, *rows])
+
+
+def read_rows(file: Path) -> list[Row]:
+    """As _write_rows left them."""
+    with file.open() as rows:
+        return [
+            Row(
+                float(one["time_s"]),
+                int(one["ended"]),
+                int(one["missed"]),
+                int(one["replicas"]),
+                float(one["gpu_seconds"]),
+            )
+            for one in csv.DictReader(rows)
+        ]
+
+
+def summarise(folder: Path) -> dict[str, Any]:
+    """adaptation.json, from the folder's logs alone; it is written, and returned."""
+    config = AdaptRunConfig.model_validate_json((folder / "adapt.json").read_text())
+    steps = [json.loads(line) for line in (folder / "adaptation.jsonl").read_text().splitlines()]
+    quiet = [json.loads(line) for line in (folder / "quiet.jsonl").read_text().splitlines()]
+    adapted, plain = (read_rows(folder / f"{name}.csv") for name in ("adapted", "plain"))
+    first = {state: next((one for one in steps if one["state"] == state), None) for state in ("ALARMED", "PROMOTED")}
+    factors = [one["figures"]["factor"] for one in steps if "factor" in one["figures"]]
+    alarm, promotion = first["ALARMED"], first["PROMOTED"]
+    from_s = config.drift_s if promotion is None else promotion["time_s"] + SETTLE_S
+    end_s = config.run.duration_s
+    result = {
+        "simulated": True,
+        "logs": ["adapt.json", "adaptation.jsonl", "adapted.csv", "plain.csv", "quiet.jsonl"],
+        "model": config.model,
+        "target_s": config.run.cluster.models[0].latency_target_s,
+        "drift": {"at_s": config.drift_s, "factor": config.run.faults[0].slow_down},
+        "alarm_after_s": None if alarm is None else alarm["time_s"] - config.drift_s,
+        "alarms_before_drift": sum(one["time_s"] < config.drift_s for one in steps),
+        "factor": factors[0] if factors else None,
+        "promoted_after_s": None if promotion is None else promotion["time_s"] - config.drift_s,
+        "states": [[one["time_s"], one["state"], one["why"]] for one in steps],
+        "over_target": {
+            "before": _share(adapted, SETTLE_S, config.drift_s),
+            "from_drift_to_promotion": _share(adapted, config.drift_s, from_s - SETTLE_S) if promotion else None,
+            "adapted": _share(adapted, from_s, end_s),
+            "not_adapted": _share(plain, from_s, end_s),
+            "from_s": from_s,
+        },
+        "replicas": {"adapted": _replicas(adapted, from_s, end_s), "not_adapted": _replicas(plain, from_s, end_s)},
+        "quiet": {
+            "runs": len(quiet),
+            "seconds": end_s,
+            "without_a_step": sum(not one["steps"] for one in quiet),
+            "promoted": sum(any(step[1] == "PROMOTED" for step in one["steps"]) for one in quiet),
+        },
+    }
+    (folder / "adaptation.json").write_text(json.dumps(result, indent=2) + "\n")
+    return result
+
+
+def _share(rows: list[Row], start_s: float, end_s: float) -> float | None:
+    """Of the requests that ended between the two, that missed the target; None: none ended."""
+    those = [one for one in rows if start_s < one.time_s <= end_s]
+    ended = sum(one.ended for one in those)
+    return sum(one.missed for one in those) / ended if ended else None
+
+
+def _replicas(rows: list[Row], start_s: float, end_s: float) -> float:
+    return float(np.mean([one.replicas for one in rows if start_s < one.time_s <= end_s]))

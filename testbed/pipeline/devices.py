@@ -1,0 +1,166 @@
+"""The same schedule on the same model on two devices of this machine, one server at a time, turn by turn.
+
+Files in results/<name>/: devices.json (the configuration), runs/<model>-<device>-<k>/, invalid/ (runs that were made
+again), serving/ (server logs), ratios.json, ecdf.png, and the report. A complete run is not made again, so a folder
+that an interrupt left is continued, also where only one device's runs are missing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self
+
+from pydantic import Field, model_validator
+
+from testbed.config import ClientConfig, ServeConfig, Strict, TrafficConfig, build
+from testbed.errors import ConfigError, ServingError
+from testbed.measurement.gpu_metrics import GpuSource
+from testbed.pipeline.made_runs import MadeRuns, Narrator
+from testbed.pipeline.target import Target, served
+from testbed.pipeline.traffic import make_schedule, traffic_identity
+from testbed.reporting.devices import is_complete, run_id_of, side_labels
+from testbed.reporting.devices_report import write_devices_report
+from workloads.catalog import ServiceConfig, find_model
+from workloads.emulated_profile import EmulatedProfile
+
+DeviceName = Literal["cpu", "gpu"]
+
+
+class DeviceStudy(Strict):
+    """One model under one traffic, on both devices."""
+
+    model: str
+    emulated: EmulatedProfile | None = None
+    weights: Path | None = Field(None, description="state dict file; none: seeded random weights, timing only")
+    threads: int | None = Field(
+        None, ge=1, description="CPU threads of an instance; none: all cores but one, shared by the instances"
+    )
+    service: ServiceConfig = ServiceConfig()
+    traffic: TrafficConfig
+
+    def serve(self, device: DeviceName) -> ServeConfig:
+        """What to serve; ConfigError if the catalog's model cannot be served so."""
+        # A core is left to server and client, as in a calibration.
+        cores = len(os.sched_getaffinity(0)) - 1
+        data = {
+            "model": self.model,
+            "device": device,
+            "weights": self.weights,
+            "threads": self.threads or max(1, cores // (self.service.replicas * self.service.instances)),
+            "emulated": self.emulated,
+            "service": self.service,
+        }
+        return build(ServeConfig, data, f"study of {self.model} on {device}")
+
+
+class DevicesConfig(Strict):
+    """`kis devices`: which devices, which models, which traffic."""
+
+    devices: tuple[DeviceName, DeviceName] = Field(
+        ("cpu", "gpu"), description="ratios are first by second; [cpu, cpu] checks the comparison itself: about 1"
+    )
+    repeats: int = Field(5, ge=1, description="runs on each device, taking turns")
+    sample_period_s: float = Field(1.0, gt=0)
+    client: ClientConfig = ClientConfig()
+    studies: tuple[DeviceStudy, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        models = [study.model for study in self.studies]
+        if len(set(models)) < len(models):
+            raise ValueError(f"two studies of one model ({', '.join(models)}): compare them in different folders")
+        for model in models:
+            if find_model(model).emulated and "gpu" in self.devices:
+                raise ValueError(
+                    f"studies: model '{model}' only waits, the same on every device: name another, or devices: "
+                    "[cpu, cpu] to check the comparison itself"
+                )
+        return self
+
+
+class _Turn(NamedTuple):
+    """One run that is to be there."""
+
+    run_id: str
+    study: DeviceStudy
+    device: DeviceName
+    repeat: int  # from 1
+
+
+def compare_devices(config: DevicesConfig, folder: Path, narrator: Narrator) -> Path:
+    """Make what is not there yet, and write the report; returns its path.
+
+    ServingError if a run on a GPU is missing and there is no GPU: then nothing is served and nothing is written.
+    """
+    for study in config.studies:  # a mistake in the last study is said before the first one runs
+        for device in config.devices:
+            study.serve(device)
+        make_schedule(study.traffic, study.model)
+    on_gpu = [turn for turn in _turns(config) if turn.device == "gpu"]
+    missing = [turn for turn in on_gpu if not is_complete(folder / "runs" / turn.run_id)]
+    if missing:
+        refuse_without_gpu()
+    folder.mkdir(parents=True, exist_ok=True)
+    _remember(config, folder / "devices.json")
+    for study in {turn.study.model: turn.study for turn in missing}.values():
+        # A GPU that the server cannot use (a driver too old, too little memory) is found before a CPU was measured.
+        narrator.phase(f"{study.model}: try a start on the GPU")
+        with _opened(config, study, "gpu", folder / "serving" / f"{study.model}-try"):
+            pass
+    runs = MadeRuns(folder, config.client, config.sample_period_s, narrator)
+    for turn in _turns(config):
+        _make(config, runs, turn)
+    narrator.phase("report")
+    return write_devices_report(folder)
+
+
+def refuse_without_gpu() -> None:
+    """ServingError, with what NVML said, if it shows no GPU."""
+    reason = GpuSource().absent_because
+    if reason is not None:
+        raise ServingError(
+            f"no NVIDIA GPU here to compare with ({reason}): give this command on a machine where `nvidia-smi` lists "
+            "one; nothing was measured"
+        )
+
+
+def _turns(config: DevicesConfig) -> Iterator[_Turn]:
+    """In the order of measuring: a study after the other, its devices taking turns."""
+    labels = side_labels(config.devices)
+    for study in config.studies:
+        for repeat in range(1, config.repeats + 1):
+            for device, label in zip(config.devices, labels, strict=True):
+                yield _Turn(run_id_of(study.model, label, repeat), study, device, repeat)
+
+
+def _make(config: DevicesConfig, runs: MadeRuns, turn: _Turn) -> None:
+    """One run on a server of its own, so that no run finds what another one left, unless it is there."""
+    schedule = make_schedule(turn.study.traffic, turn.study.model)
+    if runs.kept(turn.run_id, schedule, turn.study.service) is not None:
+        return
+    runs.narrator.phase(f"{turn.run_id}: start {turn.study.service.replicas} x tritonserver on the {turn.device}")
+    identity = replace(traffic_identity(turn.run_id, turn.study.traffic), repeat=turn.repeat - 1)
+    with _opened(config, turn.study, turn.device, runs.folder / "serving" / turn.run_id) as aim:
+        runs.make(aim, schedule, identity)
+
+
+@contextmanager
+def _opened(config: DevicesConfig, study: DeviceStudy, device: DeviceName, folder: Path) -> Iterator[Target]:
+    shutil.rmtree(folder, ignore_errors=True)
+    publish: Literal["http", "grpc"] = "grpc" if config.client.transport == "grpc" else "http"
+    with served(study.serve(device), folder, publish) as aim:
+        yield aim
+
+
+def _remember(config: DevicesConfig, file: Path) -> None:
+    """Keep the settings beside the results; ConfigError if the results there are of others. Repeats may be added."""
+    told: dict[str, Any] = config.model_dump(mode="json")
+    if file.exists() and {**json.loads(file.read_text()), "repeats": None} != {**told, "repeats": None}:
+        raise ConfigError(f"{file} is of another comparison: choose another folder, or give that configuration")
+    file.write_text(json.dumps(told, indent=2) + "\n")

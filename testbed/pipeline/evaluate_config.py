@@ -1,0 +1,102 @@
+"""Configuration of an evaluation: one simulated service, some traffic, some policies, and which two matter most."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from testbed.autoscaling.build import start_replicas
+from testbed.config import Strict, TrafficConfig
+from testbed.pipeline.cluster_config import ClusterRunConfig
+from testbed.simulation.cluster.config import ClusterConfig
+
+PER_TRAFFIC = "per_traffic"
+
+
+class EvaluateConfig(Strict):
+    """`kis evaluate`: every traffic under every policy, some times."""
+
+    cluster: ClusterConfig = Field(description="its one model is what is scaled")
+    traffic: dict[str, TrafficConfig] = Field(min_length=1, description="by a name of yours; not what was trained on")
+    policies: dict[str, dict[str, Any]] = Field(
+        min_length=2,
+        description="by a name of yours: kind and parameters; or `per_traffic: {<traffic>: {kind and parameters}}`; an "
+        "HPA may also be `{kind: hpa, tuned: <tuned.json of kis tune-hpa>}`",
+    )
+    baseline: str = Field(description="the policy that the others are compared with")
+    challenger: str | None = Field(
+        None, description="the policy that the headline is about; none: the first that is no baseline and no oracle"
+    )
+    seeds: int = Field(10, ge=2, description="runs of each pair")
+    duration_s: float = Field(600.0, gt=0, description="of traffic that names none")
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if len(self.cluster.models) != 1:
+            raise ValueError(f"cluster.models: policies scale one model, this cluster has {len(self.cluster.models)}")
+        for what, names in (("traffic", self.traffic), ("policies", self.policies)):
+            for name in names:
+                if not name.replace("-", "").isalnum() or name != name.lower():
+                    raise ValueError(f"{what}: '{name}' names files: give lower-case letters, digits and '-'")
+        for role, chosen in (("baseline", self.baseline), ("challenger", self.challenger)):
+            if chosen is not None and chosen not in self.policies:
+                raise ValueError(f"{role} '{chosen}' is none of the policies {', '.join(self.policies)}")
+        if self.challenger == self.baseline:
+            raise ValueError(f"challenger and baseline are both '{self.baseline}': name two policies")
+        for name, settings in self.policies.items():
+            self._covers_traffic(name, settings)
+        return self
+
+    def _covers_traffic(self, name: str, settings: dict[str, Any]) -> None:
+        if PER_TRAFFIC not in settings:
+            return
+        each = settings[PER_TRAFFIC]
+        if len(settings) > 1 or not isinstance(each, dict) or not all(isinstance(one, dict) for one in each.values()):
+            raise ValueError(
+                f"policies: {name}: per_traffic stands alone, and has kind and parameters for each name of traffic"
+            )
+        missing = [traffic for traffic in self.traffic if traffic not in each]
+        unknown = [traffic for traffic in each if traffic not in self.traffic]
+        if missing or unknown:
+            told = f"has nothing for {', '.join(missing)}" if missing else f"names {', '.join(unknown)}"
+            raise ValueError(f"policies: {name}: per_traffic {told}; the traffic is {', '.join(self.traffic)}")
+
+    @property
+    def model(self) -> str:
+        """Its name."""
+        return self.cluster.models[0].name
+
+    @property
+    def run_seeds(self) -> list[int]:
+        """One a run, the same for every policy and traffic; more of them begin with the same ones."""
+        return [int(one >> 1) for one in np.random.SeedSequence(self.seed).generate_state(self.seeds)]
+
+    @property
+    def headline(self) -> str:
+        """The challenger. Where there are a baseline and oracles only, the first of those."""
+        others = [name for name in self.policies if name != self.baseline]
+        learners = [name for name in others if not self._is_oracle(name)]
+        return self.challenger or (learners or others)[0]
+
+    def _is_oracle(self, policy: str) -> bool:
+        return all(self.settings_of(policy, traffic).get("kind") == "oracle" for traffic in self.traffic)
+
+    def settings_of(self, policy: str, traffic: str) -> dict[str, Any]:
+        """A policy on that traffic, as configured."""
+        settings = self.policies[policy]
+        return dict(settings[PER_TRAFFIC][traffic]) if PER_TRAFFIC in settings else dict(settings)
+
+    def run_of(self, traffic: str, settings: dict[str, Any], seed: int) -> ClusterRunConfig:
+        """One run under a policy's settings."""
+        one, served = self.traffic[traffic], self.cluster.models[0]
+        start = start_replicas(settings, served.replicas)
+        return ClusterRunConfig(
+            cluster=self.cluster.model_copy(update={"models": (served.model_copy(update={"replicas": start}),)}),
+            traffic={self.model: one},
+            policies={self.model: settings},
+            duration_s=one.duration_s or self.duration_s,
+            seed=seed,
+        )

@@ -1,0 +1,56 @@
+"""What an evaluation says in a sentence: who holds less, who misses less, and whether the challenger has won."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from testbed.reporting.labels import number
+
+
+def verdict(found: Mapping[str, Any]) -> str:
+    """The first sentences of a report. found: evaluation.json's content."""
+    ours, theirs = found["challenger"], found["baseline"]
+    one, other = found["policies"][ours], found["policies"][theirs]
+    kinds = len(found["per_traffic"])
+    runs = sum(row["policy"] == ours for row in found["rows"])
+    begin = f"In simulation, over {runs} runs of {kinds} {'kinds' if kinds > 1 else 'kind'} of traffic, {ours}"
+    missed = f"{_percent(one['slo_miss'])} of requests miss the target, under {theirs} {_percent(other['slo_miss'])}"
+    if one["saving_pct"] is None:
+        return f"{begin} cannot be set against {theirs}, of which a run held no GPU at all; {missed}."
+    low, high = (100 * one[f"slo_miss_difference_{end}"] for end in ("low", "high"))
+    return (
+        f"{begin} holds {saving_words(one['saving_pct'])} GPU-seconds than {theirs} (90 % interval: "
+        f"{interval_words(one['saving_low_pct'], one['saving_high_pct'])}); {missed} (difference: "
+        f"{number(100 * one['slo_miss_difference'], 2, signed=True)} points, {number(low, 2, signed=True)} to "
+        f"{number(high, 2, signed=True)}). {_judgement(ours, one)}"
+    )
+
+
+def saving_words(saving_pct: float) -> str:
+    """`5.0 % fewer`, `3.1 % more`."""
+    return f"{number(abs(saving_pct), 1, '%')} {'fewer' if saving_pct >= 0 else 'more'}"
+
+
+def interval_words(low_pct: float, high_pct: float) -> str:
+    """Of a saving: `3.1 to 5.0 % fewer`, `from 1.0 % more to 5.0 % fewer`."""
+    if low_pct < 0 < high_pct:
+        return f"from {saving_words(low_pct)} to {saving_words(high_pct)}"
+    near, far = sorted((abs(low_pct), abs(high_pct)))
+    return f"{number(near, 1)} to {saving_words(high_pct if high_pct > 0 else -far)}"
+
+
+def _judgement(ours: str, one: Mapping[str, Any]) -> str:
+    """Won: fewer GPU-seconds beyond doubt, and not more misses beyond doubt."""
+    cheaper, dearer = one["saving_low_pct"] > 0, one["saving_high_pct"] < 0
+    fewer, more = one["slo_miss_difference_high"] < 0, one["slo_miss_difference_low"] > 0
+    held = "fewer GPU-seconds" if cheaper else "more GPU-seconds" if dearer else "no saving that can be told from none"
+    misses = (
+        "fewer misses" if fewer else "more misses" if more else "no difference in misses that can be told from none"
+    )
+    won = "wins" if cheaper and not more else "does not win"
+    return f"{ours} {won}: {held}, and {misses}."
+
+
+def _percent(share: float) -> str:
+    return number(100 * share, 2, "%")

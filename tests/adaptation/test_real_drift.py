@@ -1,0 +1,96 @@
+"""A real Triton whose emulated accelerator becomes slower while it serves: found in its metrics, and measured."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from loadgen.patterns import make_pattern
+from loadgen.schedule import poisson_schedule
+from testbed.adaptation.adapt import AdaptSettings
+from testbed.adaptation.adaptive import Adaptive, make_adaptive
+from testbed.adaptation.drift import DriftSettings
+from testbed.adaptation.recalibrate import RecalibrationSettings
+from testbed.autoscaling.live.observation import LiveObservation
+from testbed.autoscaling.live.scraper import PodScraper
+from testbed.autoscaling.policies import Predictive
+from testbed.config import ClientConfig, ServeConfig
+from testbed.pipeline.real_run import Identity, run_real
+from testbed.pipeline.target import Target, served
+from testbed.simulation.cluster.config import ClusterConfig
+from workloads.catalog import ServiceConfig
+from workloads.emulated_profile import EmulatedProfile
+
+pytestmark = pytest.mark.server
+RATE, SECONDS, DRIFT_S, FACTOR = 100.0, 60.0, 30.0, 1.4
+PROFILE = Path("results/golden-emulated/profile-emulated.json")  # of this service, calibrated on another day
+MEAN_S = (0.005, 0.006, 0.007, 0.008, 0.009, 0.010, 0.011, 0.012)
+SETTINGS = AdaptSettings(
+    drift=DriftSettings(window_s=2.0, level_windows=6, least_change=0.25),  # other work slows this machine, too
+    recalibration=RecalibrationSettings(windows=6),
+)
+
+
+class NoBench:
+    """Nobody thinks candidates over: the machine is busy serving."""
+
+    def submit(self, work: Callable[[], object]) -> None:
+        pass
+
+    def answer(self) -> object | None:
+        return None
+
+    def close(self) -> None:
+        pass
+
+
+def watcher(folder: Path) -> Adaptive:
+    served = {"name": "emulated", "profiles": {"emulated": str(PROFILE)}, "latency_target_s": 0.03}
+    pools = [{"gpus": 1, "gpu_kind": "emulated"}]
+    cluster = ClusterConfig.model_validate({"gpu_kinds": {"emulated": {}}, "pools": pools, "models": [served]})
+    incumbent = Predictive(per_replica_rps=400.0, ahead_s=9.0, max_replicas=1)
+    return make_adaptive(incumbent, cluster, SETTINGS, folder, NoBench(), "a real Triton")
+
+
+def watch(policy: Adaptive, target: Target, stop: threading.Event) -> None:
+    """As `kis controller` does: a scrape and a decision every second."""
+    scraper, memory = PodScraper(target.model), None
+    while not stop.wait(1.0 - time.monotonic() % 1.0):
+        now_s = time.monotonic()
+        scraper.scrape(now_s, target.addresses())
+        memory = policy.decide(LiveObservation(now_s, 1, [], tuple(scraper.scrapes)), memory).memory
+    scraper.close()
+
+
+def test_a_real_service_that_becomes_slower_is_found_and_measured(tmp_path: Path) -> None:
+    slowness = tmp_path / "slowness"
+    emulated = EmulatedProfile(mean_s=MEAN_S, sigma=0.05, slowness_file=slowness)
+    serve = ServeConfig(model="emulated", emulated=emulated, service=ServiceConfig())
+    schedule = poisson_schedule(make_pattern("constant", rate=RATE), SECONDS, 1, "emulated")
+    policy, stop, drifted_s = watcher(tmp_path / "adaptation"), threading.Event(), []
+
+    def on_progress(share: float) -> None:
+        if share * SECONDS >= DRIFT_S and not drifted_s:
+            slowness.write_text(str(FACTOR))
+            drifted_s.append(time.monotonic())
+
+    with served(serve, tmp_path / "serving") as target:
+        watching = threading.Thread(target=watch, args=(policy, target, stop))
+        watching.start()
+        try:
+            identity = Identity("drift", "constant", {"rate": RATE}, 1)
+            run_real(target, schedule, tmp_path / "run", identity, ClientConfig(), 1.0, on_progress)
+        finally:
+            stop.set()
+            watching.join()
+    steps = policy.journal.entries
+    print([(round(one.time_s - drifted_s[0], 1), one.state, one.why) for one in steps])
+    assert [one.state for one in steps[:2]] == ["ALARMED", "RECALIBRATING"]
+    assert 0 < steps[0].time_s - drifted_s[0] < 15
+    assert abs(steps[0].figures["change_s"] - drifted_s[0]) < 5
+    factor = steps[1].figures["factor"]
+    assert factor["value"] == pytest.approx(FACTOR, rel=0.08)  # what the server adds to a batch becomes no slower

@@ -1,0 +1,137 @@
+"""`kis devices`: the check for a GPU comes first, and an interrupted comparison goes on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from testbed.config import load_config
+from testbed.errors import ConfigError, ServingError
+from testbed.measurement.gpu_metrics import GpuSource
+from testbed.pipeline import devices as under_test
+from testbed.pipeline.devices import DevicesConfig, compare_devices
+from testbed.run_dir import RunDir
+from workloads.emulated_profile import EmulatedProfile
+
+SHIPPED = Path(under_test.__file__).parents[1] / "configs" / "devices.yaml"
+TRAFFIC = {"pattern": "constant", "parameters": {"rate": 80}, "duration_s": 3, "seed": 2}
+ITSELF = {
+    "devices": ["cpu", "cpu"],
+    "repeats": 1,
+    "studies": [
+        {
+            "model": "emulated",
+            "emulated": EmulatedProfile.linear(0.004, 0.001, 4).model_dump(),
+            "service": {"max_batch_size": 4},
+            "traffic": TRAFFIC,
+        }
+    ],
+}
+needs_no_gpu = pytest.mark.skipif(GpuSource().absent_because is None, reason="there is a GPU here")
+
+
+class Told:
+    """A narrator; stop: ctrl-c in the middle of the run of that name."""
+
+    def __init__(self, stop: str | None = None) -> None:
+        self.phases: list[str] = []
+        self.stop = stop
+
+    def phase(self, text: str) -> None:
+        self.phases.append(text)
+
+    def progress(self, share: float) -> None:
+        if self.stop is not None and share > 0.3 and self.phases[-1].startswith(f"{self.stop}: "):
+            raise KeyboardInterrupt
+
+    @property
+    def measured(self) -> list[str]:
+        """Ids of the runs that were made, attempts that were made again once each."""
+        runs = [phase.partition(":")[0] for phase in self.phases if "requests in" in phase]
+        return list(dict.fromkeys(runs))
+
+
+def on(devices: list[str], **changed: Any) -> DevicesConfig:
+    study = {"model": "resnet50", "traffic": TRAFFIC, "service": {"max_batch_size": 4}}
+    return DevicesConfig.model_validate({"devices": devices, "studies": [study], **changed})
+
+
+@needs_no_gpu
+def test_without_a_gpu_nothing_is_served_and_nothing_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(under_test, "served", lambda *_: pytest.fail("a server was started"))
+    with pytest.raises(ServingError, match="no NVIDIA GPU here"):
+        compare_devices(on(["cpu", "gpu"]), tmp_path / "out", Told())
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_gpu_that_cannot_serve_is_found_before_a_cpu_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(config: Any, *_: Any) -> None:
+        assert config.device == "gpu"
+        raise ServingError("CUDA driver version is insufficient")
+
+    monkeypatch.setattr(under_test, "refuse_without_gpu", lambda: None)
+    monkeypatch.setattr(under_test, "served", refuse)
+    told = Told()
+    with pytest.raises(ServingError, match="insufficient"):
+        compare_devices(on(["cpu", "gpu"]), tmp_path / "out", told)
+    assert told.measured == []
+
+
+def test_what_only_waits_has_no_gpu() -> None:
+    with pytest.raises(ValueError, match="only waits"):
+        DevicesConfig.model_validate({**ITSELF, "devices": ["cpu", "gpu"]})
+
+
+def test_two_studies_of_one_model_are_refused() -> None:
+    with pytest.raises(ValueError, match="two studies of one model"):
+        DevicesConfig.model_validate({**ITSELF, "studies": ITSELF["studies"] * 2})
+
+
+def test_the_shipped_configuration_has_enough_requests_for_p95() -> None:
+    config = load_config(SHIPPED, DevicesConfig)
+    assert config.devices == ("cpu", "gpu")
+    for study in config.studies:
+        assert len(under_test.make_schedule(study.traffic, study.model)) >= 160  # 130 are needed
+
+
+def test_another_configuration_is_refused_but_more_repeats_are_not(tmp_path: Path) -> None:
+    file = tmp_path / "devices.json"
+    under_test._remember(on(["cpu", "gpu"], repeats=3), file)
+    under_test._remember(on(["cpu", "gpu"], repeats=5), file)
+    assert json.loads(file.read_text())["repeats"] == 5
+    with pytest.raises(ConfigError, match="another comparison"):
+        under_test._remember(on(["cpu", "cpu"], repeats=5), file)
+
+
+@pytest.mark.server
+def test_a_device_is_as_fast_as_itself_and_an_interrupt_costs_only_what_it_broke(tmp_path: Path) -> None:
+    config = DevicesConfig.model_validate(ITSELF)
+    first = Told(stop="emulated-cpu-b-1")
+    with pytest.raises(KeyboardInterrupt):
+        compare_devices(config, tmp_path, first)
+    kept = RunDir(tmp_path / "runs" / "emulated-cpu-a-1").manifest
+    assert kept.state == "complete"
+
+    again = Told()
+    page = compare_devices(config, tmp_path, again)
+    assert again.measured == ["emulated-cpu-b-1"]  # the missing side alone
+    assert RunDir(tmp_path / "runs" / "emulated-cpu-a-1").manifest == kept
+    assert (tmp_path / "invalid" / "emulated-cpu-b-1-interrupted" / "run.json").exists()
+    assert "EMULATED" in page.read_text()
+
+    # Both answered the same arrivals, and wait the same times: what is between them is this machine's luck, which may
+    # be bad while other tests run. A run whose client it made late is INVALID, and has no ratio.
+    runs = [RunDir(tmp_path / "runs" / f"emulated-cpu-{side}-1") for side in "ab"]
+    schedules = [run.schedule.read_bytes() for run in runs]
+    assert schedules[0] == schedules[1]
+    (study,) = json.loads((tmp_path / "ratios.json").read_text())["studies"]
+    assert study["valid"] == all(run.manifest.verdict is not None and run.manifest.verdict.valid for run in runs)
+    if study["valid"]:
+        p95 = study["ratios"]["p95"]
+        assert 1 / 3 < p95["value"] < 3
+        assert p95["low"] <= p95["value"] <= p95["high"]

@@ -1,0 +1,120 @@
+"""A trace as a rate at another scale: the same traffic, drawn anew, in every pipeline."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from pydantic import ValidationError
+from typer.testing import CliRunner
+
+from loadgen.schedule import TraceError
+from testbed.cli.main import application
+from testbed.config import TrafficConfig
+from testbed.pipeline.evaluate import evaluate
+from testbed.pipeline.evaluate_config import EvaluateConfig
+from testbed.pipeline.rates import pattern_of
+from testbed.pipeline.traffic import make_schedule, traffic_identity
+from testbed.pipeline.tune_hpa import TuneConfig, tune_hpa
+from tests.oracles.cluster_worlds import six_replicas
+
+AZURE = Path(__file__).parents[3] / "shared/traces/azure_llm_2023_code.csv"
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> dict[str, Any]:
+    """40 s at 1 request/s, 40 s at 4; twice as fast and 50 times as many: 20 s at 100, 20 s at 400 requests/s."""
+    times = [*np.arange(0, 40, 1.0), *np.arange(40, 80.25, 0.25)]
+    (tmp_path / "t.csv").write_text("\n".join(map(str, times)))
+    return {"trace": str(tmp_path / "t.csv"), "speed_up": 2, "rate_interval_s": 5, "rate_factor": 50}
+
+
+def test_the_rate_is_what_was_counted_times_the_factor(trace: dict[str, Any]) -> None:
+    pattern = pattern_of(TrafficConfig.model_validate(trace))
+    assert pattern is not None
+    rates = pattern.rate_rps(np.array([1.0, 19.0, 21.0, 39.0, 41.0, 1e6]))
+    assert rates.tolist() == pytest.approx([100, 100, 400, 400, 0, 0])  # after the trace's end nothing arrives
+
+
+def test_a_trace_alone_is_replayed(trace: dict[str, Any]) -> None:
+    assert pattern_of(TrafficConfig(trace=trace["trace"])) is None
+
+
+def test_real_arrivals_are_poisson_at_that_rate(trace: dict[str, Any]) -> None:
+    traffic = TrafficConfig.model_validate({**trace, "seed": 4})
+    schedule = make_schedule(traffic, "m")
+    assert schedule.duration_s == 40.0
+    counts = np.histogram(schedule.scheduled_s, bins=[0, 20, 40])[0]
+    assert counts.tolist() == pytest.approx([2000, 8000], rel=0.06)
+    gaps = np.diff(schedule.scheduled_s[schedule.scheduled_s > 20])
+    assert gaps.std() == pytest.approx(gaps.mean(), rel=0.05)  # not the trace's even gaps
+    other = make_schedule(traffic.model_copy(update={"seed": 5}), "m")
+    assert len(other) != len(schedule)
+    assert make_schedule(traffic.model_copy(update={"duration_s": 10.0}), "m").duration_s == 10.0
+    told = {"trace": "t.csv", "speed_up": 2.0, "rate_interval_s": 5.0, "rate_factor": 50.0}
+    assert traffic_identity("r", traffic).parameters == told
+    assert schedule.provenance == {**told, "seed": 4}
+
+
+def test_a_simulated_cluster_has_it_too(tmp_path: Path, trace: dict[str, Any]) -> None:
+    config = {
+        "cluster": six_replicas(tmp_path),
+        "traffic": {"m": trace},
+        "policies": {"m": {"kind": "oracle", "per_replica_rps": 180, "ahead_s": 4}},
+        "duration_s": 50,
+    }
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
+    arguments = ["simulate", "--cluster", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "run")]
+    result = CliRunner().invoke(application(), arguments)
+    assert result.exit_code == 0, result.output
+    one = json.loads((tmp_path / "run" / "summary.json").read_text())["models"]["m"]
+    assert one["requests"] == pytest.approx(10_000, rel=0.05)
+    assert one["changes"] == 2  # up before the rise, down when the trace is over
+
+
+def test_policies_are_judged_and_tuned_on_it(tmp_path: Path, trace: dict[str, Any]) -> None:
+    given = {"cluster": six_replicas(tmp_path), "duration_s": 40}
+    policies = {name: {"kind": "fixed", "replicas": count} for name, count in (("six", 6), ("three", 3))}
+    both = {**given, "traffic": {"azure": trace}, "policies": policies, "baseline": "six", "seeds": 2}
+    found = evaluate(EvaluateConfig.model_validate(both), tmp_path / "out", lambda share: None)
+    requests = [row["requests"] for row in found["rows"]]
+    assert requests == pytest.approx([10_000] * 4, rel=0.05)
+    assert requests[0] != requests[1]  # drawn anew for each seed
+    tuned = tune_hpa(
+        TuneConfig.model_validate({**given, "traffic": {"m": trace}, "trials": 1, "seeds": 1, "check_seeds": 1}),
+        tmp_path / "tuned",
+        lambda share: None,
+    )
+    assert tuned["outcomes"]["tuned"]["gpu_seconds"] > 0
+
+
+def test_mistakes_are_named(trace: dict[str, Any]) -> None:
+    for changes, told in (
+        ({"rate_factor": None}, "give rate_interval_s and rate_factor together"),
+        ({"rate_interval_s": None}, "give rate_interval_s and rate_factor together"),
+        ({"trace": None, "pattern": "ramp"}, "rate_interval_s and rate_factor are of a trace"),
+        ({"keep": 0.5}, "make rate_factor smaller instead"),
+        ({"rate_factor": 0}, "greater than 0"),
+    ):
+        with pytest.raises(ValidationError, match=told):
+            TrafficConfig.model_validate({**trace, **changes})
+    long = TrafficConfig.model_validate({**trace, "rate_interval_s": 60})
+    with pytest.raises(TraceError, match=r"t.csv lasts 40.2 s at speed_up 2, rate_interval_s is 60: give a shorter"):
+        pattern_of(long)
+
+
+@pytest.mark.skipif(not AZURE.exists(), reason="the trace is not part of the project")
+def test_an_hour_of_azure_in_ten_minutes_at_another_scale() -> None:
+    traffic = TrafficConfig(trace=AZURE, speed_up=6, rate_interval_s=10, rate_factor=40)
+    pattern = pattern_of(traffic)
+    assert pattern is not None
+    grid = np.arange(0, 570, 10.0) + 5
+    assert float(pattern.rate_rps(grid).sum()) * 10 == pytest.approx(
+        40 * (8819 - 196)
+    )  # those after the last whole interval
+    assert pattern.peak_rps > 3 * float(pattern.rate_rps(grid).mean())  # bursts are still there
+    assert len(make_schedule(traffic, "m")) == pytest.approx(40 * 8623, rel=0.01)

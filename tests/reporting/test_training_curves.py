@@ -1,0 +1,60 @@
+"""Learning curves: the median where all seeds have been judged, and from where on it is better than a mark."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from matplotlib.image import imread
+
+from testbed.reporting.training import Passed, marks_passed, median_of, passed, read_curves, save_curves
+
+MARKS = {
+    "hpa": {"steps": 0, "reward": -0.5, "missed": 0.02, "gpu": 0.6, "churn": 0.1, "seconds": 0},
+    "oracle": {"steps": 0, "reward": -0.1, "missed": 0.0, "gpu": 0.5, "churn": 0.1, "seconds": 0},
+}
+
+
+def write(folder: Path, rewards: list[float], marks: bool = True, pace_s: float = 60.0) -> Path:
+    folder.mkdir()
+    rows = [f"{1000 * k},{reward},0.01,0.5,0.1,{pace_s * k}" for k, reward in enumerate(rewards)]
+    (folder / "curve.csv").write_text("\n".join(["steps,reward,missed,gpu,churn,seconds", *rows]) + "\n")
+    if marks:
+        (folder / "marks.json").write_text(json.dumps(MARKS))
+    return folder
+
+
+def test_the_median_is_of_the_evaluations_that_all_seeds_have(tmp_path: Path) -> None:
+    folders = [
+        write(tmp_path / "a", [-1.0, -0.9, -0.3, -0.2]),
+        write(tmp_path / "b", [-2.0, -0.4, -0.3], pace_s=90.0),
+        write(tmp_path / "c", [-3.0, -0.6, -0.7, -0.1]),
+    ]
+    median = median_of(read_curves(folders))
+    np.testing.assert_allclose(median["reward"], [-2.0, -0.6, -0.3])
+    np.testing.assert_allclose(median["steps"], [0, 1000, 2000])
+    np.testing.assert_allclose(median["seconds"], [0, 60, 120])
+
+
+def test_a_mark_is_passed_where_the_curve_stays_above_it(tmp_path: Path) -> None:
+    curve = read_curves([write(tmp_path / "a", [-0.9, -0.4, -0.6, -0.3, -0.2])])[0]
+    hpa, oracle = passed(curve, MARKS)
+    assert hpa == Passed("hpa", -0.5, 3000, 3.0)
+    assert str(hpa) == "above hpa (reward -0.500) from 3000 decisions (3.0 min) on"
+    assert oracle.steps is None
+    assert str(oracle) == "not above oracle (reward -0.100)"
+    assert passed(curve, {"poor": {"reward": -2.0}})[0].steps == 0
+
+
+def test_curves_are_drawn_as_far_as_they_are(tmp_path: Path) -> None:
+    folders = [write(tmp_path / "a", [-0.9, -0.4]), write(tmp_path / "b", [-0.8], marks=False), tmp_path / "none"]
+    save_curves(folders, tmp_path / "curves.png")
+    assert [one.steps for one in marks_passed(folders)] == [
+        None,
+        None,
+    ]  # the second seed's second evaluation is to come
+    assert imread(tmp_path / "curves.png").shape[:2] == (780, 1300)
+    save_curves([tmp_path / "none"], tmp_path / "nothing.png")
+    assert marks_passed([tmp_path / "none"]) == []
+    assert not (tmp_path / "nothing.png").exists()

@@ -1,0 +1,62 @@
+"""Whose costs agree in which order, real and simulated."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from testbed.reporting.experiment import read_experiment, rows_of
+from testbed.reporting.experiment_report import rounded
+from testbed.reporting.transfer import in_order, transfer_of
+from tests.reporting.test_golden import RESULTS
+
+
+def row(policy: str, real: float, sim: float, pattern: str = "ramp", repeat: int = 1) -> dict[str, Any]:
+    return {
+        "traffic": pattern,
+        "policy": policy,
+        "run_id": f"{pattern}-{policy}-real-{repeat}",
+        "simulated": f"{pattern}-{policy}-sim-{repeat}",
+        "valid": True,
+        "missed_share_real": real,
+        "missed_share_sim": sim,
+        "replica_seconds_real": 100 * real,
+        "replica_seconds_sim": 100 * sim,
+    }
+
+
+def test_repeats_are_meant_and_named() -> None:
+    rows = [row("a", 0.1, 0.1), row("a", 0.3, 0.2, repeat=2), row("b", 0.4, 0.5), row("c", 0.0, 0.1)]
+    told = transfer_of(rows, "golden")
+    assert told["policies"] == ["a", "b", "c"]
+    assert told["rows"][0]["slo_miss_real"] == pytest.approx(0.2)
+    assert told["rows"][0]["slo_miss_sim"] == pytest.approx(0.15)
+    assert told["rows"][0]["runs"][2:] == ["runs/ramp-a-real-2", "runs/ramp-a-sim-2"]
+    assert told["srcc_slo_miss"] == pytest.approx(told["srcc_replica_seconds"])
+
+
+@given(st.lists(st.integers(0, 100), min_size=3, max_size=8, unique=True))
+def test_what_is_the_same_on_both_sides_agrees_wholly(percents: list[int]) -> None:
+    values = [percent / 100 for percent in percents]
+    told = transfer_of([row(f"p{k}", value, value) for k, value in enumerate(values)], "x")
+    assert told["srcc_slo_miss"] == pytest.approx(1.0)
+    assert told["in_order_slo_miss"] == 1.0
+    turned = transfer_of([row(f"p{k}", value, 1 - value) for k, value in enumerate(values)], "x")
+    assert turned["srcc_slo_miss"] == pytest.approx(-1.0)
+
+
+def test_order_is_of_policies_under_the_same_pattern() -> None:
+    rows = [row("a", 1, 1), row("b", 2, 3), row("c", 3, 2), row("a", 9, 0, "bursty")]
+    assert transfer_of(rows, "x")["in_order_slo_miss"] == pytest.approx(2 / 3)
+    assert in_order([], "slo_miss") is None
+
+
+@pytest.mark.parametrize("folder", ["golden-transfer", "golden-transients"])
+def test_every_figure_of_a_kept_experiment_is_in_its_runs(folder: str) -> None:
+    found = RESULTS / folder
+    rows = rows_of(read_experiment(found))
+    assert json.loads((found / "transfer.json").read_text()) == rounded(transfer_of(rows, folder))
