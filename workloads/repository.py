@@ -134,8 +134,8 @@ def _parameters(spec: ModelSpec, options: BackendOptions) -> dict[str, str]:
         values["batch_log_dir"] = str(options.batch_log_dir.resolve())
     if spec.emulated and options.emulated is not None:
         emulated, file = options.emulated, options.emulated.slowness_file
-        if file is not None:  # the server has another working folder
-            emulated = emulated.model_copy(update={"slowness_file": file.resolve()})
+        if file is not None:  # the server has another working folder; a link is followed each time it is read
+            emulated = emulated.model_copy(update={"slowness_file": file.absolute()})
         values["emulated_profile"] = emulated.model_dump_json()
     return values
 

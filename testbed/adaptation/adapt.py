@@ -233,6 +233,7 @@ def _recalibrating(memory: Memory, now_s: float, replicas: int, answer: Any, set
         "verdict": {"candidate": verdict.candidate._asdict(), "incumbent": verdict.incumbent._asdict()},
         "gain": verdict.gain,
         "confidence": verdict.confidence,
+        "gains_of_others": answer.others,
     }
     if not verdict.confidence >= setting.settings.judge.confidence:
         return keep(memory, now_s, f"not better: {verdict.told}", figures, setting)

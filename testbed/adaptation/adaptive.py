@@ -15,7 +15,7 @@ from pathlib import Path
 
 from testbed.adaptation.adapt import AdaptSettings, Memory, Setting, Side, first_memory, keep, step
 from testbed.adaptation.candidate import deliberate, per_replica_of
-from testbed.adaptation.journal import Entry, Journal
+from testbed.adaptation.journal import JOURNAL, Entry, Journal
 from testbed.adaptation.judge import Bench
 from testbed.autoscaling.observation import Observation, Window
 from testbed.autoscaling.policy import Decision, Policy
@@ -131,6 +131,6 @@ def make_adaptive(
         raise ConfigError(f"policy {incumbent.name}: per_replica_rps must be above 0")
     (file,) = cluster.models[0].profiles.values()
     profile = ServiceProfile.read(file)
-    journal = Journal(None if folder is None else folder / "adaptation.jsonl")
+    journal = Journal(None if folder is None else folder / JOURNAL)
     setting = Setting(cluster, settings, folder, source)
     return Adaptive(incumbent, profile, setting, bench, journal, age_s)

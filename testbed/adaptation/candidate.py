@@ -49,12 +49,13 @@ class Task(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """The best candidate, and what was found of it."""
+    """The best candidate, and what was found of it. others: gain of each further candidate, by what it is."""
 
     candidate: Policy
     what: str
     serves: Serves
     verdict: Verdict
+    others: dict[str, float]
 
 
 def per_replica_of(policy: Policy) -> float:
@@ -101,7 +102,8 @@ def deliberate(task: Task) -> Finding | str:
     )
     verdicts = judge(case)
     best = best_of(verdicts)
-    return Finding(candidates[best], told[best], serves, verdicts[best])
+    others = {what: one.gain for k, (what, one) in enumerate(zip(told, verdicts, strict=True)) if k != best}
+    return Finding(candidates[best], told[best], serves, verdicts[best], others)
 
 
 def fine_tuned(tuning: TuningSettings, profile: ServiceProfile, profile_file: Path, per_replica_rps: float) -> Path:
@@ -124,6 +126,7 @@ def fine_tuned(tuning: TuningSettings, profile: ServiceProfile, profile_file: Pa
         update={
             "cluster": cluster,
             "per_replica_rps": per_replica_rps,
+            "marks": {},  # of the old service
             "total_steps": taken + tuning.steps,
             "evaluate_every": max(1, tuning.steps // 2),
         }

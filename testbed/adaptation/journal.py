@@ -8,6 +8,8 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
+JOURNAL = "adaptation.jsonl"
+
 
 class Entry(NamedTuple):
     """One step. state: the one that is entered; figures: what it rests on."""
@@ -32,16 +34,25 @@ class Journal:
             with contextlib.suppress(OSError):
                 self._file.parent.mkdir(parents=True, exist_ok=True)
                 with self._file.open("a") as lines:
-                    lines.writelines(json.dumps(_plain(one._asdict())) + "\n" for one in self.entries[self._written :])
+                    lines.writelines(json.dumps(plain(one._asdict())) + "\n" for one in self.entries[self._written :])
                 self._written = len(self.entries)
 
 
-def _plain(value: Any) -> Any:
+def read_journal(file: Path) -> list[dict[str, Any]]:
+    """Its lines, each a step as Entry has it; none: there is no file, as no step was taken.
+
+    A last line that was not finished (its process was killed) is left out.
+    """
+    lines = file.read_text().splitlines() if file.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("}")]
+
+
+def plain(value: Any) -> Any:
     """As JSON has it: what is no number is null."""
     if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
+        return {key: plain(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
+        return [plain(one) for one in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return str(value) if isinstance(value, Path) else value

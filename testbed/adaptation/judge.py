@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -143,17 +144,24 @@ class Bench(Protocol):
 
 
 class Inline:
-    """At once, in this thread: for a simulation, whose time stands still meanwhile."""
+    """In this thread: for a simulation, whose time stands still meanwhile.
 
-    def __init__(self) -> None:
+    answer_after: the answer is given when it is asked for so often; a real bench takes its time, too.
+    """
+
+    def __init__(self, answer_after: int = 1) -> None:
         self._answer: object | None = None
+        self._answer_after, self._left = answer_after, answer_after
 
     def submit(self, work: Callable[[], object]) -> None:
         """See Bench."""
-        self._answer = _done(work)
+        self._answer, self._left = _done(work), self._answer_after
 
     def answer(self) -> object | None:
         """See Bench."""
+        self._left -= 1
+        if self._left > 0:
+            return None
         found, self._answer = self._answer, None
         return found
 
@@ -165,34 +173,42 @@ class Background:
     """In a process of its own, of the lowest priority: for a controller, whose loop must turn."""
 
     def __init__(self) -> None:
-        self._pool: ProcessPoolExecutor | None = None
-        self._future: Future[object] | None = None
+        self._process: BaseProcess | None = None
+        self._answers: Connection | None = None
 
     def submit(self, work: Callable[[], object]) -> None:
         """See Bench. The process is new each time, and ends with its answer."""
         self.close()
-        # Spawned: the controller has threads, and a fork of them may hang.
-        self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_step_back)
-        self._future = self._pool.submit(_done, work)
+        spawn = get_context("spawn")  # the controller has threads, and a fork of them may hang
+        self._answers, theirs = spawn.Pipe(duplex=False)
+        self._process = spawn.Process(target=_think, args=(theirs, work))
+        self._process.start()
+        theirs.close()
 
     def answer(self) -> object | None:
         """See Bench."""
-        if self._future is None or not self._future.done():
+        if self._answers is None or not self._answers.poll():
             return None
-        error = self._future.exception()
-        found: object = KisError(f"the process that judged ended ({error})") if error else self._future.result()
+        try:
+            found: object = self._answers.recv()
+        except EOFError:
+            found = KisError("the process that judged ended without an answer")
         self.close()
         return found
 
     def close(self) -> None:
-        """See Bench."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-        self._pool = self._future = None
+        """See Bench: a process that still thinks is killed."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+        if self._answers is not None:
+            self._answers.close()
+        self._process = self._answers = None
 
 
-def _step_back() -> None:
+def _think(answers: Connection, work: Callable[[], object]) -> None:
     os.nice(IDLE_NICENESS)
+    answers.send(_done(work))
 
 
 def _done(work: Callable[[], object]) -> object:

@@ -23,7 +23,7 @@ def adapt(
     """A service that drifts in KISim: found, recalibrated, judged, promoted; beside the same without adaptation.
 
     Example: [bold]kis adapt testbed/configs/adaptation.yaml[/bold]
-    A real deployment: [bold]kis controller C --adapt adaptation.yaml[/bold]
+    A real deployment: [bold]kis controller C --policy P --adapt testbed/configs/adapt-controller.yaml[/bold]
     """
     settings = load_config(config, adaptation.AdaptRunConfig)
     changed: dict[str, Any] = {} if quiet_runs is None else {"quiet_runs": quiet_runs}

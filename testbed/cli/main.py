@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from testbed.errors import ConfigError
 from workloads.errors import KisError
 
 WRONG = 2
@@ -39,6 +40,9 @@ COMMANDS = {
     "report": "compare",
 }
 
+EXTRAS = {"train": "train", "tune-hpa": "train"}  # command -> the extra of pyproject.toml that it needs
+OURS = ("testbed", "workloads", "loadgen")
+
 
 def application(names: Iterable[str] = COMMANDS) -> typer.Typer:
     """`kis` with these commands."""
@@ -52,9 +56,26 @@ def application(names: Iterable[str] = COMMANDS) -> typer.Typer:
     )
     made.callback()(lambda: None)  # with one command, too, it is called by its name
     for name in names:
-        module = import_module(f"testbed.cli.{COMMANDS[name]}")
-        made.command(name)(getattr(module, name.replace("-", "_")))
+        try:
+            module = import_module(f"testbed.cli.{COMMANDS[name]}")
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.partition(".")[0] in OURS:
+                raise
+            _stand_in(made, name, error.name)
+        else:
+            made.command(name)(getattr(module, name.replace("-", "_")))
     return made
+
+
+def _stand_in(made: typer.Typer, name: str, missing: str) -> None:
+    """The light core is installed without what some commands need: they say so, and the others work."""
+    told = f"needs {missing}, which is not installed: pip install 'kis-testbed[{EXTRAS.get(name, 'serve')}]'"
+
+    def command() -> None:
+        raise ConfigError(f"kis {name} {told}")
+
+    settings = {"ignore_unknown_options": True, "allow_extra_args": True}
+    made.command(name, help=told.capitalize(), context_settings=settings)(command)
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +20,7 @@ from testbed.pipeline.capacity import Option, Plan, PlanGrid, by_setting, plan_c
 from testbed.pipeline.traffic import make_schedule
 from testbed.reporting.plan_picture import save_plan
 
-CONFIRMING_SEED = 1  # other draws than the search's
+CONFIRMING_SEED, CONFIRMING_DRAWS = 1, 20  # other draws than the search's
 
 
 def plan(
@@ -76,45 +77,53 @@ def plan(
         found = plan_capacity(
             known, arrivals, target_ms / 1e3, grid, percentile=percentile, on_progress=narrator.progress
         )
-        confirmed = None
         if found.best is not None:
             narrator.phase(f"confirm {found.best.service.label} with other draws")
-            confirmed = predict(
-                known,
-                arrivals,
-                found.best.service,
-                found.target_s,
-                percentile=percentile,
-                draws=20,
-                seed=CONFIRMING_SEED,
-            )
+        confirmed = _confirmed(known, arrivals, found)
     folder = options.out_folder(out, f"plan-{known.model}")
+    _write(found, confirmed, folder)
+    console.print(_table(found))
+    console.print(_verdict(found, confirmed, max_replicas))
+    console.print(f"{folder / 'plan.png'}", highlight=False)
+
+
+def _confirmed(known: ServiceProfile, arrivals: Callable[[int], Schedule], found: Plan) -> Option | None:
+    """The best option with other draws than the search's; None: there is none."""
+    if found.best is None:
+        return None
+    return predict(
+        known,
+        arrivals,
+        found.best.service,
+        found.target_s,
+        percentile=found.percentile,
+        draws=CONFIRMING_DRAWS,
+        seed=CONFIRMING_SEED,
+    )
+
+
+def _write(found: Plan, confirmed: Option | None, folder: Path) -> None:
+    """plan.json and plan.png."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "plan.json").write_text(json.dumps(_as_json(found, confirmed), indent=2) + "\n")
-    save_plan(
-        {
-            name: [
-                (one.service.replicas, 1e3 * one.latency_s.low, 1e3 * one.latency_s.middle, 1e3 * one.latency_s.high)
-                for one in group
-            ]
-            for name, group in by_setting(found.options).items()
-        },
-        target_ms,
-        percentile,
-        folder / "plan.png",
-    )
-    console.print(_table(found))
+    points = {
+        name: [
+            (one.service.replicas, 1e3 * one.latency_s.low, 1e3 * one.latency_s.middle, 1e3 * one.latency_s.high)
+            for one in group
+        ]
+        for name, group in by_setting(found.options).items()
+    }
+    save_plan(points, 1e3 * found.target_s, found.percentile, folder / "plan.png")
+
+
+def _verdict(found: Plan, confirmed: Option | None, max_replicas: int) -> str:
     if confirmed is None:
-        console.print(
-            f"nothing up to {max_replicas} replicas holds P{percentile:g} <= {target_ms:g} ms: allow more replicas, or "
-            "another target"
+        return (
+            f"nothing up to {max_replicas} replicas holds P{found.percentile:g} <= {1e3 * found.target_s:g} ms: allow "
+            "more replicas, or another target"
         )
-    else:
-        told = "confirmed" if confirmed.holds else "NOT confirmed"
-        console.print(
-            f"{told}: {confirmed.service.label}, P{percentile:g} {_ms(confirmed)} ms with other draws (simulated)"
-        )
-    console.print(f"{folder / 'plan.png'}", highlight=False)
+    told = "confirmed" if confirmed.holds else "NOT confirmed"
+    return f"{told}: {confirmed.service.label}, P{found.percentile:g} {_ms(confirmed)} ms with other draws (simulated)"
 
 
 def _table(found: Plan) -> Table:

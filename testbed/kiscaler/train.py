@@ -160,12 +160,17 @@ def is_same(told: dict[str, Any], config: TrainConfig) -> bool:
         return False
 
 
+def falling_rate(left: float) -> float:
+    """Learning rate, from the share of the training that is left. Named: a checkpoint then holds no code of it."""
+    return 3e-4 * max(left, 0.1)
+
+
 def _new_model(config: TrainConfig, environments: SubprocVecEnv, folder: Path) -> PPO:
     rollout = max(64, ROLLOUT // config.environments)
     return PPO(
         "MlpPolicy",
         environments,
-        learning_rate=lambda left: 3e-4 * max(left, 0.1),
+        learning_rate=falling_rate,
         n_steps=rollout,
         batch_size=600,
         n_epochs=6,

@@ -19,7 +19,9 @@ from pydantic import Field, model_validator
 
 from testbed.adaptation.adapt import AdaptSettings
 from testbed.adaptation.adaptive import Adaptive, make_adaptive
+from testbed.adaptation.journal import JOURNAL, read_journal
 from testbed.adaptation.judge import Inline
+from testbed.autoscaling.build import build_policy
 from testbed.autoscaling.simulated import PolicyRun
 from testbed.calibration.another_run import another_run
 from testbed.config import Strict
@@ -71,7 +73,7 @@ class Row(NamedTuple):
 
 def adapt(config: AdaptRunConfig, folder: Path, progress: Progress) -> dict[str, Any]:
     """Run everything and write the folder; returns adaptation.json's content. ConfigError if the folder has one."""
-    if (folder / "adaptation.jsonl").exists():
+    if (folder / JOURNAL).exists():
         raise ConfigError(f"{folder} has an adaptation already: choose another folder")
     services = read_services(config.run.cluster)
     folder.mkdir(parents=True, exist_ok=True)
@@ -100,11 +102,11 @@ def adapt(config: AdaptRunConfig, folder: Path, progress: Progress) -> dict[str,
 
 def _prepared(config: AdaptRunConfig, services: Iterable[Service], seed: int, folder: Path | None) -> PolicyRun:
     """The run with its policy made adaptive. folder: of its journal and profiles; None: they are not written."""
-    run = prepare(config.run, tuple(services), seed, keep_rows=False)
+    served = config.run.cluster.models[0]
+    incumbent = build_policy(config.run.policies[config.model], served.max_replicas, None)
     source = f"KISim, seed {seed}"
-    made = make_adaptive(run.policies[config.model], config.run.cluster, config.adaptation, folder, Inline(), source)
-    run.policies = {config.model: made}
-    return run
+    made = make_adaptive(incumbent, config.run.cluster, config.adaptation, folder, Inline(), source)
+    return prepare(config.run, tuple(services), seed, keep_rows=False, policies={config.model: made})
 
 
 def _adaptive(run: PolicyRun, config: AdaptRunConfig) -> Adaptive:
@@ -152,7 +154,7 @@ def read_rows(file: Path) -> list[Row]:
 def summarise(folder: Path) -> dict[str, Any]:
     """adaptation.json, from the folder's logs alone; it is written, and returned."""
     config = AdaptRunConfig.model_validate_json((folder / "adapt.json").read_text())
-    steps = [json.loads(line) for line in (folder / "adaptation.jsonl").read_text().splitlines()]
+    steps = read_journal(folder / JOURNAL)
     quiet = [json.loads(line) for line in (folder / "quiet.jsonl").read_text().splitlines()]
     adapted, plain = (read_rows(folder / f"{name}.csv") for name in ("adapted", "plain"))
     first = {state: next((one for one in steps if one["state"] == state), None) for state in ("ALARMED", "PROMOTED")}
@@ -162,7 +164,7 @@ def summarise(folder: Path) -> dict[str, Any]:
     end_s = config.run.duration_s
     result = {
         "simulated": True,
-        "logs": ["adapt.json", "adaptation.jsonl", "adapted.csv", "plain.csv", "quiet.jsonl"],
+        "logs": ["adapt.json", JOURNAL, "adapted.csv", "plain.csv", "quiet.jsonl"],
         "model": config.model,
         "target_s": config.run.cluster.models[0].latency_target_s,
         "drift": {"at_s": config.drift_s, "factor": config.run.faults[0].slow_down},

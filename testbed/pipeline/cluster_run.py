@@ -7,7 +7,7 @@ decisions.json, summary.json, and the report.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -87,8 +87,12 @@ def prepare(
     schedule: Schedule | None = None,
     phase: float = 1.0,
     since_s: float = 0.0,
+    policies: Mapping[str, Policy] | None = None,
 ) -> PolicyRun:
-    """The run before its first nanosecond. schedule: these arrivals instead. phase, since_s: see PolicyRun."""
+    """The run before its first nanosecond. schedule: these arrivals instead. phase, since_s: see PolicyRun.
+
+    policies: by model, in place of the configured ones.
+    """
     traffic, rates, expected = _traffic(config, seed) if schedule is None else _scheduled(config, schedule)
     sim = KISim(
         config.cluster,
@@ -98,10 +102,11 @@ def prepare(
         seed=seed,
         keep_rows=keep_rows and expected <= ROWS_UP_TO,
     )
-    policies: dict[str, Policy] = {}
-    for name, settings in config.policies.items():
-        most = config.cluster.models[sim.model_number(name)].max_replicas
-        policies[name] = build_policy(settings, most, rates.get(name))
+    if policies is None:
+        policies = {
+            name: build_policy(settings, config.cluster.models[sim.model_number(name)].max_replicas, rates.get(name))
+            for name, settings in config.policies.items()
+        }
     return PolicyRun(sim, policies, phase, since_s)
 
 

@@ -7,10 +7,11 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
+from testbed.adaptation.adapt import AdaptSettings
 from testbed.autoscaling.build import start_replicas
 from testbed.config import ClientConfig, Strict, TrafficConfig
 from testbed.controller.guard import Limits
-from testbed.pipeline.cluster_config import ClusterRunConfig
+from testbed.pipeline.cluster_config import ClusterRunConfig, Fault
 from testbed.simulation.cluster.config import ClientBehaviour, ClusterConfig
 
 
@@ -32,6 +33,10 @@ class ExperimentConfig(Strict):
     real: RealConfig
     traffic: dict[str, TrafficConfig] = Field(min_length=1, description="by a name of yours")
     policies: dict[str, dict[str, Any]] = Field(min_length=1, description="by a name of yours: kind and parameters")
+    adapted: dict[str, AdaptSettings] = Field({}, description="by policy: it is adapted to its service as that drifts")
+    faults: dict[str, tuple[Fault, ...]] = Field(
+        {}, description="by traffic: `slow_down` only, of emulated pods whose overlay has the component `slowness`"
+    )
     repeats: int = Field(1, ge=1, description="real runs of each pair: the real system's own spread")
     simulated_runs: int = Field(25, ge=1, description="of each pair; the one with the middle P95 is shown")
     sample_period_s: float = Field(0.5, gt=0)
@@ -48,6 +53,24 @@ class ExperimentConfig(Strict):
                     raise ValueError(f"{what}: '{name}' names files: give lower-case letters, digits and '-'")
         return self
 
+    @model_validator(mode="after")
+    def _drifts_and_adapts_what_there_is(self) -> Self:
+        for what, named, names in (("adapted", self.adapted, self.policies), ("faults", self.faults, self.traffic)):
+            for name in named:
+                if name not in names:
+                    raise ValueError(f"{what} names '{name}', there are {', '.join(names)}")
+        for name, faults in self.faults.items():
+            if len(faults) > 1:
+                raise ValueError(f"faults of '{name}': one at most, so that there is a before and an after")
+            if any(one.slow_down is None for one in faults):
+                raise ValueError("faults: only `slow_down` can be made to happen on a real deployment")
+            if any(one.model not in (None, self.model) for one in faults):
+                raise ValueError(f"faults of '{name}': the model is {self.model}")
+        for name, how in self.adapted.items():
+            if how.tuning is not None:
+                raise ValueError(f"adapted.{name}: leave out `tuning`: minutes of training would load what is measured")
+        return self
+
     @property
     def model(self) -> str:
         """Its name."""
@@ -57,14 +80,17 @@ class ExperimentConfig(Strict):
         """Of that policy's runs: the number itself if it is fixed, else the model's."""
         return start_replicas(self.policies[policy], self.cluster.models[0].replicas)
 
-    def simulated(self, traffic: str, policy: str, duration_s: float) -> ClusterRunConfig:
-        """The same pair for KISim."""
+    def simulated(
+        self, traffic: str, policy: str, duration_s: float, faults: tuple[Fault, ...] = ()
+    ) -> ClusterRunConfig:
+        """The same pair for KISim. faults: as they struck."""
         client = ClientBehaviour(timeout_s=self.client.timeout_s)
         served = self.cluster.models[0].model_copy(update={"replicas": self.start_replicas(policy), "client": client})
         return ClusterRunConfig(
             cluster=self.cluster.model_copy(update={"models": (served,)}),
             traffic={self.model: self.traffic[traffic]},
             policies={self.model: self.policies[policy]},
+            faults=faults,
             duration_s=duration_s,
             seed=self.seed,
         )

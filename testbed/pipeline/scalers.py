@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +19,8 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
+from testbed.adaptation.adapt import AdaptSettings
+from testbed.adaptation.live import AdaptConfig
 from testbed.autoscaling.build import build_policy
 from testbed.autoscaling.hpa.manifest import hpa_object
 from testbed.autoscaling.policies import Hpa
@@ -39,7 +42,8 @@ def scaled_by(
     """The policy is in charge of the deployment for the length of the block. ClusterError if it does not start.
 
     kind fixed: nobody is. kind hpa: a HorizontalPodAutoscaler, which needs an adapter for its metrics. Any other:
-    `kis controller` as a process of its own; its lines are in folder/controller.jsonl.
+    `kis controller` as a process of its own; its lines are in folder/controller.jsonl, and what an adaptation did is in
+    folder/adaptation/.
     """
     settings = config.policies[policy]
     built = build_policy(settings, config.cluster.models[0].max_replicas, None)
@@ -49,7 +53,7 @@ def scaled_by(
         with _stock_hpa(config, built, api, folder):
             yield
     else:
-        with _controller(config, settings, kubeconfig, folder):
+        with _controller(config, settings, config.adapted.get(policy), kubeconfig, folder):
             yield
 
 
@@ -115,7 +119,11 @@ def _remove_hpa(autoscaling: Any, namespace: str) -> None:
 
 @contextmanager
 def _controller(
-    config: ExperimentConfig, settings: dict[str, Any], kubeconfig: Path | None, folder: Path
+    config: ExperimentConfig,
+    settings: dict[str, Any],
+    adapted: AdaptSettings | None,
+    kubeconfig: Path | None,
+    folder: Path,
 ) -> Iterator[None]:
     real = config.real
     file, log = folder / "controller.yaml", folder / "controller.jsonl"
@@ -130,18 +138,25 @@ def _controller(
     file.write_text(yaml.safe_dump(body.model_dump(mode="json")))
     command = [sys.executable, "-m", "testbed.cli", "controller", str(file)]
     command += [] if kubeconfig is None else ["--kubeconfig", str(kubeconfig)]
+    if adapted is not None:
+        how = AdaptConfig(cluster=config.cluster, adaptation=adapted, folder=folder / "adaptation")
+        (folder / "adapt.yaml").write_text(yaml.safe_dump(how.model_dump(mode="json")))
+        command += ["--adapt", str(folder / "adapt.yaml")]
     with log.open("w") as out, log.with_suffix(".err").open("w") as errors:
-        process = subprocess.Popen(command, stdout=out, stderr=errors, env={**os.environ, "COLUMNS": "200"})
+        # A group of its own: a bench that thinks over candidates ends with its controller.
+        process = subprocess.Popen(
+            command, stdout=out, stderr=errors, env={**os.environ, "COLUMNS": "200"}, start_new_session=True
+        )
         try:
             _wait_for_decision(process, log)
             yield
         finally:
             process.terminate()
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def _wait_for_decision(process: subprocess.Popen[bytes], log: Path) -> None:

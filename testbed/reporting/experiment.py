@@ -52,6 +52,8 @@ class Side:
     decisions: list[dict[str, Any]]
     cost: Cost
     draws: list[dict[str, Any]]  # costs of all simulated runs, of which this has the middle P95; empty: a real run
+    adaptation: list[dict[str, Any]]  # its steps; none if the policy is not adapted, or there was nothing to do
+    faults: list[dict[str, Any]]  # that were made to happen, of a real run
 
 
 @dataclass(frozen=True)
@@ -103,14 +105,16 @@ def _side(path: Path, target_s: float) -> Side:
     if run.metrics is None:
         raise ReportError(f"{path} has no metrics.parquet: make the run again")
     cost = cost_of(run.requests, run.metrics, run.manifest.duration_s, len(decisions), target_s)
-    draws = path / "draws.json"
-    return Side(run, decisions, cost, read_json(draws, AGAIN) if draws.exists() else [])
+    draws, adaptation, faults = (
+        read_json(file, AGAIN) if (file := path / f"{name}.json").exists() else []
+        for name in ("draws", "adaptation", "faults")
+    )
+    return Side(run, decisions, cost, draws, adaptation, faults)
 
 
 def cost_of(requests: RequestLog, metrics: MetricLog, duration_s: float, changes: int, target_s: float) -> Cost:
     """Of one run."""
-    latency_s = requests.latency_s
-    missed = ~np.isfinite(latency_s) | (np.nan_to_num(latency_s, nan=0.0) > target_s)
+    latency_s, missed = requests.latency_s, missed_by(requests, target_s)
     return Cost(
         requests=len(requests),
         errors=int((~requests.ok).sum()),
@@ -121,6 +125,12 @@ def cost_of(requests: RequestLog, metrics: MetricLog, duration_s: float, changes
         replica_seconds=replica_seconds(metrics, duration_s),
         changes=changes,
     )
+
+
+def missed_by(requests: RequestLog, target_s: float) -> npt.NDArray[np.bool_]:
+    """Of each request: over the target, or not answered."""
+    latency_s = requests.latency_s
+    return ~np.isfinite(latency_s) | (np.nan_to_num(latency_s, nan=0.0) > target_s)
 
 
 def replica_seconds(metrics: MetricLog, duration_s: float) -> float:

@@ -65,6 +65,17 @@ def over_time(pair: PairOfRuns, target_s: float) -> go.Figure:
         figure.add_scatter(
             x=short(x), y=short(y), name=f"{label}, P95", showlegend=False, mode="lines", line=line, row=3, col=1
         )
+    labelled: set[tuple[str, str]] = set()  # of repeats, which lie close together, one
+    for at_s, text, colour in _marks(pair):
+        label = "" if (text, colour) in labelled else text
+        labelled.add((text, colour))
+        figure.add_vline(
+            x=round(at_s, 1),
+            line={"color": colour, "width": 1, "dash": "dot"},
+            annotation={"text": label, "font": {"size": 10, "color": colour}, "textangle": -90},
+            row=1,
+            col=1,
+        )
     add_offered(figure, *offered(pair.real[0]), "hvh")
     figure.add_hline(y=1e3 * target_s, line={"color": INK, "width": 1, "dash": "dash"}, row=3, col=1)
     figure.update_xaxes(**axis())
@@ -73,6 +84,15 @@ def over_time(pair: PairOfRuns, target_s: float) -> go.Figure:
     figure.update_yaxes(title_text="offered, 1/s", rangemode="tozero", nticks=4, **axis(), row=2, col=1)
     figure.update_yaxes(title_text="P95, ms", type="log", **axis(), row=3, col=1)
     return styled(figure, 600)
+
+
+def _marks(pair: PairOfRuns) -> list[tuple[float, str, str]]:
+    """When the service changed, and when adaptations took over: seconds, what, colour."""
+    marks = [(one["struck_s"], f"batches x {one['slow_down']:g}", INK) for side in pair.real for one in side.faults]
+    for sides, colour in ((pair.real, REAL), (pair.sim, SIMULATED)):
+        steps = [one for side in sides for one in side.adaptation]
+        marks += [(one["time_s"], "promoted", colour) for one in steps if one["state"] == "PROMOTED"]
+    return marks
 
 
 def costs(rows: list[dict[str, object]], name: str, label: str) -> go.Figure:
@@ -128,8 +148,11 @@ def save_timelines(experiment: Experiment, file: Path) -> None:
                     assert side.run.metrics is not None
                     x, y = ready_replicas(side.run.metrics, side.run.manifest.duration_s)
                     panel.step(x, y, where="post", color=colour, linewidth=1.1)
+            for at_s, _, colour in _marks(pair):
+                panel.axvline(at_s, color=colour, linewidth=0.9, linestyle=":")
             panel.set_ylim(bottom=0)
             panel.set_title(f"{pair.traffic}, {pair.policy}", fontsize=8)
-        figure.supylabel("ready replicas: real blue, simulated orange; grey: requests/s", fontsize=8)
-        figure.supxlabel("seconds", fontsize=8)
+        figure.supylabel("ready replicas", fontsize=8)
+        dotted = "; dotted: batches slower, candidate promoted" if any(map(_marks, experiment.pairs)) else ""
+        figure.supxlabel(f"seconds (real blue, simulated orange; grey: requests/s{dotted})", fontsize=8)
         figure.savefig(file, dpi=130)

@@ -1,4 +1,4 @@
-"""An experiment's report.html, report.md, timelines.png, pairs.json and transfer.json, from its folder alone."""
+"""An experiment's report.html, report.md, timelines.png, pairs.json, transfer.json and drift.json, from its folder."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from testbed.reporting import experiment_figures, style
+from testbed.reporting.drift import drift_of
 from testbed.reporting.experiment import COSTS, read_experiment, rows_of, summary_of
 from testbed.reporting.page import environment, script_json
 from testbed.reporting.transfer import transfer_of
@@ -26,9 +27,17 @@ def write_experiment_report(folder: Path) -> Path:
     (folder / "pairs.json").write_text(
         json.dumps({"rows": rounded(rows), "summary": rounded(summary)}, indent=2) + "\n"
     )
-    (folder / "transfer.json").write_text(json.dumps(rounded(transfer_of(rows, found.name)), indent=2) + "\n")
+    transfer = transfer_of(rows, found.name)
+    (folder / "transfer.json").write_text(json.dumps(rounded(transfer), indent=2) + "\n")
+    drift = drift_of(found)
+    (folder / "drift.json").unlink(missing_ok=True)
+    if drift:
+        (folder / "drift.json").write_text(
+            json.dumps({"experiment": found.name, "rows": rounded(drift)}, indent=2) + "\n"
+        )
     experiment_figures.save_timelines(found, folder / "timelines.png")
-    shown = {"c": found, "rows": rows, "summary": summary, "labels": LABELS}
+    shown = {"c": found, "rows": rows, "summary": summary, "labels": LABELS, "drift": drift, "transfer": transfer}
+    shown["false_alarms"] = sum(sum(row["false_alarms"]) for row in drift)
     text = environment(html=False).get_template("experiment.md.j2").render(**shown)
     (folder / "report.md").write_text(text)
     drawn: dict[str, go.Figure] = {

@@ -16,30 +16,52 @@ def transfer_of(rows: Sequence[Mapping[str, Any]], experiment: str) -> dict[str,
     """transfer.json: one row for each policy and pattern, means of its real and of its simulated repeats, and the SRCC.
 
     in_order: share of the pairs of policies under the same pattern that differ on both sides, in which both agree on
-    who is better. runs: the folders, in the experiment's, that a row is computed from.
+    who is better; in_order_beyond_spread: of those whose real runs do not overlap. runs: the folders, in the
+    experiment's, that a row is computed from. real_repeats: the same figures of the first real runs against the second
+    ones: how well the real system foretells itself; None: no second ones.
     """
     pairs: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for row in rows:
         pairs.setdefault((row["traffic"], row["policy"]), []).append(row)
-    told = []
+    told, repeated = [], []
     for (pattern, policy), mine in pairs.items():
         one: dict[str, Any] = {"policy": policy, "pattern": pattern}
         for name, key in COSTS.items():
             one[f"{name}_real"] = float(np.mean([row[f"{key}_real"] for row in mine]))
             one[f"{name}_sim"] = float(np.mean([row[f"{key}_sim"] for row in mine]))
+            one[f"{name}_real_runs"] = [float(row[f"{key}_real"]) for row in mine]
         one["valid"] = all(row["valid"] is True for row in mine)
+        if len(mine) > 1:
+            repeated.append({"policy": policy, "pattern": pattern, "traffic": pattern} | _against_each_other(*mine[:2]))
         one["runs"] = [f"runs/{row[key]}" for row in mine for key in ("run_id", "simulated")]
         told.append(one)
     return {
         "experiment": experiment,
         "policies": list(dict.fromkeys(row["policy"] for row in told)),
-        **{f"srcc_{name}": srcc_of(rows, key) for name, key in COSTS.items()},
-        **{f"in_order_{name}": in_order(told, name) for name in COSTS},
+        **_agreement(rows, told),
+        **{f"in_order_beyond_spread_{name}": in_order(told, name, beyond_spread=True) for name in COSTS},
+        "real_repeats": _agreement(repeated, repeated) if repeated else None,
         "rows": told,
     }
 
 
-def in_order(rows: Sequence[Mapping[str, Any]], name: str) -> float | None:
+def _against_each_other(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Two real runs as if the second were the simulated one, under both names of each cost."""
+    told = {}
+    for name, key in COSTS.items():
+        for side, run in (("real", first), ("sim", second)):
+            told[f"{name}_{side}"] = told[f"{key}_{side}"] = float(run[f"{key}_real"])
+    return told
+
+
+def _agreement(rows: Sequence[Mapping[str, Any]], means: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """Of an experiment's rows, and of their means by policy and pattern."""
+    return {f"srcc_{name}": srcc_of(rows, key) for name, key in COSTS.items()} | {
+        f"in_order_{name}": in_order(means, name) for name in COSTS
+    }
+
+
+def in_order(rows: Sequence[Mapping[str, Any]], name: str, *, beyond_spread: bool = False) -> float | None:
     """See transfer_of; None: no two policies differ on both sides."""
     agree = [
         (one[f"{name}_real"] < other[f"{name}_real"]) == (one[f"{name}_sim"] < other[f"{name}_sim"])
@@ -48,5 +70,10 @@ def in_order(rows: Sequence[Mapping[str, Any]], name: str) -> float | None:
         if one["pattern"] == other["pattern"]
         and one[f"{name}_real"] != other[f"{name}_real"]
         and one[f"{name}_sim"] != other[f"{name}_sim"]
+        and not (beyond_spread and _overlap(one[f"{name}_real_runs"], other[f"{name}_real_runs"]))
     ]
     return sum(agree) / len(agree) if agree else None
+
+
+def _overlap(one: Sequence[float], other: Sequence[float]) -> bool:
+    return max(min(one), min(other)) <= min(max(one), max(other))

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import multiprocessing
+import os
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 import numpy as np
@@ -45,9 +49,8 @@ def world(**model: Any) -> ClusterConfig:
 def finding(confidence: float = 1.0, latency_s: float = 0.01) -> Finding:
     outcome = Outcome(0.01, 0.5, latency_s, 0.6)
     serves = Serves(120.0, "told")
-    return Finding(
-        with_rate(POLICY, 120.0), "per_replica_rps 200 -> 120", serves, Verdict(outcome, outcome, 0.1, confidence)
-    )
+    verdict = Verdict(outcome, outcome, 0.1, confidence)
+    return Finding(with_rate(POLICY, 120.0), "per_replica_rps 200 -> 120", serves, verdict, {"another": 0.05})
 
 
 @dataclass
@@ -311,9 +314,6 @@ def test_a_candidate_that_fails_is_given_up_and_the_incumbent_goes_on(tmp_path: 
 def test_both_benches_come_to_the_same_verdict(tmp_path: Path):
     """The one of a controller thinks in a process of its own."""
     story = drifted()
-    from functools import partial
-    from time import monotonic, sleep
-
     work = partial(deliberate, story.tasks[0]._replace(cluster=made(tmp_path).setting.cluster))
     inline, background = Inline(), Background()
     inline.submit(work)
@@ -332,14 +332,24 @@ def test_both_benches_come_to_the_same_verdict(tmp_path: Path):
 
 def test_the_background_tells_what_went_wrong():
     background = Background()
-    from functools import partial
-    from time import sleep
-
     story = drifted()
     background.submit(partial(deliberate, story.tasks[0]._replace(rates=())))
     while (found := background.answer()) is None:
         sleep(0.05)
     assert "no arrivals" in str(found)
+
+
+def test_the_background_ends_what_it_thinks_when_it_is_closed():
+    background = Background()
+    background.submit(partial(sleep, 60.0))
+    (thinking,) = multiprocessing.active_children()
+    assert background.answer() is None
+    background.close()
+    assert not thinking.is_alive()
+    background.submit(partial(os._exit, 1))
+    while (found := background.answer()) is None:
+        sleep(0.05)
+    assert "ended without an answer" in str(found)
 
 
 def test_replaced_policies_keep_everything_else():

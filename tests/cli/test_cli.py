@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import re
 import subprocess
 import sys
 from contextlib import ExitStack, chdir, redirect_stderr, redirect_stdout
@@ -181,3 +183,38 @@ def test_a_mistake_is_answered_in_one_line(tmp_path: Path, profile: Path, mistak
     assert told in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert done.stderr.startswith("kis: ")
+
+
+LIGHT = """
+import sys
+from importlib.abc import MetaPathFinder
+
+class Missing(MetaPathFinder):  # as if only the light core were installed
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"torch", "torchvision", "transformers", "onnx", "pytriton", "gymnasium", "optuna",
+                                      "stable_baselines3", "tensorboard"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Missing())
+from testbed.cli.main import main
+sys.argv = ["kis", *sys.argv[1:]]
+main()
+"""
+
+
+def test_the_light_core_has_help_and_says_what_a_command_lacks() -> None:
+    def light(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", LIGHT, *arguments]
+        return subprocess.run(
+            command, capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "200"}
+        )
+
+    helped = light("--help")
+    assert helped.returncode == 0, helped.stderr
+    assert "evaluate" in helped.stdout
+    assert "Needs optuna, which is not installed" in helped.stdout
+    for command, missing in (("train", "stable_baselines3|gymnasium|torch"), ("tune-hpa", "optuna")):
+        told = light(command, "some.yaml", "--out", "x")
+        assert told.returncode == 2
+        one = rf"^kis: kis {command} needs ({missing}), which is not installed: pip install 'kis-testbed\[train\]'$"
+        assert re.fullmatch(one, told.stderr.strip()), told.stderr

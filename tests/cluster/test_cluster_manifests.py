@@ -59,7 +59,10 @@ def test_a_namespace_of_the_restricted_security_standard_has_nothing_to_warn_of(
     kustomization: Path, kubectl: Callable[..., str], namespace: str
 ) -> None:
     kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/warn=restricted")
-    kubectl("apply", "--dry-run=server", "--warnings-as-errors", "--namespace", namespace, "-k", str(kustomization))
+    told = kubectl(
+        "apply", "--dry-run=server", "--warnings-as-errors", "--namespace", namespace, "-k", str(kustomization)
+    )
+    assert len(told.splitlines()) == len(built(kubectl, kustomization))
 
 
 @pytest.mark.parametrize("overlay", SERVICES, ids=name_of)
@@ -68,7 +71,7 @@ def test_names_and_ports_agree_with_the_catalog(overlay: Path, kubectl: Callable
     objects = built(kubectl, overlay)
     model = find_model(config.model).name
     for one in objects:
-        assert one["metadata"]["name"].startswith(f"triton-{model}")
+        assert one["metadata"]["name"].startswith((f"triton-{model}", f"slowness-{model}"))
         assert one["metadata"]["labels"]["kis/model"].startswith(model)  # a variant has a name of its own
     pods = of_kind(objects, "Deployment")["spec"]["template"]["spec"]
     service = of_kind(objects, "Service")

@@ -42,9 +42,9 @@ def test_eight_pods_run_on_eight_gpus_and_the_ninth_waits_and_says_why(
 def test_a_kubelet_that_crashed_comes_back(core: Any, eventually: Callable[..., Any]) -> None:
     kubelet = Daemon.recorded("kubelet-node-a")
     kubelet.kill()
-    eventually(lambda: readiness(core, "node-a") == "Unknown", "the node is lost")
+    assert eventually(lambda: readiness(core, "node-a") == "Unknown", "the node is lost")
     kubelet.start()
-    eventually(lambda: readiness(core, "node-a") == "True", "the node is back")
+    assert eventually(lambda: readiness(core, "node-a") == "True", "the node is back")
 
 
 def test_a_node_that_registers_anew_gets_its_gpus_again(core: Any, eventually: Callable[..., Any]) -> None:
@@ -54,7 +54,7 @@ def test_a_node_that_registers_anew_gets_its_gpus_again(core: Any, eventually: C
     kubelet.start()
     eventually(lambda: "node-b" in [node.metadata.name for node in core.list_node().items], "it registers")
     eventually(lambda: readiness(core, "node-b") == "True", "it is ready")
-    eventually(lambda: core.read_node("node-b").status.allocatable.get("nvidia.com/gpu") == "4", "it has GPUs")
+    assert eventually(lambda: core.read_node("node-b").status.allocatable.get("nvidia.com/gpu") == "4", "it has GPUs")
 
 
 def test_gpus_that_were_set_to_zero_are_set_again(core: Any, eventually: Callable[..., Any]) -> None:

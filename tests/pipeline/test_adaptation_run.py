@@ -16,7 +16,7 @@ from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.cluster_run import simulate_cluster
 from tests.oracles.cluster_worlds import six_replicas
 
-GOLDEN = Path(__file__).parents[2] / "results/golden-adaptation"
+RESULTS = Path(__file__).parents[2] / "results"
 
 
 def settings(folder: Path, **changed: Any) -> dict[str, Any]:
@@ -73,10 +73,12 @@ def test_the_same_run_again_gives_the_same_files(adapted: tuple[Path, dict[str, 
         adapt(config, tmp_path, lambda share: None)
 
 
-def test_the_golden_evidence_is_in_its_logs(tmp_path: Path):
-    for one in GOLDEN.iterdir():
-        shutil.copy(one, tmp_path / one.name)
-    assert summarise(tmp_path) == json.loads((GOLDEN / "adaptation.json").read_text())
+@pytest.mark.parametrize("name", ["golden-adaptation", "golden-adaptation-kiscaler"])
+def test_the_golden_evidence_is_in_its_logs(tmp_path: Path, name: str):
+    golden = RESULTS / name
+    for one in ("adapt.json", "adaptation.jsonl", "adapted.csv", "plain.csv", "quiet.jsonl"):
+        shutil.copy(golden / one, tmp_path / one)
+    assert summarise(tmp_path) == json.loads((golden / "adaptation.json").read_text())
 
 
 @pytest.mark.parametrize(

@@ -12,17 +12,9 @@ from pydantic import ValidationError
 
 from testbed.errors import ConfigError, ReportError
 from testbed.measurement.metric_log import MetricLog
-from testbed.pipeline.experiment import (
-    ScalerClock,
-    decisions_of,
-    real_folder,
-    refuse_other_service,
-    scaler_clock,
-    simulate_pair,
-    twin_folder,
-)
+from testbed.pipeline.experiment import decisions_of, refuse_other_service
 from testbed.pipeline.experiment_config import ExperimentConfig
-from testbed.pipeline.traffic import make_schedule
+from testbed.pipeline.experiment_twin import ScalerClock, real_folder, scaler_clock
 from testbed.reporting.experiment import (
     read_experiment,
     ready_replicas,
@@ -31,9 +23,10 @@ from testbed.reporting.experiment import (
     summary_of,
 )
 from testbed.reporting.experiment_report import write_experiment_report
-from testbed.run_dir import Device, RunDir, RunManifest
+from testbed.run_dir import RunDir
 from testbed.simulation.cluster.services import read_services
 from tests.oracles.cluster_worlds import GPU, flat_profile
+from tests.pipeline.played import begin_run, play_run
 from workloads.catalog import DynamicBatching, ServiceConfig
 
 
@@ -73,34 +66,13 @@ def config_of(folder: Path, **changes: Any) -> ExperimentConfig:
 
 @pytest.fixture
 def played(tmp_path: Path) -> Path:
-    """A folder whose `real` runs are simulated ones under another seed: there is no cluster here."""
+    """The folder of an experiment that was played."""
     config = config_of(tmp_path)
     folder = tmp_path / "experiment"
     services = read_services(config.cluster)
     for policy in config.policies:
-        which = ("ramp", policy, 1)
-        path = real_folder(folder, which)
-        schedule = make_schedule(config.traffic["ramp"], "m")
-        run = RunDir(path).create()
-        schedule.write(run.schedule)
-        manifest = RunManifest(
-            run_id=path.name,
-            kind="real",
-            state="complete",
-            model="m",
-            weights="none",
-            device=Device(kind="emulated", name="played"),
-            service=ServiceConfig(replicas=config.start_replicas(policy), max_batch_size=4),
-            pattern="ramp",
-            seed=0,
-            duration_s=schedule.duration_s,
-        )
-        run.write_manifest(manifest)
-        (path / "decisions.json").write_text("[]")
-        simulate_pair(config.model_copy(update={"seed": 99}), services, folder, which)
-        for name in ("requests.parquet", "metrics.parquet", "decisions.json"):
-            (twin_folder(folder, which) / name).rename(path / name)
-        simulate_pair(config, services, folder, which)
+        begin_run(config, folder, ("ramp", policy, 1))
+        play_run(config, services, folder, ("ramp", policy, 1))
     (folder / "experiment.json").write_text(config.model_dump_json(indent=2))
     return folder
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from testbed.reporting.drift import drift_of
 from testbed.reporting.experiment import read_experiment, rows_of
 from testbed.reporting.experiment_report import rounded
 from testbed.reporting.transfer import in_order, transfer_of
@@ -39,6 +41,26 @@ def test_repeats_are_meant_and_named() -> None:
     assert told["srcc_slo_miss"] == pytest.approx(told["srcc_replica_seconds"])
 
 
+def test_real_repeats_tell_how_well_the_real_system_foretells_itself() -> None:
+    firsts = [row("a", 0.1, 0.9), row("b", 0.4, 0.5), row("c", 0.3, 0.1)]
+    assert transfer_of(firsts, "golden")["real_repeats"] is None
+    seconds = [row("a", 0.1, 0.9, repeat=2), row("b", 0.4, 0.5, repeat=2), row("c", 0.5, 0.1, repeat=2)]
+    told = transfer_of([*firsts, *seconds], "golden")["real_repeats"]
+    assert told["in_order_slo_miss"] == told["in_order_replica_seconds"] == pytest.approx(2 / 3)
+    assert told["srcc_slo_miss"] == pytest.approx(np.corrcoef([0.1, 0.4, 0.3], [0.1, 0.4, 0.5])[0, 1])
+
+
+def test_pairs_whose_real_runs_overlap_say_nothing_about_their_order() -> None:
+    rows = [row("a", 0.1, 0.3), row("a", 0.4, 0.3, repeat=2), row("b", 0.2, 0.2), row("b", 0.2, 0.2, repeat=2)]
+    rows += [row("c", 0.6, 0.5), row("c", 0.7, 0.5, repeat=2)]
+    told = transfer_of(rows, "golden")
+    assert told["in_order_slo_miss"] == 1.0  # by their means .25 and .2
+    turned = [{**one, "missed_share_sim": 0.1} if one["policy"] == "a" else one for one in rows]
+    told = transfer_of(turned, "golden")
+    assert told["in_order_slo_miss"] == pytest.approx(2 / 3)
+    assert told["in_order_beyond_spread_slo_miss"] == 1.0
+
+
 @given(st.lists(st.integers(0, 100), min_size=3, max_size=8, unique=True))
 def test_what_is_the_same_on_both_sides_agrees_wholly(percents: list[int]) -> None:
     values = [percent / 100 for percent in percents]
@@ -60,3 +82,16 @@ def test_every_figure_of_a_kept_experiment_is_in_its_runs(folder: str) -> None:
     found = RESULTS / folder
     rows = rows_of(read_experiment(found))
     assert json.loads((found / "transfer.json").read_text()) == rounded(transfer_of(rows, folder))
+
+
+def test_every_figure_of_the_kept_drift_is_in_its_runs() -> None:
+    found = RESULTS / "golden-drift"
+    told = json.loads((found / "drift.json").read_text())["rows"]
+    assert told == json.loads(json.dumps(rounded(drift_of(read_experiment(found)))))
+    assert all(row["valid"] for row in told)
+    adapted = [row for row in told if row["adapted"]]
+    assert all(row["false_alarms"] == [0, 0] for row in adapted)
+    for row in adapted:  # found, measured, and recovered, on real pods
+        assert row["factor"][0]["value"] == pytest.approx(row["slow_down"], rel=0.05)  # with the run's own level in it
+        plain = [one for one in told if one["policy"] == row["policy"].removesuffix("-adapted")]
+        assert row["missed_share"]["last"][0] < 0.2 * min(one["missed_share"]["last"][0] for one in plain)

@@ -119,3 +119,12 @@ def test_the_weights_label_says_what_answers_are_worth(tmp_path: Path) -> None:
     assert weights_label(resnet, BackendOptions(seed=3)) == "random, seed 3: timing only"
     assert weights_label(resnet, BackendOptions(weights_file=file)) == "resnet.pt, sha256 9a129038d9a0"
     assert "emulated" in weights_label(find_model("emulated"), EMULATED)
+
+
+def test_the_slowness_file_is_named_as_it_was_given_and_not_where_a_link_leads_today(tmp_path: Path) -> None:
+    (tmp_path / "today").write_text("1.4")
+    link = tmp_path / "factor"  # as a kubelet has a ConfigMap's: it leads elsewhere after each change
+    link.symlink_to(tmp_path / "today")
+    options = BackendOptions(emulated=EmulatedProfile(mean_s=(0.01,) * 8, slowness_file=link))
+    parameters = write_and_read(tmp_path / "models", "emulated", ServiceConfig(), options).parameters
+    assert json.loads(parameters["emulated_profile"].string_value)["slowness_file"] == str(link)

@@ -7,53 +7,24 @@ have changed (it was deleted, it crashed, its node was lost).
 from __future__ import annotations
 
 import copy
-import heapq
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from testbed.simulation.cluster.agenda import Agenda
 from testbed.simulation.cluster.config import ClusterConfig, PodTimes
 from testbed.simulation.cluster.placement import Node, best_node, why_pending
 from testbed.simulation.cluster.pods import Pod, State, StateChange, victims
 from testbed.simulation.cluster.services import GIB, Service, Tables
 from testbed.simulation.cluster.stream import SECOND_NS, RequestStream
-from testbed.simulation.state import CHAIN, NEVER, Sim
+from testbed.simulation.state import CHAIN, Sim
 from testbed.simulation.tables import idle_instances, idle_replicas
 from workloads.errors import KisError
 
 MAX_BACKOFF_S = 300.0  # of a container that crashes again and again
 OUT_OF_MEMORY = "CrashLoopBackOff: out of GPU memory"
-
-
-class Agenda:
-    """What is to happen when."""
-
-    def __init__(self) -> None:
-        self._events: list[tuple[int, int, str, tuple[int, ...]]] = []
-        self._order = 0
-
-    @property
-    def next_ns(self) -> int:
-        """Time of the next event; NEVER if there is none."""
-        return self._events[0][0] if self._events else NEVER
-
-    def push(self, time_ns: int, name: str, arguments: tuple[int, ...]) -> None:
-        """Plan an event."""
-        heapq.heappush(self._events, (time_ns, self._order, name, arguments))
-        self._order += 1
-
-    def pop(self) -> tuple[str, tuple[int, ...]]:
-        """Take the next event: name and arguments."""
-        _, _, name, arguments = heapq.heappop(self._events)
-        return name, arguments
-
-    def copy(self) -> Agenda:
-        """One that goes on from here by itself."""
-        twin = copy.copy(self)
-        twin._events = list(self._events)
-        return twin
 
 
 class PodLives:

@@ -1,0 +1,87 @@
+"""How slow a Deployment's emulated accelerators are: a number in a ConfigMap, which its pods read while they serve.
+
+The pods' manifest has a volume `slowness` (manifests/components/slowness). A later pod reads the same number.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from kubernetes import client
+from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
+
+from testbed.errors import ClusterError
+
+VOLUME, KEY = "slowness", "factor"
+ANNOTATION = "kis/slowness"
+TOLD_AGAIN_S = 0.5  # a kubelet may hear of the pod before it hears of the ConfigMap
+T = TypeVar("T")
+
+
+class Slowness:
+    """Of one Deployment's pods. ClusterError if the API does not answer."""
+
+    def __init__(self, api: client.ApiClient, namespace: str, deployment: str) -> None:
+        self._core: Any = client.CoreV1Api(api)
+        self._apps: Any = client.AppsV1Api(api)
+        self._namespace, self._deployment = namespace, deployment
+
+    def set(self, factor: float) -> float:
+        """Each batch takes `factor` of its profile's time; returns since when, in seconds since 1970.
+
+        Pods follow as soon as their kubelet has written the file (tenths of a second). ClusterError if the pods have no
+        such volume.
+        """
+        held, selector = self._told(self._volume)
+        if held is None:
+            raise ClusterError(
+                f"the pods of {self._namespace}/{self._deployment} have no volume '{VOLUME}' of a ConfigMap: add "
+                "manifests/components/slowness to their overlay, or leave out `slow_down`"
+            )
+        return self._told(lambda: self._write(held, selector, f"{factor:g}"))
+
+    def reset(self) -> None:
+        """As the profile says; nothing is done to pods that have no such volume."""
+        held, selector = self._told(self._volume)
+        if held is not None:
+            self._told(lambda: self._write(held, selector, "1"))
+
+    def _told(self, task: Callable[[], T]) -> T:
+        try:
+            return task()
+        except ApiException as error:
+            why = f"the API answers {error.status} {error.reason}: apply the overlay again"
+        except (HTTPError, OSError) as error:
+            why = f"the API does not answer ({type(error).__name__}): try again when it is back"
+        raise ClusterError(f"slowness of the pods of {self._namespace}/{self._deployment}: {why}") from None
+
+    def _volume(self) -> tuple[str | None, str]:
+        """Name of the ConfigMap (None: there is no such volume), and the pods' selector."""
+        found = self._apps.read_namespaced_deployment(self._deployment, self._namespace, _request_timeout=10)
+        volumes = {one.name: one.config_map for one in found.spec.template.spec.volumes or ()}
+        selector = ",".join(f"{key}={value}" for key, value in found.spec.selector.match_labels.items())
+        held = volumes.get(VOLUME)
+        return (None if held is None else str(held.name)), selector
+
+    def _write(self, config_map: str, selector: str, text: str) -> float:
+        body: dict[str, Any] = {"data": {KEY: text}}
+        self._core.patch_namespaced_config_map(config_map, self._namespace, body, _request_timeout=10)
+        since_s = time.time()
+        # By itself a kubelet looks at its pods' ConfigMaps once a minute; at a pod that changes it looks now.
+        for attempt in range(2):
+            time.sleep(TOLD_AGAIN_S * attempt)
+            body = {"metadata": {"annotations": {ANNOTATION: f"{text}, {attempt} after {since_s:.3f}"}}}
+            pods = self._core.list_namespaced_pod(self._namespace, label_selector=selector, _request_timeout=10)
+            for pod in pods.items:
+                self._annotate(pod.metadata.name, body)
+        return since_s
+
+    def _annotate(self, pod: str, body: dict[str, Any]) -> None:
+        try:
+            self._core.patch_namespaced_pod(pod, self._namespace, body, _request_timeout=10)
+        except ApiException as error:
+            if error.status != 404:  # it has gone meanwhile
+                raise
