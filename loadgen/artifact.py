@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from workloads.errors import KisError
+from workloads.files import replacing
 
 _KEY = b"kis"
 
@@ -33,11 +34,10 @@ def write_table(path: Path, table: pa.Table, kind: str, version: int, provenance
         name: "DELTA_BINARY_PACKED" for name, kind in leaves if pa.types.is_integer(kind) and kind.bit_width >= 32
     }
     strings = [f.name for f in table.schema if pa.types.is_string(f.type)]
-    temporary = path.with_name(path.name + ".writing")
-    pq.write_table(
-        table, temporary, compression="zstd", use_dictionary=strings or False, column_encoding=integers or None
-    )
-    temporary.replace(path)  # never half a file under the final name
+    with replacing(path) as temporary:
+        pq.write_table(
+            table, temporary, compression="zstd", use_dictionary=strings or False, column_encoding=integers or None
+        )
 
 
 def read_table(path: Path, kind: str, version: int) -> tuple[pa.Table, dict[str, Any]]:

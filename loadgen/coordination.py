@@ -27,6 +27,7 @@ from loadgen.job import ERROR_PREFIX, ReplayError, ReplayJob, close_run
 from loadgen.schedule import Schedule
 from loadgen.share import Client, Instant, slice_schedule
 from workloads.errors import KisError
+from workloads.files import replacing
 
 events: Any = locust.events  # untyped
 MakeJob = Callable[[Environment, float | None], ReplayJob]  # the second is Locust's run time, if one was given
@@ -138,7 +139,8 @@ class Replay:
         runner.send_message("kis_start", vars(Instant.ahead(_AHEAD_S)))
         for answer in self._answers(runner, workers, None):
             for name, content in (answer or {}).get("files", {}).items():
-                (job.raw / name).write_bytes(content)
+                with replacing(job.raw / name) as temporary:
+                    temporary.write_bytes(content)
         (job.raw / token).unlink()
 
     def _expect(self, workers: list[str]) -> None:

@@ -7,13 +7,13 @@ it again when it changed. A request that is already in flight to a removed endpo
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from workloads.catalog import Balancer
 from workloads.errors import KisError
+from workloads.files import write_json
 
 POLL_S = 0.05
 
@@ -35,9 +35,7 @@ def address(text: str) -> str:
 
 def write_endpoints(path: Path, endpoints: Sequence[str]) -> None:
     """Replace the file in one step: a reader sees the old list or the new one."""
-    temporary = path.with_name(f"{path.name}.writing-{os.getpid()}")
-    temporary.write_text(json.dumps({"endpoints": list(endpoints)}) + "\n")
-    os.replace(temporary, path)
+    write_json(path, {"endpoints": list(endpoints)})
 
 
 def read_endpoints(path: Path) -> tuple[str, ...]:

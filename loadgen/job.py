@@ -25,6 +25,7 @@ from loadgen.schedule import Schedule
 from loadgen.validity import ClientFigures, Verdict, judge
 from workloads.catalog import Balancer, TensorSpec
 from workloads.errors import KisError
+from workloads.files import write_json
 
 TransportName = Literal["http", "http_shm", "grpc", "null"]
 ERROR_PREFIX = "kis: "  # a line of the replay's output that begins so is an error for the user
@@ -98,7 +99,7 @@ def run_replay(
     schedule = Schedule.read(job.schedule)
     _clear(job.raw)
     job_file = job.raw / "job.json"
-    job_file.write_text(job.model_copy(update={"close": False}).model_dump_json(indent=2))
+    write_json(job_file, job.model_copy(update={"close": False}))
     replay = _Process(job, job_file)
     span_s = min(schedule.duration_s, job.duration_s or schedule.duration_s)
     try:
@@ -163,7 +164,7 @@ def close_run(job: ReplayJob, schedule: Schedule) -> tuple[RequestLog, Verdict]:
     verdict = judge(schedule, log, client_figures(log), job.percentile)
     try:
         log.write(job.run_dir / "requests.parquet")
-        (job.run_dir / "verdict.json").write_text(verdict.model_dump_json(indent=2) + "\n")
+        write_json(job.run_dir / "verdict.json", verdict)
         if job.schedule.resolve() != (job.run_dir / "schedule.parquet").resolve():
             schedule.write(job.run_dir / "schedule.parquet")
     except OSError as error:

@@ -18,6 +18,7 @@ from loadgen.schedule import Schedule
 from loadgen.transport import Transport, request_tensors
 from loadgen.transport_options import make_transport
 from loadgen.validity import ClientFigures
+from workloads.files import write_json
 
 
 @dataclass(frozen=True)
@@ -109,9 +110,7 @@ class Client:
         return figures
 
     def _write(self, figures: ClientFigures) -> None:
-        temporary = self.figures_file.with_suffix(".writing")
-        temporary.write_text(figures.model_dump_json())
-        temporary.replace(self.figures_file)
+        write_json(self.figures_file, figures)
 
 
 def _connect(transport: Transport, endpoints: Endpoints) -> None:

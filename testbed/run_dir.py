@@ -7,7 +7,6 @@ A real run without a log of batches (a server of the user's) has no batches.parq
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from loadgen.artifact import ArtifactError
 from loadgen.validity import Verdict
 from workloads.catalog import ServiceConfig
+from workloads.files import write_json
 
 VERSION: Literal[1] = 1
 
@@ -93,6 +93,4 @@ class RunDir:
 
     def write_manifest(self, manifest: RunManifest) -> None:
         """Write run.json in one step, so that a kill leaves the old one or the new one."""
-        temporary = self.manifest_file.with_suffix(".writing")
-        temporary.write_text(manifest.model_dump_json(indent=2) + "\n")
-        os.replace(temporary, self.manifest_file)
+        write_json(self.manifest_file, manifest)

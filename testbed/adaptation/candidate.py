@@ -7,7 +7,6 @@ theirs can be set right from a profile.
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from testbed.config import Strict
 from testbed.errors import ConfigError
 from testbed.simulation.cluster.config import ClusterConfig
 from workloads.catalog import ServiceConfig
+from workloads.files import write_json
 
 
 class TuningSettings(Strict):
@@ -134,7 +134,7 @@ def fine_tuned(tuning: TuningSettings, profile: ServiceProfile, profile_file: Pa
     folder = profile_file.parent / f"{profile_file.stem}-training"
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(checkpoint, folder / checkpoint.name)
-    (folder / "from.json").write_text(json.dumps({"training": str(tuning.folder), "profile": profile.model}) + "\n")
+    write_json(folder / "from.json", {"training": str(tuning.folder), "profile": profile.model})
     return train(config, folder, lambda evaluation: None, lambda share: None)
 
 

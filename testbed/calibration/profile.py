@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from loadgen.artifact import ArtifactError
 from testbed.run_dir import Device
+from workloads.files import write_json
 
 VERSION: Literal[1] = 1
 
@@ -193,7 +194,7 @@ class ServiceProfile(_Frozen):
 
     def write(self, path: Path) -> None:
         """Write profile.json."""
-        path.write_text(self.model_dump_json(indent=2) + "\n")
+        write_json(path, self)
 
     @classmethod
     def read(cls, path: Path) -> ServiceProfile:

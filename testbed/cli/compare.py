@@ -17,6 +17,7 @@ from testbed.reporting.devices_report import is_devices, write_devices_report
 from testbed.reporting.evaluation_report import is_evaluation, write_evaluation_report
 from testbed.reporting.experiment_report import is_experiment, write_experiment_report
 from testbed.reporting.report import write_report
+from workloads.files import write_text_atomically
 
 Results = Annotated[Path, typer.Argument(help="A results folder of `kis calibrate`.")]
 
@@ -27,7 +28,7 @@ def compare(results: Results) -> None:
     Example: [bold]kis compare results/20260101-120000-calibrate[/bold]
     """
     comparison = compare_folder(results)
-    (results / "comparison.json").write_text(comparison.text)
+    write_text_atomically(results / "comparison.json", comparison.text)
     console = Console()
     show_comparison(console, comparison)
     print_path(console, results / "comparison.json")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +18,7 @@ from testbed.config import TrafficConfig, build
 from testbed.pipeline.capacity import Option, Plan, PlanGrid, by_setting, plan_capacity, predict
 from testbed.pipeline.traffic import make_schedule
 from testbed.reporting.plan_picture import save_plan
+from workloads.files import write_json
 
 CONFIRMING_SEED, CONFIRMING_DRAWS = 1, 20  # other draws than the search's
 
@@ -105,7 +105,7 @@ def _confirmed(known: ServiceProfile, arrivals: Callable[[int], Schedule], found
 def _write(found: Plan, confirmed: Option | None, folder: Path) -> None:
     """plan.json and plan.png."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "plan.json").write_text(json.dumps(_as_json(found, confirmed), indent=2) + "\n")
+    write_json(folder / "plan.json", _as_json(found, confirmed))
     points = {
         name: [
             (one.service.replicas, 1e3 * one.latency_s.low, 1e3 * one.latency_s.middle, 1e3 * one.latency_s.high)

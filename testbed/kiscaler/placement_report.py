@@ -26,6 +26,7 @@ from testbed.kiscaler.placement_baselines import CheapestMix, Choose, Fixed, For
 from testbed.kiscaler.placement_env import PlacementEnv
 from testbed.kiscaler.train import TrainConfig, make_env, scenarios_of
 from workloads.errors import KisError
+from workloads.files import replacing, write_text_atomically
 
 TUNING_SEED, REPORT_SEED = 20_000_000, 30_000_000  # beside train.EVALUATION_SEED
 TUNING_WORLDS, REPORT_WORLDS = 16, 60
@@ -126,10 +127,10 @@ def report(folder: Path, worlds: int = REPORT_WORLDS) -> str:
         raise ConfigError(f"{folder} is a training without `placement`: give the folder of one with it")
     choosers: Mapping[str, Choose] = choosers_of(env, folder / "policy.onnx")
     episodes = [play(env, name, one, REPORT_SEED + k) for name, one in choosers.items() for k in range(worlds)]
-    with (folder / "placement.csv").open("w", newline="") as rows:
+    with replacing(folder / "placement.csv") as temporary, temporary.open("w", newline="") as rows:
         csv.writer(rows).writerows([Episode._fields, *episodes])
     told = table_of(episodes)
-    (folder / "placement.md").write_text(told)
+    write_text_atomically(folder / "placement.md", told)
     return told
 
 

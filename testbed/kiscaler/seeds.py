@@ -8,7 +8,6 @@ evaluate`).
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -30,6 +29,7 @@ from testbed.kiscaler.train import (
 )
 from testbed.reporting.loading import read_json
 from testbed.reporting.training import marks_passed, save_curves
+from workloads.files import write_json
 
 OnEvaluation = Callable[[int, Evaluation], None]  # told the seed
 
@@ -127,7 +127,7 @@ def _summarise(trainings: Sequence[Training], told: dict[str, Any], folder: Path
         "marks_passed": [one._asdict() for one in marks_passed(folders)],
         "configuration": told,
     }
-    (folder / "seeds.json").write_text(json.dumps(summary, indent=2) + "\n")
+    write_json(folder / "seeds.json", summary)
 
 
 def _best(folder: Path) -> Evaluation | None:
@@ -140,4 +140,4 @@ def _copy_policy(source: Path, to: Path, provenance: dict[str, Any]) -> None:
     told = PolicyFile.model_validate_json((source / "policy.json").read_text())
     shutil.copy(source / "policy.onnx", to)
     named = told.model_copy(update={"trained": {**told.trained, **provenance}})
-    (to / "policy.json").write_text(named.model_dump_json(indent=2) + "\n")
+    write_json(to / "policy.json", named)

@@ -41,6 +41,7 @@ from testbed.kiscaler.placement_scenarios import PlacementScenarios, placement_s
 from testbed.kiscaler.scenarios import Ranges, Scenarios
 from testbed.reporting.training import save_curves
 from testbed.simulation.cluster.config import ClusterConfig
+from workloads.files import write_json, write_text_atomically
 
 ROLLOUT = 3_600  # decisions between two updates
 IMITATION_ROUNDS = 4
@@ -129,7 +130,7 @@ def train(
     told, file = json.dumps(config.model_dump(mode="json"), indent=2) + "\n", folder / "train.json"
     if file.exists() and not is_same(json.loads(file.read_text()), config):
         raise ConfigError(f"{file} is of another training: choose another folder, or give that configuration")
-    file.write_text(told)
+    write_text_atomically(file, told)
     scenarios = scenarios or scenarios_of(config)
     write_marks(config, scenarios, folder / "marks.json")
     torch.manual_seed(config.seed)
@@ -292,7 +293,7 @@ def export(policy: Any, config: TrainConfig, judged: Evaluation, folder: Path) -
             "configuration": config.model_dump(mode="json"),
         },
     )
-    file.with_suffix(".json").write_text(told.model_dump_json(indent=2) + "\n")
+    write_json(file.with_suffix(".json"), told)
 
 
 def write_marks(config: TrainConfig, scenarios: Scenarios, file: Path) -> None:
@@ -302,7 +303,7 @@ def write_marks(config: TrainConfig, scenarios: Scenarios, file: Path) -> None:
     worlds = range(EVALUATION_SEED, EVALUATION_SEED + config.evaluation_worlds)
     found = play_marks(config.marks, scenarios, config.weights, config.episode_steps, worlds)
     rows = {name: Evaluation(0, **means)._asdict() for name, means in found.items()}
-    file.write_text(json.dumps(rows, indent=2) + "\n")
+    write_json(file, rows)
 
 
 def _features(config: TrainConfig) -> tuple[int | str, tuple[str, ...]]:

@@ -18,6 +18,7 @@ from testbed.localcluster.host import cni_plugins, found
 from testbed.localcluster.images import PAUSE
 from testbed.localcluster.layout import HOST_IP, STATE, login
 from testbed.localcluster.processes import Daemon
+from workloads.files import write_json, write_text_atomically
 
 MAX_NODES = 4  # as many ranges of pod addresses are in the subnet
 _ADDRESSES = 60  # of a node's pods
@@ -58,9 +59,9 @@ class Node:
         conflist = network.cni_configuration(
             f"kis-{self.name}", f"10.244.0.{first}", f"10.244.0.{first + _ADDRESSES - 1}", self.folder / "ipam"
         )
-        _write_json(self.folder / "cni" / "10-kis.conflist", conflist)
-        (self.folder / "containerd.toml").write_text(self._containerd_configuration())
-        _write_json(self.folder / "kubelet.json", self._kubelet_configuration())
+        write_json(self.folder / "cni" / "10-kis.conflist", conflist)
+        write_text_atomically(self.folder / "containerd.toml", self._containerd_configuration())
+        write_json(self.folder / "kubelet.json", self._kubelet_configuration())
         cgroups.create(self.name)
 
     def containerd(self) -> Daemon:
@@ -169,7 +170,3 @@ disabled_plugins = {json.dumps([f"io.containerd.{name}" for name in unused])}
             "nodeLeaseDurationSeconds": LEASE_S,
             "nodeStatusUpdateFrequency": "5s",
         }
-
-
-def _write_json(file: Path, value: object) -> None:
-    file.write_text(json.dumps(value, indent=1))

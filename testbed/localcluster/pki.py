@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import secrets
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ from typing import Literal
 
 from testbed.errors import ClusterError
 from testbed.localcluster.layout import API_SERVER, HOST_IP, KUBECONFIG, LOGINS, PKI, login
+from workloads.files import write_json, write_text_atomically
 
 CA = PKI / "ca.crt"
 FRONT_PROXY_CA = PKI / "front-proxy-ca.crt"
@@ -80,10 +80,8 @@ def write_logins(users: dict[str, tuple[str, str]]) -> None:
     for file, (user, group) in logins.items():
         token = secrets.token_hex(16)
         lines.append(f'{token},{user},{user},"{group}"\n' if group else f"{token},{user},{user}\n")
-        file.touch(mode=0o600)
-        file.write_text(json.dumps(_kubeconfig(token), indent=1))
-    TOKENS.touch(mode=0o600)
-    TOKENS.write_text("".join(lines))
+        write_json(file, _kubeconfig(token), mode=0o600)
+    write_text_atomically(TOKENS, "".join(lines), mode=0o600)
 
 
 def _kubeconfig(token: str) -> dict[str, object]:

@@ -19,6 +19,7 @@ import psutil
 
 from testbed.errors import ClusterError
 from testbed.localcluster.layout import LOGS, STATE
+from workloads.files import write_json
 
 GPU_KEEPER = "testbed.localcluster.gpus"  # python -m ...
 PROGRAMS = frozenset(
@@ -82,7 +83,7 @@ class Daemon:
             setsid=True,
         )
         started = psutil.Process(pid).create_time()  # a zombie has one too
-        self._record.write_text(json.dumps({"command": self.command, "pid": pid, "started": started}))
+        write_json(self._record, {"command": self.command, "pid": pid, "started": started})
 
     def process(self) -> psutil.Process | None:
         """The running process; None if it has ended."""

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from testbed.localcluster.layout import STATE
+from workloads.files import write_json
 
 _CHANGED = (
     "vm/overcommit_memory",
@@ -26,7 +27,7 @@ def values() -> dict[str, str]:
 
 def remember() -> None:
     """Write them down."""
-    _REMEMBERED.write_text(json.dumps(values()))
+    write_json(_REMEMBERED, values())
 
 
 def restore() -> None:

@@ -30,6 +30,7 @@ from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.cluster_run import advance, prepare
 from testbed.simulation.cluster.services import Service, read_services
 from testbed.simulation.intervals import generators
+from workloads.files import replacing, write_json
 
 SETTLE_S = 60.0  # after a promotion: pods start, queues empty
 Progress = Callable[[float], None]
@@ -77,7 +78,7 @@ def adapt(config: AdaptRunConfig, folder: Path, progress: Progress) -> dict[str,
         raise ConfigError(f"{folder} has an adaptation already: choose another folder")
     services = read_services(config.run.cluster)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "adapt.json").write_text(config.model_dump_json(indent=2) + "\n")
+    write_json(folder / "adapt.json", config)
     total = config.quiet_runs + 2
     for done, name in enumerate(("adapted", "plain")):
         run = _prepared(config, services, config.run.seed, folder if name == "adapted" else None)
@@ -131,7 +132,7 @@ def _advanced(config: ClusterRunConfig, run: PolicyRun, model: str) -> list[Row]
 
 
 def _write_rows(file: Path, rows: list[Row]) -> None:
-    with file.open("w", newline="") as out:
+    with replacing(file) as temporary, temporary.open("w", newline="") as out:
         writer = csv.writer(out)
         writer.writerows([Row._fields, *rows])
 
@@ -188,7 +189,7 @@ def summarise(folder: Path) -> dict[str, Any]:
             "promoted": sum(any(step[1] == "PROMOTED" for step in one["steps"]) for one in quiet),
         },
     }
-    (folder / "adaptation.json").write_text(json.dumps(result, indent=2) + "\n")
+    write_json(folder / "adaptation.json", result)
     return result
 
 

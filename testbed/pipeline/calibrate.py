@@ -32,6 +32,7 @@ from testbed.pipeline.twin import request_log_of, simulate_twin
 from testbed.reporting.report import write_report
 from testbed.run_dir import RunDir
 from workloads.catalog import ServiceConfig
+from workloads.files import write_json
 
 LONE_GAPS_S = (0.1, 0.5, 2.5)  # until a request has ended before the next one comes
 
@@ -80,7 +81,7 @@ def _remember(config: CalibrateConfig, file: Path) -> None:
             f"{file.parent} was made with other settings (its config.json): continue it without a config file and "
             "flags, or choose another folder with --out"
         )
-    file.write_text(config.model_dump_json(indent=2) + "\n")
+    write_json(file, config)
 
 
 def _study(campaign: Campaign, study: StudyConfig, target: Target | None) -> None:

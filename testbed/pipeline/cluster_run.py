@@ -6,7 +6,6 @@ decisions.json, summary.json, and the report.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -32,6 +31,7 @@ from testbed.simulation.cluster.kisim import KISim
 from testbed.simulation.cluster.services import Service, read_services
 from testbed.simulation.cluster.traffic import PatternTraffic, ScheduledTraffic, Traffic, Users
 from testbed.simulation.intervals import generators, interval_of
+from workloads.files import write_json
 
 ROWS_UP_TO = 2_000_000  # requests: longer runs keep no row for each
 RATE_S = 5.0  # of a trace, for who knows it beforehand
@@ -52,7 +52,7 @@ def simulate_cluster(
 
     prepared = prepare(config, services, config.seed, keep_rows=True)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "cluster.json").write_text(config.model_dump_json(indent=2) + "\n")
+    write_json(folder / "cluster.json", config)
     observed = Observed(prepared.sim)
     advance(config, prepared, observed.note, progress)
     models = {model.name: summary_of_model(config, prepared, model.name) for model in config.cluster.models}
@@ -68,8 +68,8 @@ def simulate_cluster(
         "energy_j": observed.energy_j if np.isfinite(observed.energy_j) else None,
     }
     provenance = {"simulated": True, "seed": config.seed}
-    (folder / "decisions.json").write_text(json.dumps([step._asdict() for step in prepared.steps], indent=2) + "\n")
-    (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    write_json(folder / "decisions.json", [step._asdict() for step in prepared.steps])
+    write_json(folder / "summary.json", summary)
     observed.metrics(provenance).write(folder / "metrics.parquet")
     if prepared.sim.keeps_rows:
         request_log(prepared.sim, provenance).write(folder / "requests.parquet")

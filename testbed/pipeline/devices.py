@@ -28,6 +28,7 @@ from testbed.reporting.devices import is_complete, run_id_of, side_labels
 from testbed.reporting.devices_report import write_devices_report
 from workloads.catalog import ServiceConfig, find_model
 from workloads.emulated_profile import EmulatedProfile
+from workloads.files import write_json
 
 DeviceName = Literal["cpu", "gpu"]
 
@@ -163,4 +164,4 @@ def _remember(config: DevicesConfig, file: Path) -> None:
     told: dict[str, Any] = config.model_dump(mode="json")
     if file.exists() and {**json.loads(file.read_text()), "repeats": None} != {**told, "repeats": None}:
         raise ConfigError(f"{file} is of another comparison: choose another folder, or give that configuration")
-    file.write_text(json.dumps(told, indent=2) + "\n")
+    write_json(file, told)

@@ -30,6 +30,7 @@ from testbed.reporting.evaluation import log_name
 from testbed.reporting.evaluation_report import write_evaluation_report
 from testbed.reporting.loading import read_json
 from testbed.simulation.cluster.services import Service, read_services
+from workloads.files import write_json
 
 MAY_CHANGE = ("seeds", "baseline", "challenger")  # of an evaluation that goes on
 
@@ -129,7 +130,7 @@ def _begin(config: EvaluateConfig, folder: Path) -> None:
         if before["seeds"] > told["seeds"]:
             raise ConfigError(f"{file} has {before['seeds']} seeds: give as many or more, or choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(told, indent=2) + "\n")
+    write_json(file, told)
 
 
 def _lasting(told: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:

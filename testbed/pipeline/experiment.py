@@ -44,6 +44,7 @@ from testbed.serving.kubernetes import KubernetesService
 from testbed.serving.slowness import Slowness
 from testbed.simulation.cluster.services import read_services
 from workloads.catalog import ServiceConfig
+from workloads.files import write_json
 
 REASON_S = 3.0  # a scaler's words and the change that we saw are at most so far apart
 
@@ -86,7 +87,7 @@ def _begin(config: ExperimentConfig, folder: Path) -> None:
         before = build(ExperimentConfig, json.loads(file.read_text()), str(file)).model_dump(mode="json")
         if _lasting(before) != _lasting(told):
             raise ConfigError(f"{file} is of another experiment: choose another folder, or give that configuration")
-    file.write_text(json.dumps(told, indent=2) + "\n")
+    write_json(file, told)
 
 
 def _lasting(told: dict[str, Any]) -> dict[str, Any]:

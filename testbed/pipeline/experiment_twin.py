@@ -30,6 +30,7 @@ from testbed.pipeline.twin import middle_of, twin_manifest, twin_seeds
 from testbed.reporting.experiment import cost_of
 from testbed.run_dir import RunDir
 from testbed.simulation.cluster.services import Service
+from workloads.files import write_json
 
 BEFORE_S = 30.0
 CLOCKS = ["scheduled_ns", "sent_ns", "completed_ns", "start_ns", "end_ns", "time_ns"]  # columns on a run's clock
@@ -103,7 +104,7 @@ def simulate_pair(
         cost_of(one.requests, one.metrics, schedule.duration_s, len(one.steps), target_s)._asdict() | {"seed": seed}
         for one, seed in zip(runs, seeds, strict=True)
     ]
-    (path / "draws.json").write_text(json.dumps(costs, indent=2) + "\n")
+    write_json(path / "draws.json", costs)
     profile = next(iter(config.cluster.models[0].profiles.values()))
     told = "at any time before the traffic" if clock is None else f"{clock.first_s:+.2f} s from it, as in the real run"
     manifest = twin_manifest(real.manifest, path.name, config.simulated_runs)
@@ -212,9 +213,9 @@ def moved(told: Mapping[str, Any], by_s: float, names: Sequence[str] = TIMES) ->
 
 def write_adaptation(path: Path, steps: Sequence[Mapping[str, Any]]) -> None:
     """ADAPTATION of a run."""
-    (path / ADAPTATION).write_text(json.dumps(plain(list(steps)), indent=2) + "\n")
+    write_json(path / ADAPTATION, plain(list(steps)))
 
 
 def write_steps(path: Path, steps: Sequence[Step]) -> None:
     """decisions.json of a run."""
-    (path / "decisions.json").write_text(json.dumps([step._asdict() for step in steps], indent=2) + "\n")
+    write_json(path / "decisions.json", [step._asdict() for step in steps])

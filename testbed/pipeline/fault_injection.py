@@ -11,6 +11,7 @@ from pathlib import Path
 from testbed.errors import ClusterError
 from testbed.pipeline.cluster_config import Fault
 from testbed.serving.slowness import Slowness
+from workloads.files import write_json
 
 FAULTS = "faults.json"  # of a real run: [{"at_s", "slow_down", "struck_s"}], on the clock of its traffic
 
@@ -36,7 +37,7 @@ class FaultInjector:
             {"at_s": one.at_s, "slow_down": one.slow_down, "struck_s": at - start_unix_s} for one, at in self._struck
         ]
         if told:
-            (folder / FAULTS).write_text(json.dumps(told, indent=2) + "\n")
+            write_json(folder / FAULTS, told)
 
 
 @contextmanager

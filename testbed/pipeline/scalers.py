@@ -28,6 +28,7 @@ from testbed.controller.guard import Limits
 from testbed.controller.run import ControllerConfig
 from testbed.errors import ClusterError
 from testbed.pipeline.experiment_config import ExperimentConfig
+from workloads.files import write_json, write_text_atomically
 
 READY_S = 60.0  # a controller decides, and an HPA has its metrics, within that time
 POLL_S = 0.25
@@ -89,7 +90,7 @@ def _stock_hpa(config: ExperimentConfig, policy: Hpa, api: client.ApiClient, fol
     try:
         autoscaling.create_namespaced_horizontal_pod_autoscaler(real.namespace, body, _request_timeout=10)
         _wait_for_metrics(autoscaling, real.namespace)
-        (folder / SCALER).write_text(json.dumps({"first_seen_unix_s": time.time()}) + "\n")
+        write_json(folder / SCALER, {"first_seen_unix_s": time.time()})
         yield
     except ApiException as error:
         raise ClusterError(f"HPA of {real.deployment}: the API answers {error.status} {error.reason}") from None
@@ -135,12 +136,12 @@ def _controller(
         limits=real.limits or Limits(max_replicas=config.cluster.models[0].max_replicas),
         scrape_period_s=real.scrape_period_s,
     )
-    file.write_text(yaml.safe_dump(body.model_dump(mode="json")))
+    write_text_atomically(file, yaml.safe_dump(body.model_dump(mode="json")))
     command = [sys.executable, "-m", "testbed.cli", "controller", str(file)]
     command += [] if kubeconfig is None else ["--kubeconfig", str(kubeconfig)]
     if adapted is not None:
         how = AdaptConfig(cluster=config.cluster, adaptation=adapted, folder=folder / "adaptation")
-        (folder / "adapt.yaml").write_text(yaml.safe_dump(how.model_dump(mode="json")))
+        write_text_atomically(folder / "adapt.yaml", yaml.safe_dump(how.model_dump(mode="json")))
         command += ["--adapt", str(folder / "adapt.yaml")]
     with log.open("w") as out, log.with_suffix(".err").open("w") as errors:
         # A group of its own: a bench that thinks over candidates ends with its controller.

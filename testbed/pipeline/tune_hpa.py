@@ -29,6 +29,7 @@ from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.cluster_run import advance, prepare, summary_of_model
 from testbed.simulation.cluster.config import ClusterConfig
 from testbed.simulation.cluster.services import Service, read_services
+from workloads.files import replacing, write_json, write_text_atomically
 
 Family = Annotated[tuple[TrafficConfig, ...], Field(min_length=1)]
 CHECK_SEED = 1_000_000  # from here on: traffic that the search has not seen
@@ -121,7 +122,7 @@ def tune_hpa(config: TuneConfig, folder: Path, on_progress: Callable[[float], No
     services = read_services(config.cluster)
     served = config.cluster.models[0]
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "tune.json").write_text(_text_of(config))
+    write_json(folder / "tune.json", config)
     given = config.policies.get(served.name)  # it runs on the same cluster: with its flags, unless it names some
     untuned = _by_default(config) if given is None else {"flags": config.flags.model_dump(), **given}
     if untuned.get("kind") != "hpa":
@@ -149,7 +150,7 @@ def tune_hpa(config: TuneConfig, folder: Path, on_progress: Callable[[float], No
     hpa = build_policy(tuned, served.max_replicas, None)
     assert isinstance(hpa, Hpa)
     body = hpa_object(hpa.spec, config.deployment, config.namespace, config.deployment)
-    (folder / "hpa.yaml").write_text(_header(config, checked) + yaml.safe_dump(body, sort_keys=False))
+    write_text_atomically(folder / "hpa.yaml", _header(config, checked) + yaml.safe_dump(body, sort_keys=False))
     result = {
         "simulated": True,
         "allowed_missed": config.allowed_missed,
@@ -158,7 +159,7 @@ def tune_hpa(config: TuneConfig, folder: Path, on_progress: Callable[[float], No
         "policies": {"untuned": untuned, "tuned": tuned},
         "outcomes": {name: one.__dict__ for name, one in checked.items()},
     }
-    (folder / "tuned.json").write_text(json.dumps(result, indent=2) + "\n")
+    write_json(folder / "tuned.json", result)
     return result
 
 
@@ -239,7 +240,7 @@ def _suggested(config: TuneConfig, service: Service, trial: Any) -> dict[str, An
 
 def _write_trials(file: Path, tried: Sequence[Mapping[str, Any]]) -> None:
     names = list(dict.fromkeys(name for one in tried for name in one))
-    with file.open("w", newline="") as rows:
+    with replacing(file) as temporary, temporary.open("w", newline="") as rows:
         writer = csv.DictWriter(rows, names)
         writer.writeheader()
         writer.writerows(tried)

@@ -15,6 +15,7 @@ from testbed.reporting import cluster_figures, style
 from testbed.reporting.cluster_picture import save_cluster
 from testbed.reporting.loading import read_json
 from testbed.reporting.page import environment, script_json
+from workloads.files import write_text_atomically
 
 SHOWN_DECISIONS = 200  # of each model; the rest is in decisions.json
 
@@ -48,11 +49,13 @@ def write_cluster_report(folder: Path) -> Path:
     for model in context.models:
         title = f"{model.name} under {model.result['policy']} (simulated)"
         save_cluster(context.metrics, model.name, model.target_ms / 1e3, title, folder / f"{model.name}.png")
-    (folder / "report.md").write_text(
-        environment(html=False).get_template("cluster.md.j2").render(c=context, shown=SHOWN_DECISIONS)
+    write_text_atomically(
+        folder / "report.md",
+        environment(html=False).get_template("cluster.md.j2").render(c=context, shown=SHOWN_DECISIONS),
     )
     page = folder / "report.html"
-    page.write_text(
+    write_text_atomically(
+        page,
         environment(html=True)
         .get_template("cluster.html.j2")
         .render(
@@ -61,7 +64,7 @@ def write_cluster_report(folder: Path) -> Path:
             plotly_js=Markup(get_plotlyjs()),
             style=style,
             shown=SHOWN_DECISIONS,
-        )
+        ),
     )
     return page
 

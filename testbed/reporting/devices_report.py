@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from testbed.reporting.devices import read_devices, summary_of
 from testbed.reporting.experiment_report import rounded
 from testbed.reporting.labels import number
 from testbed.reporting.page import environment, script_json
+from workloads.files import write_json, write_text_atomically
 
 LABELS = {"p95": "P95 latency", "mean": "mean latency", "throughput": "throughput"}
 INTERVALS = {
@@ -27,7 +27,7 @@ def write_devices_report(folder: Path) -> Path:
     found = read_devices(folder)
     told = [summary_of(study) for study in found.studies]
     facts = {"confidence": 0.90, "devices": found.config["devices"], "missing": found.missing, "studies": told}
-    (folder / "ratios.json").write_text(json.dumps(rounded(facts), indent=2) + "\n")
+    write_json(folder / "ratios.json", rounded(facts))
     devices_figures.save_distributions(found, folder / "ecdf.png")
     shown = {
         "c": found,
@@ -38,15 +38,16 @@ def write_devices_report(folder: Path) -> Path:
         "ratio": ratio_text,
         "invalid": [reason for one in told for reason in one["reasons"]],
     }
-    (folder / "report.md").write_text(environment(html=False).get_template("devices.md.j2").render(**shown))
+    write_text_atomically(folder / "report.md", environment(html=False).get_template("devices.md.j2").render(**shown))
     drawn = {f"ecdf-{k}": devices_figures.distributions(study) for k, study in enumerate(found.studies, start=1)}
     drawn |= {f"time-{k}": devices_figures.over_time(study) for k, study in enumerate(found.studies, start=1)}
     figures = {name: script_json(figure) for name, figure in drawn.items()}
     page = folder / "report.html"
-    page.write_text(
+    write_text_atomically(
+        page,
         environment(html=True)
         .get_template("devices.html.j2")
-        .render(**shown, figures=figures, plotly_js=Markup(get_plotlyjs()), style=style)
+        .render(**shown, figures=figures, plotly_js=Markup(get_plotlyjs()), style=style),
     )
     return page
 

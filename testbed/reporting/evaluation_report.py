@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from testbed.reporting.evaluation_figures import Timeline, timeline_of
 from testbed.reporting.loading import read_json
 from testbed.reporting.page import environment, script_json
 from testbed.reporting.verdict import verdict
+from workloads.files import write_json, write_text_atomically
 
 
 @dataclass(frozen=True)
@@ -62,17 +62,18 @@ class EvaluationContext:
 def write_evaluation_report(folder: Path) -> Path:
     """Write everything again; returns report.html. ArtifactError or ReportError if a log cannot be read."""
     found = recomputed(folder)
-    (folder / "evaluation.json").write_text(json.dumps(found, indent=2) + "\n")
+    write_json(folder / "evaluation.json", found)
     context, timelines = _gather(folder, found)
     evaluation_figures.save_pareto(found, folder / "pareto.png")
     evaluation_figures.save_timelines(timelines, folder / "timelines.png")
     text = environment(html=False).get_template("evaluation.md.j2").render(c=context)
-    (folder / "report.md").write_text(text)
+    write_text_atomically(folder / "report.md", text)
     page = folder / "report.html"
-    page.write_text(
+    write_text_atomically(
+        page,
         environment(html=True)
         .get_template("evaluation.html.j2")
-        .render(c=context, figures=_figures(found, timelines), plotly_js=Markup(get_plotlyjs()), style=style)
+        .render(c=context, figures=_figures(found, timelines), plotly_js=Markup(get_plotlyjs()), style=style),
     )
     return page
 

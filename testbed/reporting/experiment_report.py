@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from testbed.reporting.drift import drift_of
 from testbed.reporting.experiment import COSTS, read_experiment, rows_of, summary_of
 from testbed.reporting.page import environment, script_json
 from testbed.reporting.transfer import transfer_of
+from workloads.files import write_json, write_text_atomically
 
 LABELS = {"p95_ms": "P95, ms", "missed_share": "share over target", "replica_seconds": "replica-seconds"}
 
@@ -24,32 +24,30 @@ def write_experiment_report(folder: Path) -> Path:
     found = read_experiment(folder)
     rows = rows_of(found)
     summary = summary_of(rows)
-    (folder / "pairs.json").write_text(
-        json.dumps({"rows": rounded(rows), "summary": rounded(summary)}, indent=2) + "\n"
-    )
+    write_json(folder / "pairs.json", {"rows": rounded(rows), "summary": rounded(summary)})
     transfer = transfer_of(rows, found.name)
-    (folder / "transfer.json").write_text(json.dumps(rounded(transfer), indent=2) + "\n")
+    write_json(folder / "transfer.json", rounded(transfer))
     drift = drift_of(found)
-    (folder / "drift.json").unlink(missing_ok=True)
     if drift:
-        (folder / "drift.json").write_text(
-            json.dumps({"experiment": found.name, "rows": rounded(drift)}, indent=2) + "\n"
-        )
+        write_json(folder / "drift.json", {"experiment": found.name, "rows": rounded(drift)})
+    else:
+        (folder / "drift.json").unlink(missing_ok=True)
     experiment_figures.save_timelines(found, folder / "timelines.png")
     shown = {"c": found, "rows": rows, "summary": summary, "labels": LABELS, "drift": drift, "transfer": transfer}
     shown["false_alarms"] = sum(sum(row["false_alarms"]) for row in drift)
     text = environment(html=False).get_template("experiment.md.j2").render(**shown)
-    (folder / "report.md").write_text(text)
+    write_text_atomically(folder / "report.md", text)
     drawn: dict[str, go.Figure] = {
         f"pair-{k}": experiment_figures.over_time(pair, found.target_s) for k, pair in enumerate(found.pairs, start=1)
     }
     drawn |= {f"cost-{name}": experiment_figures.costs(rows, name, LABELS[name]) for name in COSTS}
     figures = {name: script_json(figure) for name, figure in drawn.items()}
     page = folder / "report.html"
-    page.write_text(
+    write_text_atomically(
+        page,
         environment(html=True)
         .get_template("experiment.html.j2")
-        .render(**shown, figures=figures, plotly_js=Markup(get_plotlyjs()), style=style)
+        .render(**shown, figures=figures, plotly_js=Markup(get_plotlyjs()), style=style),
     )
     return page
 

@@ -11,6 +11,7 @@ from plotly.offline import get_plotlyjs
 from testbed.reporting import figures, labels, pictures, style
 from testbed.reporting.context import ReportContext, gather
 from testbed.reporting.page import environment, script_json
+from workloads.files import write_text_atomically
 
 PICTURED = 8  # runs of a group that report.md shows as pictures: those with the largest errors
 
@@ -21,17 +22,17 @@ def write_report(folder: Path) -> Path:
     ReportError if there is nothing to compare, ArtifactError if a file of a run cannot be read.
     """
     context = gather(folder)
-    (folder / "comparison.json").write_text(context.comparison.text)
+    write_text_atomically(folder / "comparison.json", context.comparison.text)
     _save_pictures(context, folder / "figures")
-    (folder / "report.md").write_text(
-        environment(html=False).get_template("report.md.j2").render(c=context, pictured=PICTURED)
-    )
+    told = environment(html=False).get_template("report.md.j2").render(c=context, pictured=PICTURED)
+    write_text_atomically(folder / "report.md", told)
     page = folder / "report.html"
-    page.write_text(
+    shown = (
         environment(html=True)
         .get_template("report.html.j2")
         .render(c=context, figures=_page_figures(context), plotly_js=Markup(get_plotlyjs()), style=style)
     )
+    write_text_atomically(page, shown)
     return page
 
 

@@ -24,6 +24,7 @@ from testbed.serving.kubernetes import SERVICE_LABEL
 from testbed.serving.kubernetes_api import api_client, follow, own_namespace
 from testbed.serving.kubernetes_objects import listed_in, ready_pods
 from workloads.errors import KisError
+from workloads.files import write_text_atomically
 
 ENDPOINTS, LOCUST_CONF, READY = "endpoints.json", "locust.conf", "ready"
 ROLES = ("master", "worker")
@@ -60,7 +61,7 @@ class Addresses:
         with self._lock:
             pods = ready_pods(part)
             if kind != "DELETED" and pods and not (self._folder / LOCUST_CONF).exists():
-                (self._folder / LOCUST_CONF).write_text(f"master-host = {pods[0][1]}\n")
+                write_text_atomically(self._folder / LOCUST_CONF, f"master-host = {pods[0][1]}\n")
             self._note_ready(any(self._slices.values()))
 
     def _note_ready(self, target: bool) -> None:
