@@ -9,8 +9,9 @@ WATCHING ----> ALARMED ----> RECALIBRATING ----> SHADOW ----> PROMOTED ----> WAT
 
 Bounded: factors have limits (recalibrate.py); actions are cooldown_s apart, and at most promotions_per_hour are made.
 Reversible: the predecessor decides beside its successor during the probation, and takes over again if the service
-becomes slower than it was and than was predicted, or if the old profile fits better again. Then everything stays for
-hold_s. A profile is a new file each time; nothing is overwritten.
+becomes slower than it was and than was predicted, or if the old profile fits better again. If nobody knows how long
+requests take, the probation goes on for as long again; what is not known by then undoes the promotion too. Then
+everything stays for hold_s. A profile is a new file each time; nothing is overwritten.
 
 What is believed of the service (the profile) and what is done about it (the policy) are two things: a candidate that is
 not better is not promoted, but the new profile is what residuals are taken against from then on.
@@ -42,6 +43,7 @@ from testbed.simulation.cluster.config import ClusterConfig
 State = Literal["WATCHING", "ALARMED", "RECALIBRATING", "SHADOW", "PROMOTED", "KEPT"]
 HOUR_S = 3600.0
 REMEMBERED = 120  # windows of arrivals
+PROLONGED = 2.0  # probations, before what is not known counts as bad
 
 
 class AdaptSettings(Strict):
@@ -87,9 +89,9 @@ class Memory(NamedTuple):
 
     profile: what residuals are taken against; fitted: the one that the incumbent's numbers are of, fitted_before: its
     predecessor's. incumbent decides; candidate and predecessor decide beside it, in SHADOW and in PROMOTED. The state
-    was entered since_s; nothing is begun before free_s. rates, slowness: of each window of late, arrivals/s and time in
-    the server (NaN: not known). after: residuals since the change. slow_before: mean time in the server while the
-    candidate waited; slow_predicted: what was predicted for the candidate.
+    was entered since_s; nothing is begun before free_s. rates: of each window of late, arrivals/s; slowness: its end,
+    and time in the server (NaN: not known). after: residuals since the change. slow_before: mean time in the server
+    while the candidate waited; slow_predicted: what was predicted for the candidate.
     """
 
     profile: ServiceProfile
@@ -104,14 +106,14 @@ class Memory(NamedTuple):
     fitted_before: ServiceProfile | None = None
     promotions: tuple[float, ...] = ()
     rates: tuple[float, ...] = ()
-    slowness: tuple[float, ...] = ()
+    slowness: tuple[tuple[float, float], ...] = ()
     waiting: float = 0.0
     after: tuple[Residual, ...] = ()
     slow_before: float = math.nan
     slow_predicted: float = math.nan
     beside: tuple[int, ...] = ()  # differences of the candidate's decisions from the incumbent's
     seen_s: float = -math.inf  # end of the last window
-    waits: str = ""  # why an alarm is not acted on
+    waits: str = ""  # why an alarm is not acted on, or a probation not ended
     file: Path | None = None  # of the profile that is believed in, if it is not the first one
 
 
@@ -150,7 +152,7 @@ def _with_window(memory: Memory, window: Window, setting: Setting) -> Memory:
         detector=detector,
         after=tuple(one for one in after if one.start_s >= detector.change_s),
         rates=(*memory.rates[1 - REMEMBERED :], rate),
-        slowness=(*memory.slowness[1 - REMEMBERED :], time_in_server_s(window)),
+        slowness=(*memory.slowness[1 - REMEMBERED :], (window.end_s, time_in_server_s(window))),
         waiting=float(np.nan_to_num(window.waiting.sum())),
         seen_s=window.end_s,
     )
@@ -254,7 +256,7 @@ def _shadow(memory: Memory, now_s: float, replicas: int, answer: Any, setting: S
         "decisions": len(memory.beside),
         "differed": len(differ),
         "mean_difference": float(np.mean(memory.beside)) if memory.beside else math.nan,
-        "slow_before_s": _mean_of_late(memory, now_s - memory.since_s, settings.drift.window_s),
+        "slow_before_s": _mean_of_late(memory, now_s, now_s - memory.since_s, settings.drift.window_s),
     }
     memory = memory._replace(
         predecessor=memory.incumbent,
@@ -276,15 +278,32 @@ def _promoted(memory: Memory, now_s: float, replicas: int, answer: Any, setting:
     if now_s - memory.since_s < settings.probation_s:
         return Stepped(memory)
     # The first half is what it takes to get out of where the service was.
-    slow_s = _mean_of_late(memory, settings.probation_s / 2, settings.drift.window_s)
-    figures = {"slow_s": slow_s, "slow_before_s": memory.slow_before, "slow_predicted_s": memory.slow_predicted}
+    slow_s = _mean_of_late(memory, now_s, settings.probation_s / 2, settings.drift.window_s)
     known = [one for one in (memory.slow_before, memory.slow_predicted) if math.isfinite(one)]
-    allowed = settings.slower * max(known, default=math.inf)
+    allowed = settings.slower * max(known, default=math.nan)
+    figures = {"slow_s": slow_s, "slow_before_s": memory.slow_before, "slow_predicted_s": memory.slow_predicted}
+    if math.isnan(slow_s) or math.isnan(allowed):
+        return _unknown(memory, now_s, slow_s, figures, setting)
     if slow_s > allowed:
         why = f"requests take {1e3 * slow_s:.1f} ms in their server, {1e3 * allowed:.1f} ms would be in order"
         return _roll_back(memory, now_s, why, figures, setting, False)
-    memory = memory._replace(predecessor=None, fitted_before=None, free_s=now_s + settings.cooldown_s)
+    memory = memory._replace(predecessor=None, fitted_before=None, free_s=now_s + settings.cooldown_s, waits="")
     return _enter(memory, now_s, "WATCHING", "the probation is passed", figures)
+
+
+def _unknown(memory: Memory, now_s: float, slow_s: float, figures: dict[str, Any], setting: Setting) -> Stepped:
+    """A probation that cannot be judged, as when the successor answers nothing: it goes on, but not for ever."""
+    probation_s = setting.settings.probation_s
+    if math.isnan(slow_s):
+        why = f"nothing was answered in the last {probation_s / 2:g} s"
+    else:
+        why = "neither what it was before nor what was predicted is known"
+    if now_s - memory.since_s >= PROLONGED * probation_s:
+        return _roll_back(memory, now_s, why, figures, setting, False)
+    if memory.waits:  # it is told once
+        return Stepped(memory)
+    told = f"{why}: the probation goes on, for {(PROLONGED - 1) * probation_s:g} s at most"
+    return Stepped(memory._replace(waits=why), (Entry(now_s, "PROMOTED", told, figures),))
 
 
 def _kept(memory: Memory, now_s: float, replicas: int, answer: Any, setting: Setting) -> Stepped:
@@ -349,10 +368,12 @@ def _why_wait(memory: Memory, now_s: float, settings: AdaptSettings) -> str:
     return ""
 
 
-def _mean_of_late(memory: Memory, seconds: float, window_s: float) -> float:
-    """Time in the server over the last seconds; NaN: nobody knows."""
-    late = [one for one in memory.slowness[-max(1, round(seconds / window_s)) :] if math.isfinite(one)]
-    return float(np.mean(late)) if late else math.nan
+def _mean_of_late(memory: Memory, now_s: float, seconds: float, window_s: float) -> float:
+    """Time in the server over the last seconds; NaN: nobody knows. Windows from before them tell nothing of them."""
+    seconds = max(seconds, window_s)
+    late = memory.slowness[-max(1, round(seconds / window_s)) :]
+    known = [slow_s for end_s, slow_s in late if end_s > now_s - seconds and math.isfinite(slow_s)]
+    return float(np.mean(known)) if known else math.nan
 
 
 def _alike(memory: Memory, candidate: Policy) -> bool:

@@ -62,6 +62,8 @@ class Story:
     slowness: float = 1.0
     sojourn_s: float = 0.01
     answer: Any = None
+    answered: bool = True  # does the service answer anything?
+    scraped: bool = True  # are there windows at all?
     entries: list[Entry] = field(default_factory=list)
     tasks: list[Any] = field(default_factory=list)
     written: list[tuple[Path, ServiceProfile]] = field(default_factory=list)
@@ -76,8 +78,9 @@ class Story:
         before = len(self.entries)
         for _ in range(windows):
             self.now_s += 5.0
-            done = step(self.memory, self.now_s, 2, self._window(), self.answer, self.setting)
-            assert done == step(self.memory, self.now_s, 2, self._window(), self.answer, self.setting)  # it is pure
+            window = self._window() if self.scraped else None
+            done = step(self.memory, self.now_s, 2, window, self.answer, self.setting)
+            assert done == step(self.memory, self.now_s, 2, window, self.answer, self.setting)  # it is pure
             self.memory = done.memory
             self.entries += done.entries
             self.tasks += [] if done.task is None else [done.task]
@@ -85,7 +88,7 @@ class Story:
         return [one.state for one in self.entries[before:]]
 
     def _window(self) -> Window:
-        one, batches, size = np.ones(1), 500.0, 2.0
+        one, batches, size = np.ones(1), 500.0 * self.answered, 2.0
         mean_s = self.slowness * self.profile.service_time.mean_s[1]
         requests = batches * size
         return Window(
@@ -159,6 +162,43 @@ def test_who_gets_slower_than_before_and_than_predicted_is_undone():
     assert story.memory.profile == story.written[0][1]  # batches do take that long
     story.answer = None
     assert story.go(19) == []
+
+
+@pytest.mark.parametrize("unknown", ["answered", "scraped"])
+def test_a_probation_in_which_nobody_knows_how_long_requests_take_is_prolonged_and_then_undone(unknown: str):
+    story = drifted()
+    story.answer = finding()
+    story.go(5)
+    setattr(story, unknown, False)
+    assert story.go(8) == ["PROMOTED"]
+    assert story.entries[-1].why == "nothing was answered in the last 20 s: the probation goes on, for 40 s at most"
+    assert story.go(7) == []
+    assert story.go(1) == ["KEPT"]
+    assert "rolled back: nothing was answered in the last 20 s" in story.entries[-1].why
+    assert story.memory.incumbent.policy == POLICY
+
+
+def test_a_prolonged_probation_is_passed_as_soon_as_requests_are_answered_in_time():
+    story = drifted()
+    story.answer = finding()
+    story.go(5)
+    story.answered = False
+    assert story.go(9) == ["PROMOTED"]
+    story.answered = True
+    assert story.go(1) == ["WATCHING"]
+    assert story.memory.waits == ""
+    assert per_replica_of(story.memory.incumbent.policy) == 120.0
+
+
+def test_a_promotion_with_nothing_to_compare_with_is_undone_too():
+    story = drifted()
+    story.answer = finding(latency_s=math.nan)
+    story.answered = False  # while the candidate waits
+    story.go(5)
+    assert math.isnan(story.memory.slow_before)
+    story.answered = True
+    assert story.go(16) == ["PROMOTED", "KEPT"]
+    assert "neither what it was before nor what was predicted is known" in story.entries[-1].why
 
 
 def test_a_change_that_passes_in_the_probation_brings_the_old_profile_back():
