@@ -94,3 +94,8 @@ class RunDir:
     def write_manifest(self, manifest: RunManifest) -> None:
         """Write run.json in one step, so that a kill leaves the old one or the new one."""
         write_json(self.manifest_file, manifest)
+
+
+def run_dirs(folder: Path) -> list[RunDir]:
+    """The run folders of a results folder, by name; none if there is no runs/ in it."""
+    return [RunDir(file.parent) for file in sorted(folder.glob("runs/*/run.json"))]

@@ -10,7 +10,9 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from testbed.cli.progress import ConsoleNarrator
 from testbed.cli.replay import print_path
+from testbed.pipeline.restore import restore
 from testbed.reporting.cluster_report import is_cluster_run, write_cluster_report
 from testbed.reporting.compare import Comparison, compare_folder
 from testbed.reporting.devices_report import is_devices, write_devices_report
@@ -27,9 +29,10 @@ def compare(results: Results) -> None:
 
     Example: [bold]kis compare results/20260101-120000-calibrate[/bold]
     """
+    console = Console()
+    _restored(console, results)
     comparison = compare_folder(results)
     write_text_atomically(results / "comparison.json", comparison.text)
-    console = Console()
     show_comparison(console, comparison)
     print_path(console, results / "comparison.json")
 
@@ -48,7 +51,15 @@ def report(results: Results) -> None:
         write = write_devices_report
     elif is_evaluation(results):
         write = write_evaluation_report
-    print_path(Console(), write(results))
+    console = Console()
+    _restored(console, results)
+    print_path(console, write(results))
+
+
+def _restored(console: Console, results: Path) -> None:
+    """An archived folder gets its runs back first."""
+    with ConsoleNarrator(console) as narrator:
+        restore(results, narrator)
 
 
 def show_comparison(console: Console, comparison: Comparison) -> None:

@@ -38,6 +38,8 @@ COMMANDS = {
     "devices": "devices",
     "compare": "compare",
     "report": "compare",
+    "archive": "archive",
+    "restore": "archive",
 }
 
 EXTRAS = {"train": "train", "tune-hpa": "train"}  # command -> the extra of pyproject.toml that it needs

@@ -27,6 +27,7 @@ from testbed.errors import CalibrationError, ConfigError
 from testbed.pipeline.made_runs import ATTEMPTS, MadeRuns, Narrator
 from testbed.pipeline.plan import burst_schedule, capacity_rps, held_out_pattern, lone_schedule, seed_of
 from testbed.pipeline.real_run import Identity
+from testbed.pipeline.restore import restore_real
 from testbed.pipeline.target import Target, served
 from testbed.pipeline.twin import request_log_of, simulate_twin
 from testbed.reporting.report import write_report
@@ -67,6 +68,7 @@ def calibrate(config: CalibrateConfig, folder: Path, narrator: Narrator, target:
                 study.serve(service, config.device)
     folder.mkdir(parents=True, exist_ok=True)
     _remember(config, folder / "config.json")
+    restore_real(folder, narrator)
     campaign = Campaign(config, folder, narrator)
     for study in config.studies:
         _study(campaign, study, target)

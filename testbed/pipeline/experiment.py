@@ -36,6 +36,7 @@ from testbed.pipeline.experiment_twin import (
 from testbed.pipeline.fault_injection import injecting
 from testbed.pipeline.made_runs import Narrator
 from testbed.pipeline.real_run import run_real
+from testbed.pipeline.restore import restore_real
 from testbed.pipeline.scalers import change_reasons, remove_leftovers, scaled_by
 from testbed.pipeline.target import pods_of
 from testbed.pipeline.traffic import make_schedule, traffic_identity
@@ -56,6 +57,7 @@ def run_experiment(
     services = read_services(config.cluster)
     _refuse_what_cannot_run(config)
     _begin(config, folder)
+    restore_real(folder, narrator)
     remove_leftovers(api, config.real.namespace)
     if config.real.kustomization is not None:
         apply(config.real.kustomization, config.real.namespace, kubeconfig)

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from testbed.measurement.metric_log import MetricLog
 from testbed.reporting.pictures import LOOK, plain_numbers
+from testbed.reporting.png import save_png
 from testbed.reporting.style import INK, MUTED, SIMULATED
 
 
@@ -45,4 +46,4 @@ def save_cluster(metrics: MetricLog, model: str, target_s: float, title: str, fi
         bottom.set_ylabel("latency, ms")
         bottom.set_xlabel("seconds (simulated)")
         bottom.legend(loc="upper right", ncols=2)
-        figure.savefig(file, dpi=150)
+        save_png(figure, file, dpi=150)

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from testbed.reporting.devices import Devices, Study
 from testbed.reporting.loading import LoadedRun
 from testbed.reporting.pictures import LOOK, plain_numbers
+from testbed.reporting.png import save_png
 from testbed.reporting.style import INK, REAL, axis, short, styled
 
 FloatArray = npt.NDArray[np.float64]
@@ -78,7 +79,7 @@ def save_distributions(found: Devices, file: Path) -> None:
             plain_numbers(panel.xaxis)
         panels[0].set_ylabel("share of requests; dotted: P95")
         figure.legend(handles=panels[0].get_legend_handles_labels()[0], loc="outside lower left", fontsize=7)
-        figure.savefig(file, dpi=130)
+        save_png(figure, file, dpi=130)
 
 
 def _curves(study: Study, points: Callable[[LoadedRun], tuple[FloatArray, FloatArray]]) -> go.Figure:

@@ -18,6 +18,7 @@ from plotly.subplots import make_subplots
 from testbed.measurement.scaling_log import ScalingLog
 from testbed.reporting.cluster_figures import add_offered
 from testbed.reporting.pictures import LOOK
+from testbed.reporting.png import save_png
 from testbed.reporting.style import INK, MUTED, SIMULATED, axis, short, styled
 
 FloatArray = npt.NDArray[np.float64]
@@ -141,7 +142,7 @@ def save_pareto(found: Mapping[str, Any], file: Path) -> None:
         panel.margins(x=0.1, y=0.12)
         panel.set_ylim(bottom=0)
         panel.legend(loc="upper right")
-        figure.savefig(file, dpi=130)
+        save_png(figure, file, dpi=130)
 
 
 def save_timelines(timelines: Mapping[str, Sequence[Timeline]], file: Path) -> None:
@@ -172,7 +173,7 @@ def save_timelines(timelines: Mapping[str, Sequence[Timeline]], file: Path) -> N
         ]
         figure.legend(handles, [one.policy for one in first], loc="outside upper right", ncols=len(handles))
         figure.supxlabel("seconds (simulated)", fontsize=8)
-        figure.savefig(file, dpi=110)
+        save_png(figure, file, dpi=110)
 
 
 def _point(one: Mapping[str, Any]) -> tuple[float, float]:

@@ -15,6 +15,7 @@ from plotly.subplots import make_subplots
 from testbed.reporting.cluster_figures import add_offered
 from testbed.reporting.experiment import Experiment, PairOfRuns, Side, ready_replicas
 from testbed.reporting.pictures import LOOK
+from testbed.reporting.png import save_png
 from testbed.reporting.style import INK, MUTED, REAL, SIMULATED, axis, short, styled
 
 BIN_S = 2.0
@@ -155,4 +156,4 @@ def save_timelines(experiment: Experiment, file: Path) -> None:
         figure.supylabel("ready replicas", fontsize=8)
         dotted = "; dotted: batches slower, candidate promoted" if any(map(_marks, experiment.pairs)) else ""
         figure.supxlabel(f"seconds (real blue, simulated orange; grey: requests/s{dotted})", fontsize=8)
-        figure.savefig(file, dpi=130)
+        save_png(figure, file, dpi=130)

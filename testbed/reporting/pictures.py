@@ -16,6 +16,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from testbed.reporting.labels import device_text, repeat_band_pct, run_labels
+from testbed.reporting.png import save_png
 from testbed.reporting.series import OverheadCurves, PairSeries, ServiceCurve
 from testbed.reporting.style import GRID, INK, INVALID, MUTED, REAL, SIMULATED
 from testbed.reporting.summary import ComparisonRow, group_key
@@ -73,7 +74,7 @@ def save_overview(rows: Sequence[ComparisonRow], file: Path) -> None:
         plain_numbers(axes.xaxis)
         plain_numbers(axes.yaxis)
         axes.legend()
-        figure.savefig(file, dpi=120)
+        save_png(figure, file, dpi=120)
 
 
 def plain_numbers(axis: Axis) -> None:
@@ -115,7 +116,7 @@ def save_by_run(rows: Sequence[ComparisonRow], title: str, file: Path) -> None:
         handles += throughput.get_legend_handles_labels()[0]
         figure.legend(handles=handles, loc="outside upper right", ncols=len(handles))
         figure.suptitle(title, x=0.01, ha="left", fontsize=10)
-        figure.savefig(file, dpi=110)
+        save_png(figure, file, dpi=110)
 
 
 def save_pair(series: PairSeries, title: str, file: Path) -> None:
@@ -150,7 +151,7 @@ def save_pair(series: PairSeries, title: str, file: Path) -> None:
         handles = [Line2D([], [], label=names.get(role, role), **_LINES[role]) for role in roles]
         figure.legend(handles=handles, loc="outside upper right", ncols=3)
         figure.suptitle(title, x=0.01, ha="left", fontsize=10)
-        figure.savefig(file, dpi=100)
+        save_png(figure, file, dpi=100)
 
 
 def save_profile(service: ServiceCurve, overhead: OverheadCurves, title: str, file: Path) -> None:
@@ -174,7 +175,7 @@ def save_profile(service: ServiceCurve, overhead: OverheadCurves, title: str, fi
             right.annotate(name, (overhead.rate_rps[-1], values[-1]), xytext=(5, -3), textcoords="offset points")
         right.set(xlabel="rate, 1/s", ylabel="overhead of a request, ms", xlim=(0, None), ylim=(0, None))
         figure.suptitle(title, x=0.01, ha="left", fontsize=10)
-        figure.savefig(file, dpi=110)
+        save_png(figure, file, dpi=110)
 
 
 def _marks(

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from testbed.reporting.pictures import LOOK, plain_numbers
+from testbed.reporting.png import save_png
 from testbed.reporting.style import INK
 
 
@@ -32,4 +33,4 @@ def save_plan(
         axes.set_ylabel(f"P{percentile:g}, ms (simulated, 90 % intervals)")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend()
-        figure.savefig(file, dpi=150)
+        save_png(figure, file, dpi=150)

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 
 from testbed.reporting.loading import read_json
 from testbed.reporting.pictures import LOOK
+from testbed.reporting.png import save_png
 from testbed.reporting.style import SIMULATED
 
 FloatArray = npt.NDArray[np.float64]
@@ -105,7 +106,7 @@ def save_curves(folders: Sequence[Path], file: Path) -> None:
         missed.set(title="requests over the target, %")
         gpu.set(title="devices held, % of what all replicas would hold")
         figure.legend(*by_steps.get_legend_handles_labels(), loc="outside lower center", ncols=min(6, 2 + len(marks)))
-        figure.savefig(file, dpi=130)
+        save_png(figure, file, dpi=130)
 
 
 def _panel(axes: Axes, curves: Sequence[Curve], median: Curve, marks: Marks, along: str, column: str) -> None:

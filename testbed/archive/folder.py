@@ -1,0 +1,127 @@
+"""Writing the archive of a results folder, and getting the run folders back from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from loadgen.artifact import ArtifactError, read_table, write_table
+from loadgen.request_log import RequestLog
+from loadgen.schedule import Schedule
+from testbed.archive.batches import decode_batches, encode_batches
+from testbed.archive.metrics import decode_metrics, encode_metrics
+from testbed.archive.requests import (
+    MICROSECOND,
+    Coded,
+    decode_requests,
+    decode_schedules,
+    encode_requests,
+    encode_schedules,
+)
+from testbed.measurement.batch_log import BatchLog
+from testbed.measurement.metric_log import MetricLog
+from testbed.run_dir import RunDir, RunManifest, run_dirs
+from workloads.files import write_text_atomically
+
+NAME, VERSION = "archive", 1
+FILES = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("run", "name", "text")])
+ARTEFACTS = ("schedule.parquet", "requests.parquet", "batches.parquet", "metrics.parquet")
+
+
+def has_archive(folder: Path) -> bool:
+    """Whether the results folder has one."""
+    return (folder / NAME / "files.parquet").exists()
+
+
+def write_archive(folder: Path, unit_ns: int = MICROSECOND, keep_every: int = 1) -> Path:
+    """Write the archive of the folder's runs; runs/ stays as it is. Returns the archive's folder.
+
+    unit_ns: times are kept to the nearest of it. keep_every: see `encode_metrics`. Of simulated runs run.json is kept.
+    ArtifactError if there is no run, or one that never ended.
+    """
+    runs = [run for run in run_dirs(folder) if run.manifest.state != "running"]
+    if not runs:
+        raise ArtifactError(f"{folder} has no runs that ended: expected runs/<run_id>/run.json in it")
+    real = {run.path.name: run for run in runs if run.manifest.kind == "real"}
+    schedules = {name: Schedule.read(run.schedule) for name, run in real.items()}
+    logs = {name: RequestLog.read(run.requests) for name, run in real.items()}
+    batches = {name: BatchLog.read(run.batches) for name, run in real.items() if run.batches.exists()}
+    metrics = {name: MetricLog.read(run.metrics) for name, run in real.items() if run.metrics.exists()}
+    archive = folder / NAME
+    archive.mkdir(exist_ok=True)
+    _write(archive, "schedules", encode_schedules(schedules))
+    _write(archive, "requests", encode_requests(logs, schedules, unit_ns))
+    if batches:
+        _write(archive, "batches", encode_batches(batches, unit_ns))
+    if metrics:
+        _write(archive, "metrics", encode_metrics(metrics, unit_ns, keep_every))
+    texts = [
+        (run.path.name, file.name, file.read_text())
+        for run in runs
+        for file in sorted(run.path.iterdir())
+        if file.is_file() and file.name not in ARTEFACTS and (run.path.name in real or file.name == "run.json")
+    ]
+    columns = [pa.array(column, pa.string()) for column in zip(*texts, strict=True)]
+    _write(archive, "files", Coded(pa.Table.from_arrays(columns, schema=FILES), {}))
+    return archive
+
+
+def archived_manifests(folder: Path) -> dict[str, RunManifest]:
+    """run.json of every archived run, simulated ones too, by the name of its folder."""
+    return {
+        run: RunManifest.model_validate_json(text) for run, name, text in _texts(folder / NAME) if name == "run.json"
+    }
+
+
+def unpack(folder: Path) -> list[Path]:
+    """Write the run folders of the archive's real runs that are not there; returns them.
+
+    run.json is written last: a folder that has it is whole.
+    """
+    archive = folder / NAME
+    texts: dict[str, dict[str, str]] = {}
+    for name, file, text in _texts(archive):
+        texts.setdefault(name, {})[file] = text
+    missing = [
+        name
+        for name, manifest in archived_manifests(folder).items()
+        if manifest.kind == "real" and not (folder / "runs" / name / "run.json").exists()
+    ]
+    if not missing:
+        return []
+    schedules = decode_schedules(_read(archive, "schedules"))
+    logs = decode_requests(_read(archive, "requests"), schedules)
+    batches = _optional(archive, "batches", decode_batches)
+    metrics = _optional(archive, "metrics", decode_metrics)
+    for name in missing:
+        run = RunDir(folder / "runs" / name)
+        run.path.mkdir(parents=True, exist_ok=True)
+        schedules[name].write(run.schedule)
+        logs[name].write(run.requests)
+        if name in batches:
+            batches[name].write(run.batches)
+        if name in metrics:
+            metrics[name].write(run.metrics)
+        for file, text in sorted(texts[name].items(), key=lambda one: one[0] == "run.json"):
+            write_text_atomically(run.path / file, text)
+    return [folder / "runs" / name for name in missing]
+
+
+def _texts(archive: Path) -> list[tuple[str, str, str]]:
+    table = _read(archive, "files").table
+    return list(zip(*(table[name].to_pylist() for name in FILES.names), strict=True))
+
+
+def _write(archive: Path, name: str, coded: Coded) -> None:
+    write_table(archive / f"{name}.parquet", coded.table, f"archive_{name}", VERSION, coded.header, compact=True)
+
+
+def _read(archive: Path, name: str) -> Coded:
+    return Coded(*read_table(archive / f"{name}.parquet", f"archive_{name}", VERSION))
+
+
+def _optional(archive: Path, name: str, decode: Callable[[Coded], Mapping[str, Any]]) -> Mapping[str, Any]:
+    return decode(_read(archive, name)) if (archive / f"{name}.parquet").exists() else {}

@@ -1,0 +1,132 @@
+"""Requests of many runs in two tables: arrivals once for all runs that had the same, and what became of each request.
+
+schedules: `schedule` (number), `step` (units since the arrival before), `model`.
+requests, in order of run and request_id: `run`, `endpoint`, `lag` (units from scheduled to sent), `step` (units since
+the answer before at the same endpoint), `status`, `detail`. A time that is missing is null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from loadgen.artifact import ArtifactError
+from loadgen.request_log import SCHEMA, RequestLog
+from loadgen.schedule import Schedule
+from testbed.archive.coding import IntArray, from_steps, in_units, steps
+
+MICROSECOND = 1_000  # in ns; arrivals are whole ones, but for those that are made to fill batches
+
+
+class Coded(NamedTuple):
+    """A table, and what is to be known to read it."""
+
+    table: pa.Table
+    header: dict[str, Any]
+
+
+def encode_schedules(schedules: Mapping[str, Schedule]) -> Coded:
+    """By run. Runs with the same arrivals share them; nothing is lost."""
+    numbers: dict[bytes, int] = {}
+    parts, units, runs = [], [], {}
+    for run, one in schedules.items():
+        key = one.scheduled_ns.tobytes() + "\n".join(map(str, one.model)).encode()
+        if key not in numbers:
+            numbers[key] = len(numbers)
+            unit = MICROSECOND if not (one.scheduled_ns % MICROSECOND).any() else 1
+            units.append(unit)
+            parts.append(_arrivals(numbers[key], one.scheduled_ns // unit, one.model))
+        runs[run] = {"schedule": numbers[key], "duration_s": one.duration_s, "provenance": one.provenance}
+    table = pa.concat_tables(parts).unify_dictionaries().combine_chunks()
+    return Coded(table, {"unit_ns": units, "runs": runs})
+
+
+def decode_schedules(coded: Coded) -> dict[str, Schedule]:
+    """By run."""
+    frame = coded.table.to_pandas()
+    arrivals = {}
+    for number, mine in frame.groupby("schedule"):
+        times = np.cumsum(mine["step"].to_numpy(dtype=np.int64)) * coded.header["unit_ns"][int(str(number))]
+        arrivals[int(str(number))] = (times, mine["model"].to_numpy(dtype=object))
+    empty = (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=object))
+    return {
+        run: Schedule(*arrivals.get(one["schedule"], empty), one["duration_s"], one["provenance"])
+        for run, one in coded.header["runs"].items()
+    }
+
+
+def encode_requests(logs: Mapping[str, RequestLog], schedules: Mapping[str, Schedule], unit_ns: int) -> Coded:
+    """By run; times to the nearest unit. ArtifactError if a log is not of its run's schedule."""
+    parts = []
+    for run, log in logs.items():
+        frame, schedule = log.frame, schedules[run]
+        same = np.array_equal(frame["request_id"].to_numpy(dtype=np.int64), np.arange(len(schedule)))
+        same = same and np.array_equal(frame["scheduled_ns"].to_numpy(dtype=np.int64), schedule.scheduled_ns)
+        if not same or not np.array_equal(frame["model"].to_numpy(dtype=object), schedule.model):
+            raise ArtifactError(f"run {run}: requests.parquet is not of its schedule.parquet: make the run again")
+        parts.append(_answers(run, frame, unit_ns))
+    table = pa.concat_tables(parts).unify_dictionaries().combine_chunks()
+    return Coded(table, {"unit_ns": unit_ns, "provenance": {run: log.provenance for run, log in logs.items()}})
+
+
+def decode_requests(coded: Coded, schedules: Mapping[str, Schedule]) -> dict[str, RequestLog]:
+    """By run."""
+    frame, unit_ns = coded.table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get), coded.header["unit_ns"]
+    found = dict(iter(frame.groupby("run", observed=True, sort=False)))
+    logs = {}
+    for run, provenance in coded.header["provenance"].items():
+        schedule = schedules[run]
+        mine = found[run].reset_index(drop=True) if run in found else frame.iloc[:0]
+        answered = mine["step"].notna().to_numpy()
+        completed = pd.array([pd.NA] * len(mine), dtype="Int64")
+        endpoints = mine["endpoint"].astype(object).to_numpy()
+        done = mine["step"].to_numpy(dtype=np.int64, na_value=0)[answered]
+        completed[answered] = from_steps(done, [endpoints[answered]]) * unit_ns
+        told = pd.DataFrame(
+            {
+                "request_id": pd.array(np.arange(len(mine)), dtype="Int64"),
+                "model": schedule.model,
+                "endpoint": endpoints,
+                "scheduled_ns": pd.array(schedule.scheduled_ns, dtype="Int64"),
+                "sent_ns": pd.array(schedule.scheduled_ns, dtype="Int64") + mine["lag"].array * unit_ns,
+                "completed_ns": completed,
+                "status": mine["status"].astype(object),
+                "detail": mine["detail"].astype(object),
+            }
+        )
+        table = pa.Table.from_pandas(told, schema=SCHEMA, preserve_index=False)
+        logs[run] = RequestLog(table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get), provenance)
+    return logs
+
+
+def _arrivals(number: int, units: IntArray, model: Any) -> pa.Table:
+    return pa.table(
+        {
+            "schedule": pa.array(np.full(len(units), number), pa.int64()),
+            "step": pa.array(np.diff(units, prepend=0), pa.int64()),
+            "model": pa.array(model, pa.string()).dictionary_encode(),
+        }
+    )
+
+
+def _answers(run: str, frame: pd.DataFrame, unit_ns: int) -> pa.Table:
+    lag = (frame["sent_ns"] - frame["scheduled_ns"] + unit_ns // 2) // unit_ns
+    answered = frame["completed_ns"].notna().to_numpy()
+    endpoints = frame["endpoint"].to_numpy(dtype=object)
+    done = in_units(frame["completed_ns"].to_numpy(dtype=np.int64, na_value=0)[answered], unit_ns)
+    step = pd.array([pd.NA] * len(frame), dtype="Int64")
+    step[answered] = steps(done, [endpoints[answered]])
+    return pa.table(
+        {
+            "run": pa.array([run] * len(frame), pa.string()).dictionary_encode(),
+            "endpoint": pa.array(endpoints, pa.string(), from_pandas=True).dictionary_encode(),
+            "lag": pa.array(lag, pa.int64()),
+            "step": pa.array(step, pa.int64()),
+            "status": pa.array(frame["status"], pa.string()).dictionary_encode(),
+            "detail": pa.array(frame["detail"], pa.string()).dictionary_encode(),
+        }
+    )

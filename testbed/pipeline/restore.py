@@ -1,0 +1,65 @@
+"""The run folders of an archived results folder: real runs as they were kept, simulated ones from their seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from testbed.archive.folder import archived_manifests, has_archive, unpack
+from testbed.config import CalibrateConfig, build, load_config
+from testbed.pipeline.experiment_config import ExperimentConfig
+from testbed.pipeline.experiment_twin import simulate_pair, twin_folder
+from testbed.pipeline.made_runs import Narrator
+from testbed.pipeline.plan import seed_of
+from testbed.pipeline.twin import simulate_twin
+from testbed.reporting.experiment_report import is_experiment
+from testbed.reporting.loading import read_json
+from testbed.run_dir import RunDir, RunManifest
+from testbed.simulation.cluster.services import read_services
+
+Makers = Iterator[tuple[str, Callable[[], object]]]  # a simulated run's name, and what makes it
+
+
+def restore(folder: Path, narrator: Narrator, wanted: Callable[[str], bool] = lambda run: True) -> None:
+    """Write the runs that `folder`/runs lacks; nothing if it lacks none, or was never archived.
+
+    wanted: whether the simulated run of that name is. ArtifactError or ConfigError if the archive, or what a
+    simulation needs (profile, configuration), is not there.
+    """
+    if not has_archive(folder):
+        return
+    restore_real(folder, narrator)
+    simulated = {name: one for name, one in archived_manifests(folder).items() if one.simulates is not None}
+    lacking = [name for name in simulated if wanted(name) and not RunDir(folder / "runs" / name).manifest_file.exists()]
+    if not lacking:
+        return
+    narrator.phase(f"{len(lacking)} simulated runs made again from their seeds")
+    makers = dict(_of_experiment(folder) if is_experiment(folder) else _of_calibration(folder, simulated))
+    for done, name in enumerate(lacking, start=1):
+        makers[name]()
+        narrator.progress(done / len(lacking))
+
+
+def restore_real(folder: Path, narrator: Narrator) -> None:
+    """Write the real runs that `folder`/runs lacks, if it was archived."""
+    if has_archive(folder) and (real := unpack(folder)):
+        narrator.phase(f"{len(real)} real runs unpacked from {folder.name}/archive")
+
+
+def _of_calibration(folder: Path, simulated: dict[str, RunManifest]) -> Makers:
+    seed = load_config(folder / "config.json", CalibrateConfig).seed
+    for name, manifest in simulated.items():
+        real, profile = RunDir(folder / "runs" / str(manifest.simulates)), folder / str(manifest.profile)
+        yield name, partial(simulate_twin, real, profile, folder / "runs" / name, seed_of(seed, name))
+
+
+def _of_experiment(folder: Path) -> Makers:
+    file = folder / "experiment.json"
+    config = build(ExperimentConfig, read_json(file, "archive the folder again"), str(file))
+    services = read_services(config.cluster)
+    for traffic in config.traffic:
+        for policy in config.policies:
+            for repeat in range(1, config.repeats + 1):
+                which = (traffic, policy, repeat)
+                yield twin_folder(folder, which).name, partial(simulate_pair, config, services, folder, which)
