@@ -40,9 +40,27 @@ def write_text_atomically(path: Path, text: str, mode: int = 0o666) -> None:
 
 
 def write_json(path: Path, value: Any, mode: int = 0o666) -> None:
-    """Replace `path` by `value` as JSON, indented by 2: a pydantic model, or whatever json.dumps takes.
+    """Replace `path` by `value` as JSON: a pydantic model, or whatever json.dumps takes.
 
     OSError if it cannot be written; TypeError or ValueError, before the file is touched, if `value` is not JSON.
     """
-    text = value.model_dump_json(indent=2) if isinstance(value, BaseModel) else json.dumps(value, indent=2)
-    write_text_atomically(path, text + "\n", mode)
+    text = value.model_dump_json() if isinstance(value, BaseModel) else json.dumps(value, ensure_ascii=False)
+    write_text_atomically(path, _laid_out(json.loads(text), "") + "\n", mode)
+
+
+def _laid_out(value: Any, indent: str) -> str:
+    """JSON with a line for each entry, but one line for an array of numbers and for each flat object of an array: a
+    profile has thousands of numbers, and a table is read by its rows."""
+    inner = indent + "  "
+    if isinstance(value, dict) and value:
+        entries = [f"{json.dumps(name, ensure_ascii=False)}: {_laid_out(one, inner)}" for name, one in value.items()]
+    elif isinstance(value, list) and value and not all(isinstance(one, int | float | None) for one in value):
+        entries = [json.dumps(one, ensure_ascii=False) if _is_flat(one) else _laid_out(one, inner) for one in value]
+    else:
+        return json.dumps(value, ensure_ascii=False)
+    begin, end = "{}" if isinstance(value, dict) else "[]"
+    return begin + ",".join(f"\n{inner}{one}" for one in entries) + f"\n{indent}{end}"
+
+
+def _is_flat(value: Any) -> bool:
+    return isinstance(value, dict) and not any(isinstance(one, dict | list) for one in value.values())

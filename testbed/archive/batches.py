@@ -1,7 +1,8 @@
-"""Batches of many runs in one table, in order of run, replica, instance and time.
+"""Batches of many runs in one table, a row a batch, in order of run, replica, instance and time.
 
-`start`: units since the batch before of the same instance (0 for the further requests of a batch); `length`: units,
-less those of the row before; `request_id`: less that of the row before.
+`start`: units since the end of the batch before of the same instance; `length`: units; `request_id`: one a request,
+less the one before of the run; `position`: of each request, less its place in the list (0, unless a foreign request was
+left out).
 """
 
 from __future__ import annotations
@@ -12,31 +13,38 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from testbed.archive.coding import from_steps, in_units, steps
+from testbed.archive.coding import IntArray, from_steps, in_units, steps
 from testbed.archive.requests import Coded
 from testbed.measurement.batch_log import SCHEMA, BatchLog
 
 _INSTANCE = ["run", "replica", "instance"]
+_BATCH = [*_INSTANCE, "start", "end", "batch_size"]
 
 
 def encode_batches(logs: Mapping[str, BatchLog], unit_ns: int) -> Coded:
     """By run; times to the nearest unit."""
-    frame = pd.concat([log.frame.assign(run=run) for run, log in logs.items()], ignore_index=True)
-    start, end = (in_units(frame[name].to_numpy(dtype=np.int64), unit_ns) for name in ("start_ns", "end_ns"))
-    frame = frame.assign(start=start, length=end - start, place=_places(list(logs), frame["run"]))
-    frame = frame.sort_values(["place", "replica", "instance", "start_ns", "position"], kind="stable")
-    run = frame["run"].to_numpy(dtype=object)
-    instance = [frame[name].to_numpy() for name in _INSTANCE]
+    rows = pd.concat([log.frame.assign(run=run) for run, log in logs.items()], ignore_index=True)
+    start, end = (in_units(rows[name].to_numpy(dtype=np.int64), unit_ns) for name in ("start_ns", "end_ns"))
+    places = {run: place for place, run in enumerate(logs)}
+    rows = rows.assign(start=start, end=end, place=rows["run"].map(places))
+    rows = rows.sort_values(["place", "replica", "instance", "start_ns", "position"], kind="stable", ignore_index=True)
+    begins = (rows[_BATCH] != rows[_BATCH].shift()).any(axis=1) | (rows["position"] <= rows["position"].shift())
+    first = np.flatnonzero(begins)
+    batches = rows.iloc[first]
+    offsets = pa.array([*first, len(rows)], pa.int32())
+    ids = steps(rows["request_id"].to_numpy(), [rows["run"].to_numpy(dtype=object)])
+    place = np.arange(len(rows)) - np.repeat(first, np.diff([*first, len(rows)]))
+    instance = [batches[name].to_numpy() for name in _INSTANCE]
     table = pa.table(
         {
-            "run": pa.array(run, pa.string()).dictionary_encode(),
-            "replica": pa.array(frame["replica"], pa.int64()),
-            "instance": pa.array(frame["instance"], pa.int64()),
-            "start": pa.array(steps(frame["start"].to_numpy(), instance), pa.int64()),
-            "length": pa.array(steps(frame["length"].to_numpy(), [run]), pa.int64()),
-            "batch_size": pa.array(frame["batch_size"], pa.int64()),
-            "position": pa.array(frame["position"], pa.int64()),
-            "request_id": pa.array(steps(frame["request_id"].to_numpy(), [run]), pa.int64()),
+            "run": pa.array(batches["run"], pa.string()).dictionary_encode(),
+            "replica": pa.array(batches["replica"], pa.int64()),
+            "instance": pa.array(batches["instance"], pa.int64()),
+            "start": pa.array(_gaps(batches["start"].to_numpy(), batches["end"].to_numpy(), instance), pa.int64()),
+            "length": pa.array(batches["end"] - batches["start"], pa.int64()),
+            "batch_size": pa.array(batches["batch_size"], pa.int64()),
+            "request_id": pa.ListArray.from_arrays(offsets, pa.array(ids, pa.int64())),
+            "position": pa.ListArray.from_arrays(offsets, pa.array(rows["position"] - place, pa.int64())),
         }
     )
     return Coded(table, {"unit_ns": unit_ns, "provenance": {run: log.provenance for run, log in logs.items()}})
@@ -44,24 +52,31 @@ def encode_batches(logs: Mapping[str, BatchLog], unit_ns: int) -> Coded:
 
 def decode_batches(coded: Coded) -> dict[str, BatchLog]:
     """By run."""
-    frame, unit_ns = coded.table.to_pandas(), coded.header["unit_ns"]
-    frame["run"] = frame["run"].astype(object)
-    run = [frame["run"].to_numpy()]
-    start = from_steps(frame["start"].to_numpy(), [frame[name].to_numpy() for name in _INSTANCE])
-    frame["start_ns"] = start * unit_ns
-    frame["end_ns"] = (start + from_steps(frame["length"].to_numpy(), run)) * unit_ns
-    frame["request_id"] = from_steps(frame["request_id"].to_numpy(), run)
-    found = dict(iter(frame.groupby("run", sort=False)))
+    table, unit_ns = coded.table, coded.header["unit_ns"]
+    batches = table.drop_columns(["request_id", "position"]).to_pandas()
+    batches["run"] = batches["run"].astype(object)
+    instance = [batches[name].to_numpy() for name in _INSTANCE]
+    length = batches["length"].to_numpy()
+    end = from_steps(batches["start"].to_numpy() + length, instance)
+    batches["start_ns"], batches["end_ns"] = (end - length) * unit_ns, end * unit_ns
+    counts = table["request_id"].combine_chunks().value_lengths().to_numpy()
+    rows = batches.loc[np.repeat(batches.index.to_numpy(), counts)].reset_index(drop=True)
+    ids, positions = (table[name].combine_chunks().flatten().to_numpy() for name in ("request_id", "position"))
+    rows["request_id"] = from_steps(ids, [rows["run"].to_numpy()])
+    rows["position"] = positions + np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    found = dict(iter(rows.groupby("run", sort=False)))
     order = ["start_ns", "replica", "instance", "position"]
     return {
         run: BatchLog(
-            found.get(run, frame.iloc[:0])[SCHEMA.names].sort_values(order, kind="stable", ignore_index=True),
+            found.get(run, rows.iloc[:0])[SCHEMA.names].sort_values(order, kind="stable", ignore_index=True),
             provenance,
         )
         for run, provenance in coded.header["provenance"].items()
     }
 
 
-def _places(runs: list[str], of: pd.Series) -> pd.Series:
-    """The number of each row's run, in the order of the folder."""
-    return of.map({run: place for place, run in enumerate(runs)})
+def _gaps(start: IntArray, end: IntArray, instance: list[np.ndarray]) -> IntArray:
+    """Units from the end of the batch before of the same instance to each start."""
+    before = pd.Series(end).groupby(instance, sort=False).shift(fill_value=0)
+    gaps: IntArray = start - before.to_numpy(dtype=np.int64)
+    return gaps

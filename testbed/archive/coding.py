@@ -32,9 +32,10 @@ def from_steps(differences: IntArray, groups: Sequence[npt.NDArray[np.generic]])
 
 
 def scale_of(values: FloatArray) -> int | None:
-    """The smallest of SCALES with which every value is a whole number, exactly; None: none of them."""
+    """The smallest of SCALES with which every value is a whole number but for what floating point adds to a sum (less
+    than a thousandth of the last place); None: none of them."""
     for scale in SCALES:
-        whole = np.rint(values * scale)
-        if (np.abs(whole) < 2**53).all() and (whole / scale == values).all():
+        scaled = values * scale
+        if (np.abs(scaled) < 2**53).all() and (np.abs(scaled - np.rint(scaled)) < 1e-3).all():
             return scale
     return None

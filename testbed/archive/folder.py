@@ -12,6 +12,7 @@ from loadgen.artifact import ArtifactError, read_table, write_table
 from loadgen.request_log import RequestLog
 from loadgen.schedule import Schedule
 from testbed.archive.batches import decode_batches, encode_batches
+from testbed.archive.logs import decode_logs, encode_logs
 from testbed.archive.metrics import decode_metrics, encode_metrics
 from testbed.archive.requests import (
     MICROSECOND,
@@ -23,6 +24,7 @@ from testbed.archive.requests import (
 )
 from testbed.measurement.batch_log import BatchLog
 from testbed.measurement.metric_log import MetricLog
+from testbed.measurement.scaling_log import ScalingLog
 from testbed.run_dir import RunDir, RunManifest, run_dirs
 from workloads.files import write_text_atomically
 
@@ -33,15 +35,27 @@ ARTEFACTS = ("schedule.parquet", "requests.parquet", "batches.parquet", "metrics
 
 def has_archive(folder: Path) -> bool:
     """Whether the results folder has one."""
-    return (folder / NAME / "files.parquet").exists()
+    return any((folder / NAME / f"{name}.parquet").exists() for name in ("files", "logs"))
 
 
 def write_archive(folder: Path, unit_ns: int = MICROSECOND, keep_every: int = 1) -> Path:
-    """Write the archive of the folder's runs; runs/ stays as it is. Returns the archive's folder.
+    """Write the archive of the folder's runs and logs, which stay as they are. Returns the archive's folder.
 
     unit_ns: times are kept to the nearest of it. keep_every: see `encode_metrics`. Of simulated runs run.json is kept.
-    ArtifactError if there is no run, or one that never ended.
+    ArtifactError if there is no run that ended.
     """
+    archive = folder / NAME
+    logs = sorted(folder.glob("logs/*/*.parquet"))
+    if logs:
+        archive.mkdir(exist_ok=True)
+        told = {str(file.relative_to(folder)): ScalingLog.read(file) for file in logs}
+        _write(archive, "logs", encode_logs(told))
+    if not logs or run_dirs(folder):
+        _write_runs(folder, archive, unit_ns, keep_every)
+    return archive
+
+
+def _write_runs(folder: Path, archive: Path, unit_ns: int, keep_every: int) -> None:
     runs = [run for run in run_dirs(folder) if run.manifest.state != "running"]
     if not runs:
         raise ArtifactError(f"{folder} has no runs that ended: expected runs/<run_id>/run.json in it")
@@ -50,12 +64,12 @@ def write_archive(folder: Path, unit_ns: int = MICROSECOND, keep_every: int = 1)
     logs = {name: RequestLog.read(run.requests) for name, run in real.items()}
     batches = {name: BatchLog.read(run.batches) for name, run in real.items() if run.batches.exists()}
     metrics = {name: MetricLog.read(run.metrics) for name, run in real.items() if run.metrics.exists()}
-    archive = folder / NAME
     archive.mkdir(exist_ok=True)
     _write(archive, "schedules", encode_schedules(schedules))
-    _write(archive, "requests", encode_requests(logs, schedules, unit_ns))
-    if batches:
-        _write(archive, "batches", encode_batches(batches, unit_ns))
+    coded = encode_batches(batches, unit_ns) if batches else None
+    if coded is not None:
+        _write(archive, "batches", coded)
+    _write(archive, "requests", encode_requests(logs, schedules, decode_batches(coded) if coded else {}, unit_ns))
     if metrics:
         _write(archive, "metrics", encode_metrics(metrics, unit_ns, keep_every))
     texts = [
@@ -66,7 +80,6 @@ def write_archive(folder: Path, unit_ns: int = MICROSECOND, keep_every: int = 1)
     ]
     columns = [pa.array(column, pa.string()) for column in zip(*texts, strict=True)]
     _write(archive, "files", Coded(pa.Table.from_arrays(columns, schema=FILES), {}))
-    return archive
 
 
 def archived_manifests(folder: Path) -> dict[str, RunManifest]:
@@ -93,8 +106,8 @@ def unpack(folder: Path) -> list[Path]:
     if not missing:
         return []
     schedules = decode_schedules(_read(archive, "schedules"))
-    logs = decode_requests(_read(archive, "requests"), schedules)
     batches = _optional(archive, "batches", decode_batches)
+    logs = decode_requests(_read(archive, "requests"), schedules, batches)
     metrics = _optional(archive, "metrics", decode_metrics)
     for name in missing:
         run = RunDir(folder / "runs" / name)
@@ -110,7 +123,17 @@ def unpack(folder: Path) -> list[Path]:
     return [folder / "runs" / name for name in missing]
 
 
+def unpack_logs(folder: Path) -> None:
+    """Write those logs of an archived evaluation that are not there."""
+    for name, log in _optional(folder / NAME, "logs", decode_logs).items():
+        if not (folder / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            log.write(folder / name)
+
+
 def _texts(archive: Path) -> list[tuple[str, str, str]]:
+    if not (archive / "files.parquet").exists():
+        return []
     table = _read(archive, "files").table
     return list(zip(*(table[name].to_pylist() for name in FILES.names), strict=True))
 

@@ -22,7 +22,7 @@ _SERIES = ["run", "source", "name", "labels"]
 
 
 def encode_metrics(logs: Mapping[str, MetricLog], unit_ns: int, keep_every: int = 1) -> Coded:
-    """By run; times to the nearest unit, values exactly.
+    """By run; times to the nearest unit, values but for what floating point added to sums (`scale_of`).
 
     keep_every: of Triton's cumulative counters, that many readings to one that is kept; the first and the last of each
     are, so that increases over the run stay.

@@ -1,8 +1,9 @@
 """Requests of many runs in two tables: arrivals once for all runs that had the same, and what became of each request.
 
 schedules: `schedule` (number), `step` (units since the arrival before), `model`.
-requests, in order of run and request_id: `run`, `endpoint`, `lag` (units from scheduled to sent), `step` (units since
-the answer before at the same endpoint), `status`, `detail`. A time that is missing is null.
+requests, in order of run and request_id: `run`, `endpoint`, `lag` (units from scheduled to sent), `answer` (units since
+the end of the request's batch, or, where that is not known, since the answer before at the same endpoint), `status`,
+`detail`. A time that is missing is null.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from loadgen.artifact import ArtifactError
 from loadgen.request_log import SCHEMA, RequestLog
 from loadgen.schedule import Schedule
 from testbed.archive.coding import IntArray, from_steps, in_units, steps
+from testbed.measurement.batch_log import BatchLog
 
 MICROSECOND = 1_000  # in ns; arrivals are whole ones, but for those that are made to fill batches
 
@@ -59,8 +61,13 @@ def decode_schedules(coded: Coded) -> dict[str, Schedule]:
     }
 
 
-def encode_requests(logs: Mapping[str, RequestLog], schedules: Mapping[str, Schedule], unit_ns: int) -> Coded:
-    """By run; times to the nearest unit. ArtifactError if a log is not of its run's schedule."""
+def encode_requests(
+    logs: Mapping[str, RequestLog], schedules: Mapping[str, Schedule], batches: Mapping[str, BatchLog], unit_ns: int
+) -> Coded:
+    """By run; times to the nearest unit. batches: of those runs that have them, to the nearest unit already.
+
+    ArtifactError if a log is not of its run's schedule.
+    """
     parts = []
     for run, log in logs.items():
         frame, schedule = log.frame, schedules[run]
@@ -68,12 +75,14 @@ def encode_requests(logs: Mapping[str, RequestLog], schedules: Mapping[str, Sche
         same = same and np.array_equal(frame["scheduled_ns"].to_numpy(dtype=np.int64), schedule.scheduled_ns)
         if not same or not np.array_equal(frame["model"].to_numpy(dtype=object), schedule.model):
             raise ArtifactError(f"run {run}: requests.parquet is not of its schedule.parquet: make the run again")
-        parts.append(_answers(run, frame, unit_ns))
+        parts.append(_answers(run, frame, _batch_ends(batches.get(run), len(schedule), unit_ns), unit_ns))
     table = pa.concat_tables(parts).unify_dictionaries().combine_chunks()
     return Coded(table, {"unit_ns": unit_ns, "provenance": {run: log.provenance for run, log in logs.items()}})
 
 
-def decode_requests(coded: Coded, schedules: Mapping[str, Schedule]) -> dict[str, RequestLog]:
+def decode_requests(
+    coded: Coded, schedules: Mapping[str, Schedule], batches: Mapping[str, BatchLog]
+) -> dict[str, RequestLog]:
     """By run."""
     frame, unit_ns = coded.table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get), coded.header["unit_ns"]
     found = dict(iter(frame.groupby("run", observed=True, sort=False)))
@@ -81,11 +90,14 @@ def decode_requests(coded: Coded, schedules: Mapping[str, Schedule]) -> dict[str
     for run, provenance in coded.header["provenance"].items():
         schedule = schedules[run]
         mine = found[run].reset_index(drop=True) if run in found else frame.iloc[:0]
-        answered = mine["step"].notna().to_numpy()
-        completed = pd.array([pd.NA] * len(mine), dtype="Int64")
+        answered = mine["answer"].notna().to_numpy()
         endpoints = mine["endpoint"].astype(object).to_numpy()
-        done = mine["step"].to_numpy(dtype=np.int64, na_value=0)[answered]
-        completed[answered] = from_steps(done, [endpoints[answered]]) * unit_ns
+        end = _batch_ends(batches.get(run), len(schedule), unit_ns)
+        done = mine["answer"].to_numpy(dtype=np.int64, na_value=0) + end
+        alone = answered & (end == 0)
+        done[alone] = from_steps(done[alone], [endpoints[alone]])
+        completed = pd.array(done * unit_ns, dtype="Int64")
+        completed[~answered] = pd.NA
         told = pd.DataFrame(
             {
                 "request_id": pd.array(np.arange(len(mine)), dtype="Int64"),
@@ -113,19 +125,28 @@ def _arrivals(number: int, units: IntArray, model: Any) -> pa.Table:
     )
 
 
-def _answers(run: str, frame: pd.DataFrame, unit_ns: int) -> pa.Table:
+def _batch_ends(batches: BatchLog | None, requests: int, unit_ns: int) -> IntArray:
+    """int64[requests]: when the batch of each request ended, in units; 0 where that is not known."""
+    ends = np.zeros(requests, dtype=np.int64)
+    if batches is not None:
+        ids, times = (batches.frame[name].to_numpy(dtype=np.int64) for name in ("request_id", "end_ns"))
+        ends[ids[ids >= 0]] = times[ids >= 0] // unit_ns
+    return ends
+
+
+def _answers(run: str, frame: pd.DataFrame, end: IntArray, unit_ns: int) -> pa.Table:
     lag = (frame["sent_ns"] - frame["scheduled_ns"] + unit_ns // 2) // unit_ns
     answered = frame["completed_ns"].notna().to_numpy()
     endpoints = frame["endpoint"].to_numpy(dtype=object)
-    done = in_units(frame["completed_ns"].to_numpy(dtype=np.int64, na_value=0)[answered], unit_ns)
-    step = pd.array([pd.NA] * len(frame), dtype="Int64")
-    step[answered] = steps(done, [endpoints[answered]])
+    done = in_units(frame["completed_ns"].to_numpy(dtype=np.int64, na_value=0), unit_ns) - end
+    alone = answered & (end == 0)
+    done[alone] = steps(done[alone], [endpoints[alone]])
     return pa.table(
         {
             "run": pa.array([run] * len(frame), pa.string()).dictionary_encode(),
             "endpoint": pa.array(endpoints, pa.string(), from_pandas=True).dictionary_encode(),
             "lag": pa.array(lag, pa.int64()),
-            "step": pa.array(step, pa.int64()),
+            "answer": pa.array(done, pa.int64(), mask=~answered),
             "status": pa.array(frame["status"], pa.string()).dictionary_encode(),
             "detail": pa.array(frame["detail"], pa.string()).dictionary_encode(),
         }

@@ -61,7 +61,11 @@ class ScalingLog:
     @classmethod
     def read(cls, path: Path) -> ScalingLog:
         """Read it; ArtifactError if there is none."""
-        table, provenance = read_table(path, KIND, VERSION)
+        return cls.of_table(*read_table(path, KIND, VERSION))
+
+    @classmethod
+    def of_table(cls, table: pa.Table, provenance: dict[str, Any]) -> ScalingLog:
+        """From a table with SCHEMA's columns."""
         frame = table.to_pandas()
         frame["energy_mj"] = frame["energy_mj"].astype("Int64")
         return cls(frame, provenance)

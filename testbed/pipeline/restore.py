@@ -1,4 +1,4 @@
-"""The run folders of an archived results folder: real runs as they were kept, simulated ones from their seeds."""
+"""What an archived results folder lacks: real runs and logs as they were kept, simulated runs from their seeds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from testbed.archive.folder import archived_manifests, has_archive, unpack
+from testbed.archive.folder import archived_manifests, has_archive, unpack, unpack_logs
 from testbed.config import CalibrateConfig, build, load_config
 from testbed.pipeline.experiment_config import ExperimentConfig
 from testbed.pipeline.experiment_twin import simulate_pair, twin_folder
@@ -30,6 +30,7 @@ def restore(folder: Path, narrator: Narrator, wanted: Callable[[str], bool] = la
     if not has_archive(folder):
         return
     restore_real(folder, narrator)
+    unpack_logs(folder)
     simulated = {name: one for name, one in archived_manifests(folder).items() if one.simulates is not None}
     lacking = [name for name in simulated if wanted(name) and not RunDir(folder / "runs" / name).manifest_file.exists()]
     if not lacking:

@@ -13,7 +13,7 @@ from testbed.reporting.context import ReportContext, gather
 from testbed.reporting.page import environment, script_json
 from workloads.files import write_text_atomically
 
-PICTURED = 8  # runs of a group that report.md shows as pictures: those with the largest errors
+PICTURED = 4  # runs of a group that report.md shows as pictures: those with the largest errors
 
 
 def write_report(folder: Path) -> Path:

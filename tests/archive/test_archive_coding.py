@@ -31,5 +31,6 @@ def test_at_most_half_a_unit_is_lost(values: list[int], unit_ns: int) -> None:
 def test_the_scale_is_the_smallest_with_which_all_values_are_whole() -> None:
     assert scale_of(np.array([3.0, 5.0])) == 1
     assert scale_of(np.array([0.0, 0.25])) == 1000
+    assert scale_of(np.array([0.1 + 0.2])) == 1000
     assert scale_of(np.array([1 / 3])) is None
     assert scale_of(np.array([np.nan])) is None

@@ -12,9 +12,12 @@ import pytest
 from loadgen.artifact import ArtifactError
 from loadgen.request_log import SCHEMA, RequestLog
 from loadgen.schedule import Schedule
-from testbed.archive.folder import has_archive, unpack, write_archive
+from testbed.archive.folder import has_archive, unpack, unpack_logs, write_archive
 from testbed.measurement.batch_log import BatchLog
+from testbed.measurement.latency_histogram import BINS
 from testbed.measurement.metric_log import MetricLog
+from testbed.measurement.scaling_log import COUNTS, ScalingLog, scaling_frame
+from testbed.reporting.evaluation import row_of
 from testbed.run_dir import Device, RunDir, RunManifest
 from workloads.catalog import ServiceConfig
 
@@ -186,6 +189,30 @@ def test_requests_that_are_not_of_their_schedule_are_refused(folder: Path) -> No
     with pytest.raises(ArtifactError, match=r"run first: requests\.parquet is not of its schedule\.parquet"):
         write_archive(folder)
     assert not has_archive(folder)
+
+
+def test_logs_of_an_evaluation_come_back_with_all_that_rows_are_computed_from(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    runs = []
+    for seed in (7, 8):
+        histogram = np.zeros(BINS, dtype=np.int64)
+        histogram[2000:2400] = rng.integers(0, 50, 400)
+        counts = dict.fromkeys((*COUNTS, "asked", "ready", "changes", "gpu_us"), 10 * seed)
+        rows: list[dict[str, int | None]] = [{"time_ns": k, **counts, "energy_mj": None} for k in range(1, 4)]
+        runs.append(scaling_frame(seed, rows, histogram))
+    log = ScalingLog(pd.concat(runs, ignore_index=True), {"policy": {"kind": "hpa"}})
+    file = tmp_path / "logs" / "ramp" / "hpa.parquet"
+    file.parent.mkdir(parents=True)
+    log.write(file)
+    log = ScalingLog.read(file)
+    write_archive(tmp_path)
+    shutil.rmtree(tmp_path / "logs")
+    unpack_logs(tmp_path)
+    again = ScalingLog.read(file)
+    assert (again.provenance, again.seeds) == (log.provenance, [7, 8])
+    pd.testing.assert_frame_equal(again.run(7), log.run(7))
+    assert len(again.run(8)) == 1
+    assert row_of("ramp", "hpa", 8, again.run(8), "x") == row_of("ramp", "hpa", 8, log.run(8), "x")
 
 
 def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:

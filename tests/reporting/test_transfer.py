@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
@@ -10,11 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.reporting.drift import drift_of
-from testbed.reporting.experiment import read_experiment, rows_of
-from testbed.reporting.experiment_report import rounded
 from testbed.reporting.transfer import in_order, transfer_of
-from tests.reporting.test_golden import RESULTS
 
 
 def row(policy: str, real: float, sim: float, pattern: str = "ramp", repeat: int = 1) -> dict[str, Any]:
@@ -75,23 +70,3 @@ def test_order_is_of_policies_under_the_same_pattern() -> None:
     rows = [row("a", 1, 1), row("b", 2, 3), row("c", 3, 2), row("a", 9, 0, "bursty")]
     assert transfer_of(rows, "x")["in_order_slo_miss"] == pytest.approx(2 / 3)
     assert in_order([], "slo_miss") is None
-
-
-@pytest.mark.parametrize("folder", ["golden-transfer", "golden-transients"])
-def test_every_figure_of_a_kept_experiment_is_in_its_runs(folder: str) -> None:
-    found = RESULTS / folder
-    rows = rows_of(read_experiment(found))
-    assert json.loads((found / "transfer.json").read_text()) == rounded(transfer_of(rows, folder))
-
-
-def test_every_figure_of_the_kept_drift_is_in_its_runs() -> None:
-    found = RESULTS / "golden-drift"
-    told = json.loads((found / "drift.json").read_text())["rows"]
-    assert told == json.loads(json.dumps(rounded(drift_of(read_experiment(found)))))
-    assert all(row["valid"] for row in told)
-    adapted = [row for row in told if row["adapted"]]
-    assert all(row["false_alarms"] == [0, 0] for row in adapted)
-    for row in adapted:  # found, measured, and recovered, on real pods
-        assert row["factor"][0]["value"] == pytest.approx(row["slow_down"], rel=0.05)  # with the run's own level in it
-        plain = [one for one in told if one["policy"] == row["policy"].removesuffix("-adapted")]
-        assert row["missed_share"]["last"][0] < 0.2 * min(one["missed_share"]["last"][0] for one in plain)

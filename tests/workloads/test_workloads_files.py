@@ -7,9 +7,12 @@ import json
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from loadgen.artifact import write_table
@@ -35,7 +38,7 @@ def killed_before_the_rename(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_json_is_indented_and_ends_its_line(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"a": [1, None]})
 
-    assert (tmp_path / "a.json").read_text() == '{\n  "a": [\n    1,\n    null\n  ]\n}\n'
+    assert (tmp_path / "a.json").read_text() == '{\n  "a": [1, null]\n}\n'
 
 
 def test_a_model_is_written_as_pydantic_writes_it(tmp_path: Path) -> None:
@@ -150,3 +153,23 @@ def _writes_in_place(call: ast.Call) -> bool:
     calls = [one.func for argument in call.args for one in ast.walk(argument) if isinstance(one, ast.Call)]
     names = [one.attr for one in calls if isinstance(one, ast.Attribute)]
     return any(name in ("dumps", "model_dump_json") for name in names)
+
+
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.floats(allow_nan=False) | st.text() | st.booleans(),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    )
+)
+def test_what_is_written_is_what_is_read(tmp_path_factory: pytest.TempPathFactory, value: Any) -> None:
+    file = tmp_path_factory.getbasetemp() / "any.json"
+    write_json(file, value)
+    assert json.loads(file.read_text()) == value
+
+
+def test_numbers_of_an_array_and_rows_of_a_table_share_a_line(tmp_path: Path) -> None:
+    write_json(tmp_path / "x.json", {"a": [1, -2.5e-7, None], "rows": [{"x": 1, "y": "z"}, {"x": [2]}], "none": []})
+    assert (tmp_path / "x.json").read_text() == (
+        '{\n  "a": [1, -2.5e-07, null],\n  "rows": [\n    {"x": 1, "y": "z"},\n    {\n      "x": [2]\n    }\n  ],\n'
+        '  "none": []\n}\n'
+    )
