@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 import time
@@ -16,6 +15,7 @@ from testbed.autoscaling.live.scraper import PodScraper
 from testbed.autoscaling.metrics import METRICS, milli, of_all, of_each
 from testbed.autoscaling.observation import Window
 from testbed.errors import ClusterError
+from testbed.log_line import print_line
 
 
 class View(Protocol):
@@ -119,7 +119,6 @@ class FollowedDeployments:
             except Exception as error:  # whatever it was, the next turn may do; meanwhile what was known grows old
                 failures = {one.name: f"{type(error).__name__}: {error}"}
             if failures != told:  # a line when something changes
-                line = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "not_measured": failures}
-                print(json.dumps(line), file=self._log, flush=True)
+                print_line(self._log, not_measured=failures)
                 told = failures
             self._stop.wait(max(0.0, self._period_s - (time.monotonic() - begin)))
