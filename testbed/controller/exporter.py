@@ -53,7 +53,7 @@ class Exporter:
             self._patches.labels(*labels).inc()
         if turn.held:
             self._holds.labels(*labels).inc()
-        line = {"deployment": self._deployment, "policy": self._policy}
+        line: dict[str, Any] = {"deployment": self._deployment, "policy": self._policy}
         line |= {**turn._asdict(), "not_ready": dict(turn.not_ready)}
         if failures:
             line["not_scraped"] = failures
