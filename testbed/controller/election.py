@@ -15,6 +15,7 @@ from urllib3.exceptions import HTTPError
 from testbed.controller.health import Pulse
 from testbed.controller.lease import LeaseRecord, Watcher, move
 from testbed.log_line import of_error, print_line
+from testbed.serving.kubernetes_api import in_words
 
 
 class Election:
@@ -75,10 +76,8 @@ class Election:
         error = ""
         try:
             self._stand()
-        except ApiException as refused:
-            error = f"the API answers {refused.status} {refused.reason}"
-        except (HTTPError, OSError) as away:
-            error = of_error(away)
+        except (ApiException, HTTPError, OSError) as away:
+            error = in_words(away)
         except Exception as unknown:  # also what the client makes of half an answer
             self._tell(of_error(unknown))
             return
