@@ -78,7 +78,6 @@ def run_controller(
         config.limits,
         leads=(lambda: True) if election is None else election.leads,
         shadow=config.shadow,
-        clock=time.time,
     )
     try:
         due_s = time.monotonic()
