@@ -142,6 +142,7 @@ def train(
     try:
         if checkpoint.exists():
             model = PPO.load(checkpoint, env=environments, device="cpu")
+            model.set_random_seed(resume_seed(config.seed, model.num_timesteps))
         else:
             model = _new_model(config, environments, folder)
             if config.imitated_steps > 0:
@@ -152,6 +153,14 @@ def train(
     finally:
         environments.close()
     return folder / "policy.onnx"
+
+
+def resume_seed(seed: int, steps: int) -> int:
+    """Of worlds, actions and batches after `steps` decisions.
+
+    PPO.load seeds everything with the training's own seed, so that it would draw again the worlds that it began with.
+    """
+    return int(np.random.SeedSequence((seed, steps)).generate_state(1)[0]) >> 1  # each environment's is a little more
 
 
 def is_same(told: dict[str, Any], config: TrainConfig) -> bool:
