@@ -13,9 +13,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -29,6 +30,7 @@ from workloads.files import write_json
 
 TransportName = Literal["http", "http_shm", "grpc", "null"]
 ERROR_PREFIX = "kis: "  # a line of the replay's output that begins so is an error for the user
+LINES_KEPT = 200  # of its output, in memory: an error is at its end, and raw/locust.log has all of it
 _START_S = 120.0  # for Locust to start and make ready
 _GRACE_S = 60.0  # beyond the run, its timeouts and its drain, before a replay that does not end is killed
 
@@ -219,22 +221,11 @@ class _Process:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        self._lines: list[str] = []
-        self._reader = threading.Thread(target=self._read, args=(job.raw / "locust.log",), daemon=True)
-        self._reader.start()
-
-    def _read(self, log: Path) -> None:
         assert self._process.stdout is not None
-        with contextlib.ExitStack() as stack:
-            file = None
-            with contextlib.suppress(OSError):
-                file = stack.enter_context(log.open("w", buffering=1))
-            for line in self._process.stdout:
-                text = line.decode("utf-8", "replace").rstrip("\n")
-                self._lines.append(text)
-                if file is not None:
-                    with contextlib.suppress(OSError):
-                        file.write(text + "\n")
+        self._lines: deque[str] = deque(maxlen=LINES_KEPT)
+        given = (self._process.stdout, job.raw / "locust.log", self._lines)
+        self._reader = threading.Thread(target=keep_output, args=given, daemon=True)
+        self._reader.start()
 
     def wait(self, seconds: float) -> bool:
         """True once the process has ended."""
@@ -249,12 +240,26 @@ class _Process:
         self._process.send_signal(signal.SIGINT)  # to Locust's master, which tells its workers
 
     def end(self) -> list[str]:
-        """Leave nothing of the group behind; the lines of output."""
+        """Leave nothing of the group behind; the last LINES_KEPT lines of output."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self._reader.join(2.0)
-        return self._lines
+        return list(self._lines)
+
+
+def keep_output(output: IO[bytes], log: Path, kept: deque[str]) -> None:
+    """Read to its end what a process prints: every line into the log, while the disk has room, and into `kept`."""
+    with contextlib.ExitStack() as stack:
+        file = None
+        with contextlib.suppress(OSError):
+            file = stack.enter_context(log.open("w", buffering=1))
+        for line in output:
+            text = line.decode("utf-8", "replace").rstrip("\n")
+            kept.append(text)
+            if file is not None:
+                with contextlib.suppress(OSError):
+                    file.write(text + "\n")
 
 
 def _free_port() -> int:

@@ -104,7 +104,7 @@ class Memory(NamedTuple):
     candidate: Side | None = None
     predecessor: Side | None = None
     fitted_before: ServiceProfile | None = None
-    promotions: tuple[float, ...] = ()
+    promotions: tuple[float, ...] = ()  # when; at least those of the last hour
     rates: tuple[float, ...] = ()
     slowness: tuple[tuple[float, float], ...] = ()
     waiting: float = 0.0
@@ -265,7 +265,7 @@ def _shadow(memory: Memory, now_s: float, replicas: int, answer: Any, setting: S
         fitted=memory.profile,
         fitted_before=memory.fitted,
         slow_before=figures["slow_before_s"],
-        promotions=(*memory.promotions, now_s),
+        promotions=(*(one for one in memory.promotions if now_s - one < HOUR_S), now_s),
     )
     why = f"of {len(memory.beside)} decisions beside the incumbent {len(differ)} were other ones"
     return _enter(memory, now_s, "PROMOTED", why, figures)

@@ -8,7 +8,6 @@ the incumbent from deciding.
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -91,9 +90,12 @@ class Adaptive:
         """Whoever decides beside the incumbent does so; a candidate that cannot is given up."""
         candidate, predecessor = memory.candidate, memory.predecessor
         if predecessor is not None:
-            with contextlib.suppress(Exception):  # it then takes over with what it remembered last
+            try:
                 found = predecessor.policy.decide(seen, predecessor.memory)
                 memory = memory._replace(predecessor=Side(predecessor.policy, found.memory))
+            except Exception as error:  # it then takes over with what it remembered last
+                why = f"the predecessor fails ({type(error).__name__}: {error})"
+                self._note_once(Entry(seen.now_s, memory.state, why, {}))
         if candidate is None:
             return memory
         try:

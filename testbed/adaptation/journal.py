@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+from collections import deque
 from pathlib import Path
 from typing import Any, NamedTuple
 
 JOURNAL = "adaptation.jsonl"
+KEPT = 1000  # in memory: a controller runs for months, and takes some steps a day
 
 
 class Entry(NamedTuple):
@@ -21,21 +23,22 @@ class Entry(NamedTuple):
 
 
 class Journal:
-    """Appends entries to a file, each at once; file None: they are only kept. entries: those of this process."""
+    """Appends entries to a file, each at once; None: there is none. entries: the last KEPT of this process."""
 
     def __init__(self, file: Path | None) -> None:
-        self.entries: list[Entry] = []
-        self._file, self._written = file, 0
+        self.entries: deque[Entry] = deque(maxlen=KEPT)
+        self._file, self._unwritten = file, deque[Entry](maxlen=KEPT)
 
     def note(self, entry: Entry) -> None:
         """Write it down, and what could not be written before: a disk that is full must not stop a policy."""
         self.entries.append(entry)
         if self._file is not None:
+            self._unwritten.append(entry)
             with contextlib.suppress(OSError):
                 self._file.parent.mkdir(parents=True, exist_ok=True)
                 with self._file.open("a") as lines:
-                    lines.writelines(json.dumps(plain(one._asdict())) + "\n" for one in self.entries[self._written :])
-                self._written = len(self.entries)
+                    lines.writelines(json.dumps(plain(one._asdict())) + "\n" for one in self._unwritten)
+                self._unwritten.clear()
 
 
 def read_journal(file: Path) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 import time
@@ -15,7 +14,9 @@ from testbed.autoscaling.live.observation import LiveObservation
 from testbed.autoscaling.live.scraper import PodScraper
 from testbed.autoscaling.metrics import METRICS, milli, of_all, of_each
 from testbed.autoscaling.observation import Window
+from testbed.clock import steady_clock
 from testbed.errors import ClusterError
+from testbed.log_line import print_line
 
 
 class View(Protocol):
@@ -34,23 +35,33 @@ class Known(NamedTuple):
 
 
 class Followed:
-    """One deployment's values. window_s: over which they are means; stale_s: older than that they are not known."""
+    """One deployment's values. window_s: over which they are means; stale_s: older than that they are not known.
+
+    clock: seconds since 1970 that never go back; None: a clock.steady_clock of its own.
+    """
 
     def __init__(
-        self, view: View, scraper: PodScraper, labels: Mapping[str, str], window_s: float, stale_s: float
+        self,
+        view: View,
+        scraper: PodScraper,
+        labels: Mapping[str, str],
+        window_s: float,
+        stale_s: float,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self._view, self._scraper, self._labels = view, scraper, labels
         self._window_s, self._stale_s = window_s, stale_s
+        self._clock = clock or steady_clock()
         self.name = labels["deployment"]
         self._known: Known | None = None  # replaced as a whole: whoever reads it needs no lock
 
-    def turn(self, clock: Callable[[], float] = time.time) -> Mapping[str, str]:
+    def turn(self) -> Mapping[str, str]:
         """Look and scrape, once. What told nothing, and why: by pod, or by deployment if that could not be seen."""
         try:
             seen = self._view.look()
         except ClusterError as error:
             return {self.name: str(error)}  # what was known grows old meanwhile
-        now_s = clock()
+        now_s = self._clock()
         self._scraper.scrape(now_s, seen.addresses)
         window = LiveObservation(now_s, seen.spec_replicas, seen.pods, tuple(self._scraper.scrapes)).window(
             self._window_s, 0.0
@@ -58,26 +69,26 @@ class Followed:
         self._known = Known(frozenset(one.endpoint for one in seen.addresses), seen.labels, window)
         return dict(self._scraper.failures)
 
-    def of_pods(self, metric: str, now_s: float) -> list[Value]:
+    def of_pods(self, metric: str) -> list[Value]:
         """One value for each pod that was measured."""
         return [
             Value(pod, known.labels.get(pod, {}), milli(value), window.end_s, window.seconds)
-            for window, known in self._fresh(now_s)
+            for window, known in self._fresh()
             for pod, value in of_each(metric, window).items()
         ]
 
-    def of_deployment(self, metric: str, now_s: float) -> list[Value]:
+    def of_deployment(self, metric: str) -> list[Value]:
         """The value for all its pods; none if one of those that are ready was not measured."""
         return [
             Value("", self._labels, milli(value), window.end_s, window.seconds)
-            for window, known in self._fresh(now_s)
+            for window, known in self._fresh()
             if known.ready == frozenset(window.pods) and (value := of_all(metric, window)) is not None
         ]
 
-    def _fresh(self, now_s: float) -> list[tuple[Window, Known]]:
+    def _fresh(self) -> list[tuple[Window, Known]]:
         """What is known, if it is not too old: at most one."""
         known = self._known
-        if known is None or known.window is None or now_s - known.window.end_s > self._stale_s:
+        if known is None or known.window is None or self._clock() - known.window.end_s > self._stale_s:
             return []
         return [(known.window, known)]
 
@@ -104,11 +115,11 @@ class FollowedDeployments:
 
     def of_pods(self, namespace: str, metric: str) -> Sequence[Value]:
         """See Source."""
-        return [v for one in self._deployments.get(namespace, ()) for v in one.of_pods(metric, time.time())]
+        return [v for one in self._deployments.get(namespace, ()) for v in one.of_pods(metric)]
 
     def of_deployments(self, namespace: str, metric: str) -> Sequence[Value]:
         """See Source."""
-        return [v for one in self._deployments.get(namespace, ()) for v in one.of_deployment(metric, time.time())]
+        return [v for one in self._deployments.get(namespace, ()) for v in one.of_deployment(metric)]
 
     def _follow(self, one: Followed) -> None:
         told: Mapping[str, str] = {}
@@ -119,7 +130,6 @@ class FollowedDeployments:
             except Exception as error:  # whatever it was, the next turn may do; meanwhile what was known grows old
                 failures = {one.name: f"{type(error).__name__}: {error}"}
             if failures != told:  # a line when something changes
-                line = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "not_measured": failures}
-                print(json.dumps(line), file=self._log, flush=True)
+                print_line(self._log, not_measured=failures)
                 told = failures
             self._stop.wait(max(0.0, self._period_s - (time.monotonic() - begin)))

@@ -1,6 +1,7 @@
 """HTTPS for the API server's aggregator, and for nobody else: it has asked who the user is, and what he may read.
 
-A client must show a certificate of the front proxy's authority, with one of the allowed names on it.
+A client must show a certificate of the front proxy's authority, with one of the allowed names on it. A handshake that
+fails is its own affair; whatever else goes wrong is a line in the log, and a 500 to who asked.
 """
 
 from __future__ import annotations
@@ -8,15 +9,17 @@ from __future__ import annotations
 import json
 import socket
 import ssl
+import sys
 import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 from testbed.adapter.api import Answer, answer, refusal
 from testbed.adapter.source import Source
 from testbed.errors import ConfigError
+from testbed.log_line import of_error, print_line
 
 _PATIENCE_S = 30.0  # of a connection that says nothing
 
@@ -29,17 +32,25 @@ class Trust(NamedTuple):
 
 
 class AdapterServer:
-    """Answers from a source until it is closed. port 0: any that is free."""
+    """Answers from a source until it is closed. port 0: any that is free. log: of what went wrong; None: stderr."""
 
-    def __init__(self, source: Source, address: tuple[str, int], certificate: Path, key: Path, trust: Trust) -> None:
+    def __init__(
+        self,
+        source: Source,
+        address: tuple[str, int],
+        certificate: Path,
+        key: Path,
+        trust: Trust,
+        log: TextIO | None = None,
+    ) -> None:
         context = _context(certificate, key, trust)
 
         class Handler(_Handler):
             pass
 
-        Handler.source, Handler.names = source, trust.names
+        Handler.source, Handler.names, Handler.log = source, trust.names, log
         try:
-            self._server = _Server(address, Handler, context)
+            self._server = _Server(address, Handler, context, log)
         except OSError as error:
             raise ConfigError(f"port {address[1]} of {address[0]} cannot be had ({error.strerror})") from None
         self.port: int = self._server.server_address[1]
@@ -69,11 +80,17 @@ def _context(certificate: Path, key: Path, trust: Trust) -> ssl.SSLContext:
     return context
 
 
+class _HandshakeError(Exception):
+    """There is no certificate, or one of another authority, or no TLS at all."""
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, address: tuple[str, int], handler: type[_Handler], context: ssl.SSLContext) -> None:
-        self._context = context
+    def __init__(
+        self, address: tuple[str, int], handler: type[_Handler], context: ssl.SSLContext, log: TextIO | None
+    ) -> None:
+        self._context, self._log = context, log
         super().__init__(address, handler)
 
     def get_request(self) -> tuple[Any, Any]:
@@ -83,31 +100,53 @@ class _Server(ThreadingHTTPServer):
         return self._context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False), address
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A handshake that fails is the client's affair."""
+        """A line, but for a handshake that fails."""
+        error = sys.exception()
+        if error is not None and not isinstance(error, _HandshakeError):
+            print_line(self._log, client=str(client_address[0]), error=of_error(error))
 
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     source: Source
     names: frozenset[str]
+    log: TextIO | None
     connection: ssl.SSLSocket
 
     def setup(self) -> None:
         super().setup()
         self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.connection.do_handshake()  # raises if there is no certificate, or of another authority
+        try:
+            self.connection.do_handshake()
+        except OSError as error:
+            raise _HandshakeError from error
 
     def do_GET(self) -> None:
+        try:
+            status, body = self._answer()
+        except Exception as error:  # whatever a source does: the client is told, and the next one is answered
+            self._tell(error)
+            status, body = _as_bytes(
+                refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "InternalError", "see the adapter's log")
+            )
+        try:
+            self._send(status, body)
+        except OSError as error:  # it did not wait for the answer
+            self._tell(error)
+            self.close_connection = True
+
+    def _answer(self) -> tuple[int, bytes]:
         shown = _common_names(self.connection.getpeercert() or {})
         if self.names and not shown & self.names:
             told = f"this client is {', '.join(shown) or 'nobody'}: only the API server's front proxy may call"
-            self._send(refusal(HTTPStatus.FORBIDDEN, "Forbidden", told))
-        else:
-            self._send(answer(self.source, self.path))
+            return _as_bytes(refusal(HTTPStatus.FORBIDDEN, "Forbidden", told))
+        return _as_bytes(answer(self.source, self.path))
 
-    def _send(self, what: Answer) -> None:
-        body = json.dumps(what.body).encode()
-        self.send_response(what.status)
+    def _tell(self, error: Exception) -> None:
+        print_line(self.log, request=f"{self.command} {self.path}", error=of_error(error))
+
+    def _send(self, status: int, body: bytes) -> None:
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -115,6 +154,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """The API server's own log tells who asked."""
+
+
+def _as_bytes(what: Answer) -> tuple[int, bytes]:
+    return what.status, json.dumps(what.body).encode()
 
 
 def _common_names(certificate: Any) -> set[str]:

@@ -1,7 +1,7 @@
 """A policy that was learned: a network as ONNX, and a JSON file that says what it expects and where it comes from.
 
     policy.onnx      features float32[n, k] -> logits float32[n, 2 * reach + 1], one for each change of -reach..reach
-    policy.json      PolicyFile; its hash is of the bytes of policy.onnx
+    policy.json      policy_file.PolicyFile; its hash is of the bytes of policy.onnx
 
 It runs in onnxruntime, without torch and without pickle. Features of another version, another file than the one that
 was exported, or a scale that is not the policy's own are refused.
@@ -9,35 +9,27 @@ was exported, or a scale that is not the policy's own are refused.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from pydantic import Field, ValidationError
 
 from testbed.autoscaling.features import FEATURES, VERSION, FeatureScale, Past, features_of
 from testbed.autoscaling.forecast import SMOOTHED
 from testbed.autoscaling.observation import Observation
 from testbed.autoscaling.placement_features import VERSION as PLACEMENT_VERSION
 from testbed.autoscaling.policy import Decision
-from testbed.config import Strict
+from testbed.autoscaling.policy_file import PolicyFile, read_pair
 from testbed.errors import ConfigError
 
 
-class PolicyFile(Strict):
-    """policy.json."""
+class _Loaded(NamedTuple):
+    """A policy that was read and checked. session: onnxruntime's."""
 
-    features_version: int | str
-    features: tuple[str, ...]
-    sha256: str = Field(description="of policy.onnx")
-    reach: int = Field(ge=1, description="largest change of one decision")
-    step_s: float = Field(gt=0, description="from one decision to the next, and the windows' length")
-    prices: tuple[float, float] = Field(description="least and largest price of a miss that it was trained with")
-    trained: dict[str, Any] = Field({}, description="provenance: scenarios, seeds, steps, code, and when")
+    told: PolicyFile
+    session: Any
 
 
 @dataclass(frozen=True)
@@ -47,7 +39,8 @@ class Learned:
 
     per_replica_rps, latency_target_s and ahead_s are of the service that is scaled: what its features are measured in.
     price: of a step with every request missed, in steps of all replicas; the larger, the fewer misses and the more
-    GPU-seconds.
+    GPU-seconds. digest: of the policy's files (Pair.digest), others are refused; empty: as they are when it is made. It
+    stays that policy, whatever is trained into the same files later.
     """
 
     file: Path
@@ -59,12 +52,15 @@ class Learned:
     age_s: float = 1.0
     price: float = 10.0
     name: str = "learned"
+    digest: str = ""
 
     def __post_init__(self) -> None:
         for name in ("per_replica_rps", "latency_target_s", "ahead_s"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"policy learned: {name} must be above 0, not {getattr(self, name):g}")
-        low, high = read_policy(self.file).prices
+        if not self.digest:
+            object.__setattr__(self, "digest", read_pair(self.file).digest)
+        low, high = self._known.told.prices
         if not low <= self.price <= high:
             raise ConfigError(
                 f"policy learned: price is {self.price:g}, it was trained with {low:g} to {high:g}: choose one of those"
@@ -73,11 +69,15 @@ class Learned:
     @property
     def period_s(self) -> float:
         """See Policy."""
-        return read_policy(self.file).step_s
+        return self._known.told.step_s
+
+    @property
+    def _known(self) -> _Loaded:
+        return _loaded(self.file, self.digest)
 
     def decide(self, seen: Observation, memory: Past | None) -> Decision:
         """See Policy."""
-        told = read_policy(self.file)
+        told, session = self._known
         past = memory or Past(seen.now_s, 0)
         scale = FeatureScale(
             per_replica_rps=self.per_replica_rps,
@@ -93,7 +93,7 @@ class Learned:
             return Decision(seen.spec_replicas, past, "no metrics yet, or one is no number")
         if len(past.rates) < SMOOTHED:  # the first window may have begun before the traffic did
             return Decision(seen.spec_replicas, past, "too little is known yet")
-        (logits,) = _session(self.file, told.sha256).run(None, {"features": features[np.newaxis]})
+        (logits,) = session.run(None, {"features": features[np.newaxis]})
         if not np.isfinite(logits).all():
             return Decision(seen.spec_replicas, past, "the network's answer is no number")
         change = int(np.argmax(logits[0])) - told.reach
@@ -104,21 +104,18 @@ class Learned:
         return Decision(wanted, past, f"{change:+d} for {shown}")
 
 
-@lru_cache(maxsize=32)
 def read_policy(file: Path) -> PolicyFile:
     """policy.json beside policy.onnx, checked against it and against this code; ConfigError in one line."""
-    beside = file.with_suffix(".json")
-    for path in (file, beside):
-        if not path.exists():
-            raise ConfigError(
-                f"no policy {path}: a policy is an .onnx file and a .json file of the same name beside it"
-            )
-    try:
-        told = PolicyFile.model_validate(json.loads(beside.read_text()))
-    except (ValueError, ValidationError) as error:
-        first = error.errors()[0] if isinstance(error, ValidationError) else None
-        what = str(error) if first is None else f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise ConfigError(f"{beside}: {what}: export the policy again") from None
+    return _loaded(file, read_pair(file).digest).told
+
+
+@lru_cache(maxsize=32)
+def _loaded(file: Path, digest: str) -> _Loaded:
+    """Read once for each content: a policy that runs stays what it was when it was made. See Pair for the digest."""
+    pair, beside = read_pair(file), file.with_suffix(".json")
+    told = pair.told
+    if pair.digest != digest:
+        raise ConfigError(f"{file} is another policy by now than the one asked for (digest {digest[:12]}): begin anew")
     if told.trained.get("control") is not None:
         raise ConfigError(
             f"{beside}: a control ({told.trained['control']}), to compare a training with: it scales nothing; give a "
@@ -134,24 +131,21 @@ def read_policy(file: Path) -> PolicyFile:
             f"{beside} expects features of version {told.features_version} ({', '.join(told.features)}), this code has "
             f"version {VERSION} ({', '.join(FEATURES)}): train it again, or use the code that it was trained with"
         )
-    if hashlib.sha256(file.read_bytes()).hexdigest() != told.sha256:
-        raise ConfigError(f"{file} is not the file that {beside.name} was written for (its hash differs): export again")
-    session = _session(file, told.sha256)
+    session = _session(file, pair.network)
     ports = [(one.name, list(one.shape[1:])) for one in (*session.get_inputs(), *session.get_outputs())]
     expected = [("features", [len(FEATURES)]), ("logits", [2 * told.reach + 1])]
     if ports != expected:
         raise ConfigError(f"{file} has the ports {ports}, expected are {expected}: export the policy again")
-    return told
+    return _Loaded(told, session)
 
 
-@lru_cache(maxsize=32)
-def _session(file: Path, sha256: str) -> Any:
-    """Loaded once for each content. onnxruntime is imported by who has such a policy only."""
+def _session(file: Path, network: bytes) -> Any:
+    """onnxruntime is imported by who has such a policy only."""
     import onnxruntime  # noqa: PLC0415 - half a second that no other policy should pay
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # a network of a few hundred numbers
     try:
-        return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # whatever a foreign file makes of onnxruntime
         raise ConfigError(f"{file}: onnxruntime cannot load it ({' '.join(str(error).split())[:200]})") from None

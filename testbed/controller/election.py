@@ -6,26 +6,41 @@ import datetime as dt
 import threading
 import time
 from contextlib import suppress
-from typing import Any
+from typing import Any, TextIO
 
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
+from testbed.controller.health import Pulse
 from testbed.controller.lease import LeaseRecord, Watcher, move
+from testbed.log_line import of_error, print_line
+from testbed.serving.kubernetes_api import in_words
 
 
 class Election:
     """One candidate for a Lease. leads() turns false by itself when the lease could not be renewed in time.
 
     duration_s: others wait so long for a renewal. A leader gives up two thirds into it, so that there are never two.
+    pulse: beats with every try that ended as it should, whoever leads. log: of what went wrong; None: stderr.
     """
 
-    def __init__(self, api: client.ApiClient, namespace: str, name: str, me: str, duration_s: float = 6.0) -> None:
+    def __init__(
+        self,
+        api: client.ApiClient,
+        namespace: str,
+        name: str,
+        me: str,
+        duration_s: float = 6.0,
+        *,
+        pulse: Pulse | None = None,
+        log: TextIO | None = None,
+    ) -> None:
         self._api: Any = client.CoordinationV1Api(api)
         self._namespace, self._name, self._me, self._duration_s = namespace, name, me, duration_s
         self._watcher = Watcher(None, time.monotonic())
         self._renewed_s: float | None = None
+        self._pulse, self._log, self._told = pulse, log, ""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="election", daemon=True)
 
@@ -44,54 +59,71 @@ class Election:
 
     def leads(self) -> bool:
         """May this process act now?"""
-        return self._renewed_s is not None and time.monotonic() - self._renewed_s < self._duration_s * 2 / 3
+        renewed_s = self._renewed_s  # once: the election's thread may lose it in between
+        return renewed_s is not None and time.monotonic() - renewed_s < self._duration_s * 2 / 3
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            self.stand()
+            self.attempt()
             self._stop.wait(self._duration_s / 6)
 
-    def stand(self) -> None:
-        """One try: renew, take, or wait."""
-        asked_s = time.monotonic()
+    def attempt(self) -> None:
+        """One try; what it raises is told, when it begins.
+
+        An API that is away, or refuses, is not mended by another process: only what nobody reckoned with is missed
+        by the pulse.
+        """
+        error = ""
         try:
-            lease = self._read()
-        except (ApiException, HTTPError, OSError):
+            self._stand()
+        except (ApiException, HTTPError, OSError) as away:
+            error = in_words(away)
+        except Exception as unknown:  # also what the client makes of half an answer
+            self._tell(of_error(unknown))
             return
+        self._tell(error)
+        if self._pulse is not None:
+            self._pulse.beat()
+
+    def _tell(self, error: str) -> None:
+        """A line when what goes wrong begins, or becomes something else."""
+        if error and error != self._told:
+            print_line(self._log, lease=f"{self._namespace}/{self._name}", error=error)
+        self._told = error
+
+    def _stand(self) -> None:
+        """Renew, take, or wait."""
+        asked_s = time.monotonic()
+        lease = self._read()
         holder = (
             None if lease is None else LeaseRecord(lease.spec.holder_identity or "", lease.metadata.resource_version)
         )
         step, self._watcher = move(self._watcher, holder, self._me, asked_s, self._duration_s)
         if step == "wait":
             self._renewed_s = None
-        elif self._write(self._me, lease):
+        else:
+            self._write(self._me, lease)
             self._renewed_s = asked_s  # from before the request: the others count from when it was written
 
-    def _write(self, holder: str, lease: Any) -> bool:
-        """Only over the version that was read: of two that take it at once, one is refused."""
+    def _write(self, holder: str, lease: Any) -> None:
+        """Only over the version that was read: of two that take it at once, one is refused (ApiException, 409)."""
         now = dt.datetime.now(dt.UTC)
-        try:
-            if lease is None:
-                spec = client.V1LeaseSpec(
-                    holder_identity=holder,
-                    lease_duration_seconds=round(self._duration_s),
-                    acquire_time=now,
-                    renew_time=now,
-                    lease_transitions=0,
-                )
-                body = client.V1Lease(metadata=client.V1ObjectMeta(name=self._name), spec=spec)
-                self._api.create_namespaced_lease(self._namespace, body, _request_timeout=self._duration_s / 3)
-                return True
-            if lease.spec.holder_identity != holder:
-                lease.spec.acquire_time, lease.spec.lease_transitions = now, (lease.spec.lease_transitions or 0) + 1
-            lease.spec.holder_identity, lease.spec.renew_time = holder, now
-            lease.spec.lease_duration_seconds = round(self._duration_s)
-            self._api.replace_namespaced_lease(
-                self._name, self._namespace, lease, _request_timeout=self._duration_s / 3
+        if lease is None:
+            spec = client.V1LeaseSpec(
+                holder_identity=holder,
+                lease_duration_seconds=round(self._duration_s),
+                acquire_time=now,
+                renew_time=now,
+                lease_transitions=0,
             )
-        except (ApiException, HTTPError, OSError):
-            return False
-        return True
+            body = client.V1Lease(metadata=client.V1ObjectMeta(name=self._name), spec=spec)
+            self._api.create_namespaced_lease(self._namespace, body, _request_timeout=self._duration_s / 3)
+            return
+        if lease.spec.holder_identity != holder:
+            lease.spec.acquire_time, lease.spec.lease_transitions = now, (lease.spec.lease_transitions or 0) + 1
+        lease.spec.holder_identity, lease.spec.renew_time = holder, now
+        lease.spec.lease_duration_seconds = round(self._duration_s)
+        self._api.replace_namespaced_lease(self._name, self._namespace, lease, _request_timeout=self._duration_s / 3)
 
     def _read(self) -> Any:
         try:

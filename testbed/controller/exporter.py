@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import sys
-import time
+from collections.abc import Sequence
 from typing import Any, TextIO
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from testbed.controller.health import Pulse, serve
 from testbed.controller.loop import Turn
+from testbed.log_line import print_line
 
 
 class Exporter:
-    """Metrics of one controlled deployment. port 0: no page. pulse: of its loop, for /healthz beside the page."""
+    """Metrics of one controlled deployment. port 0: no page. pulses: for /healthz beside the page."""
 
-    def __init__(self, deployment: str, policy: str, pulse: Pulse, port: int = 0, log: TextIO = sys.stdout) -> None:
+    def __init__(
+        self, deployment: str, policy: str, pulses: Sequence[Pulse], port: int = 0, log: TextIO = sys.stdout
+    ) -> None:
         self.registry = CollectorRegistry()
         self._log, self._deployment, self._policy = log, deployment, policy
         labels: Any = {"labelnames": ("deployment", "policy"), "registry": self.registry}
@@ -32,7 +34,7 @@ class Exporter:
         for counter in (self._turns, self._patches, self._holds):  # from 0 on: a rate needs a value before the first
             counter.labels(deployment, policy)
         if port:
-            serve(port, self.registry, pulse)
+            serve(port, self.registry, pulses)
 
     def tell(self, turn: Turn, failures: dict[str, str]) -> None:
         """Metrics and a log line for one turn. failures: pods that told nothing, and why."""
@@ -51,11 +53,8 @@ class Exporter:
             self._patches.labels(*labels).inc()
         if turn.held:
             self._holds.labels(*labels).inc()
-        line: dict[str, Any] = {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "deployment": self._deployment,
-        }
-        line |= {"policy": self._policy, **turn._asdict(), "not_ready": dict(turn.not_ready)}
+        line: dict[str, Any] = {"deployment": self._deployment, "policy": self._policy}
+        line |= {**turn._asdict(), "not_ready": dict(turn.not_ready)}
         if failures:
             line["not_scraped"] = failures
-        print(json.dumps(line), file=self._log, flush=True)
+        print_line(self._log, **line)

@@ -1,13 +1,14 @@
-"""Whether the control loop still turns, and the page that says so beside the metrics.
+"""Whether the control loop and the election still turn, and the page that says so beside the metrics.
 
-A loop that hangs would otherwise keep its lease: the election has a thread of its own.
+Each has a thread of its own: a loop that hangs would otherwise keep its lease, and a process whose election has ended
+would wait for ever.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -20,14 +21,16 @@ HEALTH_PATH = "/healthz"
 
 
 class Pulse:
-    """When the loop last came round. limit_s: it counts as alive so long after it."""
+    """When what it is of last came round. limit_s: it counts as alive so long after it."""
 
-    def __init__(self, limit_s: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._limit_s, self._clock = limit_s, clock
+    def __init__(
+        self, limit_s: float, clock: Callable[[], float] = time.monotonic, of: str = "the control loop"
+    ) -> None:
+        self._limit_s, self._clock, self.of = limit_s, clock, of
         self._beat_s = clock()
 
     def beat(self) -> None:
-        """The loop came round."""
+        """It came round."""
         self._beat_s = self._clock()
 
     def silent_s(self) -> float | None:
@@ -36,19 +39,19 @@ class Pulse:
         return silent_s if silent_s > self._limit_s else None
 
 
-def serve(port: int, registry: CollectorRegistry, pulse: Pulse) -> int:
+def serve(port: int, registry: CollectorRegistry, pulses: Sequence[Pulse]) -> int:
     """Answer at the port, in a thread that ends with the process; returns the port (0 chooses a free one).
 
-    /healthz: 200, or 503 when the loop is silent. Anything else: the metrics. ConfigError if the port is taken.
+    /healthz: 200, or 503 when a pulse is silent. Anything else: the metrics. ConfigError if the port is taken.
     """
     metrics: Any = make_wsgi_app(registry)
 
     def page(environ: dict[str, Any], start: Any) -> Any:
         if environ["PATH_INFO"] != HEALTH_PATH:
             return metrics(environ, start)
-        silent_s = pulse.silent_s()
-        said = "ok" if silent_s is None else f"the control loop has been silent for {silent_s:.0f} s"
-        start("200 OK" if silent_s is None else "503 Service Unavailable", [("Content-Type", "text/plain")])
+        silent = [(one.of, seconds) for one in pulses if (seconds := one.silent_s()) is not None]
+        said = "; ".join(f"{of} has been silent for {seconds:.0f} s" for of, seconds in silent) or "ok"
+        start("503 Service Unavailable" if silent else "200 OK", [("Content-Type", "text/plain")])
         return [said.encode() + b"\n"]
 
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
@@ -13,6 +12,7 @@ from testbed.autoscaling.live.deployment import Seen
 from testbed.autoscaling.live.observation import LiveObservation
 from testbed.autoscaling.live.scraper import PodScraper
 from testbed.autoscaling.policy import Policy
+from testbed.clock import steady_clock
 from testbed.controller.guard import Crew, Known, Limits, Verdict, Wish, count_crew, judge
 from testbed.errors import ClusterError
 
@@ -37,7 +37,7 @@ class Scalable(Protocol):
 class Turn(NamedTuple):
     """One turn of the loop, for logs and metrics. replicas: patched; None: the count stayed."""
 
-    time_s: float
+    time_s: float  # since 1970, on the controller's clock
     acted: bool  # leader, and not a shadow
     spec_replicas: int | None  # None: the API did not answer
     wanted: int | None
@@ -51,7 +51,11 @@ class Turn(NamedTuple):
 
 
 class Controller:
-    """One deployment under one policy. leads(): may this process act now? shadow: it decides, and never patches."""
+    """One deployment under one policy. leads(): may this process act now? shadow: it decides, and never patches.
+
+    clock: seconds since 1970 that never go back (None: clock.steady_clock). Scrapes, windows, wishes, and what the
+    policy and its adaptation remember are all on it.
+    """
 
     def __init__(
         self,
@@ -62,10 +66,10 @@ class Controller:
         *,
         leads: Callable[[], bool] = lambda: True,
         shadow: bool = False,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self._deployment, self._scraper, self._policy, self._limits = deployment, scraper, policy, limits
-        self._leads, self._shadow, self._clock = leads, shadow, clock
+        self._leads, self._shadow, self._clock = leads, shadow, clock or steady_clock()
         self._memory: Any = None
         self._wishes: tuple[Wish, ...] = ()
         self._decide_s = -math.inf  # when the policy is asked again

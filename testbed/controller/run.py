@@ -63,12 +63,13 @@ def run_controller(
     deployment = KubernetesDeployment(api, namespace, config.deployment, timeout_s)
     deployment.look()  # what cannot be seen now is told now
     scraper = PodScraper(config.model)
-    pulse = Pulse(HUNG_S + config.scrape_period_s)
-    exporter = Exporter(config.deployment, policy.name, pulse, config.metrics_port)
-    election = None
+    pulses, election = [Pulse(HUNG_S + config.scrape_period_s)], None
     if config.lease is not None:
         me = f"{platform.node()}-{os.getpid()}"
-        election = Election(api, namespace, config.lease, me, config.lease_s)
+        pulses.append(Pulse(HUNG_S + config.lease_s, of="the election"))
+        election = Election(api, namespace, config.lease, me, config.lease_s, pulse=pulses[-1])
+    exporter = Exporter(config.deployment, policy.name, pulses, config.metrics_port)
+    if election is not None:
         election.start()
     controller = Controller(
         deployment,
@@ -77,12 +78,11 @@ def run_controller(
         config.limits,
         leads=(lambda: True) if election is None else election.leads,
         shadow=config.shadow,
-        clock=time.time,
     )
     try:
         due_s = time.monotonic()
         while not stop.is_set():
-            pulse.beat()
+            pulses[0].beat()
             turn = controller.turn()
             if turn is not None:
                 exporter.tell(turn, dict(scraper.failures))

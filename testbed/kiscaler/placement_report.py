@@ -20,6 +20,7 @@ import numpy as np
 import onnxruntime
 from rich.console import Console
 
+from testbed.autoscaling.policy_file import read_pair
 from testbed.config import load_config
 from testbed.errors import ConfigError
 from testbed.kiscaler.placement_baselines import CheapestMix, Choose, Fixed, Foreseeing, at_random
@@ -72,7 +73,9 @@ class Trained:
     def __init__(self, file: Path) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        self._session = onnxruntime.InferenceSession(
+            read_pair(file).network, options, providers=["CPUExecutionProvider"]
+        )
 
     def __call__(self, env: PlacementEnv) -> int:
         """See Choose."""

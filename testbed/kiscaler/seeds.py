@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from testbed.autoscaling.learned import PolicyFile
+from testbed.autoscaling.policy_file import read_pair, write_pair
 from testbed.errors import ConfigError
 from testbed.kiscaler.scenarios import Scenarios
 from testbed.kiscaler.train import (
@@ -136,8 +136,6 @@ def _best(folder: Path) -> Evaluation | None:
 
 
 def _copy_policy(source: Path, to: Path, provenance: dict[str, Any]) -> None:
-    """The network first, as it is exported."""
-    told = PolicyFile.model_validate_json((source / "policy.json").read_text())
-    shutil.copy(source / "policy.onnx", to)
-    named = told.model_copy(update={"trained": {**told.trained, **provenance}})
-    write_json(to / "policy.json", named)
+    pair = read_pair(source / "policy.onnx")
+    named = pair.told.model_copy(update={"trained": {**pair.told.trained, **provenance}})
+    write_pair(to / "policy.onnx", pair.network, named)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import datetime as dt
 import hashlib
+import io
 import json
 import time
 import warnings
@@ -27,8 +28,8 @@ from stable_baselines3.common.vec_env import SubprocVecEnv
 
 from testbed.autoscaling import placement_features
 from testbed.autoscaling.features import FEATURES, VERSION
-from testbed.autoscaling.learned import PolicyFile
 from testbed.autoscaling.mixes import KindScale
+from testbed.autoscaling.policy_file import PolicyFile, write_pair
 from testbed.calibration.profile import ServiceProfile
 from testbed.config import Strict
 from testbed.errors import ConfigError
@@ -41,7 +42,7 @@ from testbed.kiscaler.placement_scenarios import PlacementScenarios, placement_s
 from testbed.kiscaler.scenarios import Ranges, Scenarios
 from testbed.reporting.training import save_curves
 from testbed.simulation.cluster.config import ClusterConfig
-from workloads.files import write_json, write_text_atomically
+from workloads.files import replacing, write_json
 
 ROLLOUT = 3_600  # decisions between two updates
 IMITATION_ROUNDS = 4
@@ -127,10 +128,10 @@ def train(
     scenarios: those of the configuration, where its profiles cannot be read from their files.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    told, file = json.dumps(config.model_dump(mode="json"), indent=2) + "\n", folder / "train.json"
+    file = folder / "train.json"
     if file.exists() and not is_same(json.loads(file.read_text()), config):
         raise ConfigError(f"{file} is of another training: choose another folder, or give that configuration")
-    write_text_atomically(file, told)
+    write_json(file, config.model_dump(mode="json"))
     scenarios = scenarios or scenarios_of(config)
     write_marks(config, scenarios, folder / "marks.json")
     torch.manual_seed(config.seed)
@@ -141,6 +142,7 @@ def train(
     try:
         if checkpoint.exists():
             model = PPO.load(checkpoint, env=environments, device="cpu")
+            model.set_random_seed(resume_seed(config.seed, model.num_timesteps))
         else:
             model = _new_model(config, environments, folder)
             if config.imitated_steps > 0:
@@ -151,6 +153,14 @@ def train(
     finally:
         environments.close()
     return folder / "policy.onnx"
+
+
+def resume_seed(seed: int, steps: int) -> int:
+    """Of worlds, actions and batches after `steps` decisions.
+
+    PPO.load seeds everything with the training's own seed, so that it would draw again the worlds that it began with.
+    """
+    return int(np.random.SeedSequence((seed, steps)).generate_state(1)[0]) >> 1  # each environment's is a little more
 
 
 def is_same(told: dict[str, Any], config: TrainConfig) -> bool:
@@ -220,10 +230,11 @@ class _Judge(BaseCallback):
         found = found._replace(seconds=round(time.monotonic() - self._began_s, 1))
         better = not self._curve or found.reward > max(one.reward for one in self._curve)
         self._curve.append(found)
-        _append(self._folder / "curve.csv", found)
-        if better:
+        if better:  # before its row: a row without its policy would keep all later ones from being exported
             export(self.model.policy, self._config, found, self._folder)
-        self.model.save(self._folder / "checkpoint.zip")
+        _append(self._folder / "curve.csv", found)
+        with replacing(self._folder / "checkpoint.zip") as temporary:
+            self.model.save(temporary)
         for name in ("reward", "missed", "gpu", "churn"):
             self.logger.record(f"evaluation/{name}", getattr(found, name))
         save_curves([self._folder], self._folder / "curves.png")
@@ -263,16 +274,16 @@ class _Actor(torch.nn.Module):
 
 
 def export(policy: Any, config: TrainConfig, judged: Evaluation, folder: Path) -> None:
-    """policy.onnx and policy.json; both are replaced, the network first."""
+    """policy.onnx and policy.json, which are replaced together (policy_file.py)."""
     actor = _Actor(policy).cpu().eval()
-    file = folder / "policy.onnx"
+    exported: Any = io.BytesIO()  # torch takes one, though its types do not say so
     version, names = _features(config)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         torch.onnx.export(
             actor,
             (torch.zeros(1, len(names)),),
-            str(file),
+            exported,
             input_names=["features"],
             output_names=["logits"],
             dynamic_axes={"features": {0: "n"}, "logits": {0: "n"}},
@@ -281,7 +292,7 @@ def export(policy: Any, config: TrainConfig, judged: Evaluation, folder: Path) -
     told = PolicyFile(
         features_version=version,
         features=names,
-        sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
+        sha256=hashlib.sha256(exported.getvalue()).hexdigest(),
         reach=config.reach,
         step_s=config.step_s,
         prices=config.ranges.price,
@@ -293,7 +304,7 @@ def export(policy: Any, config: TrainConfig, judged: Evaluation, folder: Path) -
             "configuration": config.model_dump(mode="json"),
         },
     )
-    write_json(file.with_suffix(".json"), told)
+    write_pair(folder / "policy.onnx", exported.getvalue(), told)
 
 
 def write_marks(config: TrainConfig, scenarios: Scenarios, file: Path) -> None:

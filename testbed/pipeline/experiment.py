@@ -18,6 +18,7 @@ from typing import Any
 
 from kubernetes import client
 
+from loadgen.job import start_of
 from testbed.adaptation.journal import JOURNAL, read_journal
 from testbed.autoscaling.simulated import Step
 from testbed.config import build
@@ -41,6 +42,7 @@ from testbed.pipeline.scalers import change_reasons, remove_leftovers, scaled_by
 from testbed.pipeline.target import pods_of
 from testbed.pipeline.traffic import make_schedule, traffic_identity
 from testbed.reporting.experiment_report import write_experiment_report
+from testbed.run_dir import RunDir
 from testbed.serving.kubernetes import KubernetesService
 from testbed.serving.slowness import Slowness
 from testbed.simulation.cluster.services import read_services
@@ -147,22 +149,27 @@ def _real_once(
         identity = replace(identity, repeat=repeat - 1, held_out=True)
         slowness = Slowness(api, real.namespace, real.deployment)
         with (
-            injecting(config.faults.get(traffic, ()), slowness) as faults,
+            injecting(config.faults.get(traffic, ()), slowness, lambda: start_of(path / "raw")) as faults,
             scaled_by(config, policy, api, kubeconfig, path),
         ):
-
-            def progress(share: float) -> None:
-                faults.at(share * schedule.duration_s)
-                narrator.progress(share)
-
-            run = run_real(target, schedule, path, identity, config.client, config.sample_period_s, progress)
+            run = run_real(target, schedule, path, identity, config.client, config.sample_period_s, narrator.progress)
+            faults.end()  # with the traffic
             reasons = change_reasons(config, api, path)
+    refuse_without_faults(run, faults.missed())
     start_s = (run.manifest.start_unix_ns or 0) / 1e9
     steps = decisions_of(MetricLog.read(run.metrics), config.model, start, start_s, reasons)
-    faults.write(path, start_s)
+    faults.write(path)
     if policy in config.adapted:
         write_adaptation(path, on_traffic_clock(read_journal(path / "adaptation" / JOURNAL), start_s))
     write_steps(path, steps)
+
+
+def refuse_without_faults(run: RunDir, missed: tuple[str, ...]) -> None:
+    """The run is INVALID, with what was not made as the reason; it is kept, and shows what the service did without."""
+    verdict = run.manifest.verdict
+    if missed and verdict is not None:
+        told = verdict.model_copy(update={"valid": False, "reasons": (*verdict.reasons, *missed)})
+        run.write_manifest(run.manifest.model_copy(update={"verdict": told}))
 
 
 def refuse_other_service(config: ExperimentConfig, found: ServiceConfig) -> None:

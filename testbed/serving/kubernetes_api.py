@@ -15,6 +15,7 @@ from kubernetes.config.config_exception import ConfigException
 from urllib3.exceptions import HTTPError
 
 from testbed.errors import ClusterError, ConfigError
+from testbed.log_line import of_error, print_line
 
 OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")  # of a pod, beside its token
 WATCH_S = 60  # a watch that has said nothing so long is asked again
@@ -56,9 +57,11 @@ def follow(
 ) -> None:
     """Tell `heard` of every object of a list, and of each change (MODIFIED, ADDED, DELETED), until `stopping`.
 
-    List, then watch from there; list again when the watch has lost its place, or the API was away.
+    List, then watch from there; list again when the watch has lost its place, or the API was away. What goes wrong is a
+    line on stderr when it begins.
     """
     known: dict[str, Any] = {}
+    told = ""
     while not stopping.is_set():
         try:
             listed = list_all(namespace, label_selector=selector, _request_timeout=10)
@@ -82,10 +85,22 @@ def follow(
                 else:
                     known[one.metadata.name] = one
                 heard(event["type"], one)
+                told = ""
                 if stopping.is_set():
                     return
-        except Exception:  # also what the client makes of half an answer: nobody would follow any more
+            told = ""  # the watch ended as it should
+        except Exception as error:  # also what the client makes of half an answer: nobody would follow any more
+            if type(error).__name__ != told:  # what it says has addresses in it that differ each time
+                told = type(error).__name__
+                print_line(followed=selector, namespace=namespace, error=in_words(error))
             stopping.wait(RETRY_S)  # what was known stays until the API is back
+
+
+def in_words(error: Exception) -> str:
+    """What the client raises, in one line."""
+    if isinstance(error, ApiException):
+        return f"the API answers {error.status} {error.reason}"
+    return of_error(error)
 
 
 class Told:

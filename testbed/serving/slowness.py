@@ -30,7 +30,7 @@ class Slowness:
         self._namespace, self._deployment = namespace, deployment
 
     def set(self, factor: float) -> float:
-        """Each batch takes `factor` of its profile's time; returns since when, in seconds since 1970.
+        """Each batch takes `factor` of its profile's time; returns since when, on CLOCK_MONOTONIC, in seconds.
 
         Pods follow as soon as their kubelet has written the file (tenths of a second). ClusterError if the pods have no
         such volume.
@@ -69,11 +69,11 @@ class Slowness:
     def _write(self, config_map: str, selector: str, text: str) -> float:
         body: dict[str, Any] = {"data": {KEY: text}}
         self._core.patch_namespaced_config_map(config_map, self._namespace, body, _request_timeout=10)
-        since_s = time.time()
+        since_s, since_unix_s = time.monotonic(), time.time()
         # By itself a kubelet looks at its pods' ConfigMaps once a minute; at a pod that changes it looks now.
         for attempt in range(2):
             time.sleep(TOLD_AGAIN_S * attempt)
-            body = {"metadata": {"annotations": {ANNOTATION: f"{text}, {attempt} after {since_s:.3f}"}}}
+            body = {"metadata": {"annotations": {ANNOTATION: f"{text}, {attempt} after {since_unix_s:.3f}"}}}
             pods = self._core.list_namespaced_pod(self._namespace, label_selector=selector, _request_timeout=10)
             for pod in pods.items:
                 self._annotate(pod.metadata.name, body)

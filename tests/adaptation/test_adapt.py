@@ -351,6 +351,20 @@ def test_a_candidate_that_fails_is_given_up_and_the_incumbent_goes_on(tmp_path: 
     assert policy.journal.entries[-1].why == "the candidate fails (RuntimeError: no idea)"
 
 
+def test_a_predecessor_that_fails_is_told_once_and_the_incumbent_goes_on(tmp_path: Path):
+    policy = made(tmp_path)
+    memory = first_memory(policy.profile, POLICY, SETTINGS)
+    memory = memory._replace(state="PROMOTED", since_s=0.0, predecessor=memory.incumbent._replace(policy=Failing()))
+    sim = moody_run(policy.profile, 1)
+    for _ in range(2):
+        sim.advance(sim.now_s + 1.0)
+        decision = policy.decide(SimulatedObservation(sim, "m"), memory)
+        memory = decision.memory
+    assert decision.replicas == POLICY.decide(SimulatedObservation(sim, "m"), None).replicas
+    assert memory.state == "PROMOTED"
+    assert [one.why for one in policy.journal.entries] == ["the predecessor fails (RuntimeError: no idea)"]
+
+
 def test_both_benches_come_to_the_same_verdict(tmp_path: Path):
     """The one of a controller thinks in a process of its own."""
     story = drifted()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import http.client
+import http.server
+import io
+import json
 import shutil
 import socket
 import ssl
@@ -149,10 +152,20 @@ def certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def server(certificates: Path) -> Iterator[AdapterServer]:
+def log() -> io.StringIO:
+    return io.StringIO()
+
+
+@pytest.fixture
+def source() -> Written:
+    return Written()
+
+
+@pytest.fixture
+def server(certificates: Path, source: Written, log: io.StringIO) -> Iterator[AdapterServer]:
     trust = Trust(pki.FRONT_PROXY_CA.read_text(), frozenset({"front-proxy-client"}))
     tls = certificates / "tls"
-    made = AdapterServer(Written(), ("127.0.0.1", 0), tls / "tls.crt", tls / "tls.key", trust)
+    made = AdapterServer(source, ("127.0.0.1", 0), tls / "tls.crt", tls / "tls.key", trust, log)
     made.start()
     yield made
     made.close()
@@ -170,7 +183,7 @@ def status_for(server: AdapterServer, certificate: str | None) -> int:
         connection.close()
 
 
-def test_only_the_front_proxy_may_ask(server: AdapterServer):
+def test_only_the_front_proxy_may_ask(server: AdapterServer, log: io.StringIO):
     idle = socket.create_connection(("localhost", server.port))  # begins no handshake: it holds nobody up
     assert status_for(server, "front-proxy-client") == 200
     assert status_for(server, "impostor") == 403
@@ -178,6 +191,33 @@ def test_only_the_front_proxy_may_ask(server: AdapterServer):
         with pytest.raises((ssl.SSLError, ConnectionError, http.client.RemoteDisconnected)):
             status_for(server, name)
     idle.close()
+    assert log.getvalue() == ""  # a handshake that fails is the client's affair
+
+
+def test_a_source_that_fails_is_a_500_and_a_line_with_what_was_asked(
+    server: AdapterServer, source: Written, log: io.StringIO
+):
+    def fail(namespace: str, metric: str) -> Sequence[Value]:
+        raise ZeroDivisionError("a window of\nno length")
+
+    source.of_deployments = fail  # type: ignore[method-assign]
+    assert status_for(server, "front-proxy-client") == 500
+    (line,) = log.getvalue().splitlines()
+    told = json.loads(line)
+    assert told["request"] == f"GET {EXTERNAL}/namespaces/default/load"
+    assert told["error"] == "ZeroDivisionError: a window of no length"
+
+
+def test_what_fails_beside_a_request_is_a_line_too(
+    server: AdapterServer, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(handler: object) -> None:
+        raise RuntimeError("no more threads")
+
+    monkeypatch.setattr(http.server.BaseHTTPRequestHandler, "handle", fail)
+    with pytest.raises((ssl.SSLError, ConnectionError, http.client.RemoteDisconnected)):
+        status_for(server, "front-proxy-client")
+    assert json.loads(log.getvalue())["error"] == "RuntimeError: no more threads"
 
 
 def test_files_that_are_no_certificates_are_refused(certificates: Path):

@@ -55,7 +55,7 @@ class World:
 
     def __post_init__(self) -> None:
         labels = {"deployment": "web", "model": "m"}
-        self.followed = Followed(self, PodScraper("m"), labels, window_s=2.0, stale_s=5.0)
+        self.followed = Followed(self, PodScraper("m"), labels, window_s=2.0, stale_s=5.0, clock=lambda: self.now_s)
 
     def look(self) -> Seen:
         if self.broken:
@@ -68,13 +68,13 @@ class World:
         """A second passes, in which pods become as given; then one turn."""
         self.now_s += 1.0
         self.pods |= changed
-        self.told = self.followed.turn(lambda: self.now_s)
+        self.told = self.followed.turn()
 
     def of_pods(self, metric: str) -> dict[str, int]:
-        return {one.pod: one.value_m for one in self.followed.of_pods(metric, self.now_s)}
+        return {one.pod: one.value_m for one in self.followed.of_pods(metric)}
 
     def total(self, metric: str) -> int | None:
-        found = self.followed.of_deployment(metric, self.now_s)
+        found = self.followed.of_deployment(metric)
         return found[0].value_m if found else None
 
 
@@ -99,9 +99,9 @@ def test_values_are_means_over_the_window_and_add_up(world: World) -> None:
     assert world.of_pods("pending_requests") == {"a": 4000, "b": 1000}
     assert world.of_pods("gpu_utilisation_pct") == {"a": 15_000, "b": 5_000}
     assert world.total("gpu_utilisation_pct") == 20_000
-    (value,) = world.followed.of_deployment("requests_per_second", world.now_s)
+    (value,) = world.followed.of_deployment("requests_per_second")
     assert (value.time_s, value.window_s, value.labels) == (3.0, 2.0, {"deployment": "web", "model": "m"})
-    assert {one.labels["app"] for one in world.followed.of_pods("requests_per_second", world.now_s)} == {"web"}
+    assert {one.labels["app"] for one in world.followed.of_pods("requests_per_second")} == {"web"}
 
 
 def test_what_the_gpu_says_goes_before_what_the_server_counts(world: World) -> None:

@@ -62,6 +62,15 @@ class Answers:
         return Decision(self.answer(seen), (memory or 0) + 1, "because")
 
 
+def statistics_of(url: str, requests: int) -> str:
+    """One of a Triton's two pages: of model m, whose queue has 3 requests in it."""
+    if url.endswith("/stats"):
+        ended = {"count": requests, "ns": 5_000_000_000}
+        stats = {"success": ended, "fail": {"count": 0, "ns": 0}, "queue": {"count": 100, "ns": 1_000_000_000}}
+        return json.dumps({"model_stats": [{"name": "m", "inference_stats": stats, "batch_stats": []}]})
+    return '# TYPE nv_inference_pending_request_count gauge\nnv_inference_pending_request_count{model="m"} 3\n'
+
+
 class World:
     """A controller on a clock that is turned by hand; down: pods that do not answer."""
 
@@ -78,11 +87,7 @@ class World:
             if self.page == "crash":
                 raise ZeroDivisionError("a parser")
             return self.page
-        if url.endswith("/stats"):
-            ended = {"count": 100 + self.requests, "ns": 5_000_000_000}
-            stats = {"success": ended, "fail": {"count": 0, "ns": 0}, "queue": {"count": 100, "ns": 1_000_000_000}}
-            return json.dumps({"model_stats": [{"name": "m", "inference_stats": stats, "batch_stats": []}]})
-        return '# TYPE nv_inference_pending_request_count gauge\nnv_inference_pending_request_count{model="m"} 3\n'
+        return statistics_of(url, 100 + self.requests)
 
     def run(self, until_s: float) -> list[Any]:
         turns = []

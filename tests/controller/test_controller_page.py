@@ -36,7 +36,7 @@ def ask(port: int, path: str) -> tuple[int, str]:
 def test_a_loop_that_hangs_is_told_at_healthz_until_it_turns_again():
     clock = Clock()
     pulse = Pulse(60.0, clock)
-    port = serve(0, CollectorRegistry(), pulse)
+    port = serve(0, CollectorRegistry(), [pulse])
     clock.now_s += 60
     assert ask(port, "/healthz") == (200, "ok\n")
     clock.now_s += 15
@@ -45,17 +45,26 @@ def test_a_loop_that_hangs_is_told_at_healthz_until_it_turns_again():
     assert ask(port, "/healthz") == (200, "ok\n")
 
 
+def test_an_election_that_hangs_is_told_beside_a_loop_that_turns():
+    clock = Clock()
+    loop, election = Pulse(60.0, clock), Pulse(60.0, clock, "the election")
+    port = serve(0, CollectorRegistry(), [loop, election])
+    clock.now_s += 75
+    loop.beat()
+    assert ask(port, "/healthz") == (503, "the election has been silent for 75 s\n")
+
+
 def test_a_client_that_asks_nothing_keeps_nobody_waiting():
-    port = serve(0, CollectorRegistry(), Pulse(60.0))
+    port = serve(0, CollectorRegistry(), [Pulse(60.0)])
     with socket.create_connection(("127.0.0.1", port)):
         assert ask(port, "/healthz") == (200, "ok\n")
 
 
 def test_the_other_paths_are_the_metrics_page():
-    exporter = Exporter("triton-bert", "knative", Pulse(60.0), log=io.StringIO())
+    exporter = Exporter("triton-bert", "knative", [Pulse(60.0)], log=io.StringIO())
     turn = Turn(5.0, True, 2, 5, 4, "busy", "at most 2 more at once", ready=1, pending=1)
     exporter.tell(turn, {"triton-bert-1": "it does not answer"})
-    status, page = ask(serve(0, exporter.registry, Pulse(60.0)), "/metrics")
+    status, page = ask(serve(0, exporter.registry, [Pulse(60.0)]), "/metrics")
     assert status == 200
     told = dict(line.rsplit(" ", 1) for line in page.splitlines() if not line.startswith("#"))
     labels = '{deployment="triton-bert",policy="knative"}'
@@ -74,7 +83,7 @@ def test_the_other_paths_are_the_metrics_page():
 
 
 def test_counters_are_there_before_they_count():
-    exporter = Exporter("triton-bert", "knative", Pulse(60.0), log=io.StringIO())
+    exporter = Exporter("triton-bert", "knative", [Pulse(60.0)], log=io.StringIO())
     samples = [sample for family in exporter.registry.collect() for sample in family.samples]
     counted = {sample.name: sample.value for sample in samples if sample.name.endswith("_total")}
     assert counted == {f"kis_controller_{what}_total": 0 for what in ("decisions", "patches", "holds")}
@@ -82,7 +91,7 @@ def test_counters_are_there_before_they_count():
 
 def test_what_is_not_known_is_not_told():
     log = io.StringIO()
-    exporter = Exporter("triton-bert", "knative", Pulse(60.0), log=log)
+    exporter = Exporter("triton-bert", "knative", [Pulse(60.0)], log=log)
     exporter.tell(Turn(5.0, True, None, None, None, "", "the API does not answer"), {})
     names = {sample.name for family in exporter.registry.collect() for sample in family.samples}
     assert not names & {f"kis_controller_{what}" for what in ("ready_replicas", "pending_pods", "spec_replicas")}
@@ -97,7 +106,7 @@ def test_a_port_that_is_taken_is_one_line():
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=f"metrics_port {port}: Address already in use: choose another"):
-            serve(port, CollectorRegistry(), Pulse(60.0))
+            serve(port, CollectorRegistry(), [Pulse(60.0)])
 
 
 def test_the_namespace_is_the_pods_own_or_default(tmp_path):

@@ -11,8 +11,7 @@ from pydantic import ValidationError
 
 from testbed.adaptation.journal import JOURNAL, read_journal
 from testbed.adaptation.judge import Inline
-from testbed.errors import ClusterError, ConfigError
-from testbed.pipeline.cluster_config import Fault
+from testbed.errors import ConfigError
 from testbed.pipeline.experiment import _begin, run_experiment
 from testbed.pipeline.experiment_config import ExperimentConfig
 from testbed.pipeline.experiment_twin import (
@@ -22,7 +21,6 @@ from testbed.pipeline.experiment_twin import (
     simulate_pair,
     twin_folder,
 )
-from testbed.pipeline.fault_injection import FaultInjector, injecting, read_faults
 from testbed.reporting.experiment_report import write_experiment_report
 from testbed.simulation.cluster.services import read_services
 from tests.oracles.cluster_worlds import GPU, six_replicas
@@ -106,57 +104,6 @@ def test_without_drift_there_is_nothing_to_tell(tmp_path: Path) -> None:
     (real_folder(folder, ("steady", "one", 1)) / "faults.json").unlink()
     write_experiment_report(folder)
     assert not (folder / "drift.json").exists()
-
-
-class Noted:
-    """Stands for the pods' slowness."""
-
-    def __init__(self) -> None:
-        self.factors: list[float] = []
-
-    def set(self, factor: float) -> float:
-        self.factors.append(factor)
-        return 1000.0 + len(self.factors)
-
-    def reset(self) -> None:
-        self.factors.append(1.0)
-
-
-def test_faults_strike_once_each_when_their_time_has_come(tmp_path: Path) -> None:
-    slowness: Any = Noted()
-    faults = FaultInjector([Fault(at_s=9, slow_down=2.0), Fault(at_s=4, slow_down=1.4)], slowness)
-    for now_s in (0.0, 3.9, 4.1, 4.2, 30.0, 31.0):
-        faults.at(now_s)
-    assert slowness.factors == [1.4, 2.0]
-    faults.write(tmp_path, 995.0)
-    assert read_faults(tmp_path) == (Fault(at_s=6.0, slow_down=1.4), Fault(at_s=7.0, slow_down=2.0))
-    assert read_faults(tmp_path / "elsewhere") == ()
-
-
-def test_a_run_begins_and_leaves_the_service_as_it_was() -> None:
-    slowness: Any = Noted()
-
-    def failing_run() -> None:
-        with injecting([Fault(at_s=0, slow_down=3.0)], slowness) as faults:
-            faults.at(1.0)
-            raise RuntimeError("the run failed")
-
-    with pytest.raises(RuntimeError, match="the run failed"):
-        failing_run()
-    assert slowness.factors == [1.0, 3.0, 1.0]
-
-
-def test_an_api_that_is_away_at_the_end_costs_no_run() -> None:
-    class Away(Noted):
-        def reset(self) -> None:
-            if self.factors:
-                raise ClusterError("the API does not answer")
-            super().reset()
-
-    slowness: Any = Away()
-    with injecting([], slowness):
-        pass
-    assert slowness.factors == [1.0]
 
 
 def test_a_bench_may_take_its_time(tmp_path: Path) -> None:

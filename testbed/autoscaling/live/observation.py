@@ -11,7 +11,7 @@ from testbed.autoscaling.observation import Scrape, Window, last_window, window_
 
 @dataclass(frozen=True)
 class LiveObservation:
-    """See autoscaling.observation.Observation. Times are seconds on the controller's clock."""
+    """See autoscaling.observation.Observation. Times are seconds on the controller's clock (clock.steady_clock)."""
 
     now_s: float
     spec_replicas: int

@@ -1,0 +1,111 @@
+"""The two files of a learned policy, written and read so that they always belong together.
+
+    policy.onnx        the network
+    policy.json        PolicyFile; its hash is of the bytes of policy.onnx
+    policy.next.onnx   only while a new pair is written
+
+A pair is replaced in three steps, each a rename: policy.next.onnx, policy.json, and policy.next.onnx over policy.onnx.
+Before the second the old pair is whole, after it the new one: whoever reads then finds the network that policy.json
+names under the other name, and ends what was begun.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import Field, ValidationError
+
+from testbed.config import Strict
+from testbed.errors import ConfigError
+from workloads.files import replacing, write_json
+
+
+class PolicyFile(Strict):
+    """policy.json."""
+
+    features_version: int | str
+    features: tuple[str, ...]
+    sha256: str = Field(description="of policy.onnx")
+    reach: int = Field(ge=1, description="largest change of one decision")
+    step_s: float = Field(gt=0, description="from one decision to the next, and the windows' length")
+    prices: tuple[float, float] = Field(description="least and largest price of a miss that it was trained with")
+    trained: dict[str, Any] = Field({}, description="provenance: scenarios, seeds, steps, code, and when")
+
+
+class Pair(NamedTuple):
+    """What the two files hold. digest: sha256 of policy.json, and so of both, as it has the network's."""
+
+    told: PolicyFile
+    network: bytes
+    digest: str
+
+
+def write_pair(file: Path, network: bytes, told: PolicyFile) -> None:
+    """Replace policy.onnx and the policy.json beside it. told.sha256 must be the network's."""
+    assert told.sha256 == _sha256(network)
+    with replacing(_next(file)) as temporary:
+        temporary.write_bytes(network)
+    write_json(file.with_suffix(".json"), told)
+    _finish(file)
+
+
+def read_pair(file: Path) -> Pair:
+    """policy.onnx and the policy.json beside it; ConfigError in one line if they are not there, or do not match."""
+    beside, before = file.with_suffix(".json"), b""
+    while True:
+        for path in (file, beside):
+            if not path.exists():
+                raise ConfigError(
+                    f"no policy {path}: a policy is an .onnx file and a .json file of the same name beside it"
+                )
+        text = beside.read_bytes()
+        told = _parsed(text, beside)
+        network = _network(file, told.sha256)
+        if network is not None:
+            return Pair(told, network, _sha256(text))
+        if text == before:
+            raise ConfigError(
+                f"{file} is not the file that {beside.name} was written for (its hash differs): export again"
+            )
+        before = text  # another export may just have ended between the two looks: once more
+
+
+def _network(file: Path, sha256: str) -> bytes | None:
+    """The network with that hash, under either name; None: there is none."""
+    network = file.read_bytes()
+    if _sha256(network) == sha256:
+        return network
+    with contextlib.suppress(OSError):
+        network = _next(file).read_bytes()
+        if _sha256(network) == sha256:
+            with contextlib.suppress(OSError):  # a folder that may only be read
+                _finish(file)
+            return network
+    return None
+
+
+def _next(file: Path) -> Path:
+    return file.with_suffix(".next.onnx")
+
+
+def _finish(file: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):  # a reader has done it
+        os.replace(_next(file), file)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _parsed(text: bytes, file: Path) -> PolicyFile:
+    try:
+        return PolicyFile.model_validate(json.loads(text))
+    except (ValueError, ValidationError) as error:
+        first = error.errors()[0] if isinstance(error, ValidationError) else None
+        what = str(error) if first is None else f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise ConfigError(f"{file}: {what}: export the policy again") from None
