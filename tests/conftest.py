@@ -7,6 +7,7 @@ import pytest
 IN_REAL_TIME = ("loadgen", "serving", "measurement", "cluster")  # folders whose tests wait for clocks and servers
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests in real time one after the other: two servers at once would slow each other. The others file by file, so
     that what a module prepares is prepared once."""
