@@ -1,8 +1,15 @@
-"""The order of the files when several run side by side (`pytest -n 2 --dist loadfile --no-loadscope-reorder`)."""
+"""What holds for all tests: no example of hypothesis has a deadline, and in which order the files are run.
+
+They run side by side with `pytest -n 2 --dist loadfile --no-loadscope-reorder`.
+"""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 # A file goes to one process as a whole, so that what a module prepares is prepared once. Those that take longest go
 # first: one that begins last would keep everyone waiting. (xdist would begin with those that have most tests.)

@@ -55,7 +55,6 @@ def served_ids(batches: Path) -> list[int]:
 
 
 def test_every_transport_delivers_each_request_once_under_its_id(service, make_job, tmp_path):
-    before = set(os.listdir("/dev/shm"))
     seen: list[int] = []
     for transport in ("http", "http_shm", "grpc"):
         endpoints = tuple(e.grpc for e in service.endpoints()) if transport == "grpc" else service.endpoints_file
@@ -64,7 +63,8 @@ def test_every_transport_delivers_each_request_once_under_its_id(service, make_j
         assert log.frame["endpoint"].nunique() == 2
         seen += log.frame["request_id"].tolist()
         assert served_ids(tmp_path / "batches") == sorted(seen)
-    assert set(os.listdir("/dev/shm")) <= before
+        regions = [f"kis-{client.pid}-" for client in client_figures(log)]
+        assert not [name for name in os.listdir("/dev/shm") if name.startswith(tuple(regions))]
 
 
 def test_a_server_killed_in_the_run_leaves_errors_and_the_other_replica_goes_on(service, make_job):
