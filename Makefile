@@ -6,6 +6,8 @@ SHELL := /bin/bash
 fits = $(shell $(1) -c 'import sys; print(sys.version_info[:2] in ((3, 11), (3, 12), (3, 13)))' 2>/dev/null)
 PYTHON ?= $(firstword $(foreach p,python3 python3.13 python3.12 python3.11,$(if $(filter True,$(call fits,$(p))),$(p))))
 VENV := .venv
+# What Python compiles is kept, whatever the environment says: the tests start hundreds of Pythons.
+export PYTHONDONTWRITEBYTECODE :=
 BIN := $(VENV)/bin
 LOCKED := $(VENV)/.locked
 READY := $(VENV)/.ready
@@ -37,8 +39,11 @@ lock: ## resolve pyproject.toml into requirements.lock again (needs uv)
 calibrate: env ## the whole loop: serve, replay, measure, fit, simulate, compare; QUICK=1 for a first look
 	@$(BIN)/kis calibrate $(if $(QUICK),--quick) $(ARGS)
 
-test: env ## all tests: no GPU, no cluster
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+# NOISE=1 runs them as on a busy host: beside busy loops, their processes standing still for milliseconds (tests/noise.py).
+NOISY = $(if $(NOISE),$(BIN)/python -m tests.noise -- )
+
+test: env ## all tests: no GPU, no cluster; NOISE=1 as on a busy host
+	@$(NOISY)$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 cluster-up: env ## a real two-node Kubernetes on this machine (Linux, root, Go); INSTALL=1 installs missing packages
 	@$(BIN)/python -m testbed.localcluster prepare $(if $(INSTALL),--install)
@@ -49,9 +54,9 @@ cluster-down: env ## end it, from whatever state, and leave nothing
 
 # LONG=1: with those that take minutes: faults, requests through changes, experiments, the differential.
 # KIS_TEST_KUBECONFIG=/path/to/kubeconfig: on an existing cluster, without the tests that need the local one.
-test-cluster: env ## the tests that need Kubernetes: on a cluster of their own, or KIS_TEST_KUBECONFIG's
+test-cluster: env ## the tests that need Kubernetes: on a cluster of their own, or KIS_TEST_KUBECONFIG's; NOISE=1 too
 	@$(if $(KIS_TEST_KUBECONFIG),,$(BIN)/python -m testbed.localcluster prepare $(if $(INSTALL),--install))
-	@$(BIN)/python -m pytest tests/cluster -m "cluster$(if $(LONG),, and not long)" $(ARGS)
+	@$(NOISY)$(BIN)/python -m pytest tests/cluster -m "cluster$(if $(LONG),, and not long)" $(ARGS)
 
 check: env ## what CI checks first: style, types, layers
 	@$(BIN)/ruff check .

@@ -19,6 +19,7 @@ import numpy as np
 
 from loadgen.patterns import make_pattern
 from loadgen.schedule import Schedule, poisson_schedule
+from loadgen.validity import ValidityLimits
 from testbed.calibration.evidence import Evidence
 from testbed.calibration.fit import fit_profile
 from testbed.calibration.service_time import mean_by_size
@@ -45,22 +46,30 @@ class Campaign:
     config: CalibrateConfig
     folder: Path
     narrator: Narrator
+    limits: ValidityLimits | None = None
 
     @property
     def runs(self) -> MadeRuns:
         """Its real runs."""
-        return MadeRuns(self.folder, self.config.client, self.config.sample_period_s, self.narrator)
+        return MadeRuns(self.folder, self.config.client, self.config.sample_period_s, self.narrator, self.limits)
 
     def run_folder(self, run_id: str) -> Path:
         """Where a run of that name lies."""
         return self.runs.run_folder(run_id)
 
 
-def calibrate(config: CalibrateConfig, folder: Path, narrator: Narrator, target: Target | None = None) -> Path:
+def calibrate(
+    config: CalibrateConfig,
+    folder: Path,
+    narrator: Narrator,
+    target: Target | None = None,
+    limits: ValidityLimits | None = None,
+) -> Path:
     """Run every study, then write the report; returns the report's path.
 
     target: a running server of the user's instead of services of our own; then there is one study, and its
     configurations are the one that the server has.
+    limits: what a VALID run must keep to, where those of every run are not meant.
     """
     if target is None:
         for study in config.studies:  # a mistake in the last study is said before the first one runs
@@ -69,7 +78,7 @@ def calibrate(config: CalibrateConfig, folder: Path, narrator: Narrator, target:
     folder.mkdir(parents=True, exist_ok=True)
     _remember(config, folder / "config.json")
     restore_real(folder, narrator)
-    campaign = Campaign(config, folder, narrator)
+    campaign = Campaign(config, folder, narrator, limits)
     for study in config.studies:
         _study(campaign, study, target)
     narrator.phase("report")

@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
+from loadgen.validity import ValidityLimits
 from testbed.config import ClientConfig, ServeConfig, Strict, TrafficConfig, build
 from testbed.errors import ConfigError, ServingError
 from testbed.measurement.gpu_metrics import GpuSource
@@ -94,8 +95,12 @@ class _Turn(NamedTuple):
     repeat: int  # from 1
 
 
-def compare_devices(config: DevicesConfig, folder: Path, narrator: Narrator) -> Path:
+def compare_devices(
+    config: DevicesConfig, folder: Path, narrator: Narrator, limits: ValidityLimits | None = None
+) -> Path:
     """Make what is not there yet, and write the report; returns its path.
+
+    limits: what a VALID run must keep to, where those of every run are not meant.
 
     ServingError if a run on a GPU is missing and there is no GPU: then nothing is served and nothing is written.
     """
@@ -114,7 +119,7 @@ def compare_devices(config: DevicesConfig, folder: Path, narrator: Narrator) -> 
         narrator.phase(f"{study.model}: try a start on the GPU")
         with _opened(config, study, "gpu", folder / "serving" / f"{study.model}-try"):
             pass
-    runs = MadeRuns(folder, config.client, config.sample_period_s, narrator)
+    runs = MadeRuns(folder, config.client, config.sample_period_s, narrator, limits)
     for turn in _turns(config):
         _make(config, runs, turn)
     narrator.phase("report")

@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from loadgen.schedule import Schedule
-from loadgen.validity import Verdict
+from loadgen.validity import ValidityLimits, Verdict
 from testbed.config import ClientConfig
 from testbed.errors import ConfigError
 from testbed.pipeline.real_run import Identity, run_real
@@ -39,6 +39,7 @@ class MadeRuns:
     client: ClientConfig
     sample_period_s: float
     narrator: Narrator
+    limits: ValidityLimits | None = None  # None: those of every run
 
     def run_folder(self, run_id: str) -> Path:
         """Where a run of that name lies."""
@@ -78,6 +79,7 @@ class MadeRuns:
                 self.client,
                 self.sample_period_s,
                 self.narrator.progress,
+                self.limits,
             )
             verdict = run.manifest.verdict
             if verdict is None or verdict.valid or attempt == attempts or _only_too_short(verdict):

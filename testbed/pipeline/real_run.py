@@ -14,7 +14,7 @@ from typing import Any
 from loadgen.job import ReplayError, ReplayJob, RequestShape, client_figures, read_clients, run_replay
 from loadgen.request_log import RequestLog
 from loadgen.schedule import Schedule
-from loadgen.validity import judge
+from loadgen.validity import ValidityLimits, judge
 from testbed.config import ClientConfig
 from testbed.errors import ServingError
 from testbed.measurement.batch_files import read_batch_files, without_foreign
@@ -55,9 +55,11 @@ def run_real(
     client: ClientConfig,
     sample_period_s: float,
     on_progress: OnProgress | None = None,
+    limits: ValidityLimits | None = None,
 ) -> RunDir:
     """Replay `schedule` and write the run's folder. An interrupt (SIGINT) ends the run early and keeps what it has.
 
+    limits: what a VALID run must keep to, where those of every run are not meant.
     Raises ReplayError if the load generator cannot start; the folder then says `interrupted`.
     """
     _wait_for_empty_queues(target)
@@ -91,7 +93,7 @@ def run_real(
         run.write_manifest(manifest.model_copy(update={"state": "interrupted"}))
         raise
     try:
-        return _close(run, manifest, target, schedule, sampler, log, identity.percentile)
+        return _close(run, manifest, target, schedule, sampler, log, identity.percentile, limits)
     except OSError as error:
         raise ReplayError(f"{run.path}: {error.strerror}: what was answered is safe in {run.raw}: free space") from None
 
@@ -123,6 +125,7 @@ def _close(
     sampler: Sampler,
     log: RequestLog,
     percentile: float | None,
+    limits: ValidityLimits | None,
 ) -> RunDir:
     """Write the artefacts and the verdict. What is missing stays missing, and is said in the notes."""
     log.write(run.requests)
@@ -139,7 +142,7 @@ def _close(
         if target.batch_logs is not None:
             batches, foreign = without_foreign(read_batch_files(target.batch_logs, start_ns, measured_only=True), log)
             batches.write(run.batches)
-    verdict = judge(schedule, log, client_figures(log), percentile)
+    verdict = judge(schedule, log, client_figures(log), percentile, limits)
     lost = [
         f"telemetry lost: {one.missed} of {one.missed + one.taken} readings of {name} missed ({one.first_reason})"
         for name, one in sampler.readings.items()

@@ -171,10 +171,10 @@ def first_alarm_s(
     return None
 
 
-def test_no_drift_no_alarm_in_a_hundred_simulated_runs_of_ten_minutes():
+def test_no_drift_no_alarm_in_forty_simulated_runs_of_ten_minutes():
     profile = moody_profile()
-    alarms = [seed for seed in range(100) if first_alarm_s(profile, seed, 600.0, None) is not None]
-    assert len(alarms) <= 5, alarms
+    alarms = [seed for seed in range(40) if first_alarm_s(profile, seed, 600.0, None) is not None]
+    assert len(alarms) <= 1, alarms
 
 
 @pytest.mark.parametrize("factor", [1.4, 0.7])

@@ -175,7 +175,7 @@ def status_for(server: AdapterServer, certificate: str | None) -> int:
     context = ssl.create_default_context(cafile=pki.CA)
     if certificate is not None:
         context.load_cert_chain(pki.PKI / f"{certificate}.crt", pki.PKI / f"{certificate}.key")
-    connection = http.client.HTTPSConnection("localhost", server.port, timeout=10, context=context)
+    connection = http.client.HTTPSConnection("localhost", server.port, timeout=60, context=context)
     try:
         connection.request("GET", f"{EXTERNAL}/namespaces/default/load")
         return connection.getresponse().status

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from emulated_service import NAME, Kis
+from emulated_service import LONG_S, NAME, Kis
 from local_cluster import LocalCluster
 from localcluster_pods import MANIFESTS
 
@@ -107,7 +107,7 @@ def kubectl(kubeconfig: Path) -> Callable[..., str]:
 def eventually() -> Callable[..., Any]:
     """eventually(value, what): wait until `value()` is true, and return it; fail with `what` otherwise."""
 
-    def wait(value: Callable[[], Any], what: str, timeout_s: float = 60.0) -> Any:
+    def wait(value: Callable[[], Any], what: str, timeout_s: float = LONG_S) -> Any:
         deadline = time.monotonic() + timeout_s
         while not (found := value()):
             assert time.monotonic() < deadline, f"{what}: not within {timeout_s:g} s"

@@ -6,10 +6,12 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 
 from loadgen.job import ReplayJob, RequestShape, run_replay
@@ -20,6 +22,7 @@ from testbed.serving.kubernetes import KubernetesService
 from workloads.catalog import find_model
 
 NAME = "triton-emulated"  # of the deployment and its service
+LONG_S = 180.0  # what is waited for has come long before, on any machine
 
 
 def replay_at(
@@ -28,8 +31,12 @@ def replay_at(
     service: KubernetesService,
     folder: Path,
     on_progress: Callable[[float, float], None] | None = None,
+    stop: threading.Event | None = None,
 ) -> RequestLog:
-    """Poisson arrivals at a constant rate, sent to the service's endpoints as they change."""
+    """Poisson arrivals at a constant rate, sent to the service's endpoints as they change; for so long, or to a stop.
+
+    What had not been sent then is `unsent`.
+    """
     spec = find_model("emulated")
     schedule = folder / "schedule.parquet"
     poisson_schedule(make_pattern("constant", rate=rate_rps), seconds, 1, spec.name).write(schedule)
@@ -39,7 +46,12 @@ def replay_at(
         endpoints=service.endpoints_file,
         requests={spec.name: RequestShape(inputs=spec.inputs)},
     )
-    return run_replay(job, on_progress=on_progress)
+    return run_replay(job, on_progress, stop)
+
+
+def sent(log: RequestLog) -> pd.DataFrame:
+    """The rows of the requests whose time came before the replay was stopped."""
+    return log.frame[log.frame["status"] != "unsent"]
 
 
 class Kis:

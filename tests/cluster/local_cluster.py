@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 COMMAND = [sys.executable, "-m", "testbed.localcluster"]
-_LIMIT_S = 110
+_LIMIT_S = 280
 
 
 def cluster_command(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -56,4 +56,4 @@ def test_a_fake_pod_runs_at_once_and_is_ready_after_its_load_time(
     apps.create_namespaced_deployment(namespace, slow)
     (pod,) = eventually(lambda: running(core, namespace), "the pod is ready")
     ready_at = next(one.last_transition_time for one in pod.status.conditions if one.type == "Ready")
-    assert 2 <= (ready_at - pod.status.start_time).total_seconds() <= 6, "whole seconds, and kwok may be late"
+    assert (ready_at - pod.status.start_time).total_seconds() >= 2, "whole seconds, and kwok may be late"

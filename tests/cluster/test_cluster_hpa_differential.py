@@ -11,7 +11,7 @@ from tests.conformance.hpa_stories import STORIES
 pytestmark = [
     pytest.mark.cluster,
     pytest.mark.long,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(900),
 ]  # the first test plays all stories, at the same time
 
 

@@ -176,10 +176,10 @@ def emulated(
 
 
 def test_real_triton_pods_answer_at_the_addresses_of_the_endpoint_slice(
-    api: Any, namespace: str, emulated: list[Any]
+    api: Any, namespace: str, emulated: list[Any], eventually: Callable[..., Any]
 ) -> None:
-    addresses = ready_addresses(api, namespace)
-    assert addresses == sorted(pod.status.pod_ip for pod in emulated)
+    addresses = sorted(pod.status.pod_ip for pod in emulated)
+    eventually(lambda: ready_addresses(api, namespace) == addresses, "they are listed")
     x = np.arange(4, dtype=np.float32).reshape(1, 4)
     for address in addresses:
         assert np.array_equal(infer(address, "emulated", {"x": x}, "y"), x)
@@ -196,8 +196,8 @@ def test_a_network_is_served_by_a_real_pod(
     eventually: Callable[..., Any],
 ) -> None:
     kubectl("apply", "--namespace", namespace, "-k", str(MANIFESTS / "overlays" / "local" / model))
-    eventually(lambda: running(core, namespace), "the pod is ready", timeout_s=90)
-    (address,) = ready_addresses(api, namespace)
+    eventually(lambda: running(core, namespace), "the pod is ready")
+    (address,) = eventually(lambda: ready_addresses(api, namespace), "it is listed")
     spec = find_model(model)
     types = {"FP32": np.float32, "INT64": np.int64}
     inputs = {one.name: np.ones((1, *one.shape), dtype=types[one.datatype]) for one in spec.inputs}
@@ -229,5 +229,5 @@ def test_a_triton_pod_that_is_deleted_leaves_the_endpoints_first_and_ends_in_tim
     eventually(lambda: leaving.status.pod_ip not in ready_addresses(api, namespace), "it is listed no more")
     assert server.is_server_ready(), "it still answers"
     eventually(lambda: len(running(core, namespace)) == 2, "another takes its place")
-    eventually(lambda: len(core.list_namespaced_pod(namespace).items) == 2, "it ends", timeout_s=20)
+    eventually(lambda: len(core.list_namespaced_pod(namespace).items) == 2, "it ends")
     server.close()

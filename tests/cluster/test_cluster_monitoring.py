@@ -166,7 +166,7 @@ def test_every_metric_of_rules_and_dashboard_is_on_a_real_page(
     kubectl("apply", "--namespace", namespace, "-k", str(tmp_path))
     (pod,) = eventually(lambda: running(core, namespace), "the pod is ready")
     infer(pod.status.pod_ip, "emulated", {"x": np.ones((1, 4), dtype=np.float32)}, "y")
-    with urllib.request.urlopen(f"http://{pod.status.pod_ip}:8002/metrics", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://{pod.status.pod_ip}:8002/metrics", timeout=60) as answer:
         triton = answer.read().decode()
     exporter = Exporter("triton-emulated", "fixed", [Pulse(60.0)], log=io.StringIO())
     exporter.tell(Turn(time.time(), True, 1, 1, None, "", "", ready=1, pending=0), {})

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from emulated_service import LONG_S
 from localcluster_pods import MANIFESTS, running
 
 from loadgen.job import ReplayJob, RequestShape, run_replay
@@ -60,7 +61,7 @@ def controllers(apply: Callable[[str], None], core: Any, kubectl: Callable[..., 
 
 
 def page(pod: Any, path: str) -> str:
-    with urllib.request.urlopen(f"http://{pod.status.pod_ip}:9108{path}", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://{pod.status.pod_ip}:9108{path}", timeout=60) as answer:
         return str(answer.read().decode())
 
 
@@ -77,7 +78,7 @@ def test_of_two_controller_pods_one_acts_scales_under_load_and_is_replaced(
     assert 'kis_controller_acting{deployment="triton-emulated",policy="knative"} 0.0' in page(other, "/metrics")
 
     with KubernetesService(api, namespace, "triton-emulated", tmp_path) as service:
-        service.wait_ready(1, 60)
+        service.wait_ready(1, LONG_S)
         spec = find_model("emulated")
         poisson_schedule(make_pattern("constant", rate=900.0), 8.0, 1, spec.name).write(tmp_path / "schedule.parquet")
         run_replay(
@@ -88,11 +89,15 @@ def test_of_two_controller_pods_one_acts_scales_under_load_and_is_replaced(
                 requests={spec.name: RequestShape(inputs=spec.inputs)},
             )
         )
-    patched = [turn["replicas"] for turn in controllers.turns(leader) if turn["replicas"]]
+    patched = eventually(
+        lambda: [turn["replicas"] for turn in controllers.turns(leader) if turn["replicas"]], "it acts"
+    )
     assert max(patched) > 1
-    assert {one.source.component for one in core.list_namespaced_event(namespace).items if one.reason == "Scaled"} == {
-        "kis-controller"
-    }
+
+    def events() -> list[Any]:
+        return [one for one in core.list_namespaced_event(namespace).items if one.reason == "Scaled"]
+
+    assert {one.source.component for one in eventually(events, "they are told")} == {"kis-controller"}
 
     core.delete_namespaced_pod(leader.metadata.name, namespace, grace_period_seconds=0)
     eventually(
@@ -121,7 +126,7 @@ def test_load_pods_share_one_schedule_and_leave_the_run_in_the_volume(
         states = [job.status for job in jobs.list_namespaced_job(namespace).items]
         return all(one.succeeded or one.failed for one in states)
 
-    eventually(ended, "the load ends", timeout_s=90)
+    eventually(ended, "the load ends")
     said = kubectl("logs", "--namespace", namespace, "job/kis-load-master", "-c", "locust")
     assert [job.status.failed for job in jobs.list_namespaced_job(namespace).items] == [None, None], said
 

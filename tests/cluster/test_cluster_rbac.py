@@ -99,7 +99,7 @@ class Account(NamedTuple):
         )
         try:
             trusted = ssl.create_default_context(cafile=settings.ssl_ca_cert)
-            with urllib.request.urlopen(asked, timeout=10, context=trusted) as answer:
+            with urllib.request.urlopen(asked, timeout=60, context=trusted) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             return error.code

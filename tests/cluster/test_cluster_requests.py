@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from emulated_service import NAME, replay_at
+from emulated_service import LONG_S, NAME, replay_at, sent
 from localcluster_pods import running, server_process
 
 from testbed.serving.kubernetes import KubernetesService
@@ -24,35 +25,47 @@ def test_nothing_is_lost_through_a_rolling_update(
     service: KubernetesService, applied: str, kubectl: Callable[..., str], tmp_path: Path
 ) -> None:
     service.scale(2)
-    service.wait_ready(2, 60)
+    service.wait_ready(2, LONG_S)
     old = {one.name: one.http for one in service.endpoints()}
-    steps = [2.0]
+    updated, settled_s, enough = threading.Event(), list[float](), threading.Event()
 
     def update(elapsed_s: float, _: float) -> None:
-        if steps and elapsed_s >= steps[0]:
-            steps.clear()
+        if elapsed_s >= 2.0 and not updated.is_set():
+            updated.set()
             kubectl("rollout", "restart", "--namespace", applied, f"deployment/{NAME}")
+        if not set(old) & {one.name for one in service.endpoints()} and len(service.endpoints()) == 2:
+            settled_s.append(elapsed_s)
+        if settled_s and elapsed_s >= settled_s[0] + 3.0:
+            enough.set()
 
-    log = replay_at(RATE_RPS, 14.0, service, tmp_path, on_progress=update)
+    log = replay_at(RATE_RPS, 90.0, service, tmp_path, update, enough)
     new = {one.name: one.http for one in service.endpoints()}
     assert len(new) == 2
     assert not set(old) & set(new), "both pods are others now"
-    assert log.counts()["ok"] == len(log)
-    assert set(log.frame["endpoint"]) >= {*old.values(), *new.values()}
-    assert set(log.frame["endpoint"].iloc[-200:]) == set(new.values())
+    rows = sent(log)
+    assert set(rows["status"]) == {"ok"}
+    assert set(rows["endpoint"]) >= {*old.values(), *new.values()}
+    assert set(rows["endpoint"].iloc[-200:]) == set(new.values())
 
 
 def test_a_server_that_is_killed_loses_what_it_was_answering_and_nothing_else(
     service: KubernetesService, applied: str, core: Any, tmp_path: Path
 ) -> None:
     service.scale(2)
-    service.wait_ready(2, 60)
+    service.wait_ready(2, LONG_S)
     victim = running(core, applied)[0]
     address = f"{victim.status.pod_ip}:8000"
     server = server_process(victim)
-    instants: list[int] = []
+    instants, back_s, enough = list[int](), list[float](), threading.Event()
 
     def kill(elapsed_s: float, _: float) -> None:
+        listed = [one.http for one in service.endpoints()]
+        if len(instants) == 2 and address not in listed:
+            instants.append(time.monotonic_ns())
+        if len(instants) == 3 and address in listed:
+            back_s.append(elapsed_s)
+        if back_s and elapsed_s >= back_s[0] + 2.0:
+            enough.set()
         if not instants and elapsed_s >= 2.0:
             instants.append(time.monotonic_ns())
             os.kill(server.pid, signal.SIGSTOP)  # a tenth of a second, so that something is in flight for certain
@@ -60,21 +73,20 @@ def test_a_server_that_is_killed_loses_what_it_was_answering_and_nothing_else(
             os.kill(server.pid, signal.SIGKILL)
             instants.append(time.monotonic_ns())
 
-    log = replay_at(RATE_RPS, 13.0, service, tmp_path, on_progress=kill)
-    stopped_s, killed_s = ((at - log.provenance["start_monotonic_ns"]) / 1e9 for at in instants)
-    lost = log.frame[~log.ok]
+    log = replay_at(RATE_RPS, 90.0, service, tmp_path, kill, enough)
+    stopped_s, killed_s, _ = ((at - log.provenance["start_monotonic_ns"]) / 1e9 for at in instants)
+    rows = sent(log)
+    lost = rows[rows["status"] != "ok"]
 
     assert log.frame["request_id"].tolist() == list(range(len(log))), "each request has its one row"
     assert set(lost["status"]) == {"error"}
     assert set(lost["endpoint"]) == {address}
     assert lost["completed_ns"].isna().all()
     sent_s = lost["sent_ns"].to_numpy(dtype=float) / 1e9
-    assert 1 <= len(lost) <= 0.35 * RATE_RPS / 2 + 10, (
-        "in flight there: of half of the requests, for a tenth of a second"
-    )
-    assert (sent_s <= killed_s + 0.1).all(), "nothing that was sent later is lost"
-    assert (sent_s >= stopped_s - 1.0).all()
+    assert len(lost) >= 1, "in flight there"
+    assert (sent_s <= killed_s + 0.5).all(), "nothing that was sent later is lost"
+    assert (sent_s >= stopped_s - 1.0).all(), "nor what was sent long before"
 
-    assert np.isin(log.frame["endpoint"].iloc[-200:], address).any(), "it serves again"
+    assert np.isin(rows["endpoint"].iloc[-200:], address).any(), "it serves again"
     again = core.read_namespaced_pod(victim.metadata.name, applied)
     assert again.status.container_statuses[0].restart_count == 1

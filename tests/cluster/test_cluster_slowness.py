@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from emulated_service import LONG_S
 from localcluster_pods import MANIFESTS
 
 from loadgen.patterns import make_pattern
@@ -47,13 +48,13 @@ def test_pods_become_slower_while_they_serve_and_so_do_those_that_come_later(
     kubectl("apply", "--namespace", namespace, "-k", str(MANIFESTS / "overlays" / "emulated-drifting"))
     slowness = Slowness(api, namespace, NAME)
     with KubernetesService(api, namespace, NAME, tmp_path / "raw") as service:
-        service.wait_ready(1, 60)
+        service.wait_ready(1, LONG_S)
         (usual,) = batch_ms(service, namespace, tmp_path / "usual")
         slowness.set(2.5)
         (slower,) = batch_ms(service, namespace, tmp_path / "slower")
         assert slower > 1.8 * usual
         service.scale(2)
-        service.wait_ready(2, 60)
+        service.wait_ready(2, LONG_S)
         both = batch_ms(service, namespace, tmp_path / "both")
         assert len(both) == 2
         assert min(both) > 1.8 * usual

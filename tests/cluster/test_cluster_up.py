@@ -78,6 +78,7 @@ def test_pods_run_on_while_the_api_server_is_away(
     time.sleep(1)
     server.start()
     eventually(lambda: answers(core), "the API server answers again")
+    eventually(lambda: len(lives()) == 2, "two pods are ready")  # its nodes may have been out of sight
     assert lives() == before
     assert list(before.values()) == [0, 0]
     apps.patch_namespaced_deployment_scale("idle", namespace, {"spec": {"replicas": 3}})

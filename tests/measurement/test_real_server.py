@@ -24,7 +24,7 @@ REQUESTS = 24
 def infer(address, number):
     x = {"name": "x", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}
     body = json.dumps({"id": str(number), "inputs": [x]}).encode()
-    urllib.request.urlopen(urllib.request.Request(f"http://{address}/v2/models/emulated/infer", body), timeout=20)
+    urllib.request.urlopen(urllib.request.Request(f"http://{address}/v2/models/emulated/infer", body), timeout=60)
 
 
 def statistics_of(address, succeeded):

@@ -33,7 +33,7 @@ class Counted:
 
     def after(self, n):
         with self._changed:
-            assert self._changed.wait_for(lambda: self.asked >= n, timeout=30)
+            assert self._changed.wait_for(lambda: self.asked >= n, timeout=60)
 
 
 @pytest.fixture

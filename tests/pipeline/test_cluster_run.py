@@ -48,6 +48,13 @@ def settings(folder: Path, **changes: Any) -> dict[str, Any]:
     }
 
 
+@pytest.fixture
+def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of the numbers: drawing takes three times as long as the simulation."""
+    monkeypatch.setattr("testbed.pipeline.cluster_run.write_cluster_report", lambda folder: None)
+
+
+@pytest.mark.usefixtures("no_report")
 def test_an_hpa_follows_a_ramp_and_everything_is_written(tmp_path: Path):
     config = ClusterRunConfig.model_validate(settings(tmp_path))
     summary = simulate_cluster(config, tmp_path / "run")
@@ -112,6 +119,7 @@ def test_flags_that_do_not_fit_a_cluster_are_refused(tmp_path: Path, flags: list
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.usefixtures("no_report")
 def test_intervals_come_from_other_runs_that_might_come(tmp_path: Path):
     profile = flat_profile([0.010, 0.012, 0.014, 0.016])
     changed = settings(tmp_path, duration_s=60, draws=12, policies={})
@@ -130,6 +138,7 @@ def test_intervals_come_from_other_runs_that_might_come(tmp_path: Path):
     assert widths[1] > 3 * widths[0] > 0  # arrivals alone differ a little
 
 
+@pytest.mark.usefixtures("no_report")
 def test_batches_and_states_are_left_as_a_real_run_leaves_them(tmp_path: Path):
     changed = settings(tmp_path, duration_s=120, policies={"m": {"kind": "fixed", "replicas": 2}})
     simulate_cluster(ClusterRunConfig.model_validate(changed), tmp_path / "run")
@@ -160,6 +169,7 @@ def test_users_think_and_faults_strike(tmp_path: Path):
     assert (tmp_path / "run" / "m.png").stat().st_size > 10_000
 
 
+@pytest.mark.usefixtures("no_report")
 def test_cpu_and_energy_come_from_the_profile_and_the_configuration(tmp_path: Path):
     cpu = {"type": "Resource", "name": "cpu", "target_utilization_pct": 50}
     spec = {"max_replicas": 8, "metrics": [cpu]}
@@ -176,6 +186,7 @@ def test_cpu_and_energy_come_from_the_profile_and_the_configuration(tmp_path: Pa
     assert idle_j < summary["energy_j"] < 5 * idle_j
 
 
+@pytest.mark.usefixtures("no_report")
 def test_keda_wakes_a_model_that_has_no_pod_and_lets_it_sleep_again(tmp_path: Path):
     """What clients send counts before the pods: the queue of pods that are not there says nothing."""
     keda = {"kind": "keda", "threshold": 300, "cooldown_s": 60.0}
@@ -198,6 +209,7 @@ def test_keda_wakes_a_model_that_has_no_pod_and_lets_it_sleep_again(tmp_path: Pa
     assert replicas["in_flight_requests"].max() == 0
 
 
+@pytest.mark.usefixtures("no_report")
 @pytest.mark.parametrize("kind", ["fixed", "hpa", "knative", "keda", "ray_serve", "predictive", "oracle"])
 def test_every_policy_runs(tmp_path: Path, kind: str):
     policy = {

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from loadgen.validity import ValidityLimits
 from testbed.config import load_config
 from testbed.errors import ConfigError, ServingError
 from testbed.measurement.gpu_metrics import GpuSource
@@ -17,19 +18,23 @@ from testbed.run_dir import RunDir
 from workloads.emulated_profile import EmulatedProfile
 
 SHIPPED = Path(under_test.__file__).parents[1] / "configs" / "devices.yaml"
-TRAFFIC = {"pattern": "constant", "parameters": {"rate": 80}, "duration_s": 3, "seed": 2}
+TRAFFIC = {"pattern": "constant", "parameters": {"rate": 20}, "duration_s": 3, "seed": 2}
 ITSELF = {
     "devices": ["cpu", "cpu"],
     "repeats": 1,
     "studies": [
         {
             "model": "emulated",
-            "emulated": EmulatedProfile.linear(0.004, 0.001, 4).model_dump(),
+            "emulated": EmulatedProfile.linear(0.04, 0.01, 4).model_dump(),  # a busy machine adds little to it
             "service": {"max_batch_size": 4},
             "traffic": TRAFFIC,
         }
     ],
 }
+# A machine that is busy with other tests may be late for most requests.
+ANY_MACHINE = ValidityLimits(
+    lag_p99_s=60, late_s=60, delivered_share=0.5, failed_share=0.5, client_cpu_share=10, confidence=0.01
+)
 needs_no_gpu = pytest.mark.skipif(GpuSource().absent_because is None, reason="there is a GPU here")
 
 
@@ -113,25 +118,23 @@ def test_a_device_is_as_fast_as_itself_and_an_interrupt_costs_only_what_it_broke
     config = DevicesConfig.model_validate(ITSELF)
     first = Told(stop="emulated-cpu-b-1")
     with pytest.raises(KeyboardInterrupt):
-        compare_devices(config, tmp_path, first)
+        compare_devices(config, tmp_path, first, ANY_MACHINE)
     kept = RunDir(tmp_path / "runs" / "emulated-cpu-a-1").manifest
     assert kept.state == "complete"
 
     again = Told()
-    page = compare_devices(config, tmp_path, again)
+    page = compare_devices(config, tmp_path, again, ANY_MACHINE)
     assert again.measured == ["emulated-cpu-b-1"]  # the missing side alone
     assert RunDir(tmp_path / "runs" / "emulated-cpu-a-1").manifest == kept
     assert (tmp_path / "invalid" / "emulated-cpu-b-1-interrupted" / "run.json").exists()
     assert "EMULATED" in page.read_text()
 
-    # Both answered the same arrivals, and wait the same times: what is between them is this machine's luck, which may
-    # be bad while other tests run. A run whose client it made late is INVALID, and has no ratio.
+    # Both answered the same arrivals, and wait the same times: what is between them is this machine's luck.
     runs = [RunDir(tmp_path / "runs" / f"emulated-cpu-{side}-1") for side in "ab"]
     schedules = [run.schedule.read_bytes() for run in runs]
     assert schedules[0] == schedules[1]
     (study,) = json.loads((tmp_path / "ratios.json").read_text())["studies"]
-    assert study["valid"] == all(run.manifest.verdict is not None and run.manifest.verdict.valid for run in runs)
-    if study["valid"]:
-        p95 = study["ratios"]["p95"]
-        assert 1 / 3 < p95["value"] < 3
-        assert p95["low"] <= p95["value"] <= p95["high"]
+    assert study["valid"]
+    p95 = study["ratios"]["p95"]
+    assert 1 / 3 < p95["value"] < 3
+    assert p95["low"] <= p95["value"] <= p95["high"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -64,17 +65,24 @@ def config_of(folder: Path, **changes: Any) -> ExperimentConfig:
     return ExperimentConfig.model_validate(settings(folder, **changes))
 
 
-@pytest.fixture
-def played(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def once_played(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of an experiment that was played."""
-    config = config_of(tmp_path)
-    folder = tmp_path / "experiment"
+    parent = tmp_path_factory.mktemp("played")
+    config = config_of(parent)
+    folder = parent / "experiment"
     services = read_services(config.cluster)
     for policy in config.policies:
         begin_run(config, folder, ("ramp", policy, 1))
         play_run(config, services, folder, ("ramp", policy, 1))
     (folder / "experiment.json").write_text(config.model_dump_json(indent=2))
     return folder
+
+
+@pytest.fixture
+def played(once_played: Path, tmp_path: Path) -> Path:
+    """The test's own copy of it."""
+    return Path(shutil.copytree(once_played, tmp_path / "experiment"))
 
 
 def test_both_halves_have_the_same_arrivals_and_every_request_ends(played: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from loadgen.validity import ValidityLimits
 from testbed.calibration.profile import ServiceProfile
 from testbed.config import CalibrateConfig
 from testbed.errors import ConfigError
@@ -16,13 +17,19 @@ from testbed.reporting.compare import recompute
 from workloads.emulated_profile import EmulatedProfile
 
 pytestmark = pytest.mark.server
-EMULATED = EmulatedProfile.linear(0.004, 0.001, 4)
+# Sizes differ by more than what a busy machine adds to a batch.
+EMULATED = EmulatedProfile.linear(0.002, 0.008, 4)
+ADDED_S = 0.0075
+# A machine that is busy with other tests may be late for most requests: what is looked at here does not depend on it.
+ANY_MACHINE = ValidityLimits(
+    lag_p99_s=60, late_s=60, delivered_share=0.5, failed_share=0.5, client_cpu_share=10, confidence=0.01
+)
 SERVICE = {"max_batch_size": 4}
 STUDY = {
     "model": "emulated",
     "emulated": EMULATED.model_dump(),
     "configurations": [SERVICE],
-    "fit": {"burst_repeats": 6, "loads": [0.1, 0.5], "duration_s": 3},
+    "fit": {"burst_repeats": 6, "loads": [0.25, 0.5], "duration_s": 4},
     "held_out": {"patterns": ["bursty"], "peak_load": 0.5, "duration_s": 3, "repeats": 2},
 }
 
@@ -40,12 +47,12 @@ class Quiet:
 
 def test_one_study_from_serving_to_the_report(tmp_path: Path) -> None:
     config = CalibrateConfig.model_validate({"studies": [STUDY]})
-    report = calibrate(config, tmp_path, Quiet())
+    report = calibrate(config, tmp_path, Quiet(), limits=ANY_MACHINE)
 
     profile = ServiceProfile.read(tmp_path / "profile-emulated.json")
     # The statistics hold the backend's cost as well, so a batch takes longer than the emulated time, never less.
     for measured, programmed in zip(profile.service_time.mean_s, EMULATED.mean_s, strict=True):
-        assert programmed * 0.98 < measured < programmed + 0.004
+        assert programmed * 0.98 < measured < programmed + ADDED_S
     assert min(profile.service_time.batches) >= 5
     assert len(profile.cold_start_s) >= 1
 
@@ -59,7 +66,7 @@ def test_one_study_from_serving_to_the_report(tmp_path: Path) -> None:
     assert "EMULATED" in report.read_text()
 
     again = Quiet()
-    calibrate(config, tmp_path, again)  # everything is there: nothing is measured again
+    calibrate(config, tmp_path, again, limits=ANY_MACHINE)  # everything is there: nothing is measured again
     assert not [phase for phase in again.phases if "requests in" in phase]
 
 
@@ -80,7 +87,7 @@ def test_a_server_of_the_users_is_calibrated_from_what_it_says_of_itself(tmp_pat
         assert theirs.service == study.configurations[0]
         once = study.held_out.model_copy(update={"repeats": 1})
         user = study.model_copy(update={"emulated": None, "model": theirs.model, "held_out": once})
-        calibrate(config.model_copy(update={"studies": (user,)}), tmp_path / "results", Quiet(), theirs)
+        calibrate(config.model_copy(update={"studies": (user,)}), tmp_path / "results", Quiet(), theirs, ANY_MACHINE)
     profile = ServiceProfile.read(tmp_path / "results" / "profile-emulated.json")
     assert profile.device.kind == "unknown"
     assert profile.steadiness is None  # no log of batches: not measured

@@ -16,6 +16,7 @@ import pytest
 
 from loadgen.patterns import make_pattern
 from loadgen.request_log import RequestLog
+from loadgen.row_stream import read_rows
 from loadgen.schedule import poisson_schedule
 from testbed.config import ClientConfig, ServeConfig
 from testbed.pipeline.real_run import Identity, run_real
@@ -27,6 +28,7 @@ from workloads.emulated_profile import EmulatedProfile
 pytestmark = pytest.mark.server
 RATE, SECONDS = 100.0, 6.0
 STALL_S = 5.0
+LONG_S = 60.0  # what is waited for has come long before
 
 
 def run_with_fault(tmp_path: Path, fault: Callable[[Target], None], seconds: float = SECONDS) -> RunDir:
@@ -111,8 +113,13 @@ def clients_of(folder: Path) -> list[psutil.Process]:
     return found
 
 
-def wait_for(what: Callable[[], object], seconds: float) -> bool:
-    end = time.monotonic() + seconds
+def answered(raw: Path) -> int:
+    """Requests whose rows a client has written so far."""
+    return sum(len(read_rows(file)[0]) for file in raw.glob("rows-*.arrows"))
+
+
+def wait_for(what: Callable[[], object]) -> bool:
+    end = time.monotonic() + LONG_S
     while time.monotonic() < end:
         if what():
             return True
@@ -127,12 +134,11 @@ def test_a_kis_that_is_ended_leaves_no_client_behind(tmp_path: Path, number: int
     kis = [str(Path(sys.executable).with_name("kis")), "measure", "c.yaml", "--out", "run"]
     process = subprocess.Popen(kis, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        assert wait_for(lambda: list((tmp_path / "run/raw").glob("rows-*")), 40)
-        time.sleep(1.0)
+        assert wait_for(lambda: answered(tmp_path / "run/raw") > 10)
         assert len(clients_of(tmp_path)) == 1
         process.send_signal(number)
-        process.wait(20)
-        assert wait_for(lambda: not clients_of(tmp_path), 5)
+        process.wait(LONG_S)
+        assert wait_for(lambda: not clients_of(tmp_path))
     finally:
         process.kill()
     if number == signal.SIGTERM:
@@ -145,11 +151,13 @@ def test_what_an_overloaded_run_left_in_the_queue_is_no_load_of_the_next_one(tmp
     serve = ServeConfig(model="emulated", emulated=EmulatedProfile.linear(0.1, 0.01, 8), service=ServiceConfig())
     runs = []
     with served(serve, tmp_path / "serving") as target:
-        for name, rate in (("overloaded", 200.0), ("next", 5.0)):
+        # Its clients give up at once, of what takes the server about ten seconds; the next ones wait.
+        for name, rate, timeout_s in (("overloaded", 400.0, 0.5), ("next", 5.0, 30.0)):
             schedule = poisson_schedule(make_pattern("constant", rate=rate), 1.2, 1, "emulated")
             identity = Identity(name, "constant", {"rate": rate}, 1, percentile=None)
-            runs.append(run_real(target, schedule, tmp_path / name, identity, ClientConfig(timeout_s=0.5), 1.0))
+            client = ClientConfig(timeout_s=timeout_s)
+            runs.append(run_real(target, schedule, tmp_path / name, identity, client, 1.0))
     overloaded, after = (RequestLog.read(run.requests) for run in runs)
-    assert overloaded.counts()["timeout"] > 80
+    assert overloaded.counts()["timeout"] > 200
     assert after.counts()["ok"] == len(after)
-    assert after.latency_s.max() < 0.3  # nothing stood before them
+    assert after.latency_s.max() < 2.0  # nothing stood before them

@@ -25,7 +25,7 @@ def scaled(answers: Answers, factor: float) -> Answers:
 
 
 @pytest.mark.parametrize("pairs", [1, 2, 3, 5])
-@settings(deadline=None, max_examples=5)
+@settings(deadline=None, max_examples=2)
 @given(factor=st.floats(0.02, 50.0))
 def test_a_scaled_copy_has_exactly_its_factor_and_no_doubt(pairs: int, factor: float) -> None:
     # Blocks may last a fifth of the span at most: two P95s of 50 times 80 ms are 8 s.
@@ -37,7 +37,7 @@ def test_a_scaled_copy_has_exactly_its_factor_and_no_doubt(pairs: int, factor: f
 
 
 @pytest.mark.parametrize("pairs", [1, 2, 3, 5])
-@settings(deadline=None, max_examples=4)
+@settings(deadline=None, max_examples=2)
 @given(seed=st.integers(0, 10**6))
 def test_the_other_way_round_it_is_the_reciprocal(pairs: int, seed: int) -> None:
     first, second = ([run(seed + k + shift, 1 + shift) for k in range(pairs)] for shift in (0, 100))

@@ -58,6 +58,12 @@ def page(demo) -> _Page:
     return _Page((demo / "report.html").read_text())
 
 
+@pytest.fixture
+def blank_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of the text: drawing takes most of the time."""
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, file, **_: Path(file).touch())
+
+
 def a_pair(folder: Path, slower: float = 1.02, **manifest) -> None:
     latency_s = np.random.default_rng(5).gamma(4, 0.01, len(ARRIVALS_NS))
     for run_id, kind, factor in (("real", "real", 1), ("sim", "simulated", slower)):
@@ -126,6 +132,7 @@ def test_each_run_names_its_folders(page, demo):
         assert f"runs/{run.name}" in page.text or run.name == "resnet50-fit-constant"
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_names_are_text_and_not_markup(tmp_path):
     name = "<script>alert(1)</script>|`x`"
     a_pair(tmp_path, model=name, pattern="</script><b>", weights="<img src=http://example.org>", notes=("<i>note",))
@@ -142,6 +149,7 @@ def test_names_are_text_and_not_markup(tmp_path):
     assert r"&lt;script&gt;alert(1)&lt;/script&gt;\|\`x\`" in text
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_what_is_missing_is_said_to_be_missing(tmp_path):
     a_pair(tmp_path, versions={})
     page = _Page(write_report(tmp_path).read_text())
@@ -151,6 +159,7 @@ def test_what_is_missing_is_said_to_be_missing(tmp_path):
     assert "NOT VALID" not in page.text
 
 
+@pytest.mark.usefixtures("blank_pictures")
 def test_without_a_valid_held_out_run_nothing_is_claimed(tmp_path):
     a_pair(tmp_path, held_out=False)
     page = _Page(write_report(tmp_path).read_text())

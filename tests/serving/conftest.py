@@ -81,7 +81,7 @@ def remains_of() -> Callable[[LocalService], Remains]:
 def eventually() -> Callable[..., None]:
     """Wait for a condition; fail with its name if it stays false."""
 
-    def wait(condition: Callable[[], bool], what: str, timeout_s: float = 20.0) -> None:
+    def wait(condition: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
         deadline = time.monotonic() + timeout_s
         while not condition():
             assert time.monotonic() < deadline, f"{what}: not after {timeout_s} s"

@@ -1,0 +1,134 @@
+"""A noisy host stops what it runs again and again, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from tests.noise import Guardian, Tree, stop_for
+
+REPOSITORY = Path(__file__).parents[1]
+OFTEN = ["--busy", "1", "--every-ms", "1", "5", "--stop-ms", "1", "2"]
+
+
+def noise(*arguments: str, code: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tests.noise", *arguments, "--", sys.executable, "-c", code]
+    return subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def until(holds: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def gone(process: psutil.Process) -> bool:
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.fixture
+def sleeper():
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    yield psutil.Process(process.pid)
+    process.kill()
+    process.wait()
+    process.stdin.close()
+
+
+def test_the_commands_own_exit_code_comes_back_and_the_stops_are_counted() -> None:
+    done = noise(*OFTEN, code="import sys, time; time.sleep(1); sys.exit(3)")
+    _, told = done.communicate(timeout=60)
+    assert done.returncode == 3
+    busy, stops = told.split("noise: ")[1].split(", ")
+    assert busy == "1 busy loops"
+    assert int(stops.split()[0]) > 0
+
+
+def test_the_command_its_children_and_its_daemons_are_stopped_and_run_again(tmp_path: Path) -> None:
+    """Each waits until it was let go on three times: a child with an empty environment, and a daemon without parent."""
+    counts = (
+        "import os, signal, sys, time\n"
+        "def go_on(*_): n[0] += 1\n"
+        "n = [0]\n"
+        "signal.signal(signal.SIGCONT, go_on)\n"
+        "while n[0] < 3: time.sleep(.01)\n"
+        "open({done!r}, 'w').close()"
+    )
+    daemon, child = tmp_path / "daemon", tmp_path / "child"
+    start = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {counts.format(done=str(daemon))!r}])"
+    code = (
+        f"import subprocess, sys, os, time; subprocess.run([sys.executable, '-c', {start!r}]);"
+        f"subprocess.run([sys.executable, '-c', {counts.format(done=str(child))!r}], env={{}})\n"
+        f"while not os.path.exists({str(daemon)!r}): time.sleep(.01)"
+    )
+    done = noise(*OFTEN, code=code)
+    _, told = done.communicate(timeout=60)
+    assert done.returncode == 0, told
+    assert child.exists()
+
+
+def test_what_another_has_stopped_before_stays_stopped(sleeper: psutil.Process) -> None:
+    sleeper.suspend()
+    until(lambda: sleeper.status() == psutil.STATUS_STOPPED)
+    with Guardian(0) as guardian:
+        assert stop_for([sleeper.pid], 0.001, guardian) == 0
+    assert sleeper.status() == psutil.STATUS_STOPPED
+
+
+def test_what_another_stops_meanwhile_stays_stopped(sleeper: psutil.Process) -> None:
+    def meddle(seconds: float) -> None:
+        until(lambda: sleeper.status() == psutil.STATUS_STOPPED)
+        os.kill(sleeper.pid, signal.SIGSTOP)
+
+    with Guardian(0) as guardian, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tests.noise.time", SimpleNamespace(sleep=meddle))
+        assert stop_for([sleeper.pid], 0.001, guardian) == 1
+    assert sleeper.status() == psutil.STATUS_STOPPED
+
+
+def test_after_a_kill_in_the_middle_of_a_stop_everything_runs_and_no_loop_stays() -> None:
+    process = noise("--busy", "1", "--every-ms", "1", "2", "--stop-ms", "600000", "600001", code="input()")
+    ours, there = psutil.Process(process.pid), list[psutil.Process]()
+    try:
+        until(lambda: any(one.status() == psutil.STATUS_STOPPED for one in ours.children(recursive=True)))
+        there = ours.children(recursive=True)
+        (command,) = (one for one in there if one.status() == psutil.STATUS_STOPPED)
+        loops = [one for one in there if one != command]
+        assert len(loops) == 2  # the guardian and its loop
+        process.kill()
+        until(lambda: all(map(gone, loops)))
+        until(lambda: gone(command) or command.status() != psutil.STATUS_STOPPED)
+    finally:
+        process.kill()
+        for one in there:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
+        process.communicate()
+
+
+def test_a_request_to_end_is_passed_on() -> None:
+    process = noise(*OFTEN, code="print('there', flush=True); import time; time.sleep(600)")
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+
+
+def test_who_is_of_the_tree_is_looked_up_twice_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    tree, looked = Tree("none carries it"), []
+    monkeypatch.setattr("tests.noise.os.listdir", lambda path: looked.append(path) or [])
+    monkeypatch.setattr("tests.noise.time.monotonic", lambda: 5.0)
+    assert tree.pids() == tree.pids() == []
+    assert looked == ["/proc"]
