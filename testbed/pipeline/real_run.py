@@ -17,6 +17,7 @@ from loadgen.schedule import Schedule
 from loadgen.validity import judge
 from testbed.config import ClientConfig
 from testbed.errors import ServingError
+from testbed.machine import Machine
 from testbed.measurement.batch_files import read_batch_files, without_foreign
 from testbed.measurement.gpu_metrics import GpuSource
 from testbed.measurement.process_metrics import ProcessSource
@@ -55,15 +56,17 @@ def run_real(
     client: ClientConfig,
     sample_period_s: float,
     on_progress: OnProgress | None = None,
+    machine: Machine | None = None,
 ) -> RunDir:
     """Replay `schedule` and write the run's folder. An interrupt (SIGINT) ends the run early and keeps what it has.
 
-    Raises ReplayError if the load generator cannot start; the folder then says `interrupted`.
+    machine: what a look at it found before; None: nobody looked. Raises ReplayError if the load generator cannot
+    start; the folder then says `interrupted`.
     """
     _wait_for_empty_queues(target)
     run = RunDir(folder).create()
     run.raw.mkdir(exist_ok=True)
-    manifest = _manifest(target, schedule, identity)
+    manifest = _manifest(target, schedule, identity, machine)
     run.write_manifest(manifest)
     schedule.write(run.schedule)
     job = ReplayJob(
@@ -166,7 +169,7 @@ def _close(
     return run
 
 
-def _manifest(target: Target, schedule: Schedule, identity: Identity) -> RunManifest:
+def _manifest(target: Target, schedule: Schedule, identity: Identity, machine: Machine | None) -> RunManifest:
     return RunManifest(
         run_id=identity.run_id,
         kind="real",
@@ -182,6 +185,7 @@ def _manifest(target: Target, schedule: Schedule, identity: Identity) -> RunMani
         repeat=identity.repeat,
         held_out=identity.held_out,
         duration_s=schedule.duration_s,
+        machine=machine,
         versions=versions(),
         notes=identity.notes,
     )
