@@ -69,8 +69,8 @@ def tree(root: Path, membership: str, **files: str) -> tuple[Path, Path]:
 
 
 def test_the_tightest_quota_of_the_cgroups_above_counts(tmp_path: Path) -> None:
-    files = {"a__cpu_max": "150000 100000\n", "a__b__cpu_max": "max 100000\n", "a__cpu_stat": "nr_throttled 7\n"}
-    quota = read_cpu_quota(*tree(tmp_path, "0::/a/b\n", **files))
+    files = {"a__cpu_max": "150000 100000\n", "a__b__cpu_max": "200000 100000\n", "a__b__c__cpu_max": "max 100000\n"}
+    quota = read_cpu_quota(*tree(tmp_path, "0::/a/b/c\n", a__cpu_stat="nr_throttled 7\n", **files))
     assert quota == (1.5, 7)
 
 
