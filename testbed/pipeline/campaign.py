@@ -25,6 +25,7 @@ from testbed.pipeline.real_run import Identity
 from testbed.pipeline.target import Target
 from testbed.pipeline.time_limit import TimeLimit
 from testbed.run_dir import RunDir
+from workloads.catalog import CATALOG
 
 LONE_GAPS_S = (0.1, 0.5, 2.5)  # until a request has ended before the next one comes
 SHORTENED = "shortened for the campaign's time limit"  # begins the note of such a run
@@ -55,7 +56,7 @@ def first_runs(campaign: Campaign, study: StudyConfig, aim: Target) -> RunDir:
     CalibrationError if the model is too slow for this plan.
     """
     lone_s = None
-    for gap_s in LONE_GAPS_S:
+    for gap_s in lone_gaps_s(aim.model, aim.device.kind):
         schedule = lone_schedule(study.model, 8, gap_s)
         identity = Identity(f"{study.model}-lone-{gap_s:g}s", "lone", {"gap_s": gap_s}, 0, percentile=None)
         run = _made(campaign, aim, schedule, identity, attempts=1)  # a first guess: too short for a verdict
@@ -70,6 +71,12 @@ def first_runs(campaign: Campaign, study: StudyConfig, aim: Target) -> RunDir:
     schedule = burst_schedule(study.model, aim.service, lone_s, study.fit.burst_repeats)
     identity = Identity(f"{study.model}-bursts", "bursts", {"repeats": study.fit.burst_repeats}, 0, percentile=None)
     return _made(campaign, aim, schedule, identity)
+
+
+def lone_gaps_s(model: str, device: str) -> tuple[float, ...]:
+    """Gaps between lone requests, to be tried in turn; those that a CPU is not expected to keep are left out."""
+    expected_s = CATALOG[model].targets.cpu_s if device == "cpu" and model in CATALOG else 0.0
+    return tuple(gap_s for gap_s in LONE_GAPS_S if gap_s >= expected_s / 2)
 
 
 def fit_run(campaign: Campaign, study: StudyConfig, aim: Target, load: float, capacity: float) -> RunDir:
