@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from loadgen.request_log import RequestLog
 from loadgen.row_stream import collect_rows
 from loadgen.schedule import Schedule
+from loadgen.timerfd import SPIN_S
 from loadgen.validity import ClientFigures, Verdict, judge
 from workloads.catalog import Balancer, TensorSpec
 from workloads.errors import KisError
@@ -63,7 +64,7 @@ class ReplayJob(_Frozen):
     max_in_flight: int = Field(1024, ge=1, description="over all processes; above it requests are dropped, and counted")
     drain_s: float = Field(5.0, ge=0, description="wait at most this long for answers when the run is cut short")
     workers: int = Field(1, ge=1, description="client processes")
-    spin_s: float = Field(100e-6, ge=0, le=0.001, description="last part of each wait that is spent spinning")
+    spin_s: float = Field(SPIN_S, ge=0, le=0.001, description="last part of each wait that is spent spinning")
     payload_seed: int = 0
     duration_s: float | None = Field(None, gt=0, description="issue only what is scheduled before; None: all")
     percentile: float = Field(95.0, gt=50, lt=100, description="of the latency, for the verdict")

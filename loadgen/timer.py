@@ -1,26 +1,15 @@
-"""Waking at an absolute instant, to some tens of microseconds: a Linux timerfd watched by gevent's loop.
+"""Waking a greenlet at an absolute instant, to some tens of microseconds: a Linux timerfd watched by gevent's loop.
 
-gevent.sleep is good to a millisecond only. Through ctypes, because Python has os.timerfd_create from 3.13 on.
+gevent.sleep is good to a millisecond only.
 """
 
 from __future__ import annotations
 
-import ctypes
-import os
 from time import monotonic_ns
 
 import gevent
 
-_CLOCK_MONOTONIC, _TFD_TIMER_ABSTIME = 1, 1
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-class _Timespec(ctypes.Structure):
-    _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
-
-
-class _Itimerspec(ctypes.Structure):
-    _fields_ = (("interval", _Timespec), ("value", _Timespec))
+from loadgen.timerfd import TimerFd
 
 
 class Alarm:
@@ -29,22 +18,15 @@ class Alarm:
     def __init__(self, spin_ns: int) -> None:
         """spin_ns: the last part of each wait is spent spinning, which is exact but holds up everybody else."""
         self._spin_ns = spin_ns
-        self._fd = _libc.timerfd_create(_CLOCK_MONOTONIC, os.O_NONBLOCK | os.O_CLOEXEC)
-        if self._fd < 0:
-            code = ctypes.get_errno()
-            raise OSError(code, f"timerfd_create: {os.strerror(code)}")
-        self._spec = _Itimerspec()
-        self._reference = ctypes.byref(self._spec)
+        self._timer = TimerFd()
         self._hub = gevent.get_hub()
-        self._watcher = self._hub.loop.io(self._fd, 1)
+        self._watcher = self._hub.loop.io(self._timer.fd, 1)
 
     def wait_until(self, instant_ns: int) -> None:
         """Return at `instant_ns` or a little later. Always lets the loop serve sockets once, even if it is past."""
-        wake_ns = max(instant_ns - self._spin_ns, 1)
-        self._spec.value.seconds, self._spec.value.nanoseconds = divmod(wake_ns, 1_000_000_000)
-        _libc.timerfd_settime(self._fd, _TFD_TIMER_ABSTIME, self._reference, None)
+        self._timer.set(instant_ns - self._spin_ns)
         self._hub.wait(self._watcher)
-        os.read(self._fd, 8)
+        self._timer.consume()
         while monotonic_ns() < instant_ns:
             pass
 
@@ -52,4 +34,4 @@ class Alarm:
         """Give the timer back."""
         self._watcher.stop()
         self._watcher.close()
-        os.close(self._fd)
+        self._timer.close()

@@ -9,6 +9,7 @@ would be is reported as `samples_full_margin` and not judged.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import NormalDist
@@ -133,16 +134,29 @@ def _figures(
     return figures
 
 
-def _reasons(f: dict[str, float], limits: ValidityLimits) -> list[str]:
-    """One sentence with its figures for each limit that was not kept. A figure that is missing breaks no limit."""
+def only_late(verdict: Verdict, limits: ValidityLimits | None = None) -> bool:
+    """True if a run is INVALID because its requests were sent late, and for nothing else."""
+    if verdict.valid or not verdict.reasons:
+        return False
+    return set(verdict.reasons) <= set(_lateness(verdict.figures, limits or ValidityLimits()))
+
+
+def _lateness(f: dict[str, float], limits: ValidityLimits) -> list[str]:
+    """The limits of lateness that were not kept."""
     reasons = []
-    if f.get("lag_p99_ms", 0) > f["lag_limit_ms"]:
+    if f.get("lag_p99_ms", 0) > f.get("lag_limit_ms", math.inf):
         reasons.append(f"requests were sent late: lag P99 {f['lag_p99_ms']:.2f} ms, limit {f['lag_limit_ms']:.2f} ms")
     if f.get("late_share", 0) > limits.late_share:
         reasons.append(
             f"{f['late_share']:.2%} of requests were sent more than {f['late_limit_ms']:.0f} ms late, "
             f"limit {limits.late_share:.2%}"
         )
+    return reasons
+
+
+def _reasons(f: dict[str, float], limits: ValidityLimits) -> list[str]:
+    """One sentence with its figures for each limit that was not kept. A figure that is missing breaks no limit."""
+    reasons = _lateness(f, limits)
     if f["delivered_share"] < limits.delivered_share:
         reasons.append(
             f"{f['sent']:.0f} of {f['scheduled']:.0f} scheduled requests were sent ({f['delivered_share']:.2%}, limit "

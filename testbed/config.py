@@ -196,6 +196,11 @@ class CalibrateConfig(Strict):
     device: Literal["auto", "cpu", "gpu"] = "auto"
     client: ClientConfig = ClientConfig()
     sample_period_s: float = Field(1.0, gt=0)
+    time_limit_s: float | None = Field(
+        None,
+        gt=0,
+        description="beyond it no run is made again, or longer than its duration_s; none: as long as it takes",
+    )
     studies: tuple[StudyConfig, ...] = Field(min_length=1)
 
     @model_validator(mode="after")

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from loadgen.artifact import ArtifactError
 from loadgen.validity import Verdict
+from testbed.machine import Machine
 from workloads.catalog import ServiceConfig
 from workloads.files import write_json
 
@@ -52,6 +53,7 @@ class RunManifest(BaseModel):
     start_unix_ns: int | None = None  # None: simulated
     start_monotonic_ns: int | None = None
     verdict: Verdict | None = None  # None: simulated, or not yet judged
+    machine: Machine | None = None  # as it was before the campaign's runs; None: simulated, or not looked at
     versions: dict[str, str] = {}
     notes: tuple[str, ...] = ()
     simulates: str | None = None  # run_id of the real run that a simulated run repeats

@@ -25,7 +25,7 @@ REQUESTS = 250  # of each run against a server of unknown speed: enough for P95,
 
 def calibrate(
     config: options.ConfigFile = None,
-    quick: Annotated[bool, typer.Option("--quick", help="A first look in at most 3 minutes.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A first look in about 3 minutes.")] = False,
     server: Annotated[
         str | None, typer.Option("--server", help="Your own running Triton, e.g. http://host:8000.")
     ] = None,

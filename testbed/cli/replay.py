@@ -17,6 +17,8 @@ from loadgen.request_log import RequestLog
 from testbed.cli import options
 from testbed.cli.progress import ConsoleNarrator
 from testbed.config import MeasureConfig, ReplayConfig
+from testbed.measurement.machine import look
+from testbed.pipeline.looked import look_first
 from testbed.pipeline.real_run import run_real
 from testbed.pipeline.target import remote, served
 from testbed.pipeline.traffic import make_schedule, traffic_identity
@@ -67,8 +69,18 @@ def replay(
     identity = traffic_identity(folder.name, settings.traffic)
     console = Console()
     with ConsoleNarrator(console) as narrator:
+        machine = look_first(narrator, look, settings.client)
         narrator.phase(f"replay {len(schedule)} requests in {schedule.duration_s:.0f} s to {settings.server}")
-        run = run_real(target, schedule, folder, identity, settings.client, settings.sample_period_s, narrator.progress)
+        run = run_real(
+            target,
+            schedule,
+            folder,
+            identity,
+            settings.client,
+            settings.sample_period_s,
+            narrator.progress,
+            machine=machine,
+        )
     show_run(console, run)
 
 
@@ -105,13 +117,21 @@ def measure(
     schedule = make_schedule(settings.traffic, settings.serve.model)
     console = Console()
     with ConsoleNarrator(console) as narrator:
+        machine = look_first(narrator, look, settings.client, [settings.serve])
         narrator.phase(f"start {settings.serve.service.replicas} x tritonserver with {settings.serve.model}")
         publish: Literal["http", "grpc"] = "grpc" if settings.client.transport == "grpc" else "http"
         with served(settings.serve, folder / "serving", publish) as target:
             narrator.phase(f"replay {len(schedule)} requests in {schedule.duration_s:.0f} s")
             identity = traffic_identity(folder.name, settings.traffic)
             run = run_real(
-                target, schedule, folder, identity, settings.client, settings.sample_period_s, narrator.progress
+                target,
+                schedule,
+                folder,
+                identity,
+                settings.client,
+                settings.sample_period_s,
+                narrator.progress,
+                machine=machine,
             )
     show_run(console, run)
 

@@ -22,6 +22,8 @@ from loadgen.validity import ValidityLimits
 from testbed.config import ClientConfig, ServeConfig, Strict, TrafficConfig, build
 from testbed.errors import ConfigError, ServingError
 from testbed.measurement.gpu_metrics import GpuSource
+from testbed.measurement.machine import look as look_at_machine
+from testbed.pipeline.looked import Look, look_first
 from testbed.pipeline.made_runs import MadeRuns, Narrator
 from testbed.pipeline.target import Target, served
 from testbed.pipeline.traffic import make_schedule, traffic_identity
@@ -96,17 +98,20 @@ class _Turn(NamedTuple):
 
 
 def compare_devices(
-    config: DevicesConfig, folder: Path, narrator: Narrator, limits: ValidityLimits | None = None
+    config: DevicesConfig,
+    folder: Path,
+    narrator: Narrator,
+    limits: ValidityLimits | None = None,
+    look: Look | None = look_at_machine,
 ) -> Path:
     """Make what is not there yet, and write the report; returns its path.
 
-    limits: what a VALID run must keep to, where those of every run are not meant.
-
+    limits: what a VALID run must keep to; None: the usual ones. look: at the machine, before the first run; None: none.
     ServingError if a run on a GPU is missing and there is no GPU: then nothing is served and nothing is written.
     """
+    serves = []
     for study in config.studies:  # a mistake in the last study is said before the first one runs
-        for device in config.devices:
-            study.serve(device)
+        serves += [study.serve(device) for device in config.devices]
         make_schedule(study.traffic, study.model)
     on_gpu = [turn for turn in _turns(config) if turn.device == "gpu"]
     missing = [turn for turn in on_gpu if not is_complete(folder / "runs" / turn.run_id)]
@@ -114,12 +119,13 @@ def compare_devices(
         refuse_without_gpu()
     folder.mkdir(parents=True, exist_ok=True)
     _remember(config, folder / "devices.json")
+    machine = look_first(narrator, look, config.client, serves)
     for study in {turn.study.model: turn.study for turn in missing}.values():
         # A GPU that the server cannot use (a driver too old, too little memory) is found before a CPU was measured.
         narrator.phase(f"{study.model}: try a start on the GPU")
         with _opened(config, study, "gpu", folder / "serving" / f"{study.model}-try"):
             pass
-    runs = MadeRuns(folder, config.client, config.sample_period_s, narrator, limits)
+    runs = MadeRuns(folder, config.client, config.sample_period_s, narrator, limits, machine)
     for turn in _turns(config):
         _make(config, runs, turn)
     narrator.phase("report")

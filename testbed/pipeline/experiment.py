@@ -24,6 +24,8 @@ from testbed.autoscaling.simulated import Step
 from testbed.config import build
 from testbed.errors import ClusterError, ConfigError
 from testbed.localcluster import binaries
+from testbed.machine import Machine
+from testbed.measurement.machine import look as look_at_machine
 from testbed.measurement.metric_log import MetricLog
 from testbed.pipeline.experiment_config import ExperimentConfig
 from testbed.pipeline.experiment_twin import (
@@ -35,6 +37,7 @@ from testbed.pipeline.experiment_twin import (
     write_steps,
 )
 from testbed.pipeline.fault_injection import injecting
+from testbed.pipeline.looked import Look, look_first
 from testbed.pipeline.made_runs import Narrator
 from testbed.pipeline.real_run import run_real
 from testbed.pipeline.restore import restore_real
@@ -53,13 +56,22 @@ REASON_S = 3.0  # a scaler's words and the change that we saw are at most so far
 
 
 def run_experiment(
-    config: ExperimentConfig, folder: Path, api: client.ApiClient, kubeconfig: Path | None, narrator: Narrator
+    config: ExperimentConfig,
+    folder: Path,
+    api: client.ApiClient,
+    kubeconfig: Path | None,
+    narrator: Narrator,
+    look: Look | None = look_at_machine,
 ) -> Path:
-    """Run what is not there yet, simulate, and write the report; returns its path."""
+    """Run what is not there yet, simulate, and write the report; returns its path.
+
+    look: at the machine of the load generator, before the first run; None: none.
+    """
     services = read_services(config.cluster)
     _refuse_what_cannot_run(config)
     _begin(config, folder)
     restore_real(folder, narrator)
+    machine = look_first(narrator, look, config.client)
     remove_leftovers(api, config.real.namespace)
     if config.real.kustomization is not None:
         apply(config.real.kustomization, config.real.namespace, kubeconfig)
@@ -67,7 +79,7 @@ def run_experiment(
     for traffic in config.traffic:
         for policy in config.policies:
             for repeat in range(1, config.repeats + 1):
-                _real_once(config, folder, (traffic, policy, repeat), api, kubeconfig, narrator)
+                _real_once(config, folder, (traffic, policy, repeat), api, kubeconfig, narrator, machine)
                 narrator.phase(f"simulate {traffic} under {policy}, {repeat} of {config.repeats}")
                 simulate_pair(config, services, folder, (traffic, policy, repeat))
     return write_experiment_report(folder)
@@ -126,6 +138,7 @@ def _real_once(
     api: client.ApiClient,
     kubeconfig: Path | None,
     narrator: Narrator,
+    machine: Machine | None,
 ) -> None:
     """One real run, unless it is there; what an interrupted one left is removed."""
     traffic, policy, repeat = which
@@ -152,7 +165,16 @@ def _real_once(
             injecting(config.faults.get(traffic, ()), slowness, lambda: start_of(path / "raw")) as faults,
             scaled_by(config, policy, api, kubeconfig, path),
         ):
-            run = run_real(target, schedule, path, identity, config.client, config.sample_period_s, narrator.progress)
+            run = run_real(
+                target,
+                schedule,
+                path,
+                identity,
+                config.client,
+                config.sample_period_s,
+                narrator.progress,
+                machine=machine,
+            )
             faults.end()  # with the traffic
             reasons = change_reasons(config, api, path)
     refuse_without_faults(run, faults.missed())

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import shutil
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from loadgen.schedule import Schedule
-from loadgen.validity import ValidityLimits, Verdict
+from loadgen.validity import ValidityLimits, Verdict, only_late
 from testbed.config import ClientConfig
 from testbed.errors import ConfigError
+from testbed.machine import Machine
 from testbed.pipeline.real_run import Identity, run_real
 from testbed.pipeline.target import Target
 from testbed.run_dir import RunDir
@@ -33,13 +36,21 @@ class Narrator(Protocol):
 
 @dataclass(frozen=True)
 class MadeRuns:
-    """runs/<run_id>/ of a results folder, and invalid/ for what does not count."""
+    """runs/<run_id>/ of a results folder, and invalid/ for what does not count.
+
+    machine: what a look at it found before the runs; None: nobody looked. has_time: whether there is time for a run of
+    so many seconds to be made again.
+    """
 
     folder: Path
     client: ClientConfig
     sample_period_s: float
     narrator: Narrator
     limits: ValidityLimits | None = None  # None: those of every run
+    machine: Machine | None = None
+    has_time: Callable[[float], bool] = lambda _: True
+    _told: set[str] = field(default_factory=set, init=False, compare=False)  # what is said once
+    _late_twice: list[float] = field(default_factory=list, init=False, compare=False)  # limits of lag, in ms
 
     def run_folder(self, run_id: str) -> Path:
         """Where a run of that name lies."""
@@ -67,9 +78,9 @@ class MadeRuns:
     def make(self, aim: Target, schedule: Schedule, identity: Identity, attempts: int = ATTEMPTS) -> RunDir:
         """Make the run; once more if it was INVALID, and could be valid."""
         folder = self.run_folder(identity.run_id)
-        notes: tuple[str, ...] = ()
+        notes = identity.notes
         for attempt in range(1, attempts + 1):
-            again = f" (again: {notes[-1]})" if notes else ""
+            again = f" (again: {notes[-1]})" if attempt > 1 else ""
             self.narrator.phase(f"{identity.run_id}: {len(schedule)} requests in {schedule.duration_s:.0f} s{again}")
             run = run_real(
                 aim,
@@ -80,13 +91,47 @@ class MadeRuns:
                 self.sample_period_s,
                 self.narrator.progress,
                 self.limits,
+                self.machine,
             )
             verdict = run.manifest.verdict
-            if verdict is None or verdict.valid or attempt == attempts or _only_too_short(verdict):
+            if verdict is not None and attempt > 1 and only_late(verdict):
+                self._late_twice.append(verdict.figures["lag_limit_ms"])
+            if verdict is None or verdict.valid or attempt == attempts or self._in_vain(verdict, schedule.duration_s):
                 return run
             notes = (*notes, f"attempt {attempt} was INVALID ({'; '.join(verdict.reasons)})")
             self._put_aside(folder, f"attempt{attempt}")
         raise AssertionError("unreachable: the last attempt returns")
+
+    def _in_vain(self, verdict: Verdict, duration_s: float) -> bool:
+        """True if a run that was INVALID is not to be made again: it could not be VALID, or there is no time."""
+        if verdict.figures.get("scheduled", math.inf) < verdict.figures.get("samples_needed", 0):
+            return True  # the same schedule has too few requests for the percentile
+        rule = self._too_late_here(verdict)
+        if rule is None and not self.has_time(duration_s):
+            rule = "there is no time to make INVALID runs again"
+        if rule is not None:
+            self._say_once(rule, verdict)
+        return rule is not None
+
+    def _too_late_here(self, verdict: Verdict) -> str | None:
+        """Why a run that was late and nothing else would be late again on this machine; None: it may not be."""
+        limit_ms = verdict.figures.get("lag_limit_ms")
+        if limit_ms is None or not only_late(verdict):
+            return None
+        if self.machine is not None and self.machine.keeps(limit_ms) is False:
+            return (
+                "runs that are INVALID for lateness alone are not made again where this machine's timed wake-ups, "
+                f"{self.machine.wakeup_p99_ms:.1f} ms late at P99, are themselves over the limit"
+            )
+        if any(limit_ms <= limit for limit in self._late_twice):
+            return "runs that are INVALID for lateness alone are not made again: one was late twice"
+        return None
+
+    def _say_once(self, rule: str, verdict: Verdict) -> None:
+        """The rule, with the first verdict that it was kept for."""
+        if rule not in self._told:
+            self._told.add(rule)
+            self.narrator.phase(f"INVALID ({'; '.join(verdict.reasons)}); {rule}")
 
     def _put_aside(self, folder: Path, why: str) -> None:
         """Move a run that does not count to invalid/: what was measured is kept."""
@@ -94,8 +139,3 @@ class MadeRuns:
         shutil.rmtree(aside, ignore_errors=True)
         aside.parent.mkdir(exist_ok=True)
         folder.rename(aside)
-
-
-def _only_too_short(verdict: Verdict) -> bool:
-    """True if the same schedule again could not be valid either: it has too few requests for the percentile."""
-    return len(verdict.reasons) == 1 and verdict.figures["scheduled"] < verdict.figures.get("samples_needed", 0)

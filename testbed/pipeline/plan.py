@@ -70,6 +70,17 @@ def held_out_pattern(name: str, peak_rps: float, duration_s: float, seed: int = 
     return shapes[name]
 
 
+def fit_run_id(model: str, service: ServiceConfig, load: float) -> str:
+    """Name of a run that is fitted on; load: a share of the capacity."""
+    return f"{model}-fit-{service.label}-{load:g}"
+
+
+def held_out_run_id(model: str, service: ServiceConfig, pattern: str, repeat: int) -> str:
+    """Name of a run that is judged on; repeat from 0."""
+    base = f"{model}-{pattern}-{service.label}"
+    return base if repeat == 0 else f"{base}-repeat{repeat}"
+
+
 def seed_of(base: int, *parts: object) -> int:
     """A seed of its own for every run, the same every time: a checksum of the run's name and the base seed."""
     return zlib.crc32("/".join(map(str, (base, *parts))).encode())

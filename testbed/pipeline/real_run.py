@@ -17,6 +17,7 @@ from loadgen.schedule import Schedule
 from loadgen.validity import ValidityLimits, judge
 from testbed.config import ClientConfig
 from testbed.errors import ServingError
+from testbed.machine import Machine
 from testbed.measurement.batch_files import read_batch_files, without_foreign
 from testbed.measurement.gpu_metrics import GpuSource
 from testbed.measurement.process_metrics import ProcessSource
@@ -56,16 +57,17 @@ def run_real(
     sample_period_s: float,
     on_progress: OnProgress | None = None,
     limits: ValidityLimits | None = None,
+    machine: Machine | None = None,
 ) -> RunDir:
     """Replay `schedule` and write the run's folder. An interrupt (SIGINT) ends the run early and keeps what it has.
 
-    limits: what a VALID run must keep to, where those of every run are not meant.
-    Raises ReplayError if the load generator cannot start; the folder then says `interrupted`.
+    limits: what a VALID run must keep to; None: the usual ones. machine: what a look at it found before; None: nobody
+    looked. Raises ReplayError if the load generator cannot start; the folder then says `interrupted`.
     """
     _wait_for_empty_queues(target)
     run = RunDir(folder).create()
     run.raw.mkdir(exist_ok=True)
-    manifest = _manifest(target, schedule, identity)
+    manifest = _manifest(target, schedule, identity, machine)
     run.write_manifest(manifest)
     schedule.write(run.schedule)
     job = ReplayJob(
@@ -169,7 +171,7 @@ def _close(
     return run
 
 
-def _manifest(target: Target, schedule: Schedule, identity: Identity) -> RunManifest:
+def _manifest(target: Target, schedule: Schedule, identity: Identity, machine: Machine | None) -> RunManifest:
     return RunManifest(
         run_id=identity.run_id,
         kind="real",
@@ -185,6 +187,7 @@ def _manifest(target: Target, schedule: Schedule, identity: Identity) -> RunMani
         repeat=identity.repeat,
         held_out=identity.held_out,
         duration_s=schedule.duration_s,
+        machine=machine,
         versions=versions(),
         notes=identity.notes,
     )

@@ -48,6 +48,7 @@ def twin_manifest(measured: RunManifest, run_id: str, draws: int) -> RunManifest
             "start_unix_ns": None,
             "start_monotonic_ns": None,
             "verdict": None,
+            "machine": None,
             "versions": {},
             "notes": (f"the middle of {draws} simulated runs by P95",),
             "simulates": measured.run_id,

@@ -12,6 +12,7 @@ from testbed.calibration.profile import ServiceProfile
 from testbed.reporting.compare import Comparison, compare_pair
 from testbed.reporting.labels import DEFINITIONS, claim, run_labels
 from testbed.reporting.loading import Folder, Pair, open_folder
+from testbed.reporting.machine import MachineTable, machine_table
 from testbed.reporting.series import (
     OverheadCurves,
     PairSeries,
@@ -82,6 +83,7 @@ class ReportContext:
     first_run: datetime | None  # start of the earliest compared run; None: no run says when it started
     versions: dict[str, tuple[str, ...]]
     notes: tuple[tuple[str, str], ...]  # run id, note
+    machine: MachineTable | None  # of the compared runs and their repeats
     definitions: tuple[tuple[str, str], ...] = DEFINITIONS
 
     @property
@@ -93,7 +95,11 @@ class ReportContext:
 def gather(folder: Path) -> ReportContext:
     """Compare the folder's pairs and keep what is drawn of them; one pair is in memory at a time."""
     opened = open_folder(folder)
-    seen = [_seen(opened, pair) for pair in opened.load()]
+    seen: list[tuple[Any, ...]] = []
+    looked: dict[str, RunManifest] = {}  # real runs, of which a repeat may have a twin of its own
+    for pair in opened.load():
+        seen.append(_seen(opened, pair))
+        looked |= {run.manifest.run_id: run.manifest for run in (pair.real, *pair.repeats)}
     rows = tuple(row for row, *_ in seen)
     comparison = Comparison(runs=rows, summary=summarise(rows, opened.unpaired))
     manifests = [manifest for _, _, real, sim, *_ in seen for manifest in (real, sim)]
@@ -109,6 +115,7 @@ def gather(folder: Path) -> ReportContext:
         first_run=datetime.fromtimestamp(min(starts) / 1e9, UTC) if starts else None,
         versions=_versions(manifests),
         notes=tuple((manifest.run_id, note) for manifest in manifests for note in manifest.notes),
+        machine=machine_table(looked.values()),
     )
 
 

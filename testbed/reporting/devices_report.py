@@ -12,6 +12,7 @@ from testbed.reporting import devices_figures, style
 from testbed.reporting.devices import read_devices, summary_of
 from testbed.reporting.experiment_report import rounded
 from testbed.reporting.labels import number
+from testbed.reporting.machine import machine_table
 from testbed.reporting.page import environment, script_json
 from workloads.files import write_json, write_text_atomically
 
@@ -36,6 +37,7 @@ def write_devices_report(folder: Path) -> Path:
         "intervals": INTERVALS,
         "claim": claim,
         "ratio": ratio_text,
+        "machine": machine_table(run.manifest for study in found.studies for run in study.runs),
         "invalid": [reason for one in told for reason in one["reasons"]],
     }
     write_text_atomically(folder / "report.md", environment(html=False).get_template("devices.md.j2").render(**shown))

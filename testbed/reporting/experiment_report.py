@@ -12,6 +12,7 @@ from plotly.offline import get_plotlyjs
 from testbed.reporting import experiment_figures, style
 from testbed.reporting.drift import drift_of
 from testbed.reporting.experiment import COSTS, read_experiment, rows_of, summary_of
+from testbed.reporting.machine import machine_table
 from testbed.reporting.page import environment, script_json
 from testbed.reporting.transfer import transfer_of
 from workloads.files import write_json, write_text_atomically
@@ -34,6 +35,7 @@ def write_experiment_report(folder: Path) -> Path:
         (folder / "drift.json").unlink(missing_ok=True)
     experiment_figures.save_timelines(found, folder / "timelines.png")
     shown = {"c": found, "rows": rows, "summary": summary, "labels": LABELS, "drift": drift, "transfer": transfer}
+    shown["machine"] = machine_table(side.run.manifest for pair in found.pairs for side in pair.real)
     shown["false_alarms"] = sum(sum(row["false_alarms"]) for row in drift)
     text = environment(html=False).get_template("experiment.md.j2").render(**shown)
     write_text_atomically(folder / "report.md", text)

@@ -7,7 +7,7 @@ from scipy import stats
 
 from loadgen.request_log import RequestLog
 from loadgen.schedule import Schedule
-from loadgen.validity import ClientFigures, ValidityLimits, judge, samples_full_margin, samples_needed
+from loadgen.validity import ClientFigures, ValidityLimits, judge, only_late, samples_full_margin, samples_needed
 
 MS = 1_000_000
 
@@ -69,6 +69,12 @@ def test_each_broken_limit_is_a_sentence_with_its_figures(arguments, figures, se
 def test_a_lag_that_is_small_beside_the_latency_is_forgiven():
     assert not judge(*run(lag_ms=3, latency_ms=100), [client()]).valid
     assert judge(*run(lag_ms=3, latency_ms=200), [client()]).valid
+
+
+def test_a_run_that_was_only_late_is_told_apart_from_one_that_failed_too():
+    assert only_late(judge(*run(lag_ms=12.0), [client()]))
+    assert not only_late(judge(*run(), [client()]))
+    assert not only_late(judge(*run(lag_ms=12.0, error=20), [client()]))
 
 
 def test_the_busiest_client_counts():

@@ -68,7 +68,7 @@ def on(devices: list[str], **changed: Any) -> DevicesConfig:
 def test_without_a_gpu_nothing_is_served_and_nothing_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(under_test, "served", lambda *_: pytest.fail("a server was started"))
     with pytest.raises(ServingError, match="no NVIDIA GPU here"):
-        compare_devices(on(["cpu", "gpu"]), tmp_path / "out", Told())
+        compare_devices(on(["cpu", "gpu"]), tmp_path / "out", Told(), look=None)
     assert not (tmp_path / "out").exists()
 
 
@@ -83,7 +83,7 @@ def test_a_gpu_that_cannot_serve_is_found_before_a_cpu_is_measured(
     monkeypatch.setattr(under_test, "served", refuse)
     told = Told()
     with pytest.raises(ServingError, match="insufficient"):
-        compare_devices(on(["cpu", "gpu"]), tmp_path / "out", told)
+        compare_devices(on(["cpu", "gpu"]), tmp_path / "out", told, look=None)
     assert told.measured == []
 
 
@@ -118,12 +118,12 @@ def test_a_device_is_as_fast_as_itself_and_an_interrupt_costs_only_what_it_broke
     config = DevicesConfig.model_validate(ITSELF)
     first = Told(stop="emulated-cpu-b-1")
     with pytest.raises(KeyboardInterrupt):
-        compare_devices(config, tmp_path, first, ANY_MACHINE)
+        compare_devices(config, tmp_path, first, ANY_MACHINE, look=None)
     kept = RunDir(tmp_path / "runs" / "emulated-cpu-a-1").manifest
     assert kept.state == "complete"
 
     again = Told()
-    page = compare_devices(config, tmp_path, again, ANY_MACHINE)
+    page = compare_devices(config, tmp_path, again, ANY_MACHINE, look=None)
     assert again.measured == ["emulated-cpu-b-1"]  # the missing side alone
     assert RunDir(tmp_path / "runs" / "emulated-cpu-a-1").manifest == kept
     assert (tmp_path / "invalid" / "emulated-cpu-b-1-interrupted" / "run.json").exists()

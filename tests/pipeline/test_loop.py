@@ -11,9 +11,11 @@ from loadgen.validity import ValidityLimits
 from testbed.calibration.profile import ServiceProfile
 from testbed.config import CalibrateConfig
 from testbed.errors import ConfigError
+from testbed.measurement.machine import look
 from testbed.pipeline.calibrate import calibrate
 from testbed.pipeline.target import remote, served
 from testbed.reporting.compare import recompute
+from testbed.run_dir import RunDir
 from workloads.emulated_profile import EmulatedProfile
 
 pytestmark = pytest.mark.server
@@ -47,7 +49,7 @@ class Quiet:
 
 def test_one_study_from_serving_to_the_report(tmp_path: Path) -> None:
     config = CalibrateConfig.model_validate({"studies": [STUDY]})
-    report = calibrate(config, tmp_path, Quiet(), limits=ANY_MACHINE)
+    report = calibrate(config, tmp_path, Quiet(), limits=ANY_MACHINE, look=lambda: look(0.02))
 
     profile = ServiceProfile.read(tmp_path / "profile-emulated.json")
     # The statistics hold the backend's cost as well, so a batch takes longer than the emulated time, never less.
@@ -61,12 +63,18 @@ def test_one_study_from_serving_to_the_report(tmp_path: Path) -> None:
     for row in rows:  # each repeat has a twin of its own
         assert row["held_out"]
         assert row["p95_sim_ms"] > 5
-        assert row["repeat_spread_pct"] is not None
+        # A repeat whose client this machine made late is INVALID, and has no part in the spread.
+        assert len({row["run_id"], *row["repeats"], *row["repeats_left_out"]}) == 2
+        assert (row["repeat_spread_pct"] is None) == (len(row["repeats"]) < 2)
     assert [row.run_id for row in recompute(tmp_path).runs] == [row["run_id"] for row in rows]
     assert "EMULATED" in report.read_text()
+    real, sim = (RunDir(tmp_path / "runs" / f"{rows[0]['run_id']}{end}").manifest for end in ("", "-sim"))
+    assert real.machine is not None
+    assert real.machine.duration_s == 0.02
+    assert sim.machine is None  # it was not measured on any
 
     again = Quiet()
-    calibrate(config, tmp_path, again, limits=ANY_MACHINE)  # everything is there: nothing is measured again
+    calibrate(config, tmp_path, again, limits=ANY_MACHINE, look=None)  # everything is there: nothing is measured again
     assert not [phase for phase in again.phases if "requests in" in phase]
 
 
@@ -75,7 +83,7 @@ def test_a_folder_made_with_other_settings_is_not_continued(tmp_path: Path) -> N
         CalibrateConfig.model_validate({"seed": 2, "studies": [STUDY]}).model_dump_json()
     )
     with pytest.raises(ConfigError, match="made with other settings"):
-        calibrate(CalibrateConfig.model_validate({"studies": [STUDY]}), tmp_path, Quiet())
+        calibrate(CalibrateConfig.model_validate({"studies": [STUDY]}), tmp_path, Quiet(), look=None)
 
 
 def test_a_server_of_the_users_is_calibrated_from_what_it_says_of_itself(tmp_path: Path) -> None:
@@ -87,7 +95,8 @@ def test_a_server_of_the_users_is_calibrated_from_what_it_says_of_itself(tmp_pat
         assert theirs.service == study.configurations[0]
         once = study.held_out.model_copy(update={"repeats": 1})
         user = study.model_copy(update={"emulated": None, "model": theirs.model, "held_out": once})
-        calibrate(config.model_copy(update={"studies": (user,)}), tmp_path / "results", Quiet(), theirs, ANY_MACHINE)
+        settings = config.model_copy(update={"studies": (user,)})
+        calibrate(settings, tmp_path / "results", Quiet(), theirs, ANY_MACHINE, look=None)
     profile = ServiceProfile.read(tmp_path / "results" / "profile-emulated.json")
     assert profile.device.kind == "unknown"
     assert profile.steadiness is None  # no log of batches: not measured

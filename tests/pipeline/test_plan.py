@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadgen.patterns import make_pattern
+from testbed.pipeline.campaign import LONE_GAPS_S, lone_gaps_s
 from testbed.pipeline.plan import burst_schedule, capacity_rps, held_out_pattern, seed_of
 from testbed.simulation.kernel import simulate_batches
 from testbed.simulation.rules import BatchingRules
@@ -42,6 +43,12 @@ def test_held_out_patterns_reach_their_peak_and_never_pass_it(name: str, peak: f
     assert rates.max() <= peak * (1 + 1e-9)
     assert rates.max() >= (0.6 if name == "fluctuating" else 0.999) * peak
     assert rates.min() >= 0
+
+
+def test_lone_requests_are_tried_no_closer_than_a_cpu_can_answer() -> None:
+    assert lone_gaps_s("resnet50", "cpu") == LONE_GAPS_S[1:]
+    assert lone_gaps_s("resnet50", "gpu") == lone_gaps_s("emulated", "emulated") == LONE_GAPS_S
+    assert lone_gaps_s("theirs", "unknown") == lone_gaps_s("theirs", "cpu") == LONE_GAPS_S  # nothing is expected of it
 
 
 def test_every_run_has_a_seed_of_its_own_and_keeps_it() -> None:

@@ -1,0 +1,135 @@
+"""The real runs of a calibration: a first look at a service, the runs that are fitted on, and those that are judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from loadgen.patterns import make_pattern
+from loadgen.schedule import Schedule, poisson_schedule
+from testbed.calibration.evidence import Evidence
+from testbed.config import CalibrateConfig, StudyConfig
+from testbed.errors import CalibrationError
+from testbed.pipeline.made_runs import ATTEMPTS, MadeRuns, Narrator
+from testbed.pipeline.plan import (
+    burst_schedule,
+    fit_run_id,
+    held_out_pattern,
+    held_out_run_id,
+    lone_schedule,
+    seed_of,
+)
+from testbed.pipeline.real_run import Identity
+from testbed.pipeline.target import Target
+from testbed.pipeline.time_limit import TimeLimit
+from testbed.run_dir import RunDir
+from workloads.catalog import CATALOG
+
+LONE_GAPS_S = (0.1, 0.5, 2.5)  # until a request has ended before the next one comes
+SHORTENED = "shortened for the campaign's time limit"  # begins the note of such a run
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """One calibration's settings, the runs in its folder, and the time that it has."""
+
+    config: CalibrateConfig
+    runs: MadeRuns
+    time: TimeLimit
+
+    @property
+    def folder(self) -> Path:
+        """Its results folder."""
+        return self.runs.folder
+
+    @property
+    def narrator(self) -> Narrator:
+        """Who tells the user."""
+        return self.runs.narrator
+
+
+def first_runs(campaign: Campaign, study: StudyConfig, aim: Target) -> RunDir:
+    """Every batch size, a few times: what the loads of all later runs are set from. The run of bursts.
+
+    CalibrationError if the model is too slow for this plan.
+    """
+    lone_s = None
+    for gap_s in lone_gaps_s(aim.model, aim.device.kind):
+        schedule = lone_schedule(study.model, 8, gap_s)
+        identity = Identity(f"{study.model}-lone-{gap_s:g}s", "lone", {"gap_s": gap_s}, 0, percentile=None)
+        run = _made(campaign, aim, schedule, identity, attempts=1)  # a first guess: too short for a verdict
+        latency_s = Evidence.load(run).requests.latency_s
+        if np.isfinite(latency_s).sum() >= 4 and np.nanmedian(latency_s) < 0.8 * gap_s:
+            lone_s = float(np.nanmedian(latency_s))
+            break
+    if lone_s is None:
+        raise CalibrationError(
+            f"a lone request to {study.model} takes over {0.8 * LONE_GAPS_S[-1]:g} s: too slow for this testbed's plan"
+        )
+    schedule = burst_schedule(study.model, aim.service, lone_s, study.fit.burst_repeats)
+    identity = Identity(f"{study.model}-bursts", "bursts", {"repeats": study.fit.burst_repeats}, 0, percentile=None)
+    return _made(campaign, aim, schedule, identity)
+
+
+def lone_gaps_s(model: str, device: str) -> tuple[float, ...]:
+    """Gaps between lone requests, to be tried in turn; those that a CPU is not expected to keep are left out."""
+    expected_s = CATALOG[model].targets.cpu_s if device == "cpu" and model in CATALOG else 0.0
+    return tuple(gap_s for gap_s in LONE_GAPS_S if gap_s >= expected_s / 2)
+
+
+def fit_run(campaign: Campaign, study: StudyConfig, aim: Target, load: float, capacity: float) -> RunDir:
+    """A run that is fitted on, at a constant rate: `load` times the capacity."""
+    rate = load * capacity
+    run_id = fit_run_id(study.model, aim.service, load)
+    seed = seed_of(campaign.config.seed, run_id)
+    wanted_s = max(study.fit.duration_s, study.fit.requests / rate)
+    duration_s, notes = _length(campaign, run_id, wanted_s, study.fit.duration_s)
+    schedule = poisson_schedule(make_pattern("constant", rate=rate), duration_s, seed, study.model)
+    identity = Identity(run_id, "constant", {"rate": rate}, seed, percentile=None, notes=notes)
+    return _made(campaign, aim, schedule, identity)
+
+
+def held_out_runs(campaign: Campaign, study: StudyConfig, aim: Target, capacity: float, repeat: int) -> list[RunDir]:
+    """One repeat of all patterns: a slow phase of the machine does not hit every repeat of one pattern."""
+    plan, runs = study.held_out, []
+    for name in plan.patterns:
+        peak_rps = plan.peak_load * capacity
+        run_id, first_id = (held_out_run_id(study.model, aim.service, name, number) for number in (repeat, 0))
+        seed = seed_of(campaign.config.seed, first_id)
+        wanted_s = max(plan.duration_s, 1.05 * plan.requests / _mean_rps(name, peak_rps, seed))
+        # All repeats have one schedule, so they are as long as the first one.
+        duration_s, notes = _length(campaign, first_id, wanted_s, plan.duration_s)
+        parameters = held_out_pattern(name, peak_rps, duration_s, seed)
+        schedule = poisson_schedule(make_pattern(name, **parameters), duration_s, seed, study.model)
+        identity = Identity(run_id, name, parameters, seed, repeat=repeat, held_out=True, notes=notes)
+        runs.append(_made(campaign, aim, schedule, identity))
+    return runs
+
+
+def _mean_rps(name: str, peak_rps: float, seed: int) -> float:
+    """Of a held-out pattern, whatever its length."""
+    unit = make_pattern(name, **held_out_pattern(name, peak_rps, 1.0, seed))
+    return float(unit.rate_rps(np.linspace(0.0, 1.0, 2000, endpoint=False)).mean())
+
+
+def _length(campaign: Campaign, run_id: str, wanted_s: float, least_s: float) -> tuple[float, tuple[str, ...]]:
+    """How long a run is, and the note that says so if it is shorter than wanted. One that is there stays as it is."""
+    before = RunDir(campaign.runs.run_folder(run_id))
+    if before.manifest_file.exists():
+        shortened = tuple(note for note in before.manifest.notes if note.startswith(SHORTENED))
+        return (before.manifest.duration_s if shortened else wanted_s), shortened
+    length_s = campaign.time.length_s(wanted_s, least_s)
+    if length_s >= wanted_s:
+        return wanted_s, ()
+    note = f"{SHORTENED} ({campaign.time.limit_s:g} s): {length_s:.0f} s instead of {wanted_s:.0f} s"
+    campaign.narrator.phase(f"{run_id} is {note}")
+    return length_s, (note,)
+
+
+def _made(campaign: Campaign, aim: Target, schedule: Schedule, identity: Identity, attempts: int = ATTEMPTS) -> RunDir:
+    """The run of that name: kept if it is complete, else made; made again if it was INVALID."""
+    campaign.time.passed(identity.run_id)
+    kept = campaign.runs.kept(identity.run_id, schedule, aim.service)
+    return kept or campaign.runs.make(aim, schedule, identity, attempts)

@@ -1,0 +1,163 @@
+"""An INVALID run is made again only where it could become VALID. No server: the runs' logs are made up, and judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from loadgen.request_log import RequestLog
+from loadgen.schedule import Schedule
+from loadgen.validity import Verdict, judge
+from testbed.config import ClientConfig
+from testbed.machine import Machine
+from testbed.pipeline import made_runs as under_test
+from testbed.pipeline.made_runs import MadeRuns
+from testbed.pipeline.real_run import Identity
+from testbed.run_dir import Device, RunDir, RunManifest
+from tests.pipeline.machines import machine_of
+from tests.pipeline.told import Told
+from workloads.catalog import ServiceConfig
+
+MS = 1_000_000
+LATE_MACHINE = machine_of(wakeup_p99_ms=4.9)
+
+
+def schedule_of(requests: int) -> Schedule:
+    return Schedule(np.arange(requests) * 10 * MS, np.full(requests, "m", dtype=object), requests / 100)
+
+
+def verdict_of(
+    schedule: Schedule, lag_ms: float = 0.1, latency_ms: float = 20.0, errors: int = 0, percentile: float | None = 95
+) -> Verdict:
+    """Of a run whose requests were all sent so late; the last ones failed."""
+    status = np.full(len(schedule), "ok", dtype=object)
+    status[len(schedule) - errors :] = "error"
+    completed = pd.Series(schedule.scheduled_ns + int(latency_ms * MS), dtype="Int64")
+    completed[status != "ok"] = pd.NA
+    sent = pd.Series(schedule.scheduled_ns + int(lag_ms * MS), dtype="Int64")
+    columns = {"scheduled_ns": schedule.scheduled_ns, "sent_ns": sent, "completed_ns": completed, "status": status}
+    return judge(schedule, RequestLog(pd.DataFrame(columns)), [], percentile)
+
+
+class Runs:
+    """A campaign's runs whose verdicts are given."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> None:
+        self.told = Told()
+        self.made: list[str] = []
+        self.verdict: Callable[[Schedule], Verdict] = verdict_of
+        self.runs = MadeRuns(folder, ClientConfig(), 1.0, self.told, **settings)
+        monkeypatch.setattr(under_test, "run_real", self._run_real)
+
+    def make(self, run_id: str, requests: int = 200, **verdict: Any) -> RunDir:
+        """Make a run of which every attempt gets that verdict."""
+        self.verdict = lambda schedule: verdict_of(schedule, **verdict)
+        return self.runs.make(None, schedule_of(requests), Identity(run_id, "constant", {}, 1, notes=("kept",)))  # type: ignore[arg-type]
+
+    def _run_real(self, _: Any, schedule: Schedule, folder: Path, identity: Identity, *rest: Any) -> RunDir:
+        machine: Machine | None = rest[-1]
+        self.made.append(identity.run_id)
+        run = RunDir(folder).create()
+        run.write_manifest(
+            RunManifest(
+                run_id=identity.run_id,
+                kind="real",
+                state="complete",
+                model="m",
+                weights="none",
+                device=Device(kind="emulated", name="made up"),
+                service=ServiceConfig(),
+                pattern=identity.pattern,
+                seed=identity.seed,
+                duration_s=schedule.duration_s,
+                verdict=self.verdict(schedule),
+                machine=machine,
+                notes=identity.notes,
+            )
+        )
+        return run
+
+
+@pytest.fixture
+def runs_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Runs]:
+    return lambda **settings: Runs(tmp_path, monkeypatch, **settings)
+
+
+def test_every_run_carries_the_look_at_its_machine(runs_of: Callable[..., Runs]) -> None:
+    run = runs_of(machine=LATE_MACHINE).make("valid")
+    assert run.manifest.machine == LATE_MACHINE
+    assert run.manifest.verdict is not None
+    assert run.manifest.verdict.valid
+
+
+def test_a_late_run_is_made_again_where_the_machine_could_keep_time(runs_of: Callable[..., Runs]) -> None:
+    runs = runs_of(machine=machine_of())
+    run = runs.make("late", lag_ms=3.0)
+    assert runs.made == ["late", "late"]
+    first, second = run.manifest.notes
+    assert first == "kept"  # what was said of the run before it was made
+    assert second.startswith("attempt 1 was INVALID (requests were sent late")
+
+
+def test_a_late_run_is_made_again_where_nobody_looked(runs_of: Callable[..., Runs]) -> None:
+    runs = runs_of(machine=None)
+    runs.make("late", lag_ms=3.0)
+    assert runs.made == ["late", "late"]
+
+
+def test_a_late_run_is_not_made_again_where_wake_ups_alone_are_later(runs_of: Callable[..., Runs]) -> None:
+    runs = runs_of(machine=LATE_MACHINE)
+    run = runs.make("one", lag_ms=3.0)
+    runs.make("two", lag_ms=12.0)  # late at P99, and each over 10 ms
+    assert runs.made == ["one", "two"]
+    assert run.manifest.verdict is not None
+    assert not run.manifest.verdict.valid  # it stays what it is
+    assert [phase for phase in runs.told.phases if "4.9 ms late at P99" in phase] == [runs.told.phases[1]]  # once
+
+
+def test_a_limit_that_a_long_latency_widens_can_be_kept(runs_of: Callable[..., Runs]) -> None:
+    runs = runs_of(machine=LATE_MACHINE)
+    runs.make("slow", lag_ms=8.0, latency_ms=300.0)  # the limit is 6 ms, the wake-ups are within it
+    assert runs.made == ["slow", "slow"]
+
+
+def test_a_run_that_was_late_and_failed_is_made_again(runs_of: Callable[..., Runs]) -> None:
+    runs = runs_of(machine=LATE_MACHINE)
+    runs.make("failed", lag_ms=3.0, errors=20)
+    assert runs.made == ["failed", "failed"]
+
+
+def test_a_run_of_too_few_requests_is_not_made_again_whatever_else_it_was(runs_of: Callable[..., Runs]) -> None:
+    runs = runs_of(machine=machine_of())
+    runs.make("short", requests=100)
+    runs.make("short and late", requests=100, lag_ms=3.0)
+    assert runs.made == ["short", "short and late"]
+
+
+def test_after_a_run_was_late_twice_later_ones_are_not_made_again_for_it(runs_of: Callable[..., Runs]) -> None:
+    runs = runs_of(machine=machine_of())
+    runs.make("one", lag_ms=3.0)
+    runs.make("two", lag_ms=3.0)
+    runs.make("wider", lag_ms=7.0, latency_ms=300.0)  # another limit: nobody knows
+    assert runs.made == ["one", "one", "two", "wider", "wider"]
+    assert sum("late twice" in phase for phase in runs.told.phases) == 1
+
+
+def test_without_time_no_run_is_made_again(runs_of: Callable[..., Runs]) -> None:
+    asked: list[float] = []
+
+    def has_time(duration_s: float) -> bool:
+        asked.append(duration_s)
+        return False
+
+    runs = runs_of(machine=machine_of(), has_time=has_time)
+    runs.make("one", errors=20)
+    runs.make("two", errors=20)
+    assert runs.made == ["one", "two"]
+    assert asked == [2.0, 2.0]
+    assert sum("no time to make INVALID runs again" in phase for phase in runs.told.phases) == 1

@@ -1,0 +1,18 @@
+"""A narrator that remembers."""
+
+from __future__ import annotations
+
+
+class Told:
+    """What a user was told, phase by phase."""
+
+    def __init__(self) -> None:
+        self.phases: list[str] = []
+
+    def phase(self, text: str) -> None:
+        """A new phase."""
+        self.phases.append(text)
+
+    def progress(self, share: float) -> None:
+        """A share, never out of range."""
+        assert 0 <= share <= 1
