@@ -60,9 +60,9 @@ def is_experiment(folder: Path) -> bool:
 
 
 def rounded(value: Any) -> Any:
-    """As pairs.json has it: four decimals."""
+    """As pairs.json has it: six decimals."""
     if isinstance(value, float):
-        return round(value, 4)
+        return round(value, 6)
     if isinstance(value, dict):
         return {key: rounded(one) for key, one in value.items()}
     return [rounded(one) for one in value] if isinstance(value, list) else value

@@ -97,7 +97,7 @@ def test_what_an_experiment_concludes_is_in_its_rows(name: str) -> None:
 
 
 def assert_close(fresh: Any, kept: Any) -> None:
-    """Equal but for what the rounding of the rows can do to a figure."""
+    """Equal but for what rounding the rows can do: a tie of two policies is one pair more or less in `in_order`."""
     if isinstance(kept, dict):
         assert fresh.keys() == kept.keys()
         for name, value in kept.items():
@@ -107,7 +107,7 @@ def assert_close(fresh: Any, kept: Any) -> None:
         for one, value in zip(fresh, kept, strict=True):
             assert_close(one, value)
     else:
-        assert fresh == (pytest.approx(kept, rel=1e-2, abs=5e-3) if isinstance(kept, float) else kept)
+        assert fresh == (pytest.approx(kept, rel=1e-4, abs=0.012) if isinstance(kept, float) else kept)
 
 
 def test_every_figure_of_the_drift_is_in_its_runs(tmp_path: Path) -> None:

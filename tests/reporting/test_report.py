@@ -61,7 +61,7 @@ def page(demo) -> _Page:
 @pytest.fixture
 def blank_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests of the text: drawing takes most of the time."""
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, file, **_: Path(file).touch())
+    monkeypatch.setattr("testbed.reporting.pictures.save_png", lambda figure, file, **_: Path(file).touch())
 
 
 def a_pair(folder: Path, slower: float = 1.02, **manifest) -> None:
