@@ -23,15 +23,20 @@ class Entry(NamedTuple):
 
 
 class Journal:
-    """Appends entries to a file, each at once; None: there is none. entries: the last KEPT of this process."""
+    """Appends entries to a file, each at once; None: there is none."""
 
     def __init__(self, file: Path | None) -> None:
-        self.entries: deque[Entry] = deque(maxlen=KEPT)
-        self._file, self._unwritten = file, deque[Entry](maxlen=KEPT)
+        self._last, self._unwritten = deque[Entry](maxlen=KEPT), deque[Entry](maxlen=KEPT)
+        self._file = file
+
+    @property
+    def entries(self) -> list[Entry]:
+        """The last KEPT of this process."""
+        return list(self._last)
 
     def note(self, entry: Entry) -> None:
         """Write it down, and what could not be written before: a disk that is full must not stop a policy."""
-        self.entries.append(entry)
+        self._last.append(entry)
         if self._file is not None:
             self._unwritten.append(entry)
             with contextlib.suppress(OSError):
