@@ -146,10 +146,11 @@ def run(command: list[str], busy: int, seed: int, stop_ms: tuple[float, float], 
     drawn, mark = random.Random(seed), f"{os.getpid()}-{time.monotonic_ns()}"
     stops, seconds = 0, 0.0
     with Guardian(busy) as guardian:
-        process = subprocess.Popen(command, env={**os.environ, MARK: mark})
+        # A session of its own: a group that loses its shell while one of it stands still would be hung up on.
+        process = subprocess.Popen(command, env={**os.environ, MARK: mark}, start_new_session=True)
         for number in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda number, _: process.send_signal(number))
-        signal.signal(signal.SIGINT, lambda *_: None)  # a terminal sends it to the command as well, which ends then
+        signal.signal(signal.SIGINT, lambda *_: os.killpg(process.pid, signal.SIGINT))  # as a terminal does
         tree = Tree(mark)
         while True:
             with contextlib.suppress(subprocess.TimeoutExpired):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -115,6 +116,16 @@ def test_after_a_kill_in_the_middle_of_a_stop_everything_runs_and_no_loop_stays(
             with contextlib.suppress(psutil.NoSuchProcess):
                 one.kill()
         process.communicate()
+
+
+def test_the_command_outlives_the_shell_that_started_it(tmp_path: Path) -> None:
+    """A process group that is left alone with a stopped process in it is hung up on."""
+    code = "import time; time.sleep(1); open('done', 'w').close()"
+    inner = [sys.executable, "-m", "tests.noise", "--busy", "0", "--every-ms", "0", "1", "--stop-ms", "90", "100"]
+    inner += ["--", sys.executable, "-c", code.replace("done", str(tmp_path / "done"))]
+    shell = f"set -m; cd {REPOSITORY}; {shlex.join(inner)} > /dev/null 2>&1 & sleep 0.6"
+    subprocess.run(["bash", "-c", shell], check=True, start_new_session=True)
+    until((tmp_path / "done").exists)
 
 
 def test_a_request_to_end_is_passed_on() -> None:
