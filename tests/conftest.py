@@ -14,6 +14,7 @@ settings.load_profile("any machine")
 # A file goes to one process as a whole, so that what a module prepares is prepared once. Those that take longest go
 # first: one that begins last would keep everyone waiting. (xdist would begin with those that have most tests.)
 LONGEST = (
+    "test_golden",
     "test_control",
     "test_report",
     "test_loop",
@@ -25,7 +26,6 @@ LONGEST = (
     "test_workloads_onnx",
     "test_adapt",
     "test_kernel_oracle",
-    "test_golden",
     "test_quiet_real_runs",
     "test_imitation",
     "test_train",

@@ -17,8 +17,8 @@ from testbed.calibration.profile import ServiceProfile
 from testbed.config import load_config
 from testbed.measurement.metric_log import MetricLog
 from testbed.pipeline.experiment_config import ExperimentConfig
+from tests.golden import RESULTS, restored
 
-RESULTS = Path("results")
 PROFILE = RESULTS / "golden-emulated-slow" / "profile-emulated.json"  # of another day, and not of pods
 SETTINGS: DriftSettings = (
     load_config(Path("testbed/configs/drift.yaml"), ExperimentConfig).adapted["predictive-adapted"].drift
@@ -66,12 +66,13 @@ def watched_through(metrics: Path, slow_down: float = 1.0) -> Detector:
 
 
 @pytest.fixture(scope="module")
-def runs() -> list[Path]:
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Kept real runs that are VALID: several policies and patterns, 100 to 120 s each."""
+    folder = tmp_path_factory.mktemp("kept")
     found = [
         path
         for experiment in ("golden-transfer", "golden-transients")
-        for path in sorted((RESULTS / experiment / "runs").glob("*-real-*"))
+        for path in sorted((restored(experiment, folder) / "runs").glob("*-real-*"))
         if json.loads((path / "run.json").read_text())["verdict"]["valid"]
     ]
     assert len(found) >= 50, "they are committed"

@@ -16,19 +16,20 @@ from loadgen.patterns import make_pattern
 from loadgen.request_log import RequestLog
 from loadgen.schedule import Schedule, poisson_schedule
 from testbed.calibration.profile import ServiceProfile
-from testbed.run_dir import RunDir
+from testbed.run_dir import run_dirs
 from testbed.simulation.intervals import interval
 from testbed.simulation.simulator import simulate
+from tests.golden import restored
 
-GOLDEN = Path(__file__).parents[2] / "results" / "golden-emulated"
 DRAWS = 200
 
 
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("question", ["pattern", "arrivals"])
-def test_interval_coverage_on_real_runs(benchmark, question: str):
-    profile = ServiceProfile.read(GOLDEN / "profile-emulated.json")
-    runs = [RunDir(path) for path in sorted((GOLDEN / "runs").iterdir())]
+def test_interval_coverage_on_real_runs(benchmark, question: str, tmp_path: Path):
+    golden = restored("golden-emulated", tmp_path)
+    profile = ServiceProfile.read(golden / "profile-emulated.json")
+    runs = run_dirs(golden)
     runs = [run for run in runs if run.manifest.held_out and run.manifest.kind == "real"]
     found = {}
 
