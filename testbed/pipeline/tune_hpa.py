@@ -102,7 +102,7 @@ def tune_families(config: TuneConfig, folder: Path, on_progress: Callable[[float
     for done, name in enumerate(config.families):
         told = config.of_family(name)
         there = folder / name / "tune.json"
-        if (folder / name / "tuned.json").exists() and there.read_text() == _text_of(told):
+        if (folder / name / "tuned.json").exists() and _same(there, told):
             found[name] = json.loads((folder / name / "tuned.json").read_text())
         else:
             found[name] = tune_hpa(
@@ -113,8 +113,12 @@ def tune_families(config: TuneConfig, folder: Path, on_progress: Callable[[float
     return found
 
 
-def _text_of(config: TuneConfig) -> str:
-    return config.model_dump_json(indent=2) + "\n"
+def _same(file: Path, config: TuneConfig) -> bool:
+    """Whether the configuration in the file is this one."""
+    try:
+        return bool(json.loads(file.read_text()) == config.model_dump(mode="json"))
+    except (OSError, ValueError):
+        return False
 
 
 def tune_hpa(config: TuneConfig, folder: Path, on_progress: Callable[[float], None]) -> dict[str, Any]:

@@ -90,8 +90,8 @@ def test_every_policy_has_the_same_arrivals_and_the_oracle_is_on_the_front(tmp_p
     assert found["gpu_seconds_saving_vs_tuned_hpa_pct"] == told["one"]["saving_pct"]
     assert found["distance_to_oracle_pct"]["all"]["low"] > 20
     assert all(row["energy_j"] is None for row in found["rows"])  # nobody told the power of these devices
-    assert (tmp_path / "out" / "pareto.png").stat().st_size > 10_000
-    assert (tmp_path / "out" / "timelines.png").stat().st_size > 10_000
+    assert (tmp_path / "out" / "pareto.png").stat().st_size > 2_000
+    assert (tmp_path / "out" / "timelines.png").stat().st_size > 2_000
     text = (tmp_path / "out" / "report.md").read_text()
     assert "| oracle |" in text
     assert "one does not win: fewer GPU-seconds, and more misses." in text

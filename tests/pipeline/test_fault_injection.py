@@ -156,7 +156,7 @@ def test_an_experiments_run_whose_fault_fails_is_kept_and_invalid(
     config = config_of(tmp_path)
     slowness = Noted(broken=ClusterError("the API does not answer"))
 
-    def run_real(target: Target, schedule: Schedule, folder: Path, *more: Any) -> RunDir:
+    def run_real(target: Target, schedule: Schedule, folder: Path, *more: Any, machine: Any) -> RunDir:
         """A run of which the fault's time comes at once, whose display is told all the same."""
         on_progress = more[-1]
         run = RunDir(begin_run(config, tmp_path / "e", ("steady", "plain", 1)))
@@ -183,7 +183,7 @@ def test_an_experiments_run_whose_fault_fails_is_kept_and_invalid(
     }.items():
         monkeypatch.setattr(experiment, name, what)
     nobody: Any = None
-    experiment._real_once(config, tmp_path / "e", ("steady", "plain", 1), nobody, None, Narrator())
+    experiment._real_once(config, tmp_path / "e", ("steady", "plain", 1), nobody, None, Narrator(), None)
     (path,) = (tmp_path / "e" / "runs").iterdir()
     verdict = RunDir(path).manifest.verdict
     assert verdict is not None

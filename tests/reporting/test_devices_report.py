@@ -94,7 +94,7 @@ def test_a_cpu_that_is_twelve_times_slower_is_said_to_be(tmp_path: Path) -> None
     (study,) = json.loads((folder / "ratios.json").read_text())["studies"]
     assert study["ratios"]["p95"] == {"value": 12.0, "low": 12.0, "high": 12.0}
     assert study["ratios"]["throughput"]["value"] == 1.0
-    assert (folder / "ecdf.png").stat().st_size > 10_000
+    assert (folder / "ecdf.png").stat().st_size > 2_000
 
 
 def test_a_gpu_is_read_where_it_was_sampled_and_nowhere_else(tmp_path: Path) -> None:
