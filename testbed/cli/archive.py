@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from testbed.archive.folder import write_archive
+from loadgen.artifact import ArtifactError
+from testbed.archive.folder import has_archive, write_archive
 from testbed.cli.progress import ConsoleNarrator
 from testbed.cli.replay import print_path
 from testbed.pipeline.restore import restore as restore_runs
@@ -25,7 +26,9 @@ def archive(
 ) -> None:
     """Write archive/ of a results folder: its real runs in a few small files, to be carried or committed.
 
-    runs/ stays. Without it, `kis restore` brings it back: simulated runs from their seeds.
+    runs/ stays; where it is lost, `kis restore` brings it back, simulated runs from their seeds.
+
+    Example: [bold]kis archive results/20260101-120000-calibrate[/bold]
     """
     path = write_archive(results, unit_us * 1000, keep_every)
     size = sum(file.stat().st_size for file in path.iterdir())
@@ -36,7 +39,12 @@ def archive(
 
 
 def restore(results: Results) -> None:
-    """Write the run folders that an archived results folder lacks; `kis report` and `kis compare` do so themselves."""
+    """Write the run folders that an archived results folder lacks; `kis report` and `kis compare` do so themselves.
+
+    Example: [bold]kis restore results/golden-emulated[/bold]
+    """
+    if not has_archive(results):
+        raise ArtifactError(f"{results} has no archive/: give a results folder that `kis archive` was run on")
     console = Console()
     with ConsoleNarrator(console) as narrator:
         restore_runs(results, narrator)

@@ -84,6 +84,7 @@ def profile(tmp_path: Path) -> Path:
 
 
 COMMANDS = ["serve", "repository", "replay", "measure", "calibrate", "simulate", "plan", "devices", "compare", "report"]
+COMMANDS += ["archive", "restore"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -140,6 +141,8 @@ def test_a_repository_for_a_triton_of_ones_own(tmp_path: Path) -> None:
 
 MISTAKES = {
     "a folder without runs": (["report", "."], "has no runs"),
+    "an archive of nothing": (["archive", "none"], "has no runs that ended"),
+    "a restore of what was not archived": (["restore", "none"], "has no archive/"),
     "a batch size that the profile does not know": (
         ["simulate", "--profile", "profile-emulated.json", "--max-batch-size", "9"],
         "beyond the profile",
