@@ -126,6 +126,7 @@ def unpack(folder: Path) -> list[Path]:
 def unpack_logs(folder: Path) -> None:
     """Write those logs of an archived evaluation that are not there."""
     for name, log in _optional(folder / NAME, "logs", decode_logs).items():
+        _refuse_path(folder / NAME, name, parts=3)
         if not (folder / name).exists():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             log.write(folder / name)
@@ -135,7 +136,17 @@ def _texts(archive: Path) -> list[tuple[str, str, str]]:
     if not (archive / "files.parquet").exists():
         return []
     table = _read(archive, "files").table
-    return list(zip(*(table[name].to_pylist() for name in FILES.names), strict=True))
+    texts = list(zip(*(table[name].to_pylist() for name in FILES.names), strict=True))
+    for name in {part for run, file, _ in texts for part in (run, file)}:
+        _refuse_path(archive, name)
+    return texts
+
+
+def _refuse_path(archive: Path, name: str, parts: int = 1) -> None:
+    """ArtifactError if a name would be written elsewhere than into the results folder."""
+    path = Path(name)
+    if path.is_absolute() or ".." in path.parts or len(path.parts) != parts:
+        raise ArtifactError(f"{archive} names a file {name!r}: not one that `kis archive` wrote")
 
 
 def _write(archive: Path, name: str, coded: Coded) -> None:

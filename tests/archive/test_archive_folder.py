@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
-from loadgen.artifact import ArtifactError
+from loadgen.artifact import ArtifactError, write_table
 from loadgen.request_log import SCHEMA, RequestLog
 from loadgen.schedule import Schedule
-from testbed.archive.folder import has_archive, unpack, unpack_logs, write_archive
+from testbed.archive.folder import FILES, has_archive, unpack, unpack_logs, write_archive
 from testbed.measurement.batch_log import BatchLog
 from testbed.measurement.latency_histogram import BINS
 from testbed.measurement.metric_log import MetricLog
@@ -213,6 +214,16 @@ def test_logs_of_an_evaluation_come_back_with_all_that_rows_are_computed_from(tm
     pd.testing.assert_frame_equal(again.run(7), log.run(7))
     assert len(again.run(8)) == 1
     assert row_of("ramp", "hpa", 8, again.run(8), "x") == row_of("ramp", "hpa", 8, log.run(8), "x")
+
+
+@pytest.mark.parametrize("run", ["../elsewhere", "/tmp/elsewhere", "a/b", ""])
+def test_an_archive_that_would_write_elsewhere_is_refused(folder: Path, run: str) -> None:
+    write_archive(folder)
+    columns = [pa.array([one], pa.string()) for one in (run, "run.json", manifest("x").model_dump_json())]
+    table = pa.Table.from_arrays(columns, schema=FILES)
+    write_table(folder / "archive" / "files.parquet", table, "archive_files", 1, {})
+    with pytest.raises(ArtifactError, match="not one that `kis archive` wrote"):
+        unpack(folder)
 
 
 def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
