@@ -135,7 +135,7 @@ def test_the_account_can_do_what_a_controller_does(account: Account, api: Any, c
     assert [one.message for one in core.list_namespaced_event(account.namespace).items] == ["by a test"]
     for _ in range(2):  # it makes the lease, and renews it
         election = Election(account.api, account.namespace, str(CONFIG.lease), "me")
-        election.stand()
+        election.attempt()
         assert election.leads()
     lease = client.CoordinationV1Api(api).read_namespaced_lease(CONFIG.lease, account.namespace)
     assert lease.spec.holder_identity == "me"
