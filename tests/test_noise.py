@@ -126,6 +126,7 @@ def test_the_command_outlives_the_shell_that_started_it(tmp_path: Path) -> None:
     shell = f"set -m; cd {REPOSITORY}; {shlex.join(inner)} > /dev/null 2>&1 & sleep 0.6"
     subprocess.run(["bash", "-c", shell], check=True, start_new_session=True)
     until((tmp_path / "done").exists)
+    assert (tmp_path / "done").exists()
 
 
 def test_a_request_to_end_is_passed_on() -> None:

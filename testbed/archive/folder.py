@@ -42,7 +42,7 @@ def write_archive(folder: Path, unit_ns: int = MICROSECOND, keep_every: int = 1)
     """Write the archive of the folder's runs and logs, which stay as they are. Returns the archive's folder.
 
     unit_ns: times are kept to the nearest of it. keep_every: see `encode_metrics`. Of simulated runs run.json is kept.
-    ArtifactError if there is no run that ended.
+    ArtifactError if there is no real run that ended.
     """
     archive = folder / NAME
     logs = sorted(folder.glob("logs/*/*.parquet"))
@@ -60,6 +60,8 @@ def _write_runs(folder: Path, archive: Path, unit_ns: int, keep_every: int) -> N
     if not runs:
         raise ArtifactError(f"{folder} has no runs that ended: expected runs/<run_id>/run.json in it")
     real = {run.path.name: run for run in runs if run.manifest.kind == "real"}
+    if not real:
+        raise ArtifactError(f"{folder} has no real runs: there is nothing to keep, simulated ones come back from seeds")
     schedules = {name: Schedule.read(run.schedule) for name, run in real.items()}
     logs = {name: RequestLog.read(run.requests) for name, run in real.items()}
     batches = {name: BatchLog.read(run.batches) for name, run in real.items() if run.batches.exists()}

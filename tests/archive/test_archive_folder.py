@@ -216,6 +216,13 @@ def test_logs_of_an_evaluation_come_back_with_all_that_rows_are_computed_from(tm
     assert row_of("ramp", "hpa", 8, again.run(8), "x") == row_of("ramp", "hpa", 8, log.run(8), "x")
 
 
+def test_a_folder_with_simulated_runs_alone_is_refused(folder: Path) -> None:
+    for run_id in ("first", "second"):
+        RunDir(folder / "runs" / run_id).write_manifest(manifest(run_id, kind="simulated"))
+    with pytest.raises(ArtifactError, match="has no real runs"):
+        write_archive(folder)
+
+
 @pytest.mark.parametrize("run", ["../elsewhere", "/tmp/elsewhere", "a/b", ""])
 def test_an_archive_that_would_write_elsewhere_is_refused(folder: Path, run: str) -> None:
     write_archive(folder)

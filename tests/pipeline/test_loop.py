@@ -16,6 +16,7 @@ from testbed.pipeline.calibrate import calibrate
 from testbed.pipeline.target import remote, served
 from testbed.reporting.compare import recompute
 from testbed.run_dir import RunDir
+from tests.pipeline.told import Told
 from workloads.emulated_profile import EmulatedProfile
 
 pytestmark = pytest.mark.server
@@ -36,20 +37,9 @@ STUDY = {
 }
 
 
-class Quiet:
-    def __init__(self) -> None:
-        self.phases: list[str] = []
-
-    def phase(self, text: str) -> None:
-        self.phases.append(text)
-
-    def progress(self, share: float) -> None:
-        assert 0 <= share <= 1
-
-
 def test_one_study_from_serving_to_the_report(tmp_path: Path) -> None:
     config = CalibrateConfig.model_validate({"studies": [STUDY]})
-    report = calibrate(config, tmp_path, Quiet(), limits=ANY_MACHINE, look=lambda: look(0.02))
+    report = calibrate(config, tmp_path, Told(), limits=ANY_MACHINE, look=lambda: look(0.02))
 
     profile = ServiceProfile.read(tmp_path / "profile-emulated.json")
     # The statistics hold the backend's cost as well, so a batch takes longer than the emulated time, but for the chance
@@ -74,7 +64,7 @@ def test_one_study_from_serving_to_the_report(tmp_path: Path) -> None:
     assert real.machine.duration_s == 0.02
     assert sim.machine is None  # it was not measured on any
 
-    again = Quiet()
+    again = Told()
     calibrate(config, tmp_path, again, limits=ANY_MACHINE, look=None)  # everything is there: nothing is measured again
     assert not [phase for phase in again.phases if "requests in" in phase]
 
@@ -84,7 +74,7 @@ def test_a_folder_made_with_other_settings_is_not_continued(tmp_path: Path) -> N
         CalibrateConfig.model_validate({"seed": 2, "studies": [STUDY]}).model_dump_json()
     )
     with pytest.raises(ConfigError, match="made with other settings"):
-        calibrate(CalibrateConfig.model_validate({"studies": [STUDY]}), tmp_path, Quiet(), look=None)
+        calibrate(CalibrateConfig.model_validate({"studies": [STUDY]}), tmp_path, Told(), look=None)
 
 
 def test_a_server_of_the_users_is_calibrated_from_what_it_says_of_itself(tmp_path: Path) -> None:
@@ -97,7 +87,7 @@ def test_a_server_of_the_users_is_calibrated_from_what_it_says_of_itself(tmp_pat
         once = study.held_out.model_copy(update={"repeats": 1})
         user = study.model_copy(update={"emulated": None, "model": theirs.model, "held_out": once})
         settings = config.model_copy(update={"studies": (user,)})
-        calibrate(settings, tmp_path / "results", Quiet(), theirs, ANY_MACHINE, look=None)
+        calibrate(settings, tmp_path / "results", Told(), theirs, ANY_MACHINE, look=None)
     profile = ServiceProfile.read(tmp_path / "results" / "profile-emulated.json")
     assert profile.device.kind == "unknown"
     assert profile.steadiness is None  # no log of batches: not measured
