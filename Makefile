@@ -42,8 +42,9 @@ calibrate: env ## the whole loop: serve, replay, measure, fit, simulate, compare
 # NOISE=1 runs them as on a busy host: beside busy loops, their processes standing still for milliseconds (tests/noise.py).
 NOISY = $(if $(NOISE),$(BIN)/python -m tests.noise -- )
 
+# Twice as many processes as our machines have cores: much of what they do is to wait for servers.
 test: env ## all tests: no GPU, no cluster; NOISE=1 as on a busy host
-	@$(NOISY)$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(NOISY)$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 cluster-up: env ## a real two-node Kubernetes on this machine (Linux, root, Go); INSTALL=1 installs missing packages
 	@$(BIN)/python -m testbed.localcluster prepare $(if $(INSTALL),--install)

@@ -1,6 +1,6 @@
 """What holds for all tests: no example of hypothesis has a deadline, and in which order the files are run.
 
-They run side by side with `pytest -n 2 --dist loadfile --no-loadscope-reorder`.
+They run side by side with `pytest -n 4 --dist loadfile --no-loadscope-reorder`.
 """
 
 from __future__ import annotations
@@ -15,22 +15,28 @@ settings.load_profile("any machine")
 # first: one that begins last would keep everyone waiting. (xdist would begin with those that have most tests.)
 LONGEST = (
     "test_golden",
-    "test_control",
-    "test_report",
     "test_loop",
-    "test_cluster_run",
-    "test_serving_answers",
-    "test_loadgen_replay",
+    "test_control",
+    "test_adapt",
     "test_real_faults",
     "test_real_drift",
-    "test_workloads_onnx",
-    "test_adapt",
-    "test_kernel_oracle",
-    "test_quiet_real_runs",
-    "test_imitation",
+    "test_report",
     "test_train",
     "test_seeds",
+    "test_loadgen_replay",
+    "test_serving_answers",
+    "test_workloads_onnx",
+    "test_drift_experiment",
+    "test_recovery",
+    "test_another_run",
+    "test_imitation",
+    "test_evaluate",
+    "test_devices",
+    "test_cli",
     "test_experiment",
+    "test_adaptation_run",
+    "test_kernel_oracle",
+    "test_resume",
 )
 
 

@@ -24,7 +24,7 @@ import torch
 from pydantic import Field, ValidationError, model_validator
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.vec_env import SubprocVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
 from testbed.autoscaling import placement_features
 from testbed.autoscaling.features import FEATURES, VERSION
@@ -138,7 +138,8 @@ def train(
     checkpoint = folder / "checkpoint.zip"
     torch.set_num_threads(1)  # the simulations need the cores, and the networks are small
     judge = _Judge(config, make_env(config, scenarios), folder, on_evaluation, progress)
-    environments = SubprocVecEnv([lambda: make_env(config, scenarios, teacher=True)] * config.environments)
+    several = SubprocVecEnv if config.environments > 1 else DummyVecEnv  # one needs no process of its own
+    environments = several([lambda: make_env(config, scenarios, teacher=True)] * config.environments)
     try:
         if checkpoint.exists():
             model = PPO.load(checkpoint, env=environments, device="cpu")
@@ -176,14 +177,14 @@ def falling_rate(left: float) -> float:
     return 3e-4 * max(left, 0.1)
 
 
-def _new_model(config: TrainConfig, environments: SubprocVecEnv, folder: Path) -> PPO:
-    rollout = max(64, ROLLOUT // config.environments)
+def _new_model(config: TrainConfig, environments: VecEnv, folder: Path) -> PPO:
+    rollout = max(64, min(ROLLOUT, config.total_steps) // config.environments)
     return PPO(
         "MlpPolicy",
         environments,
         learning_rate=falling_rate,
         n_steps=rollout,
-        batch_size=600,
+        batch_size=min(600, rollout * config.environments),
         n_epochs=6,
         gamma=0.96,  # a replica takes some 10 steps from asked for to gone
         gae_lambda=0.92,

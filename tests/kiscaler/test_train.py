@@ -38,8 +38,8 @@ def settings(folder: Path, **changes: Any) -> dict[str, Any]:
         "episode_steps": 10,
         "environments": 1,
         "imitated_steps": 600,
-        "total_steps": 2048,
-        "evaluate_every": 1024,
+        "total_steps": 1800,
+        "evaluate_every": 900,
         "evaluation_worlds": 2,
         **changes,
     }

@@ -33,8 +33,8 @@ from tests.golden import RESULTS, restored
 ALL = bool(os.environ.get("KIS_ALL_RESULTS"))
 CALIBRATIONS = sorted(path.parent.name for path in RESULTS.glob("golden-*/comparison.json"))
 SIMULATED_AGAIN = {
-    "golden-transfer": ("fluctuating-fixed-3", "periodic-hpa-bursty"),
-    "golden-transients": ("periodic-fixed-4", "bursty-hpa-queue"),
+    "golden-transfer": ("periodic-hpa-bursty",),
+    "golden-transients": ("bursty-hpa-queue",),
     "golden-drift": ("drifting-predictive-sim",),
 }
 EVALUATED_AGAIN = {
@@ -71,18 +71,22 @@ def test_every_summary_of_a_calibration_is_of_its_rows(name: str, tmp_path: Path
     assert recompute(restored(name, tmp_path, lambda run: True)).runs  # ReportError names the first that differs
 
 
-@pytest.mark.parametrize("name", SIMULATED_AGAIN)
-def test_every_figure_of_an_experiment_is_in_its_runs(name: str, tmp_path: Path) -> None:
-    folder = restored(name, tmp_path, lambda run: ALL or run.startswith(SIMULATED_AGAIN[name]))
-    target_s = read(folder / "experiment.json")["cluster"]["models"][0]["latency_target_s"]
-    kept = {row["run_id"]: row for row in read(folder / "pairs.json")["rows"]}
+@pytest.fixture(scope="module", params=SIMULATED_AGAIN)
+def experiment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    again = SIMULATED_AGAIN[request.param]
+    return restored(request.param, tmp_path_factory.mktemp("again"), lambda run: ALL or run.startswith(again))
+
+
+def test_every_figure_of_an_experiment_is_in_its_runs(experiment: Path) -> None:
+    target_s = read(experiment / "experiment.json")["cluster"]["models"][0]["latency_target_s"]
+    kept = {row["run_id"]: row for row in read(experiment / "pairs.json")["rows"]}
     for run_id, row in kept.items():
-        run = load_run(folder / "runs" / run_id)
+        run = load_run(experiment / "runs" / run_id)
         assert run.metrics is not None
         changes = len(read(run.path / "decisions.json"))
         real = as_written(cost_of(run.requests, run.metrics, run.manifest.duration_s, changes, target_s)._asdict())
         assert real == {cost: row["requests" if cost == "requests" else f"{cost}_real"] for cost in real}
-    again = {row["run_id"]: row for row in as_written(rows_of(read_experiment(folder)))}
+    again = {row["run_id"]: row for row in as_written(rows_of(read_experiment(experiment)))}
     assert len(again) == len(kept) if ALL else 0 < len(again) < len(kept)
     for run_id, row in again.items():
         # How far the real repeats lie apart is of all repeats of a pair, and so are the pairs that are here.
@@ -110,10 +114,10 @@ def assert_close(fresh: Any, kept: Any) -> None:
         assert fresh == (pytest.approx(kept, rel=1e-4, abs=0.012) if isinstance(kept, float) else kept)
 
 
-def test_every_figure_of_the_drift_is_in_its_runs(tmp_path: Path) -> None:
-    folder = restored("golden-drift", tmp_path, lambda run: ALL or run.startswith(SIMULATED_AGAIN["golden-drift"]))
-    kept = {row["run_id"]: row for row in read(folder / "drift.json")["rows"]}
-    fresh = {row["run_id"]: row for row in as_written(drift_of(read_experiment(folder)))}
+@pytest.mark.parametrize("experiment", ["golden-drift"], indirect=True)
+def test_every_figure_of_the_drift_is_in_its_runs(experiment: Path) -> None:
+    kept = {row["run_id"]: row for row in read(experiment / "drift.json")["rows"]}
+    fresh = {row["run_id"]: row for row in as_written(drift_of(read_experiment(experiment)))}
     assert fresh
     assert fresh == {run_id: kept[run_id] for run_id in fresh}
 
