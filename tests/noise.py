@@ -72,7 +72,7 @@ class Tree:
     """The processes that carry the mark, and their children, as they were at most REFRESH_S ago."""
 
     def __init__(self, mark: str) -> None:
-        self._mark = f"{MARK}={mark}".encode()
+        self._mark = mark
         self._ours: dict[int, bool] = {os.getpid(): False}
         self._looked_s = -REFRESH_S
 
@@ -84,15 +84,20 @@ class Tree:
             self._ours = {pid: known[pid] for pid in there if pid in known}
             for pid in there:
                 if pid not in self._ours:
-                    self._ours[pid] = self._carries_the_mark(pid) or self._ours.get(_parent_of(pid), False)
+                    mark = _mark_of(pid)
+                    self._ours[pid] = self._ours.get(_parent_of(pid), False) if mark is None else mark == self._mark
             self._looked_s = time.monotonic()
         return [pid for pid, ours in self._ours.items() if ours]
 
-    def _carries_the_mark(self, pid: int) -> bool:
-        try:
-            return self._mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        except OSError:
-            return False
+
+def _mark_of(pid: int) -> str | None:
+    """Of the noise that it runs in, the innermost one: two that stop one process could each leave it to the other."""
+    try:
+        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return None
+    marks = [one.partition(b"=")[2].decode() for one in variables if one.startswith(f"{MARK}=".encode())]
+    return marks[0] if marks else None
 
 
 def _stat_of(pid: int) -> list[str]:

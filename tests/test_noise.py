@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,6 +25,17 @@ OFTEN = ["--busy", "1", "--every-ms", "1", "5", "--stop-ms", "1", "2"]
 def noise(*arguments: str, code: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "tests.noise", *arguments, "--", sys.executable, "-c", code]
     return subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@contextlib.contextmanager
+def open_pipe() -> Iterator[int]:
+    """The reading end of a pipe in which nothing ever comes."""
+    ends = os.pipe()
+    try:
+        yield ends[0]
+    finally:
+        for end in ends:
+            os.close(end)
 
 
 def until(holds: Callable[[], object]) -> None:
@@ -123,8 +134,10 @@ def test_the_command_outlives_the_shell_that_started_it(tmp_path: Path) -> None:
     code = "import time; time.sleep(1); open('done', 'w').close()"
     inner = [sys.executable, "-m", "tests.noise", "--busy", "0", "--every-ms", "0", "1", "--stop-ms", "90", "100"]
     inner += ["--", sys.executable, "-c", code.replace("done", str(tmp_path / "done"))]
-    shell = f"set -m; cd {REPOSITORY}; {shlex.join(inner)} > /dev/null 2>&1 & sleep 0.6"
-    subprocess.run(["bash", "-c", shell], check=True, start_new_session=True)
+    # It waits without a process of its own: to `set -m`, one that stands still is a job that was put aside.
+    shell = f"set -m; cd {REPOSITORY}; {shlex.join(inner)} > /dev/null 2>&1 & read -rt 0.6; true"
+    with open_pipe() as nothing:
+        subprocess.run(["bash", "-c", shell], check=True, start_new_session=True, stdin=nothing)
     until((tmp_path / "done").exists)
     assert (tmp_path / "done").exists()
 
