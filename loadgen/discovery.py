@@ -30,6 +30,7 @@ class ServedModel:
     outputs: tuple[TensorSpec, ...]
     service: ServiceConfig  # of one replica; a model without batching has max_batch_size 1 and no dynamic batching
     batched: bool
+    unmodelled: tuple[str, ...] = ()  # what its configuration asks for and `service` does not say
 
 
 def list_models(endpoint: str) -> tuple[str, ...]:
@@ -58,6 +59,10 @@ def model_tensors(endpoint: str, model: str, shapes: Mapping[str, tuple[int, ...
     endpoint = address(endpoint)
     metadata = _ask(endpoint, f"model '{model}'", lambda client: client.get_model_metadata(model))
     config = _ask(endpoint, f"the configuration of '{model}'", lambda client: client.get_model_config(model))
+    if unsendable := _unsendable(config):
+        raise DiscoveryError(
+            f"model '{model}' {unsendable}: requests one by one, each with one answer, are what is sent"
+        )
     batched = int(config.get("max_batch_size", 0)) > 0
     given = dict(shapes or {})
     inputs = tuple(_spec(tensor, batched, given.pop(tensor["name"], None)) for tensor in metadata.get("inputs", ()))
@@ -71,7 +76,7 @@ def model_tensors(endpoint: str, model: str, shapes: Mapping[str, tuple[int, ...
         names = ", ".join(spec.name for spec in inputs)
         raise DiscoveryError(f"model '{model}' has no input '{next(iter(given))}': its inputs are {names}")
     outputs = tuple(_spec(tensor, batched, None) for tensor in metadata.get("outputs", ()))
-    return ServedModel(model, inputs, outputs, service_config(config), batched)
+    return ServedModel(model, inputs, outputs, service_config(config), batched, unmodelled(config))
 
 
 def parse_shapes(texts: Iterable[str]) -> dict[str, tuple[int, ...]]:
@@ -96,6 +101,34 @@ def service_config(config: Mapping[str, Any]) -> ServiceConfig:
         max_batch_size=max(max_batch_size, 1),
         dynamic_batching=None if rules is None else _dynamic_batching(rules, max_batch_size),
     )
+
+
+def _unsendable(config: Mapping[str, Any]) -> str | None:
+    """Why single requests cannot be sent to the model; None: they can."""
+    if (config.get("model_transaction_policy") or {}).get("decoupled"):
+        return "is decoupled (model_transaction_policy: a request has any number of answers)"
+    if config.get("sequence_batching") is not None:
+        return "is a sequence model (sequence_batching: its requests belong to sequences)"
+    return None
+
+
+def unmodelled(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """What decides the latency of a model so configured and is not in ServiceConfig, each with its key."""
+    rules = config.get("dynamic_batching") or {}
+    groups = config.get("instance_group") or ()
+    kinds = {str(group.get("kind", "KIND_AUTO")) for group in groups if not group.get("passive")}
+    limited = any((group.get("rate_limiter") or {}).get("resources") for group in groups)
+    parameters = config.get("parameters") or {}
+    found = {
+        "an ensemble of models (ensemble_scheduling)": config.get("ensemble_scheduling") is not None
+        or config.get("platform") == "ensemble",
+        "a response cache (response_cache)": (config.get("response_cache") or {}).get("enable"),
+        "a rate limiter (instance_group.rate_limiter)": limited,
+        "priority levels (dynamic_batching.priority_levels)": int(rules.get("priority_levels", 0)) > 1,
+        f"instances of several kinds ({', '.join(sorted(kinds))})": len(kinds) > 1,
+        "a batching strategy of its own (TRITON_BATCH_STRATEGY_PATH)": "TRITON_BATCH_STRATEGY_PATH" in parameters,
+    }
+    return tuple(what for what, there in found.items() if there)
 
 
 def _dynamic_batching(rules: Mapping[str, Any], max_batch_size: int) -> DynamicBatching:

@@ -135,6 +135,10 @@ class FitPlan(Strict):
     """The runs that a profile is fitted on. Loads are shares of the service's capacity, found by the burst run."""
 
     burst_repeats: int = Field(12, ge=5, description="batches of every size in the burst run; fewer are no mean")
+    precision: float = Field(0.003, gt=0, description="wanted of the service time that decides the capacity: a share")
+    capacity_s: float = Field(
+        30.0, ge=0, description="seconds that more batches of that size may take, until it is known so well"
+    )
     loads: tuple[float, ...] = (0.1, 0.4, 0.75)
     duration_s: float = Field(15.0, gt=0, description="at least; longer if `requests` asks for it")
     requests: int = Field(0, ge=0, description="least number of requests a run")

@@ -5,7 +5,7 @@ counts is the difference. What a policy costs is the reward that policies are tr
 
     cost = price * share of requests missed + GPU time held, of what max_replicas would hold
 
-The confidence that the candidate is better is the share of bootstrap samples of the worlds in which it is.
+The confidence that the candidate is better is Student's, one-sided, of the differences in the worlds.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from testbed.simulation.cluster.config import ClusterConfig
 from testbed.simulation.cluster.kisim import KISim
 from testbed.simulation.cluster.services import make_service
 from testbed.simulation.cluster.traffic import PatternTraffic
+from testbed.statistics import confidence_above_zero
 from workloads.errors import KisError
 
-BOOTSTRAP = 2000
 IDLE_NICENESS = 19  # of the process that judges
 
 
@@ -91,7 +91,7 @@ def judge(case: Case) -> tuple[Verdict, ...]:
     if not case.rates or not np.isfinite(case.rates).all():
         raise KisError("there are no arrivals of late to judge a candidate on")
     incumbent = _costs(case, case.incumbent)
-    return tuple(_verdict(incumbent, _costs(case, one), case.settings) for one in case.candidates)
+    return tuple(_verdict(incumbent, _costs(case, one)) for one in case.candidates)
 
 
 def _costs(case: Case, policy: Policy) -> np.ndarray:
@@ -118,15 +118,13 @@ def _played(case: Case, policy: Policy, rng: np.random.Generator) -> tuple[float
     return missed, gpu, latency_s, settings.price * missed + gpu
 
 
-def _verdict(incumbent: np.ndarray, candidate: np.ndarray, settings: JudgeSettings) -> Verdict:
+def _verdict(incumbent: np.ndarray, candidate: np.ndarray) -> Verdict:
     saved = incumbent[:, 3] - candidate[:, 3]
-    rng = np.random.default_rng(settings.seed)
-    means = saved[rng.integers(len(saved), size=(BOOTSTRAP, len(saved)))].mean(axis=1)
     return Verdict(
         Outcome(*candidate.mean(axis=0).tolist()),
         Outcome(*incumbent.mean(axis=0).tolist()),
         float(saved.mean()),
-        float((means > 0).mean()),
+        confidence_above_zero(saved),
     )
 
 

@@ -1,7 +1,8 @@
 """The next run of a service: a profile is an average over runs, and each run differs from it.
 
 They differ as the runs of the calibration differed from each other (run effects), and by as much more as it takes for
-runs to lie as far from what a profile without them predicts as such draws say (inflation).
+runs to lie as far from what a profile without them predicts as such draws say (inflation). The means of the batch sizes
+are drawn too, as well as they are known.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from testbed.calibration.capacity import drawn_means
 from testbed.calibration.evidence import Evidence
 from testbed.calibration.profile import OverheadLevel, RunEffect, ServiceProfile
 from testbed.calibration.simulate import Simulate
@@ -28,7 +30,13 @@ def another_run(profile: ServiceProfile, rng: np.random.Generator) -> ServicePro
         effect: RunEffect | None = getattr(profile.run_effects, name)
         if effect is not None:
             shifts[name] = float(inflation * effect.deviation * rng.standard_t(effect.freedom))
-    return moved(profile, shifts)
+    return moved(with_means(profile, drawn_means(profile.service_time, rng, 1)[0].tolist()), shifts)
+
+
+def with_means(profile: ServiceProfile, mean_s: Sequence[float]) -> ServiceProfile:
+    """The profile with other means of the batch sizes."""
+    times = profile.service_time.model_copy(update={"mean_s": tuple(mean_s)})
+    return profile.model_copy(update={"service_time": times})
 
 
 def moved(profile: ServiceProfile, shifts: Mapping[str, float]) -> ServiceProfile:
@@ -66,7 +74,8 @@ def fit_inflation(
     """Factors on the run effects, equally likely after what the runs' P95 say; before, any of 1..LARGEST is (its log).
 
     left_out: runs, each with a profile that was fitted without it; none: 1. A run's P95 differs from the profile's by
-    the luck of its draws, and by its run effects; both variances of its logarithm are read off simulated runs.
+    the luck of its draws, by how little the profile knows of its service times, and by its run effects; the variances
+    of its logarithm are read off simulated runs.
     """
     off, luck, effect = [], [], []
     for number, (profile, run) in enumerate(left_out):
@@ -74,7 +83,7 @@ def fit_inflation(
         seeds = rng.integers(2**31, size=DRAWS).tolist()
         same = [_log_p95(run, profile, simulate, one) for one in seeds]
         off.append(float(np.log(np.quantile(run.requests.latency_s[run.requests.ok], 0.95)) - np.mean(same)))
-        luck.append(float(np.var(same, ddof=1)) * (1 + 1 / DRAWS))
+        luck.append(float(np.var(same, ddof=1)) * (1 + 1 / DRAWS) + _variance_by_means(run, profile, simulate, seeds))
         effect.append(_variance_by_effects(run, profile, simulate, seeds[:PAIRS]))
     if not off or not any(effect):
         return (1.0,)
@@ -97,6 +106,22 @@ def _variance_by_effects(run: Evidence, profile: ServiceProfile, simulate: Simul
         pairs = [_log_p95(run, up, simulate, one) - _log_p95(run, down, simulate, one) for one in seeds]
         heavy = effect.freedom / (effect.freedom - 2) if effect.freedom > 2 else 3.0  # variance of Student's t
         total += float(np.mean(pairs) / 2) ** 2 * heavy
+    return total
+
+
+def _variance_by_means(run: Evidence, profile: ServiceProfile, simulate: Simulate, seeds: Sequence[int]) -> float:
+    """Of the logarithm of the run's P95: each component of the means moved by one deviation, up and down."""
+    known = profile.service_time.uncertainty
+    if known is None:
+        return 0.0
+    mean_s, total = np.array(profile.service_time.mean_s), 0.0
+    for component_s in (*known.components_s, known.own_std_s):
+        up, down = (
+            with_means(profile, np.maximum.accumulate(np.maximum(mean_s + sign * np.array(component_s), 1e-9)).tolist())
+            for sign in (1, -1)
+        )
+        pairs = [_log_p95(run, up, simulate, one) - _log_p95(run, down, simulate, one) for one in seeds[:PAIRS]]
+        total += float(np.mean(pairs) / 2) ** 2
     return total
 
 

@@ -15,6 +15,7 @@ from testbed.measurement.metric_log import MetricLog
 from testbed.run_dir import RunDir, RunManifest
 
 FloatArray = npt.NDArray[np.float64]
+CAPACITY = "capacity"  # the pattern of runs that tell of the service time alone: their requests come in heaps
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,11 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.stats import ks_2samp
 
+from loadgen.validity import only_late
 from testbed.calibration.another_run import fit_inflation
+from testbed.calibration.capacity import capacity_of
 from testbed.calibration.device_memory import fit_device_memory
-from testbed.calibration.evidence import Evidence
+from testbed.calibration.evidence import CAPACITY, Evidence
 from testbed.calibration.load import cold_starts, fit_contention, fit_server_cpu, load_points
 from testbed.calibration.overhead import fit_overhead
 from testbed.calibration.profile import Residual, ServiceProfile
@@ -49,15 +51,54 @@ def fit_profile(runs: Sequence[Evidence], simulate: Simulate, *, leave_out: bool
                 f"runs {head.run_id} and {run.manifest.run_id} gave their instances {head.threads} and "
                 f"{run.manifest.threads} threads: one profile needs the same in all"
             )
+    every = [run.manifest.run_id for run in runs]
+    runs, invalid = usable(runs)
     profile = _fit(runs, simulate)
     inflation = fit_inflation(left_out_of(runs, simulate) if leave_out else [], simulate, SEED)
     effects = profile.run_effects.model_copy(update={"inflation": inflation})
     profile = profile.model_copy(update={"run_effects": effects})
     # What `simulate` repeats: replicas that do nothing to each other.
-    repeated = [run for run in runs if not shares_a_device(profile, run.manifest.service.replicas)]
-    named = {"runs": tuple(run.manifest.run_id for run in runs)}
+    repeated = [run for run in under_load(runs) if not shares_a_device(profile, run.manifest.service.replicas)]
+    used = [run.manifest.run_id for run in runs]
+    named = {
+        "runs": tuple(used),
+        "invalid_runs": tuple(run.manifest.run_id for run in invalid),
+        "left_out_runs": tuple(name for name in every if name not in used),
+    }
     residuals = tuple(_residual(profile, run, simulate) for run in repeated)
     return profile.model_copy(update={"residuals": residuals, **named})
+
+
+def under_load(runs: Sequence[Evidence]) -> list[Evidence]:
+    """The runs whose requests are traffic: all but those that tell of the service time alone."""
+    return [run for run in runs if run.manifest.pattern != CAPACITY]
+
+
+def usable(runs: Sequence[Evidence]) -> tuple[list[Evidence], list[Evidence]]:
+    """The runs to fit on, and those of them that are INVALID.
+
+    What was INVALID for anything but late requests is left out: it is not this service that was measured. Runs whose
+    requests were late are left out too, unless less than half of a service's runs would be left: then all of them are
+    used, and the profile says so. CalibrationError if nothing is left.
+    """
+    sound = [run for run in runs if _valid(run) or (run.manifest.verdict and only_late(run.manifest.verdict))]
+    if not sound:
+        first = runs[0].manifest
+        reasons = "; ".join(first.verdict.reasons) if first.verdict else ""
+        raise CalibrationError(
+            f"every run to fit on is INVALID ({first.run_id}: {reasons}): mend that, and make them again"
+        )
+    valid = [run for run in sound if _valid(run)]
+    for service in {run.manifest.service.label for run in sound}:
+        of_service = [run for run in under_load(sound) if run.manifest.service.label == service]
+        if 2 * sum(map(_valid, of_service)) < len(of_service):
+            return sound, [run for run in sound if not _valid(run)]
+    return valid, []
+
+
+def _valid(run: Evidence) -> bool:
+    """A run without a verdict was simulated."""
+    return run.manifest.verdict is None or run.manifest.verdict.valid
 
 
 def _fit(runs: Sequence[Evidence], simulate: Simulate) -> ServiceProfile:
@@ -68,16 +109,20 @@ def _fit(runs: Sequence[Evidence], simulate: Simulate) -> ServiceProfile:
     interference = fit_interference(runs, np.array(service_time.mean_s))
     alone = [run for run in runs if run.manifest.service.replicas == 1]
     if interferes(interference) and alone:  # then what a replica does is what it does alone; the rest is the factor
-        every, runs = runs, alone
         service_time, slow_phase, steadiness = fit_service_time(alone, largest)
-        interference = fit_interference(every, np.array(service_time.mean_s))
+        interference = fit_interference(runs, np.array(service_time.mean_s))
+        runs = alone
     mean_s = np.array(service_time.mean_s)
+    every, runs = runs, under_load(runs)
+    if not runs:
+        raise CalibrationError("no run with traffic to fit on: make some with `kis calibrate`")
     fitted = fit_overhead(runs, mean_s)
     profile = ServiceProfile(
         model=head.model,
         weights=head.weights,
         device=head.device,
         service_time=service_time,
+        capacity=capacity_of(service_time),
         slow_phase=slow_phase,
         steadiness=steadiness,
         turnaround_s=fitted.turnaround_s or 0.0,
@@ -91,7 +136,7 @@ def _fit(runs: Sequence[Evidence], simulate: Simulate) -> ServiceProfile:
         device_memory=fit_device_memory(runs),
         server_cpu=fit_server_cpu(runs),
         ranges=_ranges(runs, service_time.batches),
-        runs=tuple(run.manifest.run_id for run in runs),
+        runs=tuple(run.manifest.run_id for run in every),
     )
     if all(run.batches is None for run in runs):
         profile = _fit_residual_parameters(profile, runs, simulate)
@@ -114,8 +159,7 @@ def left_out_of(runs: Sequence[Evidence], simulate: Simulate) -> list[tuple[Serv
     constant = [run for run in runs if run.manifest.pattern == "constant"]
     for run in constant:
         rates = [one.schedule.rate_rps for one in constant if one.manifest.service == run.manifest.service]
-        verdict = run.manifest.verdict
-        if not min(rates) < run.schedule.rate_rps < max(rates) or (verdict is not None and not verdict.valid):
+        if not min(rates) < run.schedule.rate_rps < max(rates) or not _valid(run):
             continue
         with suppress(CalibrationError):  # the others alone may be too few
             without = _fit([one for one in runs if one is not run], simulate)
@@ -165,6 +209,5 @@ def _residual(profile: ServiceProfile, run: Evidence, simulate: Simulate) -> Res
     real, simulated = run.requests.latency_s[run.requests.ok], log.latency_s[log.ok]
     p50, p95 = (100 * (np.quantile(simulated, q) / np.quantile(real, q) - 1) for q in (0.5, 0.95))
     ks = float(ks_2samp(real, simulated, method="asymp").statistic)  # the distance alone is used
-    verdict = run.manifest.verdict
-    valid = verdict.valid if verdict else None
+    valid = run.manifest.verdict.valid if run.manifest.verdict else None
     return Residual(run_id=run.manifest.run_id, valid=valid, p50_error_pct=float(p50), p95_error_pct=float(p95), ks=ks)

@@ -6,17 +6,20 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from scipy.stats import t as student_t
 
 from testbed.calibration.evidence import Evidence, FloatArray
 from testbed.calibration.profile import Contention, LoadPoint, ServerCpu
 from testbed.calibration.service_time import batch_statistics
 
+KEPT_CONFIDENCE = 0.975  # that contention is not chance
+
 
 def fit_contention(runs: Sequence[Evidence], mean_s: FloatArray) -> Contention:
     """Seconds that each request/s adds to a batch: the runs' mean excess over mean_s, regressed on their rate.
 
-    Weighted by batches. No contention if there are fewer than four runs or one rate only, or if the slope is not
-    positive by two of its standard deviations: runs at different times differ on a shared machine anyway.
+    Weighted by batches. No contention if there are fewer than four runs or one rate only, or if the slope could be 0
+    (Student's t, 97.5 %): runs at different times differ on a shared machine anyway.
     """
     rate, excess, weight = [], [], []
     for run in runs:
@@ -37,7 +40,7 @@ def fit_contention(runs: Sequence[Evidence], mean_s: FloatArray) -> Contention:
     slope = float(np.average((x - base) * y, weights=w)) / spread
     left = y - np.average(y, weights=w) - slope * (x - base)
     deviation = float(np.sqrt(np.average(left**2, weights=w) / spread / (len(x) - 2)))
-    if slope < 2 * deviation:
+    if slope < student_t.ppf(KEPT_CONFIDENCE, len(x) - 2) * deviation:
         return Contention()
     return Contention(seconds_per_rps=slope, base_rps=base)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from testbed.calibration.run_effects import fit_run_effects
 from testbed.calibration.service_time import (
     QUANTILES,
     RATE_WINDOW_S,
-    logged_mean_by_size,
+    beyond_log,
     mean_turnaround,
     quantile_table,
     slowness,
@@ -43,7 +44,7 @@ def fit_overhead(runs: Sequence[Evidence], mean_s: FloatArray) -> FittedOverhead
     logged = [run for run in runs if run.batches is not None and len(run.batches.frame)]
     if not logged:
         return FittedOverhead(_from_lone_requests(runs, float(mean_s[0])), None, None, RunEffects())
-    beyond_log_s = mean_s - logged_mean_by_size(logged, mean_s)
+    beyond_log_s = beyond_log(logged, len(mean_s))
     rows = _marked(logged, lambda run: _split(run, beyond_log_s))
     if len(rows) < FEWEST_REQUESTS:
         raise CalibrationError(f"only {len(rows)} answered requests stand in the log of batches: measure longer")
@@ -63,7 +64,7 @@ def fit_overhead(runs: Sequence[Evidence], mean_s: FloatArray) -> FittedOverhead
         per_position_s=per_position_s,
         per_batch_size_s=per_batch_size_s,
     )
-    effects = fit_run_effects(rows, gaps, [float(factor.mean()) for _, factor in slowness(logged, mean_s)])
+    effects = fit_run_effects(rows, gaps, _marked(logged, partial(_mean_factor, mean_s=mean_s)))
     return FittedOverhead(overhead, mean_turnaround(gaps["turnaround"].to_numpy()), timer_slack_s, effects)
 
 
@@ -74,6 +75,12 @@ def _marked(runs: Sequence[Evidence], table_of: Callable[[Evidence], pd.DataFram
         service = run.manifest.service
         tables.append(table_of(run).assign(run=number, replicas=service.replicas, instances=service.instances))
     return pd.concat(tables, ignore_index=True)
+
+
+def _mean_factor(run: Evidence, mean_s: FloatArray) -> pd.DataFrame:
+    """One row: the run's rate, and the logarithm of the mean factor on its batches' times."""
+    (_, factor), *_ = slowness([run], mean_s)
+    return pd.DataFrame({"rate": [run.schedule.rate_rps], "service": [np.log(factor.mean())]})
 
 
 def _split(run: Evidence, beyond_log_s: FloatArray) -> pd.DataFrame:

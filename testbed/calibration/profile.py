@@ -19,6 +19,33 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class MeanUncertainty(_Frozen):
+    """How well the means of the batch sizes are known: mean_s + z @ components_s + own_std_s * e, all standard normal.
+
+    components_s: rows of as many seconds as there are sizes, what the sizes have in common; own_std_s: each size's own.
+    """
+
+    components_s: tuple[tuple[float, ...], ...]
+    own_std_s: tuple[float, ...]
+
+    def std_s(self) -> tuple[float, ...]:
+        """Standard deviation of each size's mean."""
+        columns = zip(*self.components_s, self.own_std_s, strict=True)
+        return tuple(sum(value**2 for value in column) ** 0.5 for column in columns)
+
+
+class Capacity(_Frozen):
+    """Requests per second that one instance serves when it never waits for work: the largest  b / S(b).
+
+    low_rps, high_rps: 90 % interval over what is not known of S(b); None: the profile does not tell how well it is.
+    """
+
+    rps: float = Field(gt=0)
+    batch_size: int = Field(ge=1)
+    low_rps: float | None = None
+    high_rps: float | None = None
+
+
 class ServiceTime(_Frozen):
     """Time that a batch occupies its instance (compute_input + infer + output), by batch size.
 
@@ -29,8 +56,11 @@ class ServiceTime(_Frozen):
     batch_size: tuple[int, ...]  # 1..max_batch_size
     mean_s: tuple[float, ...]
     spread_s: tuple[float | None, ...]  # standard deviation of single batches; None: no log of batches, or too few
-    batches: tuple[int, ...]  # how many were measured at each size; 0: interpolated
+    batches: tuple[int, ...]  # how many were measured at each size; 0: it follows from the other sizes
     noise_quantiles: tuple[float, ...]
+    measured_s: tuple[float | None, ...] = ()  # mean of those batches, before sizes lend each other strength
+    steps: tuple[int, ...] = ()  # sizes after which the mean jumps
+    uncertainty: MeanUncertainty | None = None  # None: not known
 
     @model_validator(mode="after")
     def _one_mean_a_size(self) -> ServiceTime:
@@ -38,6 +68,9 @@ class ServiceTime(_Frozen):
             raise ValueError("batch_size, mean_s, spread_s and batches differ in length")
         if self.batch_size != tuple(range(1, len(self.batch_size) + 1)):
             raise ValueError("batch_size must run from 1 without gaps")
+        known = self.uncertainty
+        if known and {len(row) for row in (*known.components_s, known.own_std_s)} != {len(self.mean_s)}:
+            raise ValueError("uncertainty must have one number for each batch size")
         return self
 
 
@@ -168,6 +201,7 @@ class ServiceProfile(_Frozen):
     weights: str
     device: Device
     service_time: ServiceTime
+    capacity: Capacity | None = None  # of one instance; None: written before there was such a figure
     slow_phase: SlowPhase
     turnaround_s: float = Field(ge=0, description="mean; its levels are in overhead")
     overhead: Overhead
@@ -183,11 +217,13 @@ class ServiceProfile(_Frozen):
     residuals: tuple[Residual, ...] = ()
     ranges: dict[str, tuple[float, float]] = {}  # e.g. rate_rps, batch_size: where the profile holds
     runs: tuple[str, ...] = ()
+    invalid_runs: tuple[str, ...] = ()  # of those: INVALID, and fitted on because too few others were not
+    left_out_runs: tuple[str, ...] = ()  # not fitted on, because they are INVALID
     provenance: dict[str, Any] = {}
 
     @property
     def largest_batch(self) -> int:
-        """The largest batch size that was measured; what is said of larger ones is a guess."""
+        """The largest batch size that was measured; larger ones follow from the others."""
         return max(
             (b for b, n in zip(self.service_time.batch_size, self.service_time.batches, strict=True) if n), default=1
         )

@@ -7,8 +7,6 @@ is the machine's own mood, and a run to come will have another one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 
@@ -45,16 +43,14 @@ def unexplained(means: pd.DataFrame) -> RunEffect | None:
     return RunEffect(deviation=float(np.sqrt(squares / freedom)), freedom=freedom) if freedom else None
 
 
-def fit_run_effects(rows: pd.DataFrame, gaps: pd.DataFrame, slowness: Sequence[float]) -> RunEffects:
-    """rows: one a request (run, replicas, instances, rate, inflow, outflow). gaps: one a batch (turnaround).
+def fit_run_effects(rows: pd.DataFrame, gaps: pd.DataFrame, factors: pd.DataFrame) -> RunEffects:
+    """How runs differ; each table has run, replicas, instances and rate.
 
-    slowness: mean factor on a batch's time of each run with a log.
+    rows: one a request (inflow, outflow). gaps: one a batch (turnaround). factors: one a run (service: the logarithm of
+    the mean factor on its batches' times).
     """
-    service = None
-    if len(slowness) > 1:
-        service = RunEffect(deviation=float(np.log(slowness).std(ddof=1)), freedom=len(slowness) - 1)
     return RunEffects(
-        service=service,
+        service=unexplained(run_means(factors, "service")),
         inflow_s=unexplained(run_means(rows, "inflow")),
         outflow_s=unexplained(run_means(rows, "outflow")),
         turnaround_s=unexplained(run_means(gaps, "turnaround")),

@@ -7,7 +7,6 @@ cost as well. Spread, phases and turnaround come from the backend's log of batch
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +14,13 @@ import pandas as pd
 from scipy.optimize import minimize_scalar
 
 from testbed.calibration.evidence import Evidence
-from testbed.calibration.profile import ServiceTime, SlowPhase, Steadiness
+from testbed.calibration.profile import MeanUncertainty, ServiceTime, SlowPhase, Steadiness
+from testbed.calibration.service_curve import ServiceCurve, fit_curve
 from testbed.errors import CalibrationError
 
 FloatArray = npt.NDArray[np.float64]
 QUANTILES = 401
-ENOUGH_BATCHES = 5  # fewer measured batches of a size than this: its mean is interpolated
+ENOUGH_BATCHES = 5  # fewer tell nothing of a spread
 PHASE_BIN_S = 0.25
 LONGEST_PHASE_S = 60.0  # runs are minutes: what changes more slowly is how they differ
 RATE_WINDOW_S = 0.25  # local rates are counted over so long
@@ -42,51 +42,55 @@ def batch_statistics(run: Evidence) -> pd.DataFrame:
     )
 
 
-def mean_by_size(runs: Sequence[Evidence], max_batch_size: int) -> tuple[FloatArray, npt.NDArray[np.int64]]:
-    """Mean seconds of a batch of 1..max_batch_size, and how many batches each rests on (0: interpolated)."""
-    total = pd.concat([batch_statistics(run) for run in runs]).groupby(level=0).sum()
+def counts_by_size(runs: Sequence[Evidence], max_batch_size: int) -> tuple[npt.NDArray[np.int64], FloatArray]:
+    """Batches, int64[R, B], and the seconds that they took together, float64[R, B], by run and batch size."""
     sizes = np.arange(1, max_batch_size + 1)
-    count = total["batch_executions"].reindex(sizes, fill_value=0.0).to_numpy()
-    seconds = total["batch_compute_seconds"].reindex(sizes, fill_value=0.0).to_numpy()
-    known: npt.NDArray[np.bool_] = count >= ENOUGH_BATCHES
-    if not known.any():
+    tables = [batch_statistics(run).reindex(sizes, fill_value=0.0) for run in runs]
+    batches = np.stack([table["batch_executions"].to_numpy() for table in tables]).astype(np.int64)
+    return batches, np.stack([table["batch_compute_seconds"].to_numpy() for table in tables])
+
+
+def batch_cv(runs: Sequence[Evidence]) -> float | None:
+    """Coefficient of variation of single batches of one size in one run, from the logs; None: no log tells it."""
+    squares, degrees = 0.0, 0
+    for run in runs:
+        log = run.batches.batches() if run.batches is not None else pd.DataFrame()
+        if log.empty:
+            continue
+        took = log["end_ns"] - log["start_ns"]
+        relative = took / took.groupby(log["batch_size"]).transform("mean") - 1
+        squares += float(np.square(relative).sum())
+        degrees += len(log) - log["batch_size"].nunique()
+    return float(np.sqrt(squares / degrees)) if degrees >= ENOUGH_BATCHES and squares > 0 else None
+
+
+def curve_by_size(runs: Sequence[Evidence], max_batch_size: int) -> ServiceCurve:
+    """Mean seconds of a batch of 1..max_batch_size, and how well they are known; CalibrationError if nothing ran."""
+    batches, seconds = counts_by_size(runs, max_batch_size)
+    if batches.sum() < ENOUGH_BATCHES:
         raise CalibrationError(
-            f"no batch size was executed {ENOUGH_BATCHES} times in {len(runs)} runs: measure longer or at higher rates"
+            f"{batches.sum()} batches of 1..{max_batch_size} were executed in {len(runs)} runs: measure longer or at "
+            "higher rates"
         )
-    mean = np.full(max_batch_size, np.nan)
-    mean[known] = seconds[known] / count[known]
-    if not known.all():
-        mean[~known] = _interpolate(sizes[known], mean[known], count[known], sizes[~known])
-    return mean, np.where(known, count, 0).astype(np.int64)
+    return fit_curve(batches, seconds, batch_cv(runs))
 
 
-def _interpolate(sizes: npt.NDArray[Any], mean: FloatArray, weight: FloatArray, wanted: npt.NDArray[Any]) -> FloatArray:
-    """Linear between measured sizes; beyond them along the weighted line through all.
+def beyond_log(runs: Sequence[Evidence], max_batch_size: int) -> FloatArray:
+    """Seconds that a batch of 1..max_batch_size takes beyond its log, which times execute() only: the backend's own.
 
-    If there is only one, in proportion to the size: that batching gains nothing is the cautious guess.
+    Statistics less log of the same batches. It grows evenly with the size, so it is a line weighted by batches.
     """
-    slope = float(mean[0] / sizes[0])
-    if len(sizes) > 1:
-        slope = max(0.0, float(np.polyfit(sizes, mean, 1, w=np.sqrt(weight))[0]))
-    inside = np.interp(wanted, sizes, mean)
-    return np.asarray(inside + slope * (np.minimum(wanted - sizes[0], 0) + np.maximum(wanted - sizes[-1], 0)))
-
-
-def logged_mean_by_size(runs: Sequence[Evidence], mean_s: FloatArray) -> FloatArray:
-    """Mean seconds inside execute() by batch size, from the runs' logs; the same batches as the statistics counted.
-
-    What the statistics have beyond it (the backend's own cost) grows evenly with the size, so it is fitted by a line
-    weighted by batches: single sizes with few batches would only add noise.
-    """
-    every = pd.concat([run.batches.batches() for run in runs if run.batches is not None])
-    grouped = ((every["end_ns"] - every["start_ns"]) / 1e9).groupby(every["batch_size"])
-    inner, count = grouped.mean(), grouped.count()
+    logged = [run for run in runs if run.batches is not None]
+    batches, seconds = (table.sum(axis=0) for table in counts_by_size(logged, max_batch_size))
+    every = pd.concat([run.batches.batches() for run in logged if run.batches is not None])
+    inner = ((every["end_ns"] - every["start_ns"]) / 1e9).groupby(every["batch_size"]).mean()
+    inner = inner[batches[inner.index - 1] > 0]
     sizes = inner.index.to_numpy()
-    beyond = mean_s[sizes - 1] - inner.to_numpy()
-    if len(sizes) == 1:
-        return np.asarray(mean_s - beyond[0])
-    line = np.polynomial.Polynomial.fit(sizes, beyond, 1, w=np.sqrt(count.to_numpy()))
-    return np.asarray(mean_s - line(np.arange(1, len(mean_s) + 1)))
+    beyond = seconds[sizes - 1] / batches[sizes - 1] - inner.to_numpy()
+    if len(sizes) < 2:
+        return np.full(max_batch_size, beyond.mean() if len(sizes) else 0.0)
+    line = np.polynomial.Polynomial.fit(sizes, beyond, 1, w=np.sqrt(batches[sizes - 1]))
+    return np.asarray(line(np.arange(1, max_batch_size + 1)))
 
 
 def slowness(runs: Sequence[Evidence], mean_s: FloatArray) -> list[tuple[FloatArray, FloatArray]]:
@@ -94,13 +98,12 @@ def slowness(runs: Sequence[Evidence], mean_s: FloatArray) -> list[tuple[FloatAr
 
     The log times execute() only; the rest of a batch's time is taken as constant by size.
     """
-    logs = [run.batches.batches() for run in runs if run.batches is not None]
-    logs = [log for log in logs if len(log)]
-    if not logs:
+    runs = [run for run in runs if run.batches is not None and len(run.batches.frame)]
+    if not runs:
         return []
-    inner_s = logged_mean_by_size(runs, mean_s)
+    inner_s = mean_s - beyond_log(runs, len(mean_s))
     out = []
-    for log in logs:
+    for log in [run.batches.batches() for run in runs if run.batches is not None]:
         index = log["batch_size"].to_numpy() - 1
         own_s = ((log["end_ns"] - log["start_ns"]) / 1e9).to_numpy()
         out.append(((log["start_ns"] / 1e9).to_numpy(), 1.0 + (own_s - inner_s[index]) / mean_s[index]))
@@ -193,16 +196,22 @@ def mean_turnaround(turnaround_s: FloatArray) -> float | None:
 
 def fit_service_time(runs: Sequence[Evidence], max_batch_size: int) -> tuple[ServiceTime, SlowPhase, Steadiness | None]:
     """Everything about single batches, from all runs together."""
-    mean_s, batches = mean_by_size(runs, max_batch_size)
-    factors = slowness(runs, mean_s)
+    curve = curve_by_size(runs, max_batch_size)
+    batches, seconds = (table.sum(axis=0) for table in counts_by_size(runs, max_batch_size))
+    factors = slowness(runs, curve.mean_s)
     noise, slow = fit_noise(factors)
     return (
         ServiceTime(
             batch_size=tuple(range(1, max_batch_size + 1)),
-            mean_s=tuple(mean_s.tolist()),
+            mean_s=tuple(curve.mean_s.tolist()),
             spread_s=_spread(runs, max_batch_size),
             batches=tuple(batches.tolist()),
             noise_quantiles=tuple(noise.tolist()),
+            measured_s=tuple(float(s / n) if n else None for s, n in zip(seconds, batches, strict=True)),
+            steps=curve.steps,
+            uncertainty=MeanUncertainty(
+                components_s=tuple(map(tuple, curve.components_s.tolist())), own_std_s=tuple(curve.own_std_s.tolist())
+            ),
         ),
         slow,
         _steadiness(factors),

@@ -3,7 +3,7 @@
     python -m testbed.kiscaler.placement_report FOLDER
 
 FOLDER is of a `kis train` with placement. Files there: placement.csv (one row a world and chooser), placement.md (means
-over worlds, and paired differences of rewards with bootstrap intervals). The parameters of the reactive baselines are
+over worlds, and paired differences of rewards with Student's intervals). The parameters of the reactive baselines are
 those with the best mean reward on worlds of their own.
 """
 
@@ -26,13 +26,13 @@ from testbed.errors import ConfigError
 from testbed.kiscaler.placement_baselines import CheapestMix, Choose, Fixed, Foreseeing, at_random
 from testbed.kiscaler.placement_env import PlacementEnv
 from testbed.kiscaler.train import TrainConfig, make_env, scenarios_of
+from testbed.statistics import mean_interval
 from workloads.errors import KisError
 from workloads.files import replacing, write_text_atomically
 
 TUNING_SEED, REPORT_SEED = 20_000_000, 30_000_000  # beside train.EVALUATION_SEED
 TUNING_WORLDS, REPORT_WORLDS = 16, 60
 HELD, HEADROOM, SHARES = (0.5, 1.0, 3.0, 10.0), (1.0, 1.15, 1.3), (0.4, 0.6, 0.8, 1.0)
-DRAWS = 10_000
 C = TypeVar("C", bound=Choose)
 
 
@@ -96,7 +96,7 @@ def choosers_of(env: PlacementEnv, policy: Path) -> dict[str, Choose]:
 
 
 def table_of(episodes: Sequence[Episode]) -> str:
-    """Markdown: means over worlds, and how much larger the first chooser's reward is (bootstrap over worlds)."""
+    """Markdown: means over worlds, and how much larger the first chooser's reward is (Student's t over worlds)."""
     by: dict[str, list[Episode]] = {}
     for one in episodes:
         by.setdefault(one.chooser, []).append(one)
@@ -116,10 +116,8 @@ def table_of(episodes: Sequence[Episode]) -> str:
 
 
 def _interval(differences: np.ndarray) -> str:
-    rng = np.random.default_rng(0)
-    means = differences[rng.integers(0, len(differences), (DRAWS, len(differences)))].mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return f"{differences.mean():+.4f} ({low:+.4f}..{high:+.4f})"
+    found = mean_interval(differences, 0.95)
+    return f"{differences.mean():+.4f}" + (f" ({found.low:+.4f}..{found.high:+.4f})" if found else "")
 
 
 def report(folder: Path, worlds: int = REPORT_WORLDS) -> str:

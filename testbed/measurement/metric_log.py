@@ -95,6 +95,11 @@ class MetricLog:
                 total[int(str(size))] = total.get(int(str(size)), 0.0) + _increase(of_size, first_ns)
         return dict(sorted(total.items()))
 
+    def executed(self, model: str) -> int | None:
+        """Requests that the servers executed during the log, whoever sent them; None: no reading tells."""
+        by_size = self.increase_by_batch_size("batch_executions", model)
+        return round(sum(size * batches for size, batches in by_size.items())) if by_size else None
+
     def write(self, path: Path) -> None:
         """Write metrics.parquet."""
         write_table(

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from testbed.errors import ServingError
 from testbed.measurement.source import MissedSample, Sample
-from testbed.measurement.triton_statistics import ModelStatistics, parse_statistics
+from testbed.measurement.triton_statistics import ModelStatistics, parse_statistics, version_number
 
 _MOST_BYTES = 1 << 24  # of a page
 _TIMEOUT_S = 0.9  # below the sampler's usual period
@@ -44,10 +44,12 @@ class TritonAddress(NamedTuple):
 def parse_metrics(text: str, model: str, endpoint: str) -> list[Sample]:
     """The model's nv_inference_* counters and gauges, and nv_gpu_* where the server has GPUs, from a /metrics page.
 
-    Values of several versions of the model are summed. Summaries and histograms are left out: they round, and
-    percentiles come from raw rows. ServingError if the text is no such page, or the model is not on it.
+    Of several versions of the model it is the newest that counts: it answers requests that name none. Summaries and
+    histograms are left out: they round, and percentiles come from raw rows. ServingError if the text is no such page,
+    or the model is not on it.
     """
     values: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+    newest: dict[str, int] = {}  # version by name: a model's counters need not come with its gauges
     try:
         # A counter's name is its family's: the parser appends _total to the sample's, Triton does not.
         families = [f for f in text_string_to_metric_families(text) if f.type in ("counter", "gauge")]
@@ -59,6 +61,12 @@ def parse_metrics(text: str, model: str, endpoint: str) -> list[Sample]:
         of_model, of_gpu = family.name.startswith("nv_inference_"), family.name.startswith(("nv_gpu_", "nv_energy_"))
         for sample in family.samples:
             if (of_gpu or (of_model and sample.labels.get("model") == model)) and math.isfinite(sample.value):
+                version = version_number(sample.labels.get("version", ""))
+                if version < newest.setdefault(family.name, version):
+                    continue
+                if version > newest[family.name]:
+                    newest[family.name] = version
+                    values = {key: value for key, value in values.items() if key[0] != family.name}
                 labels = {k: v for k, v in sample.labels.items() if k != "version"} | {"endpoint": endpoint}
                 key = (family.name, tuple(sorted(labels.items())))
                 values[key] = values.get(key, 0.0) + sample.value

@@ -29,7 +29,9 @@ class BatchStatistics:
 
 @dataclass(frozen=True)
 class ModelStatistics:
-    """Triton's statistics of one model, summed over its versions: since it was loaded, or between two readings.
+    """Triton's statistics of one model: since it was loaded, or between two readings.
+
+    Of its newest version: the one that answers requests that name none, as ours do.
 
     succeeded and failed count requests; queue_ns and request_ns sum over the succeeded ones; batches is by batch size
     and has no entry for a size that never ran.
@@ -77,19 +79,25 @@ def parse_statistics(text: str, model: str) -> ModelStatistics:
         versions = [entry for entry in json.loads(text)["model_stats"] if entry["name"] == model]
         if not versions:
             raise KeyError(model)
-        totals = [entry["inference_stats"] for entry in versions]
+        newest = max(versions, key=lambda entry: version_number(str(entry.get("version", ""))))
+        totals = [newest["inference_stats"]]
         return ModelStatistics(
             model,
             succeeded=_total(totals, "success", "count"),
             failed=_total(totals, "fail", "count"),
             queue_ns=_total(totals, "queue", "ns"),
             request_ns=_total(totals, "success", "ns"),
-            batches=_batches([batch for entry in versions for batch in entry.get("batch_stats", [])]),
+            batches=_batches(newest.get("batch_stats", [])),
         )
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ServingError(
             f"statistics of '{model}' cannot be read ({type(error).__name__}: {error}): is this a Triton server?"
         ) from None
+
+
+def version_number(text: str) -> int:
+    """Of a model's version; -1 if it has none."""
+    return int(text) if text.isdecimal() else -1
 
 
 def _total(entries: Iterable[Mapping[str, Any]], stage: str, what: str) -> int:

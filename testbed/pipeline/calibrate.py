@@ -17,11 +17,11 @@ from typing import Literal
 from loadgen.validity import ValidityLimits
 from testbed.calibration.evidence import Evidence
 from testbed.calibration.fit import fit_profile
-from testbed.calibration.service_time import mean_by_size
+from testbed.calibration.service_time import curve_by_size
 from testbed.config import CalibrateConfig, StudyConfig, load_config
-from testbed.errors import ConfigError
+from testbed.errors import ConfigError, ServingError
 from testbed.measurement.machine import look as look_at_machine
-from testbed.pipeline.campaign import Campaign, first_runs, fit_run, held_out_runs
+from testbed.pipeline.campaign import Campaign, capacity_runs, first_runs, fit_run, held_out_runs
 from testbed.pipeline.looked import Look, look_first
 from testbed.pipeline.made_runs import MadeRuns, Narrator
 from testbed.pipeline.plan import capacity_rps, seed_of
@@ -48,6 +48,11 @@ def calibrate(
     configurations are the one that the server has. limits: what a VALID run must keep to; None: the usual ones.
     look: at the machine, before the first run; None: none.
     """
+    if target is not None and target.unmodelled:
+        raise ServingError(
+            f"model '{target.model}' has {' and '.join(target.unmodelled)}, which the simulator does not model: its "
+            "profile would be wrong; `kis replay` measures it"
+        )
     serves = []
     if target is None:  # a mistake in the last study is said before the first one runs
         serves = [study.serve(one, config.device) for study in config.studies for one in study.configurations]
@@ -80,9 +85,10 @@ def _study(campaign: Campaign, study: StudyConfig, target: Target | None) -> Non
     first = (batching or study.configurations)[0].model_copy(update={"replicas": 1, "max_batch_size": largest})
     with _opened(campaign, study, first, target) as aim:
         bursts = first_runs(campaign, study, aim)
+        fitted = [bursts, *capacity_runs(campaign, study, aim, bursts)]
     campaign.time.passed(first_look(study))
-    mean_s, _ = mean_by_size([Evidence.load(bursts)], largest)
-    fitted, held_out = [bursts], []
+    mean_s = curve_by_size([Evidence.load(run) for run in fitted], largest).mean_s
+    held_out = []
     for number, service in enumerate(study.configurations):
         with _opened(campaign, study, service, target) as aim:
             campaign.time.passed(start_of(study, service.label))

@@ -9,15 +9,19 @@ import numpy as np
 
 from loadgen.patterns import make_pattern
 from loadgen.schedule import Schedule, poisson_schedule
-from testbed.calibration.evidence import Evidence
+from testbed.calibration.evidence import CAPACITY, Evidence
+from testbed.calibration.service_time import ENOUGH_BATCHES, counts_by_size, curve_by_size
 from testbed.config import CalibrateConfig, StudyConfig
 from testbed.errors import CalibrationError
 from testbed.pipeline.made_runs import ATTEMPTS, MadeRuns, Narrator
 from testbed.pipeline.plan import (
+    EVERY_SIZE,
     burst_schedule,
+    capacity_schedule,
     fit_run_id,
     held_out_pattern,
     held_out_run_id,
+    largest_schedule,
     lone_schedule,
     seed_of,
 )
@@ -25,9 +29,11 @@ from testbed.pipeline.real_run import Identity
 from testbed.pipeline.target import Target
 from testbed.pipeline.time_limit import TimeLimit
 from testbed.run_dir import RunDir
-from workloads.catalog import CATALOG
+from workloads.catalog import CATALOG, ServiceConfig
 
 LONE_GAPS_S = (0.1, 0.5, 2.5)  # until a request has ended before the next one comes
+LARGEST_REPEATS = 5
+MOST_CAPACITY_RUNS = 4
 SHORTENED = "shortened for the campaign's time limit"  # begins the note of such a run
 
 
@@ -68,9 +74,54 @@ def first_runs(campaign: Campaign, study: StudyConfig, aim: Target) -> RunDir:
         raise CalibrationError(
             f"a lone request to {study.model} takes over {0.8 * LONE_GAPS_S[-1]:g} s: too slow for this testbed's plan"
         )
-    schedule = burst_schedule(study.model, aim.service, lone_s, study.fit.burst_repeats)
+    largest_s = _largest_batch_s(campaign, study, aim, lone_s)
+    schedule = burst_schedule(study.model, aim.service, lone_s, study.fit.burst_repeats, largest_s)
     identity = Identity(f"{study.model}-bursts", "bursts", {"repeats": study.fit.burst_repeats}, 0, percentile=None)
     return _made(campaign, aim, schedule, identity)
+
+
+def _largest_batch_s(campaign: Campaign, study: StudyConfig, aim: Target, lone_s: float) -> float:
+    """Seconds that the largest batch takes at most; infinite where it is so small that lone requests tell enough."""
+    if aim.service.max_batch_size <= EVERY_SIZE:
+        return np.inf
+    schedule = largest_schedule(study.model, aim.service, lone_s, LARGEST_REPEATS)
+    identity = Identity(f"{study.model}-largest", "largest", {"repeats": LARGEST_REPEATS}, 0, percentile=None)
+    latency_s = Evidence.load(_made(campaign, aim, schedule, identity, attempts=1)).requests.latency_s
+    last_s = np.nan_to_num(latency_s, nan=np.inf).reshape(LARGEST_REPEATS, -1).max(axis=1)
+    return float(np.median(last_s))  # with the request before it
+
+
+def capacity_runs(campaign: Campaign, study: StudyConfig, aim: Target, bursts: RunDir) -> list[RunDir]:
+    """More batches of the size that decides the capacity, until its time is known well or the plan's seconds are over.
+
+    How well it is known is estimated anew after each run, so runs that differ from each other ask for more of them.
+    """
+    runs, left_s = [bursts], study.fit.capacity_s
+    for number in range(1, MOST_CAPACITY_RUNS + 1):
+        evidence = [Evidence.load(run) for run in runs]
+        curve = curve_by_size(evidence, aim.service.max_batch_size)
+        sizes = np.arange(1, _largest(aim.service) + 1)
+        size = int(np.argmax(sizes / curve.mean_s[: len(sizes)])) + 1
+        batch_s, known = float(curve.mean_s[size - 1]), float(curve.std_s[size - 1] / curve.mean_s[size - 1])
+        if known <= study.fit.precision:
+            break
+        have = int(counts_by_size(evidence, size)[0][:, -1].sum())
+        wanted = int(np.ceil(max(1, have) * ((known / study.fit.precision) ** 2 - 1)))  # if chance alone is to blame
+        batches = min(wanted, int(left_s / (MOST_CAPACITY_RUNS + 1 - number) * aim.service.instances / batch_s))
+        if batches < ENOUGH_BATCHES:
+            break
+        campaign.narrator.phase(f"{study.model}: a batch of {size} is known to {known:.1%}, {batches} more of them")
+        run_id = f"{study.model}-{CAPACITY}-{number}"
+        schedule = capacity_schedule(study.model, aim.service, size, batch_s, batches)
+        identity = Identity(run_id, CAPACITY, {"batch_size": size, "batches": batches}, 0, percentile=None)
+        runs.append(_made(campaign, aim, schedule, identity))
+        left_s -= schedule.duration_s
+    return runs[1:]
+
+
+def _largest(service: ServiceConfig) -> int:
+    """Batch size that the service can have."""
+    return service.max_batch_size if service.dynamic_batching is not None else 1
 
 
 def lone_gaps_s(model: str, device: str) -> tuple[float, ...]:

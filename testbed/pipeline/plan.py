@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from typing import Any
 
@@ -9,28 +10,68 @@ import numpy as np
 import numpy.typing as npt
 
 from loadgen.schedule import Schedule
+from testbed.calibration.evidence import CAPACITY
 from workloads.catalog import ServiceConfig
 
+EVERY_SIZE = 16  # up to it all batch sizes are made; beyond, those in between follow from their neighbours
+LARGEST_BURST = 512  # requests: well below what a client has in flight at most
 
-def burst_schedule(model: str, service: ServiceConfig, lone_s: float, repeats: int) -> Schedule:
-    """Arrivals that make every batch size run `repeats` times on one replica, with few requests.
+
+def profiled_sizes(max_batch_size: int) -> list[int]:
+    """Batch sizes that bursts make: all up to 16; beyond, multiples of 8 and the sizes after them, where steps are."""
+    beyond = range(EVERY_SIZE + 1, max_batch_size + 1)
+    return [*range(1, min(EVERY_SIZE, max_batch_size) + 1), *(b for b in beyond if b % 8 < 2 or b == max_batch_size)]
+
+
+def burst_schedule(
+    model: str, service: ServiceConfig, lone_s: float, repeats: int, largest_s: float = math.inf
+) -> Schedule:
+    """Arrivals that make the profiled batch sizes run `repeats` times on one replica, with few requests.
 
     A burst first occupies each of the n instances with a request of its own; the b requests that follow within the
-    first batch's time then form a batch of b. The queue is empty again before the next burst: lone_s is the seconds
-    of a batch of one, and a batch of b is taken to need at most b of them. Sizes are interleaved, so that a slow
-    phase of the machine does not fall on one size alone.
+    first batch's time then form a batch of b. The queue is empty again before the next burst: lone_s is the seconds of
+    a batch of one; a batch of b is taken to need at most b of them, and none more than largest_s. Sizes are
+    interleaved, so that a slow phase of the machine does not fall on one size alone.
     """
     follow_s = min(1e-3, 0.2 * lone_s)
     times: list[float] = []
     now = 0.0
     for _ in range(repeats):
-        for size in range(1, service.max_batch_size + 1):
+        for size in profiled_sizes(service.max_batch_size):
             blockers = [now + follow_s * k for k in range(service.instances)]
             queued_at = blockers[-1] + follow_s
             times += blockers + [queued_at + 1e-6 * k for k in range(size)]
-            now = queued_at + lone_s * (size + 1.8)
+            now = queued_at + 1.8 * lone_s + min(lone_s * size, largest_s)
     scheduled_ns = np.rint(np.array(times) * 1e9).astype(np.int64)
     return Schedule(scheduled_ns, _names(model, len(times)), now, {"pattern": "bursts", "repeats": repeats})
+
+
+def largest_schedule(model: str, service: ServiceConfig, lone_s: float, repeats: int) -> Schedule:
+    """Bursts of the largest batch alone, behind a request each: what a batch takes at most."""
+    gap_s = lone_s * (service.max_batch_size + 2)
+    burst = np.concatenate([[0.0], np.full(service.max_batch_size, min(1e-3, 0.2 * lone_s))])
+    times = np.concatenate([number * gap_s + burst for number in range(repeats)])
+    scheduled_ns = np.rint(times * 1e9).astype(np.int64)
+    return Schedule(scheduled_ns, _names(model, len(times)), repeats * gap_s, {"pattern": "largest"})
+
+
+def capacity_schedule(model: str, service: ServiceConfig, size: int, batch_s: float, batches: int) -> Schedule:
+    """Arrivals that make about `batches` batches of that size on one replica, one after the other; batch_s: of each.
+
+    Bursts of up to ten full batches an instance, and a request each before them that makes the rest wait. Requests of
+    one burst come together, and the queue is empty before the next one: no request waits for more than eleven batches.
+    """
+    follow_s = min(1e-3, 0.2 * batch_s)
+    deep = max(1, min(10, LARGEST_BURST // (size * service.instances)))
+    times: list[float] = []
+    now = 0.0
+    for _ in range(max(1, round(batches / (deep * service.instances)))):
+        blockers = [now + follow_s * k for k in range(service.instances)]
+        queued_at = blockers[-1] + follow_s
+        times += blockers + [queued_at + 1e-6 * k for k in range(size * deep * service.instances)]
+        now = queued_at + batch_s * (deep + 1.8)
+    scheduled_ns = np.rint(np.array(times) * 1e9).astype(np.int64)
+    return Schedule(scheduled_ns, _names(model, len(times)), now, {"pattern": CAPACITY, "batch_size": size})
 
 
 def lone_schedule(model: str, requests: int, gap_s: float) -> Schedule:

@@ -11,6 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from loadgen.job import ReplayError, ReplayJob, RequestShape, client_figures, read_clients, run_replay
 from loadgen.request_log import RequestLog
 from loadgen.schedule import Schedule
@@ -20,6 +22,7 @@ from testbed.errors import ServingError
 from testbed.machine import Machine
 from testbed.measurement.batch_files import read_batch_files, without_foreign
 from testbed.measurement.gpu_metrics import GpuSource
+from testbed.measurement.metric_log import MetricLog
 from testbed.measurement.process_metrics import ProcessSource
 from testbed.measurement.replica_events import replica_rows
 from testbed.measurement.sampler import Sampler
@@ -30,6 +33,7 @@ from testbed.run_dir import RunDir, RunManifest
 
 OnProgress = Callable[[float], None]  # share of the schedule's span that has passed, 0..1
 EMPTY_S = 120.0  # longest wait for the server to answer what is in its queues
+FOREIGN_REQUESTS, FOREIGN_SHARE = 2, 0.005  # of others: fewer change no figure
 LOST_TELEMETRY_SHARE = 0.2  # a run that misses more of a source's readings is INVALID
 _VERSIONED = ("kis-testbed", "tritonclient", "locust", "gevent", "numpy", "torch", "nvidia-pytriton")
 
@@ -132,10 +136,11 @@ def _close(
     """Write the artefacts and the verdict. What is missing stays missing, and is said in the notes."""
     log.write(run.requests)
     start_ns = log.provenance["start_monotonic_ns"]
-    notes, foreign = list(manifest.notes), 0
+    notes, foreign, beyond = list(manifest.notes), 0, 0
     if start_ns is not None:
         metrics = sampler.finish(start_ns, replica_rows(target.events(), start_ns))
         metrics.write(run.metrics)
+        beyond = _beyond_sent(metrics, log, target.model)
         notes += [
             f"{name}: {one.missed} readings missed, first because {one.first_reason}"
             for name, one in sampler.readings.items()
@@ -152,6 +157,8 @@ def _close(
     ]
     if foreign:
         lost.append(f"{foreign} requests in the server's batches are not this client's: something else used the server")
+    elif beyond:
+        lost.append(f"the server executed {beyond} requests more than were sent: something else used the model")
     if lost:
         verdict = verdict.model_copy(update={"valid": False, "reasons": (*verdict.reasons, *lost)})
     interrupted = bool(log.provenance["interrupted"])
@@ -169,6 +176,15 @@ def _close(
     if interrupted:
         raise KeyboardInterrupt
     return run
+
+
+def _beyond_sent(metrics: MetricLog, log: RequestLog, model: str) -> int:
+    """Requests that the server executed and this client did not send; 0 where they may be a reading's edge."""
+    executed, sent = metrics.executed(model), int((~np.isnan(log.seconds("sent_ns"))).sum())
+    if executed is None:
+        return 0
+    beyond = executed - sent
+    return beyond if beyond > max(FOREIGN_REQUESTS, FOREIGN_SHARE * sent) else 0
 
 
 def _manifest(target: Target, schedule: Schedule, identity: Identity, machine: Machine | None) -> RunManifest:

@@ -48,6 +48,7 @@ class Target:
     events: Callable[[], Sequence[ReplicaEvent]]
     batch_logs: Path | None
     sources: tuple[Source, ...] = ()  # what else is sampled
+    unmodelled: tuple[str, ...] = ()  # what the model's configuration asks for and no simulation has
 
     @property
     def local_gpu(self) -> bool:
@@ -157,4 +158,5 @@ def remote(
         pids=dict,
         events=list,
         batch_logs=None,
+        unmodelled=found.unmodelled,
     )

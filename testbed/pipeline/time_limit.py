@@ -53,7 +53,7 @@ def plan_of(config: CalibrateConfig) -> dict[str, float]:
 
 
 def _steps(study: StudyConfig) -> Iterator[tuple[str, float]]:
-    yield first_look(study), START_S + FIRST_LOOK_S + 2 * RUN_S
+    yield first_look(study), START_S + FIRST_LOOK_S + 2 * RUN_S + study.fit.capacity_s
     for number, service in enumerate(study.configurations):
         yield start_of(study, service.label), START_S
         for load in study.fit.loads if number in study.fit.configurations else ():

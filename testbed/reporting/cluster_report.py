@@ -42,6 +42,12 @@ class ClusterContext:
     models: tuple[ModelView, ...]
     metrics: MetricLog
 
+    @property
+    def coverage(self) -> float | None:
+        """With which the next run lies in the ranges that are shown; None: there are none."""
+        ranges = [one for model in self.models for one in (model.result.get("intervals") or {}).values() if one]
+        return ranges[0]["coverage"] if ranges else None
+
 
 def write_cluster_report(folder: Path) -> Path:
     """Write the report again; returns the path of report.html. ArtifactError if a file is missing or not readable."""

@@ -15,6 +15,7 @@ from testbed.reporting.loading import LoadedRun, Pair, load_run, open_folder, re
 from testbed.reporting.summary import ComparisonRow, Summary, summarise
 from testbed.reporting.usage import batch_counts, mean_batch, utilisation
 from testbed.run_dir import RunManifest
+from testbed.statistics import relative_error_pct, spread_pct
 from workloads.catalog import CATALOG
 
 __all__ = [
@@ -92,14 +93,16 @@ def compare(real: LoadedRun, sim: LoadedRun, repeats: Sequence[LoadedRun] = ()) 
         p50_sim_ms=_rounded(p50[1]),
         p95_real_ms=_rounded(p95[0]),
         p95_sim_ms=_rounded(p95[1]),
-        p95_error_pct=_error_pct(*p95),
-        p99_error_pct=_error_pct(*p99),
+        p95_error_pct=_rounded(relative_error_pct(p95[1], p95[0])),
+        p99_error_pct=_rounded(relative_error_pct(p99[1], p99[0])),
         ks=_rounded(ks_distance(latency_real, latency_sim)),
-        repeat_spread_pct=_spread_pct(p95_repeats),
-        p50_error_pct=_error_pct(*p50),
+        repeat_spread_pct=_rounded(spread_pct(p95_repeats)),
+        p50_error_pct=_rounded(relative_error_pct(p50[1], p50[0])),
         p99_real_ms=_rounded(p99[0]),
         p99_sim_ms=_rounded(p99[1]),
-        p95_error_vs_mean_pct=_error_pct(float(np.mean(p95_repeats)) if p95_repeats else None, p95[1]),
+        p95_error_vs_mean_pct=_rounded(
+            relative_error_pct(p95[1], float(np.mean(p95_repeats)) if p95_repeats else None)
+        ),
         p95_repeats_ms=tuple(round(value, 4) for value in p95_repeats),
         repeats=tuple(run.manifest.run_id for run in counted),
         repeats_left_out=tuple(run.manifest.run_id for run in repeats if run not in counted),
@@ -175,15 +178,6 @@ def _judgement(run: LoadedRun) -> tuple[bool | None, tuple[str, ...]]:
 
 def _real_and_sim(real_s: FloatArray, sim_s: FloatArray, probability: float) -> tuple[float | None, float | None]:
     return quantile_ms(real_s, probability), quantile_ms(sim_s, probability)
-
-
-def _error_pct(real: float | None, sim: float | None) -> float | None:
-    """Signed: positive if the simulation is slower than the real service."""
-    return None if real is None or sim is None or real == 0 else round(100 * (sim - real) / real, 4)
-
-
-def _spread_pct(p95_ms: Sequence[float]) -> float | None:
-    return round(100 * (max(p95_ms) - min(p95_ms)) / float(np.mean(p95_ms)), 4) if len(p95_ms) >= 2 else None
 
 
 def _throughput_rps(run: LoadedRun) -> float:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,10 @@ from testbed.errors import ReportError
 from testbed.measurement.latency_histogram import quantile_of
 from testbed.measurement.scaling_log import ScalingLog, histogram_of
 from testbed.reporting.loading import read_json
+from testbed.statistics import bootstrap_interval, mean_interval
 
-RESAMPLES = 4000
 FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -73,8 +74,9 @@ def row_of(traffic: str, policy: str, seed: int, run: pd.DataFrame, log: str) ->
 def summary_of(rows: Rows, baseline: str, challenger: str, oracle: str | None) -> dict[str, Any]:
     """Means of each policy, its paired differences from the baseline with 90 % intervals, and the Pareto front.
 
-    saving_pct: of GPU-seconds, in per cent of the baseline's. Intervals are of a bootstrap over (traffic, seed): whole
-    pairs are drawn again. per_traffic: the same for each traffic, over its seeds. distance_to_oracle_pct: GPU-seconds
+    saving_pct: of GPU-seconds, in per cent of the baseline's, all runs together; saving_mean_over_kinds_pct: mean of
+    the savings of each kind of traffic. Intervals: kinds of traffic are drawn again, with all their seeds; None: there
+    are fewer than three. per_traffic: the same for each traffic, over its seeds. distance_to_oracle_pct: GPU-seconds
     beyond the oracle's, in per cent of those; not there without an oracle.
     """
     told = _policies(rows, baseline)
@@ -86,6 +88,8 @@ def summary_of(rows: Rows, baseline: str, challenger: str, oracle: str | None) -
         "gpu_seconds_saving_vs_tuned_hpa_pct": headline["saving_pct"],
         "interval_low_pct": headline["saving_low_pct"],
         "interval_high_pct": headline["saving_high_pct"],
+        "mean_over_kinds_pct": headline["saving_mean_over_kinds_pct"],
+        "interval_over": "kinds of traffic" if len(traffics) > 1 else "seeds",
         "slo_miss_difference": headline["slo_miss_difference"],
         "simulated": True,
         "baseline": baseline,
@@ -98,16 +102,14 @@ def summary_of(rows: Rows, baseline: str, challenger: str, oracle: str | None) -
         "hypervolume": hypervolume(points),
     }
     if oracle is not None:
-        theirs = table_of(rows, oracle)
         summary["distance_to_oracle_pct"] = {
-            policy: _distance(table_of(rows, policy), theirs) for policy in told if policy != oracle
+            policy: _distance(_sums(rows, policy, oracle)) for policy in told if policy != oracle
         }
     return summary
 
 
 def _policies(rows: Rows, baseline: str) -> dict[str, dict[str, Any]]:
     """Each policy's figures over these rows, in the order in which they come."""
-    theirs = table_of(rows, baseline)
     told = {}
     for policy in dict.fromkeys(row["policy"] for row in rows):
         mine = [row for row in rows if row["policy"] == policy]
@@ -118,7 +120,7 @@ def _policies(rows: Rows, baseline: str) -> dict[str, dict[str, Any]]:
             "p95_ms": _mean_if_known([row["p95_ms"] for row in mine]),
             "energy_j": _mean_if_known([row["energy_j"] for row in mine]),
             "changes": float(np.mean([row["changes"] for row in mine])),
-            **_paired(table, theirs),
+            **_paired(rows, policy, baseline),
         }
     return told
 
@@ -134,40 +136,83 @@ def table_of(rows: Rows, policy: str) -> FloatArray:
     return np.array([[1.0 if row["slo_miss"] is None else row["slo_miss"], row["gpu_seconds"]] for row in mine])
 
 
-def _paired(mine: FloatArray, theirs: FloatArray) -> dict[str, float | None]:
-    more, least, most = _more_pct(mine, theirs)
-    difference, low, high = _with_interval(len(mine), lambda of: (mine[of, 0] - theirs[of, 0]).mean(axis=-1))
+class Sums(NamedTuple):
+    """Of each unit of a comparison, float64[units]: sums over its pairs of runs, and how many those are.
+
+    A unit is a kind of traffic with all its seeds, or one seed where there is one kind only.
+    """
+
+    pairs: FloatArray
+    gpu_seconds: FloatArray
+    their_gpu_seconds: FloatArray
+    more_missed: FloatArray  # shares, mine less theirs
+
+    def more_pct(self, units: IntArray) -> FloatArray:
+        """GPU-seconds beyond theirs, in per cent of those, of units drawn int64[..., n]."""
+        ours, theirs = self.gpu_seconds[units].sum(axis=-1), self.their_gpu_seconds[units].sum(axis=-1)
+        return np.asarray(100 * (ours / theirs - 1))
+
+    def missed_difference(self, units: IntArray) -> FloatArray:
+        """Mean over the pairs of runs."""
+        return np.asarray(self.more_missed[units].sum(axis=-1) / self.pairs[units].sum(axis=-1))
+
+
+def _sums(rows: Rows, policy: str, other: str) -> Sums:
+    mine, theirs = table_of(rows, policy), table_of(rows, other)
+    ordered = sorted({(row["traffic"], row["seed"]) for row in rows if row["policy"] == policy})
+    kinds = [traffic for traffic, _ in ordered]
+    units = kinds if len(set(kinds)) > 1 else list(range(len(ordered)))
+    number = np.unique(np.array(units), return_inverse=True)[1]
+    columns = (np.ones(len(mine)), mine[:, 1], theirs[:, 1], mine[:, 0] - theirs[:, 0])
+    return Sums(*(np.bincount(number, weights=column).astype(np.float64) for column in columns))
+
+
+def _paired(rows: Rows, policy: str, baseline: str) -> dict[str, float | None]:
+    sums = _sums(rows, policy, baseline)
+    more, least, most = _more_pct(sums)
+    difference, low, high = _with_interval(len(sums.pairs), sums.missed_difference)
+    by_unit = _less_of_units(sums)
+    spread = None if by_unit is None else mean_interval(by_unit)
     return {
         "saving_pct": _less(more),
         "saving_low_pct": _less(most),
         "saving_high_pct": _less(least),
+        "saving_mean_over_kinds_pct": None if by_unit is None else float(by_unit.mean()),
+        "saving_mean_over_kinds_low_pct": spread.low if spread else None,
+        "saving_mean_over_kinds_high_pct": spread.high if spread else None,
         "slo_miss_difference": difference,
         "slo_miss_difference_low": low,
         "slo_miss_difference_high": high,
     }
 
 
-def _distance(mine: FloatArray, oracle: FloatArray) -> dict[str, float | None]:
-    value, low, high = _more_pct(mine, oracle)
+def _less_of_units(sums: Sums) -> FloatArray | None:
+    """The saving in each unit by itself, in per cent; None: one held nothing at all."""
+    if (sums.their_gpu_seconds <= 0).any():
+        return None
+    return np.asarray(0.0 - sums.more_pct(np.arange(len(sums.pairs))[:, None]))
+
+
+def _distance(sums: Sums) -> dict[str, float | None]:
+    value, low, high = _more_pct(sums)
     return {"value": value, "low": low, "high": high}
 
 
-def _more_pct(mine: FloatArray, theirs: FloatArray) -> tuple[float | None, float | None, float | None]:
+def _more_pct(sums: Sums) -> tuple[float | None, float | None, float | None]:
     """GPU-seconds beyond theirs, in per cent of those, with its interval; None: they held nothing at all."""
-    if (theirs[:, 1] <= 0).any():
+    if (sums.their_gpu_seconds <= 0).any():
         return None, None, None
-    return _with_interval(len(mine), lambda of: 100 * (mine[of, 1].sum(axis=-1) / theirs[of, 1].sum(axis=-1) - 1))
+    return _with_interval(len(sums.pairs), sums.more_pct)
 
 
 def _less(value: float | None) -> float | None:
     return None if value is None else 0.0 - value  # never a negative zero
 
 
-def _with_interval(runs: int, statistic: Callable[[npt.NDArray[np.int64]], FloatArray]) -> tuple[float, float, float]:
-    """A statistic of runs by their numbers int64[..., n], and its 90 % interval of a bootstrap."""
-    drawn = np.random.default_rng(0).integers(runs, size=(RESAMPLES, runs))
-    low, high = np.quantile(statistic(drawn), (0.05, 0.95))
-    return float(statistic(np.arange(runs))), float(low), float(high)
+def _with_interval(units: int, statistic: Callable[[IntArray], FloatArray]) -> tuple[float, float | None, float | None]:
+    """A statistic and its 90 % interval; None: too few units for one."""
+    found = bootstrap_interval(units, statistic)
+    return float(statistic(np.arange(units))), *(found or (None, None))
 
 
 def front(points: FloatArray) -> npt.NDArray[np.bool_]:

@@ -19,6 +19,7 @@ from testbed.errors import ReportError
 from testbed.measurement.metric_log import MetricLog
 from testbed.reporting.compare import quantile_ms
 from testbed.reporting.loading import LoadedRun, load_run, read_json
+from testbed.statistics import relative_error_pct, spread_pct
 
 FloatArray = npt.NDArray[np.float64]
 READY = ("ready", "serving")  # of a real pod, of a simulated one
@@ -166,7 +167,7 @@ def rows_of(experiment: Experiment) -> list[dict[str, Any]]:
     """
     rows = []
     for pair in experiment.pairs:
-        spread = {name: _spread_pct([getattr(side.cost, name) for side in pair.real]) for name in COSTS}
+        spread = {name: spread_pct([getattr(side.cost, name) for side in pair.real]) for name in COSTS}
         for side, twin in zip(pair.real, pair.sim, strict=True):
             verdict = side.run.manifest.verdict
             row: dict[str, Any] = {
@@ -180,7 +181,7 @@ def rows_of(experiment: Experiment) -> list[dict[str, Any]]:
             for name in ("errors", "changes", "p50_ms", "p95_ms", "p99_ms", "missed_share", "replica_seconds"):
                 row[f"{name}_real"], row[f"{name}_sim"] = getattr(side.cost, name), _middle(twin, name)
             for name in ("p50_ms", "p95_ms", "p99_ms", "replica_seconds"):
-                row[f"{name}_error_pct"] = _error_pct(row[f"{name}_real"], row[f"{name}_sim"])
+                row[f"{name}_error_pct"] = relative_error_pct(row[f"{name}_sim"], row[f"{name}_real"])
             row |= {f"{name}_spread_pct": value for name, value in spread.items()}
             for name in COSTS:
                 row[f"{name}_sim_low"], row[f"{name}_sim_high"] = _range_of(twin.draws, name)
@@ -252,15 +253,3 @@ def _of_pairs(rows: list[dict[str, Any]], name: str, bar_pct: float) -> dict[str
     errors: FloatArray = np.abs(100 * (sim / real - 1))
     worst = float(errors.max()) if len(errors) else None
     return {"bar_pct": bar_pct, "pairs": len(errors), "within": int((errors <= bar_pct).sum()), "worst_pct": worst}
-
-
-def _error_pct(real: float | None, sim: float | None) -> float | None:
-    return None if real is None or sim is None or real == 0 else 100 * (sim / real - 1)
-
-
-def _spread_pct(values: list[float | None]) -> float | None:
-    """Largest less smallest of the real repeats, in per cent of their mean."""
-    known = [value for value in values if value is not None]
-    if len(known) < 2 or np.mean(known) == 0:
-        return None
-    return float(100 * np.ptp(known) / np.mean(known))

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from testbed.reporting.labels import device_text, repeat_band_pct, run_labels
-from testbed.reporting.series import Curve, OverheadCurves, ServiceCurve, Timeline
+from testbed.reporting.series import NORMAL_95, Curve, OverheadCurves, ServiceCurve, Timeline
 from testbed.reporting.style import BAND, GRID, INK, INVALID, MUTED, REAL, REAL_BAND, SIMULATED, axis, short, styled
 from testbed.reporting.summary import ComparisonRow, group_key
 
@@ -173,7 +173,7 @@ def by_run(rows: Sequence[ComparisonRow]) -> go.Figure:
 
 
 def service_time(curve: ServiceCurve) -> go.Figure:
-    """Mean by batch size with the band of 90 % of single batches; hollow: interpolated."""
+    """The fitted mean by batch size with its 90 % interval, measured means, and the band of 90 % of single batches."""
     x = list(curve.batch_size)
     figure = go.Figure()
     figure.add_scatter(x=x, y=curve.high_ms, mode="lines", line={"width": 0}, showlegend=False, hoverinfo="skip")
@@ -186,15 +186,13 @@ def service_time(curve: ServiceCurve) -> go.Figure:
         fillcolor=REAL_BAND,
         name="90 % of batches",
     )
-    figure.add_scatter(x=x, y=curve.mean_ms, mode="lines", line={"color": REAL, "width": 1}, showlegend=False)
-    for name, chosen, symbol in (
-        ("mean, measured", curve.measured, "circle"),
-        ("interpolated", ~curve.measured, "circle-open"),
-    ):
-        if chosen.any():
-            marks = {"color": REAL, "size": 8, "symbol": symbol}
-            sizes = np.array(x)[chosen].tolist()
-            figure.add_scatter(x=sizes, y=curve.mean_ms[chosen], mode="markers", marker=marks, name=name)
+    bars = {"type": "data", "array": (NORMAL_95 * curve.mean_std_ms).tolist(), "thickness": 1, "width": 3}
+    line = {"color": REAL, "width": 1}
+    figure.add_scatter(x=x, y=curve.mean_ms, mode="lines", line=line, error_y=bars, name="mean, fitted (90 %)")
+    marks = {"color": REAL, "size": 7, "symbol": "circle-open"}
+    sizes = np.array(x)[curve.measured].tolist()
+    measured_ms = curve.measured_ms[curve.measured]
+    figure.add_scatter(x=sizes, y=measured_ms, mode="markers", marker=marks, name="mean, measured")
     figure.update_xaxes(title_text="batch size", **axis())
     figure.update_yaxes(title_text="service time, ms", rangemode="tozero", **axis())
     return styled(figure, 320)

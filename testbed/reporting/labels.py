@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from testbed.calibration.profile import Capacity
 from testbed.reporting.summary import ComparisonRow, GroupSummary
 
 NOT_MEASURED = "not measured"
@@ -24,6 +25,18 @@ def milliseconds(value: float | None) -> str:
         return NOT_MEASURED
     size = abs(value)
     return number(value, 0 if size >= 1000 else 1 if size >= 100 else 2 if size >= 1 else 3)
+
+
+def capacity_text(capacity: Capacity) -> str:
+    """Requests/s of one instance, with the interval that what is not known of the service time leaves."""
+    text = f"{number(capacity.rps, 1)} requests/s, in batches of {capacity.batch_size}"
+    if capacity.low_rps is None or capacity.high_rps is None:
+        return text
+    half_pct = 50 * (capacity.high_rps - capacity.low_rps) / capacity.rps
+    return (
+        f"{text} ({number(capacity.low_rps, 1)} to {number(capacity.high_rps, 1)}, 90 % interval of the service time's "
+        f"uncertainty: \u00b1{number(half_pct, 1, '%')})"
+    )
 
 
 def device_text(device: str, emulated: bool) -> str:

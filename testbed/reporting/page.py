@@ -30,7 +30,11 @@ def environment(html: bool) -> Environment:
         keep_trailing_newline=True,
     )
     made.filters.update(
-        number=labels.number, ms=labels.milliseconds, left_out=labels.left_out_text, md=_escape_markdown
+        number=labels.number,
+        ms=labels.milliseconds,
+        left_out=labels.left_out_text,
+        capacity=labels.capacity_text,
+        md=_escape_markdown,
     )
     made.globals.update(device_text=labels.device_text, not_measured=labels.NOT_MEASURED)
     return made

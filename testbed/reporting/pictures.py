@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from testbed.reporting.labels import device_text, repeat_band_pct, run_labels
 from testbed.reporting.png import save_png
-from testbed.reporting.series import OverheadCurves, PairSeries, ServiceCurve
+from testbed.reporting.series import NORMAL_95, OverheadCurves, PairSeries, ServiceCurve
 from testbed.reporting.style import GRID, INK, INVALID, MUTED, REAL, SIMULATED
 from testbed.reporting.summary import ComparisonRow, group_key
 
@@ -161,13 +161,9 @@ def save_profile(service: ServiceCurve, overhead: OverheadCurves, title: str, fi
         left, right = figure.subplots(1, 2)
         sizes = np.array(service.batch_size)
         left.fill_between(sizes, service.low_ms, service.high_ms, color=REAL, alpha=0.18, linewidth=0, label="90 %")
-        left.plot(sizes, service.mean_ms, color=REAL, linewidth=1)
-        for chosen, fill, label in (
-            (service.measured, "full", "mean, measured"),
-            (~service.measured, "none", "interpolated"),
-        ):
-            if chosen.any():
-                left.plot(sizes[chosen], service.mean_ms[chosen], "o", color=REAL, fillstyle=fill, label=label)
+        bars = np.nan_to_num(NORMAL_95 * service.mean_std_ms)
+        left.errorbar(sizes, service.mean_ms, bars, color=REAL, linewidth=1, capsize=2, label="mean, fitted (90 %)")
+        left.plot(sizes, service.measured_ms, "o", color=REAL, fillstyle="none", label="mean, measured")
         left.set(xlabel="batch size", ylabel="service time, ms", ylim=(0, None))
         left.legend()
         for width, (name, values) in zip((0.6, 1.0, 2.0, 0.6), overhead.quantiles_ms.items(), strict=True):

@@ -21,7 +21,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+
+from testbed.statistics import expanded_tail
 
 FloatArray = npt.NDArray[np.float64]
 Method = Literal["pairs", "blocks"]
@@ -98,12 +99,6 @@ def ratios(
         for name, figure in FIGURES.items():
             resampled[name].append(float(np.mean([_log_ratio(figure, *pair) for pair in cut])))
     return {name: _ratio(values, np.array(resampled[name]), TAIL) for name, values in logs.items()}
-
-
-def expanded_tail(pairs: int) -> float:
-    """Share of the resamples beyond each end of an interval of 90 %, of so many pairs (two or more)."""
-    wide = np.sqrt(pairs / (pairs - 1)) * stats.t.ppf(TAIL, pairs - 1)
-    return float(stats.norm.cdf(wide))
 
 
 def _log_ratio(figure: Callable[[Answers], float], first: Answers, second: Answers) -> float:

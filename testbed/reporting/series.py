@@ -15,6 +15,7 @@ from testbed.reporting.usage import batch_counts
 FloatArray = npt.NDArray[np.float64]
 Role = Literal["real", "repeat", "simulated"]
 
+NORMAL_95 = 1.645  # standard deviations: 90 % of a normal distribution lie within
 _CURVE_POINTS = 240
 _TIME_BINS = (12, 150)  # fewest and most
 _REQUESTS_A_BIN = 60  # for a P95 that is more than the largest value
@@ -53,13 +54,18 @@ class PairSeries:
 
 @dataclass(frozen=True)
 class ServiceCurve:
-    """A profile's service time by batch size: mean, and the band that holds 90 % of single batches."""
+    """A profile's service time by batch size: the fitted mean, and the band that holds 90 % of single batches.
+
+    measured_ms: mean of the batches that were executed; NaN where there were none.
+    """
 
     batch_size: tuple[int, ...]
     mean_ms: FloatArray
     low_ms: FloatArray
     high_ms: FloatArray
-    measured: npt.NDArray[np.bool_]  # False: interpolated
+    measured: npt.NDArray[np.bool_]  # False: no batch of that size was executed
+    measured_ms: FloatArray
+    mean_std_ms: FloatArray  # NaN: not known
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,18 @@ def service_curve(profile: ServiceProfile) -> ServiceCurve:
     times = profile.service_time
     mean_ms = np.array(times.mean_s) * 1e3
     low, high = (_quantile(times.noise_quantiles, probability) for probability in (0.05, 0.95))
-    return ServiceCurve(times.batch_size, mean_ms, mean_ms * low, mean_ms * high, np.array(times.batches) > 0)
+    measured = np.array(times.batches) > 0
+    raw_ms = np.array([np.nan if one is None else 1e3 * one for one in times.measured_s or times.mean_s])
+    std_ms = 1e3 * np.array(times.uncertainty.std_s()) if times.uncertainty else np.full(len(mean_ms), np.nan)
+    return ServiceCurve(
+        times.batch_size,
+        mean_ms,
+        mean_ms * low,
+        mean_ms * high,
+        measured,
+        np.where(measured, raw_ms, np.nan),
+        std_ms,
+    )
 
 
 def overhead_curves(profile: ServiceProfile) -> OverheadCurves:

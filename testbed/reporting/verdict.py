@@ -18,12 +18,17 @@ def verdict(found: Mapping[str, Any]) -> str:
     missed = f"{_percent(one['slo_miss'])} of requests miss the target, under {theirs} {_percent(other['slo_miss'])}"
     if one["saving_pct"] is None:
         return f"{begin} cannot be set against {theirs}, of which a run held no GPU at all; {missed}."
+    over = "kinds of traffic" if kinds > 1 else "seeds"
+    held = f"{begin} holds {saving_words(one['saving_pct'])} GPU-seconds than {theirs}"
+    difference = f"{number(100 * one['slo_miss_difference'], 2, signed=True)} points"
+    if one["saving_low_pct"] is None:
+        return f"{held}; {missed} (difference: {difference}). There are too few {over} for an interval: nobody wins."
     low, high = (100 * one[f"slo_miss_difference_{end}"] for end in ("low", "high"))
+    mean = f"; mean of the kinds: {saving_words(one['saving_mean_over_kinds_pct'])}" if kinds > 1 else ""
     return (
-        f"{begin} holds {saving_words(one['saving_pct'])} GPU-seconds than {theirs} (90 % interval: "
-        f"{interval_words(one['saving_low_pct'], one['saving_high_pct'])}); {missed} (difference: "
-        f"{number(100 * one['slo_miss_difference'], 2, signed=True)} points, {number(low, 2, signed=True)} to "
-        f"{number(high, 2, signed=True)}). {_judgement(ours, one)}"
+        f"{held} (90 % interval over {over}: {interval_words(one['saving_low_pct'], one['saving_high_pct'])}{mean}); "
+        f"{missed} (difference: {difference}, {number(low, 2, signed=True)} to {number(high, 2, signed=True)}). "
+        f"{_judgement(ours, one)}"
     )
 
 

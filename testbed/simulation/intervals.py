@@ -13,10 +13,11 @@ import numpy as np
 
 from testbed.calibration.another_run import another_run
 from testbed.calibration.profile import ServiceProfile
+from testbed.statistics import next_interval
 
 
 class Interval(NamedTuple):
-    """low and high hold `coverage` of the draws, as much left out below as above; middle is the median."""
+    """low and high hold the next run with probability `coverage`; middle is the median of the draws."""
 
     low: float
     middle: float
@@ -25,10 +26,17 @@ class Interval(NamedTuple):
 
 
 def interval_of(results: Sequence[float], coverage: float = 0.9) -> Interval:
-    """Of the results of runs that might come; NaN (nothing was answered) is left out, all NaN gives NaN."""
-    tail = (1 - coverage) / 2
-    low, middle, high = np.nanquantile(results, [tail, 0.5, 1 - tail])
-    return Interval(float(low), float(middle), float(high), coverage)
+    """Of the results of runs that might come; NaN (nothing was answered) is left out, all NaN gives NaN.
+
+    Of too few results for that coverage: their lowest and highest, with the coverage that these have.
+    """
+    known = np.array([one for one in results if not np.isnan(one)])
+    if not len(known):
+        return Interval(np.nan, np.nan, np.nan, coverage)
+    middle = float(np.quantile(known, 0.5, method="higher"))  # it may be infinite: nothing was answered
+    if (found := next_interval(known, coverage)) is not None:
+        return Interval(found.low, middle, found.high, coverage)
+    return Interval(float(known.min()), middle, float(known.max()), (len(known) - 1) / (len(known) + 1))
 
 
 def generators(seed: int, draws: int) -> list[np.random.Generator]:

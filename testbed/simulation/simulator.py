@@ -38,9 +38,10 @@ def simulate(schedule: Schedule, profile: ServiceProfile, service: ServiceConfig
     KisError if the service asks for larger batches than the profile knows.
     """
     largest = service.max_batch_size if service.dynamic_batching is not None else 1
-    if largest > profile.largest_batch:
+    known = len(profile.service_time.mean_s)
+    if largest > known:
         raise KisError(
-            f"max_batch_size {largest} is beyond the profile of {profile.model} (1..{profile.largest_batch}): "
+            f"max_batch_size {largest} is beyond the profile of {profile.model} (1..{known}): "
             "calibrate with that batch size, or simulate a smaller one"
         )
     overhead_rng, noise_rng, slow_rng = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(3))

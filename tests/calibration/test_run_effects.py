@@ -46,7 +46,8 @@ def test_shifts_of_single_runs_are():
 
 def test_too_few_runs_tell_nothing():
     rows = rows_of([0.0, 0.0], slope_s=0.0)
-    effects = fit_run_effects(rows, rows.rename(columns={"outflow": "turnaround"}), [1.0])
+    factors = pd.DataFrame({"run": [0], "replicas": [1], "instances": [1], "rate": [50.0], "service": [0.01]})
+    effects = fit_run_effects(rows, rows.rename(columns={"outflow": "turnaround"}), factors)
     assert effects.outflow_s is None
     assert effects.inflow_s is None
     assert effects.service is None

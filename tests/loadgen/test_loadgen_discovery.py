@@ -80,6 +80,35 @@ def test_queue_policy_and_preferred_sizes_are_read():
     )
 
 
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"ensemble_scheduling": {"step": []}}, "ensemble"),
+        ({"platform": "ensemble"}, "ensemble"),
+        ({"response_cache": {"enable": True}}, "response cache"),
+        ({"instance_group": [{"rate_limiter": {"resources": [{"name": "R", "count": 1}]}}]}, "rate limiter"),
+        ({"dynamic_batching": {"priority_levels": "2"}}, "priority levels"),
+        ({"instance_group": [{"kind": "KIND_GPU"}, {"kind": "KIND_CPU"}]}, "KIND_CPU, KIND_GPU"),
+    ],
+)
+def test_what_no_simulation_models_is_named(server, changes, named):
+    metadata, config = server.models["toy"]
+    assert model_tensors(server.address, "toy").unmodelled == ()
+    server.models["toy"] = (metadata, {**config, **changes})
+    (found,) = model_tensors(server.address, "toy").unmodelled
+    assert named in found
+
+
+@pytest.mark.parametrize(
+    "changes", [{"model_transaction_policy": {"decoupled": True}}, {"sequence_batching": {"direct": {}}}]
+)
+def test_what_cannot_be_sent_one_by_one_is_refused(server, changes):
+    metadata, config = server.models["toy"]
+    server.models["toy"] = (metadata, {**config, **changes})
+    with pytest.raises(DiscoveryError, match=r"model 'toy' is a sequence model|model 'toy' is decoupled"):
+        model_tensors(server.address, "toy")
+
+
 def test_the_only_model_need_not_be_named(server):
     assert list_models(server.address) == ("toy",)
     assert the_model(server.address, None) == "toy"

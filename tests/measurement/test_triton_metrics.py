@@ -19,7 +19,7 @@ from testbed.measurement.triton_metrics import TritonAddress, TritonSource, pars
 PAGE = """# HELP nv_inference_request_success Number of successful inference requests, all batch sizes
 # TYPE nv_inference_request_success counter
 nv_inference_request_success{model="resnet50",version="1"} 40
-nv_inference_request_success{model="resnet50",version="2"} 2
+nv_inference_request_success{model="resnet50",version="0"} 2
 nv_inference_request_success{model="bert",version="1"} 7
 # TYPE nv_inference_request_failure counter
 nv_inference_request_failure{model="resnet50",reason="REJECTED",version="1"} 3
@@ -71,11 +71,11 @@ STATISTICS = {
 
 
 class TestMetricsPage:
-    def test_keeps_the_models_counters_and_gauges_under_tritons_names_summed_over_versions(self):
+    def test_keeps_the_models_counters_and_gauges_under_tritons_names_of_the_newest_version(self):
         rows = parse_metrics(PAGE, "resnet50", "replica-0")
         of_model = {(name, labels.get("reason")): (value, unit) for _, name, labels, value, unit in rows}
         assert of_model == {
-            ("nv_inference_request_success", None): (42, "count"),
+            ("nv_inference_request_success", None): (40, "count"),
             ("nv_inference_request_failure", "REJECTED"): (3, "count"),
             ("nv_inference_request_failure", "OTHER"): (0, "count"),
             ("nv_inference_queue_duration_us", None): (80454, "us"),

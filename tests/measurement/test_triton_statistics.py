@@ -55,10 +55,12 @@ def test_a_size_that_did_not_run_in_between_has_no_entry():
     assert difference(before, read(answer({1: (2, 1, 1, 1), 2: (1, 1, 1, 1)}))).batches.keys() == {2}
 
 
-def test_versions_of_a_model_are_summed():
-    both = read(answer({2: (1, 0, 10, 0)}, succeeded=2), answer({2: (3, 0, 50, 0)}, succeeded=6, version="2"))
-    assert both.batches == {2: BatchStatistics(4, 60)}
-    assert both.succeeded == 8
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_several_versions_the_newest_counts_which_answers_requests_that_name_none(order):
+    versions = [answer({2: (1, 0, 10, 0)}, succeeded=2, version="9"), answer({2: (3, 0, 50, 0)}, 6, version="10")]
+    newest = read(*versions[::order])
+    assert newest.batches == {2: BatchStatistics(3, 50)}
+    assert newest.succeeded == 6
 
 
 def test_a_server_that_started_anew_in_between_is_refused():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from loadgen.validity import ValidityLimits
 from testbed.calibration.profile import ServiceProfile
 from testbed.config import CalibrateConfig
-from testbed.errors import ConfigError
+from testbed.errors import ConfigError, ServingError
 from testbed.measurement.machine import look
 from testbed.pipeline.calibrate import calibrate
 from testbed.pipeline.target import remote, served
@@ -30,7 +31,7 @@ STUDY = {
     "model": "emulated",
     "emulated": EMULATED.model_dump(),
     "configurations": [SERVICE],
-    "fit": {"burst_repeats": 6, "loads": [0.25, 0.5], "duration_s": 4},
+    "fit": {"burst_repeats": 6, "capacity_s": 2, "loads": [0.25, 0.5], "duration_s": 4},
     "held_out": {"patterns": ["bursty"], "peak_load": 0.5, "duration_s": 3, "repeats": 2},
 }
 
@@ -40,8 +41,8 @@ def test_one_study_from_serving_to_the_report(tmp_path: Path) -> None:
     report = calibrate(config, tmp_path, Told(), limits=ANY_MACHINE, look=lambda: look(0.02))
 
     profile = ServiceProfile.read(tmp_path / "profile-emulated.json")
-    # A batch takes the emulated time, but for the chance in a few batches that spread by 5 %, and what the backend and a
-    # busy machine add.
+    # A batch takes the emulated time, but for the chance in a few batches that spread by 5 %, and what the backend and
+    # a busy machine add.
     for measured, programmed in zip(profile.service_time.mean_s, EMULATED.mean_s, strict=True):
         assert programmed * 0.9 < measured < 10 * programmed
     assert min(profile.service_time.batches) >= 5
@@ -82,6 +83,9 @@ def test_a_server_of_the_users_is_calibrated_from_what_it_says_of_itself(tmp_pat
         address = ours.addresses()[0]
         theirs = remote(address.http_url, None, address.metrics_url)
         assert theirs.service == study.configurations[0]
+        ensemble = replace(theirs, unmodelled=("an ensemble of models (ensemble_scheduling)",))
+        with pytest.raises(ServingError, match=r"has an ensemble.*does not model"):  # before any traffic
+            calibrate(config, tmp_path / "results", Told(), ensemble, look=None)
         once = study.held_out.model_copy(update={"repeats": 1})
         user = study.model_copy(update={"emulated": None, "model": theirs.model, "held_out": once})
         settings = config.model_copy(update={"studies": (user,)})

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from loadgen.patterns import make_pattern
 from testbed.pipeline.campaign import LONE_GAPS_S, lone_gaps_s
-from testbed.pipeline.plan import burst_schedule, capacity_rps, held_out_pattern, seed_of
+from testbed.pipeline.plan import (
+    burst_schedule,
+    capacity_rps,
+    capacity_schedule,
+    held_out_pattern,
+    profiled_sizes,
+    seed_of,
+)
 from testbed.simulation.kernel import simulate_batches
 from testbed.simulation.rules import BatchingRules
 from workloads.catalog import DynamicBatching, ServiceConfig
@@ -23,6 +30,31 @@ def test_bursts_make_every_batch_size_run_as_often_as_asked(instances: int) -> N
     result = simulate_batches(schedule.scheduled_ns, times, 1.0, BatchingRules.of(service, 150_000))
     sizes = result.batch_size[result.position == 0]
     assert all((sizes == b).sum() >= 5 for b in range(2, 9))
+
+
+def test_large_batches_are_sampled_at_multiples_of_8_and_behind_them() -> None:
+    assert profiled_sizes(8) == list(range(1, 9))
+    assert profiled_sizes(20) == [*range(1, 18), 20]
+    assert profiled_sizes(64)[16:] == [17, 24, 25, 32, 33, 40, 41, 48, 49, 56, 57, 64]
+
+
+@pytest.mark.parametrize("instances", [1, 2])
+def test_a_capacity_run_is_of_full_batches_of_its_size_and_leaves_no_queue(instances: int) -> None:
+    service = ServiceConfig(instances=instances, max_batch_size=8)
+    schedule = capacity_schedule("m", service, size=8, batch_s=0.012, batches=100)
+    times = np.concatenate([[0.0], 0.004 + 0.001 * np.arange(1, 9)]) * 1e9
+    result = simulate_batches(schedule.scheduled_ns, times, 1.0, BatchingRules.of(service, 150_000))
+    sizes = result.batch_size[result.position == 0]
+    assert (sizes == 8).sum() == 100
+    assert result.end_ns.max() / 1e9 < schedule.duration_s
+    assert (result.end_ns - schedule.scheduled_ns).max() / 1e9 < 12 * 0.012
+
+
+def test_bursts_of_a_large_service_are_as_far_apart_as_its_largest_batch_takes() -> None:
+    service = ServiceConfig(max_batch_size=64)
+    cautious = burst_schedule("m", service, lone_s=0.006, repeats=5)
+    known = burst_schedule("m", service, lone_s=0.006, repeats=5, largest_s=0.012)
+    assert known.duration_s < 0.2 * cautious.duration_s
 
 
 def test_capacity_is_that_of_the_best_batch_size() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -11,16 +12,20 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
+import tritonclient.http as triton
+from tritonclient.utils import triton_to_np_dtype
 
+from loadgen.endpoints import address as http_address
 from loadgen.patterns import make_pattern
 from loadgen.request_log import RequestLog
 from loadgen.row_stream import read_rows
 from loadgen.schedule import poisson_schedule
 from testbed.config import ClientConfig, ServeConfig
 from testbed.pipeline.real_run import Identity, run_real
-from testbed.pipeline.target import Target, served
+from testbed.pipeline.target import Target, remote, served
 from testbed.run_dir import RunDir
 from workloads.catalog import ServiceConfig
 from workloads.emulated_profile import EmulatedProfile
@@ -31,8 +36,13 @@ STALL_S = 5.0
 LONG_S = 60.0  # what is waited for has come long before
 
 
-def run_with_fault(tmp_path: Path, fault: Callable[[Target], None], seconds: float = SECONDS) -> RunDir:
-    """Replay a steady rate; the fault strikes two seconds into it."""
+def run_with_fault(
+    tmp_path: Path,
+    fault: Callable[[Target], None],
+    seconds: float = SECONDS,
+    seen_as: Callable[[Target], Target] = lambda ours: ours,
+) -> RunDir:
+    """Replay a steady rate; the fault strikes two seconds into it. seen_as: how the run knows the server."""
     emulated = EmulatedProfile.linear(0.002, 0.0005, 8)
     serve = ServeConfig(model="emulated", emulated=emulated, service=ServiceConfig())
     schedule = poisson_schedule(make_pattern("constant", rate=RATE), seconds, 1, "emulated")
@@ -47,7 +57,7 @@ def run_with_fault(tmp_path: Path, fault: Callable[[Target], None], seconds: flo
         thread = threading.Thread(target=strike)
         thread.start()
         run = run_real(
-            target,
+            seen_as(target),
             schedule,
             tmp_path / "run",
             Identity("fault", "constant", {"rate": RATE}, 1),
@@ -58,6 +68,30 @@ def run_with_fault(tmp_path: Path, fault: Callable[[Target], None], seconds: flo
         thread.join()
     assert len(RequestLog.read(run.requests)) == len(schedule)
     return run
+
+
+def theirs(ours: Target) -> Target:
+    """The same server as one of the user's: no log of batches."""
+    address = ours.addresses()[0]
+    return remote(address.http_url, None, address.metrics_url)
+
+
+def another_client(target: Target) -> None:
+    """30 requests for the same model."""
+    (tensor,) = target.inputs
+    sent = triton.InferInput(tensor.name, [1, *tensor.shape], tensor.datatype)
+    sent.set_data_from_numpy(np.zeros([1, *tensor.shape], dtype=triton_to_np_dtype(tensor.datatype)))
+    with contextlib.closing(triton.InferenceServerClient(http_address(target.addresses()[0].http_url))) as client:
+        for _ in range(30):
+            client.infer(target.model, [sent])
+
+
+@pytest.mark.parametrize("seen_as", [lambda ours: ours, theirs], ids=["with a log", "of the user's"])
+def test_requests_of_another_client_make_the_run_invalid(tmp_path: Path, seen_as: Callable[[Target], Target]) -> None:
+    verdict = run_with_fault(tmp_path, another_client, seen_as=seen_as).manifest.verdict
+    assert verdict is not None
+    assert not verdict.valid
+    assert [reason for reason in verdict.reasons if "used the server" in reason or "used the model" in reason]
 
 
 def server_pid(target: Target) -> int:

@@ -54,6 +54,35 @@ def test_runs_that_disagree_widen_the_interval() -> None:
     assert found["interval_high_pct"] > 9.0
 
 
+def test_seeds_of_one_traffic_are_not_counted_as_traffics() -> None:
+    """Ten kinds that save 0 or 20 %, ten seeds of each: the interval is that of ten values, not of a hundred."""
+    theirs, mine = [], []
+    for kind in range(10):
+        theirs += rows_of("hpa", [(0.01, 100.0)] * 10, f"kind-{kind}")
+        mine += rows_of("ours", [(0.01, 100.0 if kind % 2 else 80.0)] * 10, f"kind-{kind}")
+    found = told_of(theirs + mine, "ours")
+    assert found["interval_over"] == "kinds of traffic"
+    assert found["gpu_seconds_saving_vs_tuned_hpa_pct"] == pytest.approx(10.0)
+    assert found["interval_low_pct"] == pytest.approx(10 - 1.83 * 20 / 2 / 3, abs=1)
+    assert found["per_traffic"]["kind-1"]["ours"]["saving_high_pct"] == 0
+
+
+def test_the_mean_over_kinds_stands_beside_what_all_runs_come_to() -> None:
+    theirs = rows_of("hpa", [(0.0, 100.0)] * 3, "a") + rows_of("hpa", [(0.0, 100.0)] * 3, "b")
+    theirs += rows_of("hpa", [(0.0, 1000.0)] * 3, "large")
+    mine = rows_of("ours", [(0.0, 100.0)] * 3, "a") + rows_of("ours", [(0.0, 100.0)] * 3, "b")
+    mine += rows_of("ours", [(0.0, 700.0)] * 3, "large")
+    found = told_of(theirs + mine, "ours")
+    assert found["gpu_seconds_saving_vs_tuned_hpa_pct"] == pytest.approx(25.0)
+    assert found["mean_over_kinds_pct"] == pytest.approx(10.0)
+
+
+def test_two_runs_have_no_interval() -> None:
+    told = told_of(rows_of("hpa", [(0.0, 100.0)] * 2) + rows_of("ours", [(0.0, 90.0)] * 2), "ours")
+    assert told["interval_low_pct"] is None
+    assert told["gpu_seconds_saving_vs_tuned_hpa_pct"] == pytest.approx(10)
+
+
 def test_a_run_without_an_answer_has_missed_everything() -> None:
     rows = rows_of("hpa", [(0.5, 1.0)] * 2) + rows_of("none", [(None, 1.0), (0.0, 1.0)], p95_ms=None)
     told = told_of(rows, "none")["policies"]["none"]

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from testbed.reporting.ratio import TAIL, Answers, Ratio, expanded_tail, ratios
+from testbed.reporting.ratio import TAIL, Answers, Ratio, ratios
+from testbed.statistics import expanded_tail
 
 SPAN_S = 100.0
 N = 200

@@ -11,6 +11,7 @@ from testbed.reporting.verdict import interval_words, verdict
 
 def found(saving: tuple[float, float, float] | None, misses: tuple[float, float, float]) -> dict[str, Any]:
     told = dict(zip(("saving_pct", "saving_low_pct", "saving_high_pct"), saving or (None,) * 3, strict=True))
+    told["saving_mean_over_kinds_pct"] = saving and saving[0] - 2
     names = ("slo_miss_difference", "slo_miss_difference_low", "slo_miss_difference_high")
     ours = {"slo_miss": 0.01 + misses[0], **told, **dict(zip(names, misses, strict=True))}
     return {
@@ -25,8 +26,9 @@ def found(saving: tuple[float, float, float] | None, misses: tuple[float, float,
 def test_who_saves_at_no_more_misses_wins() -> None:
     assert verdict(found((12.34, 10.0, 14.0), (-0.002, -0.004, -0.001))) == (
         "In simulation, over 6 runs of 2 kinds of traffic, ppo holds 12.3 % fewer GPU-seconds than tuned-hpa (90 % "
-        "interval: 10.0 to 14.0 % fewer); 0.80 % of requests miss the target, under tuned-hpa 1.00 % (difference: "
-        "\u22120.20 points, \u22120.40 to \u22120.10). ppo wins: fewer GPU-seconds, and fewer misses."
+        "interval over kinds of traffic: 10.0 to 14.0 % fewer; mean of the kinds: 10.3 % fewer); 0.80 % of requests "
+        "miss the target, under tuned-hpa 1.00 % (difference: \u22120.20 points, "
+        "\u22120.40 to \u22120.10). ppo wins: fewer GPU-seconds, and fewer misses."
     )
 
 
@@ -47,6 +49,12 @@ def test_who_saves_at_no_more_misses_wins() -> None:
 )
 def test_everything_else_says_what_it_is(saving: Any, misses: Any, told: str) -> None:
     assert f"ppo {told}" in verdict(found(saving, misses))
+
+
+def test_two_kinds_of_traffic_have_no_interval_and_no_winner() -> None:
+    told = verdict(found((5, None, None), (0.0, None, None)))
+    assert "holds 5.0 % fewer GPU-seconds" in told
+    assert told.endswith("There are too few kinds of traffic for an interval: nobody wins.")
 
 
 def test_an_interval_says_on_which_side_it_is() -> None:

@@ -50,10 +50,10 @@ def make_service(m: int, model: ServedModel, kind: str, profile: ServiceProfile)
         dynamic_batching=model.dynamic_batching,
     )
     largest = model.max_batch_size if model.dynamic_batching is not None else 1
-    if largest > profile.largest_batch:
+    if largest > len(profile.service_time.mean_s):
         raise KisError(
             f"model '{model.name}': max_batch_size {largest} is beyond its profile for {kind} "
-            f"(1..{profile.largest_batch}): calibrate with that batch size, or simulate a smaller one"
+            f"(1..{len(profile.service_time.mean_s)}): calibrate with that batch size, or simulate a smaller one"
         )
     return Service(m, kind, profile, config, _memory_bytes(model, profile))
 
