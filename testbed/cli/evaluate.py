@@ -64,4 +64,5 @@ def evaluate(
 def _saving(one: dict[str, Any]) -> str:
     if one["saving_pct"] is None:
         return "-"
-    return f"{one['saving_pct']:+.1f} ({one['saving_low_pct']:+.1f} to {one['saving_high_pct']:+.1f})"
+    low, high = one["saving_low_pct"], one["saving_high_pct"]
+    return f"{one['saving_pct']:+.1f}" + ("" if low is None else f" ({low:+.1f} to {high:+.1f})")

@@ -1,7 +1,7 @@
 """What results/golden-* say can be recomputed from what is kept: real runs in archives, simulated ones by their seeds.
 
 Of experiments and evaluations some simulated runs are made again. KIS_ALL_RESULTS=1 makes all of them, which takes
-half an hour.
+a quarter of an hour.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from testbed.simulation.cluster.services import read_services
 from tests.golden import RESULTS, restored
 
 ALL = bool(os.environ.get("KIS_ALL_RESULTS"))
+pytestmark = pytest.mark.timeout(3600 if ALL else 300)
 CALIBRATIONS = sorted(path.parent.name for path in RESULTS.glob("golden-*/comparison.json"))
 SIMULATED_AGAIN = {
     "golden-transfer": ("periodic-hpa-bursty",),
@@ -65,7 +66,6 @@ def test_every_figure_of_a_calibration_is_in_its_runs(name: str, tmp_path: Path)
 
 
 @pytest.mark.skipif(not ALL, reason="KIS_ALL_RESULTS=1: some minutes")
-@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", CALIBRATIONS)
 def test_every_summary_of_a_calibration_is_of_its_rows(name: str, tmp_path: Path) -> None:
     assert recompute(restored(name, tmp_path, lambda run: True)).runs  # ReportError names the first that differs
