@@ -51,49 +51,49 @@ def fit_profile(runs: Sequence[Evidence], simulate: Simulate, *, leave_out: bool
                 f"runs {head.run_id} and {run.manifest.run_id} gave their instances {head.threads} and "
                 f"{run.manifest.threads} threads: one profile needs the same in all"
             )
-    every = [run.manifest.run_id for run in runs]
-    runs, invalid = usable(runs)
-    profile = _fit(runs, simulate)
-    inflation = fit_inflation(left_out_of(runs, simulate) if leave_out else [], simulate, SEED)
+    sound, loads = usable(runs)
+    profile = _fit(sound, loads, simulate)
+    inflation = fit_inflation(left_out_of(sound, loads, simulate) if leave_out else [], simulate, SEED)
     effects = profile.run_effects.model_copy(update={"inflation": inflation})
     profile = profile.model_copy(update={"run_effects": effects})
     # What `simulate` repeats: replicas that do nothing to each other.
-    repeated = [run for run in under_load(runs) if not shares_a_device(profile, run.manifest.service.replicas)]
-    used = [run.manifest.run_id for run in runs]
-    named = {
-        "runs": tuple(used),
-        "invalid_runs": tuple(run.manifest.run_id for run in invalid),
-        "left_out_runs": tuple(name for name in every if name not in used),
-    }
-    residuals = tuple(_residual(profile, run, simulate) for run in repeated)
-    return profile.model_copy(update={"residuals": residuals, **named})
-
-
-def under_load(runs: Sequence[Evidence]) -> list[Evidence]:
-    """The runs whose requests are traffic: all but those that tell of the service time alone."""
-    return [run for run in runs if run.manifest.pattern != CAPACITY]
+    repeated = [run for run in loads if not shares_a_device(profile, run.manifest.service.replicas)]
+    fitted = {run.manifest.run_id for run in loads} | {one.manifest.run_id for one in sound if not _has_traffic(one)}
+    return profile.model_copy(
+        update={
+            "residuals": tuple(_residual(profile, run, simulate) for run in repeated),
+            "invalid_runs": tuple(run.manifest.run_id for run in loads if not _valid(run)),
+            "left_out_runs": tuple(name for run in runs if (name := run.manifest.run_id) not in fitted),
+        }
+    )
 
 
 def usable(runs: Sequence[Evidence]) -> tuple[list[Evidence], list[Evidence]]:
-    """The runs to fit on, and those of them that are INVALID.
+    """The runs that tell of the service time, and those that everything else is fitted on.
 
-    What was INVALID for anything but late requests is left out: it is not this service that was measured. Runs whose
-    requests were late are left out too, unless less than half of a service's runs would be left: then all of them are
-    used, and the profile says so. CalibrationError if nothing is left.
+    What was INVALID for anything but late requests is left out: it is not this service alone that was measured. When
+    requests come does not matter to the time that their batches take, so late runs tell of the service time; to what is
+    fitted on latencies it does. They are left out there, unless less than half of a service's runs would be left: then
+    all of them are used, and the profile says so. CalibrationError if nothing is left.
     """
     sound = [run for run in runs if _valid(run) or (run.manifest.verdict and only_late(run.manifest.verdict))]
-    if not sound:
+    loads = [run for run in sound if _has_traffic(run)]
+    if not loads:
         first = runs[0].manifest
         reasons = "; ".join(first.verdict.reasons) if first.verdict else ""
         raise CalibrationError(
             f"every run to fit on is INVALID ({first.run_id}: {reasons}): mend that, and make them again"
         )
-    valid = [run for run in sound if _valid(run)]
-    for service in {run.manifest.service.label for run in sound}:
-        of_service = [run for run in under_load(sound) if run.manifest.service.label == service]
-        if 2 * sum(map(_valid, of_service)) < len(of_service):
-            return sound, [run for run in sound if not _valid(run)]
-    return valid, []
+    for service in {run.manifest.service.label for run in loads}:
+        valid = [_valid(run) for run in loads if run.manifest.service.label == service]
+        if 2 * sum(valid) < len(valid):
+            return sound, loads
+    return sound, [run for run in loads if _valid(run)]
+
+
+def _has_traffic(run: Evidence) -> bool:
+    """A run that tells of the service time alone has none."""
+    return run.manifest.pattern != CAPACITY
 
 
 def _valid(run: Evidence) -> bool:
@@ -101,8 +101,8 @@ def _valid(run: Evidence) -> bool:
     return run.manifest.verdict is None or run.manifest.verdict.valid
 
 
-def _fit(runs: Sequence[Evidence], simulate: Simulate) -> ServiceProfile:
-    """Without residuals, and with run effects as they stand."""
+def _fit(runs: Sequence[Evidence], loads: Sequence[Evidence], simulate: Simulate) -> ServiceProfile:
+    """Without residuals, and with run effects as they stand. runs: for the service time; loads: for everything else."""
     head = runs[0].manifest
     largest = max(run.manifest.service.max_batch_size for run in runs)
     service_time, slow_phase, steadiness = fit_service_time(runs, largest)
@@ -111,12 +111,11 @@ def _fit(runs: Sequence[Evidence], simulate: Simulate) -> ServiceProfile:
     if interferes(interference) and alone:  # then what a replica does is what it does alone; the rest is the factor
         service_time, slow_phase, steadiness = fit_service_time(alone, largest)
         interference = fit_interference(runs, np.array(service_time.mean_s))
-        runs = alone
-    mean_s = np.array(service_time.mean_s)
-    every, runs = runs, under_load(runs)
-    if not runs:
+        runs, loads = alone, [run for run in loads if run.manifest.service.replicas == 1]
+    if not loads:
         raise CalibrationError("no run with traffic to fit on: make some with `kis calibrate`")
-    fitted = fit_overhead(runs, mean_s)
+    mean_s = np.array(service_time.mean_s)
+    fitted = fit_overhead(loads, mean_s)
     profile = ServiceProfile(
         model=head.model,
         weights=head.weights,
@@ -128,18 +127,18 @@ def _fit(runs: Sequence[Evidence], simulate: Simulate) -> ServiceProfile:
         turnaround_s=fitted.turnaround_s or 0.0,
         overhead=fitted.overhead,
         timer_slack_s=fitted.timer_slack_s,
-        contention=fit_contention(runs, mean_s),
+        contention=fit_contention(loads, mean_s),
         run_effects=fitted.run_effects,
         interference=interference,
         cold_start_s=cold_starts(runs),
-        load=load_points(runs),
+        load=load_points(loads),
         device_memory=fit_device_memory(runs),
-        server_cpu=fit_server_cpu(runs),
-        ranges=_ranges(runs, service_time.batches),
-        runs=tuple(run.manifest.run_id for run in every),
+        server_cpu=fit_server_cpu(loads),
+        ranges=_ranges(loads, service_time.batches),
+        runs=tuple(run.manifest.run_id for run in runs),
     )
     if all(run.batches is None for run in runs):
-        profile = _fit_residual_parameters(profile, runs, simulate)
+        profile = _fit_residual_parameters(profile, loads, simulate)
     elif fitted.turnaround_s is None:
         raise CalibrationError(
             f"no batch of {head.model} had another waiting behind it, so the turnaround is not known: calibrate at "
@@ -148,7 +147,9 @@ def _fit(runs: Sequence[Evidence], simulate: Simulate) -> ServiceProfile:
     return profile
 
 
-def left_out_of(runs: Sequence[Evidence], simulate: Simulate) -> list[tuple[ServiceProfile, Evidence]]:
+def left_out_of(
+    runs: Sequence[Evidence], loads: Sequence[Evidence], simulate: Simulate
+) -> list[tuple[ServiceProfile, Evidence]]:
     """Profiles, each with a run that it was fitted without: valid runs at rates between others of the same service.
 
     At the lowest and the highest rate a profile without the run would have to guess beyond what it knows.
@@ -156,16 +157,20 @@ def left_out_of(runs: Sequence[Evidence], simulate: Simulate) -> list[tuple[Serv
     if any(run.batches is None for run in runs):
         return []  # what is fitted through simulated runs would take too long to fit so often
     pairs = []
-    constant = [run for run in runs if run.manifest.pattern == "constant"]
+    constant = [run for run in loads if run.manifest.pattern == "constant"]
     for run in constant:
         rates = [one.schedule.rate_rps for one in constant if one.manifest.service == run.manifest.service]
         if not min(rates) < run.schedule.rate_rps < max(rates) or not _valid(run):
             continue
         with suppress(CalibrationError):  # the others alone may be too few
-            without = _fit([one for one in runs if one is not run], simulate)
+            without = _fit(_without(runs, run), _without(loads, run), simulate)
             if without.largest_batch >= run.manifest.service.max_batch_size:
                 pairs.append((without, run))
     return pairs
+
+
+def _without(runs: Sequence[Evidence], run: Evidence) -> list[Evidence]:
+    return [one for one in runs if one is not run]
 
 
 def _ranges(runs: Sequence[Evidence], batches: tuple[int, ...]) -> dict[str, tuple[float, float]]:

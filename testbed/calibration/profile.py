@@ -218,7 +218,7 @@ class ServiceProfile(_Frozen):
     ranges: dict[str, tuple[float, float]] = {}  # e.g. rate_rps, batch_size: where the profile holds
     runs: tuple[str, ...] = ()
     invalid_runs: tuple[str, ...] = ()  # of those: INVALID, and fitted on because too few others were not
-    left_out_runs: tuple[str, ...] = ()  # not fitted on, because they are INVALID
+    left_out_runs: tuple[str, ...] = ()  # not fitted on, or for the service time alone: they are INVALID
     provenance: dict[str, Any] = {}
 
     @property

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from testbed.calibration.fit import fit_profile
+from loadgen.validity import Verdict
+from testbed.calibration.evidence import Evidence
+from testbed.calibration.fit import fit_profile, usable
 from testbed.calibration.profile import ServiceProfile, SlowPhase
 from testbed.calibration.service_time import fit_noise
 from testbed.errors import CalibrationError
@@ -94,3 +98,35 @@ def test_without_a_log_of_batches_turnaround_and_spread_are_fitted_through_simul
 def test_no_runs_is_one_clear_line() -> None:
     with pytest.raises(CalibrationError, match="kis calibrate"):
         fit_profile([], request_log_of)
+
+
+def judged(run: Evidence, reason: str | None) -> Evidence:
+    """The run with a verdict: VALID, late, or whatever else is the reason."""
+    late = {"lag_p99_ms": 9.0, "lag_limit_ms": 2.0} if reason == LATE else {}
+    verdict = Verdict(valid=reason is None, reasons=() if reason is None else (reason,), figures=late)
+    return replace(run, manifest=run.manifest.model_copy(update={"verdict": verdict}))
+
+
+LATE = "requests were sent late: lag P99 9.00 ms, limit 2.00 ms"
+
+
+def test_invalid_runs_are_fitted_on_only_for_want_of_others_and_late_ones_tell_of_the_service_time() -> None:
+    bursts, *loads = calibration_runs(known_profile(), duration_s=1)
+    foreign = judged(loads[0], "the server executed 9 requests more than were sent: something else used the model")
+    sound, fitted = usable([bursts, foreign, judged(loads[1], LATE), *loads[2:]])
+    assert [run.manifest.run_id for run in sound] == [run.manifest.run_id for run in (bursts, *loads[1:])]
+    assert [run.manifest.run_id for run in fitted] == [run.manifest.run_id for run in (bursts, *loads[2:])]
+    sound, fitted = usable([judged(run, LATE) for run in (bursts, *loads)])
+    assert len(sound) == len(fitted) == 5
+    with pytest.raises(CalibrationError, match=r"every run to fit on is INVALID.*used the model"):
+        usable([judged(loads[1], foreign.manifest.verdict.reasons[0])] if foreign.manifest.verdict else [])
+
+
+def test_a_profile_names_the_invalid_runs_that_it_rests_on() -> None:
+    bursts, *loads = calibration_runs(known_profile(), duration_s=20)
+    some = fit_profile([bursts, judged(loads[0], LATE), *loads[1:]], request_log_of, leave_out=False)
+    assert some.left_out_runs == (loads[0].manifest.run_id,)
+    assert some.invalid_runs == ()
+    every = fit_profile([judged(run, LATE) for run in (bursts, *loads)], request_log_of, leave_out=False)
+    assert every.left_out_runs == ()
+    assert len(every.invalid_runs) == 5
