@@ -24,14 +24,13 @@ def drawn_means(times: ServiceTime, rng: np.random.Generator, draws: int) -> npt
     return np.stack([rising(one) for one in np.maximum(drawn, least_s)])
 
 
-def capacity_of(times: ServiceTime, max_batch_size: int | None = None) -> Capacity:
-    """Of one instance with batches of at most max_batch_size; None: of all sizes that the service time has."""
-    largest = min(max_batch_size or len(times.mean_s), len(times.mean_s))
-    sizes = np.arange(1, largest + 1)
-    rates = sizes / np.array(times.mean_s)[:largest]
+def capacity_of(times: ServiceTime) -> Capacity:
+    """Of one instance, over all batch sizes that the service time has."""
+    sizes = np.array(times.batch_size)
+    rates = sizes / np.array(times.mean_s)
     best = int(np.argmax(rates))
     low = high = None
     if times.uncertainty is not None:
-        drawn = (sizes / drawn_means(times, np.random.default_rng(SEED), DRAWS)[:, :largest]).max(axis=1)
+        drawn = (sizes / drawn_means(times, np.random.default_rng(SEED), DRAWS)).max(axis=1)
         low, high = np.quantile(drawn, [0.05, 0.95]).tolist()
     return Capacity(rps=float(rates[best]), batch_size=best + 1, low_rps=low, high_rps=high)

@@ -35,7 +35,7 @@ from workloads.catalog import CATALOG, ServiceConfig
 LONE_GAPS_S = (0.1, 0.5, 2.5)  # until a request has ended before the next one comes
 LARGEST_REPEATS = 5
 # Of runs for the service time alone: when their requests come does not matter.
-WHENEVER = ValidityLimits(lag_p99_s=3600, late_s=3600, delivered_share=0.5)
+WHENEVER = ValidityLimits(lag_p99_s=3600, late_s=3600, delivered_share=0.5, client_cpu_share=10)
 MOST_CAPACITY_RUNS = 4
 SHORTENED = "shortened for the campaign's time limit"  # begins the note of such a run
 
@@ -116,8 +116,9 @@ def capacity_runs(campaign: Campaign, study: StudyConfig, aim: Target, bursts: R
         campaign.narrator.phase(f"{study.model}: a batch of {size} is known to {known:.1%}, {batches} more of them")
         run_id = f"{study.model}-{CAPACITY}-{number}"
         schedule = capacity_schedule(study.model, aim.service, size, batch_s, batches)
-        identity = Identity(run_id, CAPACITY, {"batch_size": size, "batches": batches}, 0, percentile=None)
-        runs.append(_made(campaign, aim, schedule, identity, limits=WHENEVER))
+        parameters = {"batch_size": size, "batches": batches}
+        identity = Identity(run_id, CAPACITY, parameters, 0, percentile=None, limits=WHENEVER)
+        runs.append(_made(campaign, aim, schedule, identity))
         left_s -= schedule.duration_s
     return runs[1:]
 
@@ -182,15 +183,8 @@ def _length(campaign: Campaign, run_id: str, wanted_s: float, least_s: float) ->
     return length_s, (note,)
 
 
-def _made(
-    campaign: Campaign,
-    aim: Target,
-    schedule: Schedule,
-    identity: Identity,
-    attempts: int = ATTEMPTS,
-    limits: ValidityLimits | None = None,
-) -> RunDir:
+def _made(campaign: Campaign, aim: Target, schedule: Schedule, identity: Identity, attempts: int = ATTEMPTS) -> RunDir:
     """The run of that name: kept if it is complete, else made; made again if it was INVALID."""
     campaign.time.passed(identity.run_id)
     kept = campaign.runs.kept(identity.run_id, schedule, aim.service)
-    return kept or campaign.runs.make(aim, schedule, identity, attempts, limits)
+    return kept or campaign.runs.make(aim, schedule, identity, attempts)

@@ -75,15 +75,8 @@ class MadeRuns:
             )
         return run
 
-    def make(
-        self,
-        aim: Target,
-        schedule: Schedule,
-        identity: Identity,
-        attempts: int = ATTEMPTS,
-        limits: ValidityLimits | None = None,
-    ) -> RunDir:
-        """Make the run; once more if it was INVALID, and could be valid. limits: of this run; None: those of all."""
+    def make(self, aim: Target, schedule: Schedule, identity: Identity, attempts: int = ATTEMPTS) -> RunDir:
+        """Make the run; once more if it was INVALID, and could be valid."""
         folder = self.run_folder(identity.run_id)
         notes = identity.notes
         for attempt in range(1, attempts + 1):
@@ -97,7 +90,7 @@ class MadeRuns:
                 self.client,
                 self.sample_period_s,
                 self.narrator.progress,
-                limits or self.limits,
+                self.limits,
                 self.machine,
             )
             verdict = run.manifest.verdict

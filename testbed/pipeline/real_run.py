@@ -50,6 +50,7 @@ class Identity:
     held_out: bool = False
     notes: tuple[str, ...] = ()
     percentile: float | None = 95  # of the latency, that the run must have samples enough for; None: none
+    limits: ValidityLimits | None = None  # what this run must keep to; None: what all runs must
 
 
 def run_real(
@@ -99,7 +100,7 @@ def run_real(
         run.write_manifest(manifest.model_copy(update={"state": "interrupted"}))
         raise
     try:
-        return _close(run, manifest, target, schedule, sampler, log, identity.percentile, limits)
+        return _close(run, manifest, target, schedule, sampler, log, identity.percentile, identity.limits or limits)
     except OSError as error:
         raise ReplayError(f"{run.path}: {error.strerror}: what was answered is safe in {run.raw}: free space") from None
 
