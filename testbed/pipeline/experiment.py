@@ -101,19 +101,22 @@ def _begin(config: ExperimentConfig, folder: Path) -> None:
     file, told = folder / "experiment.json", config.model_dump(mode="json")
     if file.exists():
         before = build(ExperimentConfig, json.loads(file.read_text()), str(file)).model_dump(mode="json")
-        if _lasting(before) != _lasting(told):
+        if any(told["traffic"].get(name) != one for name, one in before["traffic"].items()) or (
+            _lasting(before) != _lasting(told)
+        ):
             raise ConfigError(f"{file} is of another experiment: choose another folder, or give that configuration")
     write_json(file, told)
 
 
 def _lasting(told: dict[str, Any]) -> dict[str, Any]:
-    """What stays when an experiment goes on: there may be more runs of it, and they may be simulated otherwise."""
-    for name in ("repeats", "simulated_runs"):
+    """What stays when an experiment goes on, but for its traffic: there may be more runs of it, and they may be simulated
+    otherwise."""
+    for name in ("repeats", "simulated_runs", "traffic"):
         told = {**told, name: None}
     if told["adapted"]:  # the real controllers rest on both, too
         return told
     models = [{**one, "pod": None, "profiles": None} for one in told["cluster"]["models"]]
-    return {**told, "cluster": {**told["cluster"], "models": models}}
+    return {**told, "cluster": {**told["cluster"], "models": models, "scrape_jitter_s": None}}
 
 
 def apply(kustomization: Path, namespace: str, kubeconfig: Path | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from testbed.adaptation.judge import Inline
 from testbed.autoscaling.build import build_policy
 from testbed.autoscaling.policy import Policy
 from testbed.autoscaling.simulated import Step
+from testbed.calibration.another_run import another_run
 from testbed.measurement.batch_log import BatchLog
 from testbed.measurement.metric_log import MetricLog
 from testbed.pipeline.cluster_config import ClusterRunConfig
@@ -83,7 +85,7 @@ def simulate_pair(
     pair = config.simulated(traffic, policy, schedule.duration_s, read_faults(real.path))
     period_s = policy_of(config, policy).period_s
     answer_after = max(1, round(deliberation_s(real.path, schedule.duration_s) / period_s))
-    clock = scaler_clock(real.path, period_s)
+    clock = scaler_clock(real.path, period_s, config.sample_period_s)
     seeds = twin_seeds(config.seed, config.simulated_runs)
     policies = [policy_of(config, policy, answer_after) for _ in seeds]  # each remembers what it did
     runs = [_simulate(pair, services, schedule, *one, clock) for one in zip(seeds, policies, strict=True)]
@@ -112,10 +114,11 @@ def simulate_pair(
     made.write_manifest(manifest.model_copy(update={"profile": str(profile), "notes": notes}))
 
 
-def scaler_clock(path: Path, period_s: float) -> ScalerClock | None:
+def scaler_clock(path: Path, period_s: float, sample_period_s: float) -> ScalerClock | None:
     """Of a real run, from its scaler's lines, or else from when it was first seen and its changes; None: not known.
 
-    A change of an HPA is seen up to a sample late: the earliest within the period is nearest to its clock.
+    A change of an HPA is seen up to a sample late: the earliest within the period is nearest to its clock, and after it
+    by what the least of so many lateness's is on average.
     """
     log, seen = path / "controller.jsonl", path / SCALER
     start_s = (RunDir(path).manifest.start_unix_ns or 0) / 1e9
@@ -129,6 +132,7 @@ def scaler_clock(path: Path, period_s: float) -> ScalerClock | None:
     if len(times):
         middle = np.angle(np.exp(2j * np.pi * times / period_s).mean()) / (2 * np.pi)  # on the period's circle
         phase = middle + np.min(np.mod(times / period_s - middle + 0.5, 1.0) - 0.5)
+        phase -= sample_period_s / (len(times) + 1) / period_s
         latest_s = first_s + SEEN_LATE_S
         first_s = latest_s - period_s * np.mod(latest_s / period_s - phase, 1.0)
     return ScalerClock(float(first_s), own_scrapes=False)
@@ -142,7 +146,8 @@ def _simulate(
     policy: Policy,
     clock: ScalerClock | None,
 ) -> Simulated:
-    """One run with its own luck, until every request has ended. clock: of the policy; None: any.
+    """Another run of the service (another_run) with its own luck, until every request has ended. clock: of the policy;
+    None: any.
 
     Pods and scaler were there before the traffic: the simulation begins idle, about BEFORE_S earlier, and its clock is
     put right afterwards. Not exactly BEFORE_S: scrapes are at no particular time of the traffic, unless the scaler
@@ -159,6 +164,8 @@ def _simulate(
     late = Schedule(schedule.scheduled_ns + before_ns, schedule.model, schedule.duration_s + before_s)
     faults = tuple(one.model_copy(update={"at_s": one.at_s + before_s}) for one in pair.faults)
     pair = pair.model_copy(update={"duration_s": pair.duration_s + before_s, "faults": faults})
+    mood = np.random.default_rng(np.random.SeedSequence((seed, 1)))
+    services = [replace(one, profile=another_run(one.profile, mood)) for one in services]
     run = prepare(
         pair,
         services,

@@ -9,17 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 
 from loadgen.request_log import RequestLog
 from testbed.errors import ReportError
 from testbed.measurement.metric_log import MetricLog
 from testbed.reporting.compare import quantile_ms
 from testbed.reporting.loading import LoadedRun, load_run, read_json
-from testbed.statistics import relative_error_pct, spread_pct
+from testbed.statistics import next_interval, relative_error_pct, spread_pct
 
 FloatArray = npt.NDArray[np.float64]
 READY = ("ready", "serving")  # of a real pod, of a simulated one
@@ -163,7 +164,8 @@ def ready_replicas(metrics: MetricLog, duration_s: float) -> tuple[FloatArray, F
 def rows_of(experiment: Experiment) -> list[dict[str, Any]]:
     """One row a real run: both costs, and the errors of the simulated one in per cent of the real.
 
-    A simulated cost is the middle one of all simulated runs, each cost by itself.
+    A simulated cost is the mean of all simulated runs: what is to be expected of the next real one. Where a policy goes
+    one of two ways, a middle run would be one of them.
     """
     rows = []
     for pair in experiment.pairs:
@@ -179,7 +181,7 @@ def rows_of(experiment: Experiment) -> list[dict[str, Any]]:
                 "requests": side.cost.requests,
             }
             for name in ("errors", "changes", "p50_ms", "p95_ms", "p99_ms", "missed_share", "replica_seconds"):
-                row[f"{name}_real"], row[f"{name}_sim"] = getattr(side.cost, name), _middle(twin, name)
+                row[f"{name}_real"], row[f"{name}_sim"] = getattr(side.cost, name), _mean(twin, name)
             for name in ("p50_ms", "p95_ms", "p99_ms", "replica_seconds"):
                 row[f"{name}_error_pct"] = relative_error_pct(row[f"{name}_sim"], row[f"{name}_real"])
             row |= {f"{name}_spread_pct": value for name, value in spread.items()}
@@ -195,7 +197,7 @@ def summary_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "real_runs": len(rows),
         "errors_pct": {name: _errors(rows, name) for name in ("p50_ms", "p95_ms", "p99_ms", "replica_seconds")},
-        "pairs": {name: _of_pairs(rows, name, bar_pct) for name, bar_pct in BARS_PCT.items()},
+        "pairs": {name: pairs_within(rows, name) for name in BARS_PCT},
         "within_simulated_range": {name: _within(rows, name) for name in COSTS},
         "srcc": {
             name: {"all": srcc_of(rows, name)}
@@ -205,16 +207,16 @@ def summary_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _middle(twin: Side, name: str) -> float | None:
-    """Median over the simulated runs in which there is a value."""
+def _mean(twin: Side, name: str) -> float | None:
+    """Over the simulated runs in which there is a value."""
     known = [one[name] for one in twin.draws if one[name] is not None]
-    return float(np.median(known)) if known else None
+    return float(np.mean(known)) if known else None
 
 
 def _range_of(draws: list[dict[str, Any]], name: str) -> tuple[float | None, float | None]:
-    """The 5 % and 95 % quantiles of the simulated runs."""
-    known = [one[name] for one in draws if one[name] is not None]
-    return (float(np.quantile(known, 0.05)), float(np.quantile(known, 0.95))) if known else (None, None)
+    """That holds the next run in 90 % of the cases; None: too few simulated runs to say."""
+    interval = next_interval([one[name] for one in draws if one[name] is not None])
+    return (None, None) if interval is None else (interval.low, interval.high)
 
 
 def _within(rows: list[dict[str, Any]], name: str) -> float | None:
@@ -231,13 +233,19 @@ def _errors(rows: list[dict[str, Any]], name: str) -> dict[str, float | None]:
 
 def srcc_of(rows: Sequence[Mapping[str, Any]], name: str) -> float | None:
     """Over the pairs' means of their runs; None for fewer than three, or if one side does not vary."""
-    means = _means(rows, name)
+    return correlation("pearson", means_of_pairs(rows, name))
+
+
+def correlation(kind: Literal["pearson", "spearman"], means: FloatArray) -> float | None:
+    """Of two columns; None for fewer than three rows, or if one column does not vary."""
     if len(means) < 3 or np.ptp(means, axis=0).min() == 0:
         return None
+    if kind == "spearman":
+        return float(stats.spearmanr(means[:, 0], means[:, 1]).statistic)
     return float(np.corrcoef(means[:, 0], means[:, 1])[0, 1])
 
 
-def _means(rows: Sequence[Mapping[str, Any]], name: str) -> FloatArray:
+def means_of_pairs(rows: Sequence[Mapping[str, Any]], name: str) -> FloatArray:
     """float[pairs, 2]: real and simulated cost of each pair, means over its repeats."""
     pairs: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for row in rows:
@@ -247,9 +255,9 @@ def _means(rows: Sequence[Mapping[str, Any]], name: str) -> FloatArray:
     return np.array([np.mean(one, axis=0) for one in pairs.values()]).reshape(-1, 2)
 
 
-def _of_pairs(rows: list[dict[str, Any]], name: str, bar_pct: float) -> dict[str, Any]:
+def pairs_within(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
     """How many pairs are within the bar, by the means of their repeats."""
-    real, sim = _means(rows, name).T
+    real, sim = means_of_pairs(rows, name).T
     errors: FloatArray = np.abs(100 * (sim / real - 1))
-    worst = float(errors.max()) if len(errors) else None
+    bar_pct, worst = BARS_PCT[name], float(errors.max()) if len(errors) else None
     return {"bar_pct": bar_pct, "pairs": len(errors), "within": int((errors <= bar_pct).sum()), "worst_pct": worst}

@@ -26,7 +26,8 @@ def write_experiment_report(folder: Path) -> Path:
     rows = rows_of(found)
     summary = summary_of(rows)
     write_json(folder / "pairs.json", {"rows": rounded(rows), "summary": rounded(summary)})
-    transfer = transfer_of(rows, found.name)
+    fixed = {name for name, policy in found.config["policies"].items() if policy["kind"] == "fixed"}
+    transfer = transfer_of(rows, found.name, fixed)
     write_json(folder / "transfer.json", rounded(transfer))
     drift = drift_of(found)
     if drift:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 
-from testbed.reporting.experiment import srcc_of
+from testbed.reporting.experiment import correlation, means_of_pairs, pairs_within, srcc_of
 
 COSTS = {"slo_miss": "missed_share", "replica_seconds": "replica_seconds"}  # name here -> in an experiment's rows
 
 
-def transfer_of(rows: Sequence[Mapping[str, Any]], experiment: str) -> dict[str, Any]:
+def transfer_of(rows: Sequence[Mapping[str, Any]], experiment: str, fixed: Collection[str]) -> dict[str, Any]:
     """transfer.json: one row for each policy and pattern, means of its real and of its simulated repeats, and the SRCC.
 
     in_order: share of the pairs of policies under the same pattern that differ on both sides, in which both agree on
     who is better; in_order_beyond_spread: of those whose real runs do not overlap. runs: the folders, in the
     experiment's, that a row is computed from. real_repeats: the same figures of the first real runs against the second
     ones: how well the real system foretells itself; None: no second ones.
+    pairs: how many; p95_within_10_pct, replica_seconds_within_5_pct: how many of them are that near, real and simulated
+    mean. without_fixed: correlations over the pairs of policies that do scale. fixed: the names of those that do not.
     """
     pairs: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for row in rows:
@@ -40,14 +42,15 @@ def transfer_of(rows: Sequence[Mapping[str, Any]], experiment: str) -> dict[str,
         "policies": list(dict.fromkeys(row["policy"] for row in told)),
         **_agreement(rows, told),
         **{f"in_order_beyond_spread_{name}": in_order(told, name, beyond_spread=True) for name in COSTS},
-        "real_repeats": _agreement(repeated, repeated) if repeated else None,
+        **_nearness(rows, fixed),
+        "real_repeats": _agreement(repeated, repeated) | _nearness(repeated, fixed) if repeated else None,
         "rows": told,
     }
 
 
 def _against_each_other(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
     """Two real runs as if the second were the simulated one, under both names of each cost."""
-    told = {}
+    told = {"p95_ms_real": first["p95_ms_real"], "p95_ms_sim": second["p95_ms_real"]}
     for name, key in COSTS.items():
         for side, run in (("real", first), ("sim", second)):
             told[f"{name}_{side}"] = told[f"{key}_{side}"] = float(run[f"{key}_real"])
@@ -58,6 +61,23 @@ def _agreement(rows: Sequence[Mapping[str, Any]], means: Sequence[Mapping[str, A
     """Of an experiment's rows, and of their means by policy and pattern."""
     return {f"srcc_{name}": srcc_of(rows, key) for name, key in COSTS.items()} | {
         f"in_order_{name}": in_order(means, name) for name in COSTS
+    }
+
+
+def _nearness(rows: Sequence[Mapping[str, Any]], fixed: Collection[str]) -> dict[str, Any]:
+    """How near the pairs' means are, and how both sides go together over the policies that do scale."""
+    scaled = [row for row in rows if row["policy"] not in fixed]
+    kinds: tuple[Literal["pearson", "spearman"], ...] = ("pearson", "spearman")
+    correlations = {
+        f"{kind}_{name}": correlation(kind, means_of_pairs(scaled, key))
+        for name, key in {"slo_violation_rate": "missed_share", "replica_seconds": "replica_seconds"}.items()
+        for kind in kinds
+    }
+    return {
+        "pairs": pairs_within(rows, "replica_seconds")["pairs"],
+        "p95_within_10_pct": pairs_within(rows, "p95_ms")["within"],
+        "replica_seconds_within_5_pct": pairs_within(rows, "replica_seconds")["within"],
+        "without_fixed": correlations,
     }
 
 

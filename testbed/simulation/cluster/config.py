@@ -80,6 +80,14 @@ class PodTimes(Strict):
     image_pull_s: float = Field(0.0, ge=0, description="on a node that has not had the image yet")
     container_start_s: float = Field(1.0, ge=0)
     load_s: float | None = Field(None, ge=0, description="server start and model load; none: drawn from the profile")
+    load_spread_s: float = Field(0.0, ge=0, description="load_s is drawn from so much below to so much above it")
+    start_together_s: float = Field(
+        0.0, ge=0, description="by which each other container that starts at the same moment delays a start: nodes with "
+        "few processors, or, as the local cluster's, with the same ones"
+    )
+    start_slows: float = Field(
+        0.0, ge=0, description="share by which all batches take longer while this container starts"
+    )
     probe_period_s: float = Field(1.0, gt=0, description="readiness; the first probe comes one period after the start")
     endpoint_lag_s: float = Field(0.1, ge=0, description="from ready (or deleted) to (no more) requests")
     pre_stop_s: float = Field(0.0, ge=0, description="a deleted pod goes on at least so long")
@@ -146,6 +154,10 @@ class ClusterConfig(Strict):
     models: tuple[ServedModel, ...] = Field(min_length=1)
     scheduler: Literal["spread", "bin_pack"] = "spread"
     scrape_period_s: float = Field(1.0, gt=0, description="of every replica's metrics")
+    scrape_jitter_s: float = Field(
+        0.0, ge=0, description="a scrape comes up to so long before its time: a window of whole periods then takes one "
+        "period more about every second time, as of a real scraper; at most half a period"
+    )
 
     @model_validator(mode="after")
     def _names_fit(self) -> Self:
@@ -153,6 +165,11 @@ class ClusterConfig(Strict):
             if pool.gpu_kind is not None and pool.gpu_kind not in self.gpu_kinds:
                 known = ", ".join(self.gpu_kinds) or "none"
                 raise ValueError(f"pool '{pool.name}' has GPUs of kind '{pool.gpu_kind}', gpu_kinds has {known}")
+        if self.scrape_jitter_s > self.scrape_period_s / 2:
+            raise ValueError(
+                f"scrape_jitter_s is {self.scrape_jitter_s:g}: give at most half of scrape_period_s "
+                f"({self.scrape_period_s:g})"
+            )
         offered = {pool.gpu_kind for pool in self.pools if pool.gpu_kind}
         offered |= {"cpu" for pool in self.pools if pool.cpu_replicas}
         for model in self.models:

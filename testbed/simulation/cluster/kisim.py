@@ -55,13 +55,13 @@ class KISim:
         nodes = make_nodes(config)
         tables = Tables(self.services, max((node.capacity for node in nodes), default=1))
         sim = make_sim(config, self.services, tables, nodes, users, own_seed, keep_rows)
-        self._profiled_ns = sim.service_ns
         phases = [one.profile.slow_phase for one in self.services for _ in nodes]
         self.stream = RequestStream(sim, traffic, phases, tables.window_ns, own_seed)
         self._lives = PodLives(config, self.services, nodes, tables, self.stream, own_seed, closed_loop=bool(users))
         for group in users:
             for second, count in group.counts:
                 self._lives.agenda.push(round(second * SECOND_NS), "_on_users", (group.model, count))
+        self._scrapes, self._scrape_seed = 0, int(np.random.SeedSequence((seed, 2)).generate_state(1)[0])
         self._lives.agenda.push(0, "_on_scrape", ())
 
     @property
@@ -141,10 +141,7 @@ class KISim:
         """
         if not 0 < factor < float("inf"):
             raise ValueError(f"a model is slowed down by a factor above 0, not {factor}")
-        mine = [row for row, one in enumerate(self.services) if one.model == self.model_number(model)]
-        service_ns = self.stream.sim.service_ns.copy()  # copies of this simulation share the table
-        service_ns[mine] = self._profiled_ns[mine] * factor
-        self.stream.sim = self.stream.sim._replace(service_ns=service_ns)
+        self._lives.slow_down(self.model_number(model), factor)
 
     def copy(self) -> KISim:
         """A simulation that goes on from here by itself."""
@@ -256,4 +253,9 @@ class KISim:
 
     def _on_scrape(self) -> None:
         self.samples.append(sample(self._lives))
-        self._lives.agenda.push(self.now_ns + round(self.config.scrape_period_s * SECOND_NS), "_on_scrape", ())
+        self._scrapes += 1
+        due_s = self._scrapes * self.config.scrape_period_s
+        if self.config.scrape_jitter_s:
+            rng = np.random.default_rng((self._scrape_seed, self._scrapes))
+            due_s -= float(rng.uniform(0.0, self.config.scrape_jitter_s))
+        self._lives.agenda.push(round(due_s * SECOND_NS), "_on_scrape", ())

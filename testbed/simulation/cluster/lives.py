@@ -54,6 +54,8 @@ class PodLives:
         self._images: set[tuple[int, int]] = set()  # (node, model) that have run
         self._plans: dict[int, int] = {}  # pod -> how often its plans have changed
         self._draining: set[int] = set()
+        self._profiled_ns = stream.sim.service_ns
+        self._slower = np.ones(len(self.services))  # by which factor batches take longer than their profile says
         self._finished_s = np.zeros(len(config.models))  # GPU-seconds of pods that are gone
         self._finished_on_s = np.zeros(len(self.services))  # the same by model and kind of device
         self._start()
@@ -70,6 +72,7 @@ class PodLives:
             node.used = list(node.used)
         twin._pending, twin._images = list(self._pending), set(self._images)
         twin._plans, twin._draining = dict(self._plans), set(self._draining)
+        twin._slower = self._slower.copy()
         twin._finished_s, twin._finished_on_s = self._finished_s.copy(), self._finished_on_s.copy()
         twin._free_rows, twin._active_before_ns = self._free_rows.copy(), self._active_before_ns.copy()
         return twin
@@ -101,6 +104,11 @@ class PodLives:
             self._change_plans(pod)
             self._plan(times.node_lost_s, "_on_node_lost", pod)
         self._set_causal()
+
+    def slow_down(self, model: int, factor: float) -> None:
+        """Batches of the model that begin from now on take so many times as long as their profile says."""
+        self._slower[[one.model == model for one in self.services]] = factor
+        self._set_speed()
 
     def emptied(self) -> None:
         """The stream stopped because a draining replica has answered its last request."""
@@ -185,8 +193,11 @@ class PodLives:
         self._set_causal()
 
     def _enter(self, pod: Pod, state: State) -> None:
+        starts = "starting" in (pod.state, state) or "loading" in (pod.state, state)
         pod.state = state
         self.states.append(StateChange(self._now_ns, pod.number, state))
+        if starts and self._times(pod).start_slows > 0:
+            self._set_speed()
 
     def _plan(self, delay_s: float, name: str, pod: Pod) -> None:
         arguments = (pod.number, self._plans.get(pod.number, 0))
@@ -215,8 +226,10 @@ class PodLives:
         times = self._times(pod)
         assert pod.node is not None
         pull_s = 0.0 if (pod.node, pod.model) in self._images else times.image_pull_s
+        others = sum(one.state in ("pending", "starting", "loading") for one in self.alive()) - len(self._pending)
+        others -= pod.state == "pending"  # itself
         self._enter(pod, "starting")
-        self._plan(pull_s + times.container_start_s, "_on_started", pod)
+        self._plan(pull_s + times.container_start_s + others * times.start_together_s, "_on_started", pod)
 
     def _bind(self, pod: Pod) -> bool:
         """Give the pod a share of a device, if there is one; else its reason says why not."""
@@ -361,6 +374,12 @@ class PodLives:
             or any(model.client.retries > 0 or model.balancer == "least_requests" for model in models)
         )
 
+    def _set_speed(self) -> None:
+        """How long batches take: what slows them down, and the containers that start beside them."""
+        start = sum(self._times(pod).start_slows for pod in self.alive() if pod.state in ("starting", "loading"))
+        factors = (self._slower * (1 + start))[:, np.newaxis]
+        self.stream.sim = self._sim._replace(service_ns=self._profiled_ns * factors)
+
     def _fits(self, pod: Pod) -> bool:
         """Has its device, or its slice of it, memory for the model that it has just loaded?"""
         assert pod.node is not None
@@ -376,10 +395,15 @@ class PodLives:
         return self.config.models[pod.model].pod
 
     def _load_s(self, pod: Pod) -> float:
-        """Server start and model load: given, or drawn from what calibration saw; the same for the same pod."""
-        given = self._times(pod).load_s
-        if given is not None:
-            return given
+        """Server start and model load: given, or drawn from what calibration saw; the same for the same pod.
+
+        What is drawn round the given one is the same for all pods of a run: how fast a machine starts them differs from
+        day to day rather than from pod to pod.
+        """
+        times = self._times(pod)
+        if times.load_s is not None:
+            share = np.random.default_rng(np.random.SeedSequence((self._seed, 2))).uniform(-1.0, 1.0)
+            return times.load_s + times.load_spread_s * float(share)
         seen = self.services[self.service(pod)].profile.cold_start_s
         if not seen:
             raise KisError(

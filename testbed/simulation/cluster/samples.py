@@ -43,7 +43,8 @@ class Totals(NamedTuple):
 def sample(lives: PodLives) -> Sample:
     """One scrape, now."""
     sim = lives.stream.sim
-    rows = np.flatnonzero(sim.replicas["pod"] >= 0)
+    asked = [pod.replica for pod in lives.alive() if pod.replica is not None and pod.wanted]
+    rows = np.array(sorted(row for row in asked if sim.replicas["pod"][row] >= 0), dtype=np.int64)
     of, instances = sim.replicas[rows], sim.instances[rows]
     running = np.where(instances["free_ns"] != NEVER, instances["size"], 0).sum(axis=1)
     return Sample(
