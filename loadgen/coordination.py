@@ -22,10 +22,11 @@ from locust import User, task
 from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 
-from loadgen.issuer import Share
+from loadgen.issuer import Report, Share
 from loadgen.job import ERROR_PREFIX, ReplayError, ReplayJob, close_run
 from loadgen.schedule import Schedule
 from loadgen.share import Client, Instant, slice_schedule
+from loadgen.validity import EXIT_INVALID, Verdict
 from workloads.errors import KisError
 from workloads.files import replacing
 
@@ -106,9 +107,14 @@ class Replay:
                     self._client = Client(job, share, 0, 1, _report_to(environment))
                     self._client.run(Instant.ahead(_AHEAD_S))
             if job.close:
-                self._say(environment, _close(job, schedule))
+                verdict, told = _close(job, schedule)
+                self._say(environment, told, verdict.valid)
+                if not verdict.valid:
+                    environment.process_exit_code = EXIT_INVALID
         except KisError as error:
             print(f"{ERROR_PREFIX}{error}", flush=True)
+            if environment.web_ui is not None:
+                logger.error("%s", error)  # the page's Logs show what is logged
             environment.process_exit_code = 1
         except Exception:
             logger.exception("the replay failed")
@@ -162,12 +168,14 @@ class Replay:
             self._workers[msg.node_id].set(msg.data)
 
     @staticmethod
-    def _say(environment: Environment, verdict: str) -> None:
-        """Tell the user; without a web page, below Locust's closing tables."""
+    def _say(environment: Environment, verdict: str, valid: bool) -> None:
+        """Tell the user: below Locust's closing tables; or, with a web page, in its Logs too."""
         if environment.web_ui is None:
             events.quit.add_listener(lambda **_: print(verdict, flush=True))
         else:
             print(verdict, flush=True)
+            for line in verdict.splitlines():
+                logger.log(logging.INFO if valid else logging.WARNING, "%s", line)
 
     def _finish(self, environment: Environment) -> None:
         active, self._active = self._active, None
@@ -265,15 +273,18 @@ class Replay:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _report_to(environment: Environment) -> Callable[[str, float, int, str | None], None]:
-    """Feeds Locust's statistics, which its web page shows; they are rounded, and nobody here reads them."""
+def _report_to(environment: Environment) -> Report:
+    """Feeds Locust's statistics, which its web page shows; they are rounded, and nobody here reads them.
+
+    What was not answered is a failure without a response time: Locust's percentiles are of answers, as ours.
+    """
     fire: Any = environment.events.request.fire
 
-    def report(model: str, latency_s: float, size: int, detail: str | None) -> None:
+    def report(model: str, latency_s: float | None, size: int, detail: str | None) -> None:
         fire(
             request_type="infer",
             name=model,
-            response_time=latency_s * 1e3,
+            response_time=None if latency_s is None else latency_s * 1e3,
             response_length=size,
             exception=None if detail is None else detail,
             context={},
@@ -282,12 +293,12 @@ def _report_to(environment: Environment) -> Callable[[str, float, int, str | Non
     return report
 
 
-def _close(job: ReplayJob, schedule: Schedule) -> str:
-    """Close the run; the verdict for the user."""
+def _close(job: ReplayJob, schedule: Schedule) -> tuple[Verdict, str]:
+    """Close the run; the verdict, and its words for the user."""
     log, verdict = close_run(job, schedule)
     counts = ", ".join(f"{count} {status}" for status, count in log.counts().items() if count)
     title = f"{'VALID' if verdict.valid else 'INVALID'}: {len(log)} requests: {counts}"
-    return "\n".join([title, *(f"  {reason}" for reason in verdict.reasons), f"run folder: {job.run_dir}"])
+    return verdict, "\n".join([title, *(f"  {reason}" for reason in verdict.reasons), f"run folder: {job.run_dir}"])
 
 
 def _pack(job: ReplayJob, share: Share, worker: int, workers: int, token: str) -> dict[str, Any]:

@@ -26,7 +26,8 @@ from loadgen.transport import NotSent, RequestFailed, RequestTimeout, Transport
 
 OK, ERROR, TIMEOUT, DROPPED = (STATUSES.index(status) for status in ("ok", "error", "timeout", "dropped"))
 _YIELD_EVERY = 32  # requests issued without looking at sockets when the client is behind
-Report = Callable[[str, float, int, str | None], None]  # model, latency in seconds, bytes, why it failed
+# Model, latency in seconds (None: not answered in time, or not at all), bytes, why it failed.
+Report = Callable[[str, float | None, int, str | None], None]
 
 logger = logging.getLogger(__name__)
 
@@ -182,8 +183,8 @@ class Issuer:
         self.counts[row.status] += 1
         if not self._in_flight:
             self._idle.set()
-        ended_ns = row.completed_ns if row.completed_ns is not None else self._now()
-        self._report(model, (ended_ns - scheduled_ns) / 1e9, size, row.detail)
+        answered = row.status == OK and row.completed_ns is not None
+        self._report(model, (row.completed_ns - scheduled_ns) / 1e9 if answered else None, size, row.detail)
 
     def _drain(self) -> None:
         """Wait for what is in flight; whatever has no answer in the end is a timeout."""

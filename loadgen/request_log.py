@@ -59,6 +59,11 @@ class RequestLog:
         """completed - scheduled for ok requests, NaN for all others."""
         return np.where(self.ok, self.seconds("completed_ns") - self.seconds("scheduled_ns"), np.nan)
 
+    def missed(self, target_s: float) -> npt.NDArray[np.bool_]:
+        """bool[n]: not answered within target_s of its time: later, failed, or never sent."""
+        latency_s = self.latency_s
+        return ~np.isfinite(latency_s) | (np.nan_to_num(latency_s, nan=0.0) > target_s)
+
     @property
     def lag_s(self) -> npt.NDArray[np.float64]:
         """sent - scheduled: how late the client was; NaN if never sent."""

@@ -20,6 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from loadgen.request_log import RequestLog
 from loadgen.schedule import Schedule
 
+EXIT_INVALID = 3  # a command's exit code: the run was made, and is not to be relied on
+
 
 class Verdict(BaseModel):
     """The judgement of one real run. `reasons` is empty if and only if it is valid; `figures` holds what was judged."""

@@ -90,12 +90,10 @@ class TrafficConfig(Strict):
         return self
 
 
-class ClientConfig(Strict):
+class ClientConfig(ClientLimits):
     """How the load generator sends."""
 
     transport: TransportName = "http"
-    timeout_s: float = Field(10.0, gt=0)
-    max_in_flight: int = Field(1024, ge=1, description="requests beyond it are dropped, and counted")
     workers: int = Field(1, ge=1, description="client processes")
 
 
@@ -128,6 +126,7 @@ class SimulateConfig(Strict):
     run: Path | None = Field(None, description="a real run to repeat: its schedule and its service")
     service: ServiceConfig | None = Field(None, description="none: one replica, up to the largest batch measured")
     traffic: TrafficConfig = TrafficConfig()
+    client: ClientLimits = ClientLimits()
     seed: int = 0
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from loadgen.artifact import ArtifactError
+from loadgen.client_limits import ClientLimits
 from loadgen.validity import Verdict
 from testbed.machine import Machine
 from workloads.catalog import ServiceConfig
@@ -44,6 +45,8 @@ class RunManifest(BaseModel):
     device: Device
     threads: int | None = None  # CPU threads of each instance; None: not known, or simulated
     service: ServiceConfig
+    shapes: dict[str, tuple[int, ...]] = {}  # of the inputs; none: of a run that was made before these were kept
+    client: ClientLimits | None = None  # None: of a run that was made before this was kept
     pattern: str
     pattern_parameters: dict[str, Any] = {}
     seed: int

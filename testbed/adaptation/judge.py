@@ -112,7 +112,7 @@ def _played(case: Case, policy: Policy, rng: np.random.Generator) -> tuple[float
     sim = KISim(config, [service], PatternTraffic((pattern,), traffic_seed), seed=seed)
     PolicyRun(sim, {served.name: policy}).advance(settings.duration_s)
     totals = sim.totals(served.name)
-    missed = totals.missed / max(1, totals.ok + totals.error + totals.timeout)
+    missed = totals.missed_share or 0.0  # None: nothing was sent
     gpu = sim.gpu_seconds(served.name) / (settings.duration_s * served.max_replicas)
     latency_s = totals.latency_s / totals.ok if totals.ok else float("nan")
     return missed, gpu, latency_s, settings.price * missed + gpu

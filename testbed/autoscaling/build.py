@@ -69,7 +69,8 @@ def resolved(settings: dict[str, Any]) -> dict[str, Any]:
         raise ConfigError("`tuned` goes with `kind: hpa` and nothing else")
     file = Path(str(settings["tuned"]))
     try:
-        found = json.loads(file.read_text())["policies"]["tuned"]
+        told = json.loads(file.read_text())
+        found = told["policies"][told.get("chosen", "tuned")]
     except OSError as error:
         raise ConfigError(f"{file}: {error.strerror}: give a tuned.json of kis tune-hpa") from None
     except (ValueError, KeyError, TypeError):

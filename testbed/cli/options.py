@@ -24,6 +24,10 @@ Replicas = Annotated[int | None, typer.Option("--replicas", help="Servers behind
 Instances = Annotated[int | None, typer.Option("--instances", help="Model instances in each replica.")]
 MaxBatchSize = Annotated[int | None, typer.Option("--max-batch-size", help="Largest batch.")]
 QueueDelay = Annotated[float | None, typer.Option("--queue-delay-ms", help="max_queue_delay of dynamic batching.")]
+ClientTimeout = Annotated[float | None, typer.Option("--timeout-s", help="The client gives up after it. [default: 10]")]
+MaxInFlight = Annotated[
+    int | None, typer.Option("--max-in-flight", help="Of the client; further requests are dropped. [default: 1024]")
+]
 Pattern = Annotated[str | None, typer.Option("--pattern", help="constant, ramp, periodic, fluctuating or bursty.")]
 Parameters = Annotated[
     list[str] | None, typer.Option("--set", help="A parameter of the pattern, e.g. --set spike=200; may be repeated.")

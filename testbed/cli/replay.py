@@ -14,6 +14,7 @@ from rich.table import Table
 from loadgen.discovery import parse_shapes
 from loadgen.endpoints import address as http_address
 from loadgen.request_log import RequestLog
+from loadgen.validity import EXIT_INVALID
 from testbed.cli import options
 from testbed.cli.progress import ConsoleNarrator
 from testbed.config import MeasureConfig, ReplayConfig
@@ -44,6 +45,8 @@ def replay(
     grpc: Annotated[str | None, typer.Option("--grpc", help="Its gRPC address. [default: port 8001]")] = None,
     shape: options.Shapes = None,
     workers: Workers = None,
+    timeout_s: options.ClientTimeout = None,
+    max_in_flight: options.MaxInFlight = None,
     out: options.Out = None,
 ) -> None:
     """Replay a pattern or a trace, open-loop, against a running Triton; leaves a run folder with its verdict.
@@ -56,7 +59,12 @@ def replay(
         "model": model,
         "shapes": parse_shapes(shape or ()),
         "traffic": options.traffic_flags(pattern, parameters, trace, trace_format, duration, seed),
-        "client": {"transport": transport, "workers": workers},
+        "client": {
+            "transport": transport,
+            "workers": workers,
+            "timeout_s": timeout_s,
+            "max_in_flight": max_in_flight,
+        },
     }
     settings = options.configured(config, ReplayConfig, flags)
     over_grpc = settings.client.transport == "grpc"
@@ -137,7 +145,7 @@ def measure(
 
 
 def show_run(console: Console, run: RunDir) -> None:
-    """Counts, latency and verdict of one run, and its folder."""
+    """Counts, latency and verdict of one run, and its folder; EXIT_INVALID if the verdict says so."""
     manifest, log = run.manifest, RequestLog.read(run.requests)
     table = Table(*(status for status, count in log.counts().items()), "P50", "P95", "P99", title=manifest.run_id)
     latency_ms = log.latency_s[log.ok] * 1e3
@@ -149,6 +157,8 @@ def show_run(console: Console, run: RunDir) -> None:
         reasons = escape("; ".join(verdict.reasons))
         console.print("[green]VALID[/green]" if verdict.valid else f"[red]INVALID[/red]: {reasons}", highlight=False)
     print_path(console, run.path)
+    if verdict is not None and not verdict.valid:
+        raise typer.Exit(EXIT_INVALID)
 
 
 def print_path(console: Console, path: Path) -> None:

@@ -17,6 +17,7 @@ from testbed.config import SimulateConfig, build, load_config
 from testbed.errors import ConfigError
 from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.cluster_run import simulate_cluster
+from testbed.pipeline.rates import own_length_s
 from testbed.pipeline.traffic import make_schedule
 from testbed.pipeline.twin import simulate_twin, write_simulated
 from testbed.run_dir import RunDir, RunManifest
@@ -31,6 +32,8 @@ def simulate(
     instances: options.Instances = None,
     max_batch_size: options.MaxBatchSize = None,
     queue_delay_ms: options.QueueDelay = None,
+    timeout_s: options.ClientTimeout = None,
+    max_in_flight: options.MaxInFlight = None,
     pattern: options.Pattern = None,
     parameters: options.Parameters = None,
     trace: options.Trace = None,
@@ -58,8 +61,9 @@ def simulate(
     Another one on your trace: [bold]kis simulate --cluster c.yaml --trace t.csv --policy fixed:replicas=4[/bold]
     """
     service_flags = options.service_flags(replicas, instances, max_batch_size, queue_delay_ms)
+    client_flags = {"timeout_s": timeout_s, "max_in_flight": max_in_flight}
     if cluster is not None:
-        alone = {"FILE": config, "--profile": profile, "--run": run, **service_flags}
+        alone = {"FILE": config, "--profile": profile, "--run": run, **service_flags, **client_flags}
         _refuse(alone, "go with one service: a cluster has its own in its configuration")
         traffic = options.traffic_flags(pattern, parameters, trace, trace_format, None, None)
         given = _cluster_settings(cluster, traffic, policy, duration, seed, draws)
@@ -70,6 +74,7 @@ def simulate(
         "profile": profile,
         "run": run,
         "service": service_flags,
+        "client": client_flags,
         "traffic": options.traffic_flags(pattern, parameters, trace, trace_format, duration, seed),
     }
     settings = options.configured(config, SimulateConfig, flags)
@@ -102,6 +107,7 @@ def simulate(
         weights=known.weights,
         device=known.device,
         service=service,
+        client=settings.client,
         pattern=settings.traffic.pattern or "trace",
         pattern_parameters=dict(schedule.provenance),
         seed=settings.traffic.seed,
@@ -124,7 +130,10 @@ def _cluster_settings(
     seed: int | None,
     draws: int | None,
 ) -> ClusterRunConfig:
-    """The file's configuration with what flags say in its place: traffic and policy of its one model."""
+    """The file's configuration with what flags say in its place: traffic and policy of its one model.
+
+    A run of a trace lasts as long as the trace, unless somebody says otherwise: a flag, or the file that names both.
+    """
     config = load_config(file, ClusterRunConfig)
     changed: dict[str, Any] = {"duration_s": duration_s, "seed": seed, "draws": draws}
     given = {key: value for key, value in traffic.items() if value is not None}
@@ -137,7 +146,12 @@ def _cluster_settings(
         if policy is not None:
             changed["policies"] = {names[0]: options.policy_flag(policy)}
     changed = {key: value for key, value in changed.items() if value is not None}
-    return build(ClusterRunConfig, {**config.model_dump(exclude_unset=True), **changed}, "flags")
+    told = build(ClusterRunConfig, {**config.model_dump(exclude_unset=True), **changed}, "flags")
+    if duration_s is not None or (not given and "duration_s" in config.model_fields_set):
+        return told
+    lengths = [own_length_s(one) for one in told.traffic.values()]
+    known = [one for one in lengths if one is not None]
+    return told.model_copy(update={"duration_s": max(known)}) if known else told
 
 
 def _simulate_cluster(config: ClusterRunConfig, folder: Path) -> None:
@@ -147,7 +161,7 @@ def _simulate_cluster(config: ClusterRunConfig, folder: Path) -> None:
         narrator.phase(f"simulate {config.duration_s:g} s of a cluster that serves {names}")
         summary = simulate_cluster(config, folder, narrator.progress)
     table = Table(title=f"{folder} (simulated)", title_justify="left")
-    for column in ("model", "policy", "requests", "missed", "P95 ms", "GPU-s", "changes"):
+    for column in ("model", "policy", "requests", "missed", "failed", "waiting", "P95 ms", "GPU-s", "changes"):
         table.add_column(column, justify="left" if column in ("model", "policy") else "right")
     for name, one in summary["models"].items():
         share = one["missed_share"]
@@ -156,11 +170,15 @@ def _simulate_cluster(config: ClusterRunConfig, folder: Path) -> None:
             one["policy"],
             f"{one['requests']:,}",
             "-" if share is None else _with_interval(one, "missed_share", ".2%"),
+            f"{one['error'] + one['timeout'] + one['dropped']:,}",
+            f"{one['waiting']:,}",
             "-" if one["p95_ms"] is None else _with_interval(one, "p95_ms", ".1f"),
             _with_interval(one, "gpu_seconds", ",.0f"),
             str(one["changes"]),
         )
     console.print(table)
+    for note in summary["notes"]:
+        console.print(f"note: {note}", highlight=False, markup=False)
     print_path(console, folder / "report.html")
 
 

@@ -49,7 +49,13 @@ def tune_hpa(
         else:
             found = {"": tuning.tune_hpa(settings, folder, narrator.progress)}
     console.print(_table(found, settings.allowed_missed))
+    for family, one in found.items():
+        for note in one["notes"]:
+            of = f"the HPA of {family}" if family else "this HPA"
+            console.print(f"note: {of} {note}", style="red" if not one["holds"] else None, highlight=False, markup=False)
     print_path(console, folder if settings.families else folder / "hpa.yaml")
+    if not all(one["holds"] for one in found.values()):
+        raise typer.Exit(1)
 
 
 def _table(found: Mapping[str, Mapping[str, Any]], allowed: float) -> Table:
@@ -59,11 +65,13 @@ def _table(found: Mapping[str, Mapping[str, Any]], allowed: float) -> Table:
     for heading in ("metric", "target", "P95 ms", "over target %", "GPU-s", "changes"):
         table.add_column(heading, justify="right")
     for family, one in found.items():
-        for name, outcome in one["outcomes"].items():
-            policy = one["policies"][name]
+        fixed = one["fixed"]
+        outcomes = one["outcomes"] if fixed is None else {**one["outcomes"], f"fixed-{fixed['replicas']}": fixed}
+        for name, outcome in outcomes.items():
+            policy = one["policies"].get(name, {})
             p95 = outcome["p95_ms"]
             table.add_row(
-                f"{family} {name}".strip(),
+                f"{family} {name}{' (written)' if name == one['chosen'] else ''}".strip(),
                 str(policy.get("metric", "-")),
                 f"{policy['target']:.4g}" if "target" in policy else "-",
                 "-" if p95 is None else f"{p95:.1f}",

@@ -15,6 +15,7 @@ from testbed.autoscaling.features import Past, bounds, features_of
 from testbed.autoscaling.simulated import SimulatedObservation
 from testbed.kiscaler.scenarios import Scenario, Scenarios
 from testbed.kiscaler.teacher import replicas_of_teacher
+from testbed.measurement.misses import missed_share
 
 ENV_ID = "KIScaler-v2"
 FloatArray = npt.NDArray[np.float32]
@@ -55,9 +56,8 @@ def pass_step(
     before, held_s = sim.totals(model), held(scenario)
     changed = act(sim.now_s + scale.step_s)
     after = sim.totals(model)
-    ended = sum(getattr(after, name) - getattr(before, name) for name in ("ok", "error", "timeout"))
     parts = {
-        "missed": (after.missed - before.missed) / max(1, ended),
+        "missed": missed_share(after.missed - before.missed, after.decided - before.decided) or 0.0,
         "gpu": (held(scenario) - held_s) / (scale.max_replicas * scale.step_s),
         "churn": changed / scale.max_replicas,
     }

@@ -19,8 +19,9 @@ import pyarrow as pa
 from loadgen.artifact import read_table, write_table
 from testbed.measurement.latency_histogram import BINS
 
-KIND, VERSION = "scaling_log", 1
-COUNTS = ("arrived", "ok", "error", "timeout", "missed")  # of requests, since the run's start; missed: as in Totals
+KIND, VERSION = "scaling_log", 2
+# Of requests, since the run's start; missed and decided: see measurement.misses.
+COUNTS = ("arrived", "ok", "error", "timeout", "dropped", "missed", "decided")
 SCHEMA = pa.schema(
     [
         pa.field("seed", pa.int64(), nullable=False),  # of the run

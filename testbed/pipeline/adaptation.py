@@ -26,6 +26,7 @@ from testbed.autoscaling.simulated import PolicyRun
 from testbed.calibration.another_run import another_run
 from testbed.config import Strict
 from testbed.errors import ConfigError
+from testbed.measurement.misses import missed_share
 from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.cluster_run import advance, prepare
 from testbed.simulation.cluster.services import Service, read_services
@@ -63,10 +64,10 @@ class AdaptRunConfig(Strict):
 
 
 class Row(NamedTuple):
-    """What clients saw in the seconds up to time_s: requests that ended and those missed; replicas asked for then."""
+    """What clients saw in the seconds up to time_s: requests decided and those missed (measurement.misses); replicas then."""
 
     time_s: float
-    ended: int
+    decided: int
     missed: int
     replicas: int
     gpu_seconds: float
@@ -122,7 +123,7 @@ def _advanced(config: ClusterRunConfig, run: PolicyRun, model: str) -> list[Row]
     def note() -> None:
         nonlocal before
         totals = run.sim.totals(model)
-        now = (totals.ok + totals.error + totals.timeout, totals.missed, run.sim.gpu_seconds(model))
+        now = (totals.decided, totals.missed, run.sim.gpu_seconds(model))
         wanted = len(run.sim.wanted(model))
         rows.append(Row(run.sim.now_s, now[0] - before[0], now[1] - before[1], wanted, now[2] - before[2]))
         before = now
@@ -143,7 +144,7 @@ def read_rows(file: Path) -> list[Row]:
         return [
             Row(
                 float(one["time_s"]),
-                int(one["ended"]),
+                int(one["decided"]),
                 int(one["missed"]),
                 int(one["replicas"]),
                 float(one["gpu_seconds"]),
@@ -194,10 +195,9 @@ def summarise(folder: Path) -> dict[str, Any]:
 
 
 def _share(rows: list[Row], start_s: float, end_s: float) -> float | None:
-    """Of the requests that ended between the two, that missed the target; None: none ended."""
+    """Of the requests decided between the two, that missed the target; None: none was."""
     those = [one for one in rows if start_s < one.time_s <= end_s]
-    ended = sum(one.ended for one in those)
-    return sum(one.missed for one in those) / ended if ended else None
+    return missed_share(sum(one.missed for one in those), sum(one.decided for one in those))
 
 
 def _replicas(rows: list[Row], start_s: float, end_s: float) -> float:

@@ -186,5 +186,5 @@ def _length(campaign: Campaign, run_id: str, wanted_s: float, least_s: float) ->
 def _made(campaign: Campaign, aim: Target, schedule: Schedule, identity: Identity, attempts: int = ATTEMPTS) -> RunDir:
     """The run of that name: kept if it is complete, else made; made again if it was INVALID."""
     campaign.time.passed(identity.run_id)
-    kept = campaign.runs.kept(identity.run_id, schedule, aim.service)
+    kept = campaign.runs.kept(identity.run_id, schedule, aim.service, aim)
     return kept or campaign.runs.make(aim, schedule, identity, attempts)

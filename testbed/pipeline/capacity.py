@@ -109,18 +109,17 @@ def predict(
 ) -> Option:
     """Latency percentile and share of misses of one service on that traffic, each as an interval for the next run."""
     busy: list[float] = []
-    latencies: list[np.ndarray] = []
+    shares: list[float] = []
 
     def one_run(drawn: ServiceProfile, run_seed: int) -> float:
         schedule = arrivals(run_seed)
         run = simulate(schedule, drawn, service, run_seed)
         latency_s = np.where(run.requests.ok, run.requests.latency_s, np.inf)
-        latencies.append(latency_s)
+        shares.append(float(run.requests.missed(target_s).mean()))
         busy.append(run.batches.busy_s(schedule.duration_s) / schedule.duration_s)
         return float(np.quantile(latency_s, percentile / 100, method="higher"))
 
     latency = interval(profile, one_run, draws, seed)
-    shares = [float((values > target_s).mean()) for values in latencies]
     return Option(
         service=service,
         latency_s=latency,

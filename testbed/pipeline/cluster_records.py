@@ -17,9 +17,15 @@ from testbed.measurement.scaling_log import scaling_frame
 from testbed.simulation.cluster.kisim import KISim
 from testbed.simulation.cluster.pods import Pod
 from testbed.simulation.cluster.stream import SECOND_NS
-from testbed.simulation.state import CLIENT_TIMEOUT, OK
+from testbed.simulation.state import CLIENT_TIMEOUT, DROPPED, NONE, OK, ROW
 
-_DETAIL = {1: "timed out in the queue", 2: "queue full", 4: "its pod died", 5: "no endpoint"}
+_DETAIL = {
+    NONE: "it waits at the end",
+    1: "timed out in the queue",
+    2: "queue full",
+    4: "its pod died",
+    5: "no endpoint",
+}
 
 
 class Meter:
@@ -61,7 +67,9 @@ class ScalingRecord:
                 "ok": totals.ok,
                 "error": totals.error,
                 "timeout": totals.timeout,
+                "dropped": totals.dropped,
                 "missed": totals.missed,
+                "decided": totals.decided,
                 "asked": len(pods),
                 "ready": sum(pod.ready for pod in pods),
                 "changes": len(self._run.steps),
@@ -136,23 +144,45 @@ def _pod_labels(models: list[str], pod: Pod, state: str) -> dict[str, str]:
 
 
 def request_log(sim: KISim, provenance: dict[str, Any]) -> RequestLog:
-    """The rows of a run as a RequestLog, in the order of their numbers."""
-    rows = np.sort(sim.all_rows(), order="id")
+    """The rows of a run as a RequestLog, in the order of their numbers: requests that are decided (measurement.misses).
+
+    Those that still wait, past their deadline, are timeouts without an end.
+    """
+    rows = sim.all_rows()
+    waiting = np.concatenate([sim.overdue(model.name) for model in sim.config.models])
+    rows = np.concatenate([rows, _unanswered(waiting)])
+    rows = np.sort(rows, order="id")
     names = np.array([model.name for model in sim.config.models], dtype=object)
-    status = np.where(rows["status"] == OK, "ok", np.where(rows["status"] == CLIENT_TIMEOUT, "timeout", "error"))
+    never_sent = rows["status"] == DROPPED
+    status = np.select(
+        [rows["status"] == OK, never_sent, np.isin(rows["status"], (CLIENT_TIMEOUT, NONE))],
+        ["ok", "dropped", "timeout"],
+        "error",
+    )
     frame = pd.DataFrame(
         {
             "request_id": rows["id"],
             "model": names[rows["model"]],
-            "endpoint": [f"pod-{k}" if k >= 0 else "" for k in rows["pod"]],
+            "endpoint": [None if dropped else f"pod-{k}" if k >= 0 else "" for k, dropped in zip(rows["pod"], never_sent)],
             "scheduled_ns": rows["scheduled_ns"],
-            "sent_ns": pd.array(rows["scheduled_ns"], dtype="Int64"),
-            "completed_ns": pd.array(rows["completed_ns"], dtype="Int64"),
+            "sent_ns": pd.arrays.IntegerArray(rows["scheduled_ns"].copy(), never_sent),
+            "completed_ns": pd.arrays.IntegerArray(
+                rows["completed_ns"].copy(), never_sent | (rows["status"] == NONE)
+            ),
             "status": status,
             "detail": pd.array([_DETAIL.get(int(code)) for code in rows["status"]], dtype="str"),
         }
     )
     return RequestLog(frame, {**provenance, "seconds": sim.now_ns / SECOND_NS})
+
+
+def _unanswered(requests: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """ROW[n] of requests that have not ended; status NONE."""
+    rows = np.zeros(len(requests), dtype=ROW)
+    for name in ("id", "scheduled_ns", "pod", "model", "attempt"):
+        rows[name] = requests[name]
+    rows["status"] = NONE
+    return rows
 
 
 def batch_log(sim: KISim, provenance: dict[str, Any]) -> BatchLog:

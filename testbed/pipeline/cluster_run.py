@@ -6,7 +6,7 @@ decisions.json, summary.json, and the report.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 from loadgen.patterns import Pattern, make_pattern
 from loadgen.schedule import Schedule
 from loadgen.traces import read_trace, trace_pattern
-from testbed.autoscaling.build import build_policy
+from testbed.autoscaling.build import build_policy, start_replicas
 from testbed.autoscaling.policy import Policy
 from testbed.autoscaling.simulated import PolicyRun
 from testbed.calibration.another_run import another_run
@@ -25,8 +25,10 @@ from testbed.errors import ConfigError
 from testbed.measurement.latency_histogram import quantile_of
 from testbed.pipeline.cluster_config import ClusterRunConfig, Fault
 from testbed.pipeline.cluster_records import Observed, batch_log, request_log
-from testbed.pipeline.rates import pattern_of
+from testbed.pipeline.rates import own_length_s, pattern_of
+from testbed.pipeline.served_rates import with_served_rate
 from testbed.reporting.cluster_report import write_cluster_report
+from testbed.simulation.cluster.config import ClusterConfig
 from testbed.simulation.cluster.kisim import KISim
 from testbed.simulation.cluster.services import Service, read_services
 from testbed.simulation.cluster.traffic import PatternTraffic, ScheduledTraffic, Traffic, Users
@@ -44,6 +46,7 @@ def simulate_cluster(
 ) -> dict[str, Any]:
     """Run it, write the folder, and return summary.json's content."""
     services = read_services(config.cluster)
+    config = _with_served_rates(config, services)
     runs = 1 + config.draws
 
     def progress(share: float, done: int = 0) -> None:
@@ -61,6 +64,7 @@ def simulate_cluster(
         one["intervals"] = {key: _interval([run[name][key] for run in drawn]) for key in INTERVALS if drawn}
     summary = {
         "duration_s": config.duration_s,
+        "notes": [*_cut_or_idle(config)],
         "seed": config.seed,
         "simulated": True,
         "draws": config.draws,
@@ -76,6 +80,16 @@ def simulate_cluster(
         batch_log(prepared.sim, provenance).write(folder / "batches.parquet")
     write_cluster_report(folder)
     return summary
+
+
+def _cut_or_idle(config: ClusterRunConfig) -> Iterator[str]:
+    """Where the run is not as long as its traces."""
+    for name, one in config.traffic.items():
+        length_s = own_length_s(one)
+        if length_s is None or abs(length_s - config.duration_s) < 1e-3 * config.duration_s:
+            continue
+        lasts = f"the trace of {name} lasts {length_s:,.0f} s, the run {config.duration_s:,.0f} s"
+        yield f"{lasts}: it is cut" if length_s > config.duration_s else f"{lasts}: nothing comes after it"
 
 
 def prepare(
@@ -95,7 +109,7 @@ def prepare(
     """
     traffic, rates, expected = _traffic(config, seed) if schedule is None else _scheduled(config, schedule)
     sim = KISim(
-        config.cluster,
+        _with_fixed(config),
         services,
         traffic,
         users=_users(config),
@@ -108,6 +122,30 @@ def prepare(
             for name, settings in config.policies.items()
         }
     return PolicyRun(sim, policies, phase, since_s)
+
+
+def _with_served_rates(config: ClusterRunConfig, services: Sequence[Service]) -> ClusterRunConfig:
+    """Policies with what one replica serves, where they rest on it and do not say it."""
+    policies = dict(config.policies)
+    for m, model in enumerate(config.cluster.models):
+        if model.name in policies:
+            mine = [one for one in services if one.model == m]
+            policies[model.name] = with_served_rate(policies[model.name], model, mine)
+    return config.model_copy(update={"policies": policies})
+
+
+def _with_fixed(config: ClusterRunConfig) -> ClusterConfig:
+    """The cluster, where a model with a fixed number of replicas begins with that number."""
+    served = []
+    for model in config.cluster.models:
+        replicas = start_replicas(config.policies.get(model.name, {}), model.replicas)
+        if replicas > model.max_replicas:
+            raise ConfigError(
+                f"policies: {model.name}: replicas is {replicas}, max_replicas of the model is {model.max_replicas}: "
+                "raise that, or give fewer"
+            )
+        served.append(model.model_copy(update={"replicas": replicas}))
+    return config.cluster.model_copy(update={"models": tuple(served)})
 
 
 def advance(
@@ -225,7 +263,6 @@ def summary_of_model(config: ClusterRunConfig, run: PolicyRun, name: str) -> dic
     """What summary.json says of one model."""
     served = config.cluster.models[run.sim.model_number(name)]
     totals, histogram = run.sim.totals(name), run.sim.histogram(name)
-    ended = totals.ok + totals.error + totals.timeout
     policy = run.policies.get(name)
     return {
         "policy": policy.name if policy is not None else f"fixed-{served.replicas}",
@@ -233,7 +270,9 @@ def summary_of_model(config: ClusterRunConfig, run: PolicyRun, name: str) -> dic
         "ok": totals.ok,
         "error": totals.error,
         "timeout": totals.timeout,
-        "missed_share": totals.missed / ended if ended else None,
+        "dropped": totals.dropped,
+        "waiting": totals.waiting,
+        "missed_share": totals.missed_share,
         "p50_ms": _ms(histogram, 0.5),
         "p95_ms": _ms(histogram, 0.95),
         "p99_ms": _ms(histogram, 0.99),

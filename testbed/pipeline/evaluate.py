@@ -26,6 +26,7 @@ from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.cluster_records import ScalingRecord
 from testbed.pipeline.cluster_run import advance, prepare
 from testbed.pipeline.evaluate_config import EvaluateConfig
+from testbed.pipeline.served_rates import with_served_rate
 from testbed.reporting.evaluation import log_name
 from testbed.reporting.evaluation_report import write_evaluation_report
 from testbed.reporting.loading import read_json
@@ -52,7 +53,9 @@ def evaluate(
     workers: processes; the files are the same for any number.
     """
     services = read_services(config.cluster)
-    pairs = [_pair(config, folder, traffic, policy) for traffic in config.traffic for policy in config.policies]
+    pairs = [
+        _pair(config, services, folder, traffic, policy) for traffic in config.traffic for policy in config.policies
+    ]
     _begin(config, folder)
     seeds = config.run_seeds
     kept = {pair.file: _kept(pair, seeds) for pair in pairs}
@@ -86,9 +89,10 @@ def _played(runs: Sequence[ClusterRunConfig], services: Sequence[Service], worke
         yield from pool.map(one, runs)
 
 
-def _pair(config: EvaluateConfig, folder: Path, traffic: str, policy: str) -> Pair:
+def _pair(config: EvaluateConfig, services: Sequence[Service], folder: Path, traffic: str, policy: str) -> Pair:
     """ConfigError if the policy cannot be built."""
     settings = _resolved(policy, config.settings_of(policy, traffic))
+    settings = with_served_rate(settings, config.cluster.models[0], services)
     build_policy(settings, config.cluster.models[0].max_replicas, lambda time_s: 0.0)  # wrong: told before the runs
     files = [*config.cluster.models[0].profiles.values()]
     one = config.traffic[traffic]

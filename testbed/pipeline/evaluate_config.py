@@ -7,9 +7,9 @@ from typing import Any, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from testbed.autoscaling.build import start_replicas
 from testbed.config import Strict, TrafficConfig
 from testbed.pipeline.cluster_config import ClusterRunConfig
+from testbed.pipeline.rates import own_length_s
 from testbed.simulation.cluster.config import ClusterConfig
 
 PER_TRAFFIC = "per_traffic"
@@ -30,7 +30,7 @@ class EvaluateConfig(Strict):
         None, description="the policy that the headline is about; none: the first that is no baseline and no oracle"
     )
     seeds: int = Field(10, ge=2, description="runs of each pair")
-    duration_s: float = Field(600.0, gt=0, description="of traffic that names none")
+    duration_s: float = Field(600.0, gt=0, description="of a pattern that names none; a trace lasts as long as it does")
     seed: int = 0
 
     @model_validator(mode="after")
@@ -91,12 +91,11 @@ class EvaluateConfig(Strict):
 
     def run_of(self, traffic: str, settings: dict[str, Any], seed: int) -> ClusterRunConfig:
         """One run under a policy's settings."""
-        one, served = self.traffic[traffic], self.cluster.models[0]
-        start = start_replicas(settings, served.replicas)
+        one = self.traffic[traffic]
         return ClusterRunConfig(
-            cluster=self.cluster.model_copy(update={"models": (served.model_copy(update={"replicas": start}),)}),
+            cluster=self.cluster,
             traffic={self.model: one},
             policies={self.model: settings},
-            duration_s=one.duration_s or self.duration_s,
+            duration_s=own_length_s(one) or self.duration_s,
             seed=seed,
         )

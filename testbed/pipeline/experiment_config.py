@@ -84,8 +84,8 @@ class ExperimentConfig(Strict):
         self, traffic: str, policy: str, duration_s: float, faults: tuple[Fault, ...] = ()
     ) -> ClusterRunConfig:
         """The same pair for KISim. faults: as they struck."""
-        client = ClientBehaviour(timeout_s=self.client.timeout_s)
-        served = self.cluster.models[0].model_copy(update={"replicas": self.start_replicas(policy), "client": client})
+        client = ClientBehaviour(timeout_s=self.client.timeout_s, max_in_flight=self.client.max_in_flight)
+        served = self.cluster.models[0].model_copy(update={"client": client})
         return ClusterRunConfig(
             cluster=self.cluster.model_copy(update={"models": (served,)}),
             traffic={self.model: self.traffic[traffic]},

@@ -11,17 +11,33 @@ from typing import Protocol
 
 import numpy as np
 
+from loadgen.request_log import RequestLog
 from loadgen.schedule import Schedule
 from loadgen.validity import ValidityLimits, Verdict, only_late
 from testbed.config import ClientConfig
 from testbed.errors import ConfigError
 from testbed.machine import Machine
-from testbed.pipeline.real_run import Identity, run_real
+from testbed.pipeline.real_run import Identity, run_real, shapes_of
 from testbed.pipeline.target import Target
 from testbed.run_dir import RunDir
 from workloads.catalog import ServiceConfig
 
 ATTEMPTS = 2  # a run whose client could not keep the schedule is made again once; the invalid one is kept aside
+
+
+DIED_AT_LEAST, DIED_SHARE = 10, 0.02  # of the requests, all the last ones: fewer errors are no dead server
+UNKNOWN = "unknown"  # device of a server that somebody else runs: its name has the address
+
+
+def server_died(run: RunDir) -> bool:
+    """Did nothing but errors come from some moment on, until the end of a run that is INVALID?"""
+    verdict = run.manifest.verdict
+    if verdict is None or verdict.valid:
+        return False
+    status = RequestLog.read(run.requests).frame["status"].to_numpy()
+    answered = np.flatnonzero(status == "ok")
+    after = status[answered[-1] + 1 :] if len(answered) else status
+    return len(after) >= max(DIED_AT_LEAST, DIED_SHARE * len(status)) and bool((after == "error").all())
 
 
 class Narrator(Protocol):
@@ -56,10 +72,14 @@ class MadeRuns:
         """Where a run of that name lies."""
         return self.folder / "runs" / run_id
 
-    def kept(self, run_id: str, schedule: Schedule, service: ServiceConfig) -> RunDir | None:
-        """The complete run of that name; None if there is none. What an interrupted one left is moved to invalid/.
+    def kept(
+        self, run_id: str, schedule: Schedule, service: ServiceConfig, aim: Target | None = None
+    ) -> RunDir | None:
+        """The complete run of that name; None if there is none. What an interrupted one left, or one in which the
+        server died, is moved to invalid/.
 
-        ConfigError if it is another run than the one that would be made now.
+        aim: what this campaign sends to; None: a server that is not started yet. ConfigError if the run is another one
+        than would be made now: of another schedule, service, user's server, or shape of its inputs.
         """
         run = RunDir(self.run_folder(run_id))
         if not run.manifest_file.exists():
@@ -67,13 +87,35 @@ class MadeRuns:
         if run.manifest.state != "complete":
             self._put_aside(run.path, "interrupted")
             return None
+        if aim is not None:
+            self._refuse_another_server(run, aim)
         same = np.array_equal(Schedule.read(run.schedule).scheduled_ns, schedule.scheduled_ns)
         if not same or run.manifest.service != service:
             raise ConfigError(
                 f"{run.path} was made with another schedule or service than this campaign's: remove it to make it "
                 "again, or choose another folder with --out"
             )
+        if server_died(run):
+            self.narrator.phase(f"{run_id}: the server died in it: it is made again")
+            self._put_aside(run.path, "server-died")
+            return None
         return run
+
+    @staticmethod
+    def _refuse_another_server(run: RunDir, aim: Target) -> None:
+        made = run.manifest
+        if UNKNOWN in (made.device.kind, aim.device.kind) and made.device != aim.device:
+            raise ConfigError(
+                f"{run.path} was made with {made.device.name}, this campaign has {aim.device.name}: a profile of both "
+                "would be of neither; choose another folder with --out"
+            )
+        shapes = shapes_of(aim)
+        if made.shapes and made.shapes != shapes:
+            name = next(one for one in {**made.shapes, **shapes} if made.shapes.get(one) != shapes.get(one))
+            raise ConfigError(
+                f"{run.path} was made with input '{name}' of shape {list(made.shapes.get(name, ()))}, this campaign has "
+                f"{list(shapes.get(name, ()))}: give that one (--shape), or choose another folder with --out"
+            )
 
     def make(self, aim: Target, schedule: Schedule, identity: Identity, attempts: int = ATTEMPTS) -> RunDir:
         """Make the run; once more if it was INVALID, and could be valid."""

@@ -27,6 +27,18 @@ def whole_s(pattern: Pattern) -> float:
     return (len(pattern.rates) - 1) * pattern.interval_s if isinstance(pattern, Trace) else PATTERN_S
 
 
+def own_length_s(traffic: TrafficConfig) -> float | None:
+    """Seconds that the traffic lasts by itself: its duration_s, or its trace; None: a pattern goes on for ever."""
+    if traffic.duration_s is not None:
+        return traffic.duration_s
+    if traffic.trace is None:
+        return None
+    pattern = pattern_of(traffic)
+    if pattern is not None:
+        return whole_s(pattern)
+    return read_trace(traffic.trace, "", format=traffic.format, speed_up=traffic.speed_up).duration_s
+
+
 @lru_cache(maxsize=32)  # many runs of one trace
 def _trace_rate(path: Path, format: TraceFormat | None, speed_up: float, interval_s: float, factor: float) -> Trace:
     """The counted rate in whole intervals, times the factor; after its end nothing arrives."""

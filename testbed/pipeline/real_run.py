@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from loadgen.client_limits import ClientLimits
 from loadgen.job import ReplayError, ReplayJob, RequestShape, client_figures, read_clients, run_replay
 from loadgen.request_log import RequestLog
 from loadgen.schedule import Schedule
@@ -72,7 +73,7 @@ def run_real(
     _wait_for_empty_queues(target)
     run = RunDir(folder).create()
     run.raw.mkdir(exist_ok=True)
-    manifest = _manifest(target, schedule, identity, machine)
+    manifest = _manifest(target, schedule, identity, client, machine)
     run.write_manifest(manifest)
     schedule.write(run.schedule)
     job = ReplayJob(
@@ -188,7 +189,9 @@ def _beyond_sent(metrics: MetricLog, log: RequestLog, model: str) -> int:
     return beyond if beyond > max(FOREIGN_REQUESTS, FOREIGN_SHARE * sent) else 0
 
 
-def _manifest(target: Target, schedule: Schedule, identity: Identity, machine: Machine | None) -> RunManifest:
+def _manifest(
+    target: Target, schedule: Schedule, identity: Identity, client: ClientConfig, machine: Machine | None
+) -> RunManifest:
     return RunManifest(
         run_id=identity.run_id,
         kind="real",
@@ -198,6 +201,8 @@ def _manifest(target: Target, schedule: Schedule, identity: Identity, machine: M
         device=target.device,
         threads=target.threads,
         service=target.service,
+        shapes=shapes_of(target),
+        client=ClientLimits(timeout_s=client.timeout_s, max_in_flight=client.max_in_flight),
         pattern=identity.pattern,
         pattern_parameters=identity.parameters,
         seed=identity.seed,
@@ -208,6 +213,11 @@ def _manifest(target: Target, schedule: Schedule, identity: Identity, machine: M
         versions=versions(),
         notes=identity.notes,
     )
+
+
+def shapes_of(target: Target) -> dict[str, tuple[int, ...]]:
+    """Of each input, as requests have it."""
+    return {one.name: tuple(one.shape) for one in target.inputs}
 
 
 def versions() -> dict[str, str]:

@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from loadgen.patterns import Trace
 from loadgen.schedule import Schedule, poisson_schedule
-from loadgen.traces import read_trace
+from loadgen.traces import read_trace, trace_pattern
 from testbed.config import TrafficConfig
 from testbed.pipeline.rates import pattern_of, whole_s
 from testbed.pipeline.real_run import Identity
+
+STEP_S = 1.0  # of a rate that is made of another
 
 
 def make_schedule(traffic: TrafficConfig, model: str) -> Schedule:
@@ -30,6 +33,14 @@ def make_schedule(traffic: TrafficConfig, model: str) -> Schedule:
         return whole
     count = int(np.searchsorted(whole.scheduled_s, traffic.duration_s))
     return Schedule(whole.scheduled_ns[:count], whole.model[:count], traffic.duration_s, whole.provenance)
+
+
+def louder_schedule(traffic: TrafficConfig, factor: float, duration_s: float, seed: int, model: str) -> Schedule:
+    """Poisson arrivals at `factor` times the traffic's rate; of a trace, at its rate in steps of STEP_S."""
+    pattern = pattern_of(traffic) or trace_pattern(make_schedule(traffic, model), STEP_S)
+    times_s = np.arange(0.0, duration_s + STEP_S, STEP_S)
+    rates = factor * pattern.rate_rps(times_s)
+    return poisson_schedule(Trace(rates=tuple(rates.tolist()), interval_s=STEP_S), duration_s, seed, model)
 
 
 def traffic_identity(run_id: str, traffic: TrafficConfig) -> Identity:

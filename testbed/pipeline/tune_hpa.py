@@ -1,7 +1,8 @@
 """`kis tune-hpa`: the HPA of some traffic, found in the simulator, beside the one that it is measured against.
 
-Files in results/<name>/: tune.json (the configuration), trials.csv (each that was tried), hpa.yaml (the best one),
-tuned.json (both, on traffic with other seeds than the search had). With families, each has a folder with these.
+Files in results/<name>/: tune.json (the configuration), trials.csv (each that was tried), hpa.yaml (the better one of
+both), tuned.json (both, on traffic with other seeds than the search had, beside the fewest fixed replicas that hold the
+allowed share, and what is to be said against them). With families, each has a folder with these.
 """
 
 from __future__ import annotations
@@ -25,14 +26,20 @@ from testbed.autoscaling.metrics import METRICS
 from testbed.autoscaling.policies import Hpa
 from testbed.config import TrafficConfig
 from testbed.errors import ConfigError
+from testbed.measurement.latency_histogram import BINS, quantile_of
 from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.cluster_run import advance, prepare, summary_of_model
+from testbed.pipeline.rates import own_length_s
+from testbed.pipeline.traffic import louder_schedule
 from testbed.simulation.cluster.config import ClusterConfig
 from testbed.simulation.cluster.services import Service, read_services
+from testbed.simulation.served_rate import rate_within
 from workloads.files import replacing, write_json, write_text_atomically
 
 Family = Annotated[tuple[TrafficConfig, ...], Field(min_length=1)]
 CHECK_SEED = 1_000_000  # from here on: traffic that the search has not seen
+LOUDER = 1.2  # times the rate: what an HPA that is to be trusted still holds
+AS_GOOD = 0.99  # of the GPU-seconds of the fixed replicas: an HPA that holds more is not worth its changes
 STEEP = 50.0  # each share missed beyond the allowed one costs so many times the GPU-seconds
 
 
@@ -84,12 +91,16 @@ class TuneConfig(ClusterRunConfig):
 
 @dataclass(frozen=True)
 class Outcome:
-    """Means over runs; p95_ms None: nothing was answered in one of them."""
+    """Means over runs, and the P95 of all their requests together; None: none was answered."""
 
     missed_share: float
     gpu_seconds: float
     p95_ms: float | None
     changes: float
+
+    def holds(self, allowed_missed: float) -> bool:
+        """Does it keep to the allowed share?"""
+        return self.missed_share <= allowed_missed
 
     def cost(self, allowed_missed: float) -> float:
         """GPU-seconds, and more for what is missed beyond the allowed share: what the search makes small."""
@@ -148,44 +159,119 @@ def tune_hpa(config: TuneConfig, folder: Path, on_progress: Callable[[float], No
     study.optimize(objective, n_trials=config.trials)
     tuned = _suggested(config, services[0], optuna.trial.FixedTrial(study.best_params))
     seeds = [CHECK_SEED + config.seed + k for k in range(config.check_seeds)]
-    checked = {name: play(config, services, one, seeds) for name, one in (("untuned", untuned), ("tuned", tuned))}
+    policies = {"untuned": untuned, "tuned": tuned}
+    checked = {name: play(config, services, one, seeds) for name, one in policies.items()}
+    chosen = min(checked, key=lambda name: checked[name].cost(config.allowed_missed))
+    fixed = _fewest_fixed(config, services, seeds)
+    louder = play(config, services, policies[chosen], seeds, LOUDER)
     on_progress(1.0)
     _write_trials(folder / "trials.csv", tried)
-    hpa = build_policy(tuned, served.max_replicas, None)
+    hpa = build_policy(policies[chosen], served.max_replicas, None)
     assert isinstance(hpa, Hpa)
     body = hpa_object(hpa.spec, config.deployment, config.namespace, config.deployment)
-    write_text_atomically(folder / "hpa.yaml", _header(config, checked) + yaml.safe_dump(body, sort_keys=False))
+    notes = _notes(config, checked, chosen, fixed, louder)
+    header = _header(config, checked, notes)
+    write_text_atomically(folder / "hpa.yaml", header + yaml.safe_dump(body, sort_keys=False))
     result = {
         "simulated": True,
         "allowed_missed": config.allowed_missed,
         "trials": config.trials,
         "check_seeds": seeds,
-        "policies": {"untuned": untuned, "tuned": tuned},
+        "policies": policies,
         "outcomes": {name: one.__dict__ for name, one in checked.items()},
+        "chosen": chosen,
+        "holds": checked[chosen].holds(config.allowed_missed),
+        "fixed": None if fixed is None else {"replicas": fixed[0], **fixed[1].__dict__},
+        "louder": {"factor": LOUDER, **louder.__dict__},
+        "notes": notes,
     }
     write_json(folder / "tuned.json", result)
     return result
 
 
-def play(config: TuneConfig, services: Sequence[Service], settings: Mapping[str, Any], seeds: Sequence[int]) -> Outcome:
-    """The traffic, each of its variants, under one policy, once for each seed."""
+def play(
+    config: TuneConfig,
+    services: Sequence[Service],
+    settings: Mapping[str, Any],
+    seeds: Sequence[int],
+    factor: float = 1.0,
+) -> Outcome:
+    """The traffic, each of its variants, under one policy, once for each seed. factor: on its rate."""
     name = config.cluster.models[0].name
-    found = []
+    found: list[dict[str, Any]] = []
+    histogram = np.zeros(BINS, dtype=np.int64)
     for traffic in (config.traffic[name], *config.variants):
-        duration_s = traffic.duration_s or config.duration_s
+        duration_s = own_length_s(traffic) or config.duration_s
         change = {"policies": {name: dict(settings)}, "traffic": {name: traffic}, "duration_s": duration_s}
         told = config.model_copy(update=change)
         for seed in seeds:
-            run = prepare(told, services, seed, keep_rows=False)
+            schedule = None if factor == 1.0 else louder_schedule(traffic, factor, duration_s, seed, name)
+            run = prepare(told, services, seed, keep_rows=False, schedule=schedule)
             advance(told, run, lambda: None, lambda share: None)
             found.append(summary_of_model(told, run, name))
-    p95 = [one["p95_ms"] for one in found]
+            histogram += run.sim.histogram(name)
     return Outcome(
+        # None: nothing was sent, so nothing missed.
         missed_share=float(np.mean([one["missed_share"] or 0.0 for one in found])),
         gpu_seconds=float(np.mean([one["gpu_seconds"] for one in found])),
-        p95_ms=None if None in p95 else float(np.mean(p95)),
+        p95_ms=1e3 * quantile_of(histogram, 0.95) if histogram.any() else None,
         changes=float(np.mean([one["changes"] for one in found])),
     )
+
+
+def _fewest_fixed(
+    config: TuneConfig, services: Sequence[Service], seeds: Sequence[int]
+) -> tuple[int, Outcome] | None:
+    """The fewest replicas that hold the allowed share all the time, by halving; None: all of them do not."""
+
+    def outcome(replicas: int) -> Outcome:
+        return play(config, services, {"kind": "fixed", "replicas": replicas}, seeds)
+
+    low, high = 1, config.cluster.models[0].max_replicas
+    best = outcome(high)
+    if not best.holds(config.allowed_missed):
+        return None
+    while low < high:
+        middle = (low + high) // 2
+        tried = outcome(middle)
+        if tried.holds(config.allowed_missed):
+            high, best = middle, tried
+        else:
+            low = middle + 1
+    return high, best
+
+
+def _notes(
+    config: TuneConfig,
+    checked: Mapping[str, Outcome],
+    chosen: str,
+    fixed: tuple[int, Outcome] | None,
+    louder: Outcome,
+) -> list[str]:
+    """What a user must know before using the HPA; the first is why it is not to be used, if it does not hold."""
+    one, allowed = checked[chosen], f"{config.allowed_missed:.2%}"
+    target = f"{1e3 * config.cluster.models[0].latency_target_s:g} ms"
+    most = config.cluster.models[0].max_replicas
+    notes = []
+    if not one.holds(config.allowed_missed):
+        notes.append(f"does not hold: {one.missed_share:.2%} of the requests miss {target}, {allowed} are allowed")
+        notes.append(
+            f"{fixed[0]} replicas all the time hold it: give more trials"
+            if fixed is not None
+            else f"nor do {most} replicas all the time: raise max_replicas or the target"
+        )
+    if chosen == "untuned":
+        notes.append("the search found nothing better than the given HPA: that one is written")
+    if fixed is not None and one.holds(config.allowed_missed) and one.gpu_seconds >= AS_GOOD * fixed[1].gpu_seconds:
+        notes.append(
+            f"does not save anything on this traffic: {fixed[0]} replicas all the time hold {allowed} with "
+            f"{fixed[1].gpu_seconds:,.0f} GPU-seconds, this HPA takes {one.gpu_seconds:,.0f}"
+        )
+    if one.changes == 0:
+        notes.append("never changes the number of replicas on this traffic")
+    if one.holds(config.allowed_missed) and not louder.holds(config.allowed_missed):
+        notes.append(f"at {LOUDER:g} times the rate {louder.missed_share:.2%} miss {target}, {allowed} are allowed")
+    return notes
 
 
 def _by_default(config: TuneConfig) -> dict[str, Any]:
@@ -215,11 +301,13 @@ def _suggested(config: TuneConfig, service: Service, trial: Any) -> dict[str, An
     """A trial's HPA. Targets are searched around what one replica of the service can do."""
     served = config.cluster.models[0]
     batch = served.max_batch_size if served.dynamic_batching is not None else 1
+    # A target above what a replica serves is never reached: such an HPA does not scale up, however long the queue.
+    most_rps = rate_within(service.profile, service.config, served.latency_target_s)
     full_rps = served.instances * batch / service.profile.service_time.mean_s[batch - 1]
     ranges = {
         "in_flight_requests": (0.2 * served.instances, 4.0 * batch * served.instances),
         "pending_requests": (0.1, 4.0 * batch * served.instances),
-        "requests_per_second": (0.15 * full_rps, 1.1 * full_rps),
+        "requests_per_second": (0.15 * full_rps, max(0.2 * full_rps, 0.95 * most_rps)),
         "queue_time_ms": (20.0 * served.latency_target_s, 1000.0 * served.latency_target_s),
         "gpu_utilisation_pct": (20.0, 99.0),
     }
@@ -250,7 +338,7 @@ def _write_trials(file: Path, tried: Sequence[Mapping[str, Any]]) -> None:
         writer.writerows(tried)
 
 
-def _header(config: TuneConfig, checked: Mapping[str, Outcome]) -> str:
+def _header(config: TuneConfig, checked: Mapping[str, Outcome], notes: Sequence[str]) -> str:
     lines = [
         f"# Found by `kis tune-hpa` in the simulator ({config.trials} trials). Predicted on {config.check_seeds} runs",
         f"# that the search did not see, for a target of {1e3 * config.cluster.models[0].latency_target_s:g} ms:",
@@ -260,4 +348,4 @@ def _header(config: TuneConfig, checked: Mapping[str, Outcome]) -> str:
         lines.append(
             f"#   {name}: P95 {p95}, {100 * one.missed_share:.2f} % over the target, {one.gpu_seconds:.0f} GPU-seconds"
         )
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *(f"# NOTE: this HPA {note}" for note in notes)]) + "\n"

@@ -10,8 +10,7 @@ import numpy as np
 from loadgen.request_log import RequestLog
 from loadgen.schedule import Schedule
 from testbed.calibration.profile import ServiceProfile
-from testbed.calibration.sharing import shares_a_device
-from testbed.pipeline.shared_device import simulate_shared
+from testbed.pipeline.simulated_client import simulate_with_client
 from testbed.run_dir import RunDir, RunManifest
 from testbed.simulation.simulator import SimulatedRun, simulate
 from workloads.catalog import ServiceConfig
@@ -29,11 +28,10 @@ def simulate_twin(real: RunDir, profile_file: Path, folder: Path, seed: int) -> 
     schedule = Schedule.read(real.schedule)
     manifest = twin_manifest(measured, folder.name, TWIN_DRAWS)
     profile = ServiceProfile.read(profile_file)
-    seeds = twin_seeds(seed, TWIN_DRAWS)
-    if shares_a_device(profile, measured.service.replicas):
-        draws = [simulate_shared(schedule, profile, profile_file, measured.service, one) for one in seeds]
-    else:
-        draws = [simulate(schedule, profile, measured.service, one) for one in seeds]
+    draws = [
+        simulate_with_client(schedule, profile, profile_file, measured.service, one, measured.client)
+        for one in twin_seeds(seed, TWIN_DRAWS)
+    ]
     return _write(manifest, schedule, draws[middle_of([one.requests for one in draws])], profile_file, folder)
 
 
@@ -70,8 +68,9 @@ def middle_of(logs: Sequence[RequestLog]) -> int:
 def write_simulated(
     manifest: RunManifest, schedule: Schedule, service: ServiceConfig, profile_file: Path, folder: Path, seed: int
 ) -> RunDir:
-    """Simulate and write the run folder; its manifest names the profile by its file."""
-    result = simulate(schedule, ServiceProfile.read(profile_file), service, seed)
+    """Simulate and write the run folder, with the manifest's client; the manifest names the profile by its file."""
+    profile = ServiceProfile.read(profile_file)
+    result = simulate_with_client(schedule, profile, profile_file, service, seed, manifest.client)
     return _write(manifest, schedule, result, profile_file, folder)
 
 

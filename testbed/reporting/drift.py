@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from testbed.reporting.experiment import Experiment, Side, missed_by
+from testbed.reporting.experiment import Experiment, Side
 
 
 def drift_of(experiment: Experiment) -> list[dict[str, Any]]:
@@ -55,7 +55,7 @@ def _missed(side: Side, target_s: float, from_s: float | None, phase: str) -> fl
     }[phase]
     scheduled_s = side.run.requests.seconds("scheduled_ns")
     mine = (start_s <= scheduled_s) & (scheduled_s < end_s)
-    return float(missed_by(side.run.requests, target_s)[mine].mean()) if mine.any() else None
+    return float(side.run.requests.missed(target_s)[mine].mean()) if mine.any() else None
 
 
 def _later(side: Side, from_s: float | None) -> list[dict[str, Any]]:

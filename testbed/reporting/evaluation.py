@@ -15,6 +15,7 @@ import pandas as pd
 
 from testbed.errors import ReportError
 from testbed.measurement.latency_histogram import quantile_of
+from testbed.measurement.misses import missed_share
 from testbed.measurement.scaling_log import ScalingLog, histogram_of
 from testbed.reporting.loading import read_json
 from testbed.statistics import bootstrap_interval, mean_interval
@@ -22,6 +23,7 @@ from testbed.statistics import bootstrap_interval, mean_interval
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 Rows = Sequence[Mapping[str, Any]]
+Histograms = dict[tuple[str, str], IntArray]  # of latency, all runs of a policy on one traffic: by traffic and policy
 
 
 def log_name(traffic: str, policy: str) -> str:
@@ -37,6 +39,7 @@ def recomputed(folder: Path) -> dict[str, Any]:
     """
     config = read_json(folder / "evaluate.json", "give a folder of `kis evaluate`")
     rows, oracles = [], dict.fromkeys(config["policies"], True)
+    histograms: Histograms = {}
     for traffic in config["traffic"]:
         for policy in config["policies"]:
             name = log_name(traffic, policy)
@@ -47,22 +50,24 @@ def recomputed(folder: Path) -> dict[str, Any]:
                     f"--out {folder}"
                 )
             oracles[policy] &= log.provenance["policy"]["kind"] == "oracle"
-            rows += [row_of(traffic, policy, seed, log.run(seed), name) for seed in log.seeds]
+            runs = {seed: log.run(seed) for seed in log.seeds}
+            rows += [row_of(traffic, policy, seed, run, name) for seed, run in runs.items()]
+            histograms[traffic, policy] = np.sum([histogram_of(run) for run in runs.values()], axis=0)
     oracle = next((policy for policy, is_one in oracles.items() if is_one), None)
-    return {**summary_of(rows, config["baseline"], config["challenger"], oracle), "rows": rows}
+    return {**summary_of(rows, config["baseline"], config["challenger"], oracle, histograms), "rows": rows}
 
 
 def row_of(traffic: str, policy: str, seed: int, run: pd.DataFrame, log: str) -> dict[str, Any]:
-    """What one run comes to. None: nothing was answered (p95_ms), or ended (slo_miss), or power is not known."""
+    """What one run comes to. None: nothing was answered (p95_ms), or sent (slo_miss), or power is not known."""
     last = run.iloc[-1]
-    ended = int(last["ok"] + last["error"] + last["timeout"])
     histogram = histogram_of(run)
     return {
         "traffic": traffic,
         "policy": policy,
         "seed": seed,
         "requests": int(last["arrived"]),
-        "slo_miss": int(last["missed"]) / ended if ended else None,
+        "waiting": int(last["arrived"] - last["ok"] - last["error"] - last["timeout"] - last["dropped"]),
+        "slo_miss": missed_share(int(last["missed"]), int(last["decided"])),
         "p95_ms": 1e3 * quantile_of(histogram, 0.95) if histogram.any() else None,
         "gpu_seconds": int(last["gpu_us"]) / 1e6,
         "changes": int(last["changes"]),
@@ -71,15 +76,17 @@ def row_of(traffic: str, policy: str, seed: int, run: pd.DataFrame, log: str) ->
     }
 
 
-def summary_of(rows: Rows, baseline: str, challenger: str, oracle: str | None) -> dict[str, Any]:
+def summary_of(
+    rows: Rows, baseline: str, challenger: str, oracle: str | None, histograms: Histograms
+) -> dict[str, Any]:
     """Means of each policy, its paired differences from the baseline with 90 % intervals, and the Pareto front.
 
     saving_pct: of GPU-seconds, in per cent of the baseline's, all runs together; saving_mean_over_kinds_pct: mean of
     the savings of each kind of traffic. Intervals: kinds of traffic are drawn again, with all their seeds; None: there
-    are fewer than three. per_traffic: the same for each traffic, over its seeds. distance_to_oracle_pct: GPU-seconds
+    are fewer than three. p95_ms: of the answered requests of all runs together. per_traffic: the same for each traffic, over its seeds. distance_to_oracle_pct: GPU-seconds
     beyond the oracle's, in per cent of those; not there without an oracle.
     """
-    told = _policies(rows, baseline)
+    told = _policies(rows, baseline, histograms)
     points = np.array([[one["slo_miss"], one["gpu_seconds"]] for one in told.values()])
     best = front(points)
     headline = told[challenger]
@@ -96,7 +103,8 @@ def summary_of(rows: Rows, baseline: str, challenger: str, oracle: str | None) -
         "challenger": challenger,
         "policies": told,
         "per_traffic": {
-            traffic: _policies([row for row in rows if row["traffic"] == traffic], baseline) for traffic in traffics
+            traffic: _policies([row for row in rows if row["traffic"] == traffic], baseline, histograms)
+            for traffic in traffics
         },
         "pareto_front": [policy for policy, on in zip(told, best, strict=True) if on],
         "hypervolume": hypervolume(points),
@@ -108,7 +116,7 @@ def summary_of(rows: Rows, baseline: str, challenger: str, oracle: str | None) -
     return summary
 
 
-def _policies(rows: Rows, baseline: str) -> dict[str, dict[str, Any]]:
+def _policies(rows: Rows, baseline: str, histograms: Histograms) -> dict[str, dict[str, Any]]:
     """Each policy's figures over these rows, in the order in which they come."""
     told = {}
     for policy in dict.fromkeys(row["policy"] for row in rows):
@@ -117,12 +125,18 @@ def _policies(rows: Rows, baseline: str) -> dict[str, dict[str, Any]]:
         told[policy] = {
             "slo_miss": float(table[:, 0].mean()),
             "gpu_seconds": float(table[:, 1].mean()),
-            "p95_ms": _mean_if_known([row["p95_ms"] for row in mine]),
+            "p95_ms": _p95_ms([histograms[of] for of in dict.fromkeys((row["traffic"], policy) for row in mine)]),
             "energy_j": _mean_if_known([row["energy_j"] for row in mine]),
             "changes": float(np.mean([row["changes"] for row in mine])),
             **_paired(rows, policy, baseline),
         }
     return told
+
+
+def _p95_ms(histograms: Sequence[IntArray]) -> float | None:
+    """Of the answered requests of all runs together; None: none was answered. A mean of P95s would be no P95."""
+    together = np.sum(histograms, axis=0)
+    return 1e3 * quantile_of(together, 0.95) if together.any() else None
 
 
 def _mean_if_known(values: Sequence[float | None]) -> float | None:

@@ -116,7 +116,7 @@ def _side(path: Path, target_s: float) -> Side:
 
 def cost_of(requests: RequestLog, metrics: MetricLog, duration_s: float, changes: int, target_s: float) -> Cost:
     """Of one run."""
-    latency_s, missed = requests.latency_s, missed_by(requests, target_s)
+    latency_s, missed = requests.latency_s, requests.missed(target_s)
     return Cost(
         requests=len(requests),
         errors=int((~requests.ok).sum()),
@@ -127,12 +127,6 @@ def cost_of(requests: RequestLog, metrics: MetricLog, duration_s: float, changes
         replica_seconds=replica_seconds(metrics, duration_s),
         changes=changes,
     )
-
-
-def missed_by(requests: RequestLog, target_s: float) -> npt.NDArray[np.bool_]:
-    """Of each request: over the target, or not answered."""
-    latency_s = requests.latency_s
-    return ~np.isfinite(latency_s) | (np.nan_to_num(latency_s, nan=0.0) > target_s)
 
 
 def replica_seconds(metrics: MetricLog, duration_s: float) -> float:

@@ -14,6 +14,7 @@ from testbed.simulation.chains import inlined, uniform
 from testbed.simulation.state import (
     BINS_AN_OCTAVE,
     CLIENT_TIMEOUT,
+    DROPPED,
     NEVER,
     OK,
     RESEND,
@@ -87,6 +88,8 @@ def close(sim: Sim, i: int, completed_ns: int, status: int) -> None:
         model.missed += 1
         if status == CLIENT_TIMEOUT:
             model.timeout += 1
+        elif status == DROPPED:
+            model.dropped += 1
         else:
             model.error += 1
     if goes_on(model, request.user):

@@ -17,8 +17,8 @@ NONE = -1
 POLL_NS = 500_000_000  # a batcher that sleeps or waits for a free instance looks again after this long
 MICROSECOND_NS = 1000
 
-# Outcomes; the last four only in a stream.
-OK, TIMED_OUT, QUEUE_FULL, CLIENT_TIMEOUT, CRASHED, NO_ENDPOINT = range(6)
+# Outcomes; the last five only in a stream.
+OK, TIMED_OUT, QUEUE_FULL, CLIENT_TIMEOUT, CRASHED, NO_ENDPOINT, DROPPED = range(7)
 ROUND_ROBIN, LEAST_REQUESTS, ASSIGNED, RANDOM = range(4)
 
 RULES = np.dtype(
@@ -134,6 +134,7 @@ MODEL = np.dtype(
             "watched",  # each timeout is an event: something follows from it
             "retries",
             "backoff_ns",
+            "max_in_flight",  # of the open-loop client, which drops what would be more; 0: none
             "target_ns",  # of latency
             "first_user",  # closed-loop users from this number on, so many as `users`, go on; the others stop
             "users",
@@ -143,7 +144,8 @@ MODEL = np.dtype(
             "ok",
             "error",
             "timeout",
-            "missed",  # not answered, or later than the target
+            "dropped",
+            "missed",  # of those that have ended: not answered, or later than the target
         )
     ]
     + [("latency_ns", np.float64), ("per_position_ns", np.float64), ("per_size_ns", np.float64)]

@@ -225,6 +225,14 @@ def client_turn(sim: Sim, now: int, has_event: bool, window_ns: int) -> None:
     else:
         i = new_request(sim, sim.feed_model[stream.next_arrival], now, NONE)
         stream.next_arrival += 1
+        model = sim.models[sim.requests[i].model]
+        if model.max_in_flight > 0:
+            ended = model.ok + model.error + model.timeout + model.dropped
+            if model.arrived - 1 - ended >= model.max_in_flight:
+                close(sim, i, now, DROPPED)
+                keep_row(sim, i, now, DROPPED, now, now, 0, 0, NONE)
+                release(sim, i)
+                return
     if kind == USER:
         if not goes_on(sim.models[number], i):  # of a user, the number is the model's
             return

@@ -15,12 +15,12 @@ from testbed.adaptation.recalibrate import (
     Factor,
     RecalibrationSettings,
     estimate,
-    rate_within,
     recalibrated,
     rescaled,
 )
 from testbed.adaptation.residual import Residual
 from testbed.calibration.profile import ServiceProfile
+from testbed.simulation.served_rate import rate_within
 from tests.adaptation.drifting import moody_profile
 from tests.oracles.cluster_worlds import flat_profile
 from workloads.catalog import ServiceConfig

@@ -209,7 +209,6 @@ def test_a_pattern_from_the_command_line_leaves_its_run(tmp_path):
             "--spike", "300", "--spike-s", "1", "--every-s", "2", "--run-dir", "run", *workers_of_its_own(),
         )  # fmt: skip
         output, _ = run.communicate(timeout=LONG_S)
-    assert run.returncode == 0, output
     schedule = Schedule.read(tmp_path / "run/schedule.parquet")
     assert schedule.duration_s == 3
     assert schedule.provenance["parameters"]["spike"] == 300
@@ -217,6 +216,7 @@ def test_a_pattern_from_the_command_line_leaves_its_run(tmp_path):
     assert log.counts()["ok"] == len(schedule) == len(server.seen)
     assert (schedule.scheduled_s % 2 >= 1).mean() > 0.6  # one of three seconds has most of the requests
     verdict = Verdict.model_validate_json((tmp_path / "run/verdict.json").read_text())
+    assert run.returncode == (0 if verdict.valid else EXIT_INVALID), output
     assert f"\n{'VALID' if verdict.valid else 'INVALID'}: {len(log)} requests: {len(log)} ok\n" in output
     assert f"run folder: {tmp_path / 'run'}" in output
     assert "Aggregated" in output  # Locust's own table

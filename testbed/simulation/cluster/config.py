@@ -103,6 +103,7 @@ class ClientBehaviour(Strict):
     timeout_s: float = Field(0.0, ge=0, description="0: it waits for ever")
     retries: int = Field(0, ge=0)
     backoff_s: float = Field(0.1, ge=0)
+    max_in_flight: int = Field(0, ge=0, description="further open-loop requests are dropped; 0: none is")
 
 
 class ServedModel(Strict):

@@ -30,6 +30,7 @@ from testbed.simulation.cluster.stream import SECOND_NS, RequestStream
 from testbed.simulation.cluster.traffic import Traffic, Users
 from workloads.errors import KisError
 
+ENDS = ("ok", "error", "timeout", "dropped")  # how a request can end
 KEPT_SAMPLES_S = 660.0  # how far back an observation may look
 
 
@@ -174,16 +175,28 @@ class KISim:
         return self._lives.room(self._served_on(model, kind), kind)
 
     def totals(self, model: str) -> Totals:
-        """Counted when the event loop learns of an answer: at the end of its batch."""
+        """Answers are counted when the event loop learns of them: at the end of their batch."""
         one = self.stream.sim.models[self.model_number(model)]
+        ended, overdue = sum(int(one[name]) for name in ENDS), len(self.overdue(model))
         return Totals(
             arrived=int(one["arrived"]),
             ok=int(one["ok"]),
             error=int(one["error"]),
             timeout=int(one["timeout"]),
-            missed=int(one["missed"]),
+            dropped=int(one["dropped"]),
+            missed=int(one["missed"]) + overdue,
+            decided=ended + overdue,
+            waiting=int(one["arrived"]) - ended,
             latency_s=float(one["latency_ns"]) / SECOND_NS,
         )
+
+    def overdue(self, model: str) -> npt.NDArray[Any]:
+        """REQUEST[n]: sent, not ended, and past their deadline."""
+        m = self.model_number(model)
+        all_of_them = self.stream.sim.requests
+        waits = (all_of_them["id"] >= 0) & (all_of_them["abandoned"] == 0) & (all_of_them["model"] == m)
+        late = self.now_ns - all_of_them["scheduled_ns"] > self.stream.sim.models[m]["target_ns"]
+        return np.asarray(all_of_them[waits & late])
 
     def histogram(self, model: str) -> npt.NDArray[np.int64]:
         """int64[BINS]: answered requests by latency; `quantile_of` reads it."""

@@ -101,7 +101,8 @@ def _model_record(
     record["retries"] = model.client.retries
     record["backoff_ns"] = round(model.client.backoff_s * SECOND_NS)
     record["target_ns"] = round(model.latency_target_s * SECOND_NS)
-    follows = model.client.retries > 0 or any(one.model == m for one in users)
+    record["max_in_flight"] = model.client.max_in_flight
+    follows = model.client.retries > 0 or model.client.max_in_flight > 0 or any(one.model == m for one in users)
     record["watched"] = follows and model.client.timeout_s > 0
     overhead = next(one for one in services if one.model == m).profile.overhead
     record["per_position_ns"] = overhead.per_position_s * SECOND_NS

@@ -371,7 +371,10 @@ class PodLives:
             bool(self._draining)
             or self._closed_loop
             or shared
-            or any(model.client.retries > 0 or model.balancer == "least_requests" for model in models)
+            or any(
+                model.client.retries > 0 or model.client.max_in_flight > 0 or model.balancer == "least_requests"
+                for model in models
+            )
         )
 
     def _set_speed(self) -> None:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from testbed.measurement.misses import missed_share
 from testbed.simulation.cluster.lives import PodLives
 from testbed.simulation.state import NEVER
 
@@ -30,14 +31,22 @@ class Sample(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """What clients of one model have seen so far."""
+    """What clients of one model have seen so far. When a request is missed, or decided: measurement.misses."""
 
-    arrived: int
+    arrived: int  # sent for the first time
     ok: int
     error: int
     timeout: int
-    missed: int  # not answered, or later than the latency target
+    dropped: int  # the client had too many under way
+    missed: int
+    decided: int  # ended, or past their deadline
+    waiting: int  # arrived, and not ended
     latency_s: float  # sum over answered requests
+
+    @property
+    def missed_share(self) -> float | None:
+        """See measurement.misses."""
+        return missed_share(self.missed, self.decided)
 
 
 def sample(lives: PodLives) -> Sample:

@@ -1,0 +1,34 @@
+"""Policies that rest on what one replica serves, and do not say it: taken from the profile and the target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from testbed.autoscaling.build import KINDS
+from testbed.errors import ConfigError
+from testbed.simulation.cluster.config import ServedModel
+from testbed.simulation.cluster.services import Service
+from testbed.simulation.served_rate import PERCENTILE, rate_within
+
+NAME = "per_replica_rps"
+
+
+def with_served_rate(settings: Mapping[str, Any], served: ServedModel, services: Sequence[Service]) -> dict[str, Any]:
+    """A policy's settings with per_replica_rps, if it takes one and has none; ConfigError if there is none to take.
+
+    services: of the model that is scaled, one for each kind of device.
+    """
+    kind = KINDS.get(str(settings.get("kind")))
+    if kind is None or NAME not in kind.__dataclass_fields__ or NAME in settings:
+        return dict(settings)
+    if len(services) > 1:
+        kinds = ", ".join(one.kind for one in services)
+        raise ConfigError(f"policy {settings['kind']}: give {NAME}: '{served.name}' runs on {kinds}, and serves otherwise")
+    rate_rps = rate_within(services[0].profile, services[0].config, served.latency_target_s)
+    if rate_rps <= 0:
+        raise ConfigError(
+            f"policy {settings['kind']}: no rate has P{PERCENTILE:g} within {1e3 * served.latency_target_s:g} ms on one "
+            f"replica of '{served.name}': raise latency_target_s, or give {NAME}"
+        )
+    return {**settings, NAME: float(f"{rate_rps:.4g}")}
