@@ -55,6 +55,11 @@ class Schedule:
         """Mean rate over the whole span."""
         return len(self) / self.duration_s
 
+    def peak_rps(self, window_s: float) -> float:
+        """Largest rate in any window of that length that begins with an arrival."""
+        ends = np.searchsorted(self.scheduled_ns, self.scheduled_ns + round(window_s * 1e9))
+        return float((ends - np.arange(len(self))).max()) / window_s if len(self) else 0.0
+
     def write(self, path: Path) -> None:
         """Write schedule.parquet."""
         table = pa.table(

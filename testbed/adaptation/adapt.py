@@ -111,6 +111,7 @@ class Memory(NamedTuple):
     after: tuple[Residual, ...] = ()
     slow_before: float = math.nan
     slow_predicted: float = math.nan
+    tests: int = 0  # candidates that were set against this incumbent
     beside: tuple[int, ...] = ()  # differences of the candidate's decisions from the incumbent's
     seen_s: float = -math.inf  # end of the last window
     waits: str = ""  # why an alarm is not acted on, or a probation not ended
@@ -237,8 +238,12 @@ def _recalibrating(memory: Memory, now_s: float, replicas: int, answer: Any, set
         "confidence": verdict.confidence,
         "gains_of_others": answer.others,
     }
-    if not verdict.confidence >= setting.settings.judge.confidence:
-        return keep(memory, now_s, f"not better: {verdict.told}", figures, setting)
+    memory = memory._replace(tests=memory.tests + 1 + len(answer.others))
+    needed = setting.settings.judge.needed(memory.tests)
+    figures |= {"tests": memory.tests, "confidence_needed": needed}
+    if not verdict.confidence >= needed:
+        told = f"not better: {verdict.told}, {needed:.3f} is needed of candidate {memory.tests}"
+        return keep(memory, now_s, told, figures, setting)
     candidate = Side(answer.candidate, memory.incumbent.memory if _alike(memory, answer.candidate) else None)
     memory = memory._replace(candidate=candidate, beside=(), slow_predicted=verdict.candidate.latency_s)
     return _enter(memory, now_s, "SHADOW", f"{answer.what}: {verdict.told}", figures)
@@ -265,6 +270,7 @@ def _shadow(memory: Memory, now_s: float, replicas: int, answer: Any, setting: S
         fitted=memory.profile,
         fitted_before=memory.fitted,
         slow_before=figures["slow_before_s"],
+        tests=0,
         promotions=(*(one for one in memory.promotions if now_s - one < HOUR_S), now_s),
     )
     why = f"of {len(memory.beside)} decisions beside the incumbent {len(differ)} were other ones"

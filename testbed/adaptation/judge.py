@@ -10,6 +10,7 @@ The confidence that the candidate is better is Student's, one-sided, of the diff
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from multiprocessing import get_context
@@ -42,8 +43,17 @@ class JudgeSettings(Strict):
     worlds: int = Field(12, ge=5)
     duration_s: float = Field(300.0, gt=0, description="of a world; arrivals of late are repeated to fill it")
     price: float = Field(10.0, gt=0, description="of all requests missed, in GPU time of max_replicas")
-    confidence: float = Field(0.95, gt=0.5, lt=1)
+    confidence: float = Field(
+        0.95, gt=0.5, lt=1, description="that no candidate wrongly takes over from an incumbent, of all that are tried"
+    )
     seed: int = 0
+
+    def needed(self, test: int) -> float:
+        """Confidence for the test-th candidate (from 1) that is set against the same incumbent.
+
+        Each is another chance to be wrong: the k-th gets 6 / (pi k)^2 of what may go wrong, all of them the whole.
+        """
+        return 1 - (1 - self.confidence) * 6 / (math.pi * test) ** 2
 
 
 class Outcome(NamedTuple):

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from loadgen.schedule import Schedule
 from testbed.calibration.profile import ServiceProfile
 from testbed.cli import options
 from testbed.cli.progress import ConsoleNarrator
@@ -22,6 +23,8 @@ from testbed.pipeline.traffic import make_schedule
 from testbed.pipeline.twin import simulate_twin, write_simulated
 from testbed.run_dir import RunDir, RunManifest
 from workloads.catalog import ServiceConfig
+
+PEAK_S = 1.0  # over which a peak rate is counted
 
 
 def simulate(
@@ -92,13 +95,8 @@ def simulate(
     else:
         service = settings.service or ServiceConfig()
     schedule = make_schedule(settings.traffic, known.model)
-    low, high = known.ranges.get("rate_rps", (0.0, float("inf")))
-    if not low <= schedule.rate_rps <= high:
-        console.print(
-            f"note: {schedule.rate_rps:.1f} requests/s is outside the rates that the profile was fitted on "
-            f"({low:.1f} to {high:.1f})",
-            highlight=False,
-        )
+    for note in _beyond_calibration(known, schedule):
+        console.print(f"note: {note}", highlight=False, markup=False)
     manifest = RunManifest(
         run_id=folder.name,
         kind="simulated",
@@ -114,6 +112,18 @@ def simulate(
         duration_s=schedule.duration_s,
     )
     show_run(console, write_simulated(manifest, schedule, service, settings.profile, folder, settings.seed))
+
+
+def _beyond_calibration(profile: ServiceProfile, schedule: Schedule) -> list[str]:
+    """Where the traffic leaves the rates that the profile was fitted on."""
+    low, high = profile.ranges.get("rate_rps", (0.0, float("inf")))
+    mean, peak = schedule.rate_rps, schedule.peak_rps(PEAK_S)
+    known = f"what was calibrated ({low:.1f} to {high:.1f}/s): latencies may be off"
+    notes = [] if mean >= low else [f"the mean rate, {mean:.1f}/s, is below {known}"]
+    if max(mean, peak) > high:
+        of = f"the mean rate, {mean:.1f}/s," if mean > high else f"the peak, {peak:.1f}/s in {PEAK_S:g} s,"
+        notes.append(f"{of} is above {known}")
+    return notes
 
 
 def _refuse(given: dict[str, Any], why: str) -> None:

@@ -67,11 +67,12 @@ def given_up(requests: RequestLog, timeout_s: float) -> RequestLog:
 
 def most_in_flight(requests: RequestLog) -> int:
     """Largest number of requests under way at any moment, the one that is being sent included."""
-    sent_ns = np.sort(requests.frame["scheduled_ns"].to_numpy(dtype=np.int64))
-    ends: npt.NDArray[np.int64] = np.sort(requests.frame["completed_ns"].to_numpy(dtype=np.int64))
-    if not len(sent_ns):
+    sent_s: npt.NDArray[np.float64] = np.sort(requests.seconds("sent_ns"))
+    sent_s = sent_s[np.isfinite(sent_s)]
+    ends_s = np.sort(requests.seconds("completed_ns"))  # who has none is last, and under way for ever
+    if not len(sent_s):
         return 0
-    return int((np.arange(1, len(sent_ns) + 1) - np.searchsorted(ends, sent_ns, side="right")).max())
+    return int((np.arange(1, len(sent_s) + 1) - np.searchsorted(ends_s, sent_s, side="right")).max())
 
 
 def _in_kisim(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
@@ -88,11 +89,15 @@ def in_order(rows: Sequence[Mapping[str, Any]], name: str, *, beyond_spread: boo
         for k, one in enumerate(rows)
         for other in rows[k + 1 :]
         if one["pattern"] == other["pattern"]
-        and one[f"{name}_real"] != other[f"{name}_real"]
-        and one[f"{name}_sim"] != other[f"{name}_sim"]
+        and not any(_equal(one[f"{name}_{side}"], other[f"{name}_{side}"]) for side in ("real", "sim"))
         and not (beyond_spread and _overlap(one[f"{name}_real_runs"], other[f"{name}_real_runs"]))
     ]
     return sum(agree) / len(agree) if agree else None
+
+
+def _equal(one: float, other: float) -> bool:
+    """But for how sums are rounded: that would be an order that nothing has decided."""
+    return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-12)
 
 
 def _overlap(one: Sequence[float], other: Sequence[float]) -> bool:

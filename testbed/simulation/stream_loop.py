@@ -49,7 +49,10 @@ DRAW_NOISE, DRAW_ENDPOINT, DRAWS_AN_ATTEMPT = 3, 4, 64
 
 @inlined
 def rate_of(sim: Sim, node: int, window_ns: int, now: int) -> float:
-    """Arrivals per second at a node in the last window, this one (counted here) included."""
+    """Arrivals per second at a node in the last window, this one (counted here) included.
+
+    Counted in buckets, of which the last is not over: what they cover, not the window, is what the count is of.
+    """
     state, counts = sim.nodes[node], sim.node_rates
     if now >= state.bucket_end_ns:
         width = max(window_ns // RATE_BUCKETS, 1)
@@ -61,7 +64,9 @@ def rate_of(sim: Sim, node: int, window_ns: int, now: int) -> float:
         state.bucket_end_ns += passed * width
     counts[node, state.bucket] += 1
     state.count += 1
-    return float(state.count) * 1e9 / float(min(max(now, window_ns // 10), window_ns))
+    width = max(window_ns // RATE_BUCKETS, 1)
+    covered = RATE_BUCKETS * width - (state.bucket_end_ns - now)
+    return float(state.count) * 1e9 / float(min(max(now, window_ns // 10), covered))
 
 
 @inlined

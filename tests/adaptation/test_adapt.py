@@ -140,7 +140,7 @@ def test_found_recalibrated_judged_shadowed_promoted_and_passed():
 
 def test_a_candidate_that_is_not_better_is_kept_out_and_judged_again_later():
     story = drifted()
-    story.answer = finding(confidence=0.94)
+    story.answer = finding(confidence=0.96)  # of the second of two candidates .992 is needed
     assert story.go(1) == ["KEPT"]
     assert story.memory.incumbent.policy == POLICY
     story.answer = None
@@ -409,3 +409,27 @@ def test_the_background_ends_what_it_thinks_when_it_is_closed():
 
 def test_replaced_policies_keep_everything_else():
     assert with_rate(POLICY, 120.0) == replace(POLICY, per_replica_rps=120.0)
+
+
+def test_what_may_go_wrong_is_shared_among_all_that_are_set_against_an_incumbent() -> None:
+    """Each candidate is another chance: twenty useless ones at 5 % each would let one in more often than not."""
+    judge = JudgeSettings(confidence=0.95)
+    spent = [1 - judge.needed(test) for test in range(1, 2000)]
+    assert spent == sorted(spent, reverse=True)
+    assert 0.0499 < sum(spent) < 0.05
+    wrong = np.random.default_rng(1).uniform(size=(4000, 20)) < spent[:20]  # of candidates that are no better
+    assert wrong.any(axis=1).mean() < 0.055
+
+
+def test_the_candidates_of_an_incumbent_are_counted_until_another_one_takes_over() -> None:
+    story = drifted()
+    story.answer = finding(confidence=0.96)
+    assert story.go(1) == ["KEPT"]
+    assert story.memory.tests == 2  # it was the better of two
+    figures = story.entries[-1].figures
+    assert (figures["tests"], figures["confidence_needed"]) == (2, pytest.approx(1 - 0.05 * 6 / (2 * np.pi) ** 2))
+    story.memory = story.memory._replace(state="RECALIBRATING", tests=0)
+    story.answer = finding(confidence=0.999)
+    assert story.go(1) == ["SHADOW"]
+    assert story.go(4) == ["PROMOTED"]
+    assert story.memory.tests == 0

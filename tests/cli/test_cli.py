@@ -14,8 +14,16 @@ from typing import NamedTuple
 from unittest.mock import patch
 
 import pytest
+import typer
+from rich.console import Console
 
+from loadgen.client_limits import ClientLimits
+from loadgen.request_log import RequestLog
+from loadgen.validity import EXIT_INVALID, Verdict
+from testbed.calibration.profile import ServiceProfile
 from testbed.cli import main
+from testbed.cli.replay import show_run
+from testbed.run_dir import RunDir
 
 
 class Done(NamedTuple):
@@ -126,6 +134,54 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path, profile: Path) -> No
         kis("simulate", "--profile", str(profile), "--max-batch-size", "2", "--seed", "3", "--out", name, cwd=tmp_path)
     for file in ("requests.parquet", "metrics.parquet", "batches.parquet", "schedule.parquet"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+@pytest.mark.parametrize("valid", [True, False])
+def test_the_exit_code_says_when_a_run_is_not_to_be_relied_on(tmp_path: Path, profile: Path, valid: bool) -> None:
+    """It was 0 for INVALID runs, with a third of the requests unsent."""
+    kis("simulate", "--profile", str(profile), "--duration", "5", "--out", "run", cwd=tmp_path)
+    run = RunDir(tmp_path / "run")
+    verdict = Verdict(valid=valid, reasons=() if valid else ("34 % unsent",))
+    run.write_manifest(run.manifest.model_copy(update={"verdict": verdict}))
+    console = Console(file=io.StringIO(), width=200)
+    if valid:
+        show_run(console, run)
+        return
+    with pytest.raises(typer.Exit) as end:
+        show_run(console, run)
+    assert end.value.exit_code == EXIT_INVALID == 3
+
+
+def test_a_simulated_client_gives_up_and_drops_as_the_replay_does(tmp_path: Path, profile: Path) -> None:
+    """18 s of waiting were told as P95, "0 timeout, 0 dropped", where a real client had dropped 602."""
+    spike = ["--pattern", "bursty", "--set", "base=50", "--set", "spike=3000", "--duration", "25", "--max-batch-size", "1"]
+    done = kis("simulate", "--profile", str(profile), *spike, "--out", "usual", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    usual = RequestLog.read(tmp_path / "usual" / "requests.parquet").counts()
+    assert usual["dropped"] > 5000
+    assert RunDir(tmp_path / "usual").manifest.client == ClientLimits(timeout_s=10.0, max_in_flight=1024)
+    flags = ["--timeout-s", "1", "--max-in-flight", "100000"]
+    kis("simulate", "--profile", str(profile), *spike, *flags, "--out", "patient", cwd=tmp_path)
+    patient = RequestLog.read(tmp_path / "patient" / "requests.parquet").counts()
+    assert patient["dropped"] == 0
+    assert patient["timeout"] > 5000
+
+
+def test_traffic_beyond_what_was_calibrated_is_told_of_by_mean_and_by_peak(tmp_path: Path, profile: Path) -> None:
+    """A spike of 3,000/s gave no note, and a mean a little below the lowest calibrated rate gave one."""
+    known = ServiceProfile.read(profile)
+    known.model_copy(update={"ranges": {"rate_rps": (20.0, 200.0)}}).write(profile)
+
+    def notes(*flags: str) -> str:
+        done = kis("simulate", "--profile", str(profile), *flags, "--duration", "20", "--out", flags[-1], cwd=tmp_path)
+        return " ".join(done.stdout.split())
+
+    assert "note:" not in notes("--pattern", "constant", "--set", "rate=100")
+    assert "the mean rate, 1" in notes("--pattern", "constant", "--set", "rate=10")
+    assert "is below what was calibrated (20.0 to 200.0/s)" in notes("--pattern", "constant", "--set", "rate=9")
+    told = notes("--pattern", "bursty", "--set", "base=30", "--set", "spike=400")
+    assert "the peak, 4" in told or "the peak, 3" in told
+    assert "/s in 1 s, is above what was calibrated (20.0 to 200.0/s): latencies may be off" in told
 
 
 def test_a_repository_for_a_triton_of_ones_own(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ class Replay:
         self.raw = raw
         times = (np.arange(n) * 1e9 / rate_rps).astype(np.int64)
         self.schedule = Schedule(times, np.full(n, "toy", dtype=object), n / rate_rps)
-        self.reports: list[tuple[str, float, int, str | None]] = []
+        self.reports: list[tuple[str, float | None, int, str | None]] = []
         self.max_in_flight, self.timeout_s, self.drain_s = 1000, 2.0, 0.3
 
     def issuer(self, transport, endpoints) -> Issuer:
@@ -176,6 +176,10 @@ def test_the_in_flight_limit_drops_and_counts(replay):
     assert log.frame["status"].tolist() == ["timeout"] * 10 + ["dropped"] * 90
     assert log.frame["sent_ns"].notna().sum() == 10
     assert set(log.frame["detail"][10:]) == {"10 requests were in flight already"}
+    # Locust hears of no answer: it took a dropped request for one of 0 ms, and its P50 was 0.
+    dropped = [one for one in replay.reports if one[3] is not None]
+    assert len(dropped) == 90
+    assert all(latency_s is None for _, latency_s, _, _ in dropped)
 
 
 def test_stopping_leaves_every_request_with_its_end(long_replay):

@@ -22,7 +22,7 @@ from loadgen.job import ReplayError, ReplayJob, RequestShape, client_figures, ru
 from loadgen.patterns import Constant
 from loadgen.request_log import RequestLog
 from loadgen.schedule import Schedule, poisson_schedule
-from loadgen.validity import Verdict, judge
+from loadgen.validity import EXIT_INVALID, Verdict, judge
 from workloads.catalog import TensorSpec
 
 LOADGEN = Path(__file__).parents[2] / "loadgen"
@@ -257,6 +257,8 @@ def test_the_web_page_starts_and_stops_runs_and_its_charts_show_them(tmp_path):
         assert RequestLog.read(folder / "requests.parquet").counts()["ok"] == len(schedule)
         row = next(row for row in stats["stats"] if row["name"] == "toy")
         assert row["num_requests"] == len(schedule)
+        logs = [line for lines in ask(port, "logs").values() for line in lines]
+        assert any("VALID: " in line and f"{len(schedule)} ok" in line for line in logs)  # the page's own Logs
 
         server.seen.clear()
         assert ask(port, "swarm", {**form, "run_time": "60s"})["success"]

@@ -23,6 +23,7 @@ from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.cluster_run import simulate_cluster
 from testbed.reporting.cluster_figures import pod_spans
 from tests.oracles.cluster_worlds import GPU, flat_profile
+from workloads.errors import KisError
 
 
 def settings(folder: Path, **changes: Any) -> dict[str, Any]:
@@ -223,7 +224,79 @@ def test_every_policy_runs(tmp_path: Path, kind: str):
     }[kind]
     changed = settings(tmp_path, policies={"m": {"kind": kind, **policy}}, duration_s=120)
     summary = simulate_cluster(ClusterRunConfig.model_validate(changed), tmp_path / "run")
-    assert summary["models"]["m"]["changes"] >= 1
+    assert (summary["models"]["m"]["changes"] >= 1) is (kind != "fixed")
+
+
+@pytest.mark.usefixtures("no_report")
+def test_a_fixed_number_of_replicas_is_there_from_the_start(tmp_path: Path):
+    """They came after the policy's first minute: a shorter trace was served wholly by another number."""
+    changed = settings(tmp_path, policies={"m": {"kind": "fixed", "replicas": 4}}, duration_s=20)
+    one = simulate_cluster(ClusterRunConfig.model_validate(changed), tmp_path / "run")["models"]["m"]
+    assert (one["policy"], one["changes"], one["gpu_seconds"]) == ("fixed-4", 0, 80.0)
+    changed["policies"]["m"]["replicas"] = 9
+    with pytest.raises(ConfigError, match="replicas is 9, max_replicas of the model is 8: raise that, or give fewer"):
+        simulate_cluster(ClusterRunConfig.model_validate(changed), tmp_path / "more")
+    changed["policies"]["m"]["replicas"] = 8
+    changed["cluster"]["pools"][0]["nodes"] = 1
+    with pytest.raises(KisError, match="starts with 8 replicas, and the nodes have no room for so many"):
+        simulate_cluster(ClusterRunConfig.model_validate(changed), tmp_path / "more")
+
+
+def traced(folder: Path, lasts_s: float, **changes: Any) -> Path:
+    """A configuration's file, with a trace of 50 requests/s."""
+    (folder / "t.csv").write_text("\n".join(f"{time:.2f}" for time in np.arange(0, lasts_s, 0.02)))
+    (folder / "c.yaml").write_text(yaml.safe_dump(settings(folder, policies={}, **changes)))
+    return folder / "c.yaml"
+
+
+@pytest.mark.usefixtures("no_report")
+@pytest.mark.parametrize(
+    ("flags", "lasts_s", "note"),
+    [
+        ([], 20, ""),  # not the 300 s of the file's own traffic
+        (["--duration", "30"], 30, "the trace of m lasts 20 s, the run 30 s: nothing comes after it"),
+        (["--duration", "15"], 15, "the trace of m lasts 20 s, the run 15 s: it is cut"),
+    ],
+)
+def test_a_run_of_a_trace_lasts_as_long_as_the_trace(tmp_path: Path, flags: list[str], lasts_s: float, note: str):
+    file = traced(tmp_path, 20.0)
+    arguments = ["simulate", "--cluster", str(file), "--trace", str(tmp_path / "t.csv"), *flags]
+    result = CliRunner().invoke(application(), [*arguments, "--out", str(tmp_path / "run")])
+    assert result.exit_code == 0, result.output
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["duration_s"] == pytest.approx(lasts_s, abs=0.05)
+    assert summary["models"]["m"]["gpu_seconds"] == pytest.approx(lasts_s, abs=0.05)
+    assert [one for one in summary["notes"] if one != note] == []
+    assert note in result.output.replace("\n", " ")
+
+
+def test_what_waits_at_the_end_has_a_column(tmp_path: Path):
+    """One replica of 250/s under 900/s: a quarter is answered, and the others were in no column."""
+    changed = settings(tmp_path, policies={}, duration_s=20)
+    changed["traffic"] = {"m": {"pattern": "constant", "parameters": {"rate": 900}}}
+    one = simulate_cluster(ClusterRunConfig.model_validate(changed), tmp_path / "run")["models"]["m"]
+    assert one["waiting"] > 10_000
+    assert one["ok"] + one["waiting"] == one["requests"]
+    assert one["missed_share"] > 0.98  # of the decided ones; by those that were answered it was less
+    assert "| waiting at the end |" in (tmp_path / "run" / "report.md").read_text()
+    assert "waiting<br>at the end" in (tmp_path / "run" / "report.html").read_text()
+
+
+@pytest.mark.usefixtures("no_report")
+def test_what_a_replica_serves_is_taken_from_the_profile_and_the_target(tmp_path: Path):
+    """An oracle that believed in a fraction of it held so much more than an HPA that it was no bound."""
+    changed = settings(tmp_path, policies={"m": {"kind": "oracle", "ahead_s": 6}}, duration_s=120)
+    derived = simulate_cluster(ClusterRunConfig.model_validate(changed), tmp_path / "run")["models"]["m"]
+    told = json.loads((tmp_path / "run" / "cluster.json").read_text())["policies"]["m"]["per_replica_rps"]
+    assert 200 < told < 250  # full batches of four take 16 ms; the target is 50 ms
+    assert derived["missed_share"] < 0.05
+    changed["policies"]["m"]["per_replica_rps"] = 100
+    wasteful = simulate_cluster(ClusterRunConfig.model_validate(changed), tmp_path / "other")["models"]["m"]
+    assert wasteful["gpu_seconds"] > 1.5 * derived["gpu_seconds"]
+    changed["policies"]["m"].pop("per_replica_rps")
+    changed["cluster"]["models"][0]["latency_target_s"] = 0.001
+    with pytest.raises(ConfigError, match="no rate has P95 within 1 ms on one replica of 'm': raise latency_target_s"):
+        simulate_cluster(ClusterRunConfig.model_validate(changed), tmp_path / "none")
 
 
 @pytest.mark.parametrize(

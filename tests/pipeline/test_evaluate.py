@@ -251,3 +251,19 @@ def test_lists_of_a_log_are_delta_encoded(tmp_path: Path) -> None:
     columns = {group.column(k).path_in_schema: group.column(k).encodings for k in range(group.num_columns)}
     assert "DELTA_BINARY_PACKED" in columns["latency_bin.list.element"]
     assert "DELTA_BINARY_PACKED" in columns["gpu_us"]
+
+
+def test_a_trace_is_played_to_its_end(tmp_path: Path) -> None:
+    """It was cut at duration_s, in the middle of its burst, without a word."""
+    (tmp_path / "t.csv").write_text("\n".join(f"{k / 10:.1f}" for k in range(300)))
+    config = small(tmp_path, traffic={"recorded": {"trace": str(tmp_path / "t.csv")}}, duration_s=10)
+    rows = run(config, tmp_path / "out")["rows"]
+    assert {row["requests"] for row in rows} == {300}
+
+
+def test_an_oracle_needs_no_number(tmp_path: Path) -> None:
+    policies = {"all": {"kind": "fixed", "replicas": 6}, "oracle": {"kind": "oracle", "ahead_s": 4}}
+    told = run(small(tmp_path, policies=policies), tmp_path / "out")
+    assert told["policies"]["oracle"]["saving_pct"] > 40
+    log = ScalingLog.read(tmp_path / "out" / "logs" / "ramp" / "oracle.parquet")
+    assert 200 < log.provenance["policy"]["per_replica_rps"] < 250

@@ -14,14 +14,16 @@ from loadgen.request_log import RequestLog
 from loadgen.schedule import Schedule
 from loadgen.validity import Verdict, judge
 from testbed.config import ClientConfig
+from testbed.errors import ConfigError
 from testbed.machine import Machine
 from testbed.pipeline import made_runs as under_test
 from testbed.pipeline.made_runs import MadeRuns
 from testbed.pipeline.real_run import Identity
+from testbed.pipeline.target import Target
 from testbed.run_dir import Device, RunDir, RunManifest
 from tests.pipeline.machines import machine_of
 from tests.pipeline.told import Told
-from workloads.catalog import ServiceConfig
+from workloads.catalog import ServiceConfig, TensorSpec
 
 MS = 1_000_000
 LATE_MACHINE = machine_of(wakeup_p99_ms=4.9)
@@ -161,3 +163,92 @@ def test_without_time_no_run_is_made_again(runs_of: Callable[..., Runs]) -> None
     assert runs.made == ["one", "two"]
     assert asked == [2.0, 2.0]
     assert sum("no time to make INVALID runs again" in phase for phase in runs.told.phases) == 1
+
+
+class Kept:
+    """A run in a campaign's folder, and whether it is taken for one that would be made now."""
+
+    def __init__(self, folder: Path, device: Device, status: list[str], valid: bool = False) -> None:
+        self.runs = MadeRuns(folder, ClientConfig(), 1.0, Told())
+        self.schedule = schedule_of(len(status))
+        run = RunDir(folder / "runs" / "one").create()
+        self.schedule.write(run.schedule)
+        n = len(status)
+        columns = {
+            "request_id": np.arange(n),
+            "model": self.schedule.model,
+            "endpoint": pd.array(["a:8000"] * n, dtype="str"),
+            "scheduled_ns": self.schedule.scheduled_ns,
+            "sent_ns": pd.array(self.schedule.scheduled_ns, dtype="Int64"),
+            "completed_ns": pd.array(self.schedule.scheduled_ns + MS, dtype="Int64"),
+            "status": status,
+            "detail": pd.array([None] * n, dtype="str"),
+        }
+        RequestLog(pd.DataFrame(columns)).write(run.requests)
+        run.write_manifest(
+            RunManifest(
+                run_id="one",
+                kind="real",
+                state="complete",
+                model="m",
+                weights="none",
+                device=device,
+                service=ServiceConfig(),
+                shapes={"x": (4,)},
+                pattern="constant",
+                seed=1,
+                duration_s=self.schedule.duration_s,
+                verdict=Verdict(valid=valid, reasons=() if valid else ("20 % of sent requests failed",)),
+            )
+        )
+
+    def again(self, device: Device, shape: tuple[int, ...] = (4,)) -> RunDir | None:
+        aim = Target(
+            model="m",
+            device=device,
+            threads=None,
+            weights="none",
+            service=ServiceConfig(),
+            inputs=(TensorSpec(name="x", datatype="FP32", shape=shape),),
+            batched=True,
+            endpoints=("a:8000",),
+            addresses=list,
+            pids=dict,
+            events=list,
+            batch_logs=None,
+        )
+        return self.runs.kept("one", self.schedule, ServiceConfig(), aim)
+
+
+SLOW, FAST = (Device(kind="unknown", name=f"server at {name}:8000") for name in ("slow", "fast"))
+
+
+def test_a_run_of_another_server_is_not_taken_for_one_of_this(tmp_path: Path) -> None:
+    """Half a campaign with one server and half with another gave a profile of neither, 79 % off."""
+    kept = Kept(tmp_path, SLOW, ["ok"] * 200, valid=True)
+    assert kept.again(SLOW) is not None
+    with pytest.raises(ConfigError, match="was made with server at slow:8000, this campaign has server at fast:8000"):
+        kept.again(FAST)
+    with pytest.raises(ConfigError, match=r"input 'x' of shape \[4\], this campaign has \[8\]"):
+        kept.again(SLOW, (8,))
+
+
+@pytest.mark.parametrize(
+    ("status", "again"),
+    [
+        (["ok"] * 150 + ["error"] * 50, True),
+        (["error"] * 200, True),
+        (["ok"] * 150 + ["timeout"] * 50, False),  # overloaded, and alive
+        (["ok"] * 150 + ["error"] * 49 + ["ok"], False),
+        (["ok"] * 195 + ["error"] * 5, False),
+    ],
+)
+def test_a_run_in_which_the_server_died_is_made_again(tmp_path: Path, status: list[str], again: bool) -> None:
+    kept = Kept(tmp_path, SLOW, status)
+    found = kept.again(SLOW)
+    assert (found is None) is again
+    assert (tmp_path / "invalid" / "one-server-died").exists() is again  # what was measured is kept
+
+
+def test_a_valid_run_is_kept_whatever_its_last_requests_were(tmp_path: Path) -> None:
+    assert Kept(tmp_path, SLOW, ["ok"] * 150 + ["error"] * 50, valid=True).again(SLOW) is not None

@@ -11,11 +11,12 @@ import yaml
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
+from testbed.autoscaling.build import build_policy
 from testbed.cli.main import application
 from testbed.errors import ConfigError
 from testbed.pipeline.tune_hpa import Outcome, TuneConfig, play, tune_families, tune_hpa
 from testbed.simulation.cluster.services import read_services
-from tests.oracles.cluster_worlds import six_replicas
+from tests.oracles.cluster_worlds import flat_profile, six_replicas
 
 
 def settings(folder: Path, **changes: Any) -> dict[str, Any]:
@@ -98,6 +99,81 @@ def test_what_is_missed_costs_more_than_a_replica() -> None:
     good, bad = Outcome(0.009, 1000.0, 20.0, 3), Outcome(0.03, 800.0, 40.0, 3)
     assert good.cost(0.01) == 1000.0
     assert bad.cost(0.01) > 1000.0
+
+
+CONSTANT = {"m": {"pattern": "constant", "parameters": {"rate": 400}}}
+
+
+def test_a_search_in_which_nothing_holds_says_so(tmp_path: Path) -> None:
+    """99.93 % over the target was told as "tuned", with exit code 0 and an hpa.yaml without a word."""
+    told = settings(tmp_path, trials=2, traffic=CONSTANT, policies={}, duration_s=60)
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(told))
+    arguments = ["tune-hpa", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "out"), "--target-ms", "5"]
+    result = CliRunner().invoke(application(), arguments)
+    assert result.exit_code == 1
+    said = " ".join(result.output.split())
+    assert "does not hold: 100.00% of the requests miss 5 ms, 5.00% are allowed" in said
+    assert "nor do 6 replicas all the time: raise max_replicas or the target" in said
+    found = json.loads((tmp_path / "out" / "tuned.json").read_text())
+    assert found["holds"] is False
+    assert "NOTE: this HPA does not hold" in (tmp_path / "out" / "hpa.yaml").read_text()
+
+
+def test_runs_in_which_nothing_is_answered_in_time_are_all_missed(tmp_path: Path) -> None:
+    """A batch of 60 s: nothing ended in a run of 20 s, and no miss was counted."""
+    flat_profile([60.0]).write(tmp_path / "profile.json")
+    told = settings(tmp_path, duration_s=20, traffic=CONSTANT)
+    flat_profile([60.0]).write(tmp_path / "profile.json")
+    told["cluster"]["models"][0]["max_batch_size"] = 1
+    config = TuneConfig.model_validate(told)
+    found = play(config, read_services(config.cluster), {"kind": "fixed", "replicas": 1}, [1])
+    assert (found.missed_share, found.p95_ms) == (1.0, None)
+
+
+def test_an_hpa_that_does_not_pay_is_set_beside_the_fixed_number_that_does_as_well(tmp_path: Path) -> None:
+    told = settings(tmp_path, trials=2, traffic=CONSTANT, policies={}, duration_s=60)
+    found = tune_hpa(TuneConfig.model_validate(told), tmp_path / "out", lambda share: None)
+    assert found["fixed"]["replicas"] == 2  # of 250/s each
+    assert found["fixed"]["gpu_seconds"] == 120.0
+    note = next(one for one in found["notes"] if one.startswith("does not save anything"))
+    assert "2 replicas all the time hold 5.00% with 120 GPU-seconds" in note
+
+
+def test_the_better_of_the_given_and_the_found_is_written(tmp_path: Path) -> None:
+    """The given HPA held less than half as much as the "tuned" one, and the "tuned" one was written."""
+    good = {"kind": "hpa", "metric": "requests_per_second", "target": 150, "max_replicas": 6, "window_s": 5, "age_s": 1}
+    told = settings(tmp_path, trials=1, policies={"m": good}, metrics=["in_flight_requests"], seed=4)
+    config = TuneConfig.model_validate(told)
+    found = tune_hpa(config, tmp_path / "out", lambda share: None)
+    costs = {name: Outcome(**one).cost(0.05) for name, one in found["outcomes"].items()}
+    assert costs["untuned"] < costs["tuned"]  # or this says nothing
+    assert found["chosen"] == "untuned"
+    assert "the search found nothing better than the given HPA: that one is written" in found["notes"]
+    body = yaml.safe_load((tmp_path / "out" / "hpa.yaml").read_text())
+    assert body["spec"]["metrics"][0]["pods"]["metric"]["name"] == "requests_per_second"
+    policy = build_policy({"kind": "hpa", "tuned": str(tmp_path / "out" / "tuned.json")}, 6, None)
+    assert policy.name == "hpa-requests_per_second-150"
+
+
+def test_no_target_is_tried_that_a_replica_cannot_reach(tmp_path: Path) -> None:
+    """Above what a replica serves a rate target is never reached: such an HPA never scaled, and 85.8 % missed at a spike."""
+    told = settings(tmp_path, trials=30, metrics=["requests_per_second"], duration_s=20)
+    tune_hpa(TuneConfig.model_validate(told), tmp_path / "out", lambda share: None)
+    rows = (tmp_path / "out" / "trials.csv").read_text().splitlines()
+    place = rows[0].split(",").index("target_requests_per_second")
+    targets = [float(row.split(",")[place]) for row in rows[1:]]
+    assert max(targets) < 250  # 4 in 16 ms
+    assert max(targets) > 150
+
+
+def test_an_hpa_that_more_traffic_would_break_is_told_of(tmp_path: Path) -> None:
+    told = settings(tmp_path, trials=1, policies={}, duration_s=60)
+    told["cluster"]["models"][0]["max_replicas"] = 2
+    told["traffic"] = {"m": {"pattern": "constant", "parameters": {"rate": 440}}}
+    found = tune_hpa(TuneConfig.model_validate(told), tmp_path / "out", lambda share: None)
+    assert found["holds"]
+    assert found["louder"]["missed_share"] > 0.5  # 528/s for two of 250
+    assert any(one.startswith("at 1.2 times the rate") for one in found["notes"])
 
 
 def test_mistakes_are_one_line(tmp_path: Path) -> None:
