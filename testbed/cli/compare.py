@@ -12,6 +12,7 @@ from rich.table import Table
 
 from testbed.cli.progress import ConsoleNarrator
 from testbed.cli.replay import print_path
+from testbed.pipeline.anew import compute_anew
 from testbed.pipeline.restore import restore
 from testbed.reporting.cluster_report import is_cluster_run, write_cluster_report
 from testbed.reporting.compare import Comparison, compare_folder
@@ -37,7 +38,13 @@ def compare(results: Results) -> None:
     print_path(console, results / "comparison.json")
 
 
-def report(results: Results) -> None:
+def report(
+    results: Results,
+    anew: Annotated[
+        bool,
+        typer.Option("--anew", help="First fit and simulate again, from the real runs, as this version of kis does."),
+    ] = False,
+) -> None:
     """Write the report of a results folder, a simulated cluster's run, an experiment, an evaluation or devices, again.
 
     Example: [bold]kis report results/20260101-120000-calibrate[/bold]
@@ -52,6 +59,9 @@ def report(results: Results) -> None:
     elif is_evaluation(results):
         write = write_evaluation_report
     console = Console()
+    if anew:
+        with ConsoleNarrator(console) as narrator:
+            compute_anew(results, narrator)
     _restored(console, results)
     print_path(console, write(results))
 

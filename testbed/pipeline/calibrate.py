@@ -16,19 +16,18 @@ from typing import Literal
 
 from loadgen.validity import ValidityLimits
 from testbed.calibration.evidence import Evidence
-from testbed.calibration.fit import fit_profile
 from testbed.calibration.service_time import curve_by_size
 from testbed.config import CalibrateConfig, StudyConfig, load_config
 from testbed.errors import ConfigError, ServingError
 from testbed.measurement.machine import look as look_at_machine
+from testbed.pipeline.anew import fit_and_simulate
 from testbed.pipeline.campaign import Campaign, capacity_runs, first_runs, fit_run, held_out_runs
 from testbed.pipeline.looked import Look, look_first
 from testbed.pipeline.made_runs import MadeRuns, Narrator
-from testbed.pipeline.plan import capacity_rps, seed_of
+from testbed.pipeline.plan import capacity_rps
 from testbed.pipeline.restore import restore_real
 from testbed.pipeline.target import Target, served
 from testbed.pipeline.time_limit import TimeLimit, first_look, fit_of, plan_of, start_of
-from testbed.pipeline.twin import request_log_of, simulate_twin
 from testbed.reporting.report import write_report
 from workloads.catalog import ServiceConfig
 from workloads.files import write_json
@@ -98,14 +97,7 @@ def _study(campaign: Campaign, study: StudyConfig, target: Target | None) -> Non
             for repeat in range(repeats):  # fit and held-out runs take turns: the profile is of the whole campaign
                 fitted += [fit_run(campaign, study, aim, load, capacity) for load in loads[repeat::repeats]]
                 held_out += held_out_runs(campaign, study, aim, capacity, repeat)
-    campaign.narrator.phase(f"{study.model}: fit {len(fitted)} runs, simulate {len(held_out)} held-out runs")
-    profile_file = campaign.folder / f"profile-{study.model}.json"
-    fit_profile([Evidence.load(run) for run in fitted], request_log_of).write(profile_file)
-    for done, run in enumerate(held_out, start=1):
-        twin = campaign.runs.run_folder(f"{run.path.name}-sim")
-        shutil.rmtree(twin, ignore_errors=True)  # of a profile that is no longer the one beside it
-        simulate_twin(run, profile_file, twin, seed_of(campaign.config.seed, twin.name))
-        campaign.narrator.progress(done / len(held_out))
+    fit_and_simulate(campaign.folder, study.model, campaign.config.seed, fitted, held_out, campaign.narrator)
     campaign.time.passed(fit_of(study))
 
 

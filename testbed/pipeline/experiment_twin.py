@@ -78,17 +78,28 @@ def policy_of(config: ExperimentConfig, policy: str, answer_after: int = 1) -> P
 def simulate_pair(
     config: ExperimentConfig, services: Sequence[Service], folder: Path, which: tuple[str, str, int]
 ) -> None:
-    """Simulate the arrivals of a real run with its scaler's clock; the run with the middle P95 is written."""
+    """Simulate the arrivals of a real run with its scaler's clock; the run with the middle P95 is written.
+
+    draws.json: as many runs of the service as it is on average, whose means are what is predicted; and as many of other
+    runs of it (another_run), whose range is an interval for the next real run.
+    """
     traffic, policy, _ = which
     real = RunDir(real_folder(folder, which))
     schedule = Schedule.read(real.schedule)
     pair = config.simulated(traffic, policy, schedule.duration_s, read_faults(real.path))
-    period_s = policy_of(config, policy).period_s
+    period_s, target_s = policy_of(config, policy).period_s, config.cluster.models[0].latency_target_s
     answer_after = max(1, round(deliberation_s(real.path, schedule.duration_s) / period_s))
     clock = scaler_clock(real.path, period_s, config.sample_period_s)
-    seeds = twin_seeds(config.seed, config.simulated_runs)
-    policies = [policy_of(config, policy, answer_after) for _ in seeds]  # each remembers what it did
-    runs = [_simulate(pair, services, schedule, *one, clock) for one in zip(seeds, policies, strict=True)]
+    seeds = twin_seeds(config.seed, 2 * config.simulated_runs)
+    runs, costs = [], []
+    for number, seed in enumerate(seeds):
+        another = number >= config.simulated_runs
+        drawn = _another_run(services, seed) if another else services
+        decides = policy_of(config, policy, answer_after)  # it remembers what it did
+        one = _simulate(pair, drawn, schedule, seed, decides, clock)
+        cost = cost_of(one.requests, one.metrics, schedule.duration_s, len(one.steps), target_s)
+        costs.append(cost._asdict() | {"seed": seed, "another_run": another})
+        runs += [] if another else [one]
     shown = runs[middle_of([one.requests for one in runs])]
     path = twin_folder(folder, which)
     if path.exists():
@@ -101,11 +112,6 @@ def simulate_pair(
     write_steps(path, shown.steps)
     if shown.adaptation is not None:
         write_adaptation(path, shown.adaptation)
-    target_s = config.cluster.models[0].latency_target_s
-    costs = [
-        cost_of(one.requests, one.metrics, schedule.duration_s, len(one.steps), target_s)._asdict() | {"seed": seed}
-        for one, seed in zip(runs, seeds, strict=True)
-    ]
     write_json(path / "draws.json", costs)
     profile = next(iter(config.cluster.models[0].profiles.values()))
     told = "at any time before the traffic" if clock is None else f"{clock.first_s:+.2f} s from it, as in the real run"
@@ -138,6 +144,12 @@ def scaler_clock(path: Path, period_s: float, sample_period_s: float) -> ScalerC
     return ScalerClock(float(first_s), own_scrapes=False)
 
 
+def _another_run(services: Sequence[Service], seed: int) -> list[Service]:
+    """The services as the next run might find them."""
+    rng = np.random.default_rng(np.random.SeedSequence((seed, 1)))
+    return [replace(one, profile=another_run(one.profile, rng)) for one in services]
+
+
 def _simulate(
     pair: ClusterRunConfig,
     services: Sequence[Service],
@@ -146,8 +158,7 @@ def _simulate(
     policy: Policy,
     clock: ScalerClock | None,
 ) -> Simulated:
-    """Another run of the service (another_run) with its own luck, until every request has ended. clock: of the policy;
-    None: any.
+    """One run with its own luck, until every request has ended. clock: of the policy; None: any.
 
     Pods and scaler were there before the traffic: the simulation begins idle, about BEFORE_S earlier, and its clock is
     put right afterwards. Not exactly BEFORE_S: scrapes are at no particular time of the traffic, unless the scaler
@@ -164,8 +175,6 @@ def _simulate(
     late = Schedule(schedule.scheduled_ns + before_ns, schedule.model, schedule.duration_s + before_s)
     faults = tuple(one.model_copy(update={"at_s": one.at_s + before_s}) for one in pair.faults)
     pair = pair.model_copy(update={"duration_s": pair.duration_s + before_s, "faults": faults})
-    mood = np.random.default_rng(np.random.SeedSequence((seed, 1)))
-    services = [replace(one, profile=another_run(one.profile, mood)) for one in services]
     run = prepare(
         pair,
         services,

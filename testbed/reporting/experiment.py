@@ -53,7 +53,7 @@ class Side:
     run: LoadedRun
     decisions: list[dict[str, Any]]
     cost: Cost
-    draws: list[dict[str, Any]]  # costs of all simulated runs, of which this has the middle P95; empty: a real run
+    draws: list[dict[str, Any]]  # costs of all simulated runs (see simulate_pair); empty: a real run
     adaptation: list[dict[str, Any]]  # its steps; none if the policy is not adapted, or there was nothing to do
     faults: list[dict[str, Any]]  # that were made to happen, of a real run
 
@@ -202,14 +202,14 @@ def summary_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _mean(twin: Side, name: str) -> float | None:
-    """Over the simulated runs in which there is a value."""
-    known = [one[name] for one in twin.draws if one[name] is not None]
+    """Over the simulated runs of the service as it is on average, in which there is a value."""
+    known = [one[name] for one in twin.draws if one[name] is not None and not one["another_run"]]
     return float(np.mean(known)) if known else None
 
 
 def _range_of(draws: list[dict[str, Any]], name: str) -> tuple[float | None, float | None]:
-    """That holds the next run in 90 % of the cases; None: too few simulated runs to say."""
-    interval = next_interval([one[name] for one in draws if one[name] is not None])
+    """That holds the next real run in 90 % of the cases; None: too few simulated runs to say."""
+    interval = next_interval([one[name] for one in draws if one[name] is not None and one["another_run"]])
     return (None, None) if interval is None else (interval.low, interval.high)
 
 

@@ -16,10 +16,15 @@ import pytest
 
 from testbed.autoscaling.build import resolved
 from testbed.autoscaling.learned import read_policy
+from testbed.calibration.evidence import Evidence
+from testbed.calibration.fit import fit_profile
+from testbed.calibration.profile import ServiceProfile
 from testbed.config import build
 from testbed.kiscaler.train import read_curve
+from testbed.pipeline.anew import compute_anew
 from testbed.pipeline.evaluate import play
 from testbed.pipeline.evaluate_config import EvaluateConfig
+from testbed.pipeline.twin import request_log_of
 from testbed.reporting.compare import compare_folder, recompute
 from testbed.reporting.drift import drift_of
 from testbed.reporting.evaluation import log_name, recomputed, row_of
@@ -27,8 +32,9 @@ from testbed.reporting.experiment import cost_of, read_experiment, rows_of, summ
 from testbed.reporting.experiment_report import rounded
 from testbed.reporting.loading import load_run
 from testbed.reporting.transfer import transfer_of
+from testbed.run_dir import RunDir
 from testbed.simulation.cluster.services import read_services
-from tests.golden import RESULTS, restored
+from tests.golden import RESULTS, Silent, restored
 
 ALL = bool(os.environ.get("KIS_ALL_RESULTS"))
 pytestmark = pytest.mark.timeout(3600 if ALL else 300)
@@ -69,6 +75,26 @@ def test_every_figure_of_a_calibration_is_in_its_runs(name: str, tmp_path: Path)
 @pytest.mark.parametrize("name", CALIBRATIONS)
 def test_every_summary_of_a_calibration_is_of_its_rows(name: str, tmp_path: Path) -> None:
     assert recompute(restored(name, tmp_path, lambda run: True)).runs  # ReportError names the first that differs
+
+
+def test_a_committed_profile_is_what_this_code_fits(tmp_path: Path) -> None:
+    folder = restored("golden-emulated-slow", tmp_path)
+    kept = ServiceProfile.read(folder / "profile-emulated.json")
+    runs = [Evidence.load(RunDir(folder / "runs" / name)) for name in kept.runs]
+    fresh = fit_profile(runs, request_log_of, leave_out=False)
+    assert fresh.service_time.mean_s == pytest.approx(kept.service_time.mean_s, rel=1e-6)
+    assert fresh.capacity is not None
+    assert kept.capacity is not None
+    assert fresh.capacity.model_dump() == pytest.approx(kept.capacity.model_dump(), rel=1e-6)
+
+
+@pytest.mark.skipif(not ALL, reason="KIS_ALL_RESULTS=1: some minutes")
+@pytest.mark.parametrize("name", CALIBRATIONS)
+def test_everything_of_a_calibration_can_be_computed_anew(name: str, tmp_path: Path) -> None:
+    folder = restored(name, tmp_path)
+    kept = read(folder / "comparison.json")["summary"]
+    compute_anew(folder, Silent())
+    assert_close(as_written(compare_folder(folder).model_dump(mode="json"))["summary"], kept)
 
 
 @pytest.fixture(scope="module", params=SIMULATED_AGAIN)

@@ -1,0 +1,85 @@
+"""What was computed from real runs, computed again by today's code: profiles, twins, simulated halves of experiments."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from testbed.calibration.evidence import Evidence
+from testbed.calibration.fit import fit_profile
+from testbed.config import CalibrateConfig, build, load_config
+from testbed.errors import ConfigError
+from testbed.pipeline.experiment_config import ExperimentConfig
+from testbed.pipeline.experiment_twin import real_folder, simulate_pair
+from testbed.pipeline.made_runs import Narrator
+from testbed.pipeline.plan import seed_of
+from testbed.pipeline.restore import restore_real
+from testbed.pipeline.twin import request_log_of, simulate_twin
+from testbed.reporting.experiment_report import is_experiment
+from testbed.reporting.loading import read_json
+from testbed.run_dir import RunDir
+from testbed.simulation.cluster.services import read_services
+
+NOT_FITTED = ("lone", "largest")  # patterns of runs that only set the loads of the others
+
+
+def compute_anew(folder: Path, narrator: Narrator) -> None:
+    """A calibration's profiles and twins, or an experiment's simulated runs; its report is the caller's.
+
+    ConfigError if the folder is of neither, or has no real runs.
+    """
+    restore_real(folder, narrator)
+    if is_experiment(folder):
+        _simulate_experiment(folder, narrator)
+    elif (folder / "config.json").exists():
+        _fit_calibration(folder, narrator)
+    else:
+        raise ConfigError(f"{folder} is of neither `kis calibrate` nor `kis experiment`: leave out --anew")
+
+
+def fit_and_simulate(
+    folder: Path, model: str, seed: int, fitted: Sequence[RunDir], held_out: Sequence[RunDir], narrator: Narrator
+) -> None:
+    """The profile of a campaign's runs, and a twin for each held-out one. seed: the campaign's."""
+    narrator.phase(f"{model}: fit {len(fitted)} runs, simulate {len(held_out)} held-out runs")
+    profile_file = folder / f"profile-{model}.json"
+    fit_profile([Evidence.load(run) for run in fitted], request_log_of).write(profile_file)
+    for done, run in enumerate(held_out, start=1):
+        twin = folder / "runs" / f"{run.path.name}-sim"
+        shutil.rmtree(twin, ignore_errors=True)  # of a profile that is no longer the one beside it
+        simulate_twin(run, profile_file, twin, seed_of(seed, twin.name))
+        narrator.progress(done / len(held_out))
+
+
+def _fit_calibration(folder: Path, narrator: Narrator) -> None:
+    config = load_config(folder / "config.json", CalibrateConfig)
+    runs = [RunDir(path) for path in (folder / "runs").iterdir() if (path / "run.json").exists()]
+    real = [run for run in runs if run.manifest.kind == "real" and run.manifest.state == "complete"]
+    real.sort(key=lambda run: run.manifest.start_unix_ns or 0)  # as the campaign made them
+    for study in config.studies:
+        mine = [run for run in real if run.manifest.model == study.model]
+        fitted = [run for run in mine if not run.manifest.held_out and run.manifest.pattern not in NOT_FITTED]
+        if not fitted:
+            raise ConfigError(f"{folder} has no real run of {study.model} to fit on: make them with `kis calibrate`")
+        held_out = [run for run in mine if run.manifest.held_out]
+        fit_and_simulate(folder, study.model, config.seed, fitted, held_out, narrator)
+
+
+def _simulate_experiment(folder: Path, narrator: Narrator) -> None:
+    file = folder / "experiment.json"
+    config = build(ExperimentConfig, read_json(file, "give a folder of `kis experiment`"), str(file))
+    services = read_services(config.cluster)
+    pairs = [
+        (traffic, policy, repeat)
+        for traffic in config.traffic
+        for policy in config.policies
+        for repeat in range(1, config.repeats + 1)
+    ]
+    there = [which for which in pairs if (real_folder(folder, which) / "decisions.json").exists()]
+    if not there:
+        raise ConfigError(f"{folder} has no real run: make some with `kis experiment`")
+    narrator.phase(f"simulate {len(there)} runs anew")
+    for done, which in enumerate(there, start=1):
+        simulate_pair(config, services, folder, which)
+        narrator.progress(done / len(there))
