@@ -183,8 +183,8 @@ class Issuer:
         self.counts[row.status] += 1
         if not self._in_flight:
             self._idle.set()
-        answered = row.status == OK and row.completed_ns is not None
-        self._report(model, (row.completed_ns - scheduled_ns) / 1e9 if answered else None, size, row.detail)
+        ended_ns = row.completed_ns if row.status == OK else None
+        self._report(model, None if ended_ns is None else (ended_ns - scheduled_ns) / 1e9, size, row.detail)
 
     def _drain(self) -> None:
         """Wait for what is in flight; whatever has no answer in the end is a timeout."""

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from loadgen.client_limits import ClientLimits
 from loadgen.job import TransportName
 from testbed.errors import ConfigError
 from workloads.catalog import CatalogError, ServiceConfig, find_model

@@ -107,10 +107,10 @@ def _fit(runs: Sequence[Evidence], loads: Sequence[Evidence], simulate: Simulate
     largest = max(run.manifest.service.max_batch_size for run in runs)
     service_time, slow_phase, steadiness = fit_service_time(runs, largest)
     interference = fit_interference(runs, np.array(service_time.mean_s))
-    alone = [run for run in runs if run.manifest.service.replicas == 1]
+    every, alone = runs, [run for run in runs if run.manifest.service.replicas == 1]
     if interferes(interference) and alone:  # then what a replica does is what it does alone; the rest is the factor
         service_time, slow_phase, steadiness = fit_service_time(alone, largest)
-        interference = fit_interference(runs, np.array(service_time.mean_s))
+        interference = fit_interference(every, np.array(service_time.mean_s))
         runs, loads = alone, [run for run in loads if run.manifest.service.replicas == 1]
     if not loads:
         raise CalibrationError("no run with traffic to fit on: make some with `kis calibrate`")
@@ -135,7 +135,7 @@ def _fit(runs: Sequence[Evidence], loads: Sequence[Evidence], simulate: Simulate
         device_memory=fit_device_memory(runs),
         server_cpu=fit_server_cpu(loads),
         ranges=_ranges(loads, service_time.batches),
-        runs=tuple(run.manifest.run_id for run in runs),
+        runs=tuple(run.manifest.run_id for run in every),
     )
     if all(run.batches is None for run in runs):
         profile = _fit_residual_parameters(profile, loads, simulate)

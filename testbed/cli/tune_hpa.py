@@ -51,8 +51,8 @@ def tune_hpa(
     console.print(_table(found, settings.allowed_missed))
     for family, one in found.items():
         for note in one["notes"]:
-            of = f"the HPA of {family}" if family else "this HPA"
-            console.print(f"note: {of} {note}", style="red" if not one["holds"] else None, highlight=False, markup=False)
+            of = f"{family}: " if family else ""
+            console.print(f"note: {of}{note}", style="red" if not one["holds"] else None, highlight=False, markup=False)
     print_path(console, folder if settings.families else folder / "hpa.yaml")
     if not all(one["holds"] for one in found.values()):
         raise typer.Exit(1)

@@ -64,7 +64,7 @@ class AdaptRunConfig(Strict):
 
 
 class Row(NamedTuple):
-    """What clients saw in the seconds up to time_s: requests decided and those missed (measurement.misses); replicas then."""
+    """What clients saw in the seconds up to time_s: requests decided and missed (measurement.misses); replicas then."""
 
     time_s: float
     decided: int

@@ -1,4 +1,4 @@
-"""What was computed from real runs, computed again by today's code: profiles, twins, simulated halves of experiments."""
+"""What was computed from real runs, computed again by today's code: profiles, twins, simulated runs of experiments."""
 
 from __future__ import annotations
 

@@ -163,12 +163,13 @@ def request_log(sim: KISim, provenance: dict[str, Any]) -> RequestLog:
         {
             "request_id": rows["id"],
             "model": names[rows["model"]],
-            "endpoint": [None if dropped else f"pod-{k}" if k >= 0 else "" for k, dropped in zip(rows["pod"], never_sent)],
+            "endpoint": [
+                None if dropped else f"pod-{k}" if k >= 0 else ""
+                for k, dropped in zip(rows["pod"], never_sent, strict=True)
+            ],
             "scheduled_ns": rows["scheduled_ns"],
             "sent_ns": pd.arrays.IntegerArray(rows["scheduled_ns"].copy(), never_sent),
-            "completed_ns": pd.arrays.IntegerArray(
-                rows["completed_ns"].copy(), never_sent | (rows["status"] == NONE)
-            ),
+            "completed_ns": pd.arrays.IntegerArray(rows["completed_ns"].copy(), never_sent | (rows["status"] == NONE)),
             "status": status,
             "detail": pd.array([_DETAIL.get(int(code)) for code in rows["status"]], dtype="str"),
         }

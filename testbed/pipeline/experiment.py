@@ -109,8 +109,7 @@ def _begin(config: ExperimentConfig, folder: Path) -> None:
 
 
 def _lasting(told: dict[str, Any]) -> dict[str, Any]:
-    """What stays when an experiment goes on, but for its traffic: there may be more runs of it, and they may be simulated
-    otherwise."""
+    """What stays when an experiment goes on, but for its traffic: there may be more runs, simulated otherwise."""
     for name in ("repeats", "simulated_runs", "traffic"):
         told = {**told, name: None}
     if told["adapted"]:  # the real controllers rest on both, too

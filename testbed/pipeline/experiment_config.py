@@ -38,7 +38,9 @@ class ExperimentConfig(Strict):
         {}, description="by traffic: `slow_down` only, of emulated pods whose overlay has the component `slowness`"
     )
     repeats: int = Field(1, ge=1, description="real runs of each pair: the real system's own spread")
-    simulated_runs: int = Field(25, ge=1, description="of each pair: what is predicted is their mean; as many others give an interval")
+    simulated_runs: int = Field(
+        25, ge=1, description="of each pair: what is predicted is their mean; as many others give an interval"
+    )
     sample_period_s: float = Field(0.5, gt=0)
     client: ClientConfig = ClientConfig()
     seed: int = 0

@@ -72,9 +72,7 @@ class MadeRuns:
         """Where a run of that name lies."""
         return self.folder / "runs" / run_id
 
-    def kept(
-        self, run_id: str, schedule: Schedule, service: ServiceConfig, aim: Target | None = None
-    ) -> RunDir | None:
+    def kept(self, run_id: str, schedule: Schedule, service: ServiceConfig, aim: Target | None = None) -> RunDir | None:
         """The complete run of that name; None if there is none. What an interrupted one left, or one in which the
         server died, is moved to invalid/.
 
@@ -113,8 +111,8 @@ class MadeRuns:
         if made.shapes and made.shapes != shapes:
             name = next(one for one in {**made.shapes, **shapes} if made.shapes.get(one) != shapes.get(one))
             raise ConfigError(
-                f"{run.path} was made with input '{name}' of shape {list(made.shapes.get(name, ()))}, this campaign has "
-                f"{list(shapes.get(name, ()))}: give that one (--shape), or choose another folder with --out"
+                f"{run.path} was made with input '{name}' of shape {list(made.shapes.get(name, ()))}, this campaign "
+                f"has {list(shapes.get(name, ()))}: give that one (--shape), or choose another folder with --out"
             )
 
     def make(self, aim: Target, schedule: Schedule, identity: Identity, attempts: int = ATTEMPTS) -> RunDir:

@@ -24,7 +24,7 @@ def with_served_rate(settings: Mapping[str, Any], served: ServedModel, services:
         return dict(settings)
     if len(services) > 1:
         kinds = ", ".join(one.kind for one in services)
-        raise ConfigError(f"policy {settings['kind']}: give {NAME}: '{served.name}' runs on {kinds}, and serves otherwise")
+        raise ConfigError(f"policy {settings['kind']}: give {NAME}: '{served.name}' runs on several kinds ({kinds})")
     rate_rps = rate_within(services[0].profile, services[0].config, served.latency_target_s)
     if rate_rps <= 0:
         raise ConfigError(

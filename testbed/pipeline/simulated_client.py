@@ -1,8 +1,8 @@
 """A simulated client that is as patient as the real one: it gives up, and drops what would be too much.
 
 `simulation.simulator` answers every request, however late: its servers know nothing of the client. Giving up changes
-nothing for the server, so it is said afterwards; where the client would have dropped requests, the server would have had
-fewer, and KISim, whose clients are in the loop, simulates the run instead.
+nothing for the server, so it is said afterwards; where the client would have dropped requests, the server would have
+had fewer, and KISim, whose clients are in the loop, simulates the run instead.
 """
 
 from __future__ import annotations

@@ -161,7 +161,7 @@ def tune_hpa(config: TuneConfig, folder: Path, on_progress: Callable[[float], No
     seeds = [CHECK_SEED + config.seed + k for k in range(config.check_seeds)]
     policies = {"untuned": untuned, "tuned": tuned}
     checked = {name: play(config, services, one, seeds) for name, one in policies.items()}
-    chosen = min(checked, key=lambda name: checked[name].cost(config.allowed_missed))
+    chosen = better(checked, config.allowed_missed)
     fixed = _fewest_fixed(config, services, seeds)
     louder = play(config, services, policies[chosen], seeds, LOUDER)
     on_progress(1.0)
@@ -219,9 +219,15 @@ def play(
     )
 
 
-def _fewest_fixed(
-    config: TuneConfig, services: Sequence[Service], seeds: Sequence[int]
-) -> tuple[int, Outcome] | None:
+def better(checked: Mapping[str, Outcome], allowed_missed: float) -> str:
+    """The cheapest of those that hold the allowed share; if none does, the one that misses least."""
+    holding = [name for name, one in checked.items() if one.holds(allowed_missed)]
+    if holding:
+        return min(holding, key=lambda name: checked[name].gpu_seconds)
+    return min(checked, key=lambda name: checked[name].missed_share)
+
+
+def _fewest_fixed(config: TuneConfig, services: Sequence[Service], seeds: Sequence[int]) -> tuple[int, Outcome] | None:
     """The fewest replicas that hold the allowed share all the time, by halving; None: all of them do not."""
 
     def outcome(replicas: int) -> Outcome:
@@ -254,23 +260,23 @@ def _notes(
     most = config.cluster.models[0].max_replicas
     notes = []
     if not one.holds(config.allowed_missed):
-        notes.append(f"does not hold: {one.missed_share:.2%} of the requests miss {target}, {allowed} are allowed")
+        notes.append(f"It does not hold: {one.missed_share:.2%} of the requests miss {target}, {allowed} are allowed")
         notes.append(
-            f"{fixed[0]} replicas all the time hold it: give more trials"
+            f"{fixed[0]} replicas all the time hold that share: give more trials"
             if fixed is not None
-            else f"nor do {most} replicas all the time: raise max_replicas or the target"
+            else f"Not even {most} replicas all the time hold that share: raise max_replicas or the target"
         )
     if chosen == "untuned":
-        notes.append("the search found nothing better than the given HPA: that one is written")
+        notes.append("The search found nothing better than the given HPA: that one is written")
     if fixed is not None and one.holds(config.allowed_missed) and one.gpu_seconds >= AS_GOOD * fixed[1].gpu_seconds:
         notes.append(
-            f"does not save anything on this traffic: {fixed[0]} replicas all the time hold {allowed} with "
+            f"It saves nothing on this traffic: {fixed[0]} replicas all the time hold {allowed} with "
             f"{fixed[1].gpu_seconds:,.0f} GPU-seconds, this HPA takes {one.gpu_seconds:,.0f}"
         )
     if one.changes == 0:
-        notes.append("never changes the number of replicas on this traffic")
+        notes.append("It never changes the number of replicas on this traffic")
     if one.holds(config.allowed_missed) and not louder.holds(config.allowed_missed):
-        notes.append(f"at {LOUDER:g} times the rate {louder.missed_share:.2%} miss {target}, {allowed} are allowed")
+        notes.append(f"At {LOUDER:g} times the rate {louder.missed_share:.2%} miss {target}, {allowed} are allowed")
     return notes
 
 
@@ -348,4 +354,4 @@ def _header(config: TuneConfig, checked: Mapping[str, Outcome], notes: Sequence[
         lines.append(
             f"#   {name}: P95 {p95}, {100 * one.missed_share:.2f} % over the target, {one.gpu_seconds:.0f} GPU-seconds"
         )
-    return "\n".join([*lines, *(f"# NOTE: this HPA {note}" for note in notes)]) + "\n"
+    return "\n".join([*lines, *(f"# NOTE: {note}" for note in notes)]) + "\n"

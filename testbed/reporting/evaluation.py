@@ -83,8 +83,9 @@ def summary_of(
 
     saving_pct: of GPU-seconds, in per cent of the baseline's, all runs together; saving_mean_over_kinds_pct: mean of
     the savings of each kind of traffic. Intervals: kinds of traffic are drawn again, with all their seeds; None: there
-    are fewer than three. p95_ms: of the answered requests of all runs together. per_traffic: the same for each traffic, over its seeds. distance_to_oracle_pct: GPU-seconds
-    beyond the oracle's, in per cent of those; not there without an oracle.
+    are fewer than three. p95_ms: of the answered requests of all runs together. per_traffic: the same for each traffic,
+    over its seeds. distance_to_oracle_pct: GPU-seconds beyond the oracle's, in per cent of those; not there without an
+    oracle.
     """
     told = _policies(rows, baseline, histograms)
     points = np.array([[one["slo_miss"], one["gpu_seconds"]] for one in told.values()])

@@ -22,6 +22,7 @@ from testbed.simulation.answers import (
     goes_on,
     keep_row,
     push_event,
+    release,
     vacate,
 )
 from testbed.simulation.chains import compiled, inlined, uniform
@@ -31,6 +32,7 @@ from testbed.simulation.state import (
     CRASHED,
     DEADLINE,
     DELIVER,
+    DROPPED,
     LEAST_REQUESTS,
     NEVER,
     NO_ENDPOINT,

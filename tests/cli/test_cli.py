@@ -154,7 +154,18 @@ def test_the_exit_code_says_when_a_run_is_not_to_be_relied_on(tmp_path: Path, pr
 
 def test_a_simulated_client_gives_up_and_drops_as_the_replay_does(tmp_path: Path, profile: Path) -> None:
     """18 s of waiting were told as P95, "0 timeout, 0 dropped", where a real client had dropped 602."""
-    spike = ["--pattern", "bursty", "--set", "base=50", "--set", "spike=3000", "--duration", "25", "--max-batch-size", "1"]
+    spike = [
+        "--pattern",
+        "bursty",
+        "--set",
+        "base=50",
+        "--set",
+        "spike=3000",
+        "--duration",
+        "25",
+        "--max-batch-size",
+        "1",
+    ]
     done = kis("simulate", "--profile", str(profile), *spike, "--out", "usual", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     usual = RequestLog.read(tmp_path / "usual" / "requests.parquet").counts()

@@ -141,7 +141,8 @@ def test_intervals_come_from_other_runs_that_might_come(tmp_path: Path):
 
 @pytest.mark.usefixtures("no_report")
 def test_batches_and_states_are_left_as_a_real_run_leaves_them(tmp_path: Path):
-    changed = settings(tmp_path, duration_s=120, policies={"m": {"kind": "fixed", "replicas": 2}})
+    two = {"kind": "hpa", "metric": "in_flight_requests", "target": 5, "min_replicas": 2, "max_replicas": 2}
+    changed = settings(tmp_path, duration_s=120, policies={"m": two})
     simulate_cluster(ClusterRunConfig.model_validate(changed), tmp_path / "run")
     batches = BatchLog.read(tmp_path / "run" / "batches.parquet")
     log = RequestLog.read(tmp_path / "run" / "requests.parquet")

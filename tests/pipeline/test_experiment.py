@@ -129,16 +129,16 @@ def test_the_scalers_clock_is_read_from_its_changes_or_its_lines(played: Path) -
     start_s = 1000.0
     run = RunDir(path)
     run.write_manifest(run.manifest.model_copy(update={"start_unix_ns": round(start_s * 1e9)}))
-    assert scaler_clock(path, 5.0) is None
+    assert scaler_clock(path, 5.0, 0.4) is None
     (path / "scaler.json").write_text(json.dumps({"first_seen_unix_s": start_s - 6.4}))
     (path / "decisions.json").write_text("[]")
-    assert scaler_clock(path, 5.0) == pytest.approx(ScalerClock(-6.4, own_scrapes=False))
+    assert scaler_clock(path, 5.0, 0.4) == pytest.approx(ScalerClock(-6.4, own_scrapes=False))
     steps = [{"time_s": 3.3 + 5.0 * k + late} for k, late in ((0, 0.0), (1, 0.2), (4, 0.1))]
     (path / "decisions.json").write_text(json.dumps(steps))
-    assert scaler_clock(path, 5.0) == pytest.approx(ScalerClock(-6.7, own_scrapes=False))
+    assert scaler_clock(path, 5.0, 0.4) == pytest.approx(ScalerClock(-6.8, own_scrapes=False))
     lines = [json.dumps({"time_s": start_s - 2.8 + k}) for k in range(9)]
     (path / "controller.jsonl").write_text("\n".join(lines))
-    assert scaler_clock(path, 1.0) == pytest.approx(ScalerClock(-2.8, own_scrapes=True))
+    assert scaler_clock(path, 1.0, 0.4) == pytest.approx(ScalerClock(-2.8, own_scrapes=True))
 
 
 def states(*rows: tuple[float, str, str]) -> MetricLog:

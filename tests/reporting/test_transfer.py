@@ -79,14 +79,14 @@ def test_what_differs_by_rounding_alone_is_a_tie() -> None:
 @given(st.lists(st.integers(0, 100), min_size=3, max_size=8, unique=True))
 def test_what_is_the_same_on_both_sides_agrees_wholly(percents: list[int]) -> None:
     values = [percent / 100 for percent in percents]
-    told = transfer_of([row(f"p{k}", value, value) for k, value in enumerate(values)], "x")
+    told = transfer_of([row(f"p{k}", value, value) for k, value in enumerate(values)], "x", ())
     assert told["srcc_slo_miss"] == pytest.approx(1.0)
     assert told["in_order_slo_miss"] == 1.0
-    turned = transfer_of([row(f"p{k}", value, 1 - value) for k, value in enumerate(values)], "x")
+    turned = transfer_of([row(f"p{k}", value, 1 - value) for k, value in enumerate(values)], "x", ())
     assert turned["srcc_slo_miss"] == pytest.approx(-1.0)
 
 
 def test_order_is_of_policies_under_the_same_pattern() -> None:
     rows = [row("a", 1, 1), row("b", 2, 3), row("c", 3, 2), row("a", 9, 0, "bursty")]
-    assert transfer_of(rows, "x")["in_order_slo_miss"] == pytest.approx(2 / 3)
+    assert transfer_of(rows, "x", ())["in_order_slo_miss"] == pytest.approx(2 / 3)
     assert in_order([], "slo_miss") is None

@@ -82,8 +82,10 @@ class PodTimes(Strict):
     load_s: float | None = Field(None, ge=0, description="server start and model load; none: drawn from the profile")
     load_spread_s: float = Field(0.0, ge=0, description="load_s is drawn from so much below to so much above it")
     start_together_s: float = Field(
-        0.0, ge=0, description="by which each other container that starts at the same moment delays a start: nodes with "
-        "few processors, or, as the local cluster's, with the same ones"
+        0.0,
+        ge=0,
+        description="by which each other container that starts at the same moment delays a start: nodes with "
+        "few processors, or, as the local cluster's, with the same ones",
     )
     start_slows: float = Field(
         0.0, ge=0, description="share by which all batches take longer while this container starts"
@@ -156,8 +158,10 @@ class ClusterConfig(Strict):
     scheduler: Literal["spread", "bin_pack"] = "spread"
     scrape_period_s: float = Field(1.0, gt=0, description="of every replica's metrics")
     scrape_jitter_s: float = Field(
-        0.0, ge=0, description="a scrape comes up to so long before its time: a window of whole periods then takes one "
-        "period more about every second time, as of a real scraper; at most half a period"
+        0.0,
+        ge=0,
+        description="a scrape comes up to so long before its time: a window of whole periods then takes one "
+        "period more about every second time, as of a real scraper; at most half a period",
     )
 
     @model_validator(mode="after")
