@@ -1,7 +1,7 @@
 """The next run of a service: a profile is an average over runs, and each run differs from it.
 
-They differ as the runs of the calibration differed from each other (run effects), and by as much more as it takes for
-runs to lie as far from what a profile without them predicts as such draws say (inflation). The means of the batch sizes
+They differ as the runs of the calibration differed from each other (run effects), times what it takes for runs to lie
+as far from what a profile without them predicts as such draws say (inflation). The means of the batch sizes
 are drawn too, as well as they are known.
 """
 
@@ -18,7 +18,7 @@ from testbed.calibration.simulate import Simulate
 
 DRAWS = 24  # simulated runs that show a run's luck
 PAIRS = 6  # simulated runs for each direction of a run effect
-LARGEST = 8.0
+LEAST, LARGEST, USUALLY = 0.4, 4.0, 0.3  # factors, and the deviation of the logarithm of what they are likely to be
 FACTORS = 20  # equally likely ones
 EFFECTS = ("service", "inflow_s", "outflow_s", "turnaround_s")
 
@@ -71,7 +71,7 @@ def _shifted(level: OverheadLevel, inflow_s: float, outflow_s: float, turnaround
 def fit_inflation(
     left_out: Sequence[tuple[ServiceProfile, Evidence]], simulate: Simulate, seed: int
 ) -> tuple[float, ...]:
-    """Factors on the run effects, equally likely after what the runs' P95 say; before, any of 1..LARGEST is (its log).
+    """Factors on the run effects, equally likely after what the runs' P95 say; before, 1 within a third either way is.
 
     left_out: runs, each with a profile that was fitted without it; none: 1. A run's P95 differs from the profile's by
     the luck of its draws, by how little the profile knows of its service times, and by its run effects; the variances
@@ -87,10 +87,11 @@ def fit_inflation(
         effect.append(_variance_by_effects(run, profile, simulate, seeds[:PAIRS]))
     if not off or not any(effect):
         return (1.0,)
-    factors = np.geomspace(1.0, LARGEST, 400)
+    factors = np.geomspace(LEAST, LARGEST, 400)
     variance = np.array(luck) + 1e-12 + np.square(factors)[:, None] * np.array(effect)
-    log_likelihood = -0.5 * np.sum(np.log(variance) + np.square(off) / variance, axis=1)
-    likely = np.cumsum(np.exp(log_likelihood - log_likelihood.max()))
+    log_likely = -0.5 * np.sum(np.log(variance) + np.square(off) / variance, axis=1)
+    log_likely -= 0.5 * np.square(np.log(factors) / USUALLY)
+    likely = np.cumsum(np.exp(log_likely - log_likely.max()))
     places = np.searchsorted(likely / likely[-1], (np.arange(FACTORS) + 0.5) / FACTORS)
     return tuple(factors[places].tolist())
 

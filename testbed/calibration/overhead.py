@@ -17,6 +17,7 @@ from testbed.calibration.service_time import (
     QUANTILES,
     RATE_WINDOW_S,
     beyond_log,
+    counts_by_size,
     mean_turnaround,
     quantile_table,
     slowness,
@@ -78,9 +79,11 @@ def _marked(runs: Sequence[Evidence], table_of: Callable[[Evidence], pd.DataFram
 
 
 def _mean_factor(run: Evidence, mean_s: FloatArray) -> pd.DataFrame:
-    """One row: the run's rate, and the logarithm of the mean factor on its batches' times."""
+    """One row: the run's rate, the logarithm of the mean factor on its batches' times, and how long these took."""
     (_, factor), *_ = slowness([run], mean_s)
-    return pd.DataFrame({"rate": [run.schedule.rate_rps], "service": [np.log(factor.mean())]})
+    _, seconds = counts_by_size([run], len(mean_s))
+    told = {"rate": run.schedule.rate_rps, "service": np.log(factor.mean()), "weight": float(seconds.sum())}
+    return pd.DataFrame([told])
 
 
 def _split(run: Evidence, beyond_log_s: FloatArray) -> pd.DataFrame:

@@ -12,33 +12,42 @@ import pandas as pd
 
 from testbed.calibration.profile import RunEffect, RunEffects
 
+# Few runs tell little of how they differ. What is known before: runs of one service on one machine differ by some 1 %
+# in their batches' times, as sure as four runs would be.
+USUAL_SERVICE, USUAL_FREEDOM = 0.01, 4
 TRIMMED = 0.99  # a run's mean is taken below this quantile: single stalls are not its mood
 
 
 def run_means(rows: pd.DataFrame, column: str) -> pd.DataFrame:
-    """One row a run: replicas, instances, log_rate, and the trimmed mean of the column (runs without any: left out).
+    """One row a run: replicas, instances, log_rate, the trimmed mean of the column (runs without any: left out), and
+    the run's weight, if rows have one.
 
     rows has run, replicas, instances, rate and the column, in any order; missing values do not count.
     """
     known = rows.dropna(subset=column)
     if known.empty:
-        return pd.DataFrame({"replicas": [], "instances": [], "log_rate": [], "mean": []})
+        return pd.DataFrame({"replicas": [], "instances": [], "log_rate": [], "mean": [], "weight": []})
     grouped = known.groupby("run")
     limit = grouped[column].transform(lambda values: values.quantile(TRIMMED))
     means = known[known[column] <= limit].groupby("run")[column].mean()
     head = grouped[["replicas", "instances"]].first()
-    return head.assign(log_rate=np.log(grouped["rate"].mean()), mean=means)
+    weight = grouped["weight"].sum() if "weight" in known else 1.0
+    return head.assign(log_rate=np.log(grouped["rate"].mean()), mean=means, weight=weight)
 
 
 def unexplained(means: pd.DataFrame) -> RunEffect | None:
-    """Deviation of the runs' means from a line in the logarithm of the rate; None: too few runs of any kind."""
+    """Deviation of the runs' means from a line in the logarithm of the rate; None: too few runs of any kind.
+
+    A run counts by its weight beside the others of its kind.
+    """
     squares, freedom = 0.0, 0
     for _, kind in means.groupby(["replicas", "instances"]):
         if len(kind) < 3:
             continue
         x, y = kind["log_rate"].to_numpy(), kind["mean"].to_numpy()
-        line = np.polyfit(x, y, 1)
-        squares += float(np.square(y - np.polyval(line, x)).sum())
+        weight = (kind["weight"] / kind["weight"].mean()).to_numpy()
+        line = np.polyfit(x, y, 1, w=np.sqrt(weight))
+        squares += float((weight * np.square(y - np.polyval(line, x))).sum())
         freedom += len(kind) - 2
     return RunEffect(deviation=float(np.sqrt(squares / freedom)), freedom=freedom) if freedom else None
 
@@ -47,11 +56,20 @@ def fit_run_effects(rows: pd.DataFrame, gaps: pd.DataFrame, factors: pd.DataFram
     """How runs differ; each table has run, replicas, instances and rate.
 
     rows: one a request (inflow, outflow). gaps: one a batch (turnaround). factors: one a run (service: the logarithm of
-    the mean factor on its batches' times).
+    the mean factor on its batches' times; weight: how long they took together, as it is under load that their time
+    decides).
     """
+    service = unexplained(run_means(factors, "service"))
     return RunEffects(
-        service=unexplained(run_means(factors, "service")),
+        service=None if service is None else _with_the_usual(service),
         inflow_s=unexplained(run_means(rows, "inflow")),
         outflow_s=unexplained(run_means(rows, "outflow")),
         turnaround_s=unexplained(run_means(gaps, "turnaround")),
     )
+
+
+def _with_the_usual(found: RunEffect) -> RunEffect:
+    """What the runs say and what was known before, each by how much it is worth (a scaled inverse chi-square prior)."""
+    freedom = found.freedom + USUAL_FREEDOM
+    squares = found.freedom * found.deviation**2 + USUAL_FREEDOM * USUAL_SERVICE**2
+    return RunEffect(deviation=float(np.sqrt(squares / freedom)), freedom=freedom)

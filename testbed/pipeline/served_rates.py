@@ -24,11 +24,12 @@ def with_served_rate(settings: Mapping[str, Any], served: ServedModel, services:
         return dict(settings)
     if len(services) > 1:
         kinds = ", ".join(one.kind for one in services)
-        raise ConfigError(f"policy {settings['kind']}: give {NAME}: '{served.name}' runs on several kinds ({kinds})")
+        why = f"'{served.name}' runs on several kinds ({kinds})"
+        raise ConfigError(f"policy {settings['kind']}: give {NAME}, as {why}")
     rate_rps = rate_within(services[0].profile, services[0].config, served.latency_target_s)
     if rate_rps <= 0:
         raise ConfigError(
-            f"policy {settings['kind']}: no rate has P{PERCENTILE:g} within {1e3 * served.latency_target_s:g} ms on one "
-            f"replica of '{served.name}': raise latency_target_s, or give {NAME}"
+            f"policy {settings['kind']}: no rate has P{PERCENTILE:g} within {1e3 * served.latency_target_s:g} ms on "
+            f"one replica of '{served.name}': raise latency_target_s, or give {NAME}"
         )
     return {**settings, NAME: float(f"{rate_rps:.4g}")}

@@ -251,7 +251,8 @@ def means_of_pairs(rows: Sequence[Mapping[str, Any]], name: str) -> FloatArray:
 
 def pairs_within(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
     """How many pairs are within the bar, by the means of their repeats."""
-    real, sim = means_of_pairs(rows, name).T
-    errors: FloatArray = np.abs(100 * (sim / real - 1))
-    bar_pct, worst = BARS_PCT[name], float(errors.max()) if len(errors) else None
-    return {"bar_pct": bar_pct, "pairs": len(errors), "within": int((errors <= bar_pct).sum()), "worst_pct": worst}
+    means = means_of_pairs(rows, name).tolist()
+    errors = [abs(error) for real, sim in means if (error := relative_error_pct(sim, real)) is not None]
+    within = sum(error <= BARS_PCT[name] for error in errors)
+    worst = max(errors, default=None)
+    return {"bar_pct": BARS_PCT[name], "pairs": len(means), "within": within, "worst_pct": worst}

@@ -1,12 +1,13 @@
 """How often 90 % intervals hold what they are of: `pytest tests/bench/test_bench_coverage.py --benchmark-only -s`.
 
-Of the capacity: in made-up studies. Of the next run: on results/golden-emulated, every real run, repeats too, with two
-questions. `pattern`: before anybody knows the arrivals (other arrivals of the same pattern in each draw, as `kis plan
---pattern` and `kis simulate --cluster --draws` have them). `arrivals`: for exactly those that came (as on a trace).
+Of the capacity: in made-up studies. Of the next run: on every held-out real run of the calibrations, repeats too, with
+two questions. `pattern`: before anybody knows the arrivals (other arrivals of the same pattern in each draw, as `kis
+plan --pattern` and `kis simulate --cluster --draws` have them). `arrivals`: for those that came (as on a trace).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +17,15 @@ from loadgen.patterns import make_pattern
 from loadgen.request_log import RequestLog
 from loadgen.schedule import Schedule, poisson_schedule
 from testbed.calibration.profile import ServiceProfile
-from testbed.run_dir import run_dirs
-from testbed.simulation.intervals import interval
+from testbed.run_dir import RunDir, run_dirs
+from testbed.simulation.intervals import Interval, interval
 from testbed.simulation.simulator import simulate
 from tests.golden import restored
 from tests.oracles.known_curves import covered_by_kind
 
 DRAWS = 200
 STUDIES = 1000
+GOLDEN = ("golden-emulated", "golden-emulated-slow", "golden-bert", "golden-resnet50")
 
 
 @pytest.mark.timeout(1800)
@@ -39,34 +41,47 @@ def test_coverage_of_the_capacitys_interval(benchmark):
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("question", ["pattern", "arrivals"])
 def test_interval_coverage_on_real_runs(benchmark, question: str, tmp_path: Path):
-    golden = restored("golden-emulated", tmp_path)
-    profile = ServiceProfile.read(golden / "profile-emulated.json")
-    runs = run_dirs(golden)
-    runs = [run for run in runs if run.manifest.held_out and run.manifest.kind == "real"]
-    found = {}
+    found: dict[str, list[tuple[str, float, Interval]]] = {}
 
     def look() -> None:
-        intervals = {}
-        for run in runs:
-            schedule, service = Schedule.read(run.schedule), run.manifest.service
-            key = (service.label, schedule.scheduled_ns.tobytes())
-            if key not in intervals:  # repeats have the same arrivals
-
-                def p95(drawn: ServiceProfile, seed: int, run=run, schedule=schedule, service=service) -> float:
-                    if question == "pattern":
-                        pattern = make_pattern(run.manifest.pattern, **run.manifest.pattern_parameters)
-                        schedule = poisson_schedule(pattern, schedule.duration_s, seed, "emulated")
-                    return float(np.quantile(simulate(schedule, drawn, service, seed).requests.latency_s, 0.95))
-
-                intervals[key] = interval(profile, p95, DRAWS, seed=1)
-            log = RequestLog.read(run.requests)
-            found[run.path.name] = (float(np.quantile(log.latency_s[log.ok], 0.95)), intervals[key])
+        for name in GOLDEN:
+            folder = restored(name, tmp_path)
+            runs = [run for run in run_dirs(folder) if run.manifest.held_out and run.manifest.kind == "real"]
+            found[name] = list(_bands(folder, runs, question))
 
     benchmark.pedantic(look, rounds=1)
-    inside = [band.low <= real <= band.high for real, band in found.values()]
-    width = np.median([(band.high - band.low) / band.middle for _, band in found.values()])
-    for name, (real, band) in found.items():
-        mark = " " if band.low <= real <= band.high else "*"
-        print(f"{mark} {name}: {1e3 * real:.2f} in {1e3 * band.low:.2f} to {1e3 * band.high:.2f} ms")
-    print(f"{question}: {np.mean(inside):.1%} of {len(inside)} runs inside; median width {width:.1%}")
-    assert (0.85 if question == "pattern" else 0.8) <= np.mean(inside) <= 0.95
+    everything = [one for golden in found.values() for one in golden]
+    for name, golden in found.items():
+        for run_id, real_s, band in golden:
+            mark = " " if band.low <= real_s <= band.high else "*"
+            print(f"{mark} {run_id}: {1e3 * real_s:.2f} in {1e3 * band.low:.2f} to {1e3 * band.high:.2f} ms")
+        print(f"{name}, {question}: {_told(golden)}")
+    print(f"all, {question}: {_told(everything)}")
+    inside = np.mean([band.low <= real_s <= band.high for _, real_s, band in everything])
+    assert 0.86 <= inside <= 0.94
+
+
+def _bands(folder: Path, runs: list[RunDir], question: str) -> Iterator[tuple[str, float, Interval]]:
+    """Of each real run: its name, its P95, and the interval for it."""
+    intervals: dict[tuple[str, str, bytes], Interval] = {}
+    for run in runs:
+        profile = ServiceProfile.read(folder / f"profile-{run.manifest.model}.json")
+        schedule, service = Schedule.read(run.schedule), run.manifest.service
+        key = (run.manifest.model, service.label, schedule.scheduled_ns.tobytes())
+        if key not in intervals:  # repeats have the same arrivals
+
+            def p95(drawn: ServiceProfile, seed: int, run=run, schedule=schedule, service=service) -> float:
+                if question == "pattern":
+                    pattern = make_pattern(run.manifest.pattern, **run.manifest.pattern_parameters)
+                    schedule = poisson_schedule(pattern, schedule.duration_s, seed, run.manifest.model)
+                return float(np.quantile(simulate(schedule, drawn, service, seed).requests.latency_s, 0.95))
+
+            intervals[key] = interval(profile, p95, DRAWS, seed=1)
+        log = RequestLog.read(run.requests)
+        yield run.path.name, float(np.quantile(log.latency_s[log.ok], 0.95)), intervals[key]
+
+
+def _told(runs: list[tuple[str, float, Interval]]) -> str:
+    inside = np.mean([band.low <= real_s <= band.high for _, real_s, band in runs])
+    width = np.median([(band.high - band.low) / band.middle for _, _, band in runs])
+    return f"{inside:.1%} of {len(runs)} runs inside; median width {width:.1%}"

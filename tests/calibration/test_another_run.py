@@ -35,7 +35,7 @@ def moody_runs(profile: ServiceProfile, copies: int) -> list[Evidence]:
 def test_effects_that_say_enough_are_left_alone() -> None:
     profile = with_effect(0.02)
     left_out = [(profile, run) for run in moody_runs(profile, 4)]
-    assert 1.0 <= np.median(fit_inflation(left_out, request_log_of, 1)) < 1.6  # never below 1, so half is above it
+    assert 0.75 < np.median(fit_inflation(left_out, request_log_of, 1)) < 1.35
 
 
 def test_effects_that_say_too_little_grow() -> None:
