@@ -74,6 +74,11 @@ def with_rate(policy: Policy, per_replica_rps: float) -> Policy:
     return cast(Policy, replace(cast(Any, policy), per_replica_rps=per_replica_rps))
 
 
+def of_file(incumbent: Learned, file: Path, per_replica_rps: float) -> Learned:
+    """The incumbent with another network: with that one's digest, not its own."""
+    return replace(incumbent, file=file, digest="", per_replica_rps=per_replica_rps)
+
+
 def deliberate(task: Task) -> Finding | str:
     """Make the candidates, and judge each beside the incumbent; a text says why there is none."""
     served = task.cluster.models[0]
@@ -88,7 +93,7 @@ def deliberate(task: Task) -> Finding | str:
     told = [f"per_replica_rps {before:.1f} -> {serves.per_replica_rps:.1f}"]
     if task.tuning is not None and isinstance(task.incumbent, Learned):
         file = fine_tuned(task.tuning, task.new, task.new_file, serves.per_replica_rps)
-        candidates.append(replace(task.incumbent, file=file, per_replica_rps=serves.per_replica_rps))
+        candidates.append(of_file(task.incumbent, file, serves.per_replica_rps))
         told.append(f"{told[0]}, taught on for {task.tuning.steps} decisions ({file})")
     case = Case(
         task.cluster,

@@ -1,22 +1,26 @@
 """ScalingLogs of an evaluation in one table: what each row of evaluation.json and each timeline is computed from.
 
 Of each log the first run is whole. Of the others the last row is kept, which has the totals, and of its latency
-histogram the bin of P95, with all requests below it in one bin and all above it in another. Whole numbers are
-differences to the row before of the same run. `log` is the log's name in the folder, `provenance` its own, as JSON.
+histogram the bins in which some P95 lies that is told: the run's, its log's, its policy's over all traffic. All
+requests between two of them are in one bin. Whole numbers are differences to the row before of the same run. `log` is
+the log's name in the folder, `provenance` its own, as JSON.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
 from testbed.archive.coding import from_steps, steps
 from testbed.archive.requests import Coded
-from testbed.measurement.scaling_log import SCHEMA, ScalingLog
+from testbed.measurement.scaling_log import SCHEMA, ScalingLog, histogram_of
 
 KEPT_QUANTILE = 0.95  # that the rows of evaluation.json have
 _TOTALS = [f.name for f in SCHEMA if pa.types.is_integer(f.type) and f.name not in ("seed", "energy_mj")]
@@ -24,7 +28,15 @@ _TOTALS = [f.name for f in SCHEMA if pa.types.is_integer(f.type) and f.name not 
 
 def encode_logs(logs: Mapping[str, ScalingLog]) -> Coded:
     """By the log's name."""
-    frame = pd.concat([_kept(log).assign(log=name) for name, log in logs.items()], ignore_index=True)
+    of_logs = {name: _together([log]) for name, log in logs.items()}
+    of_policies = {
+        policy: _together([log for name, log in logs.items() if _policy(name) == policy])
+        for policy in {_policy(name) for name in logs}
+    }
+    frame = pd.concat(
+        [_kept(log, {of_logs[name], of_policies[_policy(name)]}).assign(log=name) for name, log in logs.items()],
+        ignore_index=True,
+    )
     run = [frame[name].to_numpy() for name in ("log", "seed")]
     told = {name: json.dumps(log.provenance, sort_keys=True) for name, log in logs.items()}
     columns = {f.name: pa.array(frame[f.name], f.type, from_pandas=True) for f in SCHEMA}
@@ -47,24 +59,42 @@ def decode_logs(coded: Coded) -> dict[str, ScalingLog]:
     return logs
 
 
-def _kept(log: ScalingLog) -> pd.DataFrame:
-    """The first run, and the last row of each other one."""
+def _policy(name: str) -> str:
+    """Of a log of logs/<traffic>/<policy>.parquet."""
+    return PurePath(name).name
+
+
+def _together(logs: Sequence[ScalingLog]) -> int:
+    """The bin of KEPT_QUANTILE of all runs of the logs."""
+    return _place(np.sum([histogram_of(log.run(seed)) for log in logs for seed in log.seeds], axis=0))
+
+
+def _place(histogram: npt.NDArray[np.int64]) -> int:
+    return int(np.searchsorted(np.cumsum(histogram), KEPT_QUANTILE * histogram.sum(), side="left"))
+
+
+def _kept(log: ScalingLog, places: set[int]) -> pd.DataFrame:
+    """The first run, and the last row of each other one. places: bins that are kept."""
     seeds = log.frame["seed"]
     first = seeds == seeds.iloc[0]
     last = log.frame[~first & ~seeds.duplicated(keep="last")].copy()
-    both = [_around(*one) for one in zip(last["latency_bin"], last["latency_count"], strict=True)]
+    both = [_around(*one, places) for one in zip(last["latency_bin"], last["latency_count"], strict=True)]
     for k, name in enumerate(("latency_bin", "latency_count")):
         last[name] = pd.Series([one[k] for one in both], index=last.index, dtype=object)
     kept: pd.DataFrame = pd.concat([log.frame[first], last])
     return kept
 
 
-def _around(bins: list[int], counts: list[int]) -> tuple[list[int], list[int]]:
-    """A histogram with at most three bins that are not empty, and the same KEPT_QUANTILE."""
+def _around(bins: Sequence[int], counts: Sequence[int], places: set[int]) -> tuple[list[int], list[int]]:
+    """A histogram with the same count in each of the places and in the bin of its own KEPT_QUANTILE, and as many
+    requests between them, in one bin there."""
     count = np.asarray(counts, dtype=np.int64)
-    if len(count) <= 3:
-        return list(bins), count.tolist()
-    place = int(np.searchsorted(np.cumsum(count), KEPT_QUANTILE * count.sum(), side="left"))
-    parts = [(bins[0], count[:place].sum()), (bins[place], count[place]), (bins[-1], count[place + 1 :].sum())]
-    kept = [(int(one), int(many)) for one, many in parts if many]
-    return [one for one, _ in kept], [many for _, many in kept]
+    if not len(count):
+        return [], []
+    kept = places | {int(bins[_place(count)])}
+    edges = sorted(kept)
+    parts: dict[tuple[int, bool], list[int]] = {}  # stretch between two edges, or an edge: its first bin, requests
+    for one, many in zip(bins, count.tolist(), strict=True):
+        part = parts.setdefault((bisect_left(edges, one), int(one) in kept), [int(one), 0])
+        part[1] += many
+    return [one for one, _ in parts.values()], [many for _, many in parts.values()]

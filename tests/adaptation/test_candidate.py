@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from testbed.adaptation.candidate import TuningSettings, fine_tuned, per_replica_of, with_rate
+from testbed.adaptation.candidate import TuningSettings, fine_tuned, of_file, per_replica_of, with_rate
+from testbed.autoscaling.learned import Learned
 from testbed.autoscaling.policies import Fixed, Predictive
+from testbed.autoscaling.policy_file import read_pair
 from testbed.errors import ConfigError
 from tests.oracles.cluster_worlds import flat_profile, six_replicas
 
@@ -23,6 +25,18 @@ def test_the_incumbent_with_another_number():
     assert per_replica_of(with_rate(policy, 120.0)) == 120.0
     with pytest.raises(ConfigError, match="fixed-2 has no per_replica_rps"):
         per_replica_of(Fixed(2))
+
+
+def test_a_network_that_was_taught_on_is_taken_for_itself():
+    """It was asked for by the incumbent's digest, refused as another policy, and never judged."""
+    golden = Path(__file__).parents[2] / "results" / "golden-kiscaler" / "training"
+    incumbent = Learned(
+        file=golden / "policy.onnx", per_replica_rps=75.0, latency_target_s=0.2, ahead_s=4.6, max_replicas=6
+    )
+    taught = of_file(incumbent, golden / "seed-1" / "policy.onnx", 50.0)
+    assert (taught.digest, taught.per_replica_rps) == (read_pair(taught.file).digest, 50.0)
+    assert taught.digest != incumbent.digest
+    assert taught.name
 
 
 def test_teaching_on_continues_a_checkpoint_with_the_new_profile_in_a_new_folder(

@@ -24,6 +24,7 @@ from testbed.kiscaler.train import read_curve
 from testbed.pipeline.anew import compute_anew
 from testbed.pipeline.evaluate import play
 from testbed.pipeline.evaluate_config import EvaluateConfig
+from testbed.pipeline.served_rates import with_served_rate
 from testbed.pipeline.twin import request_log_of
 from testbed.reporting.compare import compare_folder, recompute
 from testbed.reporting.drift import drift_of
@@ -168,7 +169,8 @@ def test_runs_of_an_evaluation_come_back_from_their_seeds(name: str) -> None:
     services, kept = read_services(config.cluster), read(folder / "evaluation.json")["rows"]
     for traffic, policy in EVALUATED_AGAIN[name]:
         row = next(one for one in kept if (one["traffic"], one["policy"]) == (traffic, policy))
-        run = play(config.run_of(traffic, resolved(config.settings_of(policy, traffic)), row["seed"]), services)
+        settings = with_served_rate(resolved(config.settings_of(policy, traffic)), config.cluster.models[0], services)
+        run = play(config.run_of(traffic, settings, row["seed"]), services)
         assert row_of(traffic, policy, row["seed"], _as_read(run), log_name(traffic, policy)) == row
 
 
