@@ -20,6 +20,7 @@ from testbed.measurement.triton_statistics import ModelStatistics, parse_statist
 _MOST_BYTES = 1 << 24  # of a page
 _TIMEOUT_S = 0.9  # below the sampler's usual period
 _PATIENCE_S = 5.0  # with a server that is asked for the first time, and may be busy
+_AGAIN_S = 0.2  # between two tries whether a page answers
 _GPU_UNITS = {
     "nv_gpu_utilization": "ratio",
     "nv_gpu_power_usage": "watt",
@@ -146,13 +147,18 @@ def _read_all(answer: Any, until_s: float) -> bytes:
     return b"".join(parts)
 
 
-def answers(metrics_url: str) -> bool:
-    """Whether there is a metrics page at that address."""
-    try:
-        _get(_page(metrics_url), _PATIENCE_S)
-    except ServingError:
-        return False
-    return True
+def answers(metrics_url: str, within_s: float = 0.0) -> bool:
+    """Whether there is a metrics page at that address, or is within_s later: a server's other ports may be up first."""
+    deadline = time.monotonic() + within_s
+    while True:
+        try:
+            _get(_page(metrics_url), _PATIENCE_S)
+        except ServingError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_AGAIN_S)
+        else:
+            return True
 
 
 class TritonSource:

@@ -24,6 +24,7 @@ from testbed.serving.service import ReplicaEvent
 from workloads.catalog import CATALOG, ServiceConfig, TensorSpec, find_model
 from workloads.repository import BackendOptions, weights_label
 
+STARTING_S = 5.0  # of a metrics page that was named, after the server's first port is up
 EMULATED = Device(kind="emulated", name="emulated accelerator")
 
 
@@ -141,7 +142,7 @@ def remote(
     host = address.rpartition(":")[0]
     found = model_tensors(address, the_model(address, model), shapes)
     page: str | None = metrics or f"http://{host}:8002/metrics"
-    if page is not None and not answers(page):
+    if page is not None and not answers(page, STARTING_S if metrics is not None else 0.0):
         if metrics is not None:
             raise ServingError(f"--metrics {metrics}: no metrics page answers there: give the right one, or none")
         page = None  # the statistics at the server's own port are enough
