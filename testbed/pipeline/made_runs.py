@@ -17,7 +17,7 @@ from loadgen.validity import ValidityLimits, Verdict, only_late
 from testbed.config import ClientConfig
 from testbed.errors import ConfigError
 from testbed.machine import Machine
-from testbed.pipeline.real_run import Identity, run_real, shapes_of
+from testbed.pipeline.real_run import OTHERS, Identity, run_real, shapes_of
 from testbed.pipeline.target import Target
 from testbed.run_dir import RunDir
 from workloads.catalog import ServiceConfig
@@ -38,6 +38,19 @@ def server_died(run: RunDir) -> bool:
     answered = np.flatnonzero(status == "ok")
     after = status[answered[-1] + 1 :] if len(answered) else status
     return len(after) >= max(DIED_AT_LEAST, DIED_SHARE * len(status)) and bool((after == "error").all())
+
+
+def used_by_others(run: RunDir) -> bool:
+    """Is it INVALID as something else sent requests to the model?"""
+    verdict = run.manifest.verdict
+    return verdict is not None and any(OTHERS in reason for reason in verdict.reasons)
+
+
+# What is not kept when a campaign goes on: it may not happen again.
+SPOILT = (
+    (server_died, "the server died in it", "server-died"),
+    (used_by_others, "something else used the model", "other-client"),
+)
 
 
 class Narrator(Protocol):
@@ -74,7 +87,7 @@ class MadeRuns:
 
     def kept(self, run_id: str, schedule: Schedule, service: ServiceConfig, aim: Target | None = None) -> RunDir | None:
         """The complete run of that name; None if there is none. What an interrupted one left, or one in which the
-        server died, is moved to invalid/.
+        server died or others used it, is moved to invalid/.
 
         aim: what this campaign sends to; None: a server that is not started yet. ConfigError if the run is another one
         than would be made now: of another schedule, service, user's server, or shape of its inputs.
@@ -93,10 +106,11 @@ class MadeRuns:
                 f"{run.path} was made with another schedule or service than this campaign's: remove it to make it "
                 "again, or choose another folder with --out"
             )
-        if server_died(run):
-            self.narrator.phase(f"{run_id}: the server died in it: it is made again")
-            self._put_aside(run.path, "server-died")
-            return None
+        for spoilt, why, aside in SPOILT:
+            if spoilt(run):
+                self.narrator.phase(f"{run_id}: {why}: it is made again")
+                self._put_aside(run.path, aside)
+                return None
         return run
 
     @staticmethod

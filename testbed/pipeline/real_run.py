@@ -34,6 +34,7 @@ from testbed.run_dir import RunDir, RunManifest
 
 OnProgress = Callable[[float], None]  # share of the schedule's span that has passed, 0..1
 EMPTY_S = 120.0  # longest wait for the server to answer what is in its queues
+OTHERS = "something else used"  # in the reasons of a verdict
 FOREIGN_REQUESTS, FOREIGN_SHARE = 2, 0.005  # of others: fewer change no figure
 LOST_TELEMETRY_SHARE = 0.2  # a run that misses more of a source's readings is INVALID
 _VERSIONED = ("kis-testbed", "tritonclient", "locust", "gevent", "numpy", "torch", "nvidia-pytriton")
@@ -158,9 +159,9 @@ def _close(
         if one.missed_share > LOST_TELEMETRY_SHARE
     ]
     if foreign:
-        lost.append(f"{foreign} requests in the server's batches are not this client's: something else used the server")
+        lost.append(f"{foreign} requests in the server's batches are not this client's: {OTHERS} the server")
     elif beyond:
-        lost.append(f"the server executed {beyond} requests more than were sent: something else used the model")
+        lost.append(f"the server executed {beyond} requests more than were sent: {OTHERS} the model")
     if lost:
         verdict = verdict.model_copy(update={"valid": False, "reasons": (*verdict.reasons, *lost)})
     interrupted = bool(log.provenance["interrupted"])

@@ -18,7 +18,7 @@ from testbed.errors import ConfigError
 from testbed.machine import Machine
 from testbed.pipeline import made_runs as under_test
 from testbed.pipeline.made_runs import MadeRuns
-from testbed.pipeline.real_run import Identity
+from testbed.pipeline.real_run import OTHERS, Identity
 from testbed.pipeline.target import Target
 from testbed.run_dir import Device, RunDir, RunManifest
 from tests.pipeline.machines import machine_of
@@ -248,6 +248,16 @@ def test_a_run_in_which_the_server_died_is_made_again(tmp_path: Path, status: li
     found = kept.again(SLOW)
     assert (found is None) is again
     assert (tmp_path / "invalid" / "one-server-died").exists() is again  # what was measured is kept
+
+
+def test_a_run_that_others_spoilt_is_made_again(tmp_path: Path) -> None:
+    """A folder that went on after the other client had gone said "every run to fit on is INVALID" for ever."""
+    kept = Kept(tmp_path, SLOW, ["ok"] * 200)
+    run = RunDir(tmp_path / "runs" / "one")
+    reason = f"the server executed 130 requests more than were sent: {OTHERS} the model"
+    run.write_manifest(run.manifest.model_copy(update={"verdict": Verdict(valid=False, reasons=(reason,))}))
+    assert kept.again(SLOW) is None
+    assert (tmp_path / "invalid" / "one-other-client").exists()
 
 
 def test_a_valid_run_is_kept_whatever_its_last_requests_were(tmp_path: Path) -> None:
