@@ -100,17 +100,17 @@ class MadeRuns:
             return None
         if aim is not None:
             self._refuse_another_server(run, aim)
+        for spoilt, why, aside in SPOILT:
+            if spoilt(run):
+                self.narrator.phase(f"{run_id}: {why}: it is made again")
+                self._put_aside(run.path, aside)
+                return None
         same = np.array_equal(Schedule.read(run.schedule).scheduled_ns, schedule.scheduled_ns)
         if not same or run.manifest.service != service:
             raise ConfigError(
                 f"{run.path} was made with another schedule or service than this campaign's: remove it to make it "
                 "again, or choose another folder with --out"
             )
-        for spoilt, why, aside in SPOILT:
-            if spoilt(run):
-                self.narrator.phase(f"{run_id}: {why}: it is made again")
-                self._put_aside(run.path, aside)
-                return None
         return run
 
     @staticmethod
