@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -23,13 +22,12 @@ from testbed.adaptation.journal import JOURNAL, read_journal
 from testbed.adaptation.judge import Inline
 from testbed.autoscaling.build import build_policy
 from testbed.autoscaling.simulated import PolicyRun
-from testbed.calibration.another_run import another_run
 from testbed.config import Strict
 from testbed.errors import ConfigError
 from testbed.measurement.misses import missed_share
 from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.cluster_run import advance, prepare
-from testbed.simulation.cluster.services import Service, read_services
+from testbed.simulation.cluster.services import Service, other_runs, read_services
 from testbed.simulation.intervals import generators
 from workloads.files import replacing, write_json
 
@@ -90,7 +88,7 @@ def adapt(config: AdaptRunConfig, folder: Path, progress: Progress) -> dict[str,
     quiet = config.run.model_copy(update={"faults": ()})
     with (folder / "quiet.jsonl").open("w") as lines:
         for number, rng in enumerate(generators(config.run.seed, config.quiet_runs)):
-            drawn = [replace(one, profile=another_run(one.profile, rng)) for one in services]
+            drawn = other_runs(services, rng)
             seed = int(rng.integers(2**31))
             run = _prepared(config, drawn, seed, None)
             advance(quiet, run, lambda: None, lambda share: None)

@@ -7,7 +7,6 @@ decisions.json, summary.json, and the report.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from loadgen.traces import read_trace, trace_pattern
 from testbed.autoscaling.build import build_policy, start_replicas
 from testbed.autoscaling.policy import Policy
 from testbed.autoscaling.simulated import PolicyRun
-from testbed.calibration.another_run import another_run
 from testbed.errors import ConfigError
 from testbed.measurement.latency_histogram import quantile_of
 from testbed.pipeline.cluster_config import ClusterRunConfig, Fault
@@ -30,7 +28,7 @@ from testbed.pipeline.served_rates import with_served_rate
 from testbed.reporting.cluster_report import write_cluster_report
 from testbed.simulation.cluster.config import ClusterConfig
 from testbed.simulation.cluster.kisim import KISim
-from testbed.simulation.cluster.services import Service, read_services
+from testbed.simulation.cluster.services import Service, other_runs, read_services
 from testbed.simulation.cluster.traffic import PatternTraffic, ScheduledTraffic, Traffic, Users
 from testbed.simulation.intervals import generators, interval_of
 from workloads.files import write_json
@@ -85,7 +83,7 @@ def simulate_cluster(
 def _cut_or_idle(config: ClusterRunConfig) -> Iterator[str]:
     """Where the run is not as long as its traces."""
     for name, one in config.traffic.items():
-        length_s = own_length_s(one)
+        length_s = None if one.trace is None else own_length_s(one)
         if length_s is None or abs(length_s - config.duration_s) < 1e-3 * config.duration_s:
             continue
         lasts = f"the trace of {name} lasts {length_s:,.0f} s, the run {config.duration_s:,.0f} s"
@@ -170,8 +168,7 @@ def _draw_runs(
     """What other runs give that might come: other moods of the machine, other arrivals of the same patterns."""
     results = []
     for done, rng in enumerate(generators(config.seed, config.draws), start=1):
-        moods = [replace(one, profile=another_run(one.profile, rng)) for one in services]
-        run = prepare(config, moods, int(rng.integers(2**31)), keep_rows=False)
+        run = prepare(config, other_runs(services, rng), int(rng.integers(2**31)), keep_rows=False)
         advance(config, run, lambda: None, partial(progress, done=done))
         results.append({model.name: summary_of_model(config, run, model.name) for model in config.cluster.models})
     return results

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +18,6 @@ from testbed.adaptation.judge import Inline
 from testbed.autoscaling.build import build_policy
 from testbed.autoscaling.policy import Policy
 from testbed.autoscaling.simulated import Step
-from testbed.calibration.another_run import another_run
 from testbed.measurement.batch_log import BatchLog
 from testbed.measurement.metric_log import MetricLog
 from testbed.pipeline.cluster_config import ClusterRunConfig
@@ -31,7 +29,7 @@ from testbed.pipeline.scalers import SCALER
 from testbed.pipeline.twin import middle_of, twin_manifest, twin_seeds
 from testbed.reporting.experiment import cost_of
 from testbed.run_dir import RunDir
-from testbed.simulation.cluster.services import Service
+from testbed.simulation.cluster.services import Service, other_runs
 from workloads.files import write_json
 
 BEFORE_S = 30.0
@@ -94,7 +92,7 @@ def simulate_pair(
     runs, costs = [], []
     for number, seed in enumerate(seeds):
         another = number >= config.simulated_runs
-        drawn = _another_run(services, seed) if another else services
+        drawn = other_runs(services, np.random.default_rng(np.random.SeedSequence((seed, 1)))) if another else services
         decides = policy_of(config, policy, answer_after)  # it remembers what it did
         one = _simulate(pair, drawn, schedule, seed, decides, clock)
         cost = cost_of(one.requests, one.metrics, schedule.duration_s, len(one.steps), target_s)
@@ -124,7 +122,7 @@ def scaler_clock(path: Path, period_s: float, sample_period_s: float) -> ScalerC
     """Of a real run, from its scaler's lines, or else from when it was first seen and its changes; None: not known.
 
     A change of an HPA is seen up to a sample late: the earliest within the period is nearest to its clock, and after it
-    by what the least of so many lateness's is on average.
+    by the mean of the least delay of so many.
     """
     log, seen = path / "controller.jsonl", path / SCALER
     start_s = (RunDir(path).manifest.start_unix_ns or 0) / 1e9
@@ -142,12 +140,6 @@ def scaler_clock(path: Path, period_s: float, sample_period_s: float) -> ScalerC
         latest_s = first_s + SEEN_LATE_S
         first_s = latest_s - period_s * np.mod(latest_s / period_s - phase, 1.0)
     return ScalerClock(float(first_s), own_scrapes=False)
-
-
-def _another_run(services: Sequence[Service], seed: int) -> list[Service]:
-    """The services as the next run might find them."""
-    rng = np.random.default_rng(np.random.SeedSequence((seed, 1)))
-    return [replace(one, profile=another_run(one.profile, rng)) for one in services]
 
 
 def _simulate(

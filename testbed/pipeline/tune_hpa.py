@@ -144,10 +144,11 @@ def tune_hpa(config: TuneConfig, folder: Path, on_progress: Callable[[float], No
         raise ConfigError(
             f"policies: {served.name} has kind {untuned.get('kind')!r}; give the HPA to improve on, or none"
         )
+    most_rps = rate_within(services[0].profile, services[0].config, served.latency_target_s)
     tried: list[dict[str, Any]] = []
 
     def objective(trial: optuna.Trial) -> float:
-        settings = _suggested(config, services[0], trial)
+        settings = _suggested(config, services[0], most_rps, trial)
         outcome = play(config, services, settings, [config.seed + k for k in range(config.seeds)])
         tried.append({**trial.params, **outcome.__dict__, "cost": outcome.cost(config.allowed_missed)})
         on_progress(len(tried) / (config.trials + 1))
@@ -157,7 +158,7 @@ def tune_hpa(config: TuneConfig, folder: Path, on_progress: Callable[[float], No
     sampler = optuna.samplers.TPESampler(seed=config.seed, n_startup_trials=max(5, config.trials // 4))
     study = optuna.create_study(sampler=sampler)
     study.optimize(objective, n_trials=config.trials)
-    tuned = _suggested(config, services[0], optuna.trial.FixedTrial(study.best_params))
+    tuned = _suggested(config, services[0], most_rps, optuna.trial.FixedTrial(study.best_params))
     seeds = [CHECK_SEED + config.seed + k for k in range(config.check_seeds)]
     policies = {"untuned": untuned, "tuned": tuned}
     checked = {name: play(config, services, one, seeds) for name, one in policies.items()}
@@ -303,16 +304,15 @@ def _settings(
     }
 
 
-def _suggested(config: TuneConfig, service: Service, trial: Any) -> dict[str, Any]:
-    """A trial's HPA. Targets are searched around what one replica of the service can do."""
+def _suggested(config: TuneConfig, service: Service, most_rps: float, trial: Any) -> dict[str, Any]:
+    """A trial's HPA. Targets are searched around what one replica can do; most_rps: within the latency target."""
     served = config.cluster.models[0]
     batch = served.max_batch_size if served.dynamic_batching is not None else 1
-    # A target above what a replica serves is never reached: such an HPA does not scale up, however long the queue.
-    most_rps = rate_within(service.profile, service.config, served.latency_target_s)
     full_rps = served.instances * batch / service.profile.service_time.mean_s[batch - 1]
     ranges = {
         "in_flight_requests": (0.2 * served.instances, 4.0 * batch * served.instances),
         "pending_requests": (0.1, 4.0 * batch * served.instances),
+        # A target above what a replica serves is never reached: such an HPA never scales up.
         "requests_per_second": (0.15 * full_rps, max(0.2 * full_rps, 0.95 * most_rps)),
         "queue_time_ms": (20.0 * served.latency_target_s, 1000.0 * served.latency_target_s),
         "gpu_utilisation_pct": (20.0, 99.0),

@@ -271,6 +271,13 @@ def test_a_run_of_a_trace_lasts_as_long_as_the_trace(tmp_path: Path, flags: list
     assert note in result.output.replace("\n", " ")
 
 
+@pytest.mark.usefixtures("no_report")
+def test_a_pattern_is_not_called_a_trace(tmp_path: Path):
+    gentle = {"pattern": "constant", "parameters": {"rate": 50}, "duration_s": 40}
+    changed = settings(tmp_path, policies={}, duration_s=20, traffic={"m": gentle})
+    assert simulate_cluster(ClusterRunConfig.model_validate(changed), tmp_path / "run")["notes"] == []
+
+
 def test_what_waits_at_the_end_has_a_column(tmp_path: Path):
     """One replica of 250/s under 900/s: a quarter is answered, and the others were in no column."""
     changed = settings(tmp_path, policies={}, duration_s=20)

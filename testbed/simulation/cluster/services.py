@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from testbed.calibration.another_run import another_run
 from testbed.calibration.profile import OverheadLevel, ServiceProfile
 from testbed.simulation.cluster.config import ClusterConfig, ServedModel
 from testbed.simulation.rules import BatchingRules
@@ -40,6 +41,11 @@ def read_services(config: ClusterConfig) -> tuple[Service, ...]:
         for kind, file in model.profiles.items():
             services.append(make_service(m, model, kind, ServiceProfile.read(file)))
     return tuple(services)
+
+
+def other_runs(services: Sequence[Service], rng: np.random.Generator) -> list[Service]:
+    """The services as the next run might find them (calibration.another_run)."""
+    return [replace(one, profile=another_run(one.profile, rng)) for one in services]
 
 
 def make_service(m: int, model: ServedModel, kind: str, profile: ServiceProfile) -> Service:
