@@ -18,6 +18,7 @@ from loadgen.job import TransportName
 from testbed.errors import ConfigError
 from workloads.catalog import CatalogError, ServiceConfig, find_model
 from workloads.emulated_profile import EmulatedProfile
+from workloads.repository import Execution, Precision
 
 T = TypeVar("T", bound=BaseModel)
 PatternName = Literal["constant", "ramp", "periodic", "fluctuating", "bursty"]
@@ -36,6 +37,8 @@ class ServeConfig(Strict):
     device: Literal["auto", "cpu", "gpu"] = "auto"
     weights: Path | None = Field(None, description="state dict file; none: seeded random weights, timing only")
     weights_seed: int = 0
+    precision: Precision = Field("fp32", description="in which the network computes; tf32 is fp32 on a CPU")
+    execution: Execution = Field("graph", description="on a GPU: a captured CUDA graph a batch size, or eager")
     threads: int | None = Field(None, ge=1, description="torch threads of an instance; none: cores / instances")
     emulated: EmulatedProfile | None = Field(None, description="what the emulated accelerator pretends to be")
     service: ServiceConfig = ServiceConfig()
@@ -162,6 +165,8 @@ class StudyConfig(Strict):
     emulated: EmulatedProfile | None = None
     threads: int | None = Field(None, ge=1)
     weights: Path | None = None
+    precision: Precision = "fp32"
+    execution: Execution = "graph"
     configurations: tuple[ServiceConfig, ...] = (ServiceConfig(),)
     fit: FitPlan = FitPlan()
     held_out: HeldOutPlan = HeldOutPlan()
@@ -186,6 +191,8 @@ class StudyConfig(Strict):
             "model": self.model,
             "device": device,
             "weights": self.weights,
+            "precision": self.precision,
+            "execution": self.execution,
             "threads": self.threads or max(1, cores // largest),
             "emulated": self.emulated,
             "service": service,

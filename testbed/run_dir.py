@@ -44,6 +44,9 @@ class RunManifest(BaseModel):
     weights: str  # e.g. "random, seed 0: timing only"
     device: Device
     threads: int | None = None  # CPU threads of each instance; None: not known, or simulated
+    precision: str | None = None  # in which the network computes; None: not known, simulated, or fp32 by default
+    execution: str | None = None  # on a GPU: graph | eager; None: not known, or on another device
+    gpu_uuids: tuple[str, ...] = ()  # GPUs that served; none: another device, or not known which
     service: ServiceConfig
     shapes: dict[str, tuple[int, ...]] = {}  # of the inputs; none: of a run that was made before these were kept
     client: ClientLimits | None = None  # None: of a run that was made before this was kept

@@ -21,6 +21,8 @@ from workloads.catalog import CatalogError, DynamicBatching, ModelSpec, ServiceC
 from workloads.emulated_profile import EmulatedProfile
 
 PACKAGE = Path(__file__).parent
+Precision = Literal["fp32", "tf32", "fp16", "bf16"]
+Execution = Literal["graph", "eager"]  # on a GPU: a captured CUDA graph a batch size, or kernel by kernel
 
 
 class BackendOptions(BaseModel):
@@ -30,6 +32,8 @@ class BackendOptions(BaseModel):
 
     backend: Literal["python", "onnxruntime"] = "python"
     device: Literal["cpu", "gpu"] = "cpu"
+    precision: Precision = "fp32"
+    execution: Execution = "graph"
     threads: int = Field(1, ge=1, description="CPU threads of each instance; instances x threads must fit the cores")
     weights_file: Path | None = Field(None, description="None: random weights, drawn from `seed`")
     seed: int = Field(0, ge=0)
@@ -127,7 +131,13 @@ def _copy_backends(package: Path) -> None:
 def _parameters(spec: ModelSpec, options: BackendOptions) -> dict[str, str]:
     if options.backend == "onnxruntime":
         return {"intra_op_thread_count": str(options.threads)}
-    values = {"threads": str(options.threads), "seed": str(options.seed), "replica": str(options.replica)}
+    values = {
+        "threads": str(options.threads),
+        "seed": str(options.seed),
+        "replica": str(options.replica),
+        "precision": options.precision,
+        "execution": options.execution,
+    }
     if options.weights_file is not None:
         values["weights_file"] = str(options.weights_file.resolve())
     if options.batch_log_dir is not None:

@@ -9,21 +9,22 @@ from scipy.optimize import nnls
 
 from testbed.calibration.evidence import Evidence
 from testbed.calibration.profile import DeviceMemory
+from testbed.measurement.gpu_readings import readings
 
 
 def fit_device_memory(runs: Sequence[Evidence]) -> DeviceMemory | None:
-    """Each run's largest reading on the first GPU, as  other + replicas * (server + instances * instance).
+    """Each run's largest reading on the GPUs that served, as  other + replicas * (server + instances * instance).
 
     Non-negative least squares. Runs of one kind of service cannot tell these apart: then all of it counts as the
     replicas' servers, which is the most that they can take. None without readings.
     """
     rows, used = [], []
     for run in runs:
-        readings = run.metrics.select("nvml", "memory_used", gpu="0")
-        if len(readings):
+        used_bytes = readings(run.metrics, "memory_used", run.manifest.gpu_uuids)
+        if len(used_bytes):
             service = run.manifest.service
             rows.append((service.replicas, service.replicas * service.instances))
-            used.append(float(readings["value"].max()))
+            used.append(float(used_bytes.groupby("gpu")["value"].max().sum()))
     if not rows:
         return None
     if len(set(rows)) == 1:

@@ -11,6 +11,7 @@ from scipy.stats import t as student_t
 from testbed.calibration.evidence import Evidence, FloatArray
 from testbed.calibration.profile import Contention, LoadPoint, ServerCpu
 from testbed.calibration.service_time import batch_statistics
+from testbed.measurement.gpu_readings import mean_power_w, mean_reading
 
 KEPT_CONFIDENCE = 0.975  # that contention is not chance
 
@@ -79,23 +80,17 @@ def fit_server_cpu(runs: Sequence[Evidence]) -> ServerCpu | None:
 
 
 def _load_point(run: Evidence) -> LoadPoint:
-    service, duration_s = run.manifest.service, run.schedule.duration_s
+    service, gpus, duration_s = run.manifest.service, run.manifest.gpu_uuids, run.schedule.duration_s
     utilisation = None
     if run.batches is not None:
         utilisation = run.batches.busy_s(duration_s) / (duration_s * service.replicas * service.instances)
     return LoadPoint(
         rate_rps=run.schedule.rate_rps,
         utilisation=utilisation,
-        device_utilisation=_mean(run, "nvml", "utilisation"),
-        power_w=_mean(run, "nvml", "power"),
+        device_utilisation=mean_reading(run.metrics, "utilisation", gpus, 0, duration_s),
+        power_w=mean_power_w(run.metrics, gpus, 0, duration_s),
         machine_cpu=_busy_cores(run),
     )
-
-
-def _mean(run: Evidence, source: str, name: str) -> float | None:
-    """Mean over the run of the first GPU: the one that the models are put on."""
-    rows = _during(run, run.metrics.select(source, name, gpu="0"))
-    return float(rows["value"].mean()) if len(rows) else None
 
 
 def _busy_cores(run: Evidence) -> float | None:

@@ -34,6 +34,9 @@ def calibrate(
     shape: options.Shapes = None,
     device: options.Device = None,
     seed: options.Seed = None,
+    measure_only: Annotated[
+        bool, typer.Option("--measure-only", help="Only the real runs: `kis report --anew` fits them, anywhere.")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option("--out", help="Results folder; one that was interrupted is continued.")
     ] = None,
@@ -63,8 +66,9 @@ def calibrate(
         settings = options.configured(file, CalibrateConfig, {"device": device, "seed": seed})
     console = Console()
     with ConsoleNarrator(console) as narrator:
-        report = run_campaign(settings, folder, narrator, target)
-    show_comparison(console, compare_folder(folder))
+        report = run_campaign(settings, folder, narrator, target, measure_only=measure_only)
+    if not measure_only:
+        show_comparison(console, compare_folder(folder))
     print_path(console, report)
 
 

@@ -1,11 +1,12 @@
-"""GPUs through NVML: utilisation, memory, power, energy and clock of each. No library or no GPU: no rows."""
+"""GPUs through NVML: utilisation, memory, power, energy, clocks of each. No library or no GPU: no rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import psutil
 import pynvml
 
 from testbed.measurement.source import MissedSample, Sample
@@ -20,23 +21,39 @@ class _Metric(NamedTuple):
     read: Callable[[Any], float]  # NVML handle -> value in that unit
 
 
-# Add a GPU metric here, and to metric_log.py and docs/metrics.md. NVML counts in percent, mW, mJ and MHz.
+# Add a GPU metric here, and to metric_log.py and docs/metrics.md. NVML counts in percent, mW, mJ, MHz and degrees.
 _METRICS = (
     _Metric("utilisation", "ratio", lambda gpu: pynvml.nvmlDeviceGetUtilizationRates(gpu).gpu / 100),
+    _Metric("memory_busy", "ratio", lambda gpu: pynvml.nvmlDeviceGetUtilizationRates(gpu).memory / 100),
     _Metric("memory_used", "bytes", lambda gpu: pynvml.nvmlDeviceGetMemoryInfo(gpu).used),
     _Metric("power", "watt", lambda gpu: pynvml.nvmlDeviceGetPowerUsage(gpu) / 1e3),
     _Metric("energy", "joule", lambda gpu: pynvml.nvmlDeviceGetTotalEnergyConsumption(gpu) / 1e3),
     _Metric("sm_clock", "hertz", lambda gpu: pynvml.nvmlDeviceGetClockInfo(gpu, pynvml.NVML_CLOCK_SM) * 1e6),
+    _Metric("memory_clock", "hertz", lambda gpu: pynvml.nvmlDeviceGetClockInfo(gpu, pynvml.NVML_CLOCK_MEM) * 1e6),
+    _Metric("temperature", "celsius", lambda gpu: pynvml.nvmlDeviceGetTemperature(gpu, pynvml.NVML_TEMPERATURE_GPU)),
+    _Metric("throttle_reasons", "bits", pynvml.nvmlDeviceGetCurrentClocksThrottleReasons),
 )
 
 
+class _Gpu(NamedTuple):
+    """One GPU or MIG instance. label: NVML's index, and after a colon the instance's."""
+
+    label: str
+    uuid: str
+    handle: Any
+
+
 class _Found(NamedTuple):
-    gpus: dict[str, Any]  # index -> NVML handle
+    gpus: tuple[_Gpu, ...]
+    lost: dict[str, str]  # label -> why it could not be opened
     absent_because: str | None
 
 
 class GpuSource:
-    """Every GPU that NVML shows, labelled by its index. NVML is opened at first use and stays open."""
+    """Every GPU that NVML shows, and every MIG instance, labelled by its index and its UUID.
+
+    NVML is opened at first use and stays open. A GPU that cannot be opened is left out (`lost`), the others are read.
+    """
 
     name = "nvml"
 
@@ -48,10 +65,22 @@ class GpuSource:
         try:
             pynvml.nvmlInit()
             count = pynvml.nvmlDeviceGetCount()
-            gpus = {str(index): pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)}
         except pynvml.NVMLError as error:
-            return _Found({}, f"NVML: {error}")
-        return _Found(gpus, None if gpus else "NVML shows no GPU")
+            return _Found((), {}, f"NVML: {error}")
+        gpus: list[_Gpu] = []
+        lost = {}
+        for index in range(count):
+            try:
+                handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+                gpus.append(_Gpu(str(index), str(pynvml.nvmlDeviceGetUUID(handle)), handle))
+            except pynvml.NVMLError as error:
+                lost[str(index)] = str(error)
+                continue
+            gpus += _mig_instances(str(index), handle)
+        if gpus:
+            return _Found(tuple(gpus), lost, None)
+        reasons = "; ".join(f"GPU {label}: {why}" for label, why in lost.items())
+        return _Found((), lost, f"NVML: {reasons}" if reasons else "NVML shows no GPU")
 
     @property
     def absent_because(self) -> str | None:
@@ -59,24 +88,71 @@ class GpuSource:
         return self._found.absent_because
 
     @property
-    def device_names(self) -> list[str]:
-        """Product names in the order of the `gpu` label; empty without a GPU."""
-        return [str(pynvml.nvmlDeviceGetName(gpu)) for gpu in self._found.gpus.values()]
+    def lost(self) -> dict[str, str]:
+        """GPUs that NVML counts and may not open: index -> why."""
+        return self._found.lost
+
+    @property
+    def names(self) -> dict[str, str]:
+        """UUID -> product name, of GPUs and MIG instances, in NVML's order; a GPU that does not tell is left out."""
+        names = {}
+        for gpu in self._found.gpus:
+            try:
+                names[gpu.uuid] = str(pynvml.nvmlDeviceGetName(gpu.handle))
+            except pynvml.NVMLError:
+                continue
+        return names
+
+    def used_by(self, pids: Collection[int]) -> tuple[str, ...]:
+        """UUIDs of the GPUs on which these processes or their children compute. Empty: none, or NVML does not tell."""
+        family = set(pids)
+        for pid in pids:
+            try:
+                family |= {child.pid for child in psutil.Process(pid).children(recursive=True)}
+            except psutil.Error:
+                continue
+        return tuple(gpu.uuid for gpu in self._found.gpus if family & _computing(gpu.handle))
 
     def sample(self) -> list[Sample]:
         """One reading of all GPUs. A call that fails loses its metric only; MissedSample says which and why."""
         rows: list[Sample] = []
         reasons = []
-        for index, gpu in self._found.gpus.items():
+        for gpu in self._found.gpus:
+            labels = {"gpu": gpu.label, "gpu_uuid": gpu.uuid}
             for metric in _METRICS:
-                if (index, metric.name) in self.unsupported:
+                if (gpu.label, metric.name) in self.unsupported:
                     continue
                 try:
-                    rows.append((self.name, metric.name, {"gpu": index}, metric.read(gpu), metric.unit))
+                    rows.append((self.name, metric.name, labels, metric.read(gpu.handle), metric.unit))
                 except _NEVER as error:
-                    self.unsupported[index, metric.name] = str(error)
+                    self.unsupported[gpu.label, metric.name] = str(error)
                 except pynvml.NVMLError as error:
-                    reasons.append(f"gpu {index} {metric.name}: {error}")
+                    reasons.append(f"gpu {gpu.label} {metric.name}: {error}")
         if reasons:
             raise MissedSample("; ".join(reasons), rows)
         return rows
+
+
+def _mig_instances(label: str, parent: Any) -> list[_Gpu]:
+    """MIG instances of a GPU; none where MIG is off, or not known to its driver."""
+    try:
+        if pynvml.nvmlDeviceGetMigMode(parent)[0] != pynvml.NVML_DEVICE_MIG_ENABLE:
+            return []
+        most = pynvml.nvmlDeviceGetMaxMigDeviceCount(parent)
+    except pynvml.NVMLError:
+        return []
+    found = []
+    for number in range(most):
+        try:
+            handle = pynvml.nvmlDeviceGetMigDeviceHandleByIndex(parent, number)
+            found.append(_Gpu(f"{label}:{number}", str(pynvml.nvmlDeviceGetUUID(handle)), handle))
+        except pynvml.NVMLError:  # a place without an instance
+            continue
+    return found
+
+
+def _computing(handle: Any) -> set[int]:
+    try:
+        return {int(process.pid) for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)}
+    except pynvml.NVMLError:
+        return set()

@@ -29,6 +29,7 @@ from testbed.pipeline.restore import restore_real
 from testbed.pipeline.target import Target, served
 from testbed.pipeline.time_limit import TimeLimit, first_look, fit_of, plan_of, start_of
 from testbed.reporting.report import write_report
+from testbed.run_dir import RunDir
 from workloads.catalog import ServiceConfig
 from workloads.files import write_json
 
@@ -40,8 +41,12 @@ def calibrate(
     target: Target | None = None,
     limits: ValidityLimits | None = None,
     look: Look | None = look_at_machine,
+    *,
+    measure_only: bool = False,
 ) -> Path:
     """Run every study, then write the report; returns the report's path.
+
+    measure_only: make the real runs, and leave fit and report to `kis report --anew`; returns the folder.
 
     target: a running server of the user's instead of services of our own; then there is one study, and its
     configurations are the one that the server has. limits: what a VALID run must keep to; None: the usual ones.
@@ -63,7 +68,12 @@ def calibrate(
     runs = MadeRuns(folder, config.client, config.sample_period_s, narrator, limits, machine, limit.allows)
     campaign = Campaign(config, runs, limit)
     for study in config.studies:
-        _study(campaign, study, target)
+        fitted, held_out = _real_runs(campaign, study, target)
+        if not measure_only:
+            fit_and_simulate(folder, study.model, config.seed, fitted, held_out, narrator)
+            limit.passed(fit_of(study))
+    if measure_only:
+        return folder
     narrator.phase("report")
     return write_report(folder)
 
@@ -78,7 +88,8 @@ def _remember(config: CalibrateConfig, file: Path) -> None:
     write_json(file, config)
 
 
-def _study(campaign: Campaign, study: StudyConfig, target: Target | None) -> None:
+def _real_runs(campaign: Campaign, study: StudyConfig, target: Target | None) -> tuple[list[RunDir], list[RunDir]]:
+    """Those that the profile is fitted on, and the held-out ones."""
     batching = [service for service in study.configurations if service.dynamic_batching is not None]
     largest = max(service.max_batch_size for service in study.configurations)
     first = (batching or study.configurations)[0].model_copy(update={"replicas": 1, "max_batch_size": largest})
@@ -87,7 +98,7 @@ def _study(campaign: Campaign, study: StudyConfig, target: Target | None) -> Non
         fitted = [bursts, *capacity_runs(campaign, study, aim, bursts)]
     campaign.time.passed(first_look(study))
     mean_s = curve_by_size([Evidence.load(run) for run in fitted], largest).mean_s
-    held_out = []
+    held_out: list[RunDir] = []
     for number, service in enumerate(study.configurations):
         with _opened(campaign, study, service, target) as aim:
             campaign.time.passed(start_of(study, service.label))
@@ -97,8 +108,7 @@ def _study(campaign: Campaign, study: StudyConfig, target: Target | None) -> Non
             for repeat in range(repeats):  # fit and held-out runs take turns: the profile is of the whole campaign
                 fitted += [fit_run(campaign, study, aim, load, capacity) for load in loads[repeat::repeats]]
                 held_out += held_out_runs(campaign, study, aim, capacity, repeat)
-    fit_and_simulate(campaign.folder, study.model, campaign.config.seed, fitted, held_out, campaign.narrator)
-    campaign.time.passed(fit_of(study))
+    return fitted, held_out
 
 
 @contextmanager

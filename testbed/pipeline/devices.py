@@ -32,6 +32,7 @@ from testbed.reporting.devices_report import write_devices_report
 from workloads.catalog import ServiceConfig, find_model
 from workloads.emulated_profile import EmulatedProfile
 from workloads.files import write_json
+from workloads.repository import Execution, Precision
 
 DeviceName = Literal["cpu", "gpu"]
 
@@ -42,6 +43,8 @@ class DeviceStudy(Strict):
     model: str
     emulated: EmulatedProfile | None = None
     weights: Path | None = Field(None, description="state dict file; none: seeded random weights, timing only")
+    precision: Precision = "fp32"
+    execution: Execution = "graph"
     threads: int | None = Field(
         None, ge=1, description="CPU threads of an instance; none: all cores but one, shared by the instances"
     )
@@ -56,6 +59,8 @@ class DeviceStudy(Strict):
             "model": self.model,
             "device": device,
             "weights": self.weights,
+            "precision": self.precision,
+            "execution": self.execution,
             "threads": self.threads or max(1, cores // (self.service.replicas * self.service.instances)),
             "emulated": self.emulated,
             "service": self.service,

@@ -22,11 +22,13 @@ from testbed.config import ClientConfig
 from testbed.errors import ServingError
 from testbed.machine import Machine
 from testbed.measurement.batch_files import read_batch_files, without_foreign
+from testbed.measurement.device_times import read_device_files
 from testbed.measurement.gpu_metrics import GpuSource
 from testbed.measurement.metric_log import MetricLog
 from testbed.measurement.process_metrics import ProcessSource
 from testbed.measurement.replica_events import replica_rows
 from testbed.measurement.sampler import Sampler
+from testbed.measurement.served_gpus import served_gpus
 from testbed.measurement.source import Source
 from testbed.measurement.triton_metrics import TritonSource, read_gauges
 from testbed.pipeline.target import Target
@@ -93,16 +95,18 @@ def run_real(
         ProcessSource(lambda: {**target.pids(), **_clients(job.raw)}),
         *target.sources,
     ]
-    if target.local_gpu:
-        sources.append(GpuSource())
+    gpus = GpuSource() if target.local_gpu else None
+    if gpus is not None:
+        sources.append(gpus)
     try:
         with Sampler(sources, run.raw / "metrics.jsonl", sample_period_s) as sampler:
             log = run_replay(job, None if on_progress is None else lambda done, span: on_progress(done / span))
     except BaseException:
         run.write_manifest(manifest.model_copy(update={"state": "interrupted"}))
         raise
+    limits = identity.limits or limits
     try:
-        return _close(run, manifest, target, schedule, sampler, log, identity.percentile, identity.limits or limits)
+        return _close(run, manifest, target, schedule, sampler, gpus, log, identity.percentile, limits)
     except OSError as error:
         raise ReplayError(f"{run.path}: {error.strerror}: what was answered is safe in {run.raw}: free space") from None
 
@@ -132,6 +136,7 @@ def _close(
     target: Target,
     schedule: Schedule,
     sampler: Sampler,
+    gpus: GpuSource | None,
     log: RequestLog,
     percentile: float | None,
     limits: ValidityLimits | None,
@@ -144,14 +149,19 @@ def _close(
         metrics = sampler.finish(start_ns, replica_rows(target.events(), start_ns))
         metrics.write(run.metrics)
         beyond = _beyond_sent(metrics, log, target.model)
+        manifest = _with_gpus(manifest, target, metrics, gpus)
         notes += [
             f"{name}: {one.missed} readings missed, first because {one.first_reason}"
             for name, one in sampler.readings.items()
             if one.missed
         ]
+        notes += [f"NVML may not open GPU {gpu} ({why}): no readings of it" for gpu, why in _lost(gpus).items()]
         if target.batch_logs is not None:
             batches, foreign = without_foreign(read_batch_files(target.batch_logs, start_ns, measured_only=True), log)
             batches.write(run.batches)
+            on_device = read_device_files(target.batch_logs, start_ns, time.monotonic_ns())
+            if on_device is not None:
+                on_device.write(run.path)
     verdict = judge(schedule, log, client_figures(log), percentile, limits)
     lost = [
         f"telemetry lost: {one.missed} of {one.missed + one.taken} readings of {name} missed ({one.first_reason})"
@@ -181,6 +191,18 @@ def _close(
     return run
 
 
+def _with_gpus(manifest: RunManifest, target: Target, metrics: MetricLog, gpus: GpuSource | None) -> RunManifest:
+    """With the GPUs that served, and their name instead of the first GPU's."""
+    uuids = served_gpus(target.batch_logs, metrics, gpus, target.pids().values())
+    names = sorted({gpus.names[uuid] for uuid in uuids if uuid in gpus.names}) if gpus is not None else []
+    device = manifest.device.model_copy(update={"name": ", ".join(names)}) if names else manifest.device
+    return manifest.model_copy(update={"gpu_uuids": uuids, "device": device})
+
+
+def _lost(gpus: GpuSource | None) -> dict[str, str]:
+    return {} if gpus is None else gpus.lost
+
+
 def _beyond_sent(metrics: MetricLog, log: RequestLog, model: str) -> int:
     """Requests that the server executed and this client did not send; 0 where they may be a reading's edge."""
     executed, sent = metrics.executed(model), int((~np.isnan(log.seconds("sent_ns"))).sum())
@@ -201,6 +223,8 @@ def _manifest(
         weights=target.weights,
         device=target.device,
         threads=target.threads,
+        precision=target.precision,
+        execution=target.execution,
         service=target.service,
         shapes=shapes_of(target),
         client=ClientLimits(timeout_s=client.timeout_s, max_in_flight=client.max_in_flight),

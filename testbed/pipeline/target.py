@@ -48,6 +48,8 @@ class Target:
     pids: Callable[[], dict[str, int]]
     events: Callable[[], Sequence[ReplicaEvent]]
     batch_logs: Path | None
+    precision: str | None = None  # in which the network computes; None: not known, or it only waits
+    execution: str | None = None  # on a GPU: graph | eager
     sources: tuple[Source, ...] = ()  # what else is sampled
     unmodelled: tuple[str, ...] = ()  # what the model's configuration asks for and no simulation has
 
@@ -71,7 +73,10 @@ def served(
     service = config.service
     options = BackendOptions(
         device="gpu" if on_gpu else "cpu",
-        threads=config.threads or max(1, cores // (service.replicas * service.instances)),
+        # On a GPU they only copy requests together: a second one costs more in waiting than it saves.
+        threads=1 if on_gpu else config.threads or max(1, cores // (service.replicas * service.instances)),
+        precision=config.precision,
+        execution=config.execution,
         weights_file=config.weights,
         seed=config.weights_seed,
         batch_log_dir=folder / "batches",
@@ -94,6 +99,8 @@ def served(
             pids=lambda: {f"server:{one.name}": one.pid for one in running.endpoints() if one.pid is not None},
             events=running.events,
             batch_logs=folder / "batches",
+            precision=None if spec.emulated else options.precision,
+            execution=options.execution if on_gpu else None,
         )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from testbed.calibration.profile import ServiceProfile
 from testbed.reporting.compare import Comparison, compare_pair
+from testbed.reporting.gpu import GpuView, gpu_view
 from testbed.reporting.labels import DEFINITIONS, claim, run_labels
 from testbed.reporting.loading import Folder, Pair, open_folder
 from testbed.reporting.machine import MachineTable, machine_table
@@ -22,7 +23,7 @@ from testbed.reporting.series import (
     service_curve,
 )
 from testbed.reporting.summary import ComparisonRow, GroupSummary, group_key, summarise
-from testbed.run_dir import RunManifest
+from testbed.run_dir import RunManifest, run_dirs
 
 _Stem = str
 
@@ -84,6 +85,7 @@ class ReportContext:
     versions: dict[str, tuple[str, ...]]
     notes: tuple[tuple[str, str], ...]  # run id, note
     machine: MachineTable | None  # of the compared runs and their repeats
+    gpu: GpuView | None  # of all real runs; None: none was on a GPU
     definitions: tuple[tuple[str, str], ...] = DEFINITIONS
 
     @property
@@ -116,6 +118,7 @@ def gather(folder: Path) -> ReportContext:
         versions=_versions(manifests),
         notes=tuple((manifest.run_id, note) for manifest in manifests for note in manifest.notes),
         machine=machine_table(looked.values()),
+        gpu=gpu_view(run_dirs(folder)),
     )
 
 

@@ -5,7 +5,7 @@ Everything is computed from the run folders alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 
 from testbed.errors import ReportError
+from testbed.measurement.gpu_readings import mean_power_w, mean_reading
+from testbed.measurement.metric_log import MetricLog
 from testbed.reporting.compare import quantile_ms
 from testbed.reporting.loading import LoadedRun, load_run, read_json, refuse_unequal
 from testbed.reporting.ratio import Answers, method_of, ratios
@@ -22,7 +24,6 @@ from testbed.reporting.usage import utilisation
 from testbed.run_dir import Device, RunDir
 
 AGAIN = "run `kis devices` again"
-SERVED_GPU = "0"  # NVML's index of the GPU that models are served on
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ def _strain(run: LoadedRun) -> Strain:
 
 
 def _row(label: str, run: LoadedRun) -> dict[str, Any]:
-    """One run. Utilisation is of the instances; gpu_*: means of NVML's samples; None: not measured."""
+    """One run. Utilisation is of the instances; gpu_*: by NVML, of the GPUs that served; None: not measured."""
     latency_s, verdict, strain = run.requests.latency_s, run.manifest.verdict, _strain(run)
     answered = np.isfinite(latency_s)
     return {
@@ -197,14 +198,12 @@ def _row(label: str, run: LoadedRun) -> dict[str, Any]:
         "growth": strain.growth,
         "behind_share": strain.behind_share,
         "saturated": strain.saturated,
-        "gpu_utilisation": _gpu_mean(run, "utilisation"),
-        "gpu_power_w": _gpu_mean(run, "power"),
+        "gpu_utilisation": _gpu(run, lambda metrics, *rest: mean_reading(metrics, "utilisation", *rest)),
+        "gpu_power_w": _gpu(run, mean_power_w),
     }
 
 
-def _gpu_mean(run: LoadedRun, name: str) -> float | None:
+def _gpu(run: LoadedRun, measured: Callable[[MetricLog, Collection[str], float, float], float | None]) -> float | None:
     if run.metrics is None:
         return None
-    rows = run.metrics.select("nvml", name, gpu=SERVED_GPU)
-    values = rows.loc[(rows["time_s"] >= 0) & (rows["time_s"] <= run.manifest.duration_s), "value"]
-    return float(values.mean()) if len(values) else None
+    return measured(run.metrics, run.manifest.gpu_uuids, 0, run.manifest.duration_s)

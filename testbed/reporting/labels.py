@@ -9,6 +9,16 @@ from testbed.calibration.profile import Capacity
 from testbed.reporting.summary import ComparisonRow, GroupSummary
 
 NOT_MEASURED = "not measured"
+GPU_EXPLAINED = (
+    "Shares are of the run's time. An instance is busy from when Triton hands it a batch until the answers are back; a "
+    "network runs on the GPU for a part of that only, by CUDA events. NVML's utilisation is the share of its last "
+    "sample periods in which any kernel ran, read some tenths of a second later, so that a short run begins with the "
+    "idle time before it. Power is by the GPU's energy counter."
+)
+PARTS_EXPLAINED = (
+    "Triton: compute input, infer and output. Around the backend: to hand the requests to the Python process and to "
+    "take the answers back. Python and processor: to put the requests together and to take the answer apart."
+)
 
 
 def number(value: float | None, digits: int = 1, unit: str = "", signed: bool = False) -> str:

@@ -36,7 +36,12 @@ def environment(html: bool) -> Environment:
         capacity=labels.capacity_text,
         md=_escape_markdown,
     )
-    made.globals.update(device_text=labels.device_text, not_measured=labels.NOT_MEASURED)
+    made.globals.update(
+        device_text=labels.device_text,
+        not_measured=labels.NOT_MEASURED,
+        gpu_explained=labels.GPU_EXPLAINED,
+        parts_explained=labels.PARTS_EXPLAINED,
+    )
     return made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 from pathlib import Path
@@ -12,7 +13,7 @@ from testbed.run_dir import Device
 
 
 def detect_device(cpu_info: Path = Path("/proc/cpuinfo")) -> Device:
-    """The first NVIDIA GPU if the driver answers, else the processor with the number of cores we may use."""
+    """The first NVIDIA GPU that the driver lets us open, else the processor with the number of cores we may use."""
     gpu = _first_gpu()
     if gpu is not None:
         return Device(kind="gpu", name=gpu)
@@ -30,9 +31,10 @@ def _first_gpu() -> str | None:
     except pynvml.NVMLError:  # no driver here
         return None
     try:
-        if pynvml.nvmlDeviceGetCount() == 0:
-            return None
-        return str(pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(0)))
+        for index in range(pynvml.nvmlDeviceGetCount()):
+            with contextlib.suppress(pynvml.NVMLError):  # one that may not be opened, or is lost
+                return str(pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(index)))
+        return None
     finally:
         pynvml.nvmlShutdown()
 

@@ -107,6 +107,7 @@ def server_environment(threads: int, gpu: bool) -> dict[str, str]:
     libraries = [sysconfig.get_config_var("LIBDIR")]
     if gpu:  # some drivers are found only through it; without a GPU it can only bring wrong libraries
         libraries.append(inherited.get("LD_LIBRARY_PATH"))
+        inherited.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # NVML's, so that the first GPU is the same one
     return inherited | {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), inherited.get("PATH", os.defpath)]),
         "LD_LIBRARY_PATH": os.pathsep.join(path for path in libraries if path),

@@ -24,6 +24,7 @@ FACTOR = 12.0
 LATE = Verdict(valid=False, reasons=("requests were sent late: lag P99 9.00 ms, limit 2.00 ms",))
 ARRIVALS_NS = arrivals("constant", 8, SPAN_S, 3)
 SECOND_NS = 10**9
+SERVED = "GPU-served"
 
 
 def latencies_s(repeat: int) -> np.ndarray:
@@ -34,9 +35,9 @@ def latencies_s(repeat: int) -> np.ndarray:
 def gpu_metrics() -> MetricLog:
     values = (("utilisation", 0.25, "ratio"), ("power", 120.0, "watt"))
     rows = [
-        (second * SECOND_NS, "nvml", name, {"gpu": gpu}, value if gpu == "0" else 0.0, unit)
+        (second * SECOND_NS, "nvml", name, {"gpu": gpu, "gpu_uuid": uuid}, value if uuid == SERVED else 0.0, unit)
         for second in range(41)
-        for gpu in ("0", "1")
+        for gpu, uuid in (("0", "GPU-idle"), ("1", SERVED))
         for name, value, unit in values
     ]
     return MetricLog.from_rows(rows)
@@ -62,6 +63,7 @@ def folder_of(
                 "duration_s": SPAN_S,
                 "start_unix_ns": place * 60 * SECOND_NS,
                 "metrics": gpu_metrics() if devices[number] == "gpu" else None,
+                "gpu_uuids": (SERVED,) if devices[number] == "gpu" else (),
                 **odd.get(run_id.replace("-", "_"), {}),
             }
             if "missing" not in facts:
@@ -99,7 +101,7 @@ def test_a_cpu_that_is_twelve_times_slower_is_said_to_be(tmp_path: Path) -> None
 
 def test_a_gpu_is_read_where_it_was_sampled_and_nowhere_else(tmp_path: Path) -> None:
     rows = {row["side"]: row for row in told(folder_of(tmp_path / "all"))["runs"]}
-    assert (rows["gpu"]["gpu_utilisation"], rows["gpu"]["gpu_power_w"]) == (0.25, 120.0)  # of GPU 0 alone
+    assert (rows["gpu"]["gpu_utilisation"], rows["gpu"]["gpu_power_w"]) == (0.25, 120.0)  # of NVML's second GPU alone
     assert (rows["cpu"]["gpu_utilisation"], rows["cpu"]["gpu_power_w"]) == (None, None)
 
 

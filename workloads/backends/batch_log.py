@@ -9,6 +9,8 @@ from pathlib import Path
 
 # request_id, start_ns, end_ns (CLOCK_MONOTONIC), batch_size, position
 RECORD = struct.Struct("<qqqii")
+# start_ns, end_ns (CLOCK_MONOTONIC), batch_size; between CUDA events: copy_in_ns, network_ns, copy_out_ns
+DEVICE_RECORD = struct.Struct("<qqqqqq")
 NO_NUMBER = -1
 _INT64_MAX = 2**63 - 1
 
@@ -41,3 +43,24 @@ class BatchLog:
             records.append(RECORD.pack(request_number(request_id), start_ns, end_ns, batch_size, position))
             position += size
         os.write(self._fd, b"".join(records))
+
+
+class DeviceLog:
+    """Appends one record a batch on a GPU to `<folder>/<instance>.device`: what of its time the network took there."""
+
+    def __init__(self, folder: str | None, instance: str) -> None:
+        self._file = None if folder is None else Path(folder) / f"{instance}.device"
+        self._fd: int | None = None
+
+    def note_gpu(self, uuid: str) -> None:
+        """Write which GPU the instance is on, as NVML names it, to `<folder>/<instance>.gpu`."""
+        if self._file is not None:
+            self._file.with_suffix(".gpu").write_text(uuid)
+
+    def append(self, start_ns: int, end_ns: int, batch_size: int, times: tuple[int, int, int] | None) -> None:
+        """times: copy_in_ns, network_ns, copy_out_ns; None: not known, nothing is written."""
+        if self._file is None or times is None:
+            return
+        if self._fd is None:
+            self._fd = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.write(self._fd, DEVICE_RECORD.pack(start_ns, end_ns, batch_size, *times))

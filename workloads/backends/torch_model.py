@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 import triton_python_backend_utils as pb_utils
 from torch.utils.dlpack import from_dlpack
 
-from workloads.backends.batch_log import BatchLog
+from workloads.backends.batch_log import BatchLog, DeviceLog
 from workloads.backends.parameters import InstanceParameters
+from workloads.backends.runner import CapturedRunner, Runner
 
 
 def warm_up_sizes(max_batch_size: int, every: bool) -> list[int]:
@@ -39,40 +39,42 @@ class TorchModel(ABC):
     def example(self, batch_size: int) -> tuple[torch.Tensor, ...]:
         """Inputs of one batch, for the warm-up."""
 
-    def forward(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
-        """The network's output for one batch, on the device."""
-        output: torch.Tensor = self.network(*inputs)
-        return output
-
     def initialize(self, args: dict[str, str]) -> None:
         """Called by Triton once for each instance."""
         parameters = InstanceParameters.read(args)
-        torch.set_num_threads(int(parameters.values["threads"]))
-        self.device = torch.device(parameters.device)
-        self.network = self.build(int(parameters.values["seed"]), parameters.values.get("weights_file"))
-        self.network.to(self.device)
-        self.log = BatchLog(parameters.values.get("batch_log_dir"), parameters.instance)
+        values = parameters.values
+        torch.set_num_threads(int(values["threads"]))
+        device = torch.device(parameters.device)
+        network = self.build(int(values["seed"]), values.get("weights_file"))
+        largest = parameters.max_batch_size
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # where streams and events are made
+        if device.type == "cuda" and values["execution"] == "graph":
+            self.runner: Runner = CapturedRunner(network, device, values["precision"], self.example(largest))
+        else:
+            self.runner = Runner(network, device, values["precision"])
+        self.log = BatchLog(values.get("batch_log_dir"), parameters.instance)
+        self.device_log = DeviceLog(values.get("batch_log_dir"), parameters.instance)
+        if device.type == "cuda":
+            self.device_log.note_gpu(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
         # On a GPU each batch size chooses its kernels at its first run, and a run is short: visit them all.
-        for size in warm_up_sizes(parameters.max_batch_size, every=self.device.type == "cuda"):
-            self._run(self.example(size))
+        for size in warm_up_sizes(largest, every=device.type == "cuda"):
+            self.runner.run([[tensor] for tensor in self.example(size)])
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Called by Triton with the requests of one batch."""
         start_ns = time.monotonic_ns()
         columns = [[_tensor(request, name) for request in requests] for name in self.input_names]
         sizes = [len(tensor) for tensor in columns[0]]
-        output = self._run([torch.cat(column) for column in columns])
+        output = self.runner.run(columns)
         responses = [
             pb_utils.InferenceResponse([pb_utils.Tensor.from_dlpack(self.output_name, rows.contiguous())])
             for rows in torch.split(output, sizes)
         ]
-        self.log.append([request.request_id() for request in requests], sizes, start_ns, time.monotonic_ns())
+        end_ns = time.monotonic_ns()
+        self.log.append([request.request_id() for request in requests], sizes, start_ns, end_ns)
+        self.device_log.append(start_ns, end_ns, sum(sizes), self.runner.device_times())
         return responses
-
-    @torch.inference_mode()
-    def _run(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
-        # The copy back waits for the device, so the batch's end is its real end.
-        return self.forward([tensor.to(self.device) for tensor in inputs]).cpu()
 
 
 def _tensor(request: Any, name: str) -> torch.Tensor:

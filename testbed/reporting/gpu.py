@@ -1,0 +1,204 @@
+"""What the real runs did to their GPU, and where the time of a batch on it went; from the run folders alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import reduce
+from operator import or_
+
+from testbed.measurement.device_times import BatchTimes, DeviceTimes
+from testbed.measurement.gpu_readings import mean_power_w, mean_reading, readings
+from testbed.reporting.labels import number
+from testbed.reporting.loading import LoadedRun, load_run
+from testbed.reporting.usage import utilisation
+from testbed.run_dir import RunDir
+
+# NVML's nvmlClocksThrottleReasons: why the clock is below what was asked for. An idle GPU's is no fault.
+THROTTLED = {
+    0x4: "power cap",
+    0x8: "hardware slow-down",
+    0x20: "too hot (driver)",
+    0x40: "too hot (hardware)",
+    0x80: "power brake",
+}
+
+
+@dataclass(frozen=True)
+class GpuLoad:
+    """One real run. None: not measured. Shares are of the run's time, of one GPU."""
+
+    run_id: str
+    valid: bool | None
+    rate_rps: float
+    instances: float | None  # busy share of the instances, by Triton
+    network: float | None  # share in which a network ran, by CUDA events
+    nvml: float | None  # NVML's utilisation
+    power_w: float | None
+    joules_per_request: float | None
+    memory_bytes: float | None
+    sm_clock_hz: float | None
+    throttled: str
+
+
+@dataclass(frozen=True)
+class BatchParts:
+    """Mean seconds of a batch of one size, over all real runs. around: what Triton adds to the backend's time."""
+
+    times: BatchTimes
+    triton_s: float | None
+
+    @property
+    def around_s(self) -> float | None:
+        """To hand the requests to the backend's process and to take the answers back."""
+        return None if self.triton_s is None else self.triton_s - self.times.backend_s
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """As both reports show it: the first column is text."""
+
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class GpuView:
+    """Of one results folder."""
+
+    loads: tuple[GpuLoad, ...]
+    parts: tuple[BatchParts, ...]
+
+    @property
+    def load_table(self) -> TextTable:
+        """A row a run, by rate."""
+        headings = "real run; rate, 1/s; instances busy; a network ran; NVML utilisation; power, W; J a request; "
+        headings += "memory, MiB; SM clock, MHz; clock lowered by"
+        return TextTable(tuple(headings.split("; ")), tuple(map(_load_row, self.loads)))
+
+    @property
+    def parts_table(self) -> TextTable:
+        """A row a batch size, milliseconds."""
+        headings = "batch size; batches; Triton, in all; around the backend; Python and processor; copy to the GPU; "
+        headings += "network; copy back"
+        return TextTable(tuple(headings.split("; ")), tuple(map(_parts_row, self.parts)))
+
+
+def gpu_view(runs: Iterable[RunDir]) -> GpuView | None:
+    """None: no real run was on a GPU."""
+    loaded = [load_run(run.path) for run in runs if _on_gpu(run)]
+    if not loaded:
+        return None
+    with_times = [(run, times) for run in loaded if (times := DeviceTimes.read(run.path)) is not None]
+    loads = sorted((_load(run) for run in loaded), key=lambda load: (load.rate_rps, load.run_id))
+    return GpuView(tuple(loads), tuple(_parts(with_times)))
+
+
+def _load_row(load: GpuLoad) -> tuple[str, ...]:
+    mib = None if load.memory_bytes is None else load.memory_bytes / 2**20
+    mhz = None if load.sm_clock_hz is None else load.sm_clock_hz / 1e6
+    return (
+        load.run_id if load.valid else f"{load.run_id} ({'NOT JUDGED' if load.valid is None else 'INVALID'})",
+        number(load.rate_rps, 1),
+        number(load.instances, 3),
+        number(load.network, 3),
+        number(load.nvml, 3),
+        number(load.power_w, 1),
+        number(load.joules_per_request, 3),
+        number(mib, 0),
+        number(mhz, 0),
+        load.throttled or "nothing",
+    )
+
+
+def _parts_row(part: BatchParts) -> tuple[str, ...]:
+    def ms(seconds: float | None, digits: int = 2) -> str:
+        return number(None if seconds is None else 1e3 * seconds, digits)
+
+    times = part.times
+    return (
+        str(times.batch_size),
+        str(times.batches),
+        ms(part.triton_s),
+        ms(part.around_s),
+        f"{ms(times.rest_s)} ± {ms(times.rest_std_s)}",
+        ms(times.copy_in_s, 3),
+        f"{ms(times.network_s, 3)} ± {ms(times.network_std_s, 3)}",
+        ms(times.copy_out_s, 3),
+    )
+
+
+def _on_gpu(run: RunDir) -> bool:
+    manifest = run.manifest
+    return manifest.kind == "real" and manifest.state == "complete" and manifest.device.kind == "gpu"
+
+
+def _load(run: LoadedRun) -> GpuLoad:
+    manifest, metrics, times = run.manifest, run.metrics, DeviceTimes.read(run.path)
+    uuids, end_s, rate = manifest.gpu_uuids, manifest.duration_s, run.schedule.rate_rps
+    gpus = max(1, len(uuids))
+    network_s = None if times is None else sum(size.batches * size.network_s for size in times.sizes)
+    power = None if metrics is None else mean_power_w(metrics, uuids, 0, end_s)
+    memory = None if metrics is None else mean_reading(metrics, "memory_used", uuids, 0, end_s)
+    clock = None if metrics is None else mean_reading(metrics, "sm_clock", uuids, 0, end_s)
+    return GpuLoad(
+        run_id=manifest.run_id,
+        valid=None if manifest.verdict is None else manifest.verdict.valid,
+        rate_rps=rate,
+        instances=utilisation(run)[0],
+        network=None if network_s is None else network_s / (gpus * end_s),
+        nvml=None if metrics is None else mean_reading(metrics, "utilisation", uuids, 0, end_s),
+        power_w=power,
+        joules_per_request=None if power is None else power / rate,
+        memory_bytes=memory,
+        sm_clock_hz=clock,
+        throttled=_throttled(run),
+    )
+
+
+def _throttled(run: LoadedRun) -> str:
+    """Names of what slowed the GPU's clock in the run; empty: nothing did, or it does not tell."""
+    rows = None if run.metrics is None else readings(run.metrics, "throttle_reasons", run.manifest.gpu_uuids)
+    seen = 0 if rows is None or rows.empty else reduce(or_, rows["value"].astype(int), 0)
+    return ", ".join(name for bit, name in THROTTLED.items() if seen & bit)
+
+
+def _parts(runs: list[tuple[LoadedRun, DeviceTimes]]) -> Iterable[BatchParts]:
+    batches, seconds = _by_triton([run for run, _ in runs])
+    of_size: dict[int, list[BatchTimes]] = {}
+    for _, times in runs:
+        for one in times.sizes:
+            of_size.setdefault(one.batch_size, []).append(one)
+    for size, several in sorted(of_size.items()):
+        triton_s = seconds[size] / batches[size] if batches.get(size) else None
+        yield BatchParts(_pooled(several), triton_s)
+
+
+def _by_triton(runs: list[LoadedRun]) -> tuple[dict[int, float], dict[int, float]]:
+    """Batches by size, and the seconds that they took by Triton's own statistics."""
+    counts: dict[int, float] = {}
+    seconds: dict[int, float] = {}
+    for run in runs:
+        for found, name in ((counts, "batch_executions"), (seconds, "batch_compute_seconds")):
+            if run.metrics is not None:
+                for size, more in run.metrics.increase_by_batch_size(name, run.manifest.model).items():
+                    found[size] = found.get(size, 0.0) + more
+    return counts, seconds
+
+
+def _pooled(several: list[BatchTimes]) -> BatchTimes:
+    """Of all runs together; deviations are within runs."""
+    total = sum(one.batches for one in several)
+
+    def mean(name: str) -> float:
+        return float(sum(one.batches * getattr(one, name) for one in several) / total)
+
+    def deviation(name: str) -> float:
+        return float((sum(one.batches * getattr(one, name) ** 2 for one in several) / total) ** 0.5)
+
+    return BatchTimes(
+        batch_size=several[0].batch_size,
+        batches=total,
+        **{f"{part}_s": mean(f"{part}_s") for part in ("backend", "copy_in", "network", "copy_out", "rest")},
+        **{f"{part}_std_s": deviation(f"{part}_std_s") for part in ("network", "rest")},
+    )
