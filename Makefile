@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 LOCKED := $(VENV)/.locked
 READY := $(VENV)/.ready
 
-.PHONY: help env lock calibrate test test-cluster cluster-up cluster-down check bench clean
+.PHONY: help env lock bundle calibrate test test-cluster cluster-up cluster-down check bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -35,6 +35,10 @@ $(READY): $(LOCKED) pyproject.toml
 lock: ## resolve pyproject.toml into requirements.lock again (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 	  --extra serve --extra train --extra dev --python-version 3.11 pyproject.toml -o requirements.lock
+
+# BUNDLE_PYTHON: the Python that goes along (its version is that of the machine's own packages); THERE: what the machine has.
+bundle: env ## build/bundle: all that a machine without a network needs; THERE=packages.txt leaves those out
+	@$(BIN)/python -m testbed.bundle.pack $(if $(BUNDLE_PYTHON),--python $(BUNDLE_PYTHON)) $(if $(THERE),--there $(THERE)) $(ARGS)
 
 calibrate: env ## the whole loop: serve, replay, measure, fit, simulate, compare; QUICK=1 for a first look
 	@$(BIN)/kis calibrate $(if $(QUICK),--quick) $(ARGS)

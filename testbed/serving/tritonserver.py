@@ -104,7 +104,7 @@ def server_command(
 def server_environment(threads: int, gpu: bool) -> dict[str, str]:
     """The environment of one server: the stub embeds the Python that is first on PATH, with its own library."""
     inherited = dict(os.environ)
-    libraries = [sysconfig.get_config_var("LIBDIR")]
+    libraries = [sysconfig.get_config_var("LIBDIR"), str(Path(sys.base_prefix) / "lib")]  # a Python may have moved
     if gpu:  # some drivers are found only through it; without a GPU it can only bring wrong libraries
         libraries.append(inherited.get("LD_LIBRARY_PATH"))
         inherited.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # NVML's, so that the first GPU is the same one
@@ -118,7 +118,11 @@ def server_environment(threads: int, gpu: bool) -> dict[str, str]:
 def _check_shared_python(version: str) -> None:
     library = f"libpython{version}.so.1.0"
     # A Python that was moved (into a pod, say) is not where it was built for: then the loader is told where it is.
-    folders = [sysconfig.get_config_var("LIBDIR"), *os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep)]
+    folders = [
+        sysconfig.get_config_var("LIBDIR"),
+        str(Path(sys.base_prefix) / "lib"),
+        *os.environ.get("LD_LIBRARY_PATH", "").split(os.pathsep),
+    ]
     if not any((Path(folder) / library).exists() for folder in folders if folder) and not ctypes.util.find_library(
         f"python{version}"
     ):
