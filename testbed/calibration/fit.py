@@ -17,7 +17,7 @@ from testbed.calibration.evidence import CAPACITY, Evidence
 from testbed.calibration.load import cold_starts, fit_contention, fit_server_cpu, load_points
 from testbed.calibration.overhead import fit_overhead
 from testbed.calibration.profile import Residual, ServiceProfile
-from testbed.calibration.service_time import QUANTILES, fit_service_time, quantile_table
+from testbed.calibration.service_time import QUANTILES, fit_service_time, idleness, quantile_table
 from testbed.calibration.sharing import fit_interference, interferes, shares_a_device
 from testbed.calibration.simulate import Simulate
 from testbed.errors import CalibrationError
@@ -105,17 +105,19 @@ def _fit(runs: Sequence[Evidence], loads: Sequence[Evidence], simulate: Simulate
     """Without residuals, and with run effects as they stand. runs: for the service time; loads: for everything else."""
     head = runs[0].manifest
     largest = max(run.manifest.service.max_batch_size for run in runs)
-    service_time, slow_phase, steadiness = fit_service_time(runs, largest)
+    idle = idleness(runs, largest)
+    service_time, slow_phase, steadiness = fit_service_time(runs, largest, idle)
     interference = fit_interference(runs, np.array(service_time.mean_s))
     every, alone = runs, [run for run in runs if run.manifest.service.replicas == 1]
     if interferes(interference) and alone:  # then what a replica does is what it does alone; the rest is the factor
-        service_time, slow_phase, steadiness = fit_service_time(alone, largest)
+        idle = idleness(alone, largest)
+        service_time, slow_phase, steadiness = fit_service_time(alone, largest, idle)
         interference = fit_interference(every, np.array(service_time.mean_s))
         runs, loads = alone, [run for run in loads if run.manifest.service.replicas == 1]
     if not loads:
         raise CalibrationError("no run with traffic to fit on: make some with `kis calibrate`")
     mean_s = np.array(service_time.mean_s)
-    fitted = fit_overhead(loads, mean_s)
+    fitted = fit_overhead(loads, mean_s, idle)
     profile = ServiceProfile(
         model=head.model,
         weights=head.weights,

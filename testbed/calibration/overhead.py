@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from testbed.calibration.after_idle import NO_EFFECT, AfterIdle
 from testbed.calibration.evidence import Evidence, FloatArray
 from testbed.calibration.inflow import inflow_under_load, who_joined
 from testbed.calibration.profile import Overhead, OverheadLevel, RunEffects
@@ -16,7 +17,8 @@ from testbed.calibration.run_effects import fit_run_effects
 from testbed.calibration.service_time import (
     QUANTILES,
     RATE_WINDOW_S,
-    beyond_log,
+    around_log,
+    beyond_log_busy,
     counts_by_size,
     mean_turnaround,
     quantile_table,
@@ -40,20 +42,20 @@ class FittedOverhead(NamedTuple):
     run_effects: RunEffects
 
 
-def fit_overhead(runs: Sequence[Evidence], mean_s: FloatArray) -> FittedOverhead:
+def fit_overhead(runs: Sequence[Evidence], mean_s: FloatArray, idle: AfterIdle = NO_EFFECT) -> FittedOverhead:
     """From the runs' logs of batches where there are any, else from requests that were alone in the service."""
     logged = [run for run in runs if run.batches is not None and len(run.batches.frame)]
     if not logged:
         return FittedOverhead(_from_lone_requests(runs, float(mean_s[0])), None, None, RunEffects())
-    beyond_log_s = beyond_log(logged, len(mean_s))
-    rows = _marked(logged, lambda run: _split(run, beyond_log_s))
+    beyond_log_s = beyond_log_busy(logged, len(mean_s), idle)
+    rows = _marked(logged, lambda run: _split(run, beyond_log_s, idle))
     if len(rows) < FEWEST_REQUESTS:
         raise CalibrationError(f"only {len(rows)} answered requests stand in the log of batches: measure longer")
     per_position_s, per_batch_size_s = _lateness_in_batch(rows)
     rows["outflow"] -= per_position_s * rows["position"] + per_batch_size_s * (rows["batch_size"] - 1)
     timer_slack_s = _timer_slack(rows)
     rows.loc[rows["delayed"], "inflow"] -= timer_slack_s or 0.0
-    gaps = _marked(logged, lambda run: turnarounds(run, beyond_log_s))
+    gaps = _marked(logged, lambda run: turnarounds(run, beyond_log_s, idle))
     joined = _marked(logged, who_joined)
     levels = []
     for (replicas, instances), part in rows.groupby(["replicas", "instances"]):
@@ -65,7 +67,7 @@ def fit_overhead(runs: Sequence[Evidence], mean_s: FloatArray) -> FittedOverhead
         per_position_s=per_position_s,
         per_batch_size_s=per_batch_size_s,
     )
-    effects = fit_run_effects(rows, gaps, _marked(logged, partial(_mean_factor, mean_s=mean_s)))
+    effects = fit_run_effects(rows, gaps, _marked(logged, partial(_mean_factor, mean_s=mean_s, idle=idle)))
     return FittedOverhead(overhead, mean_turnaround(gaps["turnaround"].to_numpy()), timer_slack_s, effects)
 
 
@@ -78,15 +80,15 @@ def _marked(runs: Sequence[Evidence], table_of: Callable[[Evidence], pd.DataFram
     return pd.concat(tables, ignore_index=True)
 
 
-def _mean_factor(run: Evidence, mean_s: FloatArray) -> pd.DataFrame:
+def _mean_factor(run: Evidence, mean_s: FloatArray, idle: AfterIdle) -> pd.DataFrame:
     """One row: the run's rate, the logarithm of the mean factor on its batches' times, and how long these took."""
-    (_, factor), *_ = slowness([run], mean_s)
+    (_, factor), *_ = slowness([run], mean_s, idle)
     _, seconds = counts_by_size([run], len(mean_s))
     told = {"rate": run.schedule.rate_rps, "service": np.log(factor.mean()), "weight": float(seconds.sum())}
     return pd.DataFrame([told])
 
 
-def _split(run: Evidence, beyond_log_s: FloatArray) -> pd.DataFrame:
+def _split(run: Evidence, beyond_log_s: FloatArray, idle: AfterIdle) -> pd.DataFrame:
     """One row a request: rate, position, batch_size, inflow (NaN unless it found an idle instance), outflow."""
     served = run.served().sort_values(["replica", "instance", "start", "position"], ignore_index=True)
     size = served["batch_size"].to_numpy()
@@ -96,6 +98,8 @@ def _split(run: Evidence, beyond_log_s: FloatArray) -> pd.DataFrame:
     before = first.groupby(["replica", "instance"])["end"].shift(1, fill_value=-np.inf)
     before.name = "before"
     free_at = served.join(before)["before"].ffill().to_numpy()
+    around = pd.Series(around_log(first, beyond_log_s, idle), index=first.index, name="around")
+    around_s = served.join(around)["around"].ffill().to_numpy()
     rules = run.manifest.service.dynamic_batching
     delay_s = rules.max_queue_delay_s if rules else 0.0
     found_idle = (size == 1) & (free_at + 1e-3 < served["scheduled"])
@@ -107,7 +111,7 @@ def _split(run: Evidence, beyond_log_s: FloatArray) -> pd.DataFrame:
             "position": served["position"],
             "batch_size": size,
             "inflow": np.where(found_idle, inflow, np.nan),
-            "outflow": served["completed"] - served["end"] - beyond_log_s[size - 1],
+            "outflow": served["completed"] - served["end"] - beyond_log_s[size - 1] - around_s,
         }
     )
 

@@ -49,8 +49,9 @@ class Capacity(_Frozen):
 class ServiceTime(_Frozen):
     """Time that a batch occupies its instance (compute_input + infer + output), by batch size.
 
-    A batch of size b started at t takes  mean_s[b] * noise * slow(t):  noise is drawn per batch from the quantile
-    function `noise_quantiles` (evenly spaced probabilities 0..1, mean 1), slow(t) is the machine's slow phase.
+    A batch of size b started at t takes  mean_s[b] * noise * slow(t) + after_idle:  noise is drawn per batch from the
+    quantile function `noise_quantiles` (evenly spaced probabilities 0..1, mean 1), slow(t) is the machine's slow phase,
+    after_idle what a batch takes more on an instance that was idle before.
     """
 
     batch_size: tuple[int, ...]  # 1..max_batch_size
@@ -61,6 +62,7 @@ class ServiceTime(_Frozen):
     measured_s: tuple[float | None, ...] = ()  # mean of those batches, before sizes lend each other strength
     steps: tuple[int, ...] = ()  # sizes after which the mean jumps
     uncertainty: MeanUncertainty | None = None  # None: not known
+    after_idle_s: tuple[float, ...] = ()  # more of a batch whose instance was idle for 0.25 ms * 2**k; none: no effect
 
     @model_validator(mode="after")
     def _one_mean_a_size(self) -> ServiceTime:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.optimize import minimize_scalar
 
+from testbed.calibration.after_idle import NO_EFFECT, AfterIdle, at, fit_after_idle, idle_before, mean_extra_s
 from testbed.calibration.evidence import Evidence
 from testbed.calibration.profile import MeanUncertainty, ServiceTime, SlowPhase, Steadiness
 from testbed.calibration.service_curve import ServiceCurve, fit_curve
@@ -64,21 +65,40 @@ def batch_cv(runs: Sequence[Evidence]) -> float | None:
     return float(np.sqrt(squares / degrees)) if degrees >= ENOUGH_BATCHES and squares > 0 else None
 
 
-def curve_by_size(runs: Sequence[Evidence], max_batch_size: int) -> ServiceCurve:
-    """Mean seconds of a batch of 1..max_batch_size, and how well they are known; CalibrationError if nothing ran."""
+def curve_by_size(runs: Sequence[Evidence], max_batch_size: int, idle: AfterIdle = NO_EFFECT) -> ServiceCurve:
+    """Mean seconds of a batch of 1..max_batch_size, and how well they are known; CalibrationError if nothing ran.
+
+    idle: what is taken off for instances that were idle before.
+    """
     batches, seconds = counts_by_size(runs, max_batch_size)
     if batches.sum() < ENOUGH_BATCHES:
         raise CalibrationError(
             f"{batches.sum()} batches of 1..{max_batch_size} were executed in {len(runs)} runs: measure longer or at "
             "higher rates"
         )
+    if idle.known:
+        seconds = without_idle(runs, batches, seconds, idle, beyond_log(runs, max_batch_size))
     return fit_curve(batches, seconds, batch_cv(runs))
 
 
-def beyond_log(runs: Sequence[Evidence], max_batch_size: int) -> FloatArray:
+def without_idle(
+    runs: Sequence[Evidence],
+    batches: npt.NDArray[np.int64],
+    seconds: FloatArray,
+    idle: AfterIdle,
+    beyond_s: FloatArray,
+) -> FloatArray:
+    """`seconds`, [R, B], as if no instance had been idle before its batches."""
+    if not idle.known:
+        return seconds
+    return seconds - batches * np.stack([mean_extra_s(run, beyond_s, idle.extra_s) for run in runs])
+
+
+def beyond_log(runs: Sequence[Evidence], max_batch_size: int, around_s: FloatArray | None = None) -> FloatArray:
     """Seconds that a batch of 1..max_batch_size takes beyond its log, which times execute() only: the backend's own.
 
     Statistics less log of the same batches. It grows evenly with the size, so it is a line weighted by batches.
+    around_s: the part of it, by size, that is for idle instances, and is left out.
     """
     logged = [run for run in runs if run.batches is not None]
     batches, seconds = (table.sum(axis=0) for table in counts_by_size(logged, max_batch_size))
@@ -87,25 +107,44 @@ def beyond_log(runs: Sequence[Evidence], max_batch_size: int) -> FloatArray:
     inner = inner[batches[inner.index - 1] > 0]
     sizes = inner.index.to_numpy()
     beyond = seconds[sizes - 1] / batches[sizes - 1] - inner.to_numpy()
+    if around_s is not None:
+        beyond = beyond - around_s[sizes - 1]
     if len(sizes) < 2:
         return np.full(max_batch_size, beyond.mean() if len(sizes) else 0.0)
     line = np.polynomial.Polynomial.fit(sizes, beyond, 1, w=np.sqrt(batches[sizes - 1]))
     return np.asarray(line(np.arange(1, max_batch_size + 1)))
 
 
-def slowness(runs: Sequence[Evidence], mean_s: FloatArray) -> list[tuple[FloatArray, FloatArray]]:
+def beyond_log_busy(runs: Sequence[Evidence], max_batch_size: int, idle: AfterIdle) -> FloatArray:
+    """`beyond_log` of instances that were not idle before."""
+    beyond_s = beyond_log(runs, max_batch_size)
+    if not idle.known:
+        return beyond_s
+    logged = [run for run in runs if run.batches is not None]
+    batches, _ = counts_by_size(logged, max_batch_size)
+    around = np.stack([mean_extra_s(run, beyond_s, idle.extra_s - idle.logged_s) for run in logged])
+    return beyond_log(runs, max_batch_size, (batches * around).sum(axis=0) / np.maximum(batches.sum(axis=0), 1))
+
+
+def slowness(
+    runs: Sequence[Evidence], mean_s: FloatArray, idle: AfterIdle = NO_EFFECT
+) -> list[tuple[FloatArray, FloatArray]]:
     """Per run with a log: (start_s, factor) of each batch, factor = its time over the mean of its size.
 
-    The log times execute() only; the rest of a batch's time is taken as constant by size.
+    The log times execute() only; the rest of a batch's time is taken as constant by size. What a batch takes more on an
+    instance that was idle is taken off.
     """
     runs = [run for run in runs if run.batches is not None and len(run.batches.frame)]
     if not runs:
         return []
-    inner_s = mean_s - beyond_log(runs, len(mean_s))
+    beyond_s = beyond_log_busy(runs, len(mean_s), idle)
+    inner_s = mean_s - beyond_s
     out = []
     for log in [run.batches.batches() for run in runs if run.batches is not None]:
         index = log["batch_size"].to_numpy() - 1
         own_s = ((log["end_ns"] - log["start_ns"]) / 1e9).to_numpy()
+        if idle.known:
+            own_s = own_s - at(idle_before(log, beyond_s), idle.logged_s)
         out.append(((log["start_ns"] / 1e9).to_numpy(), 1.0 + (own_s - inner_s[index]) / mean_s[index]))
     return out
 
@@ -168,7 +207,7 @@ def _binned(time_s: FloatArray, x: FloatArray) -> tuple[FloatArray, FloatArray]:
         return np.bincount(index, weights=x) / count, count
 
 
-def turnarounds(run: Evidence, beyond_log_s: FloatArray) -> pd.DataFrame:
+def turnarounds(run: Evidence, beyond_log_s: FloatArray, idle: AfterIdle = NO_EFFECT) -> pd.DataFrame:
     """Seconds between a batch's service time and the next start on a busy instance: one row (rate, turnaround) each.
 
     Counted where the next batch's first request was in the queue, and no longer delayed, when the batch before it
@@ -177,14 +216,27 @@ def turnarounds(run: Evidence, beyond_log_s: FloatArray) -> pd.DataFrame:
     """
     batch = run.served().sort_values(["replica", "instance", "start", "position"])
     batch = batch.drop_duplicates(["replica", "instance", "start"])
-    earlier = batch.groupby(["replica", "instance"])[["end", "batch_size"]].shift(1)
+    batch["around"] = around_log(batch, beyond_log_s, idle)
+    earlier = batch.groupby(["replica", "instance"])[["end", "batch_size", "around"]].shift(1)
     rules = run.manifest.service.dynamic_batching
     ready = batch["sent"] + (rules.max_queue_delay_s if rules else 0.0)
     waiting = ready < earlier["end"] - 1e-3  # NaN: there was none before
     size = earlier["batch_size"][waiting].astype(int).to_numpy()
     rate = run.local_rate_rps(RATE_WINDOW_S)[batch["request_id"][waiting].to_numpy()]
     gap_s = (batch["start"] - earlier["end"])[waiting].to_numpy()
-    return pd.DataFrame({"rate": rate, "turnaround": gap_s - beyond_log_s[size - 1]})
+    after_s = beyond_log_s[size - 1] + earlier["around"][waiting].to_numpy()
+    return pd.DataFrame({"rate": rate, "turnaround": gap_s - after_s})
+
+
+def around_log(batch: pd.DataFrame, beyond_log_s: FloatArray, idle: AfterIdle) -> FloatArray:
+    """What each batch took beyond its log for an instance that was idle. batch: of Evidence.served(), one row each, in
+    order of replica, instance and start."""
+    if not idle.known:
+        return np.zeros(len(batch))
+    earlier = batch.groupby(["replica", "instance"])[["end", "batch_size"]].shift(1)
+    size = earlier["batch_size"].fillna(1).astype(int).to_numpy()
+    idle_s = np.maximum((batch["start"] - earlier["end"]).to_numpy() - beyond_log_s[size - 1], 0.0)
+    return at(np.nan_to_num(idle_s, nan=np.inf), idle.extra_s - idle.logged_s)
 
 
 def mean_turnaround(turnaround_s: FloatArray) -> float | None:
@@ -194,11 +246,21 @@ def mean_turnaround(turnaround_s: FloatArray) -> float | None:
     return max(0.0, float(np.minimum(turnaround_s, np.quantile(turnaround_s, 0.99)).mean()))
 
 
-def fit_service_time(runs: Sequence[Evidence], max_batch_size: int) -> tuple[ServiceTime, SlowPhase, Steadiness | None]:
+def idleness(runs: Sequence[Evidence], max_batch_size: int) -> AfterIdle:
+    """What idle instances cost, from the runs that have a log of batches."""
+    logged = [run for run in runs if run.batches is not None and len(run.batches.frame)]
+    if not logged:
+        return NO_EFFECT
+    return fit_after_idle(logged, beyond_log(logged, max_batch_size), *counts_by_size(logged, max_batch_size))
+
+
+def fit_service_time(
+    runs: Sequence[Evidence], max_batch_size: int, idle: AfterIdle = NO_EFFECT
+) -> tuple[ServiceTime, SlowPhase, Steadiness | None]:
     """Everything about single batches, from all runs together."""
-    curve = curve_by_size(runs, max_batch_size)
+    curve = curve_by_size(runs, max_batch_size, idle)
     batches, seconds = (table.sum(axis=0) for table in counts_by_size(runs, max_batch_size))
-    factors = slowness(runs, curve.mean_s)
+    factors = slowness(runs, curve.mean_s, idle)
     noise, slow = fit_noise(factors)
     return (
         ServiceTime(
@@ -209,6 +271,7 @@ def fit_service_time(runs: Sequence[Evidence], max_batch_size: int) -> tuple[Ser
             noise_quantiles=tuple(noise.tolist()),
             measured_s=tuple(float(s / n) if n else None for s, n in zip(seconds, batches, strict=True)),
             steps=curve.steps,
+            after_idle_s=tuple(idle.extra_s.tolist()) if idle.known else (),
             uncertainty=MeanUncertainty(
                 components_s=tuple(map(tuple, curve.components_s.tolist())), own_std_s=tuple(curve.own_std_s.tolist())
             ),

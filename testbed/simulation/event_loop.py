@@ -17,6 +17,7 @@ from testbed.simulation.answers import end_batch, fail, occupy
 from testbed.simulation.chains import compiled, inlined, join, move, record
 from testbed.simulation.state import (
     ASSIGNED,
+    FIRST_KNOT_NS,
     MICROSECOND_NS,
     NEVER,
     NONE,
@@ -143,6 +144,20 @@ def batcher_turn(sim: Sim, r: int, now: int) -> None:
 
 
 @inlined
+def after_idle(sim: Sim, service: int, idle_ns: int) -> float:
+    """How much longer a batch takes on an instance that was idle for so long: linear in the logarithm between knots."""
+    last = sim.after_idle_ns.shape[1] - 1
+    if last == 0 or idle_ns <= FIRST_KNOT_NS:
+        return float(sim.after_idle_ns[service, 0])
+    place = np.log2(idle_ns / FIRST_KNOT_NS)
+    k = int(place)
+    if k >= last:
+        return float(sim.after_idle_ns[service, last])
+    low, high = sim.after_idle_ns[service, k], sim.after_idle_ns[service, k + 1]
+    return float(low + (place - k) * (high - low))
+
+
+@inlined
 def start_batch(sim: Sim, r: int, front: int, size: int, now: int) -> None:
     """Run `size` requests, chained from `front`, on the lowest idle instance."""
     rules, state = sim.rules[sim.replicas[r].service], sim.replicas[r]
@@ -157,11 +172,12 @@ def start_batch(sim: Sim, r: int, front: int, size: int, now: int) -> None:
     work_ns = sim.service_ns[state.service, size] * noise * slow
     if sim.stream[0].on:
         work_ns *= occupy(sim, r, now)
+    instance = sim.instances[r, k]
+    extra += after_idle(sim, state.service, now - instance.left_ns)
     end = now + max(0, int(np.floor(work_ns + extra + 0.5)))
     pause = sim.pause_ns[front] if len(sim.pause_ns) > 1 else sim.pause_ns[0]
     free = end + rules.turnaround_ns + max(0, int(np.floor(pause + 0.5)))
-    instance = sim.instances[r, k]
-    instance.free_ns, instance.end_ns, instance.size = free, end, size
+    instance.free_ns, instance.end_ns, instance.size, instance.left_ns = free, end, size, end
     if sim.stream[0].on:  # its requests are known to have been answered when it ends: until then it may crash
         instance.start_ns, instance.front = now, front
         state.next_end_ns = min(state.next_end_ns, end)

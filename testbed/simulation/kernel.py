@@ -53,6 +53,7 @@ def simulate_batches(
     slow_step_ns: int = 1,
     extra_ns: npt.ArrayLike | None = None,
     pause_ns: npt.ArrayLike | None = None,
+    after_idle_ns: npt.ArrayLike = 0.0,
 ) -> KernelResult:
     """Serve requests by `rules` on `replicas` replicas behind a balancer.
 
@@ -63,9 +64,12 @@ def simulate_batches(
     slow: float[m], factor of the machine at time t: slow[t // slow_step_ns], the last entry for ever after.
     extra_ns: float[n] or [1], added to a batch's time; a batch has that of its first request.
     pause_ns: float[n] or [1], >= 0, added to the turnaround after a batch; a batch has that of its first request.
+    after_idle_ns: float[k], more of a batch whose instance was idle for FIRST_KNOT_NS * 2**k; linear in the logarithm
+        between, the first value below and the last one beyond, and for an instance's first batch.
 
-    A batch of size b with first request i, started at t, ends after  service_ns[b] * noise[i] * slow(t) + extra_ns[i]
-    rounded to nanoseconds; its instance is free again rules.turnaround_ns + pause_ns[i] later.
+    A batch of size b with first request i, started at t on an instance that was idle for g, ends after
+    service_ns[b] * noise[i] * slow(t) + extra_ns[i] + after_idle(g)  rounded to nanoseconds; its instance is free again
+    rules.turnaround_ns + pause_ns[i] later.
 
     ValueError names the argument that does not fit.
     """
@@ -80,6 +84,7 @@ def simulate_batches(
     sim = _empty_service(rules, replicas, len(arrival))._replace(
         arrival_ns=arrival,
         service_ns=_floats("service_ns", service_ns, (rules.max_batch_size + 1,))[np.newaxis],
+        after_idle_ns=_floats("after_idle_ns", after_idle_ns, None)[np.newaxis],
         noise=_floats("noise", noise, fits),
         slow=_floats("slow", 1.0 if slow is None else slow, None)[np.newaxis],
         extra_ns=_floats("extra_ns", 0.0 if extra_ns is None else extra_ns, fits),

@@ -99,6 +99,7 @@ def _run_kernel(
         slow_step_ns=round(slow_step_s * 1e9),
         extra_ns=extra_s[order] * 1e9,
         pause_ns=turnaround_s[order] * 1e9,  # the turnaround, drawn for each batch
+        after_idle_ns=np.array(times.after_idle_s or (0.0,)) * 1e9,
     )
     back = np.empty_like(order)
     back[order] = np.arange(len(order))

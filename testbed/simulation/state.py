@@ -16,6 +16,8 @@ NEVER = np.iinfo(np.int64).max
 NONE = -1
 POLL_NS = 500_000_000  # a batcher that sleeps or waits for a free instance looks again after this long
 MICROSECOND_NS = 1000
+LONG_AGO = -(1 << 62)
+FIRST_KNOT_NS = 250_000  # of Sim.after_idle_ns, calibration.after_idle.FIRST_KNOT_S
 
 # Outcomes; the last five only in a stream.
 OK, TIMED_OUT, QUEUE_FULL, CLIENT_TIMEOUT, CRASHED, NO_ENDPOINT, DROPPED = range(7)
@@ -82,9 +84,8 @@ REPLICA = np.dtype(
         )
     ]
 )
-INSTANCE = np.dtype(  # free_ns NEVER: idle; end_ns NEVER (in a stream): no batch runs
-    [(name, np.int64) for name in ("free_ns", "end_ns", "size", "start_ns", "front")]
-)
+# free_ns NEVER: idle; end_ns NEVER (in a stream): no batch runs; left_ns: end of its last batch, LONG_AGO: it had none.
+INSTANCE = np.dtype([(name, np.int64) for name in ("free_ns", "end_ns", "size", "start_ns", "front", "left_ns")])
 OUTCOME = np.dtype(
     [("start_ns", np.int64), ("end_ns", np.int64)]
     + [(name, np.int32) for name in ("batch_size", "position", "replica", "instance", "status")],
@@ -170,6 +171,7 @@ class Sim(NamedTuple):
     preferred_above: Any  # int64[services, B + 1]: smallest preferred size > s, else the smallest
     arrival_ns: Any  # int64[n]
     service_ns: Any  # float64[services, B + 1]
+    after_idle_ns: Any  # float64[services, k]: more of a batch by how long its instance was idle, FIRST_KNOT_NS * 2**k
     noise: Any  # float64[n] or [1]
     slow: Any  # float64[rows, m]
     extra_ns: Any  # float64[n] or [1]

@@ -12,6 +12,7 @@ from testbed.simulation.state import (
     DEVICE,
     EVENT,
     INSTANCE,
+    LONG_AGO,
     MODEL,
     NEVER,
     NODE,
@@ -45,6 +46,7 @@ def empty_sim(rules: Sequence[BatchingRules], replicas: int, instances: int, pla
         preferred_above=above,
         arrival_ns=np.zeros(places, dtype=np.int64),
         service_ns=np.zeros((1, largest + 1)),
+        after_idle_ns=np.zeros((1, 1)),
         noise=np.ones(places),
         slow=np.ones((1, 1)),
         extra_ns=np.zeros(places),
@@ -90,6 +92,7 @@ def idle_instances(shape: tuple[int, ...]) -> np.ndarray:
     """INSTANCE[shape] without a batch."""
     instances = np.zeros(shape, dtype=INSTANCE)
     instances["free_ns"] = instances["end_ns"] = NEVER
+    instances["left_ns"] = LONG_AGO
     return instances
 
 

@@ -27,8 +27,9 @@ def flat_profile(
     outflow_s: float = 0.0,
     turnaround_s: float = 0.0,
     cold_start_s: Sequence[float] = (2.3,),
+    after_idle_s: Sequence[float] = (),
 ) -> ServiceProfile:
-    """Batches take mean_s[b - 1] times the noise; the rest is constant."""
+    """Batches take mean_s[b - 1] times the noise, and after_idle_s; the rest is constant."""
     level = OverheadLevel(
         replicas=1,
         instances=1,
@@ -47,6 +48,7 @@ def flat_profile(
             spread_s=(None,) * len(mean_s),
             batches=(1000,) * len(mean_s),
             noise_quantiles=tuple(noise),
+            after_idle_s=tuple(after_idle_s),
         ),
         slow_phase=SlowPhase(sigma=0.0, timescale_s=1.0),
         turnaround_s=turnaround_s,

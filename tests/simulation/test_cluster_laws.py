@@ -28,14 +28,16 @@ def open_loop(rate: float, seed: int = 1, **model) -> KISim:
     return KISim(config, services, traffic, seed=seed, keep_rows=True)
 
 
-def test_request_for_request_it_is_the_closed_kernel():
+@pytest.mark.parametrize("after_idle_s", [(), (0.0, 0.0005, 0.001, 0.002)])
+def test_request_for_request_it_is_the_closed_kernel(after_idle_s):
     """Fixed replicas, round robin: the stream and the closed kernel serve the same requests at the same times."""
     rng = np.random.default_rng(3)
     arrival_s = np.sort(rng.uniform(0, 20, 12_000))
     noise = (0.8, 1.0, 1.4)
     rules = {"max_queue_delay_s": 0.002}
     config = cluster(gpus=8, replicas=3, instances=2, max_batch_size=4, dynamic_batching=rules)
-    sim = simulate(config, arrival_s, flat_profile(MEAN_S, noise=noise, turnaround_s=0.0002), seed=5)
+    profile = flat_profile(MEAN_S, noise=noise, turnaround_s=0.0002, after_idle_s=after_idle_s)
+    sim = simulate(config, arrival_s, profile, seed=5)
     for until_s in (0.5, 3.0, 3.0, 17.123, 30.0):  # however it is cut
         sim.advance(until_s)
     rows = np.sort(sim.all_rows(), order="id")
@@ -48,6 +50,7 @@ def test_request_for_request_it_is_the_closed_kernel():
         BatchingRules(max_batch_size=4, instances=2, max_queue_delay_ns=2_000_000),
         replicas=3,
         pause_ns=np.array([200_000.0]),
+        after_idle_ns=np.array(after_idle_s or (0.0,)) * 1e9,
     )
     assert rows["start_ns"].tolist() == expected.start_ns.tolist()
     assert rows["end_ns"].tolist() == expected.end_ns.tolist()

@@ -108,15 +108,22 @@ class Tables:
         quantiles = max(len(one.profile.service_time.noise_quantiles) for one in self.services)
         noise = np.ones((len(self.services), quantiles))
         contention = np.zeros((len(self.services), 4))
+        knots = max(1, *(len(one.profile.service_time.after_idle_s) for one in self.services))
+        after_idle_ns = np.zeros((len(self.services), knots))
         for row, one in enumerate(self.services):
             mean_s = np.array(one.profile.service_time.mean_s)[: one.config.max_batch_size]
             service_ns[row, 1 : len(mean_s) + 1] = mean_s * 1e9
+            after_idle_ns[row, : len(one.profile.service_time.after_idle_s)] = one.profile.service_time.after_idle_s
             noise[row] = resampled(one.profile.service_time.noise_quantiles, quantiles)
             known = one.profile.ranges.get("rate_rps", (0.0, np.inf))
             slope = one.profile.contention.seconds_per_rps
             contention[row] = (slope * 1e9, one.profile.contention.base_rps, *known)
         return sim._replace(
-            service_ns=service_ns, noise_table=noise, contention=contention, **self._level_arrays(quantiles)
+            service_ns=service_ns,
+            after_idle_ns=after_idle_ns * 1e9,
+            noise_table=noise,
+            contention=contention,
+            **self._level_arrays(quantiles),
         )
 
     def _level_arrays(self, quantiles: int) -> dict[str, np.ndarray]:

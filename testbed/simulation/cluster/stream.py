@@ -19,7 +19,16 @@ SECOND_NS = 1_000_000_000
 SLOW_STEPS = 256  # of the slow phases, generated at a time
 # What a copy shares with its original: nothing writes to it.
 _CONSTANT = (
-    *("rules", "preferred_upto", "preferred_above", "service_ns", "sharing", "noise_table", "contention"),
+    *(
+        "rules",
+        "preferred_upto",
+        "preferred_above",
+        "service_ns",
+        "after_idle_ns",
+        "sharing",
+        "noise_table",
+        "contention",
+    ),
     *("levels", "level_rates", "level_tables", "feed_ns", "feed_model", "slow"),
 )
 
