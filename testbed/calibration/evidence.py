@@ -11,6 +11,7 @@ import pandas as pd
 from loadgen.request_log import RequestLog
 from loadgen.schedule import Schedule
 from testbed.measurement.batch_log import BatchLog
+from testbed.measurement.device_times import DeviceTimes
 from testbed.measurement.metric_log import MetricLog
 from testbed.run_dir import RunDir, RunManifest
 
@@ -27,6 +28,7 @@ class Evidence:
     requests: RequestLog
     metrics: MetricLog
     batches: BatchLog | None
+    device_times: DeviceTimes | None = None  # of batches on a GPU
 
     @classmethod
     def load(cls, run: RunDir) -> Evidence:
@@ -37,6 +39,7 @@ class Evidence:
             requests=RequestLog.read(run.requests),
             metrics=MetricLog.read(run.metrics),
             batches=BatchLog.read(run.batches) if run.batches.exists() else None,
+            device_times=DeviceTimes.read(run.path),
         )
 
     def local_rate_rps(self, window_s: float) -> FloatArray:

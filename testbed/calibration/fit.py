@@ -13,6 +13,7 @@ from loadgen.validity import only_late
 from testbed.calibration.another_run import fit_inflation
 from testbed.calibration.capacity import capacity_of
 from testbed.calibration.device_memory import fit_device_memory
+from testbed.calibration.device_use import fit_device_use
 from testbed.calibration.evidence import CAPACITY, Evidence
 from testbed.calibration.load import cold_starts, fit_contention, fit_server_cpu, load_points
 from testbed.calibration.overhead import fit_overhead
@@ -135,6 +136,7 @@ def _fit(runs: Sequence[Evidence], loads: Sequence[Evidence], simulate: Simulate
         cold_start_s=cold_starts(runs),
         load=load_points(loads),
         device_memory=fit_device_memory(runs),
+        device_use=fit_device_use(loads, largest),
         server_cpu=fit_server_cpu(loads),
         ranges=_ranges(loads, service_time.batches),
         runs=tuple(run.manifest.run_id for run in every),

@@ -185,6 +185,19 @@ class DeviceMemory(_Frozen):
     instance_bytes: float = Field(ge=0)
 
 
+class DeviceUse(_Frozen):
+    """What batches take of a GPU; None: not measured.
+
+    network_s: mean seconds of the network by size - 1, by CUDA events. The power is idle_w and the joules of the
+    batches and requests of a second, by the GPU's energy counter.
+    """
+
+    network_s: tuple[float, ...] | None
+    idle_w: float | None
+    batch_j: float | None
+    request_j: float | None
+
+
 class Residual(_Frozen):
     """How well the profile repeats one run that it was fitted on. valid: that run's verdict; None: it has none."""
 
@@ -215,6 +228,7 @@ class ServiceProfile(_Frozen):
     steadiness: Steadiness | None = None  # None: no log of batches
     load: tuple[LoadPoint, ...] = ()
     device_memory: DeviceMemory | None = None  # None: no GPU
+    device_use: DeviceUse | None = None  # None: no GPU, or not measured
     server_cpu: ServerCpu | None = None  # None: not measured (a server of the user's), or at one rate only
     residuals: tuple[Residual, ...] = ()
     ranges: dict[str, tuple[float, float]] = {}  # e.g. rate_rps, batch_size: where the profile holds

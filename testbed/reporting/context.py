@@ -118,7 +118,7 @@ def gather(folder: Path) -> ReportContext:
         versions=_versions(manifests),
         notes=tuple((manifest.run_id, note) for manifest in manifests for note in manifest.notes),
         machine=machine_table(looked.values()),
-        gpu=gpu_view(run_dirs(folder)),
+        gpu=gpu_view(run_dirs(folder), opened.profiles.values()),
     )
 
 

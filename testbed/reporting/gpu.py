@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import or_
 
+from testbed.calibration.device_use import batches_of, network_share, power_w
+from testbed.calibration.profile import DeviceUse, ServiceProfile
 from testbed.measurement.device_times import BatchTimes, DeviceTimes
 from testbed.measurement.gpu_readings import mean_power_w, mean_reading, readings
 from testbed.reporting.labels import number
@@ -33,8 +35,10 @@ class GpuLoad:
     rate_rps: float
     instances: float | None  # busy share of the instances, by Triton
     network: float | None  # share in which a network ran, by CUDA events
+    simulated_network: float | None  # None too: the run has no simulated twin
     nvml: float | None  # NVML's utilisation
     power_w: float | None
+    simulated_power_w: float | None
     joules_per_request: float | None
     memory_bytes: float | None
     sm_clock_hz: float | None
@@ -72,8 +76,8 @@ class GpuView:
     @property
     def load_table(self) -> TextTable:
         """A row a run, by rate."""
-        headings = "real run; rate, 1/s; instances busy; a network ran; NVML utilisation; power, W; J a request; "
-        headings += "memory, MiB; SM clock, MHz; clock lowered by"
+        headings = "real run; rate, 1/s; instances busy; a network ran; simulated; NVML utilisation; power, W; "
+        headings += "simulated, W; J a request; memory, MiB; SM clock, MHz; clock lowered by"
         return TextTable(tuple(headings.split("; ")), tuple(map(_load_row, self.loads)))
 
     @property
@@ -84,13 +88,16 @@ class GpuView:
         return TextTable(tuple(headings.split("; ")), tuple(map(_parts_row, self.parts)))
 
 
-def gpu_view(runs: Iterable[RunDir]) -> GpuView | None:
-    """None: no real run was on a GPU."""
+def gpu_view(runs: Sequence[RunDir], profiles: Iterable[ServiceProfile] = ()) -> GpuView | None:
+    """None: no real run was on a GPU. profiles: that simulated runs were made with; the last of a model counts."""
     loaded = [load_run(run.path) for run in runs if _on_gpu(run)]
     if not loaded:
         return None
+    use = {profile.model: profile.device_use for profile in profiles}
+    twins = {run.manifest.simulates: run for run in runs if run.manifest.kind == "simulated"}
     with_times = [(run, times) for run in loaded if (times := DeviceTimes.read(run.path)) is not None]
-    loads = sorted((_load(run) for run in loaded), key=lambda load: (load.rate_rps, load.run_id))
+    made = (_load(run, twins.get(run.manifest.run_id), use.get(run.manifest.model)) for run in loaded)
+    loads = sorted(made, key=lambda load: (load.rate_rps, load.run_id))
     return GpuView(tuple(loads), tuple(_parts(with_times)))
 
 
@@ -102,13 +109,24 @@ def _load_row(load: GpuLoad) -> tuple[str, ...]:
         number(load.rate_rps, 1),
         number(load.instances, 3),
         number(load.network, 3),
+        _beside(load.simulated_network, load.network, 3),
         number(load.nvml, 3),
         number(load.power_w, 1),
+        _beside(load.simulated_power_w, load.power_w, 1),
         number(load.joules_per_request, 3),
         number(mib, 0),
         number(mhz, 0),
         load.throttled or "nothing",
     )
+
+
+def _beside(simulated: float | None, real: float | None, digits: int) -> str:
+    """The simulated value and its error; a dash without one."""
+    if simulated is None:
+        return "-"
+    if not real:
+        return number(simulated, digits)
+    return f"{number(simulated, digits)} ({number(100 * (simulated / real - 1), 1, '%', signed=True)})"
 
 
 def _parts_row(part: BatchParts) -> tuple[str, ...]:
@@ -133,11 +151,13 @@ def _on_gpu(run: RunDir) -> bool:
     return manifest.kind == "real" and manifest.state == "complete" and manifest.device.kind == "gpu"
 
 
-def _load(run: LoadedRun) -> GpuLoad:
+def _load(run: LoadedRun, twin: RunDir | None, use: DeviceUse | None) -> GpuLoad:
     manifest, metrics, times = run.manifest, run.metrics, DeviceTimes.read(run.path)
     uuids, end_s, rate = manifest.gpu_uuids, manifest.duration_s, run.schedule.rate_rps
     gpus = max(1, len(uuids))
     network_s = None if times is None else sum(size.batches * size.network_s for size in times.sizes)
+    alone = manifest.service.replicas == 1  # several take turns on a GPU: their networks' times are not one's
+    simulated = batches_of(load_run(twin.path).batches, end_s) if twin is not None and alone else {}
     power = None if metrics is None else mean_power_w(metrics, uuids, 0, end_s)
     memory = None if metrics is None else mean_reading(metrics, "memory_used", uuids, 0, end_s)
     clock = None if metrics is None else mean_reading(metrics, "sm_clock", uuids, 0, end_s)
@@ -147,8 +167,10 @@ def _load(run: LoadedRun) -> GpuLoad:
         rate_rps=rate,
         instances=utilisation(run)[0],
         network=None if network_s is None else network_s / (gpus * end_s),
+        simulated_network=network_share(use, simulated, end_s) if use and simulated else None,
         nvml=None if metrics is None else mean_reading(metrics, "utilisation", uuids, 0, end_s),
         power_w=power,
+        simulated_power_w=power_w(use, simulated, end_s) if use and simulated else None,
         joules_per_request=None if power is None else power / rate,
         memory_bytes=memory,
         sm_clock_hz=clock,

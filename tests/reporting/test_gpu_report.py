@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from testbed.calibration.profile import DeviceUse
 from testbed.measurement.device_times import BatchTimes, DeviceTimes
 from testbed.measurement.metric_log import MetricLog
 from testbed.reporting.gpu import gpu_view
 from testbed.reporting.labels import NOT_MEASURED
 from testbed.run_dir import Device, run_dirs
+from tests.oracles.cluster_worlds import flat_profile
 from tests.reporting.synthetic_runs import write_run
 
 SECOND = 1_000_000_000
@@ -62,7 +65,18 @@ def folder(path: Path) -> Path:
     times(300, 0.004).write(runs / "two")
     write_run(runs, "bare", arrivals, answered, device=GPU)
     write_run(runs, "cpu", arrivals, answered)
-    write_run(runs, "one-sim", arrivals, answered, kind="simulated", **facts)
+    batches = pd.DataFrame(
+        {
+            "request_id": np.arange(100),
+            "replica": 0,
+            "instance": 0,
+            "start_ns": np.repeat(arrivals[::2], 2),
+            "end_ns": np.repeat(arrivals[::2], 2) + 5_000_000,
+            "batch_size": 2,
+            "position": np.arange(100) % 2,
+        }
+    )
+    write_run(runs, "one-sim", arrivals, answered, kind="simulated", simulates="one", batches=batches, **facts)
     return path
 
 
@@ -79,6 +93,20 @@ def test_a_load_is_of_the_gpu_that_served_and_what_was_not_measured_says_so(tmp_
     assert loads["bare"].power_w is None
     row = next(row for row in view.load_table.rows if row[0] == "bare")
     assert row.count(NOT_MEASURED) == 7
+
+
+def test_beside_a_load_stands_what_its_twin_would_have_done(tmp_path: Path) -> None:
+    use = DeviceUse(network_s=(0.001, 0.0022), idle_w=150.0, batch_j=2.0, request_j=4.0)
+    profile = flat_profile().model_copy(update={"model": "resnet50", "device_use": use})
+    view = gpu_view(run_dirs(folder(tmp_path)), [profile])
+    assert view is not None
+    loads = {load.run_id: load for load in view.loads}
+    assert loads["one"].simulated_network == pytest.approx(50 * 0.0022 / 10)
+    assert loads["one"].simulated_power_w == pytest.approx(150 + (50 * 2 + 100 * 4) / 10)
+    assert loads["two"].simulated_power_w is None  # it has no twin
+    rows = {row[0]: row for row in view.load_table.rows}
+    assert rows["one"][7].startswith("200.0 (")  # and its error
+    assert rows["two"][7] == "-"
 
 
 def test_the_parts_of_a_batch_are_pooled_by_batches_and_what_triton_adds_is_the_rest(tmp_path: Path) -> None:
