@@ -65,6 +65,14 @@ class RunManifest(BaseModel):
     simulates: str | None = None  # run_id of the real run that a simulated run repeats
     profile: str | None = None  # run folder or file of the profile that a simulated run used
 
+    @property
+    def network(self) -> str | None:
+        """How the network ran, for tables: `fp16, as CUDA graphs`; None: not known."""
+        if self.precision is None:
+            return None
+        how = {"graph": ", as CUDA graphs", "eager": ", kernel by kernel"}.get(self.execution or "", "")
+        return f"{self.precision}{how}"
+
 
 class RunDir:
     """Paths of one run's folder, and its manifest."""

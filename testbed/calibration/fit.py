@@ -52,6 +52,11 @@ def fit_profile(runs: Sequence[Evidence], simulate: Simulate, *, leave_out: bool
                 f"runs {head.run_id} and {run.manifest.run_id} gave their instances {head.threads} and "
                 f"{run.manifest.threads} threads: one profile needs the same in all"
             )
+        if (run.manifest.precision, run.manifest.execution) != (head.precision, head.execution):
+            raise CalibrationError(
+                f"runs {head.run_id} and {run.manifest.run_id} ran the network as {head.network} and "
+                f"{run.manifest.network}: one profile needs the same in all"
+            )
     sound, loads = usable(runs)
     profile = _fit(sound, loads, simulate)
     inflation = fit_inflation(left_out_of(sound, loads, simulate) if leave_out else [], simulate, SEED)

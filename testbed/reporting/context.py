@@ -56,6 +56,11 @@ class GroupView:
         """Its rows of comparison.json."""
         return [run.row for run in self.runs]
 
+    @property
+    def networks(self) -> list[str]:
+        """How the networks of its real runs ran, each once; empty: not known, or nothing ran."""
+        return sorted({run.real.network for run in self.runs if run.real.network is not None})
+
     def largest_errors(self, count: int) -> list[RunView]:
         """Its `count` runs with the largest |P95 error|, in the group's order."""
         by_error = sorted(self.runs, key=lambda run: abs(run.row.p95_error_pct or 0), reverse=True)

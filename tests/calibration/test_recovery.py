@@ -130,3 +130,10 @@ def test_a_profile_names_the_invalid_runs_that_it_rests_on() -> None:
     every = fit_profile([judged(run, LATE) for run in (bursts, *loads)], request_log_of, leave_out=False)
     assert every.left_out_runs == ()
     assert len(every.invalid_runs) == 5
+
+
+def test_runs_in_two_precisions_make_no_profile() -> None:
+    first, *others = calibration_runs(known_profile(), duration_s=5)
+    in_fp16 = replace(first, manifest=first.manifest.model_copy(update={"precision": "fp16", "execution": "graph"}))
+    with pytest.raises(CalibrationError, match="fp16, as CUDA graphs"):
+        fit_profile([in_fp16, *others], request_log_of)
