@@ -39,7 +39,10 @@ class ServeConfig(Strict):
     weights_seed: int = 0
     precision: Precision = Field("fp32", description="in which the network computes; tf32 is fp32 on a CPU")
     execution: Execution = Field("graph", description="on a GPU: a captured CUDA graph a batch size, or eager")
-    threads: int | None = Field(None, ge=1, description="torch threads of an instance; none: cores / instances")
+    gpus: tuple[int, ...] = Field((0,), min_length=1, description="on which a replica's instances are, evenly")
+    threads: int | None = Field(
+        None, ge=1, description="torch threads of an instance on a CPU; none: cores / instances. On a GPU it has one"
+    )
     emulated: EmulatedProfile | None = Field(None, description="what the emulated accelerator pretends to be")
     service: ServiceConfig = ServiceConfig()
 
@@ -167,6 +170,7 @@ class StudyConfig(Strict):
     weights: Path | None = None
     precision: Precision = "fp32"
     execution: Execution = "graph"
+    gpus: tuple[int, ...] = Field((0,), min_length=1, description="CUDA's numbers; a replica's instances are on all")
     configurations: tuple[ServiceConfig, ...] = (ServiceConfig(),)
     fit: FitPlan = FitPlan()
     held_out: HeldOutPlan = HeldOutPlan()
@@ -193,6 +197,7 @@ class StudyConfig(Strict):
             "weights": self.weights,
             "precision": self.precision,
             "execution": self.execution,
+            "gpus": self.gpus,
             "threads": self.threads or max(1, cores // largest),
             "emulated": self.emulated,
             "service": service,

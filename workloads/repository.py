@@ -34,6 +34,7 @@ class BackendOptions(BaseModel):
     device: Literal["cpu", "gpu"] = "cpu"
     precision: Precision = "fp32"
     execution: Execution = "graph"
+    gpus: tuple[int, ...] = Field((0,), min_length=1, description="CUDA's numbers, over which instances are spread")
     threads: int = Field(1, ge=1, description="CPU threads of each instance; instances x threads must fit the cores")
     weights_file: Path | None = Field(None, description="None: random weights, drawn from `seed`")
     seed: int = Field(0, ge=0)
@@ -93,6 +94,15 @@ def weights_label(spec: ModelSpec, options: BackendOptions) -> str:
 def _check(spec: ModelSpec, service: ServiceConfig, options: BackendOptions) -> None:
     if options.weights_file is not None:
         _check_weights(options.weights_file)
+    if options.backend == "onnxruntime" and options.precision != "fp32":
+        raise CatalogError(
+            f"the exported network of '{spec.name}' is in fp32: leave precision out, or use the python backend for "
+            f"{options.precision}"
+        )
+    if options.device == "gpu" and not spec.emulated and service.instances % len(options.gpus):
+        raise CatalogError(
+            f"{service.instances} instances cannot be spread evenly over {len(options.gpus)} GPUs: give a multiple"
+        )
     if not spec.emulated:
         return
     if options.backend != "python":
@@ -157,8 +167,9 @@ def _tensor(kind: str, tensor: TensorSpec) -> str:
 
 def _instance_group(spec: ModelSpec, service: ServiceConfig, options: BackendOptions) -> str:
     if options.device == "gpu" and not spec.emulated:
-        # Without a list Triton would make `count` instances on every GPU.
-        return f"instance_group {{ count: {service.instances} kind: KIND_GPU gpus: [ 0 ] }}"
+        # Triton makes `count` instances on each GPU of the list, and on every GPU without one.
+        count, gpus = service.instances // len(options.gpus), ", ".join(map(str, options.gpus))
+        return f"instance_group {{ count: {count} kind: KIND_GPU gpus: [ {gpus} ] }}"
     return f"instance_group {{ count: {service.instances} kind: KIND_CPU }}"
 
 

@@ -77,6 +77,7 @@ def served(
         threads=1 if on_gpu else config.threads or max(1, cores // (service.replicas * service.instances)),
         precision=config.precision,
         execution=config.execution,
+        gpus=config.gpus,
         weights_file=config.weights,
         seed=config.weights_seed,
         batch_log_dir=folder / "batches",

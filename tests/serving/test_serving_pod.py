@@ -27,6 +27,14 @@ def test_the_repository_and_the_embedded_servers_backend_are_there(settings: Pat
     assert (tmp_path / "backends" / "python" / "libtriton_python.so").exists()
 
 
+def test_precision_and_execution_reach_the_backend(settings: Path, tmp_path: Path) -> None:
+    settings.write_text("model: resnet50\ndevice: gpu\nprecision: bf16\nexecution: eager\n")
+    prepare(settings, tmp_path, "triton-a", "python")
+    text = (tmp_path / "models" / "resnet50" / "config.pbtxt").read_text()
+    for key, value in (("precision", "bf16"), ("execution", "eager")):
+        assert f'key: "{key}" value {{ string_value: "{value}" }}' in text
+
+
 def test_two_pods_draw_from_different_streams(settings: Path, tmp_path: Path) -> None:
     for pod in ("triton-a", "triton-b"):
         prepare(settings, tmp_path / pod, pod)

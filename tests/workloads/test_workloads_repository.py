@@ -70,6 +70,11 @@ def test_a_gpu_model_stays_on_one_gpu_and_the_emulated_one_on_the_cpu(tmp_path: 
     options = EMULATED.model_copy(update={"device": "gpu"})
     group = write_and_read(tmp_path, "resnet50", ServiceConfig(instances=3), options).instance_group[0]
     assert (group.Kind.Name(group.kind), list(group.gpus), group.count) == ("KIND_GPU", [0], 3)
+    two = options.model_copy(update={"gpus": (1, 3)})
+    group = write_and_read(tmp_path, "resnet50", ServiceConfig(instances=4), two).instance_group[0]
+    assert (list(group.gpus), group.count) == ([1, 3], 2)  # Triton makes so many on each
+    with pytest.raises(CatalogError, match="3 instances cannot be spread evenly over 2 GPUs"):
+        write_repository(tmp_path, find_model("resnet50"), ServiceConfig(instances=3), two)
     group = write_and_read(tmp_path, "emulated", ServiceConfig(), options).instance_group[0]
     assert group.Kind.Name(group.kind) == "KIND_CPU"
 
@@ -110,6 +115,12 @@ def test_what_cannot_be_served_is_refused_in_one_line(tmp_path: Path) -> None:
             tmp_path, find_model("bert"), ServiceConfig(), BackendOptions(weights_file=tmp_path / "absent.pt")
         )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_exported_network_is_in_fp32(tmp_path: Path) -> None:
+    options = BackendOptions(backend="onnxruntime", precision="fp16")
+    with pytest.raises(CatalogError, match="leave precision out"):
+        write_repository(tmp_path, find_model("resnet50"), ServiceConfig(), options)
 
 
 def test_the_weights_label_says_what_answers_are_worth(tmp_path: Path) -> None:
