@@ -185,6 +185,7 @@ def end_batch(sim: Sim, r: int) -> None:
             state.batches += 1
             state.compute_ns += instance.size * (end - instance.start_ns)
             state.busy_ns += end - instance.start_ns
+            sim.devices[state.device].network_ns += int(sim.network_ns[state.service, instance.size])
             state.outstanding -= instance.size
             instance.end_ns = NEVER
         else:

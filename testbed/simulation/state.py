@@ -152,7 +152,9 @@ MODEL = np.dtype(
     + [("latency_ns", np.float64), ("per_position_ns", np.float64), ("per_size_ns", np.float64)]
 )
 NODE = np.dtype([("bucket", np.int64), ("bucket_end_ns", np.int64), ("count", np.int64)])
-DEVICE = np.dtype([(name, np.int64) for name in ("sharing", "busy", "active_from_ns", "active_ns")])
+DEVICE = np.dtype(  # active_ns: in which a batch ran; network_ns: in which networks did, known where `networks` is 1
+    [(name, np.int64) for name in ("sharing", "busy", "active_from_ns", "active_ns", "networks", "network_ns")]
+)
 ROW = np.dtype(
     [(name, np.int64) for name in ("id", "scheduled_ns", "completed_ns", "start_ns", "end_ns", "pod")]
     + [(name, np.int32) for name in ("model", "status", "batch_size", "position", "attempt", "instance")],
@@ -192,6 +194,7 @@ class Sim(NamedTuple):
     nodes: Any  # NODE[nodes]
     node_rates: Any  # int64[nodes, RATE_BUCKETS]: arrivals
     devices: Any  # DEVICE[devices]
+    network_ns: Any  # float64[services, B + 1]: of a batch's time, what its network takes on the device; 0: not known
     sharing: Any  # float64[kinds, k]: factor on a batch's time by how many other replicas of the device are busy
     noise_table: Any  # float64[services, q]: quantile functions at evenly spaced probabilities
     contention: Any  # float64[services, 4]: ns per request/s, base rate, and the range of rates that is known

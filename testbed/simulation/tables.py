@@ -67,6 +67,7 @@ def empty_sim(rules: Sequence[BatchingRules], replicas: int, instances: int, pla
         nodes=np.zeros(1, dtype=NODE),
         node_rates=np.zeros((1, RATE_BUCKETS), dtype=np.int64),
         devices=np.zeros(1, dtype=DEVICE),
+        network_ns=np.zeros((len(rules), largest + 1)),
         sharing=np.ones((1, 1)),
         noise_table=np.ones((1, 2)),
         contention=np.zeros((1, 4)),

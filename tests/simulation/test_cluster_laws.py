@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadgen.patterns import make_pattern
+from testbed.calibration.profile import DeviceUse
 from testbed.measurement.latency_histogram import quantile_of
 from testbed.simulation.cluster.kisim import KISim
 from testbed.simulation.cluster.services import make_service
@@ -56,6 +57,18 @@ def test_request_for_request_it_is_the_closed_kernel(after_idle_s):
     assert rows["end_ns"].tolist() == expected.end_ns.tolist()
     assert rows["batch_size"].tolist() == expected.batch_size.tolist()
     assert rows["pod"].tolist() == expected.replica.tolist()
+
+
+def test_a_device_is_used_while_networks_run_where_the_profile_tells_and_else_while_batches_do():
+    arrival_s = np.arange(0.05, 10, 0.05)  # each finds an idle replica
+    known = DeviceUse(network_s=(0.002, 0.003, 0.004, 0.005), idle_w=None, batch_j=None, request_j=None)
+    for use, seconds in ((known, 0.002), (None, MEAN_S[0])):
+        profile = flat_profile(MEAN_S).model_copy(update={"device_use": use})
+        sim = simulate(cluster(gpus=1, max_batch_size=4), arrival_s, profile, seed=1)
+        sim.advance(11)
+        served = sim.totals("m").ok
+        assert served > 100
+        assert float(sim.device_active_s().sum()) == pytest.approx(served * seconds, rel=1e-6)
 
 
 def test_every_request_ends_once_or_is_still_under_way():

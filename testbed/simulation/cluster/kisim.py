@@ -212,7 +212,7 @@ class KISim:
         return [(node.name, k) for node in self.nodes for k in range(len(node.used))]
 
     def device_active_s(self) -> npt.NDArray[np.float64]:
-        """float64[devices]: seconds since the start in which at least one batch ran."""
+        """float64[devices]: seconds since the start that the device was used: see PodLives.device_active_ns."""
         return np.asarray(self._lives.device_active_ns() / SECOND_NS)
 
     def device_memory_bytes(self) -> npt.NDArray[np.float64]:

@@ -68,7 +68,10 @@ def make_sim(
     device = np.zeros(max(1, sum(len(node.used) for node in nodes)), dtype=DEVICE)
     kinds = [name for name, _ in factors]
     for node in nodes:
-        device["sharing"][node.first_device : node.first_device + len(node.used)] = kinds.index(node.kind)
+        of_node = slice(node.first_device, node.first_device + len(node.used))
+        device["sharing"][of_node] = kinds.index(node.kind)
+        known = [one.network_s is not None for one in services if one.kind == node.kind]
+        device["networks"][of_node] = bool(known) and all(known)
     leaves = 1 << max(0, (capacity - 1).bit_length())
     sim = tables.empty_sim(capacity, PLACES)
     step_s = min(one.profile.slow_phase.timescale_s for one in services) / 20

@@ -144,10 +144,11 @@ class PodLives:
         return max(0, free - unbound)
 
     def device_active_ns(self) -> npt.NDArray[np.int64]:
-        """int64[devices]: time in which at least one batch ran."""
+        """int64[devices]: time in which networks ran, as a GPU's utilisation counts it; where a profile does not tell,
+        in which at least one batch ran."""
         device = self.stream.sim.devices[: sum(len(node.used) for node in self.nodes)]
         running = np.where(device["busy"] > 0, self.stream.now_ns - device["active_from_ns"], 0)
-        return np.asarray(device["active_ns"] + running)
+        return np.asarray(np.where(device["networks"] == 1, device["network_ns"], device["active_ns"] + running))
 
     def pod_active_ns(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """int64[rows]: active time of each replica's device since its pod holds it."""

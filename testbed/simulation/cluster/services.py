@@ -29,6 +29,12 @@ class Service:
     config: ServiceConfig
     memory_bytes: float  # of its device, that one replica takes; NaN: not known
 
+    @property
+    def network_s(self) -> tuple[float, ...] | None:
+        """What networks take of the device, by batch size; None: the profile does not tell."""
+        use = self.profile.device_use
+        return None if use is None else use.network_s
+
     def levels(self, replicas: int) -> tuple[OverheadLevel, ...]:
         """Overhead while so many replicas run on the node."""
         return self.profile.overhead.levels_for(replicas, self.config.instances)
@@ -110,9 +116,12 @@ class Tables:
         contention = np.zeros((len(self.services), 4))
         knots = max(1, *(len(one.profile.service_time.after_idle_s) for one in self.services))
         after_idle_ns = np.zeros((len(self.services), knots))
+        network_ns = np.zeros_like(service_ns)
         for row, one in enumerate(self.services):
             mean_s = np.array(one.profile.service_time.mean_s)[: one.config.max_batch_size]
             service_ns[row, 1 : len(mean_s) + 1] = mean_s * 1e9
+            if one.network_s is not None:
+                network_ns[row, 1 : len(mean_s) + 1] = np.array(one.network_s)[: len(mean_s)] * 1e9
             after_idle_ns[row, : len(one.profile.service_time.after_idle_s)] = one.profile.service_time.after_idle_s
             noise[row] = resampled(one.profile.service_time.noise_quantiles, quantiles)
             known = one.profile.ranges.get("rate_rps", (0.0, np.inf))
@@ -121,6 +130,7 @@ class Tables:
         return sim._replace(
             service_ns=service_ns,
             after_idle_ns=after_idle_ns * 1e9,
+            network_ns=network_ns,
             noise_table=noise,
             contention=contention,
             **self._level_arrays(quantiles),
@@ -156,11 +166,13 @@ def power_of(kind: str, config: ClusterConfig, services: Sequence[Service]) -> t
     if given is not None:
         return given
     points = [
-        (point.utilisation, point.power_w)
+        (share, point.power_w)
         for one in services
         if one.kind == kind
         for point in one.profile.load
-        if point.utilisation is not None and point.power_w is not None
+        # What a device's utilisation is taken for: see PodLives.device_active_ns.
+        for share in [point.utilisation if one.network_s is None else point.device_utilisation]
+        if share is not None and point.power_w is not None
     ]
     if len({utilisation for utilisation, _ in points}) < 2:
         return float("nan"), float("nan")

@@ -25,6 +25,7 @@ _CONSTANT = (
         "preferred_above",
         "service_ns",
         "after_idle_ns",
+        "network_ns",
         "sharing",
         "noise_table",
         "contention",
