@@ -110,7 +110,8 @@ def test_what_another_stops_meanwhile_stays_stopped(sleeper: psutil.Process) -> 
 
 
 def test_after_a_kill_in_the_middle_of_a_stop_everything_runs_and_no_loop_stays() -> None:
-    process = noise("--busy", "1", "--every-ms", "1", "2", "--stop-ms", "600000", "600001", code="input()")
+    lasting = "import time; time.sleep(120)"  # input() would end at once where nobody gives any
+    process = noise("--busy", "1", "--every-ms", "1", "2", "--stop-ms", "600000", "600001", code=lasting)
     ours, there = psutil.Process(process.pid), list[psutil.Process]()
     try:
         until(lambda: any(one.status() == psutil.STATUS_STOPPED for one in ours.children(recursive=True)))

@@ -100,6 +100,8 @@ def _run(stage: Stage, most_s: float, folder: Path) -> int:
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **more},
                 start_new_session=True,
+                # What was started in the background of a script ignores the interrupt, and so would all that it starts.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # one thread only
             )
             status = _attend(process, most_s)
     except OSError as error:
