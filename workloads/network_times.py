@@ -59,6 +59,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.device == "gpu" and not torch.cuda.is_available():
         parser.error("PyTorch finds no GPU here: use --device cpu")
+    if min(given.sizes) < 1 or min(given.threads, given.repeats) < 1:
+        parser.error("--sizes, --threads and --repeats must be 1 or more")
     torch.set_num_threads(given.threads)
     device = torch.device("cuda:0" if given.device == "gpu" else "cpu")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

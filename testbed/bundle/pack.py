@@ -127,6 +127,9 @@ def locked(lock: str, names: set[str], target: Target) -> tuple[str, ...]:
 
 def pack(out: Path, target: Target, there: Iterable[str]) -> Path:
     """Make the bundle in the folder `out`; returns it. ConfigError if pip cannot get a wheel."""
+    missing = [tool for tool in ("tar", "xz", "strip") if shutil.which(tool) is None]
+    if missing:
+        raise ConfigError(f"a bundle is made with {', '.join(missing)}, which this machine does not have: install it")
     entries = locked((PROJECT / "requirements.lock").read_text(), wanted(target, there), target)
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:

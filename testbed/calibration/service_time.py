@@ -89,8 +89,6 @@ def without_idle(
     beyond_s: FloatArray,
 ) -> FloatArray:
     """`seconds`, [R, B], as if no instance had been idle before its batches."""
-    if not idle.known:
-        return seconds
     return seconds - batches * np.stack([mean_extra_s(run, beyond_s, idle.extra_s) for run in runs])
 
 

@@ -5,8 +5,8 @@ Sources and names in use (docs/metrics.md defines each):
            nv_gpu_*, nv_energy_consumption where the server has GPUs, labels gpu_uuid, endpoint;
            batch_executions (count, cumulative) labels model, endpoint, batch_size;
            batch_compute_seconds (s, cumulative: compute_input + infer + output per execution) same labels
-  nvml     utilisation (ratio), memory_used (bytes), power (watt), energy (joule, cumulative), sm_clock (hertz);
-           label gpu
+  nvml     utilisation, memory_busy (ratio), memory_used (bytes), power (watt), energy (joule, cumulative), sm_clock,
+           memory_clock (hertz), temperature (celsius), throttle_reasons (bits); labels gpu, gpu_uuid
   process  cpu_seconds (s, cumulative), memory_rss (bytes); label role = server:<endpoint> | client:<worker> | machine;
            the machine has cpu_seconds (busy) and steal_seconds (s, cumulative), no memory
   replica  state (1 when entered); labels replica, state = starting|ready|draining|gone; start_up_seconds (s)

@@ -46,11 +46,10 @@ def calibrate(
 ) -> Path:
     """Run every study, then write the report; returns the report's path.
 
-    measure_only: make the real runs, and leave fit and report to `kis report --anew`; returns the folder.
-
     target: a running server of the user's instead of services of our own; then there is one study, and its
     configurations are the one that the server has. limits: what a VALID run must keep to; None: the usual ones.
-    look: at the machine, before the first run; None: none.
+    look: at the machine, before the first run; None: none. measure_only: make the real runs, and leave fit and report
+    to `kis report --anew`; returns the folder.
     """
     if target is not None and target.unmodelled:
         raise ServingError(

@@ -11,7 +11,7 @@ from testbed.calibration.device_use import batches_of, network_share, power_w
 from testbed.calibration.profile import DeviceUse, ServiceProfile
 from testbed.measurement.device_times import BatchTimes, DeviceTimes
 from testbed.measurement.gpu_readings import mean_power_w, mean_reading, readings
-from testbed.reporting.labels import number
+from testbed.reporting.labels import NOT_MEASURED, number
 from testbed.reporting.loading import LoadedRun, load_run
 from testbed.reporting.usage import utilisation
 from testbed.run_dir import RunDir
@@ -42,7 +42,7 @@ class GpuLoad:
     joules_per_request: float | None
     memory_bytes: float | None
     sm_clock_hz: float | None
-    throttled: str
+    throttled: str | None
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def _load_row(load: GpuLoad) -> tuple[str, ...]:
         number(load.joules_per_request, 3),
         number(mib, 0),
         number(mhz, 0),
-        load.throttled or "nothing",
+        NOT_MEASURED if load.throttled is None else load.throttled or "nothing",
     )
 
 
@@ -167,7 +167,7 @@ def _load(run: LoadedRun, twin: RunDir | None, use: DeviceUse | None) -> GpuLoad
         rate_rps=rate,
         instances=utilisation(run)[0],
         network=None if network_s is None else network_s / (gpus * end_s),
-        simulated_network=network_share(use, simulated, end_s) if use and simulated else None,
+        simulated_network=network_share(use, simulated, gpus * end_s) if use and simulated else None,
         nvml=None if metrics is None else mean_reading(metrics, "utilisation", uuids, 0, end_s),
         power_w=power,
         simulated_power_w=power_w(use, simulated, end_s) if use and simulated else None,
@@ -178,10 +178,12 @@ def _load(run: LoadedRun, twin: RunDir | None, use: DeviceUse | None) -> GpuLoad
     )
 
 
-def _throttled(run: LoadedRun) -> str:
-    """Names of what slowed the GPU's clock in the run; empty: nothing did, or it does not tell."""
+def _throttled(run: LoadedRun) -> str | None:
+    """Names of what slowed the GPU's clock in the run; empty: nothing did; None: it does not tell."""
     rows = None if run.metrics is None else readings(run.metrics, "throttle_reasons", run.manifest.gpu_uuids)
-    seen = 0 if rows is None or rows.empty else reduce(or_, rows["value"].astype(int), 0)
+    if rows is None or rows.empty:
+        return None
+    seen = reduce(or_, rows["value"].astype(int), 0)
     return ", ".join(name for bit, name in THROTTLED.items() if seen & bit)
 
 

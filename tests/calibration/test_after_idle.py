@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from testbed.calibration.after_idle import FIRST_KNOT_S, KNOTS, at, idle_before
+from testbed.calibration.after_idle import FIRST_KNOT_S, KNOTS, at, fit_after_idle, idle_before, mean_extra_s
 from testbed.calibration.fit import fit_profile
 from testbed.calibration.profile import ServiceProfile
-from testbed.calibration.service_time import idleness
+from testbed.calibration.service_time import counts_by_size, idleness
 from testbed.pipeline.twin import request_log_of
 from testbed.simulation.kernel import simulate_batches
 from testbed.simulation.rules import BatchingRules
@@ -84,3 +84,12 @@ def test_where_idleness_costs_nothing_the_profile_has_none() -> None:
 
 def test_without_a_log_of_batches_it_is_not_known() -> None:
     assert not idleness(calibration_runs(slower_when_idle(), with_batches=False), 8).known
+
+
+def test_what_a_server_takes_around_the_log_grows_with_idleness_too() -> None:
+    runs = calibration_runs(slower_when_idle())
+    batches, seconds = counts_by_size(runs, 8)
+    nothing_s = np.zeros(8)
+    around = 1.5 * batches * np.stack([mean_extra_s(run, nothing_s, TABLE) for run in runs])
+    found = fit_after_idle(runs, nothing_s, batches, seconds + around)
+    assert found.extra_s == pytest.approx(2.5 * found.logged_s, rel=0.1)

@@ -92,7 +92,7 @@ def test_a_load_is_of_the_gpu_that_served_and_what_was_not_measured_says_so(tmp_
     assert (loads["one"].throttled, loads["two"].throttled) == ("", "power cap, too hot (hardware)")
     assert loads["bare"].power_w is None
     row = next(row for row in view.load_table.rows if row[0] == "bare")
-    assert row.count(NOT_MEASURED) == 7
+    assert row.count(NOT_MEASURED) == 8
 
 
 def test_beside_a_load_stands_what_its_twin_would_have_done(tmp_path: Path) -> None:
