@@ -67,3 +67,10 @@ def test_use_is_of_the_batches_by_size() -> None:
     assert power_w(KNOWN, {1: 100, 3: 10}, 2.0) == pytest.approx(IDLE_W + (0.4 * 110 + 0.25 * 130) / 2)
     assert network_share(KNOWN, {}, 1.0) == 0
     assert network_share(KNOWN, {4: 1}, 1.0) is None  # a size that is not known
+
+
+def test_replicas_that_share_a_gpu_tell_nothing_of_one_batch(runs: list[Evidence]) -> None:
+    service = runs[0].manifest.service.model_copy(update={"replicas": 2})
+    manifest = runs[0].manifest.model_copy(update={"service": service})
+    shared = replace(runs[0], manifest=manifest, device_times=times(b1=0.009))
+    assert fit_device_use([*runs, shared], 4) == fit_device_use(runs, 4)
