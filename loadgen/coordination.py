@@ -26,6 +26,7 @@ from loadgen.issuer import Report, Share
 from loadgen.job import ERROR_PREFIX, ReplayError, ReplayJob, close_run
 from loadgen.schedule import Schedule
 from loadgen.share import Client, Instant, slice_schedule
+from loadgen.transport import RequestKind
 from loadgen.validity import EXIT_INVALID, Verdict
 from workloads.errors import KisError
 from workloads.files import replacing
@@ -306,8 +307,8 @@ def _pack(job: ReplayJob, share: Share, worker: int, workers: int, token: str) -
         "job": job.model_dump_json(),
         "request_ids": share.request_ids.astype("<i8").tobytes(),
         "scheduled_ns": share.scheduled_ns.astype("<i8").tobytes(),
-        "models": list(share.models),
-        "model_index": share.model_index.astype("<i8").tobytes(),
+        "kinds": list(share.kinds),
+        "kind_index": share.kind_index.astype("<i8").tobytes(),
         "worker": worker,
         "workers": workers,
         "token": token,
@@ -315,5 +316,6 @@ def _pack(job: ReplayJob, share: Share, worker: int, workers: int, token: str) -
 
 
 def _unpack(data: dict[str, Any]) -> tuple[ReplayJob, Share]:
-    arrays = {key: np.frombuffer(data[key], "<i8") for key in ("request_ids", "scheduled_ns", "model_index")}
-    return ReplayJob.model_validate_json(data["job"]), Share(models=tuple(data["models"]), **arrays)
+    arrays = {key: np.frombuffer(data[key], "<i8") for key in ("request_ids", "scheduled_ns", "kind_index")}
+    kinds = tuple(RequestKind(*one) for one in data["kinds"])
+    return ReplayJob.model_validate_json(data["job"]), Share(kinds=kinds, **arrays)

@@ -50,11 +50,14 @@ def the_model(endpoint: str, name: str | None) -> str:
     return models[0]
 
 
-def model_tensors(endpoint: str, model: str, shapes: Mapping[str, tuple[int, ...]] | None = None) -> ServedModel:
+def model_tensors(
+    endpoint: str, model: str, shapes: Mapping[str, tuple[int, ...]] | None = None, *, have_lengths: bool = False
+) -> ServedModel:
     """Describe `model` as served at `endpoint` (host:port or http URL).
 
-    shapes gives an input's shape (without batch dimension) where the model leaves sizes free. Raises DiscoveryError if
-    a free size is not given, if the server does not answer, or if it has no such model or no configuration of it.
+    shapes gives an input's shape (without batch dimension) where the model leaves sizes free. have_lengths: what is
+    free is each request's length. Raises DiscoveryError if a free size is not given, if the server does not answer, or
+    if it has no such model or no configuration of it.
     """
     endpoint = address(endpoint)
     metadata = _ask(endpoint, f"model '{model}'", lambda client: client.get_model_metadata(model))
@@ -67,7 +70,7 @@ def model_tensors(endpoint: str, model: str, shapes: Mapping[str, tuple[int, ...
     given = dict(shapes or {})
     inputs = tuple(_spec(tensor, batched, given.pop(tensor["name"], None)) for tensor in metadata.get("inputs", ()))
     free = next((spec for spec in inputs if min(spec.shape, default=0) < 0), None)
-    if free is not None:
+    if free is not None and not have_lengths:
         raise DiscoveryError(
             f"model '{model}' leaves sizes of input '{free.name}' free, {list(free.shape)}: say what to send, e.g. "
             f"--shape {free.name}:{','.join('128' if size < 0 else str(size) for size in free.shape)}"
@@ -96,10 +99,12 @@ def service_config(config: Mapping[str, Any]) -> ServiceConfig:
     instances = sum(int(group.get("count", 1)) * max(len(group.get("gpus", ())), 1) for group in groups)
     max_batch_size = int(config.get("max_batch_size", 0))
     rules = config.get("dynamic_batching") if max_batch_size > 0 else None
+    buckets = ((config.get("parameters") or {}).get("length_buckets") or {}).get("string_value")  # our own backend's
     return ServiceConfig(
         instances=max(instances, 1),
         max_batch_size=max(max_batch_size, 1),
         dynamic_batching=None if rules is None else _dynamic_batching(rules, max_batch_size),
+        length_buckets=tuple(map(int, buckets.split(","))) if buckets else (),
     )
 
 

@@ -22,7 +22,7 @@ from loadgen.endpoints import POLL_S, EndpointError, Endpoints
 from loadgen.request_log import STATUSES
 from loadgen.row_stream import FLUSH_S, Row, RowStream
 from loadgen.timer import Alarm
-from loadgen.transport import NotSent, RequestFailed, RequestTimeout, Transport
+from loadgen.transport import NotSent, RequestFailed, RequestKind, RequestTimeout, Transport
 
 OK, ERROR, TIMEOUT, DROPPED = (STATUSES.index(status) for status in ("ok", "error", "timeout", "dropped"))
 _YIELD_EVERY = 32  # requests issued without looking at sockets when the client is behind
@@ -34,12 +34,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Share:
-    """What one process issues: request ids and scheduled times (ns on the run clock), ascending, and their models."""
+    """What one process issues: request ids and scheduled times (ns on the run clock), ascending, and their kinds."""
 
     request_ids: npt.NDArray[np.int64]
     scheduled_ns: npt.NDArray[np.int64]
-    models: tuple[str, ...]
-    model_index: npt.NDArray[np.int64]
+    kinds: tuple[RequestKind, ...]
+    kind_index: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Issuer:
 
     def _issue_all(self) -> None:
         start_ns, wait_until = self._start_ns, self._alarm.wait_until
-        ids, models = self._share.request_ids.tolist(), self._share.model_index.tolist()
+        ids, kinds = self._share.request_ids.tolist(), self._share.kind_index.tolist()
         behind = 0
         for i, scheduled_ns in enumerate(self._share.scheduled_ns.tolist()):
             instant_ns = start_ns + scheduled_ns
@@ -126,29 +126,29 @@ class Issuer:
                 wait_until(instant_ns)
             if self._halt.is_set():
                 return
-            self._issue(ids[i], scheduled_ns, self._share.models[models[i]])
+            self._issue(ids[i], scheduled_ns, self._share.kinds[kinds[i]])
 
-    def _issue(self, request_id: int, scheduled_ns: int, model: str) -> None:
+    def _issue(self, request_id: int, scheduled_ns: int, kind: RequestKind) -> None:
         limit = self._limits.max_in_flight
         if len(self._in_flight) >= limit:
             row = Row(request_id, None, None, None, DROPPED, f"{limit} requests were in flight already")
-            self._end(row, model, scheduled_ns)
+            self._end(row, kind.model, scheduled_ns)
             return
         endpoint = self._endpoints.acquire()
         if endpoint is None:
-            self._end(Row(request_id, None, None, None, ERROR, "no endpoint was ready"), model, scheduled_ns)
+            self._end(Row(request_id, None, None, None, ERROR, "no endpoint was ready"), kind.model, scheduled_ns)
             return
         self._in_flight[request_id] = (endpoint, self._now())
-        gevent.spawn(self._exchange, request_id, scheduled_ns, model, endpoint)
+        gevent.spawn(self._exchange, request_id, scheduled_ns, kind, endpoint)
 
-    def _exchange(self, request_id: int, scheduled_ns: int, model: str, endpoint: str) -> None:
+    def _exchange(self, request_id: int, scheduled_ns: int, kind: RequestKind, endpoint: str) -> None:
         sent_ns = self._now()
         self._in_flight[request_id] = (endpoint, sent_ns)
         status, detail, size = OK, None, 0
         asked = [endpoint]
         completed_ns: int | None = None
         try:
-            size = self._send(asked, model, request_id)
+            size = self._send(asked, kind, request_id)
             completed_ns = self._now()
         except RequestFailed as failure:
             status = TIMEOUT if isinstance(failure, RequestTimeout) else ERROR
@@ -160,9 +160,9 @@ class Issuer:
         self._endpoints.release(asked[-1])
         if self._in_flight.pop(request_id, None) is None:
             return  # written off when the drain ended
-        self._end(Row(request_id, asked[-1], sent_ns, completed_ns, status, detail), model, scheduled_ns, size)
+        self._end(Row(request_id, asked[-1], sent_ns, completed_ns, status, detail), kind.model, scheduled_ns, size)
 
-    def _send(self, asked: list[str], model: str, request_id: int) -> int:
+    def _send(self, asked: list[str], kind: RequestKind, request_id: int) -> int:
         """Ask the endpoint, and the others in turn while nobody is there to take the request.
 
         A server that died is still in the list until the serving side has noticed; balancers ask another one too.
@@ -170,7 +170,7 @@ class Issuer:
         """
         while True:
             try:
-                return self._transport.send(asked[-1], model, request_id)
+                return self._transport.send(asked[-1], kind, request_id)
             except NotSent:
                 other = self._endpoints.acquire(asked)
                 if other is None:

@@ -13,6 +13,7 @@ from loadgen.coordination import Replay
 from loadgen.discovery import model_tensors, parse_shapes, the_model
 from loadgen.endpoints import address, read_endpoints
 from loadgen.job import ReplayError, ReplayJob, RequestShape, TransportName
+from loadgen.lengths import parse_lengths, with_lengths
 from loadgen.patterns import PATTERNS, Pattern, make_pattern
 from loadgen.schedule import poisson_schedule
 from workloads.catalog import Balancer
@@ -46,6 +47,7 @@ def _common_arguments(group: Any) -> None:
     group.add_argument("--balancer", default="round_robin", choices=get_args(Balancer), help="among several servers")
     group.add_argument("--transport", default="http", choices=get_args(TransportName), help="default: http")
     group.add_argument("--shape", default="", help="of inputs that the model leaves free: name:128 name2:3,8")
+    group.add_argument("--lengths", default="", help="tokens of requests: MEDIAN:SIGMA:LONGEST, or e.g. 16,64,128")
     group.add_argument("--timeout-s", type=float, default=10.0, help="of each request (default: 10)")
     group.add_argument("--max-in-flight", type=int, default=1024, help="more are dropped, and counted (default: 1024)")
     group.add_argument("--run-dir", default="", help="default: results/<time>-<pattern>")
@@ -63,13 +65,16 @@ def _job(kind: type[Pattern], environment: Any, run_time_s: float | None) -> Rep
     else:
         # Models are described over HTTP, wherever the requests go.
         asked = environment.host if options.transport == "grpc" and environment.host else first[0]
-        served = model_tensors(asked, the_model(asked, options.model or None), parse_shapes(options.shape.split()))
+        named = the_model(asked, options.model or None)
+        served = model_tensors(asked, named, parse_shapes(options.shape.split()), have_lengths=bool(options.lengths))
         model, shape = served.name, RequestShape(inputs=served.inputs, batched=served.batched)
     run_dir = Path(options.run_dir or f"results/{datetime.now():%Y%m%d-%H%M%S}-{kind.name}").resolve()
     if (run_dir / "requests.parquet").exists():
         raise ReplayError(f"{run_dir} already holds a run: choose another --run-dir, or remove it")
     run_dir.mkdir(parents=True, exist_ok=True)
     schedule = poisson_schedule(pattern, run_time_s or kind.default_duration_s, options.seed, model)
+    if options.lengths:
+        schedule = with_lengths(schedule, parse_lengths(options.lengths), options.seed)
     schedule.write(run_dir / "schedule.parquet")
     return ReplayJob(
         schedule=run_dir / "schedule.parquet",

@@ -28,22 +28,33 @@ class Schedule:
     """Arrivals on the run clock (nanoseconds since the run's start), ascending; the row number is the request id.
 
     scheduled_ns: int64[n]; model: str[n] names the model that each request asks for; duration_s: the span that the
-    schedule covers (the last arrival may be earlier); provenance: pattern, parameters, seed or trace.
+    schedule covers (the last arrival may be earlier); provenance: pattern, parameters, seed or trace. tokens: int64[n],
+    how long each request is; None: all have the model's one shape.
     """
 
     scheduled_ns: IntArray
     model: npt.NDArray[np.object_]
     duration_s: float
     provenance: dict[str, Any] = field(default_factory=dict)
+    tokens: IntArray | None = None
 
     def __post_init__(self) -> None:
         if len(self.model) != len(self.scheduled_ns):
             raise ArtifactError(f"a schedule with {len(self.scheduled_ns)} times has {len(self.model)} models")
+        if self.tokens is not None and len(self.tokens) != len(self):
+            raise ArtifactError(f"a schedule with {len(self)} times has {len(self.tokens)} lengths")
         if len(self) and (self.scheduled_ns[0] < 0 or (np.diff(self.scheduled_ns) < 0).any()):
             raise ArtifactError("a schedule's times must be >= 0 and ascending")
 
     def __len__(self) -> int:
         return len(self.scheduled_ns)
+
+    def same_requests(self, other: Schedule) -> bool:
+        """Do the same requests come at the same times?"""
+        if (self.tokens is None) != (other.tokens is None):
+            return False
+        same = np.array_equal(self.scheduled_ns, other.scheduled_ns) and np.array_equal(self.model, other.model)
+        return same and (self.tokens is None or np.array_equal(self.tokens, other.tokens))
 
     @property
     def scheduled_s(self) -> FloatArray:
@@ -62,9 +73,10 @@ class Schedule:
 
     def write(self, path: Path) -> None:
         """Write schedule.parquet."""
-        table = pa.table(
-            {"scheduled_ns": pa.array(self.scheduled_ns, pa.int64()), "model": pa.array(self.model, pa.string())}
-        )
+        columns = {"scheduled_ns": pa.array(self.scheduled_ns, pa.int64()), "model": pa.array(self.model, pa.string())}
+        if self.tokens is not None:
+            columns["tokens"] = pa.array(self.tokens, pa.int64())
+        table = pa.table(columns)
         write_table(path, table, KIND, VERSION, {**self.provenance, "duration_s": self.duration_s})
 
     @classmethod
@@ -73,7 +85,8 @@ class Schedule:
         table, provenance = read_table(path, KIND, VERSION)
         model = table["model"].to_numpy(zero_copy_only=False).astype(object)
         duration_s = provenance.pop("duration_s")
-        return cls(table["scheduled_ns"].to_numpy(), model, duration_s, provenance)
+        tokens = table["tokens"].to_numpy() if "tokens" in table.column_names else None
+        return cls(table["scheduled_ns"].to_numpy(), model, duration_s, provenance, tokens)
 
 
 def from_seconds(times_s: FloatArray, duration_s: float, model: str, provenance: dict[str, Any]) -> Schedule:

@@ -15,10 +15,12 @@ from loadgen.job import ReplayError, ReplayJob
 from loadgen.request_log import STATUSES
 from loadgen.row_stream import RowStream
 from loadgen.schedule import Schedule
-from loadgen.transport import Transport, request_tensors
+from loadgen.transport import RequestKind, Transport, request_tensors
 from loadgen.transport_options import make_transport
 from loadgen.validity import ClientFigures
 from workloads.files import write_json
+
+LENGTHS = 1 << 32  # more than a request has tokens
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,13 @@ def boot_id() -> str:
 def slice_schedule(schedule: Schedule, worker: int, workers: int, until_s: float | None) -> Share:
     """Every `workers`-th request from `worker` on, of those scheduled before `until_s`."""
     models, model_index = np.unique(schedule.model.astype(str), return_inverse=True)
+    tokens = np.zeros(len(schedule), dtype=np.int64) if schedule.tokens is None else schedule.tokens
+    codes, kind_index = np.unique(model_index * LENGTHS + tokens, return_inverse=True)
+    kinds = tuple(RequestKind(str(models[code // LENGTHS]), code % LENGTHS or None) for code in codes.tolist())
     ids = np.arange(worker, len(schedule), workers)
     if until_s is not None:
         ids = ids[schedule.scheduled_ns[ids] < until_s * 1e9]
-    return Share(ids, schedule.scheduled_ns[ids], tuple(models.tolist()), model_index[ids])
+    return Share(ids, schedule.scheduled_ns[ids], kinds, kind_index[ids])
 
 
 class Client:
@@ -61,17 +66,17 @@ class Client:
 
     def __init__(self, job: ReplayJob, share: Share, worker: int, workers: int, report: Report) -> None:
         """Raises a KisError if the replay cannot start."""
-        missing = [model for model in share.models if model not in job.requests]
+        missing = [kind.model for kind in share.kinds if kind.model not in job.requests]
         if missing:
             raise ReplayError(f"the schedule asks for model '{missing[0]}', the job describes no requests for it")
         job.raw.mkdir(parents=True, exist_ok=True)
         self._job, self._worker, self._workers = job, worker, workers
         endpoints = Endpoints(job.endpoints, job.balancer, first=worker, step=workers)
         connections = -(-job.max_in_flight // workers)
-        tensors = {
-            model: request_tensors(shape.inputs, shape.batched, job.payload_seed)
-            for model, shape in job.requests.items()
-        }
+        tensors = {}
+        for kind in share.kinds or map(RequestKind, job.requests):  # of more processes than requests some have none
+            shape = job.requests[kind.model]
+            tensors[kind] = request_tensors(shape.inputs, shape.batched, job.payload_seed, kind.tokens)
         span_s = float(share.scheduled_ns[-1]) / 1e9 if len(share.scheduled_ns) else 0.0
         self.rows_file = job.raw / f"rows-{worker}.arrows"
         rows = RowStream(self.rows_file, len(share.request_ids), span_s + job.timeout_s)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import gevent
 import numpy as np
@@ -19,6 +19,14 @@ from geventhttpclient.response import HTTPParseError, HTTPSocketPoolResponse
 
 from workloads.catalog import TensorSpec
 from workloads.payloads import payload
+
+
+class RequestKind(NamedTuple):
+    """Requests that are the same but for their number. tokens: how long they are; None: the model has one shape."""
+
+    model: str
+    tokens: int | None = None
+
 
 Tensors = dict[str, tuple[str, np.ndarray[Any, Any]]]  # name -> KServe datatype, data as sent
 PLACEHOLDER = "000000000000"  # the request id has a fixed width, so that it can be patched in place
@@ -48,15 +56,23 @@ class Transport(Protocol):
     def connect(self, endpoint: str) -> None:
         """Make connections ahead of the first request; OSError if nobody listens there."""
 
-    def send(self, endpoint: str, model: str, request_id: int) -> int:
+    def send(self, endpoint: str, kind: RequestKind, request_id: int) -> int:
         """Bytes of the answer's body; RequestFailed, NotSent or RequestTimeout."""
 
     def close(self) -> None:
         """Close all connections."""
 
 
-def request_tensors(inputs: tuple[TensorSpec, ...], batched: bool, seed: int) -> Tensors:
-    """One request's inputs as they are sent: with a batch dimension of 1 if the model has one."""
+def request_tensors(inputs: tuple[TensorSpec, ...], batched: bool, seed: int, tokens: int | None = None) -> Tensors:
+    """One request's inputs as they are sent: with a batch dimension of 1 if the model has one.
+
+    tokens: what the dimensions have that the model leaves free.
+    """
+    if tokens is not None:
+        inputs = tuple(
+            one.model_copy(update={"shape": tuple(tokens if size < 0 else size for size in one.shape)})
+            for one in inputs
+        )
     data = payload(inputs, seed)
     return {spec.name: (spec.datatype, data[spec.name][None] if batched else data[spec.name]) for spec in inputs}
 
@@ -67,7 +83,7 @@ class NullTransport:
     def connect(self, endpoint: str) -> None:
         """See Transport."""
 
-    def send(self, endpoint: str, model: str, request_id: int) -> int:
+    def send(self, endpoint: str, kind: RequestKind, request_id: int) -> int:
         """See Transport."""
         return 0
 
@@ -102,18 +118,22 @@ class HttpTransport:
     At most `connections` to an endpoint, `warm` of them opened ahead. Triton's error answers are failures.
     """
 
-    def __init__(self, requests: Mapping[str, Tensors], timeout_s: float, connections: int, warm: int = 16) -> None:
-        self._prepared = {model: _Prepared(model, *_body(inputs)) for model, inputs in self._inputs(requests).items()}
+    def __init__(
+        self, requests: Mapping[RequestKind, Tensors], timeout_s: float, connections: int, warm: int = 16
+    ) -> None:
+        self._prepared = {
+            kind: _Prepared(kind.model, *_body(inputs)) for kind, inputs in self._inputs(requests).items()
+        }
         self._timeout_s = timeout_s
         self._connections = connections
         self._warm = min(warm, connections)
         self._pools: dict[str, _Connections] = {}
 
-    def _inputs(self, requests: Mapping[str, Tensors]) -> dict[str, list[triton_http.InferInput]]:
+    def _inputs(self, requests: Mapping[RequestKind, Tensors]) -> dict[RequestKind, list[triton_http.InferInput]]:
         inputs = {}
-        for model, tensors in requests.items():
-            inputs[model] = [described(name, datatype, data) for name, (datatype, data) in tensors.items()]
-            for tensor, (_, data) in zip(inputs[model], tensors.values(), strict=True):
+        for kind, tensors in requests.items():
+            inputs[kind] = [described(name, datatype, data) for name, (datatype, data) in tensors.items()]
+            for tensor, (_, data) in zip(inputs[kind], tensors.values(), strict=True):
                 tensor.set_data_from_numpy(data)
         return inputs
 
@@ -138,12 +158,12 @@ class HttpTransport:
             self._pools[endpoint] = pool
         return pool
 
-    def send(self, endpoint: str, model: str, request_id: int) -> int:
+    def send(self, endpoint: str, kind: RequestKind, request_id: int) -> int:
         """See Transport."""
         # Spans the whole exchange; the sockets' own timeouts would start anew with every read.
         timeout = gevent.Timeout.start_new(self._timeout_s)
         try:
-            response = self._post(self._pool(endpoint), self._prepared[model], request_id)
+            response = self._post(self._pool(endpoint), self._prepared[kind], request_id)
             body = response.read()
         except gevent.Timeout as fired:
             if fired is not timeout:

@@ -21,6 +21,7 @@ from loadgen.transport import (
     HttpTransport,
     NullTransport,
     RequestFailed,
+    RequestKind,
     RequestTimeout,
     Tensors,
     Transport,
@@ -31,7 +32,9 @@ from loadgen.transport import (
 class SharedMemoryTransport(HttpTransport):
     """HTTP whose inputs lie in one system shared-memory region, registered with each endpoint when it is first seen."""
 
-    def __init__(self, requests: Mapping[str, Tensors], timeout_s: float, connections: int, warm: int = 16) -> None:
+    def __init__(
+        self, requests: Mapping[RequestKind, Tensors], timeout_s: float, connections: int, warm: int = 16
+    ) -> None:
         # Needs a C library that tritonclient ships for Linux only.
         import tritonclient.utils.shared_memory as shm  # noqa: PLC0415
 
@@ -43,16 +46,16 @@ class SharedMemoryTransport(HttpTransport):
         shm.set_shared_memory_region(self._region, arrays)
         super().__init__(requests, timeout_s, connections, warm)
 
-    def _inputs(self, requests: Mapping[str, Tensors]) -> dict[str, list[triton_http.InferInput]]:
-        inputs: dict[str, list[triton_http.InferInput]] = {}
+    def _inputs(self, requests: Mapping[RequestKind, Tensors]) -> dict[RequestKind, list[triton_http.InferInput]]:
+        inputs: dict[RequestKind, list[triton_http.InferInput]] = {}
         offset = 0
-        for model, tensors in requests.items():
-            inputs[model] = []
+        for kind, tensors in requests.items():
+            inputs[kind] = []
             for name, (datatype, data) in tensors.items():
                 tensor = described(name, datatype, data)
                 tensor.set_shared_memory(self._region_name, data.nbytes, offset)
                 offset += data.nbytes
-                inputs[model].append(tensor)
+                inputs[kind].append(tensor)
         return inputs
 
     def connect(self, endpoint: str) -> None:
@@ -75,7 +78,7 @@ class SharedMemoryTransport(HttpTransport):
 class GrpcTransport:
     """tritonclient.grpc under gevent; endpoints are the servers' gRPC addresses."""
 
-    def __init__(self, requests: Mapping[str, Tensors], timeout_s: float) -> None:
+    def __init__(self, requests: Mapping[RequestKind, Tensors], timeout_s: float) -> None:
         # Costs half a second, and gRPC must be told of gevent before its first channel.
         import grpc.experimental.gevent  # type: ignore[import-untyped]  # noqa: PLC0415
         import tritonclient.grpc as triton_grpc  # noqa: PLC0415
@@ -84,13 +87,13 @@ class GrpcTransport:
         self._grpc = triton_grpc
         self._timeout_s = timeout_s
         self._clients: dict[str, Any] = {}
-        self._inputs: dict[str, list[Any]] = {}
-        for model, tensors in requests.items():
-            self._inputs[model] = []
+        self._inputs: dict[RequestKind, list[Any]] = {}
+        for kind, tensors in requests.items():
+            self._inputs[kind] = []
             for name, (datatype, data) in tensors.items():
                 tensor = triton_grpc.InferInput(name, list(data.shape), datatype)
                 tensor.set_data_from_numpy(data)
-                self._inputs[model].append(tensor)
+                self._inputs[kind].append(tensor)
 
     def connect(self, endpoint: str) -> None:
         """See Transport."""
@@ -106,11 +109,11 @@ class GrpcTransport:
             self._clients[endpoint] = self._grpc.InferenceServerClient(endpoint)
         return self._clients[endpoint]
 
-    def send(self, endpoint: str, model: str, request_id: int) -> int:
+    def send(self, endpoint: str, kind: RequestKind, request_id: int) -> int:
         """See Transport."""
         try:
             result = self._client(endpoint).infer(
-                model, self._inputs[model], request_id=f"{request_id:012d}", client_timeout=self._timeout_s
+                kind.model, self._inputs[kind], request_id=f"{request_id:012d}", client_timeout=self._timeout_s
             )
         except self._grpc.InferenceServerException as error:
             if "DEADLINE_EXCEEDED" in str(error.status()):
@@ -126,12 +129,12 @@ class GrpcTransport:
 
 
 def make_transport(
-    name: TransportName, requests: Mapping[str, Tensors], timeout_s: float, connections: int
+    name: TransportName, requests: Mapping[RequestKind, Tensors], timeout_s: float, connections: int
 ) -> Transport:
-    """The transport of that name, with the requests of each model built."""
+    """The transport of that name, with the requests of each kind built."""
     if name == "null":
         return NullTransport()
     if name == "grpc":
         return GrpcTransport(requests, timeout_s)
-    kind = HttpTransport if name == "http" else SharedMemoryTransport
-    return kind(requests, timeout_s, connections)
+    over_http = HttpTransport if name == "http" else SharedMemoryTransport
+    return over_http(requests, timeout_s, connections)

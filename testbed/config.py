@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from loadgen.client_limits import ClientLimits
 from loadgen.job import TransportName
+from loadgen.lengths import Lengths
 from testbed.errors import ConfigError
 from workloads.catalog import CatalogError, ServiceConfig, find_model
 from workloads.emulated_profile import EmulatedProfile
@@ -75,6 +76,7 @@ class TrafficConfig(Strict):
     )
     rate_factor: float | None = Field(None, gt=0, description="on that rate; arrivals are Poisson")
     duration_s: float | None = Field(None, gt=0, description="none: 30 s of a pattern, all of a trace")
+    lengths: Lengths | None = Field(None, description="tokens of the requests; none: they are all alike")
     seed: int = 0
 
     @model_validator(mode="before")
@@ -125,6 +127,12 @@ class MeasureConfig(Strict):
     client: ClientConfig = ClientConfig()
     sample_period_s: float = Field(1.0, gt=0)
 
+    @model_validator(mode="after")
+    def _lengths_fit(self) -> MeasureConfig:
+        if bool(self.serve.service.length_buckets) != (self.traffic.lengths is not None):
+            raise ValueError("give serve.service.length_buckets and traffic.lengths together")
+        return self
+
 
 class SimulateConfig(Strict):
     """`kis simulate`: a profile, a service, traffic -> a simulated run folder."""
@@ -172,8 +180,20 @@ class StudyConfig(Strict):
     execution: Execution = "graph"
     gpus: tuple[int, ...] = Field((0,), min_length=1, description="CUDA's numbers; a replica's instances are on all")
     configurations: tuple[ServiceConfig, ...] = (ServiceConfig(),)
+    lengths: Lengths | None = Field(None, description="tokens of held-out requests, for services with length_buckets")
     fit: FitPlan = FitPlan()
     held_out: HeldOutPlan = HeldOutPlan()
+
+    @model_validator(mode="after")
+    def _lengths_fit(self) -> StudyConfig:
+        buckets = self.configurations[0].length_buckets
+        if any(service.length_buckets != buckets for service in self.configurations):
+            raise ValueError("configurations of one study have the same length_buckets: one profile is of them")
+        if bool(buckets) != (self.lengths is not None):
+            raise ValueError("give length_buckets of the service and lengths of the requests together")
+        if self.lengths is not None and self.lengths.longest > buckets[-1]:
+            raise ValueError(f"requests have up to {self.lengths.longest} tokens, the longest bucket is {buckets[-1]}")
+        return self
 
     @model_validator(mode="after")
     def _configurations_exist(self) -> StudyConfig:

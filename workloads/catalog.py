@@ -50,6 +50,15 @@ class ServiceConfig(_Frozen):
     instances: int = Field(1, ge=1, description="model instances in each replica (instance_group count)")
     max_batch_size: int = Field(8, ge=1)
     dynamic_batching: DynamicBatching | None = DynamicBatching()
+    length_buckets: tuple[int, ...] = Field(
+        (), description="tokens: a batch is padded to the first that holds its longest request; none: all are as long"
+    )
+
+    @model_validator(mode="after")
+    def _buckets_ascend(self) -> ServiceConfig:
+        if list(self.length_buckets) != sorted({tokens for tokens in self.length_buckets if tokens > 0}):
+            raise ValueError(f"length_buckets {list(self.length_buckets)} must be ascending numbers of tokens above 0")
+        return self
 
     @model_validator(mode="after")
     def _preferred_sizes_fit(self) -> ServiceConfig:
@@ -67,6 +76,8 @@ class ServiceConfig(_Frozen):
         name = f"r{self.replicas}-n{self.instances}-b{self.max_batch_size}"
         if self.balancer == "least_requests":
             name += "-lr"
+        if self.length_buckets:
+            name += "-l" + "+".join(map(str, self.length_buckets))
         rules = self.dynamic_batching
         if rules is None:
             return f"{name}-nobatching"
@@ -95,12 +106,19 @@ class ModelSpec(_Frozen):
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     max_batch_size: int = 8
+    max_tokens: int | None = Field(None, description="of a request, if the inputs' one dimension is its length")
     targets: LatencyTargets
 
     @property
     def emulated(self) -> bool:
         """True if no network runs: the model only waits a profile's time."""
         return self.family == "emulated"
+
+    def served_inputs(self, service: ServiceConfig) -> tuple[TensorSpec, ...]:
+        """As the service takes them: with length buckets, a request chooses its length."""
+        if not service.length_buckets:
+            return self.inputs
+        return tuple(one.model_copy(update={"shape": (-1,)}) for one in self.inputs)
 
 
 CATALOG: dict[str, ModelSpec] = {
@@ -121,6 +139,7 @@ CATALOG: dict[str, ModelSpec] = {
                 TensorSpec(name="attention_mask", datatype="INT64", shape=(128,)),
             ),
             outputs=(TensorSpec(name="logits", datatype="FP32", shape=(2,)),),
+            max_tokens=512,
             targets=LatencyTargets(accelerator_s=0.130, cpu_s=1.0),
         ),
         ModelSpec(

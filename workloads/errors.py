@@ -6,6 +6,7 @@ KisError
 ├── ArtifactError         loadgen.artifact       a file that cannot be read, or has another schema version
 ├── TraceError            loadgen.schedule       a trace that is not one
 ├── PatternError          loadgen.patterns       an unknown pattern, a parameter that makes no sense
+├── LengthsError         loadgen.lengths        a distribution of lengths that is none
 ├── EndpointError         loadgen.endpoints      an address, or a file of addresses, that is not one
 ├── DiscoveryError        loadgen.discovery      a server that does not answer, a model that it does not describe
 ├── ReplayError           loadgen.job            a replay that cannot start

@@ -71,7 +71,7 @@ def main() -> None:
         for execution in ("eager", "graph") if device.type == "cuda" else ("eager",):
             network = BUILD[given.model](0, None)
             if execution == "graph":
-                runner: Runner = CapturedRunner(network, device, precision, examples)
+                runner: Runner = CapturedRunner(network, device, precision, [examples])
             else:
                 runner = Runner(network, device, precision)
             answer = runner.run([[tensor] for tensor in examples]).double()

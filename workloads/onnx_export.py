@@ -1,6 +1,7 @@
 """The torch networks as ONNX files, for servers that have Triton's ONNX Runtime backend. Needs torch and onnxscript.
 
-As a command, for `workloads.repository`: python -m workloads.onnx_export MODEL_SPEC_JSON FILE SEED [WEIGHTS_FILE]
+As a command, for `workloads.repository`:
+python -m workloads.onnx_export MODEL_SPEC_JSON FILE PRECISION SEED [WEIGHTS_FILE]
 """
 
 from __future__ import annotations
@@ -17,11 +18,28 @@ from workloads.catalog import CatalogError, ModelSpec, TensorSpec
 _BUILDERS = {"resnet": build_resnet50, "bert": build_bert}
 
 
-def export_onnx(spec: ModelSpec, path: Path, seed: int, weights_file: Path | None) -> None:
-    """Write `spec`'s network to `path` with the catalog's tensor names and a free batch dimension."""
+class _InHalf(torch.nn.Module):
+    """A network that computes in float16 between inputs and outputs of float32."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network.half()
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = self.network(*(one.half() if one.is_floating_point() else one for one in inputs))
+        return output.float()
+
+
+def export_onnx(spec: ModelSpec, path: Path, precision: str, seed: int, weights_file: Path | None) -> None:
+    """Write `spec`'s network to `path` with the catalog's tensor names and a free batch dimension.
+
+    precision: fp32 | tf32 | fp16, of weights and of everything between inputs and outputs; tf32 is the server's to do.
+    """
     if spec.family not in _BUILDERS:
         raise CatalogError(f"model '{spec.name}' runs no network, so it has no ONNX form: use the python backend")
     network = _BUILDERS[spec.family](seed, None if weights_file is None else str(weights_file))
+    if precision == "fp16":
+        network = _InHalf(network)
     batch = torch.export.Dim("batch", min=1, max=1024)
     torch.onnx.export(
         network,
@@ -29,11 +47,17 @@ def export_onnx(spec: ModelSpec, path: Path, seed: int, weights_file: Path | Non
         path,
         input_names=[tensor.name for tensor in spec.inputs],
         output_names=[tensor.name for tensor in spec.outputs],
-        dynamic_shapes=tuple({0: batch} for _ in spec.inputs),
+        dynamic_shapes=_dynamic_shapes(network, len(spec.inputs), batch),
         dynamo=True,
         external_data=False,
         verbose=False,
     )
+
+
+def _dynamic_shapes(network: torch.nn.Module, inputs: int, batch: object) -> tuple[object, ...]:
+    """As the exporter wants them: by parameter of forward(), of which _InHalf has one for all inputs."""
+    free = tuple({0: batch} for _ in range(inputs))
+    return (free,) if isinstance(network, _InHalf) else free
 
 
 def _example(tensor: TensorSpec) -> torch.Tensor:
@@ -43,7 +67,6 @@ def _example(tensor: TensorSpec) -> torch.Tensor:
 
 
 if __name__ == "__main__":
-    spec_json, file, seed_text, *weights = sys.argv[1:]
-    export_onnx(
-        ModelSpec.model_validate_json(spec_json), Path(file), int(seed_text), Path(weights[0]) if weights else None
-    )
+    spec_json, file, wanted, seed_text, *weights = sys.argv[1:]
+    model = ModelSpec.model_validate_json(spec_json)
+    export_onnx(model, Path(file), wanted, int(seed_text), Path(weights[0]) if weights else None)

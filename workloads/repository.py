@@ -17,6 +17,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from workloads.accelerators import accelerator
 from workloads.catalog import CatalogError, DynamicBatching, ModelSpec, ServiceConfig, TensorSpec
 from workloads.emulated_profile import EmulatedProfile
 
@@ -34,6 +35,7 @@ class BackendOptions(BaseModel):
     device: Literal["cpu", "gpu"] = "cpu"
     precision: Precision = "fp32"
     execution: Execution = "graph"
+    tensorrt: bool = Field(False, description="ONNX Runtime on a GPU: TensorRT runs the network")
     gpus: tuple[int, ...] = Field((0,), min_length=1, description="CUDA's numbers, over which instances are spread")
     threads: int = Field(1, ge=1, description="CPU threads of each instance; instances x threads must fit the cores")
     weights_file: Path | None = Field(None, description="None: random weights, drawn from `seed`")
@@ -66,15 +68,17 @@ def model_config(spec: ModelSpec, service: ServiceConfig, options: BackendOption
         f"name: {_quote(spec.name)}",
         f"backend: {_quote(options.backend)}",
         f"max_batch_size: {service.max_batch_size}",
-        *(_tensor("input", tensor) for tensor in spec.inputs),
+        *(_tensor("input", tensor) for tensor in spec.served_inputs(service)),
         *(_tensor("output", tensor) for tensor in spec.outputs),
         _instance_group(spec, service, options),
     ]
     if service.dynamic_batching is not None:
         blocks.append(_dynamic_batching(service.dynamic_batching))
+    if options.backend == "onnxruntime" and options.device == "gpu":
+        blocks.append(accelerator(spec.inputs, service.max_batch_size, options.precision, options.tensorrt))
     blocks += [
         f"parameters {{ key: {_quote(key)} value {{ string_value: {_quote(value)} }} }}"
-        for key, value in _parameters(spec, options).items()
+        for key, value in _parameters(spec, service, options).items()
     ]
     return "\n".join(blocks) + "\n"
 
@@ -94,11 +98,13 @@ def weights_label(spec: ModelSpec, options: BackendOptions) -> str:
 def _check(spec: ModelSpec, service: ServiceConfig, options: BackendOptions) -> None:
     if options.weights_file is not None:
         _check_weights(options.weights_file)
-    if options.backend == "onnxruntime" and options.precision != "fp32":
-        raise CatalogError(
-            f"the exported network of '{spec.name}' is in fp32: leave precision out, or use the python backend for "
-            f"{options.precision}"
-        )
+    _check_buckets(spec, service, options)
+    if options.tensorrt and (options.backend != "onnxruntime" or options.device != "gpu"):
+        raise CatalogError("TensorRT runs exported networks on a GPU: use the onnxruntime backend and device gpu")
+    if options.backend == "onnxruntime" and options.device == "gpu":
+        accelerator(spec.inputs, service.max_batch_size, options.precision, options.tensorrt)
+    elif options.backend == "onnxruntime" and options.precision not in ("fp32", "tf32"):
+        raise CatalogError(f"ONNX Runtime runs {options.precision} on a GPU only: use fp32 or the python backend")
     if options.device == "gpu" and not spec.emulated and service.instances % len(options.gpus):
         raise CatalogError(
             f"{service.instances} instances cannot be spread evenly over {len(options.gpus)} GPUs: give a multiple"
@@ -116,6 +122,19 @@ def _check(spec: ModelSpec, service: ServiceConfig, options: BackendOptions) -> 
         )
 
 
+def _check_buckets(spec: ModelSpec, service: ServiceConfig, options: BackendOptions) -> None:
+    if not service.length_buckets:
+        return
+    if spec.max_tokens is None:
+        raise CatalogError(f"requests to '{spec.name}' have no length: leave length_buckets out")
+    if service.length_buckets[-1] > spec.max_tokens:
+        raise CatalogError(
+            f"length bucket {service.length_buckets[-1]} is beyond what '{spec.name}' takes: {spec.max_tokens} tokens"
+        )
+    if options.backend != "python":
+        raise CatalogError("only the python backend pads to length_buckets: use it, or leave them out")
+
+
 def _check_weights(weights_file: Path) -> None:
     if not weights_file.is_file():
         raise CatalogError(f"no weights file {weights_file}: give a torch state dict or safetensors file, or none")
@@ -123,7 +142,10 @@ def _check_weights(weights_file: Path) -> None:
 
 def _export(spec: ModelSpec, path: Path, options: BackendOptions) -> None:
     """In a process of its own: torch is not part of the light core, and would stay in this process's memory."""
-    command = [sys.executable, "-m", "workloads.onnx_export", spec.model_dump_json(), str(path), str(options.seed)]
+    # TensorRT chooses the precision of its kernels by itself: it is given the network in fp32.
+    precision = "fp32" if options.tensorrt else options.precision
+    command = [sys.executable, "-m", "workloads.onnx_export", spec.model_dump_json(), str(path), precision]
+    command.append(str(options.seed))
     if options.weights_file is not None:
         command.append(str(options.weights_file))
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -138,7 +160,7 @@ def _copy_backends(package: Path) -> None:
     shutil.copyfile(PACKAGE / "__init__.py", package / "__init__.py")
 
 
-def _parameters(spec: ModelSpec, options: BackendOptions) -> dict[str, str]:
+def _parameters(spec: ModelSpec, service: ServiceConfig, options: BackendOptions) -> dict[str, str]:
     if options.backend == "onnxruntime":
         return {"intra_op_thread_count": str(options.threads)}
     values = {
@@ -148,6 +170,8 @@ def _parameters(spec: ModelSpec, options: BackendOptions) -> dict[str, str]:
         "precision": options.precision,
         "execution": options.execution,
     }
+    if service.length_buckets:
+        values["length_buckets"] = ",".join(map(str, service.length_buckets))
     if options.weights_file is not None:
         values["weights_file"] = str(options.weights_file.resolve())
     if options.batch_log_dir is not None:
@@ -162,7 +186,9 @@ def _parameters(spec: ModelSpec, options: BackendOptions) -> dict[str, str]:
 
 def _tensor(kind: str, tensor: TensorSpec) -> str:
     dims = ", ".join(map(str, tensor.shape))
-    return f"{kind} {{ name: {_quote(tensor.name)} data_type: TYPE_{tensor.datatype} dims: [ {dims} ] }}"
+    # Triton puts requests of different lengths into one batch only where the backend is said to cope with it.
+    ragged = " allow_ragged_batch: true" if kind == "input" and -1 in tensor.shape else ""
+    return f"{kind} {{ name: {_quote(tensor.name)} data_type: TYPE_{tensor.datatype} dims: [ {dims} ]{ragged} }}"
 
 
 def _instance_group(spec: ModelSpec, service: ServiceConfig, options: BackendOptions) -> str:

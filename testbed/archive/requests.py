@@ -1,6 +1,6 @@
 """Requests of many runs in two tables: arrivals once for all runs that had the same, and what became of each request.
 
-schedules: `schedule` (number), `step` (units since the arrival before), `model`.
+schedules: `schedule` (number), `step` (units since the arrival before), `model`; `tokens` where requests have lengths.
 requests, in order of run and request_id: `run`, `endpoint`, `lag` (units from scheduled to sent), `answer` (units since
 the end of the request's batch, or, where that is not known, since the answer before at the same endpoint), `status`,
 `detail`. A time that is missing is null.
@@ -35,13 +35,19 @@ def encode_schedules(schedules: Mapping[str, Schedule]) -> Coded:
     """By run. Runs with the same arrivals share them; nothing is lost."""
     numbers: dict[bytes, int] = {}
     parts, units, runs = [], [], {}
+    have_lengths = any(one.tokens is not None for one in schedules.values())
     for run, one in schedules.items():
         key = one.scheduled_ns.tobytes() + "\n".join(map(str, one.model)).encode()
+        key += b"" if one.tokens is None else one.tokens.tobytes()
         if key not in numbers:
             numbers[key] = len(numbers)
             unit = MICROSECOND if not (one.scheduled_ns % MICROSECOND).any() else 1
             units.append(unit)
-            parts.append(_arrivals(numbers[key], one.scheduled_ns // unit, one.model))
+            part = _arrivals(numbers[key], one.scheduled_ns // unit, one.model)
+            if have_lengths:
+                tokens = pa.nulls(len(one), pa.int64()) if one.tokens is None else pa.array(one.tokens, pa.int64())
+                part = part.append_column("tokens", tokens)
+            parts.append(part)
         runs[run] = {"schedule": numbers[key], "duration_s": one.duration_s, "provenance": one.provenance}
     table = pa.concat_tables(parts).unify_dictionaries().combine_chunks()
     return Coded(table, {"unit_ns": units, "runs": runs})
@@ -53,12 +59,16 @@ def decode_schedules(coded: Coded) -> dict[str, Schedule]:
     arrivals = {}
     for number, mine in frame.groupby("schedule"):
         times = np.cumsum(mine["step"].to_numpy(dtype=np.int64)) * coded.header["unit_ns"][int(str(number))]
-        arrivals[int(str(number))] = (times, mine["model"].to_numpy(dtype=object))
-    empty = (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=object))
-    return {
-        run: Schedule(*arrivals.get(one["schedule"], empty), one["duration_s"], one["provenance"])
-        for run, one in coded.header["runs"].items()
-    }
+        tokens = None
+        if "tokens" in mine and mine["tokens"].notna().all():
+            tokens = mine["tokens"].to_numpy(dtype=np.int64)
+        arrivals[int(str(number))] = (times, mine["model"].to_numpy(dtype=object), tokens)
+    empty = (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=object), None)
+    schedules = {}
+    for run, one in coded.header["runs"].items():
+        times, model, tokens = arrivals.get(one["schedule"], empty)
+        schedules[run] = Schedule(times, model, one["duration_s"], one["provenance"], tokens)
+    return schedules
 
 
 def encode_requests(

@@ -47,7 +47,14 @@ def moved(profile: ServiceProfile, shifts: Mapping[str, float]) -> ServiceProfil
     levels = tuple(_shifted(level, inflow_s, outflow_s, turnaround_s) for level in profile.overhead.levels)
     return profile.model_copy(
         update={
-            "service_time": times.model_copy(update={"mean_s": tuple(mean_s * factor for mean_s in times.mean_s)}),
+            "service_time": times.model_copy(
+                update={
+                    "mean_s": tuple(mean_s * factor for mean_s in times.mean_s),
+                    "lengths": tuple(
+                        one.model_copy(update={"offset_s": one.offset_s * factor}) for one in times.lengths
+                    ),
+                }
+            ),
             "overhead": profile.overhead.model_copy(update={"levels": levels}),
             "turnaround_s": max(0.0, profile.turnaround_s + turnaround_s),
         }

@@ -8,18 +8,19 @@ import numpy as np
 from scipy.optimize import nnls
 
 from testbed.calibration.evidence import CAPACITY, Evidence, FloatArray
-from testbed.calibration.profile import DeviceUse
+from testbed.calibration.profile import DeviceUse, RunEffect
 from testbed.measurement.batch_log import BatchLog
 from testbed.measurement.gpu_readings import mean_power_w
 
 FEWEST_RUNS = 3  # for an idle GPU, a batch and a request
+FEWEST_FREEDOM = 3  # of fewer runs more than that, Student's t makes an interval of nearly everything
 
 
 def fit_device_use(runs: Sequence[Evidence], max_batch_size: int) -> DeviceUse | None:
     """From runs of one replica. None: no run measured anything of it.
 
     Power is  idle + J a batch * batches/s + J a request * requests/s:  least squares of relative errors, nothing below
-    0. Runs of heaps of requests are too short for the energy counter.
+    0. Runs of heaps of requests are too short for the energy counter. What is left of the runs' errors is power_spread.
     """
     alone = [run for run in runs if run.manifest.service.replicas == 1]
     network_s = _network_s(alone, max_batch_size)
@@ -32,14 +33,18 @@ def fit_device_use(runs: Sequence[Evidence], max_batch_size: int) -> DeviceUse |
             columns.append((1.0, sum(counts.values()) / end_s, sum(s * n for s, n in counts.items()) / end_s))
             watts.append(power_w)
     parts: list[float | None] = [None, None, None]
+    spread = None
     if len(columns) >= FEWEST_RUNS:
         table, power = np.array(columns), np.array(watts)
         scale = table.max(axis=0)
-        solved, _ = nnls(table / scale / power[:, None], np.ones(len(power)))
+        solved, left = nnls(table / scale / power[:, None], np.ones(len(power)))
         parts = [float(value) for value in solved / scale]
+        freedom = len(power) - int(np.count_nonzero(solved))
+        if freedom >= FEWEST_FREEDOM:
+            spread = RunEffect(deviation=float(left / np.sqrt(freedom)), freedom=freedom)
     if network_s is None and parts[0] is None:
         return None
-    return DeviceUse(network_s=network_s, idle_w=parts[0], batch_j=parts[1], request_j=parts[2])
+    return DeviceUse(network_s=network_s, idle_w=parts[0], batch_j=parts[1], request_j=parts[2], power_spread=spread)
 
 
 def batches_of(log: BatchLog | None, duration_s: float) -> dict[int, int]:
@@ -61,10 +66,8 @@ def network_share(use: DeviceUse, batches: Mapping[int, int], duration_s: float)
 
 def power_w(use: DeviceUse, batches: Mapping[int, int], duration_s: float) -> float | None:
     """Watts with so many batches by size; None: not known."""
-    if use.idle_w is None or use.batch_j is None or use.request_j is None:
-        return None
     requests = sum(size * count for size, count in batches.items())
-    return use.idle_w + (use.batch_j * sum(batches.values()) + use.request_j * requests) / duration_s
+    return use.power_w(sum(batches.values()) / duration_s, requests / duration_s)
 
 
 def _network_s(runs: Sequence[Evidence], max_batch_size: int) -> tuple[float, ...] | None:

@@ -16,6 +16,7 @@ from testbed.measurement.metric_log import MetricLog
 from testbed.run_dir import RunDir, RunManifest
 
 FloatArray = npt.NDArray[np.float64]
+LENGTH = "length"  # the pattern of runs whose requests are all of one length: they tell of that alone
 CAPACITY = "capacity"  # the pattern of runs that tell of the service time alone: their requests come in heaps
 
 

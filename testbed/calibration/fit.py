@@ -14,10 +14,11 @@ from testbed.calibration.another_run import fit_inflation
 from testbed.calibration.capacity import capacity_of
 from testbed.calibration.device_memory import fit_device_memory
 from testbed.calibration.device_use import fit_device_use
-from testbed.calibration.evidence import CAPACITY, Evidence
+from testbed.calibration.evidence import CAPACITY, LENGTH, Evidence
+from testbed.calibration.lengths import fit_lengths
 from testbed.calibration.load import cold_starts, fit_contention, fit_server_cpu, load_points
 from testbed.calibration.overhead import fit_overhead
-from testbed.calibration.profile import Residual, ServiceProfile
+from testbed.calibration.profile import LengthTime, Residual, ServiceProfile
 from testbed.calibration.service_time import QUANTILES, fit_service_time, idleness, quantile_table
 from testbed.calibration.sharing import fit_interference, interferes, shares_a_device
 from testbed.calibration.simulate import Simulate
@@ -57,9 +58,12 @@ def fit_profile(runs: Sequence[Evidence], simulate: Simulate, *, leave_out: bool
                 f"runs {head.run_id} and {run.manifest.run_id} ran the network as {head.network} and "
                 f"{run.manifest.network}: one profile needs the same in all"
             )
+    of_lengths = [run for run in runs if run.manifest.pattern == LENGTH]
+    runs = [run for run in runs if run.manifest.pattern != LENGTH]
     sound, loads = usable(runs)
-    profile = _fit(sound, loads, simulate)
-    inflation = fit_inflation(left_out_of(sound, loads, simulate) if leave_out else [], simulate, SEED)
+    profile = _fit(sound, loads, of_lengths, simulate)
+    left_out = left_out_of(sound, loads, of_lengths, simulate) if leave_out else []
+    inflation = fit_inflation(left_out, simulate, SEED)
     effects = profile.run_effects.model_copy(update={"inflation": inflation})
     profile = profile.model_copy(update={"run_effects": effects})
     # What `simulate` repeats: replicas that do nothing to each other.
@@ -107,8 +111,13 @@ def _valid(run: Evidence) -> bool:
     return run.manifest.verdict is None or run.manifest.verdict.valid
 
 
-def _fit(runs: Sequence[Evidence], loads: Sequence[Evidence], simulate: Simulate) -> ServiceProfile:
-    """Without residuals, and with run effects as they stand. runs: for the service time; loads: for everything else."""
+def _fit(
+    runs: Sequence[Evidence], loads: Sequence[Evidence], of_lengths: Sequence[Evidence], simulate: Simulate
+) -> ServiceProfile:
+    """Without residuals, and with run effects as they stand. runs: for the service time; loads: for everything else.
+
+    of_lengths: for what shorter requests take; what the profile says else is of the longest.
+    """
     head = runs[0].manifest
     largest = max(run.manifest.service.max_batch_size for run in runs)
     idle = idleness(runs, largest)
@@ -123,6 +132,10 @@ def _fit(runs: Sequence[Evidence], loads: Sequence[Evidence], simulate: Simulate
     if not loads:
         raise CalibrationError("no run with traffic to fit on: make some with `kis calibrate`")
     mean_s = np.array(service_time.mean_s)
+    if buckets := head.service.length_buckets:
+        longest = LengthTime(tokens=buckets[-1], offset_s=0.0, factor=1.0, batches=0)
+        shorter = fit_lengths(of_lengths, runs, mean_s, idle)
+        service_time = service_time.model_copy(update={"lengths": (*shorter, longest)})
     fitted = fit_overhead(loads, mean_s, idle)
     profile = ServiceProfile(
         model=head.model,
@@ -144,7 +157,7 @@ def _fit(runs: Sequence[Evidence], loads: Sequence[Evidence], simulate: Simulate
         device_use=fit_device_use(loads, largest),
         server_cpu=fit_server_cpu(loads),
         ranges=_ranges(loads, service_time.batches),
-        runs=tuple(run.manifest.run_id for run in every),
+        runs=tuple(run.manifest.run_id for run in (*every, *of_lengths)),
     )
     if all(run.batches is None for run in runs):
         profile = _fit_residual_parameters(profile, loads, simulate)
@@ -157,7 +170,7 @@ def _fit(runs: Sequence[Evidence], loads: Sequence[Evidence], simulate: Simulate
 
 
 def left_out_of(
-    runs: Sequence[Evidence], loads: Sequence[Evidence], simulate: Simulate
+    runs: Sequence[Evidence], loads: Sequence[Evidence], of_lengths: Sequence[Evidence], simulate: Simulate
 ) -> list[tuple[ServiceProfile, Evidence]]:
     """Profiles, each with a run that it was fitted without: valid runs at rates between others of the same service.
 
@@ -172,7 +185,7 @@ def left_out_of(
         if not min(rates) < run.schedule.rate_rps < max(rates) or not _valid(run):
             continue
         with suppress(CalibrationError):  # the others alone may be too few
-            without = _fit(_without(runs, run), _without(loads, run), simulate)
+            without = _fit(_without(runs, run), _without(loads, run), of_lengths, simulate)
             if without.largest_batch >= run.manifest.service.max_batch_size:
                 pairs.append((without, run))
     return pairs

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import log
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -46,6 +47,15 @@ class Capacity(_Frozen):
     high_rps: float | None = None
 
 
+class LengthTime(_Frozen):
+    """A batch padded to fewer tokens than the longest takes  offset_s + factor * S(b),  for every size b."""
+
+    tokens: int = Field(ge=1)
+    offset_s: float = Field(ge=0)
+    factor: float = Field(ge=0)
+    batches: int  # on which it rests; 0: it is the longest, of which S(b) itself is
+
+
 class ServiceTime(_Frozen):
     """Time that a batch occupies its instance (compute_input + infer + output), by batch size.
 
@@ -62,6 +72,7 @@ class ServiceTime(_Frozen):
     measured_s: tuple[float | None, ...] = ()  # mean of those batches, before sizes lend each other strength
     steps: tuple[int, ...] = ()  # sizes after which the mean jumps
     uncertainty: MeanUncertainty | None = None  # None: not known
+    lengths: tuple[LengthTime, ...] = ()  # by length bucket, ascending; none: all requests are alike
     after_idle_s: tuple[float, ...] = ()  # more of a batch whose instance was idle for 0.25 ms * 2**k; none: no effect
 
     @model_validator(mode="after")
@@ -74,6 +85,20 @@ class ServiceTime(_Frozen):
         if known and {len(row) for row in (*known.components_s, known.own_std_s)} != {len(self.mean_s)}:
             raise ValueError("uncertainty must have one number for each batch size")
         return self
+
+    def padded_mean_s(self, buckets: Sequence[int]) -> list[list[float]]:
+        """Mean seconds of a batch by length bucket and size - 1; ArtifactError: a bucket was not measured."""
+        known = {one.tokens: one for one in self.lengths}
+        missing = [tokens for tokens in buckets if tokens not in known]
+        if missing:
+            there = ", ".join(map(str, known)) or "none"
+            raise ArtifactError(
+                f"length bucket {missing[0]} is not in the profile (it has {there}): calibrate with length_buckets "
+                f"{list(buckets)}"
+            )
+        return [
+            [known[tokens].offset_s + known[tokens].factor * mean_s for mean_s in self.mean_s] for tokens in buckets
+        ]
 
 
 class SlowPhase(_Frozen):
@@ -189,13 +214,47 @@ class DeviceUse(_Frozen):
     """What batches take of a GPU; None: not measured.
 
     network_s: mean seconds of the network by size - 1, by CUDA events. The power is idle_w and the joules of the
-    batches and requests of a second, by the GPU's energy counter.
+    batches and requests of a second, by the GPU's energy counter. power_spread: by which share the power of runs
+    differs from that.
     """
 
     network_s: tuple[float, ...] | None
     idle_w: float | None
     batch_j: float | None
     request_j: float | None
+    power_spread: RunEffect | None = None  # None too: fewer than three runs more than parameters
+
+    def power_w(self, batches_s: float, requests_s: float) -> float | None:
+        """Watts with so many batches and requests per second; None: not known."""
+        if self.idle_w is None or self.batch_j is None or self.request_j is None:
+            return None
+        return self.idle_w + self.batch_j * batches_s + self.request_j * requests_s
+
+
+class Band(NamedTuple):
+    """The median, and the 5 % and 95 % quantiles, over runs that might come."""
+
+    low: float
+    middle: float
+    high: float
+
+
+class CurvePoint(_Frozen):
+    """What the simulator expects at one constant load; None: the profile does not tell."""
+
+    rate_rps: float
+    p50_s: Band
+    p95_s: Band
+    busy: Band  # share of the time of the instances
+    network: Band | None  # share of the time in which a network runs
+    power_w: Band | None
+
+
+class LoadCurve(_Frozen):
+    """A service under constant loads, over the range of rates that was measured (simulation.load_curve)."""
+
+    configuration: str  # ServiceConfig.label
+    points: tuple[CurvePoint, ...]
 
 
 class Residual(_Frozen):
@@ -229,6 +288,7 @@ class ServiceProfile(_Frozen):
     load: tuple[LoadPoint, ...] = ()
     device_memory: DeviceMemory | None = None  # None: no GPU
     device_use: DeviceUse | None = None  # None: no GPU, or not measured
+    load_curve: LoadCurve | None = None  # None: no GPU, or nothing of it was measured
     server_cpu: ServerCpu | None = None  # None: not measured (a server of the user's), or at one rate only
     residuals: tuple[Residual, ...] = ()
     ranges: dict[str, tuple[float, float]] = {}  # e.g. rate_rps, batch_size: where the profile holds

@@ -70,7 +70,12 @@ def replay(
     over_grpc = settings.client.transport == "grpc"
     grpc_address = settings.grpc or f"{http_address(settings.server).rpartition(':')[0]}:8001"
     target = remote(
-        settings.server, settings.model, settings.metrics, grpc_address if over_grpc else None, settings.shapes
+        settings.server,
+        settings.model,
+        settings.metrics,
+        grpc_address if over_grpc else None,
+        settings.shapes,
+        have_lengths=settings.traffic.lengths is not None,
     )
     schedule = make_schedule(settings.traffic, target.model)
     folder = options.out_folder(out, f"replay-{target.model}")

@@ -26,6 +26,10 @@ def repository(
     instances: options.Instances = None,
     max_batch_size: options.MaxBatchSize = None,
     queue_delay_ms: options.QueueDelay = None,
+    precision: Annotated[str | None, typer.Option("--precision", help="fp32, tf32, fp16 or bf16.")] = None,
+    tensorrt: Annotated[
+        bool, typer.Option("--tensorrt", help="onnxruntime on a GPU: TensorRT runs the network, in tf32 or fp16.")
+    ] = False,
     threads: Annotated[int | None, typer.Option("--threads", help="CPU threads of each instance.")] = None,
     weights: Annotated[Path | None, typer.Option("--weights", help="State dict; none: random, timing only.")] = None,
 ) -> None:
@@ -41,6 +45,7 @@ def repository(
         "model": model,
         "device": device,
         "threads": threads,
+        "precision": precision,
         "weights": weights,
         "service": options.service_flags(None, instances, max_batch_size, queue_delay_ms),
     }
@@ -52,6 +57,7 @@ def repository(
         threads=settings.threads or 1,
         precision=settings.precision,
         execution=settings.execution,
+        tensorrt=tensorrt,
         gpus=settings.gpus,
         weights_file=settings.weights,
         seed=settings.weights_seed,

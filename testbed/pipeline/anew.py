@@ -20,6 +20,7 @@ from testbed.reporting.experiment_report import is_experiment
 from testbed.reporting.loading import read_json
 from testbed.run_dir import RunDir
 from testbed.simulation.cluster.services import read_services
+from testbed.simulation.load_curve import load_curve
 
 NOT_FITTED = ("lone", "largest")  # patterns of runs that only set the loads of the others
 
@@ -44,7 +45,11 @@ def fit_and_simulate(
     """The profile of a campaign's runs, and a twin for each held-out one. seed: the campaign's."""
     narrator.phase(f"{model}: fit {len(fitted)} runs, simulate {len(held_out)} held-out runs")
     profile_file = folder / f"profile-{model}.json"
-    fit_profile([Evidence.load(run) for run in fitted], request_log_of).write(profile_file)
+    profile = fit_profile([Evidence.load(run) for run in fitted], request_log_of)
+    alone = [run.manifest.service for run in fitted if run.manifest.service.replicas == 1]
+    if profile.device_use is not None and not alone[0].length_buckets:  # else it is known of the longest requests only
+        profile = profile.model_copy(update={"load_curve": load_curve(profile, alone[0], seed)})
+    profile.write(profile_file)
     for done, run in enumerate(held_out, start=1):
         twin = folder / "runs" / f"{run.path.name}-sim"
         shutil.rmtree(twin, ignore_errors=True)  # of a profile that is no longer the one beside it

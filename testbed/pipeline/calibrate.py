@@ -21,7 +21,7 @@ from testbed.config import CalibrateConfig, StudyConfig, load_config
 from testbed.errors import ConfigError, ServingError
 from testbed.measurement.machine import look as look_at_machine
 from testbed.pipeline.anew import fit_and_simulate
-from testbed.pipeline.campaign import Campaign, capacity_runs, first_runs, fit_run, held_out_runs
+from testbed.pipeline.campaign import Campaign, capacity_runs, first_runs, fit_run, held_out_runs, length_runs
 from testbed.pipeline.looked import Look, look_first
 from testbed.pipeline.made_runs import MadeRuns, Narrator
 from testbed.pipeline.plan import capacity_rps
@@ -95,6 +95,7 @@ def _real_runs(campaign: Campaign, study: StudyConfig, target: Target | None) ->
     with _opened(campaign, study, first, target) as aim:
         bursts = first_runs(campaign, study, aim)
         fitted = [bursts, *capacity_runs(campaign, study, aim, bursts)]
+        of_lengths = length_runs(campaign, study, aim, bursts)
     campaign.time.passed(first_look(study))
     mean_s = curve_by_size([Evidence.load(run) for run in fitted], largest).mean_s
     held_out: list[RunDir] = []
@@ -107,7 +108,7 @@ def _real_runs(campaign: Campaign, study: StudyConfig, target: Target | None) ->
             for repeat in range(repeats):  # fit and held-out runs take turns: the profile is of the whole campaign
                 fitted += [fit_run(campaign, study, aim, load, capacity) for load in loads[repeat::repeats]]
                 held_out += held_out_runs(campaign, study, aim, capacity, repeat)
-    return fitted, held_out
+    return [*fitted, *of_lengths], held_out
 
 
 @contextmanager

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from loadgen.lengths import all_of, with_lengths
 from loadgen.patterns import make_pattern
 from loadgen.schedule import Schedule, poisson_schedule
 from loadgen.validity import ValidityLimits
-from testbed.calibration.evidence import CAPACITY, Evidence
+from testbed.calibration.evidence import CAPACITY, LENGTH, Evidence
 from testbed.calibration.service_time import ENOUGH_BATCHES, counts_by_size, curve_by_size
 from testbed.config import CalibrateConfig, StudyConfig
 from testbed.errors import CalibrationError
@@ -123,6 +124,17 @@ def capacity_runs(campaign: Campaign, study: StudyConfig, aim: Target, bursts: R
     return runs[1:]
 
 
+def length_runs(campaign: Campaign, study: StudyConfig, aim: Target, bursts: RunDir) -> list[RunDir]:
+    """The bursts once more for each shorter length bucket, all requests of that length."""
+    schedule, runs = Schedule.read(bursts.schedule), []
+    for tokens in aim.service.length_buckets[:-1]:
+        identity = Identity(
+            f"{study.model}-{LENGTH}-{tokens}", LENGTH, {"tokens": tokens}, 0, percentile=None, limits=WHENEVER
+        )
+        runs.append(_made(campaign, aim, all_of(schedule, tokens), identity))
+    return runs
+
+
 def _largest(service: ServiceConfig) -> int:
     """Batch size that the service can have."""
     return service.max_batch_size if service.dynamic_batching is not None else 1
@@ -158,6 +170,8 @@ def held_out_runs(campaign: Campaign, study: StudyConfig, aim: Target, capacity:
         duration_s, notes = _length(campaign, first_id, wanted_s, plan.duration_s)
         parameters = held_out_pattern(name, peak_rps, duration_s, seed)
         schedule = poisson_schedule(make_pattern(name, **parameters), duration_s, seed, study.model)
+        if study.lengths is not None:
+            schedule = with_lengths(schedule, study.lengths, seed)
         identity = Identity(run_id, name, parameters, seed, repeat=repeat, held_out=True, notes=notes)
         runs.append(_made(campaign, aim, schedule, identity))
     return runs
@@ -184,7 +198,12 @@ def _length(campaign: Campaign, run_id: str, wanted_s: float, least_s: float) ->
 
 
 def _made(campaign: Campaign, aim: Target, schedule: Schedule, identity: Identity, attempts: int = ATTEMPTS) -> RunDir:
-    """The run of that name: kept if it is complete, else made; made again if it was INVALID."""
+    """The run of that name: kept if it is complete, else made; made again if it was INVALID.
+
+    Where requests differ in length and the schedule does not say how long they are, they are as long as can be.
+    """
+    if aim.service.length_buckets and schedule.tokens is None:
+        schedule = all_of(schedule, aim.service.length_buckets[-1])
     campaign.time.passed(identity.run_id)
     kept = campaign.runs.kept(identity.run_id, schedule, aim.service, aim)
     return kept or campaign.runs.make(aim, schedule, identity, attempts)

@@ -33,16 +33,21 @@ class Meter:
 
     def __init__(self, sim: KISim) -> None:
         self.sim = sim
-        self.energy_j = 0.0  # NaN: the power of some device is not known
-        self._active_s, self._since_s = sim.device_active_s(), sim.now_s
+        self._active_s, self._device_j, self._since_s = sim.device_active_s(), sim.device_energy_j(), sim.now_s
+        self._first_j = float(self._device_j.sum())
+
+    @property
+    def energy_j(self) -> float:
+        """Of all devices, up to the last reading; NaN: the power of some is not known."""
+        return float(self._device_j.sum()) - self._first_j
 
     def read(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """float64[devices] twice: share of the time since the last reading with a batch, and watts (NaN: not known)."""
         active_s, seconds = self.sim.device_active_s(), self.sim.now_s - self._since_s
         share = (active_s - self._active_s) / seconds
-        power_w = self.sim.device_power_w(share)
-        self.energy_j += float(power_w.sum()) * seconds
-        self._active_s, self._since_s = active_s, self.sim.now_s
+        device_j = self.sim.device_energy_j()
+        power_w = (device_j - self._device_j) / seconds
+        self._active_s, self._device_j, self._since_s = active_s, device_j, self.sim.now_s
         return share, power_w
 
 

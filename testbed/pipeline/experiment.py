@@ -3,7 +3,7 @@
 Files in results/<name>/: experiment.json (its configuration), runs/<traffic>-<policy>-real-<k>/ and -sim-<k>/ (run
 folders with decisions.json beside the usual files; faults.json, if something was made to happen; adaptation.json of a
 policy that is adapted, whose new profiles are in adaptation/), pairs.json, transfer.json, drift.json, and the report. A
-complete run is not made again.
+complete run is not made again, unless it is INVALID as its requests were late: then it goes to invalid/.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 from kubernetes import client
 
 from loadgen.job import start_of
+from loadgen.validity import only_late
 from testbed.adaptation.journal import JOURNAL, read_journal
 from testbed.autoscaling.simulated import Step
 from testbed.config import build
@@ -110,7 +111,7 @@ def _begin(config: ExperimentConfig, folder: Path) -> None:
 
 def _lasting(told: dict[str, Any]) -> dict[str, Any]:
     """What stays when an experiment goes on, but for its traffic: there may be more runs, simulated otherwise."""
-    for name in ("repeats", "simulated_runs", "traffic"):
+    for name in ("repeats", "attempts", "simulated_runs", "traffic"):
         told = {**told, name: None}
     if told["adapted"]:  # the real controllers rest on both, too
         return told
@@ -142,11 +143,38 @@ def _real_once(
     narrator: Narrator,
     machine: Machine | None,
 ) -> None:
-    """One real run, unless it is there; what an interrupted one left is removed."""
-    traffic, policy, repeat = which
+    """One real run, unless it is there; what an interrupted one left is removed. Late runs are made again."""
     path = real_folder(folder, which)
-    if (path / "decisions.json").exists():
-        return
+    while not _is_kept(path, config.attempts, folder / "invalid", narrator):
+        _make_real(config, which, path, api, kubeconfig, narrator, machine)
+
+
+def _is_kept(path: Path, attempts: int, invalid: Path, narrator: Narrator) -> bool:
+    """Is there a run that counts, or the last one that is tried? A late one before that is moved to invalid/."""
+    if not (path / "decisions.json").exists():
+        return False
+    verdict = RunDir(path).manifest.verdict
+    if verdict is None or verdict.valid or not only_late(verdict):
+        return True
+    attempt = 1 + len(list(invalid.glob(f"{path.name}-attempt*")))
+    if attempt >= attempts:
+        return True
+    narrator.phase(f"{path.name} was late ({verdict.reasons[0]}): it is made again")
+    invalid.mkdir(exist_ok=True)
+    path.rename(invalid / f"{path.name}-attempt{attempt}")
+    return False
+
+
+def _make_real(
+    config: ExperimentConfig,
+    which: tuple[str, str, int],
+    path: Path,
+    api: client.ApiClient,
+    kubeconfig: Path | None,
+    narrator: Narrator,
+    machine: Machine | None,
+) -> None:
+    traffic, policy, repeat = which
     if path.exists():
         shutil.rmtree(path)
     schedule = make_schedule(config.traffic[traffic], config.model)

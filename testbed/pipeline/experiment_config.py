@@ -38,6 +38,9 @@ class ExperimentConfig(Strict):
         {}, description="by traffic: `slow_down` only, of emulated pods whose overlay has the component `slowness`"
     )
     repeats: int = Field(1, ge=1, description="real runs of each pair: the real system's own spread")
+    attempts: int = Field(
+        2, ge=1, description="at a real run; one whose requests were sent late, and nothing else, is made again"
+    )
     simulated_runs: int = Field(
         25, ge=1, description="of each pair: what is predicted is their mean; as many others give an interval"
     )

@@ -105,7 +105,7 @@ class MadeRuns:
                 self.narrator.phase(f"{run_id}: {why}: it is made again")
                 self._put_aside(run.path, aside)
                 return None
-        same = np.array_equal(Schedule.read(run.schedule).scheduled_ns, schedule.scheduled_ns)
+        same = Schedule.read(run.schedule).same_requests(schedule)
         if not same or run.manifest.service != service:
             raise ConfigError(
                 f"{run.path} was made with another schedule or service than this campaign's: remove it to make it "

@@ -93,6 +93,7 @@ def _in_kisim(
         instances=service.instances,
         max_batch_size=service.max_batch_size,
         dynamic_batching=service.dynamic_batching,
+        length_buckets=service.length_buckets,
         balancer=service.balancer,
         latency_target_s=1.0,  # nobody asks
         client=ClientBehaviour() if client is None else ClientBehaviour(**client.model_dump()),
@@ -103,7 +104,9 @@ def _in_kisim(
         models=(served,),
     )
     services = (make_service(0, served, DEVICE, profile),)
-    sim = KISim(config, services, ScheduledTraffic(schedule, [profile.model]), seed=seed, keep_rows=True)
+    sim = KISim(
+        config, services, ScheduledTraffic(schedule, [profile.model], service.length_buckets), seed=seed, keep_rows=True
+    )
     observed = Observed(sim)
     sim.advance(schedule.duration_s)
     observed.note()

@@ -90,7 +90,7 @@ def served(
             threads=options.threads,
             weights=weights_label(spec, options),
             service=service,
-            inputs=spec.inputs,
+            inputs=spec.served_inputs(service),
             batched=True,
             endpoints=running.endpoints_file,
             addresses=lambda: [
@@ -140,15 +140,18 @@ def remote(
     metrics: str | None = None,
     grpc: str | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
+    *,
+    have_lengths: bool = False,
 ) -> Target:
     """A running Triton of the user's: everything about the model is read from the server.
 
     server: its HTTP address. metrics: its metrics page, if it is not on port 8002 of the same host. grpc: where to
-    send requests instead, for transport grpc. shapes: of inputs whose dimensions the model leaves free.
+    send requests instead, for transport grpc. shapes: of inputs whose dimensions the model leaves free. have_lengths:
+    each request has a length of its own.
     """
     address = http_address(server)
     host = address.rpartition(":")[0]
-    found = model_tensors(address, the_model(address, model), shapes)
+    found = model_tensors(address, the_model(address, model), shapes, have_lengths=have_lengths)
     page: str | None = metrics or f"http://{host}:8002/metrics"
     if page is not None and not answers(page, STARTING_S if metrics is not None else 0.0):
         if metrics is not None:

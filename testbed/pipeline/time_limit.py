@@ -53,7 +53,9 @@ def plan_of(config: CalibrateConfig) -> dict[str, float]:
 
 
 def _steps(study: StudyConfig) -> Iterator[tuple[str, float]]:
-    yield first_look(study), START_S + FIRST_LOOK_S + 2 * RUN_S + study.fit.capacity_s
+    shorter = max(0, len(study.configurations[0].length_buckets) - 1)
+    look_s = FIRST_LOOK_S * (1 + shorter) + RUN_S * (2 + shorter)
+    yield first_look(study), START_S + look_s + study.fit.capacity_s
     for number, service in enumerate(study.configurations):
         yield start_of(study, service.label), START_S
         for load in study.fit.loads if number in study.fit.configurations else ():

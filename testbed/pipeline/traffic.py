@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from loadgen.lengths import with_lengths
 from loadgen.patterns import Trace
 from loadgen.schedule import Schedule, poisson_schedule
 from loadgen.traces import read_trace, trace_pattern
@@ -19,6 +20,11 @@ STEP_S = 1.0  # of a rate that is made of another
 
 def make_schedule(traffic: TrafficConfig, model: str) -> Schedule:
     """Arrivals of a pattern or a trace's rate (seeded Poisson), or of a trace; PatternError or TraceError if wrong."""
+    schedule = _arrivals(traffic, model)
+    return schedule if traffic.lengths is None else with_lengths(schedule, traffic.lengths, traffic.seed)
+
+
+def _arrivals(traffic: TrafficConfig, model: str) -> Schedule:
     pattern = pattern_of(traffic)
     if pattern is not None:
         drawn = poisson_schedule(pattern, traffic.duration_s or whole_s(pattern), traffic.seed, model)

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import or_
 
+import numpy as np
+
 from testbed.calibration.device_use import batches_of, network_share, power_w
+from testbed.calibration.evidence import CAPACITY, LENGTH
 from testbed.calibration.profile import DeviceUse, ServiceProfile
 from testbed.measurement.device_times import BatchTimes, DeviceTimes
 from testbed.measurement.gpu_readings import mean_power_w, mean_reading, readings
@@ -16,6 +19,7 @@ from testbed.reporting.loading import LoadedRun, load_run
 from testbed.reporting.usage import utilisation
 from testbed.run_dir import RunDir
 
+NO_RATE = (CAPACITY, LENGTH, "lone", "largest", "bursts")  # patterns of runs that measure single batches
 # NVML's nvmlClocksThrottleReasons: why the clock is below what was asked for. An idle GPU's is no fault.
 THROTTLED = {
     0x4: "power cap",
@@ -31,6 +35,9 @@ class GpuLoad:
     """One real run. None: not measured. Shares are of the run's time, of one GPU."""
 
     run_id: str
+    model: str
+    configuration: str
+    pattern: str
     valid: bool | None
     rate_rps: float
     instances: float | None  # busy share of the instances, by Triton
@@ -43,6 +50,35 @@ class GpuLoad:
     memory_bytes: float | None
     sm_clock_hz: float | None
     throttled: str | None
+    p50_ms: float | None
+    p95_ms: float | None
+    simulated_p50_ms: float | None
+    simulated_p95_ms: float | None
+
+    @property
+    def memory_mib(self) -> float | None:
+        """Memory used of the GPU."""
+        return None if self.memory_bytes is None else self.memory_bytes / 2**20
+
+    @property
+    def sm_clock_mhz(self) -> float | None:
+        """Mean clock of the multiprocessors."""
+        return None if self.sm_clock_hz is None else self.sm_clock_hz / 1e6
+
+    @property
+    def simulated_joules_per_request(self) -> float | None:
+        """Of the run's twin."""
+        return None if self.simulated_power_w is None else self.simulated_power_w / self.rate_rps
+
+
+@dataclass(frozen=True)
+class GpuCurves:
+    """What one figure shows: the loads of one service, by rate, and its model's profile, if there is one."""
+
+    stem: str
+    title: str
+    loads: tuple[GpuLoad, ...]
+    profile: ServiceProfile | None
 
 
 @dataclass(frozen=True)
@@ -72,6 +108,20 @@ class GpuView:
 
     loads: tuple[GpuLoad, ...]
     parts: tuple[BatchParts, ...]
+    profiles: tuple[ServiceProfile, ...] = ()
+
+    @property
+    def curves(self) -> list[GpuCurves]:
+        """A figure for each service that had traffic; what came in heaps or alone has no rate to speak of."""
+        of_service: dict[tuple[str, str], list[GpuLoad]] = {}
+        for load in self.loads:
+            if load.pattern not in NO_RATE:
+                of_service.setdefault((load.model, load.configuration), []).append(load)
+        profiles = {profile.model: profile for profile in self.profiles}
+        return [
+            GpuCurves(f"gpu-{number}", f"{model} {configuration}", tuple(loads), profiles.get(model))
+            for number, ((model, configuration), loads) in enumerate(sorted(of_service.items()), start=1)
+        ]
 
     @property
     def load_table(self) -> TextTable:
@@ -93,17 +143,16 @@ def gpu_view(runs: Sequence[RunDir], profiles: Iterable[ServiceProfile] = ()) ->
     loaded = [load_run(run.path) for run in runs if _on_gpu(run)]
     if not loaded:
         return None
-    use = {profile.model: profile.device_use for profile in profiles}
+    known = tuple(profiles)
+    use = {profile.model: profile.device_use for profile in known}
     twins = {run.manifest.simulates: run for run in runs if run.manifest.kind == "simulated"}
     with_times = [(run, times) for run in loaded if (times := DeviceTimes.read(run.path)) is not None]
     made = (_load(run, twins.get(run.manifest.run_id), use.get(run.manifest.model)) for run in loaded)
     loads = sorted(made, key=lambda load: (load.rate_rps, load.run_id))
-    return GpuView(tuple(loads), tuple(_parts(with_times)))
+    return GpuView(tuple(loads), tuple(_parts(with_times)), known)
 
 
 def _load_row(load: GpuLoad) -> tuple[str, ...]:
-    mib = None if load.memory_bytes is None else load.memory_bytes / 2**20
-    mhz = None if load.sm_clock_hz is None else load.sm_clock_hz / 1e6
     return (
         load.run_id if load.valid else f"{load.run_id} ({'NOT JUDGED' if load.valid is None else 'INVALID'})",
         number(load.rate_rps, 1),
@@ -114,8 +163,8 @@ def _load_row(load: GpuLoad) -> tuple[str, ...]:
         number(load.power_w, 1),
         _beside(load.simulated_power_w, load.power_w, 1),
         number(load.joules_per_request, 3),
-        number(mib, 0),
-        number(mhz, 0),
+        number(load.memory_mib, 0),
+        number(load.sm_clock_mhz, 0),
         NOT_MEASURED if load.throttled is None else load.throttled or "nothing",
     )
 
@@ -156,13 +205,20 @@ def _load(run: LoadedRun, twin: RunDir | None, use: DeviceUse | None) -> GpuLoad
     uuids, end_s, rate = manifest.gpu_uuids, manifest.duration_s, run.schedule.rate_rps
     gpus = max(1, len(uuids))
     network_s = None if times is None else sum(size.batches * size.network_s for size in times.sizes)
-    alone = manifest.service.replicas == 1  # several take turns on a GPU: their networks' times are not one's
-    simulated = batches_of(load_run(twin.path).batches, end_s) if twin is not None and alone else {}
+    # Several take turns on a GPU: their networks' times are not one's. Of shorter requests nobody knows the use.
+    alone = manifest.service.replicas == 1 and not manifest.service.length_buckets
+    counterpart = None if twin is None else load_run(twin.path)
+    simulated = batches_of(counterpart.batches, end_s) if counterpart is not None and alone else {}
+    p50_ms, p95_ms = _latency_ms(run)
+    simulated_p50_ms, simulated_p95_ms = _latency_ms(counterpart)
     power = None if metrics is None else mean_power_w(metrics, uuids, 0, end_s)
     memory = None if metrics is None else mean_reading(metrics, "memory_used", uuids, 0, end_s)
     clock = None if metrics is None else mean_reading(metrics, "sm_clock", uuids, 0, end_s)
     return GpuLoad(
         run_id=manifest.run_id,
+        model=manifest.model,
+        configuration=manifest.service.label,
+        pattern=manifest.pattern,
         valid=None if manifest.verdict is None else manifest.verdict.valid,
         rate_rps=rate,
         instances=utilisation(run)[0],
@@ -175,7 +231,19 @@ def _load(run: LoadedRun, twin: RunDir | None, use: DeviceUse | None) -> GpuLoad
         memory_bytes=memory,
         sm_clock_hz=clock,
         throttled=_throttled(run),
+        p50_ms=p50_ms,
+        p95_ms=p95_ms,
+        simulated_p50_ms=simulated_p50_ms,
+        simulated_p95_ms=simulated_p95_ms,
     )
+
+
+def _latency_ms(run: LoadedRun | None) -> tuple[float | None, float | None]:
+    """P50 and P95; None: nothing was answered."""
+    if run is None or not run.requests.ok.any():
+        return None, None
+    p50_s, p95_s = np.quantile(run.requests.latency_s[run.requests.ok], (0.5, 0.95)).tolist()
+    return 1e3 * p50_s, 1e3 * p95_s
 
 
 def _throttled(run: LoadedRun) -> str | None:

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from loadgen.artifact import ArtifactError
 from loadgen.request_log import RequestLog
 from loadgen.schedule import Schedule
@@ -120,10 +118,7 @@ def refuse_unequal(real: LoadedRun, other: LoadedRun) -> None:
     for what, left, right in (("models", a.model, b.model), ("service configurations", a.service, b.service)):
         if left != right:
             raise ReportError(f"runs {a.run_id} and {b.run_id} have different {what}: only like runs can be compared")
-    same = np.array_equal(real.schedule.scheduled_ns, other.schedule.scheduled_ns) and np.array_equal(
-        real.schedule.model, other.schedule.model
-    )
-    if not same:
+    if not real.schedule.same_requests(other.schedule):
         raise ReportError(
             f"runs {a.run_id} and {b.run_id} have different schedules: run {b.run_id} again with the schedule.parquet "
             f"of {a.run_id}"

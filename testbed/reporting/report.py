@@ -10,7 +10,9 @@ from plotly.offline import get_plotlyjs
 
 from testbed.reporting import figures, labels, pictures, style
 from testbed.reporting.context import ReportContext, gather
+from testbed.reporting.gpu_figure import gpu_figure, svg_address
 from testbed.reporting.page import environment, script_json
+from testbed.reporting.png import save_png
 from workloads.files import write_text_atomically
 
 PICTURED = 4  # runs of a group that report.md shows as pictures: those with the largest errors
@@ -23,14 +25,23 @@ def write_report(folder: Path) -> Path:
     """
     context = gather(folder)
     write_text_atomically(folder / "comparison.json", context.comparison.text)
+    gpu_figures = {one.stem: gpu_figure(one) for one in (context.gpu.curves if context.gpu else ())}
     _save_pictures(context, folder / "figures")
+    for stem, figure in gpu_figures.items():
+        save_png(figure, folder / "figures" / f"{stem}.png", dpi=110)
     told = environment(html=False).get_template("report.md.j2").render(c=context, pictured=PICTURED)
     write_text_atomically(folder / "report.md", told)
     page = folder / "report.html"
     shown = (
         environment(html=True)
         .get_template("report.html.j2")
-        .render(c=context, figures=_page_figures(context), plotly_js=Markup(get_plotlyjs()), style=style)
+        .render(
+            c=context,
+            figures=_page_figures(context),
+            drawings={stem: svg_address(figure) for stem, figure in gpu_figures.items()},
+            plotly_js=Markup(get_plotlyjs()),
+            style=style,
+        )
     )
     write_text_atomically(page, shown)
     return page

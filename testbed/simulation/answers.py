@@ -186,6 +186,7 @@ def end_batch(sim: Sim, r: int) -> None:
             state.compute_ns += instance.size * (end - instance.start_ns)
             state.busy_ns += end - instance.start_ns
             sim.devices[state.device].network_ns += int(sim.network_ns[state.service, instance.size])
+            sim.devices[state.device].batches_j += sim.batch_j[state.service, instance.size]
             state.outstanding -= instance.size
             instance.end_ns = NEVER
         else:

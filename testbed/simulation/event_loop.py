@@ -167,9 +167,15 @@ def start_batch(sim: Sim, r: int, front: int, size: int, now: int) -> None:
     slow = sim.slow[state.slow, 0]
     if sim.slow.shape[1] > 1:
         slow = sim.slow[state.slow, min(now // rules.slow_step_ns - sim.stream[0].slow_first, sim.slow.shape[1] - 1)]
+    bucket = 0
+    if sim.service_ns.shape[1] > 1:  # padded to its longest request
+        i = front
+        for _ in range(size):
+            bucket = max(bucket, sim.bucket[i])
+            i = sim.link[i]
     noise = sim.noise[front] if len(sim.noise) > 1 else sim.noise[0]
     extra = sim.extra_ns[front] if len(sim.extra_ns) > 1 else sim.extra_ns[0]
-    work_ns = sim.service_ns[state.service, size] * noise * slow
+    work_ns = sim.service_ns[state.service, bucket, size] * noise * slow
     if sim.stream[0].on:
         work_ns *= occupy(sim, r, now)
     instance = sim.instances[r, k]

@@ -54,11 +54,13 @@ def simulate_batches(
     extra_ns: npt.ArrayLike | None = None,
     pause_ns: npt.ArrayLike | None = None,
     after_idle_ns: npt.ArrayLike = 0.0,
+    bucket: npt.ArrayLike = 0,
 ) -> KernelResult:
     """Serve requests by `rules` on `replicas` replicas behind a balancer.
 
     arrival_ns: int[n], ascending, not negative.
-    service_ns: float[B + 1], time of a batch by its size (entry 0 is not used).
+    service_ns: float[B + 1], time of a batch by its size (entry 0 is not used); or float[K, B + 1], a row for each
+        length bucket: a batch has the row of the highest bucket of its requests.
     noise: float[n] or [1], factor on a batch's time; a batch has the factor of its first request.
     assigned: int[n], the replica of each request; None leaves it to the balancer.
     slow: float[m], factor of the machine at time t: slow[t // slow_step_ns], the last entry for ever after.
@@ -66,6 +68,7 @@ def simulate_batches(
     pause_ns: float[n] or [1], >= 0, added to the turnaround after a batch; a batch has that of its first request.
     after_idle_ns: float[k], more of a batch whose instance was idle for FIRST_KNOT_NS * 2**k; linear in the logarithm
         between, the first value below and the last one beyond, and for an instance's first batch.
+    bucket: int[n] or [1], length bucket of each request.
 
     A batch of size b with first request i, started at t on an instance that was idle for g, ends after
     service_ns[b] * noise[i] * slow(t) + extra_ns[i] + after_idle(g)  rounded to nanoseconds; its instance is free again
@@ -81,9 +84,14 @@ def simulate_batches(
     if slow_step_ns < 1:
         raise ValueError(f"slow_step_ns must be 1 or more, not {slow_step_ns}")
     fits = (1, len(arrival))
+    rows = [_floats("service_ns", row, (rules.max_batch_size + 1,)) for row in np.atleast_2d(np.asarray(service_ns))]
+    of_bucket = np.ascontiguousarray(np.broadcast_to(np.asarray(bucket, dtype=np.int64), arrival.shape))
+    if len(of_bucket) and not 0 <= of_bucket.min() <= of_bucket.max() < len(rows):
+        raise ValueError(f"bucket must name a row 0..{len(rows) - 1} of service_ns")
     sim = _empty_service(rules, replicas, len(arrival))._replace(
         arrival_ns=arrival,
-        service_ns=_floats("service_ns", service_ns, (rules.max_batch_size + 1,))[np.newaxis],
+        service_ns=np.stack(rows)[np.newaxis],
+        bucket=of_bucket,
         after_idle_ns=_floats("after_idle_ns", after_idle_ns, None)[np.newaxis],
         noise=_floats("noise", noise, fits),
         slow=_floats("slow", 1.0 if slow is None else slow, None)[np.newaxis],

@@ -13,6 +13,7 @@ from testbed.calibration.evidence import local_rate_rps
 from testbed.calibration.profile import ServiceProfile
 from testbed.measurement.batch_log import BatchLog
 from testbed.measurement.metric_log import MetricLog
+from testbed.simulation.cluster.traffic import buckets_of
 from testbed.simulation.kernel import KernelResult, simulate_batches
 from testbed.simulation.noise import from_quantiles, overhead_draws, slow_factor
 from testbed.simulation.rules import BatchingRules
@@ -82,14 +83,19 @@ def _run_kernel(
     span_s = 2 * schedule.duration_s + 60  # a queue may outlast the schedule
     slow, slow_step_s = slow_factor(profile.slow_phase, span_s, slow_rng)
     times = profile.service_time
+    if service.length_buckets:
+        rows, bucket = np.array(times.padded_mean_s(service.length_buckets)), _buckets(schedule, service)[order]
+    else:
+        rows, bucket = np.array([times.mean_s]), np.zeros(1, dtype=np.int64)
     # A service without batching may name a size that was never measured; no batch of it is run.
-    mean_s = np.pad(times.mean_s, (1, max(0, service.max_batch_size - len(times.mean_s))), mode="edge")
+    missing = max(0, service.max_batch_size - rows.shape[1])
+    service_s = np.pad(rows, ((0, 0), (1, missing)), mode="edge")[:, : service.max_batch_size + 1]
     contention = profile.contention
     measured_rps = np.clip(rate_rps, *profile.ranges.get("rate_rps", (0.0, np.inf)))  # no guess beyond what was seen
     extra_s = contention.seconds_per_rps * (measured_rps - contention.base_rps)
     result = simulate_batches(
         arrival_ns[order],
-        mean_s[: service.max_batch_size + 1] * 1e9,
+        service_s * 1e9,
         from_quantiles(times.noise_quantiles, noise_rng.random(len(schedule))),
         BatchingRules.of(service, turnaround_ns=0, timer_slack_ns=round((profile.timer_slack_s or 0.0) * 1e9)),
         replicas=service.replicas,
@@ -100,10 +106,18 @@ def _run_kernel(
         extra_ns=extra_s[order] * 1e9,
         pause_ns=turnaround_s[order] * 1e9,  # the turnaround, drawn for each batch
         after_idle_ns=np.array(times.after_idle_s or (0.0,)) * 1e9,
+        bucket=bucket,
     )
     back = np.empty_like(order)
     back[order] = np.arange(len(order))
     return KernelResult(**{name: getattr(result, name)[back] for name in KernelResult._fields})
+
+
+def _buckets(schedule: Schedule, service: ServiceConfig) -> np.ndarray:
+    bucket = buckets_of(schedule, service.length_buckets)
+    if bucket is None:
+        raise KisError("the service pads to length_buckets, the traffic has no lengths: give `lengths`")
+    return bucket
 
 
 def _request_frame(schedule: Schedule, result: KernelResult, completed_ns: np.ndarray) -> pd.DataFrame:

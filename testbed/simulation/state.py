@@ -154,6 +154,7 @@ MODEL = np.dtype(
 NODE = np.dtype([("bucket", np.int64), ("bucket_end_ns", np.int64), ("count", np.int64)])
 DEVICE = np.dtype(  # active_ns: in which a batch ran; network_ns: in which networks did, known where `networks` is 1
     [(name, np.int64) for name in ("sharing", "busy", "active_from_ns", "active_ns", "networks", "network_ns")]
+    + [("batches_j", np.float64)]  # energy that batches took, beside what an idle device takes
 )
 ROW = np.dtype(
     [(name, np.int64) for name in ("id", "scheduled_ns", "completed_ns", "start_ns", "end_ns", "pod")]
@@ -172,7 +173,8 @@ class Sim(NamedTuple):
     preferred_upto: Any  # int64[services, B + 1]: largest preferred size <= s, else 0
     preferred_above: Any  # int64[services, B + 1]: smallest preferred size > s, else the smallest
     arrival_ns: Any  # int64[n]
-    service_ns: Any  # float64[services, B + 1]
+    service_ns: Any  # float64[services, K, B + 1]: by the length bucket of a batch's longest request, and size
+    bucket: Any  # int64[n]: length bucket of a request; [1] in a closed run whose requests are all alike
     after_idle_ns: Any  # float64[services, k]: more of a batch by how long its instance was idle, FIRST_KNOT_NS * 2**k
     noise: Any  # float64[n] or [1]
     slow: Any  # float64[rows, m]
@@ -186,6 +188,8 @@ class Sim(NamedTuple):
     stream: Any  # STREAM[1]
     feed_ns: Any  # int64[f]: open-loop arrivals to come, ascending
     feed_model: Any  # int64[f]
+    feed_bucket: Any  # int64[f]: their length buckets; [1]: drawn from bucket_upto instead
+    bucket_upto: Any  # float64[models, K]: share of requests in this length bucket or one before
     requests: Any  # REQUEST[n]: a stream's requests have places; those of ended ones are used again
     free: Any  # int64[n]: places that are free
     events: Any  # EVENT[e]: a heap by time, then order
@@ -195,6 +199,7 @@ class Sim(NamedTuple):
     node_rates: Any  # int64[nodes, RATE_BUCKETS]: arrivals
     devices: Any  # DEVICE[devices]
     network_ns: Any  # float64[services, B + 1]: of a batch's time, what its network takes on the device; 0: not known
+    batch_j: Any  # float64[services, B + 1]: energy that a batch takes of the device; 0: not known
     sharing: Any  # float64[kinds, k]: factor on a batch's time by how many other replicas of the device are busy
     noise_table: Any  # float64[services, q]: quantile functions at evenly spaced probabilities
     contention: Any  # float64[services, 4]: ns per request/s, base rate, and the range of rates that is known

@@ -47,6 +47,8 @@ from testbed.simulation.state import (
 DONE, EMPTIED, MORE_PLACES, MORE_ROWS = range(4)  # why the loop returns
 INFLOW, OUTFLOW, PAUSE = range(3)  # tables of an overhead level; also the numbers of their draws
 DRAW_NOISE, DRAW_ENDPOINT, DRAWS_AN_ATTEMPT = 3, 4, 64
+DRAW_LENGTH = 17  # of a request, whatever its attempt; answers.DRAW_THINK is 16
+DRAWN = -1  # a length bucket that is not given
 
 
 @inlined
@@ -114,7 +116,7 @@ def chosen(sim: Sim, m: int, number: int, attempt: int) -> int:
 
 
 @inlined
-def new_request(sim: Sim, m: int, scheduled_ns: int, user: int) -> int:
+def new_request(sim: Sim, m: int, scheduled_ns: int, user: int, bucket: int) -> int:
     """A place for a request that a client sends for the first time."""
     stream = sim.stream[0]
     stream.free -= 1
@@ -124,6 +126,13 @@ def new_request(sim: Sim, m: int, scheduled_ns: int, user: int) -> int:
     request.attempt, request.abandoned, request.replica, request.pod = 0, 0, NONE, NONE
     stream.next_id += 1
     sim.models[m].arrived += 1
+    if bucket == DRAWN:
+        bucket = 0
+        if sim.bucket_upto.shape[1] > 1:
+            u = uniform(sim, request.id, DRAW_LENGTH)
+            while bucket + 1 < sim.bucket_upto.shape[1] and sim.bucket_upto[m, bucket] <= u:
+                bucket += 1
+    sim.bucket[i] = bucket
     return int(i)
 
 
@@ -186,6 +195,7 @@ def give_up(sim: Sim, i: int, number: int, now: int) -> None:
         stream.free -= 1
         again = sim.free[stream.free]
         copy = sim.requests[again]
+        sim.bucket[again] = sim.bucket[i]
         copy.id, copy.scheduled_ns, copy.model, copy.user = (
             request.id,
             request.scheduled_ns,
@@ -230,7 +240,8 @@ def client_turn(sim: Sim, now: int, has_event: bool, window_ns: int) -> None:
         kind, number, i = sim.events[0].kind, sim.events[0].id, sim.events[0].place
         drop_first_event(sim)
     else:
-        i = new_request(sim, sim.feed_model[stream.next_arrival], now, NONE)
+        bucket = sim.feed_bucket[stream.next_arrival] if len(sim.feed_bucket) > 1 else DRAWN
+        i = new_request(sim, sim.feed_model[stream.next_arrival], now, NONE, bucket)
         stream.next_arrival += 1
         model = sim.models[sim.requests[i].model]
         if model.max_in_flight > 0:
@@ -243,7 +254,7 @@ def client_turn(sim: Sim, now: int, has_event: bool, window_ns: int) -> None:
     if kind == USER:
         if not goes_on(sim.models[number], i):  # of a user, the number is the model's
             return
-        i = new_request(sim, number, now, i)
+        i = new_request(sim, number, now, i, DRAWN)
         kind = RESEND
     if kind == DELIVER:
         deliver(sim, i, now)

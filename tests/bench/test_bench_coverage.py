@@ -25,7 +25,15 @@ from tests.oracles.known_curves import covered_by_kind
 
 DRAWS = 200
 STUDIES = 1000
-GOLDEN = ("golden-emulated", "golden-emulated-slow", "golden-bert", "golden-resnet50")
+GOLDEN = (
+    "golden-emulated",
+    "golden-emulated-slow",
+    "golden-bert",
+    "golden-resnet50",
+    "golden-gpu-bert-fp32",
+    "golden-gpu-bert-fp16",
+    "golden-gpu-resnet50-fp16",
+)
 
 
 @pytest.mark.timeout(1800)

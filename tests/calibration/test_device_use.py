@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from testbed.calibration.device_use import batches_of, fit_device_use, network_share, power_w
@@ -26,12 +27,12 @@ def times(**network_s: float) -> DeviceTimes:
     return DeviceTimes(sizes=tuple(sizes))
 
 
-def on_gpu(run: Evidence) -> Evidence:
-    """With an energy counter that counts what is known."""
+def on_gpu(run: Evidence, factor: float = 1.0) -> Evidence:
+    """With an energy counter that counts what is known, or so many times as much."""
     span_s = run.schedule.duration_s
     counts = batches_of(run.batches, span_s)
     requests = sum(size * count for size, count in counts.items())
-    watts = IDLE_W + (BATCH_J * sum(counts.values()) + REQUEST_J * requests) / span_s
+    watts = factor * (IDLE_W + (BATCH_J * sum(counts.values()) + REQUEST_J * requests) / span_s)
     rows = [
         (round(k * span_s * 1e8), "nvml", "energy", {"gpu": "0", "gpu_uuid": "GPU-a"}, watts * k * span_s / 10, "joule")
         for k in range(11)
@@ -41,7 +42,8 @@ def on_gpu(run: Evidence) -> Evidence:
 
 @pytest.fixture(scope="module")
 def runs() -> list[Evidence]:
-    return [on_gpu(run) for run in calibration_runs(known_profile(), duration_s=20)]
+    rates = (40.0, 150.0, 250.0, 350.0, 450.0, 600.0)
+    return [on_gpu(run) for run in calibration_runs(known_profile(), duration_s=20, rates=rates)]
 
 
 def test_power_and_network_times_come_back(runs: list[Evidence]) -> None:
@@ -49,6 +51,22 @@ def test_power_and_network_times_come_back(runs: list[Evidence]) -> None:
     assert found is not None
     assert found.network_s == pytest.approx((0.003, 0.004, 0.005, 0.005))  # between sizes on a line, beyond as the last
     assert (found.idle_w, found.batch_j, found.request_j) == pytest.approx((IDLE_W, BATCH_J, REQUEST_J), rel=1e-3)
+    assert found.power_spread is not None
+    assert found.power_spread.freedom == len(runs) - 3
+    assert found.power_spread.deviation < 1e-3
+
+
+def test_by_how_much_runs_differ_from_the_power_is_known(runs: list[Evidence]) -> None:
+    rng, spread = np.random.default_rng(3), 0.05
+    found = []
+    for _ in range(30):
+        studies = [on_gpu(run, float(rng.normal(1, spread))) for run in runs]
+        use = fit_device_use(studies, 4)
+        assert use is not None
+        assert use.power_spread is not None
+        found.append(use.power_spread)
+    squares = sum(one.freedom * one.deviation**2 for one in found) / sum(one.freedom for one in found)
+    assert np.sqrt(squares) == pytest.approx(spread, rel=0.2)
 
 
 def test_two_runs_do_not_tell_idle_batch_and_request_apart(runs: list[Evidence]) -> None:

@@ -20,7 +20,7 @@ from loadgen.issuer import DROPPED, Issuer, Limits, Share
 from loadgen.request_log import RequestLog
 from loadgen.row_stream import RowStream, collect_rows
 from loadgen.schedule import Schedule
-from loadgen.transport import HttpTransport, NullTransport, RequestTimeout, request_tensors
+from loadgen.transport import HttpTransport, NullTransport, RequestKind, RequestTimeout, request_tensors
 from loadgen.validity import ClientFigures
 from workloads.catalog import TensorSpec
 
@@ -44,7 +44,7 @@ class StuckTransport(NullTransport):
         self.asked = 0
         self.let_go = gevent.event.Event()
 
-    def send(self, endpoint: str, model: str, request_id: int) -> int:
+    def send(self, endpoint: str, kind: RequestKind, request_id: int) -> int:
         self.asked += 1
         self.let_go.wait()
         return 0
@@ -73,14 +73,16 @@ class Replay:
 
     def issuer(self, transport, endpoints) -> Issuer:
         n = len(self.schedule)
-        share = Share(np.arange(n), self.schedule.scheduled_ns, ("toy",), np.zeros(n, dtype=np.int64))
+        share = Share(np.arange(n), self.schedule.scheduled_ns, (RequestKind("toy"),), np.zeros(n, dtype=np.int64))
         source = Endpoints(endpoints) if not isinstance(endpoints, Endpoints) else endpoints
         rows = RowStream(self.raw / "rows-0.arrows", n, 1)
         limits = Limits(self.max_in_flight, self.timeout_s, self.drain_s, 1e-4)
         return Issuer(share, transport, source, rows, report=lambda *r: self.reports.append(r), limits=limits)
 
     def http(self, *servers: FakeServer) -> HttpTransport:
-        transport = HttpTransport({"toy": request_tensors(INPUTS, True, 0)}, self.timeout_s, self.max_in_flight)
+        transport = HttpTransport(
+            {RequestKind("toy"): request_tensors(INPUTS, True, 0)}, self.timeout_s, self.max_in_flight
+        )
         for server in servers:
             transport.connect(server.address)
         return transport
@@ -335,7 +337,7 @@ def test_without_any_endpoint_requests_are_errors_that_were_never_sent(replay, t
 
 def test_a_fault_in_the_transport_is_an_error_row(replay):
     class Faulty(NullTransport):
-        def send(self, endpoint: str, model: str, request_id: int) -> int:
+        def send(self, endpoint: str, kind: RequestKind, request_id: int) -> int:
             return 1 // (request_id % 2)
 
     log = replay.run(Faulty(), ["a:1"])
@@ -345,20 +347,20 @@ def test_a_fault_in_the_transport_is_an_error_row(replay):
 
 def test_a_server_that_does_not_read_is_a_timeout_and_costs_no_connection_for_ever():
     big = (TensorSpec(name="image", datatype="FP32", shape=(64, 224, 224)),)
-    transport = HttpTransport({"toy": request_tensors(big, True, 0)}, 0.3, connections=1)
+    transport = HttpTransport({RequestKind("toy"): request_tensors(big, True, 0)}, 0.3, connections=1)
     with socket.create_server(("127.0.0.1", 0), reuse_port=True) as deaf:
         port = deaf.getsockname()[1]
         with pytest.raises(RequestTimeout):
-            transport.send(f"127.0.0.1:{port}", "toy", 1)
+            transport.send(f"127.0.0.1:{port}", RequestKind("toy"), 1)
     transport._timeout_s = 20
     with FakeServer(port=port) as server:
-        assert transport.send(server.address, "toy", 2) == 2
+        assert transport.send(server.address, RequestKind("toy"), 2) == 2
 
 
 def test_a_large_body_arrives_whole_under_its_id(replay):
     big = (TensorSpec(name="image", datatype="FP32", shape=(3, 224, 224)),)
     with FakeServer() as server:
-        transport = HttpTransport({"toy": request_tensors(big, True, 0)}, 2.0, 4)
+        transport = HttpTransport({RequestKind("toy"): request_tensors(big, True, 0)}, 2.0, 4)
         for i in (0, 999_999_999_999):
-            assert transport.send(server.address, "toy", i) == 2
+            assert transport.send(server.address, RequestKind("toy"), i) == 2
     assert server.seen == [0, 999_999_999_999]

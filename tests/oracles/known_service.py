@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import gamma, norm
 
+from loadgen.lengths import all_of
 from loadgen.patterns import make_pattern
 from loadgen.schedule import Schedule, poisson_schedule
 from testbed.calibration.evidence import Evidence
@@ -53,18 +54,24 @@ def calibration_runs(
     duration_s: float = 60,
     rates: tuple[float, ...] = (40.0, 250.0, 450.0, 600.0),
     seed: int = 100,
+    service: ServiceConfig = ServiceConfig(),  # noqa: B008
 ) -> list[Evidence]:
-    """Bursts through every batch size, then constant rates: from idle to saturated, unless they are given."""
-    service = ServiceConfig()
+    """Bursts through every batch size, then constant rates: from idle to saturated, unless they are given.
+
+    Requests to a service with length buckets are as long as can be.
+    """
     schedules = [burst_schedule("emulated", service, 0.006, 40)]
     for number, rate in enumerate(rates):
         schedules.append(poisson_schedule(make_pattern("constant", rate=rate), duration_s, number, "emulated"))
-    return [_evidence(profile, one, service, seed + k, with_batches) for k, one in enumerate(schedules)]
+    if service.length_buckets:
+        schedules = [all_of(one, service.length_buckets[-1]) for one in schedules]
+    return [evidence(profile, one, service, seed + k, with_batches) for k, one in enumerate(schedules)]
 
 
-def _evidence(
-    profile: ServiceProfile, schedule: Schedule, service: ServiceConfig, seed: int, with_batches: bool
+def evidence(
+    profile: ServiceProfile, schedule: Schedule, service: ServiceConfig, seed: int, with_batches: bool = True
 ) -> Evidence:
+    """One run of the service."""
     run = simulate(schedule, profile, service, seed=seed)
     manifest = RunManifest(
         run_id=f"known-{seed}",

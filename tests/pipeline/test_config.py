@@ -40,6 +40,23 @@ def written(tmp_path: Path, text: str) -> Path:
             "studies: [{model: bert, configurations: [{replicas: 2}, {replicas: 2}]}]",
             "two configurations are the same",
         ),
+        (
+            CalibrateConfig,
+            "studies: [{model: bert, configurations: [{length_buckets: [32, 128]}]}]",
+            "give length_buckets of the service and lengths of the requests together",
+        ),
+        (
+            CalibrateConfig,
+            "studies: [{model: bert, lengths: {tokens: [64]}, configurations: [{length_buckets: [32]}]}]",
+            "requests have up to 64 tokens, the longest bucket is 32",
+        ),
+        (
+            MeasureConfig,
+            "traffic: {lengths: {tokens: [64]}}",
+            "serve.service.length_buckets and traffic.lengths together",
+        ),
+        (MeasureConfig, "traffic: {lengths: {median: 64, sigma: 1}}", "longest: Field required"),
+        (ServeConfig, "service: {length_buckets: [64, 32]}", "must be ascending"),
         (ServeConfig, "model: [", "is not YAML"),
         (ServeConfig, "- 1", "holds no mapping of keys"),
     ],

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from loadgen.validity import Verdict
 from testbed.errors import ConfigError, ReportError
 from testbed.measurement.metric_log import MetricLog
+from testbed.pipeline import experiment
 from testbed.pipeline.experiment import decisions_of, refuse_other_service
 from testbed.pipeline.experiment_config import ExperimentConfig
 from testbed.pipeline.experiment_twin import ScalerClock, real_folder, scaler_clock
@@ -210,3 +212,46 @@ def test_mistakes_are_named(tmp_path: Path, changes: dict[str, Any], told: str) 
 def test_a_fixed_policy_starts_with_its_number(tmp_path: Path) -> None:
     config = config_of(tmp_path)
     assert [config.start_replicas(name) for name in config.policies] == [1, 1, 3]
+
+
+VALID = Verdict(valid=True)
+LATE = Verdict(
+    valid=False,
+    reasons=("requests were sent late: lag P99 9.00 ms, limit 2.00 ms",),
+    figures={"lag_p99_ms": 9.0, "lag_limit_ms": 2.0},
+)
+FAILED = Verdict(valid=False, reasons=("it failed",), figures={"failed_share": 0.5})
+
+
+class Silent:
+    """Tells nobody."""
+
+    def phase(self, text: str) -> None:
+        """See Narrator."""
+
+    def progress(self, share: float) -> None:
+        """See Narrator."""
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "attempts", "made"),
+    [([VALID], 3, 1), ([LATE, VALID], 3, 2), ([LATE, LATE], 2, 2), ([LATE], 1, 1), ([FAILED], 3, 1), ([None], 3, 1)],
+)
+def test_a_late_run_is_made_again_while_there_are_attempts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verdicts: list[Verdict | None], attempts: int, made: int
+) -> None:
+    config = ExperimentConfig.model_validate(settings(tmp_path, attempts=attempts))
+    which = (next(iter(config.traffic)), next(iter(config.policies)), 1)
+    coming = iter(verdicts)
+
+    def make(*_: Any) -> None:
+        run = RunDir(begin_run(config, tmp_path, which))
+        run.write_manifest(run.manifest.model_copy(update={"verdict": next(coming)}))
+
+    monkeypatch.setattr(experiment, "_make_real", make)
+    nobody: Any = None
+    for _ in range(2):  # going on changes nothing
+        experiment._real_once(config, tmp_path, which, nobody, None, Silent(), None)
+    assert list(coming) == []
+    assert len(list((tmp_path / "invalid").glob("*"))) == made - 1
+    assert RunDir(real_folder(tmp_path, which)).manifest.verdict == verdicts[-1]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from testbed.calibration.profile import DeviceUse
+from testbed.calibration.profile import Band, CurvePoint, DeviceUse, LoadCurve
 from testbed.measurement.device_times import BatchTimes, DeviceTimes
 from testbed.measurement.metric_log import MetricLog
 from testbed.reporting.gpu import gpu_view
+from testbed.reporting.gpu_figure import gpu_figure, svg_address
 from testbed.reporting.labels import NOT_MEASURED
 from testbed.run_dir import Device, run_dirs
 from tests.oracles.cluster_worlds import flat_profile
@@ -124,3 +126,34 @@ def test_without_a_gpu_there_is_nothing_to_say(tmp_path: Path) -> None:
     arrivals = np.arange(10) * SECOND
     write_run(tmp_path / "runs", "cpu", arrivals, arrivals / 1e9 + 0.01)
     assert gpu_view(run_dirs(tmp_path)) is None
+
+
+def test_a_figure_shows_one_service_under_load_as_the_same_bytes_each_time(tmp_path: Path) -> None:
+    band = Band(low=0.9, middle=1.0, high=1.1)
+    points = tuple(
+        CurvePoint(rate_rps=rate, p50_s=band, p95_s=band, busy=band, network=None, power_w=band) for rate in (5.0, 20.0)
+    )
+    runs = run_dirs(folder(tmp_path))
+    label = runs[0].manifest.service.label
+    profile = flat_profile().model_copy(
+        update={"model": "resnet50", "load_curve": LoadCurve(configuration=label, points=points)}
+    )
+    view = gpu_view(runs, [profile])
+    assert view is not None
+    (shown,) = view.curves
+    assert {load.run_id for load in shown.loads} == {"one", "two", "bare"}
+    latency, _, power, *_ = gpu_figure(shown).axes
+    assert any(np.allclose(line.get_ydata(), 1000.0) for line in latency.lines)  # the curve, ms
+    assert any(np.allclose(line.get_ydata(), 200.0) for line in power.lines)  # what NVML measured, W
+    assert svg_address(gpu_figure(shown)) == svg_address(gpu_figure(shown))
+    other = profile.model_copy(update={"load_curve": LoadCurve(configuration="r2-n1-b8-d0ms", points=points)})
+    drawn = gpu_figure(replace(shown, profile=other)).axes[0]
+    assert not any(np.allclose(line.get_ydata(), 1000.0) for line in drawn.lines)
+
+
+def test_runs_of_single_batches_have_no_load_to_draw(tmp_path: Path) -> None:
+    arrivals = np.arange(0, 10 * SECOND, SECOND // 10)
+    write_run(tmp_path / "runs", "heaps", arrivals, arrivals / 1e9 + 0.01, device=GPU, pattern="capacity")
+    view = gpu_view(run_dirs(tmp_path))
+    assert view is not None
+    assert (len(view.loads), view.curves) == (1, [])

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tritonclient.utils import InferenceServerException
 
 from testbed.measurement.batch_log import RECORD
 from workloads.backends.bert_network import build_bert
 from workloads.backends.resnet_network import build_resnet50
-from workloads.catalog import ServiceConfig
+from workloads.catalog import DynamicBatching, ServiceConfig
 
 pytestmark = pytest.mark.server
 
@@ -84,3 +85,28 @@ def test_bert_answers_as_the_same_network_does_here(make_service: Any, infer: An
         unmasked = network(torch.from_numpy(ids), torch.ones(2, 128, dtype=torch.int64)).numpy()
     np.testing.assert_allclose(logits, expected, atol=1e-4)
     assert not np.allclose(logits[1], unmasked[1], atol=1e-4), "the mask did not reach the network"
+
+
+def test_requests_of_different_lengths_share_a_batch_and_are_answered_as_if_alone(
+    make_service: Any, infer: Any, together: Callable[..., list[Any]]
+) -> None:
+    random = np.random.default_rng(0)
+    texts = [random.integers(0, 30_000, (1, tokens)) for tokens in (5, 16, 20, 33)]
+    rules = DynamicBatching(preferred_batch_sizes=(4,), max_queue_delay_s=2.0)  # all four are waited for
+    buckets = ServiceConfig(max_batch_size=4, length_buckets=(16, 48), dynamic_batching=rules)
+    with make_service("bert", buckets) as service:
+        address = service.endpoints()[0].http
+
+        def ask(ids: np.ndarray) -> np.ndarray:
+            return infer(address, "bert", {"input_ids": ids, "attention_mask": np.ones_like(ids)}, str(ids.shape[1]))
+
+        logits = together(ask, texts)
+        with pytest.raises(InferenceServerException, match="49 tokens, the longest bucket 48"):
+            ask(np.zeros((1, 49), np.int64))
+        log = read_logs(service.batch_log_dirs()["replica-0"])
+    assert log["batch_size"].tolist() == [4] * 4
+    network = build_bert(0, None)
+    with torch.inference_mode():
+        for ids, answer in zip(texts, logits, strict=True):
+            expected = network(torch.from_numpy(ids), torch.ones(ids.shape, dtype=torch.int64)).numpy()
+            np.testing.assert_allclose(answer, expected, atol=1e-4)

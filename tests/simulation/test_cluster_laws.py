@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadgen.patterns import make_pattern
-from testbed.calibration.profile import DeviceUse
+from testbed.calibration.profile import DeviceUse, LoadPoint
 from testbed.measurement.latency_histogram import quantile_of
 from testbed.simulation.cluster.kisim import KISim
 from testbed.simulation.cluster.services import make_service
@@ -69,6 +69,29 @@ def test_a_device_is_used_while_networks_run_where_the_profile_tells_and_else_wh
         served = sim.totals("m").ok
         assert served > 100
         assert float(sim.device_active_s().sum()) == pytest.approx(served * seconds, rel=1e-6)
+
+
+def test_a_devices_energy_is_of_its_batches_where_the_profile_tells_and_else_of_its_use():
+    arrival_s = np.arange(0.05, 10, 0.05)
+    by_batch = DeviceUse(network_s=None, idle_w=100.0, batch_j=0.5, request_j=0.25)
+    load = tuple(LoadPoint(rate_rps=1.0, utilisation=share, power_w=100 + 300 * share) for share in (0.1, 0.9))
+    for profile in (
+        flat_profile(MEAN_S).model_copy(update={"device_use": by_batch, "load": load}),
+        flat_profile(MEAN_S).model_copy(update={"load": load}),
+    ):
+        sim = simulate(cluster(gpus=2, replicas=1, max_batch_size=4), arrival_s, profile, seed=1)
+        sim.advance(11)
+        served = sim.totals("m").ok
+        energy_j = np.sort(sim.device_energy_j())
+        assert energy_j[0] == pytest.approx(11 * 100)  # nobody uses it
+        used_j = served * 0.75 if profile.device_use else 300 * served * MEAN_S[0]
+        assert energy_j[1] == pytest.approx(11 * 100 + used_j)
+    given = cluster(gpus=1, gpu_kind={"power_w": (50.0, 250.0)})
+    sim = simulate(given, arrival_s, flat_profile(MEAN_S), seed=1)
+    sim.advance(11)
+    assert sim.device_energy_j() == pytest.approx([11 * 50 + 200 * sim.totals("m").ok * MEAN_S[0]])
+    unknown = simulate(cluster(gpus=1), arrival_s, flat_profile(MEAN_S), seed=1)
+    assert np.isnan(unknown.device_energy_j()).all()
 
 
 def test_every_request_ends_once_or_is_still_under_way():

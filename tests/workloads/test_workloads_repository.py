@@ -13,7 +13,7 @@ from tritonclient.grpc import model_config_pb2
 
 from workloads.catalog import CATALOG, CatalogError, DynamicBatching, ServiceConfig, find_model
 from workloads.emulated_profile import EmulatedProfile
-from workloads.repository import BackendOptions, weights_label, write_repository
+from workloads.repository import BackendOptions, model_config, weights_label, write_repository
 
 EMULATED = BackendOptions(emulated=EmulatedProfile.linear(0.004, 0.001, 8))
 
@@ -117,10 +117,49 @@ def test_what_cannot_be_served_is_refused_in_one_line(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_exported_network_is_in_fp32(tmp_path: Path) -> None:
-    options = BackendOptions(backend="onnxruntime", precision="fp16")
-    with pytest.raises(CatalogError, match="leave precision out"):
-        write_repository(tmp_path, find_model("resnet50"), ServiceConfig(), options)
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"precision": "fp16"}, "fp16 on a GPU only"),
+        ({"precision": "bf16", "device": "gpu"}, "fp32 or tf32 or fp16 here, not for bf16"),
+        ({"precision": "fp32", "device": "gpu", "tensorrt": True}, "TensorRT is asked for tf32 or fp16"),
+        ({"precision": "fp16", "tensorrt": True}, "use the onnxruntime backend and device gpu"),
+    ],
+)
+def test_a_precision_that_an_exported_network_cannot_have_is_refused(
+    tmp_path: Path, options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(CatalogError, match=said):
+        write_repository(
+            tmp_path, find_model("resnet50"), ServiceConfig(), BackendOptions(backend="onnxruntime", **options)
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def accelerator_of(model: str, **options: Any) -> tuple[str, dict[str, str]]:
+    """What Triton reads of the block: the accelerator's name and its parameters."""
+    chosen = BackendOptions(backend="onnxruntime", device="gpu", **options)
+    text = model_config(find_model(model), ServiceConfig(max_batch_size=16), chosen)
+    config = text_format.Parse(text, model_config_pb2.ModelConfig())
+    (one,) = config.optimization.execution_accelerators.gpu_execution_accelerator
+    return one.name, dict(one.parameters)
+
+
+@pytest.mark.parametrize(("precision", "use_tf32"), [("fp32", "0"), ("tf32", "1"), ("fp16", "1")])
+def test_onnx_runtime_rounds_to_tf32_only_where_it_may(precision: str, use_tf32: str) -> None:
+    assert accelerator_of("bert", precision=precision) == ("cuda", {"use_tf32": use_tf32})
+
+
+def test_tensorrt_builds_one_engine_for_all_batch_sizes() -> None:
+    name, parameters = accelerator_of("bert", precision="fp16", tensorrt=True)
+    assert name == "tensorrt"
+    assert parameters == {
+        "precision_mode": "FP16",
+        "trt_profile_min_shapes": "input_ids:1x128,attention_mask:1x128",
+        "trt_profile_opt_shapes": "input_ids:16x128,attention_mask:16x128",
+        "trt_profile_max_shapes": "input_ids:16x128,attention_mask:16x128",
+    }
+    assert accelerator_of("resnet50", precision="tf32", tensorrt=True)[1]["precision_mode"] == "FP32"
 
 
 def test_the_weights_label_says_what_answers_are_worth(tmp_path: Path) -> None:
@@ -139,3 +178,28 @@ def test_the_slowness_file_is_named_as_it_was_given_and_not_where_a_link_leads_t
     options = BackendOptions(emulated=EmulatedProfile(mean_s=(0.01,) * 8, slowness_file=link))
     parameters = write_and_read(tmp_path / "models", "emulated", ServiceConfig(), options).parameters
     assert json.loads(parameters["emulated_profile"].string_value)["slowness_file"] == str(link)
+
+
+def test_requests_of_any_length_may_share_a_batch_where_there_are_buckets(tmp_path: Path) -> None:
+    service = ServiceConfig(length_buckets=(32, 128))
+    config = write_and_read(tmp_path, "bert", service, BackendOptions())
+    assert [(tuple(one.dims), one.allow_ragged_batch) for one in config.input] == [((-1,), True)] * 2
+    assert config.parameters["length_buckets"].string_value == "32,128"
+    plain = write_and_read(tmp_path / "plain", "bert", ServiceConfig(), BackendOptions())
+    assert [(tuple(one.dims), one.allow_ragged_batch) for one in plain.input] == [((128,), False)] * 2
+    assert "length_buckets" not in plain.parameters
+
+
+@pytest.mark.parametrize(
+    ("model", "buckets", "options", "said"),
+    [
+        ("resnet50", (32,), {}, "have no length"),
+        ("bert", (1024,), {}, "beyond what 'bert' takes: 512"),
+        ("bert", (64, 128), {"backend": "onnxruntime"}, "only the python backend pads"),
+    ],
+)
+def test_buckets_that_cannot_be_served_are_refused(
+    tmp_path: Path, model: str, buckets: tuple[int, ...], options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(CatalogError, match=said):
+        write_repository(tmp_path, find_model(model), ServiceConfig(length_buckets=buckets), BackendOptions(**options))

@@ -68,7 +68,7 @@ def test_an_unknown_precision_is_refused() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that PyTorch can use")
 @pytest.mark.parametrize("precision", HOLDS)
 def test_captured_graphs_answer_every_batch_size_as_fp32_does(truth: torch.Tensor, precision: str) -> None:
-    runner = CapturedRunner(build_resnet50(0, None), torch.device("cuda:0"), precision, (images(3),))
+    runner = CapturedRunner(build_resnet50(0, None), torch.device("cuda:0"), precision, [(images(3),)])
     for size in (3, 1, 2, 3):  # the pinned rows of the batch before must not be in the answer
         answer = runner.run(by_request(images(3)[:size]))
         assert off(answer, truth[:size]) < HOLDS[precision]

@@ -20,8 +20,9 @@ class TritonPythonModel(TorchModel):
         """BERT-base with the file's weights, or seeded random ones."""
         return build_bert(seed, weights_file)
 
-    def example(self, batch_size: int) -> tuple[torch.Tensor, ...]:
+    def example(self, batch_size: int, tokens: int | None) -> tuple[torch.Tensor, ...]:
         """Texts that leave the last token to padding: with a mask of ones only, some kernels would not be visited."""
-        mask = torch.ones(batch_size, TOKENS, dtype=torch.int64)
+        shape = (batch_size, tokens or TOKENS)
+        mask = torch.ones(shape, dtype=torch.int64)
         mask[:, -1] = 0
-        return torch.zeros(batch_size, TOKENS, dtype=torch.int64), mask
+        return torch.zeros(shape, dtype=torch.int64), mask

@@ -18,6 +18,6 @@ class TritonPythonModel(TorchModel):
         """ResNet-50 with the file's weights, or seeded random ones."""
         return build_resnet50(seed, weights_file)
 
-    def example(self, batch_size: int) -> tuple[torch.Tensor, ...]:
+    def example(self, batch_size: int, tokens: int | None) -> tuple[torch.Tensor, ...]:
         """A black image."""
         return (torch.zeros(batch_size, 3, 224, 224),)

@@ -58,46 +58,62 @@ class Runner:
         return tensor.to(dtype=dtype, memory_format=layout)
 
 
+class _Captured:
+    """Batches of one shape but for the number of rows: their buffers, and a graph for each number."""
+
+    def __init__(self, examples: Sequence[torch.Tensor], device: torch.device) -> None:
+        self.host = [tensor.clone().pin_memory() for tensor in examples]
+        self.inputs = [tensor.to(device) for tensor in examples]
+        self.graphs: dict[int, tuple[torch.cuda.CUDAGraph, torch.Tensor]] = {}
+        self.answer = torch.empty(0)
+
+
 class CapturedRunner(Runner):
     """A network on a GPU as CUDA graphs: a batch is one launch, not some hundred, and copies go through pinned memory.
 
-    examples: inputs of the largest batch, on the CPU; all batches have their shapes but for the number of rows.
+    examples: inputs of the largest batch, on the CPU, for each shape that requests have; batches have one of these
+    shapes but for the number of rows.
     """
 
     def __init__(
-        self, network: torch.nn.Module, device: torch.device, precision: str, examples: Sequence[torch.Tensor]
+        self,
+        network: torch.nn.Module,
+        device: torch.device,
+        precision: str,
+        examples: Sequence[Sequence[torch.Tensor]],
     ) -> None:
         super().__init__(network, device, precision)
-        largest = len(examples[0])
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._events = [torch.cuda.Event(enable_timing=True) for _ in range(4)]  # type: ignore[no-untyped-call]
-        self._host = [tensor.clone().pin_memory() for tensor in examples]
-        self._inputs = [tensor.to(device) for tensor in examples]
-        self._graphs: dict[int, tuple[torch.cuda.CUDAGraph, torch.Tensor]] = {}
+        self._captured: dict[torch.Size, _Captured] = {}
         pool = torch.cuda.graph_pool_handle()  # one for all: only one graph runs at a time, the largest asks first
-        with torch.inference_mode():
-            for size in range(largest, 0, -1):
-                self._graphs[size] = self._capture(size, pool)
-        self._answer = torch.empty_like(self._graphs[largest][1], device="cpu").pin_memory()
+        for one in examples:
+            captured = self._captured[one[0].shape[1:]] = _Captured(one, device)
+            largest = len(one[0])
+            with torch.inference_mode():
+                for size in range(largest, 0, -1):
+                    captured.graphs[size] = self._capture(captured, size, pool)
+            captured.answer = torch.empty_like(captured.graphs[largest][1], device="cpu").pin_memory()
 
     @torch.inference_mode()
     def run(self, columns: Sequence[Sequence[torch.Tensor]]) -> torch.Tensor:
         """As Runner.run."""
         size = sum(len(tensor) for tensor in columns[0])
-        for column, host in zip(columns, self._host, strict=True):
+        captured = self._captured[columns[0][0].shape[1:]]
+        for column, host in zip(columns, captured.host, strict=True):
             torch.cat(list(column), out=host[:size])
-        graph, output = self._graphs[size]
+        graph, output = captured.graphs[size]
         with torch.cuda.stream(self._stream):
             self._events[0].record()
-            for host, tensor in zip(self._host, self._inputs, strict=True):
+            for host, tensor in zip(captured.host, captured.inputs, strict=True):
                 tensor[:size].copy_(host[:size], non_blocking=True)
             self._events[1].record()
             graph.replay()
             self._events[2].record()
-            self._answer[:size].copy_(output, non_blocking=True)
+            captured.answer[:size].copy_(output, non_blocking=True)
             self._events[3].record()
         self._events[3].synchronize()
-        return self._answer[:size].clone()  # the pinned rows are the next batch's
+        return captured.answer[:size].clone()  # the pinned rows are the next batch's
 
     def device_times(self) -> DeviceTimes | None:
         """Of the last batch."""
@@ -105,8 +121,8 @@ class CapturedRunner(Runner):
         spans = (first.elapsed_time(copied), copied.elapsed_time(ran), ran.elapsed_time(last))
         return DeviceTimes(*(round(span_ms * 1e6) for span_ms in spans))
 
-    def _capture(self, size: int, pool: Any) -> tuple[torch.cuda.CUDAGraph, torch.Tensor]:
-        inputs = [tensor[:size] for tensor in self._inputs]
+    def _capture(self, captured: _Captured, size: int, pool: Any) -> tuple[torch.cuda.CUDAGraph, torch.Tensor]:
+        inputs = [tensor[:size] for tensor in captured.inputs]
         self._stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self._stream):
             for _ in range(WARM_UP_RUNS):

@@ -7,6 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from loadgen.lengths import Lengths
 from testbed.config import Strict
 from workloads.catalog import DynamicBatching
 from workloads.errors import KisError
@@ -121,6 +122,8 @@ class ServedModel(Strict):
     instances: int = Field(1, ge=1)
     max_batch_size: int = Field(8, ge=1)
     dynamic_batching: DynamicBatching | None = DynamicBatching()
+    length_buckets: tuple[int, ...] = Field((), description="tokens, as the service's; none: all requests are as long")
+    lengths: Lengths | None = Field(None, description="of requests whose traffic does not say how long each is")
     cpu_request_m: int = Field(
         1000, ge=1, description="CPU that a pod requests, milli-cores: what an HPA on cpu divides by"
     )
@@ -131,6 +134,15 @@ class ServedModel(Strict):
     latency_target_s: float = Field(gt=0)
     client: ClientBehaviour = ClientBehaviour()
     pod: PodTimes = PodTimes()
+
+    @model_validator(mode="after")
+    def _lengths_fit(self) -> Self:
+        if self.lengths is not None and self.lengths.longest > max(self.length_buckets, default=0):
+            raise ValueError(
+                f"model '{self.name}': requests have up to {self.lengths.longest} tokens, length_buckets "
+                f"{list(self.length_buckets)} hold fewer"
+            )
+        return self
 
     @model_validator(mode="after")
     def _replicas_fit(self) -> Self:

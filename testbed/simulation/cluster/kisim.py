@@ -219,12 +219,14 @@ class KISim:
         """float64[devices]: that replicas hold now; NaN where a replica's memory is not known."""
         return self._lives.device_memory_bytes()
 
-    def device_power_w(self, utilisation: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """float64[devices]: power at that utilisation; NaN where neither the configuration nor a profile knows it."""
+    def device_energy_j(self) -> npt.NDArray[np.float64]:
+        """float64[devices]: since the start; NaN where neither the configuration nor a profile knows their power."""
         kinds = [node.kind for node in self.nodes for _ in node.used]
         known = {kind: power_of(kind, self.config, self.services) for kind in set(kinds)}
-        idle, busy = np.array([known[kind] for kind in kinds]).reshape(-1, 2).T
-        return np.asarray(idle + (busy - idle) * utilisation)
+        idle_w, by_use_w = np.array([known[kind] for kind in kinds], dtype=float).reshape(-1, 2).T  # None: NaN
+        metered = np.array([known[kind].busy_w is None for kind in kinds], dtype=bool)
+        used_j = np.where(metered, self._lives.device_batches_j(), by_use_w * self.device_active_s())
+        return np.asarray(idle_w * self.now_s + used_j)
 
     def cpu_seconds(self, pods: Sequence[int], done: npt.NDArray[np.float64], now_s: float) -> npt.NDArray[np.float64]:
         """float64[pods]: CPU that each pod's server has used by now_s, after `done` requests; NaN: not known."""

@@ -87,11 +87,23 @@ def make_sim(
         node_rates=np.zeros((max(1, len(nodes)), RATE_BUCKETS), dtype=np.int64),
         devices=device,
         sharing=np.array([[*one, *[one[-1]] * (longest - len(one))] for _, one in factors]),
+        bucket_upto=_bucket_shares(config, sim.service_ns.shape[1]),
         histogram=np.zeros((len(models), BINS), dtype=np.int64),
         rows=np.zeros(4 * PLACES if keep_rows else 1, dtype=ROW),
         events=np.zeros(3 * PLACES, dtype=EVENT),
         tree=np.full(2 * leaves, NEVER),
     )
+
+
+def _bucket_shares(config: ClusterConfig, buckets: int) -> npt.NDArray[np.float64]:
+    """float64[models, K]: share of requests in each length bucket or one before; 1 beyond a model's own buckets."""
+    shares = np.ones((len(config.models), buckets))
+    for m, model in enumerate(config.models):
+        if model.lengths is not None:
+            shares[m, : len(model.length_buckets)] = [model.lengths.share_within(one) for one in model.length_buckets]
+        elif model.length_buckets:
+            shares[m, : len(model.length_buckets) - 1] = 0.0  # all as long as can be
+    return shares
 
 
 def _model_record(

@@ -150,6 +150,11 @@ class PodLives:
         running = np.where(device["busy"] > 0, self.stream.now_ns - device["active_from_ns"], 0)
         return np.asarray(np.where(device["networks"] == 1, device["network_ns"], device["active_ns"] + running))
 
+    def device_batches_j(self) -> npt.NDArray[np.float64]:
+        """float64[devices]: energy that the batches took which have ended, beside an idle device's."""
+        devices = sum(len(node.used) for node in self.nodes)
+        return np.asarray(self.stream.sim.devices["batches_j"][:devices])
+
     def pod_active_ns(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """int64[rows]: active time of each replica's device since its pod holds it."""
         return np.asarray(
@@ -381,7 +386,7 @@ class PodLives:
     def _set_speed(self) -> None:
         """How long batches take: what slows them down, and the containers that start beside them."""
         start = sum(self._times(pod).start_slows for pod in self.alive() if pod.state in ("starting", "loading"))
-        factors = (self._slower * (1 + start))[:, np.newaxis]
+        factors = (self._slower * (1 + start))[:, np.newaxis, np.newaxis]
         self.stream.sim = self._sim._replace(service_ns=self._profiled_ns * factors)
 
     def _fits(self, pod: Pod) -> bool:

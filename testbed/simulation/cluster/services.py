@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from testbed.calibration.another_run import another_run
-from testbed.calibration.profile import OverheadLevel, ServiceProfile
+from testbed.calibration.profile import DeviceUse, OverheadLevel, ServiceProfile
 from testbed.simulation.cluster.config import ClusterConfig, ServedModel
 from testbed.simulation.rules import BatchingRules
 from testbed.simulation.state import Sim
@@ -30,10 +31,14 @@ class Service:
     memory_bytes: float  # of its device, that one replica takes; NaN: not known
 
     @property
+    def device_use(self) -> DeviceUse | None:
+        """What batches take of the device; None: the profile does not tell, or only of the longest requests."""
+        return None if self.config.length_buckets else self.profile.device_use
+
+    @property
     def network_s(self) -> tuple[float, ...] | None:
-        """What networks take of the device, by batch size; None: the profile does not tell."""
-        use = self.profile.device_use
-        return None if use is None else use.network_s
+        """What networks take of the device, by batch size; None: see device_use."""
+        return None if self.device_use is None else self.device_use.network_s
 
     def levels(self, replicas: int) -> tuple[OverheadLevel, ...]:
         """Overhead while so many replicas run on the node."""
@@ -60,7 +65,10 @@ def make_service(m: int, model: ServedModel, kind: str, profile: ServiceProfile)
         instances=model.instances,
         max_batch_size=model.max_batch_size,
         dynamic_batching=model.dynamic_batching,
+        length_buckets=model.length_buckets,
     )
+    if model.length_buckets:
+        profile.service_time.padded_mean_s(model.length_buckets)  # for its error
     largest = model.max_batch_size if model.dynamic_batching is not None else 1
     if largest > len(profile.service_time.mean_s):
         raise KisError(
@@ -110,18 +118,26 @@ class Tables:
             for one in self.services
         ]
         sim = empty_sim(rules, replicas, max(one.config.instances for one in self.services), places)
-        service_ns = np.zeros_like(sim.preferred_upto, dtype=np.float64)
+        buckets = max(1, *(len(one.config.length_buckets) for one in self.services))
+        service_ns = np.zeros((len(self.services), buckets, sim.preferred_upto.shape[1]))
         quantiles = max(len(one.profile.service_time.noise_quantiles) for one in self.services)
         noise = np.ones((len(self.services), quantiles))
         contention = np.zeros((len(self.services), 4))
         knots = max(1, *(len(one.profile.service_time.after_idle_s) for one in self.services))
         after_idle_ns = np.zeros((len(self.services), knots))
-        network_ns = np.zeros_like(service_ns)
+        network_ns, batch_j = (np.zeros_like(service_ns[:, 0]) for _ in range(2))
         for row, one in enumerate(self.services):
             mean_s = np.array(one.profile.service_time.mean_s)[: one.config.max_batch_size]
-            service_ns[row, 1 : len(mean_s) + 1] = mean_s * 1e9
+            if one.config.length_buckets:
+                padded_s = np.array(one.profile.service_time.padded_mean_s(one.config.length_buckets))
+                service_ns[row, : len(padded_s), 1 : len(mean_s) + 1] = padded_s[:, : len(mean_s)] * 1e9
+            else:
+                service_ns[row, :, 1 : len(mean_s) + 1] = mean_s * 1e9
             if one.network_s is not None:
                 network_ns[row, 1 : len(mean_s) + 1] = np.array(one.network_s)[: len(mean_s)] * 1e9
+            use = one.device_use
+            if use is not None and use.batch_j is not None and use.request_j is not None:
+                batch_j[row, 1 : len(mean_s) + 1] = use.batch_j + use.request_j * np.arange(1, len(mean_s) + 1)
             after_idle_ns[row, : len(one.profile.service_time.after_idle_s)] = one.profile.service_time.after_idle_s
             noise[row] = resampled(one.profile.service_time.noise_quantiles, quantiles)
             known = one.profile.ranges.get("rate_rps", (0.0, np.inf))
@@ -131,6 +147,7 @@ class Tables:
             service_ns=service_ns,
             after_idle_ns=after_idle_ns * 1e9,
             network_ns=network_ns,
+            batch_j=batch_j,
             noise_table=noise,
             contention=contention,
             **self._level_arrays(quantiles),
@@ -160,21 +177,33 @@ def resampled(table: Sequence[float], quantiles: int) -> np.ndarray:
     return np.interp(np.linspace(0, 1, quantiles), np.linspace(0, 1, len(table)), table)
 
 
-def power_of(kind: str, config: ClusterConfig, services: Sequence[Service]) -> tuple[float, float]:
-    """Watts of an idle and of a busy device: given, or a line through a profile's loads; NaN if nobody knows."""
+class Power(NamedTuple):
+    """Watts of an idle device, and what it takes more while it is busy; None: each batch's energy is known instead."""
+
+    idle_w: float
+    busy_w: float | None
+
+
+def power_of(kind: str, config: ClusterConfig, services: Sequence[Service]) -> Power:
+    """Of a kind of device: as given; else by the energy of batches, where all profiles have it; else a line through
+    the profiles' loads, over utilisation; NaN if nobody knows."""
     given = config.gpu_kinds[kind].power_w if kind in config.gpu_kinds else None
     if given is not None:
-        return given
+        return Power(given[0], given[1] - given[0])
+    here = [one for one in services if one.kind == kind]
+    uses = [one.device_use for one in here]
+    idle_w = [use.idle_w for use in uses if use is not None and use.idle_w is not None]
+    if here and len(idle_w) == len(here):
+        return Power(max(idle_w), None)
     points = [
         (share, point.power_w)
-        for one in services
-        if one.kind == kind
+        for one in here
         for point in one.profile.load
         # What a device's utilisation is taken for: see PodLives.device_active_ns.
         for share in [point.utilisation if one.network_s is None else point.device_utilisation]
         if share is not None and point.power_w is not None
     ]
     if len({utilisation for utilisation, _ in points}) < 2:
-        return float("nan"), float("nan")
+        return Power(float("nan"), float("nan"))
     slope, idle = np.polyfit([share for share, _ in points], [watts for _, watts in points], 1)
-    return float(idle), float(idle + slope)
+    return Power(float(idle), float(slope))

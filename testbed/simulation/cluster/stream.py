@@ -16,6 +16,7 @@ from testbed.simulation.cluster.traffic import Traffic
 from testbed.simulation.state import EVENT, NEVER, ROW, USER, Sim
 
 SECOND_NS = 1_000_000_000
+NOT_GIVEN = np.zeros(1, dtype=np.int64)  # length buckets that are drawn
 SLOW_STEPS = 256  # of the slow phases, generated at a time
 # What a copy shares with its original: nothing writes to it.
 _CONSTANT = (
@@ -26,11 +27,12 @@ _CONSTANT = (
         "service_ns",
         "after_idle_ns",
         "network_ns",
+        "batch_j",
         "sharing",
         "noise_table",
         "contention",
     ),
-    *("levels", "level_rates", "level_tables", "feed_ns", "feed_model", "slow"),
+    *("levels", "level_rates", "level_tables", "feed_ns", "feed_model", "feed_bucket", "bucket_upto", "slow"),
 )
 
 
@@ -115,7 +117,9 @@ class RequestStream:
             return
         self._block_end_ns, stream["arrivals"] = block.end_ns, len(block.arrival_ns)
         self.sim = self.sim._replace(
-            feed_ns=np.ascontiguousarray(block.arrival_ns), feed_model=np.ascontiguousarray(block.model)
+            feed_ns=np.ascontiguousarray(block.arrival_ns),
+            feed_model=np.ascontiguousarray(block.model),
+            feed_bucket=NOT_GIVEN if block.bucket is None else np.append(block.bucket, 0),
         )
 
     def _next_slow_phase(self) -> None:
@@ -153,7 +157,7 @@ class RequestStream:
         places[free : free + before] = np.arange(2 * before - 1, before - 1, -1)
         requests = doubled(sim.requests)
         requests["id"][before:] = -1
-        names = ("arrival_ns", "noise", "extra_ns", "pause_ns", "link")
+        names = ("arrival_ns", "noise", "extra_ns", "pause_ns", "link", "bucket")
         self.sim = sim._replace(free=places, requests=requests, **{name: doubled(getattr(sim, name)) for name in names})
         self.sim.stream[0]["free"] = free + before
         self._grow_events()

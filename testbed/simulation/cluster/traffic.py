@@ -22,6 +22,7 @@ class Block(NamedTuple):
     end_ns: int
     arrival_ns: npt.NDArray[np.int64]
     model: npt.NDArray[np.int64]
+    bucket: npt.NDArray[np.int64] | None = None  # length buckets; None: drawn as the models' configuration says
 
 
 class Traffic(Protocol):
@@ -31,16 +32,32 @@ class Traffic(Protocol):
         """The number-th block, from 0; None: no more arrivals."""
 
 
-class ScheduledTraffic:
-    """A Schedule, whose `model` column names the cluster's models."""
+def buckets_of(schedule: Schedule, buckets: Sequence[int]) -> npt.NDArray[np.int64] | None:
+    """int64[n]: the first length bucket that holds each request; None: the schedule has no lengths, or nobody asks."""
+    if schedule.tokens is None or not len(buckets):
+        return None
+    if len(schedule) and schedule.tokens.max() > buckets[-1]:
+        raise KisError(
+            f"the traffic has a request of {schedule.tokens.max()} tokens, the longest bucket is {buckets[-1]}: add a "
+            "bucket, or shorten `lengths`"
+        )
+    return np.asarray(np.searchsorted(buckets, schedule.tokens), dtype=np.int64)
 
-    def __init__(self, schedule: Schedule, models: Sequence[str]) -> None:
+
+class ScheduledTraffic:
+    """A Schedule, whose `model` column names the cluster's models.
+
+    buckets: of the one model that the cluster serves, where the schedule has lengths.
+    """
+
+    def __init__(self, schedule: Schedule, models: Sequence[str], buckets: Sequence[int] = ()) -> None:
         numbers = {name: k for k, name in enumerate(models)}
         unknown = sorted(set(schedule.model) - set(numbers))
         if unknown:
             raise KisError(f"the schedule asks for {', '.join(unknown)}; the cluster serves {', '.join(models)}")
         self._arrival_ns = schedule.scheduled_ns
         self._model = np.array([numbers[name] for name in schedule.model], dtype=np.int64)
+        self._bucket = buckets_of(schedule, buckets)
 
     def block(self, number: int) -> Block | None:
         """See Traffic."""
@@ -48,7 +65,8 @@ class ScheduledTraffic:
         if first >= last:
             return None
         # A block ends just before the next one begins; arrivals of one nanosecond may lie on both sides.
-        return Block(int(self._arrival_ns[last - 1]), self._arrival_ns[first:last], self._model[first:last])
+        bucket = None if self._bucket is None else self._bucket[first:last]
+        return Block(int(self._arrival_ns[last - 1]), self._arrival_ns[first:last], self._model[first:last], bucket)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,81 @@
+"""What a service does at one load after the other: curves between the loads that were measured, with intervals."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from loadgen.patterns import Constant
+from loadgen.schedule import poisson_schedule
+from testbed.calibration.another_run import another_run
+from testbed.calibration.device_use import batches_of, network_share, power_w
+from testbed.calibration.profile import Band, CurvePoint, DeviceUse, LoadCurve, ServiceProfile
+from testbed.simulation.intervals import generators, interval_of
+from testbed.simulation.simulator import simulate
+from testbed.statistics import fewest_for_next
+from workloads.catalog import ServiceConfig
+
+RATES = 8
+REQUESTS = 2000  # of each simulated run
+
+
+class _Load(NamedTuple):
+    """Of one simulated run; the names are CurvePoint's."""
+
+    p50_s: float
+    p95_s: float
+    busy: float
+    network: float | None
+    power_w: float | None
+
+
+def load_curve(profile: ServiceProfile, service: ServiceConfig, seed: int) -> LoadCurve:
+    """Of one service, at rates evenly spaced over those that the profile was fitted on.
+
+    Each of 19 runs that might come (another_run; the power by power_spread) goes through all rates, with Poisson
+    arrivals of its own: the fewest runs of which a 90 % interval for the next one can be read off.
+    """
+    rates = np.linspace(*profile.ranges["rate_rps"], RATES)
+    runs = [_one_run(profile, service, rates, rng) for rng in generators(seed, fewest_for_next())]
+    points = []
+    for k, rate in enumerate(rates.tolist()):
+        bands = {name: _band([getattr(run[k], name) for run in runs]) for name in _Load._fields}
+        points.append(CurvePoint(rate_rps=rate, **bands))
+    return LoadCurve(configuration=service.label, points=tuple(points))
+
+
+def _one_run(
+    profile: ServiceProfile, service: ServiceConfig, rates: np.ndarray, rng: np.random.Generator
+) -> list[_Load]:
+    drawn = another_run(profile, rng)
+    spread = None if profile.device_use is None else profile.device_use.power_spread
+    power_factor = 1.0 if spread is None else 1 + spread.deviation * float(rng.standard_t(spread.freedom))
+    loads = []
+    for rate in rates.tolist():
+        arrivals, seed = (int(one) for one in rng.integers(2**31, size=2))
+        schedule = poisson_schedule(Constant(rate=rate), REQUESTS / rate, arrivals, profile.model)
+        span_s = schedule.duration_s
+        run = simulate(schedule, drawn, service, seed)
+        p50_s, p95_s = np.quantile(run.requests.latency_s[run.requests.ok], (0.5, 0.95)).tolist()
+        use = profile.device_use or DeviceUse(network_s=None, idle_w=None, batch_j=None, request_j=None)
+        batches = batches_of(run.batches, span_s)
+        watts = power_w(use, batches, span_s)
+        loads.append(
+            _Load(
+                p50_s=p50_s,
+                p95_s=p95_s,
+                busy=run.batches.busy_s(span_s) / (span_s * service.replicas * service.instances),
+                network=network_share(use, batches, span_s),
+                power_w=None if watts is None else power_factor * watts,
+            )
+        )
+    return loads
+
+
+def _band(values: list[float | None]) -> Band | None:
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    low, middle, high, _ = interval_of(known)
+    return Band(low=low, middle=middle, high=high)
