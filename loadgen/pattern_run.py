@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ from loadgen.discovery import model_tensors, parse_shapes, the_model
 from loadgen.endpoints import address, read_endpoints
 from loadgen.job import ReplayError, ReplayJob, RequestShape, TransportName
 from loadgen.lengths import parse_lengths, with_lengths
-from loadgen.patterns import PATTERNS, Pattern, make_pattern
+from loadgen.patterns import Pattern, find_pattern, known_patterns, make_pattern
 from loadgen.schedule import poisson_schedule
 from workloads.catalog import Balancer
 
@@ -23,7 +24,26 @@ events: Any = locust.events  # untyped
 
 def replay_pattern(name: str) -> None:
     """Make the calling locustfile replay that pattern; its parameters become arguments and fields of the web form."""
-    kind = PATTERNS[name]
+    _replay(find_pattern(name))
+
+
+def replay_chosen_pattern() -> None:
+    """The same of the pattern that --pattern names on the command line, by its name or as my_module:MyPattern."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--pattern", default="bursty")
+    chosen = parser.parse_known_args()[0].pattern
+
+    def _argument(parser: Any) -> None:
+        known = ", ".join(name for name, kind in known_patterns().items() if kind.configurable)
+        told = f"{known}, or my_module:MyPattern (default: bursty)"
+        parser.add_argument("--pattern", default="bursty", help=told, include_in_web_ui=False)
+
+    events.init_command_line_parser.add_listener(_argument)
+    _replay(find_pattern(chosen))
+
+
+def _replay(kind: type[Pattern]) -> None:
+    name = kind.name
 
     def _arguments(parser: Any) -> None:
         group = parser.add_argument_group(f"pattern: {name}", (kind.__doc__ or "").splitlines()[0])

@@ -51,10 +51,10 @@ class Schedule:
 
     def same_requests(self, other: Schedule) -> bool:
         """Do the same requests come at the same times?"""
-        if (self.tokens is None) != (other.tokens is None):
-            return False
         same = np.array_equal(self.scheduled_ns, other.scheduled_ns) and np.array_equal(self.model, other.model)
-        return same and (self.tokens is None or np.array_equal(self.tokens, other.tokens))
+        if self.tokens is None or other.tokens is None:
+            return same and self.tokens is other.tokens
+        return same and np.array_equal(self.tokens, other.tokens)
 
     @property
     def scheduled_s(self) -> FloatArray:

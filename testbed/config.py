@@ -8,21 +8,35 @@ from __future__ import annotations
 import difflib
 import os
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from loadgen.client_limits import ClientLimits
 from loadgen.job import TransportName
 from loadgen.lengths import Lengths
+from loadgen.patterns import PatternError, find_pattern
 from testbed.errors import ConfigError
 from workloads.catalog import CatalogError, ServiceConfig, find_model
 from workloads.emulated_profile import EmulatedProfile
 from workloads.repository import Execution, Precision
 
 T = TypeVar("T", bound=BaseModel)
-PatternName = Literal["constant", "ramp", "periodic", "fluctuating", "bursty"]
+
+
+def _known_pattern(name: str) -> str:
+    """The name itself; ValueError if no configuration can name such a pattern."""
+    try:
+        kind = find_pattern(name)
+    except PatternError as error:
+        raise ValueError(str(error)) from None
+    if not kind.configurable:
+        raise ValueError(f"pattern '{name}' cannot be named here: give a recorded trace, or another pattern")
+    return name
+
+
+PatternName = Annotated[str, AfterValidator(_known_pattern)]  # or a place of yours: my_module:MyPattern
 
 
 class Strict(BaseModel):

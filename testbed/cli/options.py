@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from pydantic import BaseModel
 
+from loadgen.patterns import known_patterns
 from testbed.config import build, load_config
 from testbed.errors import ConfigError
 
@@ -28,7 +29,8 @@ ClientTimeout = Annotated[float | None, typer.Option("--timeout-s", help="The cl
 MaxInFlight = Annotated[
     int | None, typer.Option("--max-in-flight", help="Of the client; further requests are dropped. [default: 1024]")
 ]
-Pattern = Annotated[str | None, typer.Option("--pattern", help="constant, ramp, periodic, fluctuating or bursty.")]
+_PATTERNS = ", ".join(name for name, kind in known_patterns().items() if kind.configurable)
+Pattern = Annotated[str | None, typer.Option("--pattern", help=f"{_PATTERNS}, or my_module:MyPattern.")]
 Parameters = Annotated[
     list[str] | None, typer.Option("--set", help="A parameter of the pattern, e.g. --set spike=200; may be repeated.")
 ]

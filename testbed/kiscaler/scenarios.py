@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from loadgen.patterns import Pattern, make_pattern
+from loadgen.patterns import Pattern, families
 from testbed.autoscaling.features import FeatureScale
 from testbed.calibration.another_run import another_run, moved
 from testbed.calibration.profile import ServiceProfile
@@ -22,8 +22,6 @@ from testbed.simulation.cluster.traffic import PatternTraffic
 from workloads.errors import KisError
 
 Range = tuple[float, float]
-FAMILIES = ("ramp", "periodic", "fluctuating", "bursty", "on_off", "wandering")
-WANDERING = 400  # intervals; its rate stays there after them
 
 
 @dataclass(frozen=True)
@@ -37,7 +35,7 @@ class Ranges:
     load_s: Range = (1.0, 5.0)  # start-up, after the container's start
     age_s: Range = (0.0, 2.0)  # of metrics
     price: Range = (3.0, 30.0)  # of a miss (env.py); its logarithm is uniform
-    families: tuple[str, ...] = FAMILIES
+    families: tuple[str, ...] = field(default_factory=lambda: tuple(families()))  # of traffic: all that patterns draw
 
     def __post_init__(self) -> None:
         for name in ("peak_load", "low_share", "period_s", "service", "load_s", "age_s", "price"):
@@ -46,8 +44,9 @@ class Ranges:
                 raise KisError(f"ranges of scenarios: {name} is ({low:g}, {high:g}); give 0 <= low <= high")
         if self.price[0] <= 0:
             raise KisError(f"ranges of scenarios: price begins at {self.price[0]:g}; give prices above 0")
-        if not self.families or set(self.families) - set(FAMILIES):
-            raise KisError(f"ranges of scenarios: families are {', '.join(FAMILIES)}, not {', '.join(self.families)}")
+        known = families()
+        if not self.families or set(self.families) - set(known):
+            raise KisError(f"ranges of scenarios: families are {', '.join(known)}, not {', '.join(self.families)}")
 
 
 @dataclass(frozen=True)
@@ -123,25 +122,4 @@ class Scenarios:
         low = peak * float(rng.uniform(*ranges.low_share))
         period_s = float(rng.uniform(*ranges.period_s))
         family = ranges.families[int(rng.integers(len(ranges.families)))]
-        if family == "ramp":
-            return make_pattern("ramp", low=low, peak=peak, rise_s=period_s)
-        if family == "periodic":
-            return make_pattern("periodic", mean=(low + peak) / 2, amplitude=(peak - low) / 2, period_s=period_s)
-        rate_seed = int(rng.integers(2**31))
-        if family == "fluctuating":
-            return make_pattern("fluctuating", low=low, high=peak, interval_s=period_s / 5, rate_seed=rate_seed)
-        if family == "wandering":
-            return make_pattern("trace", rates=_wander(rng, low, peak), interval_s=period_s / 10)
-        spike_s = period_s * float(rng.uniform(0.15, 0.5))
-        bursts = {"base": low, "spike": peak, "spike_s": spike_s, "every_s": period_s, "burst_seed": rate_seed}
-        return make_pattern("bursty", mode="on_off" if family == "on_off" else "spikes", **bursts)
-
-
-def _wander(rng: np.random.Generator, low: float, peak: float) -> tuple[float, ...]:
-    """Rates that stray from one interval to the next and are drawn back to the middle, as those of many users are."""
-    back, stray = float(rng.uniform(0.05, 0.4)), float(rng.uniform(0.05, 0.3))
-    place, rates = 0.0, []
-    for step in rng.normal(size=WANDERING).tolist():
-        place = float(np.clip((1 - back) * place + stray * step, -0.5, 0.5))
-        rates.append(float(low * (peak / low) ** (place + 0.5)))
-    return tuple(rates)
+        return families()[family].drawn(family, low, peak, period_s, rng)

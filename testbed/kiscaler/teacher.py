@@ -12,8 +12,6 @@ import numpy as np
 
 from testbed.kiscaler.scenarios import Scenario
 
-FORESEEABLE = ("ramp", "periodic")
-SEEN_TWICE = 1.7  # of a burst's distance
 KEPT_S = 20.0  # of a recent peak, for each unit of the price
 KEPT_AT_MOST_S = 400.0
 GRID_S = 0.5
@@ -30,10 +28,7 @@ def rate_of_teacher(scenario: Scenario, now_s: float) -> float:
     """Requests a second that what is asked for now should serve."""
     scale, pattern = scenario.scale, scenario.pattern
     until_s = now_s + scale.ahead_s + scale.age_s + 2 * scale.step_s
-    told = pattern.parameters()
-    known = pattern.name in FORESEEABLE
-    if pattern.name == "bursty" and told["mode"] == "spikes":
-        known = now_s > SEEN_TWICE * told["every_s"]
+    known = now_s > pattern.foreseen_after_s
     kept_s = 0.0 if known else min(KEPT_AT_MOST_S, KEPT_S * scale.price)
     times_s = np.arange(max(0.0, now_s - kept_s), until_s if known else now_s + GRID_S, GRID_S)
     return float(pattern.rate_rps(times_s).max())

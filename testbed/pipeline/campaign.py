@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from loadgen.lengths import all_of, with_lengths
-from loadgen.patterns import make_pattern
+from loadgen.patterns import Constant, find_pattern
 from loadgen.schedule import Schedule, poisson_schedule
 from loadgen.validity import ValidityLimits
 from testbed.calibration.evidence import CAPACITY, LENGTH, Evidence
@@ -21,7 +21,6 @@ from testbed.pipeline.plan import (
     burst_schedule,
     capacity_schedule,
     fit_run_id,
-    held_out_pattern,
     held_out_run_id,
     largest_schedule,
     lone_schedule,
@@ -153,7 +152,7 @@ def fit_run(campaign: Campaign, study: StudyConfig, aim: Target, load: float, ca
     seed = seed_of(campaign.config.seed, run_id)
     wanted_s = max(study.fit.duration_s, study.fit.requests / rate)
     duration_s, notes = _length(campaign, run_id, wanted_s, study.fit.duration_s)
-    schedule = poisson_schedule(make_pattern("constant", rate=rate), duration_s, seed, study.model)
+    schedule = poisson_schedule(Constant(rate=rate), duration_s, seed, study.model)
     identity = Identity(run_id, "constant", {"rate": rate}, seed, percentile=None, notes=notes)
     return _made(campaign, aim, schedule, identity)
 
@@ -168,18 +167,18 @@ def held_out_runs(campaign: Campaign, study: StudyConfig, aim: Target, capacity:
         wanted_s = max(plan.duration_s, 1.05 * plan.requests / _mean_rps(name, peak_rps, seed))
         # All repeats have one schedule, so they are as long as the first one.
         duration_s, notes = _length(campaign, first_id, wanted_s, plan.duration_s)
-        parameters = held_out_pattern(name, peak_rps, duration_s, seed)
-        schedule = poisson_schedule(make_pattern(name, **parameters), duration_s, seed, study.model)
+        pattern = find_pattern(name).fitted(peak_rps, duration_s, seed)
+        schedule = poisson_schedule(pattern, duration_s, seed, study.model)
         if study.lengths is not None:
             schedule = with_lengths(schedule, study.lengths, seed)
-        identity = Identity(run_id, name, parameters, seed, repeat=repeat, held_out=True, notes=notes)
+        identity = Identity(run_id, name, pattern.parameters(), seed, repeat=repeat, held_out=True, notes=notes)
         runs.append(_made(campaign, aim, schedule, identity))
     return runs
 
 
 def _mean_rps(name: str, peak_rps: float, seed: int) -> float:
     """Of a held-out pattern, whatever its length."""
-    unit = make_pattern(name, **held_out_pattern(name, peak_rps, 1.0, seed))
+    unit = find_pattern(name).fitted(peak_rps, 1.0, seed)
     return float(unit.rate_rps(np.linspace(0.0, 1.0, 2000, endpoint=False)).mean())
 
 

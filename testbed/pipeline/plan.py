@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import zlib
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -91,24 +90,6 @@ def capacity_rps(service: ServiceConfig, mean_s: npt.NDArray[np.float64]) -> flo
         sizes = sizes[:1]
     best = float(np.max(sizes / mean_s[: len(sizes)]))
     return service.replicas * service.instances * best
-
-
-def held_out_pattern(name: str, peak_rps: float, duration_s: float, seed: int = 0) -> dict[str, Any]:
-    """Parameters of one of KIS-S's four patterns, with that peak and its features fitted into the duration.
-
-    ramp: from a fifth of the peak, over 60 % of the run, then hold. periodic: between a fifth of the peak and the
-    peak, four periods. fluctuating: redrawn (from `seed`) between a fifth of the peak and the peak, twenty times.
-    bursty: KIS-S's 1:10 spikes, four of them, two fifths of the time.
-    """
-    low = 0.2 * peak_rps
-    shapes: dict[str, dict[str, Any]] = {
-        "constant": {"rate": peak_rps},
-        "ramp": {"low": low, "peak": peak_rps, "rise_s": 0.6 * duration_s},
-        "periodic": {"mean": 0.6 * peak_rps, "amplitude": 0.4 * peak_rps, "period_s": duration_s / 4},
-        "fluctuating": {"low": low, "high": peak_rps, "interval_s": duration_s / 20, "rate_seed": seed},
-        "bursty": {"base": low / 2, "spike": peak_rps, "spike_s": duration_s / 10, "every_s": duration_s / 4},
-    }
-    return shapes[name]
 
 
 def fit_run_id(model: str, service: ServiceConfig, load: float) -> str:

@@ -1,11 +1,35 @@
 from __future__ import annotations
 
+import dataclasses
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadgen.patterns import PATTERNS, Bursty, Fluctuating, PatternError, Periodic, Ramp, Trace, make_pattern
+from loadgen.patterns import (
+    Bursty,
+    Fluctuating,
+    Pattern,
+    PatternError,
+    Periodic,
+    Ramp,
+    Trace,
+    families,
+    find_pattern,
+    known_patterns,
+    make_pattern,
+)
+from loadgen.patterns import pattern as pattern_module
+from testbed.config import HeldOutPlan, TrafficConfig, build
+from testbed.errors import ConfigError
+from testbed.kiscaler.scenarios import Ranges
+from testbed.pipeline.traffic import make_schedule
+
+DOCUMENTATION = Path(__file__).parents[2] / "docs" / "loadgen.md"
 
 rates = st.floats(0.1, 1e4)
 spans = st.floats(0.1, 1e3)
@@ -108,7 +132,91 @@ def test_a_wrong_pattern_is_refused_in_one_line_that_says_what_to_do(name, param
 
 
 def test_the_registry_lists_every_pattern_under_its_own_name():
-    assert set(PATTERNS) == {"constant", "ramp", "periodic", "fluctuating", "bursty", "trace"}
-    for name, kind in PATTERNS.items():
+    assert list(known_patterns()) == ["constant", "ramp", "periodic", "fluctuating", "bursty", "trace"]
+    for name, kind in known_patterns().items():
         assert kind.name == name
         assert kind().peak_rps > 0  # the defaults are valid
+
+
+SAWTOOTH = """
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from loadgen.patterns import Pattern, parameter
+
+
+@dataclass(frozen=True)
+class Sawtooth(Pattern):
+    name: ClassVar[str] = "sawtooth"
+    families: ClassVar[tuple[str, ...]] = ("sawtooth",)
+    peak: float = parameter(100.0, "rate at the end of a tooth, requests/s")
+    tooth_s: float = parameter(10.0, "length of a tooth, s")
+
+    def rate_rps(self, t_s):
+        return self.peak * np.mod(t_s, self.tooth_s) / self.tooth_s
+
+    @property
+    def peak_rps(self):
+        return self.peak
+
+    @classmethod
+    def fitted(cls, peak_rps, duration_s, seed):
+        return cls(peak=peak_rps, tooth_s=duration_s / 4)
+
+    @classmethod
+    def drawn(cls, family, low, peak, period_s, rng):
+        return cls(peak=peak, tooth_s=period_s)
+"""
+
+
+@pytest.fixture
+def sawtooth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A pattern of a user's, in one file on the path."""
+    (tmp_path / "teeth.py").write_text(SAWTOOTH)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(pattern_module, "_KINDS", dict(pattern_module._KINDS))
+    yield "teeth:Sawtooth"
+    sys.modules.pop("teeth", None)
+
+
+def test_a_pattern_of_ones_own_is_one_file_and_is_found_wherever_patterns_are_named(sawtooth: str) -> None:
+    assert make_pattern(sawtooth, peak=50).peak_rps == 50
+    assert "sawtooth" in known_patterns()  # by its name too, once it was imported
+    assert families()["sawtooth"].name == "sawtooth"
+    traffic = TrafficConfig(pattern=sawtooth, parameters={"tooth_s": 5}, duration_s=20)
+    assert len(make_schedule(traffic, "m")) == pytest.approx(1000, rel=0.15)
+    plan = HeldOutPlan(patterns=(sawtooth,))
+    assert find_pattern(plan.patterns[0]).fitted(80, 40, 0).parameters() == {"peak": 80, "tooth_s": 10}
+    assert Ranges(families=("sawtooth",)).families == ("sawtooth",)
+
+
+def test_a_pattern_that_cannot_be_found_is_said_in_one_line(sawtooth: str) -> None:
+    for name, said in (
+        ("burst", "did you mean 'bursty'"),
+        ("no_such_module:Pattern", "No module named 'no_such_module'"),
+        ("teeth:Nothing", "is no Pattern"),
+        ("teeth:np", "is no Pattern"),
+    ):
+        with pytest.raises(PatternError, match=said):
+            find_pattern(name)
+    with pytest.raises(ConfigError, match="did you mean 'bursty'"):
+        build(TrafficConfig, {"pattern": "burst"}, "here")
+    with pytest.raises(ConfigError, match="give a recorded trace"):
+        build(TrafficConfig, {"pattern": "trace"}, "here")
+    with pytest.raises(PatternError, match="cannot be held out"):
+        Trace.fitted(1, 1, 1)
+    with pytest.raises(PatternError, match="two patterns are named 'ramp'"):
+        type("Other", (Pattern,), {"name": "ramp", "__module__": "elsewhere"})
+
+
+def test_every_pattern_stands_in_the_documentation_with_its_parameters() -> None:
+    rows = [line for line in DOCUMENTATION.read_text().splitlines() if line.startswith("| ")]
+    for name, kind in known_patterns().items():
+        if name in ("constant", "trace"):
+            continue  # in the sentence below the table
+        (row,) = [row for row in rows if row.startswith(f"| {name} |")]
+        for field in dataclasses.fields(kind):
+            if field.name != "burst_seed":
+                assert f"`{field.name}" in row, (name, field.name)

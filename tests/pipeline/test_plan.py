@@ -7,13 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadgen.patterns import make_pattern
+from loadgen.patterns import find_pattern
 from testbed.pipeline.campaign import LONE_GAPS_S, lone_gaps_s
 from testbed.pipeline.plan import (
     burst_schedule,
     capacity_rps,
     capacity_schedule,
-    held_out_pattern,
     profiled_sizes,
     seed_of,
 )
@@ -70,7 +69,7 @@ def test_capacity_is_that_of_the_best_batch_size() -> None:
     duration_s=st.floats(2, 1e3),
 )
 def test_held_out_patterns_reach_their_peak_and_never_pass_it(name: str, peak: float, duration_s: float) -> None:
-    pattern = make_pattern(name, **held_out_pattern(name, peak, duration_s))
+    pattern = find_pattern(name).fitted(peak, duration_s, seed=0)
     rates = pattern.rate_rps(np.linspace(0, duration_s, 4001))
     assert rates.max() <= peak * (1 + 1e-9)
     assert rates.max() >= (0.6 if name == "fluctuating" else 0.999) * peak
