@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any, get_args
@@ -13,9 +14,9 @@ import locust
 from loadgen.coordination import Replay
 from loadgen.discovery import model_tensors, parse_shapes, the_model
 from loadgen.endpoints import address, read_endpoints
-from loadgen.job import ReplayError, ReplayJob, RequestShape, TransportName
+from loadgen.job import ERROR_PREFIX, ReplayError, ReplayJob, RequestShape, TransportName
 from loadgen.lengths import parse_lengths, with_lengths
-from loadgen.patterns import Pattern, find_pattern, known_patterns, make_pattern
+from loadgen.patterns import Pattern, PatternError, find_pattern, known_patterns, make_pattern
 from loadgen.schedule import poisson_schedule
 from workloads.catalog import Balancer
 
@@ -31,7 +32,10 @@ def replay_chosen_pattern() -> None:
     """The same of the pattern that --pattern names on the command line, by its name or as my_module:MyPattern."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--pattern", default="bursty")
-    chosen = parser.parse_known_args()[0].pattern
+    try:
+        kind = find_pattern(parser.parse_known_args()[0].pattern)
+    except PatternError as error:  # Locust would show where in its code it was raised
+        sys.exit(f"{ERROR_PREFIX}{error}")
 
     def _argument(parser: Any) -> None:
         known = ", ".join(name for name, kind in known_patterns().items() if kind.configurable)
@@ -39,7 +43,7 @@ def replay_chosen_pattern() -> None:
         parser.add_argument("--pattern", default="bursty", help=told, include_in_web_ui=False)
 
     events.init_command_line_parser.add_listener(_argument)
-    _replay(find_pattern(chosen))
+    _replay(kind)
 
 
 def _replay(kind: type[Pattern]) -> None:
@@ -76,6 +80,7 @@ def _common_arguments(group: Any) -> None:
 def _job(kind: type[Pattern], environment: Any, run_time_s: float | None) -> ReplayJob:
     options = environment.parsed_options
     pattern = make_pattern(kind.name, **{f.name: getattr(options, f.name) for f in dataclasses.fields(kind)})
+    lengths = parse_lengths(options.lengths) if options.lengths else None
     endpoints = _endpoints(options.endpoints, environment.host, options.transport)
     first = read_endpoints(endpoints) if isinstance(endpoints, Path) else endpoints
     if not first:
@@ -86,15 +91,15 @@ def _job(kind: type[Pattern], environment: Any, run_time_s: float | None) -> Rep
         # Models are described over HTTP, wherever the requests go.
         asked = environment.host if options.transport == "grpc" and environment.host else first[0]
         named = the_model(asked, options.model or None)
-        served = model_tensors(asked, named, parse_shapes(options.shape.split()), have_lengths=bool(options.lengths))
+        served = model_tensors(asked, named, parse_shapes(options.shape.split()), have_lengths=lengths is not None)
         model, shape = served.name, RequestShape(inputs=served.inputs, batched=served.batched)
     run_dir = Path(options.run_dir or f"results/{datetime.now():%Y%m%d-%H%M%S}-{kind.name}").resolve()
     if (run_dir / "requests.parquet").exists():
         raise ReplayError(f"{run_dir} already holds a run: choose another --run-dir, or remove it")
     run_dir.mkdir(parents=True, exist_ok=True)
     schedule = poisson_schedule(pattern, run_time_s or kind.default_duration_s, options.seed, model)
-    if options.lengths:
-        schedule = with_lengths(schedule, parse_lengths(options.lengths), options.seed)
+    if lengths is not None:
+        schedule = with_lengths(schedule, lengths, options.seed)
     schedule.write(run_dir / "schedule.parquet")
     return ReplayJob(
         schedule=run_dir / "schedule.parquet",

@@ -102,7 +102,7 @@ def _check(spec: ModelSpec, service: ServiceConfig, options: BackendOptions) -> 
     if options.tensorrt and (options.backend != "onnxruntime" or options.device != "gpu"):
         raise CatalogError("TensorRT runs exported networks on a GPU: use the onnxruntime backend and device gpu")
     if options.backend == "onnxruntime" and options.device == "gpu":
-        accelerator(spec.inputs, service.max_batch_size, options.precision, options.tensorrt)
+        accelerator(spec.inputs, service.max_batch_size, options.precision, options.tensorrt)  # for its error
     elif options.backend == "onnxruntime" and options.precision not in ("fp32", "tf32"):
         raise CatalogError(f"ONNX Runtime runs {options.precision} on a GPU only: use fp32 or the python backend")
     if options.device == "gpu" and not spec.emulated and service.instances % len(options.gpus):

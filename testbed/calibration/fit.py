@@ -58,7 +58,7 @@ def fit_profile(runs: Sequence[Evidence], simulate: Simulate, *, leave_out: bool
                 f"runs {head.run_id} and {run.manifest.run_id} ran the network as {head.network} and "
                 f"{run.manifest.network}: one profile needs the same in all"
             )
-    of_lengths = [run for run in runs if run.manifest.pattern == LENGTH]
+    of_lengths = [run for run in runs if run.manifest.pattern == LENGTH and _tells_service_time(run)]
     runs = [run for run in runs if run.manifest.pattern != LENGTH]
     sound, loads = usable(runs)
     profile = _fit(sound, loads, of_lengths, simulate)
@@ -86,7 +86,7 @@ def usable(runs: Sequence[Evidence]) -> tuple[list[Evidence], list[Evidence]]:
     fitted on latencies it does. They are left out there, unless less than half of a service's runs would be left: then
     all of them are used, and the profile says so. CalibrationError if nothing is left.
     """
-    sound = [run for run in runs if _valid(run) or (run.manifest.verdict and only_late(run.manifest.verdict))]
+    sound = [run for run in runs if _tells_service_time(run)]
     loads = [run for run in sound if _has_traffic(run)]
     if not loads:
         first = runs[0].manifest
@@ -104,6 +104,11 @@ def usable(runs: Sequence[Evidence]) -> tuple[list[Evidence], list[Evidence]]:
 def _has_traffic(run: Evidence) -> bool:
     """A run that tells of the service time alone has none."""
     return run.manifest.pattern != CAPACITY
+
+
+def _tells_service_time(run: Evidence) -> bool:
+    """It is valid, or was late and nothing else."""
+    return _valid(run) or (run.manifest.verdict is not None and only_late(run.manifest.verdict))
 
 
 def _valid(run: Evidence) -> bool:

@@ -17,8 +17,8 @@ from testbed.errors import CalibrationError
 def fit_lengths(
     runs: Sequence[Evidence], every: Sequence[Evidence], mean_s: FloatArray, idle: AfterIdle
 ) -> tuple[LengthTime, ...]:
-    """One entry a length, ascending, the longest last. runs: all of one length each; every: all that the rest of the
-    profile is fitted on, for what the backend adds to its log; mean_s: S(b) of the longest.
+    """One entry a run, by length. runs: the requests of each are all of one length; every: all that the rest of the
+    profile is fitted on, for what the backend adds to its log; mean_s: S(b) of the longest length.
 
     A straight line in S(b), nothing below 0: what a batch costs whatever its length stays, the rest shrinks with the
     tokens. Weighted least squares of the means by size, whose errors shrink with the square root of the batches.

@@ -49,7 +49,8 @@ def _one_run(
     profile: ServiceProfile, service: ServiceConfig, rates: np.ndarray, rng: np.random.Generator
 ) -> list[_Load]:
     drawn = another_run(profile, rng)
-    spread = None if profile.device_use is None else profile.device_use.power_spread
+    use = profile.device_use or DeviceUse(network_s=None, idle_w=None, batch_j=None, request_j=None)
+    spread = use.power_spread
     power_factor = 1.0 if spread is None else 1 + spread.deviation * float(rng.standard_t(spread.freedom))
     loads = []
     for rate in rates.tolist():
@@ -58,7 +59,6 @@ def _one_run(
         span_s = schedule.duration_s
         run = simulate(schedule, drawn, service, seed)
         p50_s, p95_s = np.quantile(run.requests.latency_s[run.requests.ok], (0.5, 0.95)).tolist()
-        use = profile.device_use or DeviceUse(network_s=None, idle_w=None, batch_j=None, request_j=None)
         batches = batches_of(run.batches, span_s)
         watts = power_w(use, batches, span_s)
         loads.append(

@@ -14,6 +14,7 @@ from testbed.measurement import latency_histogram
 
 NEVER = np.iinfo(np.int64).max
 NONE = -1
+DRAWN = -1  # a length bucket that nobody has given
 POLL_NS = 500_000_000  # a batcher that sleeps or waits for a free instance looks again after this long
 MICROSECOND_NS = 1000
 LONG_AGO = -(1 << 62)
@@ -188,7 +189,7 @@ class Sim(NamedTuple):
     stream: Any  # STREAM[1]
     feed_ns: Any  # int64[f]: open-loop arrivals to come, ascending
     feed_model: Any  # int64[f]
-    feed_bucket: Any  # int64[f]: their length buckets; [1]: drawn from bucket_upto instead
+    feed_bucket: Any  # int64[f]: their length buckets; DRAWN: from bucket_upto
     bucket_upto: Any  # float64[models, K]: share of requests in this length bucket or one before
     requests: Any  # REQUEST[n]: a stream's requests have places; those of ended ones are used again
     free: Any  # int64[n]: places that are free

@@ -32,6 +32,7 @@ from testbed.simulation.state import (
     CRASHED,
     DEADLINE,
     DELIVER,
+    DRAWN,
     DROPPED,
     LEAST_REQUESTS,
     NEVER,
@@ -48,7 +49,6 @@ DONE, EMPTIED, MORE_PLACES, MORE_ROWS = range(4)  # why the loop returns
 INFLOW, OUTFLOW, PAUSE = range(3)  # tables of an overhead level; also the numbers of their draws
 DRAW_NOISE, DRAW_ENDPOINT, DRAWS_AN_ATTEMPT = 3, 4, 64
 DRAW_LENGTH = 17  # of a request, whatever its attempt; answers.DRAW_THINK is 16
-DRAWN = -1  # a length bucket that is not given
 
 
 @inlined
@@ -240,8 +240,8 @@ def client_turn(sim: Sim, now: int, has_event: bool, window_ns: int) -> None:
         kind, number, i = sim.events[0].kind, sim.events[0].id, sim.events[0].place
         drop_first_event(sim)
     else:
-        bucket = sim.feed_bucket[stream.next_arrival] if len(sim.feed_bucket) > 1 else DRAWN
-        i = new_request(sim, sim.feed_model[stream.next_arrival], now, NONE, bucket)
+        arrival = stream.next_arrival
+        i = new_request(sim, sim.feed_model[arrival], now, NONE, sim.feed_bucket[arrival])
         stream.next_arrival += 1
         model = sim.models[sim.requests[i].model]
         if model.max_in_flight > 0:

@@ -11,9 +11,11 @@ import pyarrow as pa
 import pytest
 
 from loadgen.artifact import ArtifactError, write_table
+from loadgen.lengths import all_of
 from loadgen.request_log import SCHEMA, RequestLog
 from loadgen.schedule import Schedule
 from testbed.archive.folder import FILES, has_archive, unpack, unpack_logs, write_archive
+from testbed.archive.requests import decode_schedules, encode_schedules
 from testbed.measurement.batch_log import BatchLog
 from testbed.measurement.latency_histogram import BINS
 from testbed.measurement.metric_log import MetricLog
@@ -236,3 +238,16 @@ def test_an_archive_that_would_write_elsewhere_is_refused(folder: Path, run: str
 def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="has no runs that ended"):
         write_archive(tmp_path)
+
+
+def test_lengths_are_kept_and_runs_that_differ_in_them_alone_stay_apart() -> None:
+    plain = schedule([1_000, 2_000])
+    kept = {"plain": plain, "short": all_of(plain, 16), "long": all_of(plain, 128), "again": all_of(plain, 16)}
+    coded = encode_schedules(kept)
+    assert coded.table.num_rows == 3 * 2  # the same requests are there once
+    back = decode_schedules(coded)
+    for run, before in kept.items():
+        assert back[run].same_requests(before), run
+    assert not back["short"].same_requests(back["long"])
+    assert not back["plain"].same_requests(back["long"])
+    assert "tokens" not in encode_schedules({"plain": plain}).table.column_names

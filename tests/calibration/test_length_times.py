@@ -7,7 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from loadgen.artifact import ArtifactError
 from loadgen.lengths import all_of
+from loadgen.validity import Verdict
 from testbed.calibration.evidence import LENGTH, Evidence
 from testbed.calibration.fit import fit_profile
 from testbed.calibration.profile import LengthTime, ServiceProfile
@@ -59,3 +61,11 @@ def test_a_run_with_hardly_a_batch_is_refused() -> None:
     manifest = one.manifest.model_copy(update={"pattern": LENGTH, "pattern_parameters": {"tokens": 64}})
     with pytest.raises(CalibrationError, match="measure longer"):
         fit_profile([*made[:-2], replace(one, manifest=manifest)], request_log_of, leave_out=False)
+
+
+def test_a_run_that_others_spoilt_tells_nothing_of_a_length() -> None:
+    *made, last = runs()
+    spoilt = Verdict(valid=False, reasons=("something else used the model",))
+    made.append(replace(last, manifest=last.manifest.model_copy(update={"verdict": spoilt})))
+    with pytest.raises(ArtifactError, match="length bucket 64 is not in the profile"):
+        fit_profile(made, request_log_of, leave_out=False)

@@ -297,14 +297,34 @@ def ask(port: str, path: str, form: dict[str, object] | None = None) -> dict[str
             time.sleep(0.1)
 
 
-def test_a_user_error_on_the_command_line_is_one_line(tmp_path):
+def test_any_pattern_can_be_chosen_on_the_command_line(tmp_path):
     with FakeServer() as server:
-        run = locust("bursty", tmp_path, "--headless", "--host", f"http://{server.address}", "--model", "toi")
+        run = locust(
+            "locustfile", tmp_path, "--pattern", "ramp", "--headless", "--host", f"http://{server.address}", "-t", "2s",
+            "--low", "50", "--peak", "90", "--rise-s", "1", "--run-dir", "run",
+        )  # fmt: skip
+        output, _ = run.communicate(timeout=LONG_S)
+    told = Schedule.read(tmp_path / "run/schedule.parquet").provenance
+    assert (told["pattern"], told["parameters"]) == ("ramp", {"low": 50.0, "peak": 90.0, "rise_s": 1.0}), output
+
+
+@pytest.mark.parametrize(
+    ("file", "arguments", "said"),
+    [
+        ("bursty", ["--model", "toi"], "model 'toi'"),
+        ("bursty", ["--lengths", "40:x"], "give MEDIAN:SIGMA:LONGEST"),
+        ("locustfile", ["--pattern", "burst"], "did you mean 'bursty'"),
+        ("locustfile", ["--pattern", "no_such_module:Mine"], "is its folder on PYTHONPATH"),
+    ],
+)
+def test_a_user_error_on_the_command_line_is_one_line(tmp_path, file, arguments, said):
+    with FakeServer() as server:
+        run = locust(file, tmp_path, "--headless", "--host", f"http://{server.address}", *arguments)
         output, _ = run.communicate(timeout=LONG_S)
     assert run.returncode == 1
     lines = [line for line in output.splitlines() if line.startswith("kis: ")]
     assert len(lines) == 1
-    assert "model 'toi'" in lines[0]
+    assert said in lines[0]
     assert "Traceback" not in output
 
 

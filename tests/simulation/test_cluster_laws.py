@@ -72,7 +72,7 @@ def test_a_device_is_used_while_networks_run_where_the_profile_tells_and_else_wh
 
 
 def test_a_devices_energy_is_of_its_batches_where_the_profile_tells_and_else_of_its_use():
-    arrival_s = np.arange(0.05, 10, 0.05)
+    arrival_s = np.repeat(np.arange(0.05, 10, 0.05), 3)  # a batch of one, and one of two behind it
     by_batch = DeviceUse(network_s=None, idle_w=100.0, batch_j=0.5, request_j=0.25)
     load = tuple(LoadPoint(rate_rps=1.0, utilisation=share, power_w=100 + 300 * share) for share in (0.1, 0.9))
     for profile in (
@@ -81,13 +81,13 @@ def test_a_devices_energy_is_of_its_batches_where_the_profile_tells_and_else_of_
     ):
         sim = simulate(cluster(gpus=2, replicas=1, max_batch_size=4), arrival_s, profile, seed=1)
         sim.advance(11)
-        served = sim.totals("m").ok
+        pairs = sim.totals("m").ok // 3
         energy_j = np.sort(sim.device_energy_j())
         assert energy_j[0] == pytest.approx(11 * 100)  # nobody uses it
-        used_j = served * 0.75 if profile.device_use else 300 * served * MEAN_S[0]
+        used_j = pairs * (2 * 0.5 + 3 * 0.25) if profile.device_use else 300 * pairs * (MEAN_S[0] + MEAN_S[1])
         assert energy_j[1] == pytest.approx(11 * 100 + used_j)
     given = cluster(gpus=1, gpu_kind={"power_w": (50.0, 250.0)})
-    sim = simulate(given, arrival_s, flat_profile(MEAN_S), seed=1)
+    sim = simulate(given, arrival_s[::3], flat_profile(MEAN_S), seed=1)
     sim.advance(11)
     assert sim.device_energy_j() == pytest.approx([11 * 50 + 200 * sim.totals("m").ok * MEAN_S[0]])
     unknown = simulate(cluster(gpus=1), arrival_s, flat_profile(MEAN_S), seed=1)

@@ -13,10 +13,9 @@ from scipy.special import ndtri
 from testbed.calibration.profile import SlowPhase
 from testbed.simulation import stream_loop
 from testbed.simulation.cluster.traffic import Traffic
-from testbed.simulation.state import EVENT, NEVER, ROW, USER, Sim
+from testbed.simulation.state import DRAWN, EVENT, NEVER, ROW, USER, Sim
 
 SECOND_NS = 1_000_000_000
-NOT_GIVEN = np.zeros(1, dtype=np.int64)  # length buckets that are drawn
 SLOW_STEPS = 256  # of the slow phases, generated at a time
 # What a copy shares with its original: nothing writes to it.
 _CONSTANT = (
@@ -119,7 +118,9 @@ class RequestStream:
         self.sim = self.sim._replace(
             feed_ns=np.ascontiguousarray(block.arrival_ns),
             feed_model=np.ascontiguousarray(block.model),
-            feed_bucket=NOT_GIVEN if block.bucket is None else np.append(block.bucket, 0),
+            feed_bucket=np.full(len(block.model), DRAWN)
+            if block.bucket is None
+            else np.ascontiguousarray(block.bucket),
         )
 
     def _next_slow_phase(self) -> None:
