@@ -12,6 +12,7 @@ import numpy as np
 from loadgen.endpoints import Endpoints
 from loadgen.issuer import Issuer, Limits, Report, Share
 from loadgen.job import ReplayError, ReplayJob
+from loadgen.priority import take_realtime
 from loadgen.request_log import STATUSES
 from loadgen.row_stream import RowStream
 from loadgen.schedule import Schedule
@@ -21,6 +22,7 @@ from loadgen.validity import ClientFigures
 from workloads.files import write_json
 
 LENGTHS = 1 << 32  # more than a request has tokens
+MOST_SPINNING = 0.25  # of a client's time, for it to have a real-time priority
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class Client:
             raise ReplayError(f"the schedule asks for model '{missing[0]}', the job describes no requests for it")
         job.raw.mkdir(parents=True, exist_ok=True)
         self._job, self._worker, self._workers = job, worker, workers
+        self._scheduled_ns = share.scheduled_ns
         endpoints = Endpoints(job.endpoints, job.balancer, first=worker, step=workers)
         connections = -(-job.max_in_flight // workers)
         tensors = {}
@@ -98,6 +101,7 @@ class Client:
             pid=os.getpid(),
             start_unix_ns=start.unix_ns,
             start_monotonic_ns=start.monotonic_here(),
+            realtime=self._spins_little() and take_realtime(),
         )
         self._write(figures)
         self.issuer.run(figures.start_monotonic_ns)
@@ -113,6 +117,13 @@ class Client:
         self._write(figures)
         self._transport.close()
         return figures
+
+    def _spins_little(self) -> bool:
+        """Before everybody else, a client that spins most of the time would leave its server no processor."""
+        if not len(self._scheduled_ns):
+            return True
+        span_s = max(float(self._scheduled_ns[-1]) / 1e9, 1.0)
+        return len(self._scheduled_ns) / span_s * self._job.spin_s < MOST_SPINNING
 
     def _write(self, figures: ClientFigures) -> None:
         write_json(self.figures_file, figures)

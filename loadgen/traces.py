@@ -1,39 +1,64 @@
 """Traces: arrival times that somebody recorded, read into a Schedule, faster or thinner if asked.
 
-Three formats:
-  azure          CSV with a TIMESTAMP column, as in the Azure Public Dataset's LLM inference traces
-  timestamps     one number a line, seconds (any origin)
-  perf_analyzer  Triton perf_analyzer's --request-intervals file: one interval a line, in microseconds; the first
-                 request comes after the first interval (docs/inference_load_modes.md, "Custom Interval Mode")
-Blank lines and lines that begin with # are skipped in the last two.
+A format is one class here, or one of yours: `format: my_module:MyFormat`. Blank lines and lines that begin with # are
+skipped where a line is a number.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
 
 from loadgen.patterns import Trace
 from loadgen.schedule import FloatArray, Schedule, TraceError, from_seconds
+from workloads.registry import Registry
 
-TraceFormat = Literal["azure", "timestamps", "perf_analyzer"]
+
+class TraceFormat(ABC):
+    """How a trace is written."""
+
+    name: ClassVar[str]
+
+    def __init_subclass__(cls) -> None:
+        FORMATS.add(cls.name, cls)
+
+    @classmethod
+    def is_of(cls, lines: Sequence[str]) -> bool:
+        """Do the lines look like it beyond doubt? Then nobody needs to name it."""
+        return False
+
+    @classmethod
+    @abstractmethod
+    def times_s(cls, path: Path, lines: Sequence[str]) -> FloatArray:
+        """Ascending seconds since the trace's start; TraceError names the line that is wrong."""
+
+
+FORMATS: Registry[type[TraceFormat]] = Registry(
+    "trace format",
+    TraceError,
+    "kis.traces",
+    lambda found: isinstance(found, type) and issubclass(found, TraceFormat),
+    "derive it from loadgen.traces.TraceFormat",
+)
 
 
 def read_trace(
     path: Path,
     model: str,
     *,
-    format: TraceFormat | None = None,
+    format: str | None = None,
     speed_up: float = 1.0,
     keep: float = 1.0,
     seed: int = 0,
 ) -> Schedule:
     """A trace as a Schedule for `model`.
 
-    format None: azure if the first line has a TIMESTAMP column, else timestamps. speed_up 2 replays in half the time.
+    format: a name of FORMATS; None: what the lines look like, else timestamps. speed_up 2 replays in half the time.
     keep .5 keeps each request with probability one half (drawn from `seed`); a thinned Poisson trace stays Poisson.
     The first arrival is time 0 (perf_analyzer: the start of the file is). The schedule covers one mean gap more than
     the last arrival. Raises TraceError naming the line that is wrong.
@@ -58,7 +83,7 @@ def trace_pattern(schedule: Schedule, interval_s: float) -> Trace:
     return Trace(rates=tuple(counts / interval_s), interval_s=interval_s)
 
 
-def _read_times(path: Path, format: TraceFormat | None) -> FloatArray:
+def _read_times(path: Path, format: str | None) -> FloatArray:
     """Ascending seconds since the trace's start."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -67,43 +92,85 @@ def _read_times(path: Path, format: TraceFormat | None) -> FloatArray:
     except UnicodeDecodeError:
         raise TraceError(f"{path} is not a text file: give a CSV or a list of times") from None
     if format is None:
-        format = "azure" if lines and "TIMESTAMP" in _columns(lines[0]) else "timestamps"
-    numbers, values = _azure(path, lines) if format == "azure" else _numbers(path, lines)
-    if not len(values):
+        format = next((name for name, one in FORMATS.known().items() if one.is_of(lines)), Timestamps.name)
+    times_s = FORMATS.find(format).times_s(path, lines)
+    if not len(times_s):
         raise TraceError(f"{path} holds no times: a trace needs at least two requests")
-    if format == "perf_analyzer":
+    return times_s
+
+
+class Azure(TraceFormat):
+    """CSV with a TIMESTAMP column, as in the Azure Public Dataset's LLM inference traces."""
+
+    name = "azure"
+
+    @classmethod
+    def is_of(cls, lines: Sequence[str]) -> bool:
+        """See TraceFormat."""
+        return bool(lines) and "TIMESTAMP" in _columns(lines[0])
+
+    @classmethod
+    def times_s(cls, path: Path, lines: Sequence[str]) -> FloatArray:
+        """See TraceFormat."""
+        columns = _columns(lines[0]) if lines else []
+        if "TIMESTAMP" not in columns:
+            raise TraceError(
+                f"{path}, line 1: no TIMESTAMP column (found: {', '.join(columns)[:60]}): give an Azure CSV"
+            )
+        place = columns.index("TIMESTAMP")
+        numbers = [number for number, line in enumerate(lines[1:], 2) if line.strip()]
+        texts = pd.Series([(_columns(lines[number - 1]) + [""] * place)[place] for number in numbers], dtype="str")
+        times = pd.to_datetime(texts, errors="coerce", format="ISO8601", utc=True)
+        if times.isna().any():
+            bad = int(times.isna().to_numpy().argmax())
+            raise TraceError(f"{path}, line {numbers[bad]}: '{texts[bad][:40]}' is not a time: mend or remove the line")
+        origin = times.iloc[0] if len(times) else pd.Timestamp(0, tz="UTC")
+        return _from_the_first(path, numbers, np.asarray((times - origin).dt.total_seconds(), dtype=np.float64))
+
+
+class Timestamps(TraceFormat):
+    """One number a line, seconds of any origin."""
+
+    name = "timestamps"
+
+    @classmethod
+    def times_s(cls, path: Path, lines: Sequence[str]) -> FloatArray:
+        """See TraceFormat."""
+        return _from_the_first(path, *_numbers(path, lines))
+
+
+class PerfAnalyzer(TraceFormat):
+    """Triton perf_analyzer's --request-intervals file: one interval a line, in microseconds.
+
+    The first request comes after the first interval (docs/inference_load_modes.md, "Custom Interval Mode").
+    """
+
+    name = "perf_analyzer"
+
+    @classmethod
+    def times_s(cls, path: Path, lines: Sequence[str]) -> FloatArray:
+        """See TraceFormat."""
+        numbers, values = _numbers(path, lines)
         if (values < 0).any():
             line = numbers[int(np.argmax(values < 0))]
             raise TraceError(f"{path}, line {line}: an interval below 0: give microseconds between requests")
         return np.cumsum(values) / 1e6
-    backwards = np.diff(values) < 0
+
+
+def _from_the_first(path: Path, numbers: Sequence[int], times_s: FloatArray) -> FloatArray:
+    """Seconds since the first one; TraceError names the line that goes back in time."""
+    backwards = np.diff(times_s) < 0
     if backwards.any():
         line = numbers[int(np.argmax(backwards)) + 1]
         raise TraceError(f"{path}, line {line}: earlier than the line before: sort the trace by time")
-    return np.asarray(values - values[0])
+    return np.asarray(times_s - times_s[:1])
 
 
 def _columns(line: str) -> list[str]:
     return [column.strip().strip('"') for column in line.split(",")]
 
 
-def _azure(path: Path, lines: list[str]) -> tuple[list[int], FloatArray]:
-    """Line numbers and seconds of a CSV's TIMESTAMP column."""
-    columns = _columns(lines[0]) if lines else []
-    if "TIMESTAMP" not in columns:
-        raise TraceError(f"{path}, line 1: no TIMESTAMP column (found: {', '.join(columns)[:60]}): give an Azure CSV")
-    place = columns.index("TIMESTAMP")
-    numbers = [number for number, line in enumerate(lines[1:], 2) if line.strip()]
-    texts = pd.Series([(_columns(lines[number - 1]) + [""] * place)[place] for number in numbers], dtype="str")
-    times = pd.to_datetime(texts, errors="coerce", format="ISO8601", utc=True)
-    if times.isna().any():
-        bad = int(times.isna().to_numpy().argmax())
-        raise TraceError(f"{path}, line {numbers[bad]}: '{texts[bad][:40]}' is not a time: mend or remove the line")
-    origin = times.iloc[0] if len(times) else pd.Timestamp(0, tz="UTC")
-    return numbers, np.asarray((times - origin).dt.total_seconds(), dtype=np.float64)
-
-
-def _numbers(path: Path, lines: list[str]) -> tuple[list[int], FloatArray]:
+def _numbers(path: Path, lines: Sequence[str]) -> tuple[list[int], FloatArray]:
     """Line numbers and values of a file with one number a line."""
     numbers: list[int] = []
     values: list[float] = []

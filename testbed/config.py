@@ -16,7 +16,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from loadgen.client_limits import ClientLimits
 from loadgen.job import TransportName
 from loadgen.lengths import Lengths
-from loadgen.patterns import PatternError, find_pattern
+from loadgen.patterns import find_pattern
+from loadgen.patterns.pattern import REGISTRY
+from loadgen.traces import FORMATS
 from testbed.errors import ConfigError
 from workloads.catalog import CatalogError, ServiceConfig, find_model
 from workloads.emulated_profile import EmulatedProfile
@@ -27,11 +29,7 @@ T = TypeVar("T", bound=BaseModel)
 
 def _known_pattern(name: str) -> str:
     """The name itself; ValueError if no configuration can name such a pattern."""
-    try:
-        kind = find_pattern(name)
-    except PatternError as error:
-        raise ValueError(str(error)) from None
-    if not kind.configurable:
+    if not find_pattern(REGISTRY.checked(name)).configurable:
         raise ValueError(f"pattern '{name}' cannot be named here: give a recorded trace, or another pattern")
     return name
 
@@ -80,7 +78,7 @@ class TrafficConfig(Strict):
     pattern: PatternName | None = None
     parameters: dict[str, int | float | str] = {}
     trace: Path | None = None
-    format: Literal["azure", "timestamps", "perf_analyzer"] | None = Field(
+    format: Annotated[str, AfterValidator(FORMATS.checked)] | None = Field(
         None, description="of the trace; none: azure if its first line names TIMESTAMP, else timestamps"
     )
     speed_up: float = Field(1.0, gt=0, description="of the trace")
@@ -118,6 +116,11 @@ class ClientConfig(ClientLimits):
 
     transport: TransportName = "http"
     workers: int = Field(1, ge=1, description="client processes")
+    keep_awake: bool = Field(
+        False,
+        description="on a virtual machine: a process of the lowest priority spins on each processor while requests are "
+        "sent, so that the hypervisor does not take it away. Not where processors are hyperthreads of one core",
+    )
 
 
 class ReplayConfig(Strict):

@@ -6,13 +6,24 @@ Names are those of Triton's model configuration; durations carry their unit.
 from __future__ import annotations
 
 import difflib
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from workloads.errors import KisError
 
-Family = Literal["resnet", "bert", "emulated"]
+BACKENDS = Path(__file__).parent / "backends"
+
+
+def _known_family(name: str) -> str:
+    """The name itself; ValueError if no file serves that family."""
+    if not (BACKENDS / f"{name}.py").is_file():
+        raise ValueError(f"no {name}.py in workloads/backends: that is what serves a family")
+    return name
+
+
+Family = Annotated[str, AfterValidator(_known_family)]
 Balancer = Literal["round_robin", "least_requests"]
 
 

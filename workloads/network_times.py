@@ -16,14 +16,12 @@ from typing import Any, get_args
 
 import torch
 
-from workloads.backends.bert_network import build_bert
-from workloads.backends.resnet_network import build_resnet50
 from workloads.backends.runner import CapturedRunner, Runner
-from workloads.catalog import find_model
+from workloads.catalog import CATALOG, find_model
+from workloads.networks import build_network, has_network
 from workloads.payloads import payload
 from workloads.repository import Precision
 
-BUILD = {"resnet50": build_resnet50, "bert": build_bert}
 WARM_UP = 3
 
 
@@ -51,7 +49,7 @@ def measure(runner: Runner, examples: Sequence[torch.Tensor], sizes: Sequence[in
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m workloads.network_times", description=__doc__)
-    parser.add_argument("model", choices=sorted(BUILD))
+    parser.add_argument("model", choices=sorted(name for name, spec in CATALOG.items() if has_network(spec.family)))
     parser.add_argument("--device", choices=("cpu", "gpu"), default="gpu" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, default=1, help="of PyTorch on the CPU")
     parser.add_argument("--sizes", type=lambda text: [int(size) for size in text.split(",")], default=[1, 8, 32])
@@ -69,7 +67,7 @@ def main() -> None:
     truth: torch.Tensor | None = None
     for precision in get_args(Precision):
         for execution in ("eager", "graph") if device.type == "cuda" else ("eager",):
-            network = BUILD[given.model](0, None)
+            network = build_network(find_model(given.model), 0, None)
             if execution == "graph":
                 runner: Runner = CapturedRunner(network, device, precision, [examples])
             else:

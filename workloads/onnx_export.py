@@ -11,11 +11,8 @@ from pathlib import Path
 
 import torch
 
-from workloads.backends.bert_network import build_bert
-from workloads.backends.resnet_network import build_resnet50
-from workloads.catalog import CatalogError, ModelSpec, TensorSpec
-
-_BUILDERS = {"resnet": build_resnet50, "bert": build_bert}
+from workloads.catalog import ModelSpec, TensorSpec
+from workloads.networks import build_network
 
 
 class _InHalf(torch.nn.Module):
@@ -35,9 +32,7 @@ def export_onnx(spec: ModelSpec, path: Path, precision: str, seed: int, weights_
 
     precision: fp32 | tf32 | fp16, of weights and of everything between inputs and outputs; tf32 is the server's to do.
     """
-    if spec.family not in _BUILDERS:
-        raise CatalogError(f"model '{spec.name}' runs no network, so it has no ONNX form: use the python backend")
-    network = _BUILDERS[spec.family](seed, None if weights_file is None else str(weights_file))
+    network = build_network(spec, seed, weights_file)
     if precision == "fp16":
         network = _InHalf(network)
     batch = torch.export.Dim("batch", min=1, max=1024)

@@ -9,21 +9,17 @@ and `drawn`. Nothing else needs to be told of it.
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import importlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from workloads.errors import KisError
+from workloads.registry import Registry, nearest
 
 FloatArray = npt.NDArray[np.float64]
-ENTRY_POINTS = "kis.patterns"  # where an installed package names its patterns
-_KINDS: dict[str, type[Pattern]] = {}
 
 
 class PatternError(KisError):
@@ -48,10 +44,7 @@ class Pattern(ABC):
     def __init_subclass__(cls) -> None:
         if "name" not in cls.__dict__:
             return  # something that several patterns share
-        other = _KINDS.get(cls.name, cls)
-        if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
-            raise PatternError(f"two patterns are named '{cls.name}': {other.__module__} and {cls.__module__}")
-        _KINDS[cls.name] = cls
+        REGISTRY.add(cls.name, cls)
 
     @abstractmethod
     def rate_rps(self, t_s: FloatArray) -> FloatArray:
@@ -88,29 +81,24 @@ class Pattern(ABC):
             raise PatternError(f"pattern '{self.name}': {rule} (given: {given})")
 
 
+REGISTRY: Registry[type[Pattern]] = Registry(
+    "pattern",
+    PatternError,
+    "kis.patterns",
+    lambda found: isinstance(found, type) and issubclass(found, Pattern),
+    "derive it from loadgen.patterns.Pattern",
+)
+find_pattern = REGISTRY.find
+
+
 def known_patterns() -> dict[str, type[Pattern]]:
     """By name, those of installed packages too; in the order of lists."""
-    for entry in entry_points(group=ENTRY_POINTS):
-        entry.load()  # a class registers itself
-    return dict(sorted(_KINDS.items(), key=lambda one: (one[1].rank, one[0])))
+    return dict(sorted(REGISTRY.known().items(), key=lambda one: (one[1].rank, one[0])))
 
 
 def families() -> dict[str, type[Pattern]]:
     """What can be drawn, by name: the pattern that draws it."""
     return {family: kind for kind in known_patterns().values() for family in kind.families}
-
-
-def find_pattern(name: str) -> type[Pattern]:
-    """The pattern of that name, or of that place: `my_module:MyPattern`. PatternError names the nearest known name."""
-    if name in _KINDS:
-        return _KINDS[name]
-    module, colon, attribute = name.partition(":")
-    if colon:
-        return _imported(module, attribute)
-    known = known_patterns()
-    if name not in known:
-        raise PatternError(f"unknown pattern '{name}': {_hint(name, list(known))}")
-    return known[name]
 
 
 def make_pattern(name: str, **parameters: Any) -> Pattern:
@@ -119,23 +107,8 @@ def make_pattern(name: str, **parameters: Any) -> Pattern:
     known = [field.name for field in dataclasses.fields(kind)]
     for key in parameters:
         if key not in known:
-            raise PatternError(f"pattern '{name}' has no parameter '{key}': {_hint(key, known)}")
+            raise PatternError(f"pattern '{name}' has no parameter '{key}': {nearest(key, known)}")
     try:
         return kind(**parameters)
     except (TypeError, ValueError) as error:
         raise PatternError(f"pattern '{name}': a parameter has the wrong type ({error}): give numbers") from None
-
-
-def _imported(module: str, attribute: str) -> type[Pattern]:
-    try:
-        found = getattr(importlib.import_module(module), attribute, None)
-    except ImportError as error:
-        raise PatternError(f"pattern '{module}:{attribute}': {error}: is its folder on PYTHONPATH?") from None
-    if not isinstance(found, type) or not issubclass(found, Pattern):
-        raise PatternError(f"pattern '{module}:{attribute}' is no Pattern: derive it from loadgen.patterns.Pattern")
-    return found
-
-
-def _hint(wrong: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(wrong, known, n=1)
-    return f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from testbed.adaptation.judge import Case, JudgeSettings, Verdict, best_of, judge
 from testbed.adaptation.recalibrate import Serves, rescaled
-from testbed.autoscaling.learned import Learned
+from testbed.autoscaling.policies.learned import Learned
 from testbed.autoscaling.policy import Policy
 from testbed.calibration.profile import ServiceProfile
 from testbed.config import Strict

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,52 +9,35 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from testbed.autoscaling.learned import Learned
-from testbed.autoscaling.metrics import milli
-from testbed.autoscaling.policies import Fixed, Hpa, Keda, Knative, Oracle, Predictive, RayServe
+from testbed.autoscaling.policies import find_policy
 from testbed.autoscaling.policy import Policy
 from testbed.errors import ConfigError
-
-KINDS: dict[str, Any] = {
-    "fixed": Fixed,
-    "hpa": Hpa,
-    "knative": Knative,
-    "keda": Keda,
-    "ray_serve": RayServe,
-    "predictive": Predictive,
-    "learned": Learned,
-    "oracle": Oracle,
-}
+from workloads.registry import nearest
 
 
 def build_policy(settings: dict[str, Any], max_replicas: int, rate_rps: Callable[[float], float] | None) -> Policy:
     """ConfigError names what is wrong. max_replicas: where the settings name none.
 
     `hpa` takes a whole `spec`, or `metric` and `target` of a Pods metric, or `tuned`, a file of `kis tune-hpa`.
-    rate_rps: the true rate, for the oracle.
+    rate_rps: the true rate, for policies that know the future.
     """
     given = resolved(settings)
     kind = given.pop("kind", None)
-    if kind not in KINDS:
-        near = difflib.get_close_matches(str(kind), KINDS, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(KINDS)}"
-        raise ConfigError(f"policy: kind is {kind!r}: {hint}")
-    if kind == "hpa" and "metric" in given:
-        given = _on_one_metric({"max_replicas": max_replicas, **given})
-    if kind == "oracle":
+    cls = find_policy(kind)
+    known = list(cls.__dataclass_fields__)
+    if hasattr(cls, "settings_from"):
+        given = cls.settings_from(given, max_replicas)
+    if knows_the_future(settings):
         if rate_rps is None:
-            raise ConfigError("policy oracle: it must know the rate, so there must be open-loop traffic")
+            raise ConfigError(f"policy {kind}: it must know the rate, so there must be open-loop traffic")
         given["rate_rps"] = rate_rps
-    if kind not in ("fixed", "hpa"):
+    if "max_replicas" in known:
         given.setdefault("max_replicas", max_replicas)
-    known = list(KINDS[kind].__dataclass_fields__)
     for key in given:
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known)}"
-            raise ConfigError(f"policy {kind}: unknown key '{key}': {hint}")
+            raise ConfigError(f"policy {kind}: unknown key '{key}': {nearest(key, known)}")
     try:
-        policy: Policy = TypeAdapter(KINDS[kind]).validate_python(given)
+        policy: Policy = TypeAdapter(cls).validate_python(given)
     except ValidationError as error:
         raise _told(kind, error) from None
     return policy
@@ -81,22 +63,17 @@ def resolved(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def start_replicas(settings: dict[str, Any], otherwise: int) -> int:
-    """What a run under that policy begins with: a fixed number is there from the start."""
-    fixed = settings.get("kind") == "fixed" and isinstance(settings.get("replicas"), int)
-    return int(settings["replicas"]) if fixed else otherwise
+    """What a run under that policy begins with: a fixed number is there from the start. Nobody scales: otherwise."""
+    if not settings:
+        return otherwise
+    starts = getattr(find_policy(settings.get("kind")), "start_replicas", None)
+    own = None if starts is None else starts(settings)
+    return otherwise if own is None else own
 
 
-def _on_one_metric(given: dict[str, Any]) -> dict[str, Any]:
-    """The same settings with a whole spec: one Pods metric, its mean held at the target."""
-    metric, target = given.pop("metric"), given.pop("target", None)
-    if not isinstance(target, (int, float)) or target <= 0:
-        raise ConfigError(f"policy hpa: metric goes with a target above 0, not {target!r}: give both, or a whole spec")
-    given.setdefault("name", f"hpa-{metric}-{target:g}")
-    spec: dict[str, Any] = {
-        name: given.pop(name) for name in ("min_replicas", "max_replicas", "behavior") if name in given
-    }
-    spec["metrics"] = [{"type": "Pods", "name": metric, "target_average_value_m": milli(target)}]
-    return {**given, "spec": spec}
+def knows_the_future(settings: dict[str, Any]) -> bool:
+    """Is it a bound, and no policy for a cluster?"""
+    return bool(getattr(find_policy(settings.get("kind")), "knows_the_future", False))
 
 
 def _told(kind: str, error: ValidationError) -> ConfigError:

@@ -10,6 +10,7 @@ import typer
 from pydantic import BaseModel
 
 from loadgen.patterns import known_patterns
+from loadgen.traces import FORMATS
 from testbed.config import build, load_config
 from testbed.errors import ConfigError
 
@@ -35,7 +36,9 @@ Parameters = Annotated[
     list[str] | None, typer.Option("--set", help="A parameter of the pattern, e.g. --set spike=200; may be repeated.")
 ]
 Trace = Annotated[Path | None, typer.Option("--trace", help="Recorded arrivals instead of a pattern.")]
-TraceFormat = Annotated[str | None, typer.Option("--format", help="Of the trace: azure, timestamps or perf_analyzer.")]
+TraceFormat = Annotated[
+    str | None, typer.Option("--format", help=f"Of the trace: {', '.join(FORMATS.known())}, or my_module:MyFormat.")
+]
 Shapes = Annotated[
     list[str] | None,
     typer.Option(

@@ -7,6 +7,7 @@ from typing import Any, Self
 import numpy as np
 from pydantic import Field, model_validator
 
+from testbed.autoscaling.build import knows_the_future
 from testbed.config import Strict, TrafficConfig
 from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.rates import own_length_s
@@ -82,7 +83,7 @@ class EvaluateConfig(Strict):
         return self.challenger or (learners or others)[0]
 
     def _is_oracle(self, policy: str) -> bool:
-        return all(self.settings_of(policy, traffic).get("kind") == "oracle" for traffic in self.traffic)
+        return all(knows_the_future(self.settings_of(policy, traffic)) for traffic in self.traffic)
 
     def settings_of(self, policy: str, traffic: str) -> dict[str, Any]:
         """A policy on that traffic, as configured."""

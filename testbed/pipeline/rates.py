@@ -7,7 +7,7 @@ from pathlib import Path
 
 from loadgen.patterns import Pattern, Trace, make_pattern
 from loadgen.schedule import TraceError
-from loadgen.traces import TraceFormat, read_trace, trace_pattern
+from loadgen.traces import read_trace, trace_pattern
 from testbed.config import TrafficConfig
 
 PATTERN_S = 30.0  # of a pattern, if no duration is given
@@ -40,7 +40,7 @@ def own_length_s(traffic: TrafficConfig) -> float | None:
 
 
 @lru_cache(maxsize=32)  # many runs of one trace
-def _trace_rate(path: Path, format: TraceFormat | None, speed_up: float, interval_s: float, factor: float) -> Trace:
+def _trace_rate(path: Path, format: str | None, speed_up: float, interval_s: float, factor: float) -> Trace:
     """The counted rate in whole intervals, times the factor; after its end nothing arrives."""
     schedule = read_trace(path, "", format=format, speed_up=speed_up)
     whole = int(schedule.duration_s / interval_s + 1e-9)

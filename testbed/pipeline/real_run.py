@@ -31,6 +31,8 @@ from testbed.measurement.sampler import Sampler
 from testbed.measurement.served_gpus import served_gpus
 from testbed.measurement.source import Source
 from testbed.measurement.triton_metrics import TritonSource, read_gauges
+from testbed.pipeline.awake import NOTE as AWAKE
+from testbed.pipeline.awake import processors_awake
 from testbed.pipeline.target import Target
 from testbed.run_dir import RunDir, RunManifest
 
@@ -99,7 +101,10 @@ def run_real(
     if gpus is not None:
         sources.append(gpus)
     try:
-        with Sampler(sources, run.raw / "metrics.jsonl", sample_period_s) as sampler:
+        with (
+            processors_awake(client.keep_awake),
+            Sampler(sources, run.raw / "metrics.jsonl", sample_period_s) as sampler,
+        ):
             log = run_replay(job, None if on_progress is None else lambda done, span: on_progress(done / span))
     except BaseException:
         run.write_manifest(manifest.model_copy(update={"state": "interrupted"}))
@@ -236,7 +241,7 @@ def _manifest(
         duration_s=schedule.duration_s,
         machine=machine,
         versions=versions(),
-        notes=identity.notes,
+        notes=(*identity.notes, *((AWAKE,) if client.keep_awake else ())),
     )
 
 

@@ -23,7 +23,7 @@ from testbed.adaptation.adapt import AdaptSettings
 from testbed.adaptation.live import AdaptConfig
 from testbed.autoscaling.build import build_policy
 from testbed.autoscaling.hpa.manifest import hpa_object
-from testbed.autoscaling.policies import Hpa
+from testbed.autoscaling.policies import Fixed, Hpa
 from testbed.controller.guard import Limits
 from testbed.controller.run import ControllerConfig
 from testbed.errors import ClusterError
@@ -48,7 +48,7 @@ def scaled_by(
     """
     settings = config.policies[policy]
     built = build_policy(settings, config.cluster.models[0].max_replicas, None)
-    if settings["kind"] == "fixed":
+    if isinstance(built, Fixed):
         yield
     elif isinstance(built, Hpa):
         with _stock_hpa(config, built, api, folder):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from testbed.autoscaling.build import KINDS
+from testbed.autoscaling.policies import find_policy
 from testbed.errors import ConfigError
 from testbed.simulation.cluster.config import ServedModel
 from testbed.simulation.cluster.services import Service
@@ -19,8 +19,7 @@ def with_served_rate(settings: Mapping[str, Any], served: ServedModel, services:
 
     services: of the model that is scaled, one for each kind of device.
     """
-    kind = KINDS.get(str(settings.get("kind")))
-    if kind is None or NAME not in kind.__dataclass_fields__ or NAME in settings:
+    if NAME not in find_policy(settings.get("kind")).__dataclass_fields__ or NAME in settings:
         return dict(settings)
     if len(services) > 1:
         kinds = ", ".join(one.kind for one in services)

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from testbed.adaptation.candidate import TuningSettings, fine_tuned, of_file, per_replica_of, with_rate
-from testbed.autoscaling.learned import Learned
 from testbed.autoscaling.policies import Fixed, Predictive
+from testbed.autoscaling.policies.learned import Learned
 from testbed.autoscaling.policy_file import read_pair
 from testbed.errors import ConfigError
 from tests.oracles.cluster_worlds import flat_profile, six_replicas

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from testbed.autoscaling.build import build_policy
+from testbed.autoscaling.build import build_policy, start_replicas
 from testbed.autoscaling.hpa.pods import PodState
 from testbed.autoscaling.hpa.spec import HpaSpec, MetricSpec
 from testbed.autoscaling.observation import Window
 from testbed.autoscaling.policies import Fixed, Hpa, Keda, Knative, Oracle, Predictive, RayServe
+from testbed.autoscaling.policies.registry import policy
+from testbed.errors import ConfigError
 from workloads.errors import KisError
 
 
@@ -181,3 +185,49 @@ def test_the_oracle_scales_before_the_load_comes():
     policy = Oracle(lambda t: 100.0 if t >= 60 else 10.0, per_replica_rps=25.0, ahead_s=20.0, max_replicas=9)
     changes = play(policy, lambda t: 0.0, 100, start=1)
     assert changes == [(40.0, 4)]
+
+
+PINNED = """
+from dataclasses import dataclass
+
+from testbed.autoscaling.policy import Decision
+
+
+@dataclass(frozen=True)
+class PerRate:
+    rps: float
+    max_replicas: int
+    name: str = "per-rate"
+    period_s: float = 5.0
+
+    def decide(self, seen, memory):
+        return Decision(min(self.max_replicas, seen.spec_replicas + 1), None, "one more")
+"""
+
+
+def test_a_policy_of_ones_own_is_one_file_and_is_named_by_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.py").write_text(PINNED)
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = {"kind": "mine:PerRate", "rps": 5}
+    built = build_policy(settings, 7, None)
+    assert (built.name, built.period_s, built.rps, built.max_replicas) == ("per-rate", 5.0, 5.0, 7)
+    assert start_replicas(settings, 3) == 3
+    with pytest.raises(ConfigError, match=r"policy mine:PerRate: unknown key 'rpss': did you mean 'rps'"):
+        build_policy({**settings, "rpss": 1}, 7, None)
+    for kind, said in (
+        ("mine:Decision", "is none: give a dataclass"),
+        ("mine:Nothing", "is none: give a dataclass"),
+        ("no_such_module:Policy", "No module named 'no_such_module'"),
+        ("predictiv", "did you mean 'predictive'"),
+        (None, "kind is None"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            build_policy({"kind": kind}, 7, None)
+    sys.modules.pop("mine", None)
+
+
+def test_two_policies_of_one_kind_are_refused() -> None:
+    with pytest.raises(ConfigError, match="policy 'fixed' is there twice"):
+        policy("fixed")(Oracle)

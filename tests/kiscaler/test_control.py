@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from testbed.autoscaling.learned import read_policy
+from testbed.autoscaling.policies.learned import read_policy
 from testbed.errors import ConfigError
 from testbed.kiscaler import control
 from testbed.kiscaler.control import Shuffled

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from stable_baselines3 import PPO
 
-from testbed.autoscaling.learned import read_policy
 from testbed.autoscaling.placement_features import feature_names
+from testbed.autoscaling.policies.learned import read_policy
 from testbed.config import build, load_config
 from testbed.errors import ConfigError
 from testbed.kiscaler import placement_report

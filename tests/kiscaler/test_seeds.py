@@ -11,7 +11,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
-from testbed.autoscaling.learned import read_policy
+from testbed.autoscaling.policies.learned import read_policy
 from testbed.cli.main import application
 from testbed.config import load_config
 from testbed.errors import ConfigError

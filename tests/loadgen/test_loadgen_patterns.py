@@ -23,7 +23,7 @@ from loadgen.patterns import (
     known_patterns,
     make_pattern,
 )
-from loadgen.patterns import pattern as pattern_module
+from loadgen.patterns.pattern import REGISTRY
 from testbed.config import HeldOutPlan, TrafficConfig, build
 from testbed.errors import ConfigError
 from testbed.kiscaler.scenarios import Ranges
@@ -176,7 +176,7 @@ def sawtooth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A pattern of a user's, in one file on the path."""
     (tmp_path / "teeth.py").write_text(SAWTOOTH)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(pattern_module, "_KINDS", dict(pattern_module._KINDS))
+    monkeypatch.setattr(REGISTRY, "_by_name", dict(REGISTRY._by_name))
     yield "teeth:Sawtooth"
     sys.modules.pop("teeth", None)
 
@@ -196,8 +196,8 @@ def test_a_pattern_that_cannot_be_found_is_said_in_one_line(sawtooth: str) -> No
     for name, said in (
         ("burst", "did you mean 'bursty'"),
         ("no_such_module:Pattern", "No module named 'no_such_module'"),
-        ("teeth:Nothing", "is no Pattern"),
-        ("teeth:np", "is no Pattern"),
+        ("teeth:Nothing", "is none: derive it"),
+        ("teeth:np", "is none: derive it"),
     ):
         with pytest.raises(PatternError, match=said):
             find_pattern(name)
@@ -207,7 +207,7 @@ def test_a_pattern_that_cannot_be_found_is_said_in_one_line(sawtooth: str) -> No
         build(TrafficConfig, {"pattern": "trace"}, "here")
     with pytest.raises(PatternError, match="cannot be held out"):
         Trace.fitted(1, 1, 1)
-    with pytest.raises(PatternError, match="two patterns are named 'ramp'"):
+    with pytest.raises(PatternError, match="pattern 'ramp' is there twice"):
         type("Other", (Pattern,), {"name": "ramp", "__module__": "elsewhere"})
 
 

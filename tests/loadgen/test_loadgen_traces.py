@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from loadgen.schedule import TraceError
-from loadgen.traces import read_trace, trace_pattern
+from loadgen.traces import FORMATS, read_trace, trace_pattern
 
 AZURE = Path(__file__).parents[3] / "shared/traces/azure_llm_2023_code.csv"
 
@@ -100,3 +101,23 @@ def test_the_azure_code_trace_is_as_bursty_as_its_readme_says():
     assert counts.var() / counts.mean() == pytest.approx(13, abs=1.5)
     fast = read_trace(AZURE, "m", speed_up=60)
     assert fast.rate_rps == pytest.approx(60 * schedule.rate_rps)
+
+
+def test_a_format_of_ones_own_is_one_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FORMATS, "_by_name", dict(FORMATS._by_name))
+    (tmp_path / "minutes.py").write_text(
+        "import numpy as np\nfrom loadgen.traces import TraceFormat\n"
+        "class Minutes(TraceFormat):\n"
+        "    name = 'minutes'\n"
+        "    @classmethod\n"
+        "    def times_s(cls, path, lines):\n"
+        "        return 60 * np.array([float(line) for line in lines])\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "trace.txt").write_text("0\n1\n3\n")
+    schedule = read_trace(tmp_path / "trace.txt", "m", format="minutes:Minutes")
+    assert schedule.scheduled_s.tolist() == [0, 60, 180]
+    assert read_trace(tmp_path / "trace.txt", "m", format="minutes").scheduled_s.tolist() == [0, 60, 180]
+    with pytest.raises(TraceError, match="unknown trace format 'azur': did you mean 'azure'"):
+        read_trace(tmp_path / "trace.txt", "m", format="azur")
+    sys.modules.pop("minutes", None)

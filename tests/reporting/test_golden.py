@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from testbed.autoscaling.build import resolved
-from testbed.autoscaling.learned import read_policy
+from testbed.autoscaling.policies.learned import read_policy
 from testbed.calibration.evidence import Evidence
 from testbed.calibration.fit import fit_profile
 from testbed.calibration.profile import ServiceProfile

@@ -12,8 +12,8 @@ import torch
 from tritonclient.utils import InferenceServerException
 
 from testbed.measurement.batch_log import RECORD
-from workloads.backends.bert_network import build_bert
-from workloads.backends.resnet_network import build_resnet50
+from workloads.backends.bert_network import build as build_bert
+from workloads.backends.resnet_network import build as build_resnet50
 from workloads.catalog import DynamicBatching, ServiceConfig
 
 pytestmark = pytest.mark.server

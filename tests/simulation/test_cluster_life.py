@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from testbed.simulation.cluster.config import ClusterConfig
 from testbed.simulation.cluster.kisim import KISim
 from testbed.simulation.cluster.pods import Pod
+from testbed.simulation.cluster.sharing import MODES
 from testbed.simulation.state import CRASHED, NO_ENDPOINT, OK
 from tests.oracles.cluster_worlds import cluster, flat_profile, simulate
 from workloads.errors import KisError
@@ -211,6 +215,27 @@ def test_gpu_seconds_are_what_pods_hold_from_scheduled_to_gone():
     sim.scale("m", 1)
     sim.advance(40)
     assert sim.gpu_seconds("m") == pytest.approx(40 + 20.1)
+
+
+def test_a_way_to_share_of_ones_own_is_one_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MODES, "_by_name", dict(MODES._by_name))
+    (tmp_path / "halves.py").write_text(
+        "from testbed.simulation.cluster.sharing import SharingMode\n"
+        "class Halves(SharingMode):\n"
+        "    name = 'halves'\n"
+        "    @classmethod\n"
+        "    def factors(cls, shares, measured):\n"
+        "        return (1.0, 1.5)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    config = cluster(gpus=1, replicas=2, gpu_kind={"sharing": "halves:Halves", "shares": 2}, dynamic_batching=None)
+    sim = simulate(config, [1.0, 1.0], flat_profile((0.1,)))
+    sim.advance(3)
+    rows = sim.all_rows()
+    assert sorted(((rows["end_ns"] - rows["start_ns"]) / 1e9).tolist()) == pytest.approx([0.1, 0.15])
+    with pytest.raises(ValueError, match="unknown way to share a GPU 'tim_slicing': did you mean 'time_slicing'"):
+        cluster(gpu_kind={"sharing": "tim_slicing"})
+    sys.modules.pop("halves", None)
 
 
 def test_mps_without_a_measured_interference_is_refused():

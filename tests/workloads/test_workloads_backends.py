@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from testbed.measurement.batch_log import RECORD
 from workloads.backends.batch_log import BatchLog, request_number
 from workloads.backends.precise_wait import wait_until
-from workloads.backends.resnet_network import build_resnet50
+from workloads.backends.resnet_network import build as build_resnet50
 from workloads.backends.weights import load_weights
 from workloads.emulated_profile import EmulatedProfile
 

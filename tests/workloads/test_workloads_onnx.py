@@ -9,7 +9,7 @@ import onnx
 import onnxruntime
 import torch
 
-from workloads.backends.resnet_network import build_resnet50
+from workloads.backends.resnet_network import build as build_resnet50
 from workloads.catalog import ServiceConfig, find_model
 from workloads.repository import BackendOptions, write_repository
 

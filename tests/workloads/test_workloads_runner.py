@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from workloads.backends.resnet_network import build_resnet50
+from workloads.backends.resnet_network import build as build_resnet50
 from workloads.backends.runner import CapturedRunner, Runner
 
 CPU = torch.device("cpu")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from workloads.backends.bert_network import build_bert
+from workloads.backends.bert_network import build
 from workloads.backends.torch_model import TorchModel
 
 TOKENS = 128
@@ -18,7 +18,7 @@ class TritonPythonModel(TorchModel):
 
     def build(self, seed: int, weights_file: str | None) -> torch.nn.Module:
         """BERT-base with the file's weights, or seeded random ones."""
-        return build_bert(seed, weights_file)
+        return build(seed, weights_file)
 
     def example(self, batch_size: int, tokens: int | None) -> tuple[torch.Tensor, ...]:
         """Texts that leave the last token to padding: with a mask of ones only, some kernels would not be visited."""

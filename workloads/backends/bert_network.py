@@ -20,7 +20,7 @@ class _Logits(torch.nn.Module):
         return logits
 
 
-def build_bert(seed: int, weights_file: str | None) -> torch.nn.Module:
+def build(seed: int, weights_file: str | None) -> torch.nn.Module:
     """In evaluation mode. input_ids, attention_mask int64 [batch, tokens] -> logits float32 [batch, 2].
 
     Without a file the weights are drawn from `seed`: good for timing, meaningless as answers.

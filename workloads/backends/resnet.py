@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from workloads.backends.resnet_network import build_resnet50
+from workloads.backends.resnet_network import build
 from workloads.backends.torch_model import TorchModel
 
 
@@ -16,7 +16,7 @@ class TritonPythonModel(TorchModel):
 
     def build(self, seed: int, weights_file: str | None) -> torch.nn.Module:
         """ResNet-50 with the file's weights, or seeded random ones."""
-        return build_resnet50(seed, weights_file)
+        return build(seed, weights_file)
 
     def example(self, batch_size: int, tokens: int | None) -> tuple[torch.Tensor, ...]:
         """A black image."""

@@ -8,7 +8,7 @@ import torchvision
 from workloads.backends.weights import load_weights
 
 
-def build_resnet50(seed: int, weights_file: str | None) -> torch.nn.Module:
+def build(seed: int, weights_file: str | None) -> torch.nn.Module:
     """In evaluation mode. image float32 [batch, 3, 224, 224] -> logits float32 [batch, 1000].
 
     Without a file the weights are drawn from `seed`: good for timing, meaningless as answers.

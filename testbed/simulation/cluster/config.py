@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from loadgen.lengths import Lengths
 from testbed.config import Strict
+from testbed.simulation.cluster.sharing import MODES, SharingMode
 from workloads.catalog import DynamicBatching
-from workloads.errors import KisError
 
-Sharing = Literal["exclusive", "mig", "time_slicing", "mps"]
+Sharing = Annotated[str, AfterValidator(MODES.checked)]
 
 
 class GpuKind(Strict):
@@ -32,10 +32,16 @@ class GpuKind(Strict):
         None, description="of an idle and of a busy GPU; none: fitted to the profile's loads, where they have power"
     )
 
+    @property
+    def mode(self) -> type[SharingMode]:
+        """How its replicas share it."""
+        return MODES.find(self.sharing)
+
     @model_validator(mode="after")
     def _shares_fit(self) -> Self:
-        if self.sharing == "exclusive" and self.shares != 1:
-            raise ValueError("an exclusive GPU has one share: name how it is shared (mig, time_slicing, mps)")
+        if not self.mode.divides and self.shares != 1:
+            others = ", ".join(name for name, mode in MODES.known().items() if mode.divides)
+            raise ValueError(f"an {self.sharing} GPU has one share: name how it is shared ({others})")
         if self.interference and (min(self.interference) <= 0 or self.interference[0] != 1.0):
             raise ValueError("interference starts with 1 (a replica alone) and is positive")
         return self
@@ -45,17 +51,7 @@ class GpuKind(Strict):
 
         measured: on replicas that share such a GPU, empty if nobody did.
         """
-        if self.interference:
-            return self.interference
-        if self.sharing in ("exclusive", "mig"):
-            return (1.0,)
-        if measured:
-            return measured
-        if self.sharing == "mps":
-            raise KisError(
-                "GPUs shared by mps need `interference`, or a profile calibrated with 1, 2, ... replicas on one GPU"
-            )
-        return tuple(float(k) for k in range(1, self.shares + 1))
+        return self.interference or self.mode.factors(self.shares, measured)
 
 
 class NodePool(Strict):

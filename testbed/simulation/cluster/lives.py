@@ -370,9 +370,7 @@ class PodLives:
     def _set_causal(self) -> None:
         """Does the order between replicas matter now?"""
         models = self.config.models
-        shared = any(
-            kind.sharing in ("time_slicing", "mps") and kind.shares > 1 for kind in self.config.gpu_kinds.values()
-        )
+        shared = any(kind.mode.slows and kind.shares > 1 for kind in self.config.gpu_kinds.values())
         self._sim.stream[0]["causal"] = (
             bool(self._draining)
             or self._closed_loop
@@ -395,7 +393,7 @@ class PodLives:
         kind = self.config.gpu_kinds.get(self.nodes[pod.node].kind)
         if kind is None or kind.memory_gib is None:
             return True
-        if kind.sharing == "mig":
+        if kind.mode.own_memory:
             own = self.services[self.service(pod)].memory_bytes
             return not own > kind.memory_gib * GIB / kind.shares
         return not self.device_memory_bytes()[int(self._row(pod)["device"])] > kind.memory_gib * GIB

@@ -20,6 +20,7 @@ from testbed.autoscaling.features import FEATURES, VERSION, FeatureScale, Past, 
 from testbed.autoscaling.forecast import SMOOTHED
 from testbed.autoscaling.observation import Observation
 from testbed.autoscaling.placement_features import VERSION as PLACEMENT_VERSION
+from testbed.autoscaling.policies.registry import policy
 from testbed.autoscaling.policy import Decision
 from testbed.autoscaling.policy_file import PolicyFile, read_pair
 from testbed.errors import ConfigError
@@ -32,6 +33,7 @@ class _Loaded(NamedTuple):
     session: Any
 
 
+@policy("learned")
 @dataclass(frozen=True)
 class Learned:
     """The change with the largest logit, each step_s; nothing changes while there are no metrics, or one is no number,

@@ -1,0 +1,35 @@
+"""No autoscaling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from testbed.autoscaling.observation import Observation
+from testbed.autoscaling.policies.registry import policy
+from testbed.autoscaling.policy import Decision
+
+
+@policy("fixed")
+@dataclass(frozen=True)
+class Fixed:
+    """Always the same number."""
+
+    replicas: int
+    period_s: float = 60.0
+
+    @property
+    def name(self) -> str:
+        """See Policy."""
+        return f"fixed-{self.replicas}"
+
+    @classmethod
+    def start_replicas(cls, settings: Mapping[str, Any]) -> int | None:
+        """What a run begins with: the number itself is there from the start."""
+        replicas = settings.get("replicas")
+        return replicas if isinstance(replicas, int) else None
+
+    def decide(self, seen: Observation, memory: Any) -> Decision:
+        """See Policy."""
+        return Decision(self.replicas, None, "fixed")

@@ -1,0 +1,106 @@
+"""The Horizontal Pod Autoscaler; its algorithm is in testbed/autoscaling/hpa/."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from testbed.autoscaling.hpa.controller import ScaleTarget, sync
+from testbed.autoscaling.hpa.pods import PodSample
+from testbed.autoscaling.hpa.proposal import Readings
+from testbed.autoscaling.hpa.spec import ControllerFlags, HpaSpec
+from testbed.autoscaling.hpa.stabilization import History
+from testbed.autoscaling.metrics import METRICS, SERVICE_METRICS, milli, of_all, of_each
+from testbed.autoscaling.observation import Observation
+from testbed.autoscaling.policies.registry import policy
+from testbed.autoscaling.policy import Decision
+from testbed.errors import ConfigError
+from workloads.errors import KisError
+
+DEFAULT_FLAGS = ControllerFlags()
+
+
+@policy("hpa")
+@dataclass(frozen=True)
+class Hpa:
+    """The Horizontal Pod Autoscaler on metrics of the testbed's adapter, and on CPU.
+
+    Those are METRICS: of each pod for a Pods metric, of all of them for an External or Object one. window_s: over which
+    the adapter averages; age_s: how old the newest sample is when the HPA sees it (the default is prometheus-adapter's,
+    of its scrape interval and relist; `kis adapter` answers with what it scraped last: 0). CPU (Resource, or
+    ContainerResource of container `server`) comes through kubelet and metrics-server: with its window, 27 s old on
+    average. sync_takes_s: the next sync comes sync_period_s after this one has ended. So what lay at the edge of a
+    window of some periods is no longer in it.
+    """
+
+    spec: HpaSpec
+    flags: ControllerFlags = DEFAULT_FLAGS
+    window_s: float = 15.0
+    age_s: float = 15.0
+    cpu_window_s: float = 15.0
+    cpu_age_s: float = 19.5
+    sync_takes_s: float = 0.01
+    name: str = "hpa"
+
+    def __post_init__(self) -> None:
+        for metric in self.spec.metrics:
+            known = ("cpu",) if metric.type in ("Resource", "ContainerResource") else tuple(METRICS)
+            known += tuple(SERVICE_METRICS) if metric.type in ("Object", "External") else ()
+            if metric.name not in known:
+                raise KisError(
+                    f"HPA metric {metric.key}: the testbed offers cpu, and as Pods, Object and External metrics "
+                    f"{', '.join(METRICS)}; not of pods, but of a whole service (Object, External): "
+                    f"{', '.join(SERVICE_METRICS)}"
+                )
+
+    @classmethod
+    def settings_from(cls, given: dict[str, Any], max_replicas: int) -> dict[str, Any]:
+        """With a whole spec, also where `metric` and `target` of one Pods metric were given, its mean to be held."""
+        if "metric" not in given:
+            return given
+        given = {"max_replicas": max_replicas, **given}
+        metric, target = given.pop("metric"), given.pop("target", None)
+        if not isinstance(target, (int, float)) or target <= 0:
+            raise ConfigError(
+                f"policy hpa: metric goes with a target above 0, not {target!r}: give both, or a whole spec"
+            )
+        given.setdefault("name", f"hpa-{metric}-{target:g}")
+        names = ("min_replicas", "max_replicas", "behavior")
+        spec: dict[str, Any] = {name: given.pop(name) for name in names if name in given}
+        spec["metrics"] = [{"type": "Pods", "name": metric, "target_average_value_m": milli(target)}]
+        return {**given, "spec": spec}
+
+    @property
+    def period_s(self) -> float:
+        """See Policy."""
+        return self.flags.sync_period_s + self.sync_takes_s
+
+    def decide(self, seen: Observation, memory: History | None) -> Decision:
+        """See Policy."""
+        target = ScaleTarget(seen.spec_replicas, sum(1 for pod in seen.pods if not pod.deleting), seen.pods)
+        answer = sync(self.spec, target, self._readings(seen), memory or History(), seen.now_s, self.flags)
+        wanted = seen.spec_replicas if answer.desired_replicas is None else answer.desired_replicas
+        reason = "; ".join(f"{name}={status} {why}" for name, (status, why) in answer.conditions.items())
+        return Decision(wanted, answer.history, answer.error or reason)
+
+    def _readings(self, seen: Observation) -> Readings:
+        adapter, kubelet = seen.window(self.window_s, self.age_s), seen.window(self.cpu_window_s, self.cpu_age_s)
+        per_pod: dict[str, dict[str, PodSample]] = {}
+        values: dict[str, list[int]] = {}
+        for metric in self.spec.metrics:
+            is_cpu = metric.type in ("Resource", "ContainerResource")
+            window = kubelet if is_cpu else adapter
+            if window is None:
+                continue
+            if metric.type in ("Object", "External"):
+                total = of_all(metric.name, window)
+                if total is not None:
+                    values[metric.key] = [milli(total)]
+                continue
+            cpu = {pod: float(cores) for pod, cores in zip(window.pods, window.cpu_cores, strict=True)}
+            found = {pod: c for pod, c in cpu.items() if math.isfinite(c)} if is_cpu else of_each(metric.name, window)
+            per_pod[metric.key] = {
+                pod: PodSample(milli(value), window.end_s, window.seconds) for pod, value in found.items()
+            }
+        return Readings(per_pod, values)

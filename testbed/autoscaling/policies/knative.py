@@ -1,0 +1,81 @@
+"""Knative Serving's autoscaler (KPA)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from testbed.autoscaling.observation import Observation, Window
+from testbed.autoscaling.policies.recommendations import Recommendations, kept
+from testbed.autoscaling.policies.registry import policy
+from testbed.autoscaling.policy import Decision
+
+
+class _KnativeMemory(NamedTuple):
+    panic_until_s: float
+    panic_replicas: int
+    wanted: Recommendations  # for the scale-down delay
+
+
+@policy("knative")
+@dataclass(frozen=True)
+class Knative:
+    """Knative Serving's autoscaler (KPA) on concurrency; names and defaults of its config-autoscaler.
+
+    Two means of concurrency, over the stable and over the panic window, each divided by the target (container
+    concurrency x utilisation). At twice the capacity within the panic window it panics: it follows the short window
+    and never goes down until a stable window has passed without that. Rates of change are limited. After its
+    pkg/autoscaler/scaling/autoscaler.go.
+    """
+
+    container_concurrency: float
+    max_replicas: int
+    min_replicas: int = 1
+    target_utilisation: float = 0.7
+    stable_window_s: float = 60.0
+    panic_window_s: float = 6.0
+    panic_threshold: float = 2.0
+    max_scale_up_rate: float = 1000.0
+    max_scale_down_rate: float = 2.0
+    scale_down_delay_s: float = 0.0
+    age_s: float = 1.0
+    period_s: float = 2.0
+    name: str = "knative"
+
+    def decide(self, seen: Observation, memory: _KnativeMemory | None) -> Decision:
+        """See Policy.
+
+        Example: 3 ready pods, target 7 (10 x .7), 30 in flight: ceil(30 / 7) = 5; within the panic window 50 in flight
+        want 8 of 3, more than twice: panic, 8.
+        """
+        memory = memory or _KnativeMemory(-1.0, 0, ())
+        stable = seen.window(self.stable_window_s, self.age_s)
+        panic = seen.window(self.panic_window_s, self.age_s)
+        if panic is None:
+            return Decision(seen.spec_replicas, memory, "no metrics yet")
+        stable = stable or panic
+        ready = max(1, sum(1 for pod in seen.pods if pod.ready and not pod.deleting))
+        target = self.container_concurrency * self.target_utilisation
+        most, least = math.ceil(self.max_scale_up_rate * ready), math.floor(ready / self.max_scale_down_rate)
+
+        def wanted_by(window: Window) -> int:
+            return min(max(math.ceil(float(window.in_flight.sum()) / target), least), most)
+
+        by_stable, by_panic = wanted_by(stable), wanted_by(panic)
+        panic_until_s, panic_replicas = memory.panic_until_s, memory.panic_replicas
+        if math.ceil(float(panic.in_flight.sum()) / target) / ready >= self.panic_threshold:
+            panic_until_s = seen.now_s + self.stable_window_s
+        panicking = seen.now_s < panic_until_s
+        if panicking:
+            panic_replicas = max(panic_replicas, by_panic, ready)
+            wanted = panic_replicas
+        else:
+            panic_replicas, wanted = 0, by_stable
+        history = kept(memory.wanted, seen.now_s, self.scale_down_delay_s, wanted)
+        wanted = max(count for _, count in history)
+        wanted = min(max(wanted, self.min_replicas), self.max_replicas)
+        told = f"concurrency {stable.in_flight.sum():.1f} stable, {panic.in_flight.sum():.1f} panic"
+        return Decision(
+            wanted, _KnativeMemory(panic_until_s, panic_replicas, history), f"{'panic: ' if panicking else ''}{told}"
+        )

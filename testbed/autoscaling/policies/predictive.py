@@ -1,0 +1,66 @@
+"""A forecast of the arrivals."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from testbed.autoscaling.demand import demand_of
+from testbed.autoscaling.observation import Observation
+from testbed.autoscaling.policies.recommendations import Recommendations, kept
+from testbed.autoscaling.policies.registry import policy
+from testbed.autoscaling.policy import Decision
+from workloads.errors import KisError
+
+
+class _PredictiveMemory(NamedTuple):
+    wanted: Recommendations  # for the delay of scaling down
+
+
+@policy("predictive")
+@dataclass(frozen=True)
+class Predictive:
+    """Forecasts the arrivals to when a pod asked for now would serve, and has as many as they need then.
+
+    Arrivals of each of the last `windows` windows: what was answered, and what the queues grew by. A line through them
+    says what comes in ahead_s; never less than comes now. What waits is to be served within drain_s besides. Down only
+    to the largest wish of down_delay_s.
+    """
+
+    per_replica_rps: float  # that one replica serves within the latency target
+    ahead_s: float  # from asked for to serving, and what it takes to notice
+    max_replicas: int
+    min_replicas: int = 1
+    window_s: float = 5.0
+    windows: int = 6
+    drain_s: float = 10.0
+    down_delay_s: float = 60.0
+    age_s: float = 1.0
+    period_s: float = 1.0
+    name: str = "predictive"
+
+    def __post_init__(self) -> None:
+        for name in ("per_replica_rps", "window_s", "drain_s", "period_s"):
+            if getattr(self, name) <= 0:
+                raise KisError(f"policy predictive: {name} must be above 0, not {getattr(self, name):g}")
+        if self.windows < 2:
+            raise KisError(f"policy predictive: a line needs 2 windows, not {self.windows}")
+
+    def decide(self, seen: Observation, memory: _PredictiveMemory | None) -> Decision:
+        """See Policy.
+
+        Example: 40, 50, 60 requests/s in three windows of 5 s, 10 s ahead: 60 + 2 * 12.5 = 85 at the middle of a window
+        that far away; one replica serves 30: 3 wanted.
+        """
+        memory = memory or _PredictiveMemory(())
+        demand = demand_of(seen, self.window_s, self.windows, self.age_s)
+        if demand is None:
+            return Decision(seen.spec_replicas, memory, "no metrics yet")
+        to_come = max(demand.rate_rps, demand.expected_rps(self.ahead_s))
+        wanted = math.ceil((to_come + demand.waiting / self.drain_s) / self.per_replica_rps - 1e-9)
+        wanted = min(max(wanted, self.min_replicas), self.max_replicas)
+        history = kept(memory.wanted, seen.now_s, self.down_delay_s, wanted)
+        held = wanted if wanted >= seen.spec_replicas else min(seen.spec_replicas, max(count for _, count in history))
+        told = f"{demand.rate_rps:.0f}/s now, {to_come:.0f}/s to come, {demand.waiting:.0f} wait"
+        return Decision(held, _PredictiveMemory(history), told)

@@ -1,0 +1,64 @@
+"""Ray Serve's default autoscaling."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from testbed.autoscaling.observation import Observation
+from testbed.autoscaling.policies.registry import policy
+from testbed.autoscaling.policy import Decision
+
+
+class _RayMemory(NamedTuple):
+    direction: int
+    since_s: float
+
+
+@policy("ray_serve")
+@dataclass(frozen=True)
+class RayServe:
+    """Ray Serve's default policy on ongoing requests a replica; names and defaults of its AutoscalingConfig.
+
+    A wish must hold, without turning, for upscale_delay_s or downscale_delay_s before it is followed. After
+    serve/autoscaling_policy.py.
+    """
+
+    max_replicas: int
+    min_replicas: int = 1
+    target_ongoing_requests: float = 2.0
+    upscale_delay_s: float = 30.0
+    downscale_delay_s: float = 600.0
+    upscaling_factor: float = 1.0
+    downscaling_factor: float = 1.0
+    look_back_period_s: float = 30.0
+    age_s: float = 1.0
+    period_s: float = 0.1
+    name: str = "ray_serve"
+
+    def decide(self, seen: Observation, memory: _RayMemory | None) -> Decision:
+        """See Policy.
+
+        Example: 2 replicas with 3 ongoing requests each and target 2: error ratio 1.5, so 3 are wanted.
+        """
+        memory = memory or _RayMemory(0, seen.now_s)
+        window = seen.window(self.look_back_period_s, self.age_s)
+        if window is None:
+            return Decision(seen.spec_replicas, memory, "no metrics yet")
+        current = seen.spec_replicas
+        total = float(window.in_flight.sum())
+        if current == 0:
+            wanted = 1 if total > 0 else 0
+        else:
+            error = total / current / self.target_ongoing_requests
+            factor = self.upscaling_factor if error >= 1 else self.downscaling_factor
+            wanted = math.ceil(current * (1 + (error - 1) * factor) - 1e-9)
+        wanted = min(max(wanted, self.min_replicas), self.max_replicas)
+        direction = (wanted > current) - (wanted < current)
+        since_s = memory.since_s if direction == memory.direction else seen.now_s
+        delay_s = self.upscale_delay_s if direction > 0 else self.downscale_delay_s
+        told = f"{total:.1f} ongoing requests want {wanted}"
+        if direction == 0 or seen.now_s - since_s < delay_s:
+            return Decision(current, _RayMemory(direction, since_s), told)
+        return Decision(wanted, _RayMemory(0, seen.now_s), told)
