@@ -62,7 +62,9 @@ class ClientFigures(BaseModel):
     cpu_s: float = 0.0  # user and system time between the start and the end of the run
     wall_s: float = 0.0
     stopped: str | None = None  # why it stopped issuing before the schedule's end
-    realtime: bool | None = None  # it ran before all ordinary processes of its machine; None: written before that was so
+    realtime: bool | None = (
+        None  # it ran before all ordinary processes of its machine; None: written before that was so
+    )
     counts: dict[str, int] = {}  # requests by status
 
     def rows_exist(self, raw: Path) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeGuard, TypeVar
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -265,11 +265,22 @@ class CalibrateConfig(Strict):
 
 
 def load_config(path: Path, kind: type[T], overrides: dict[str, Any] | None = None) -> T:
-    """Read a YAML file as `kind`; ConfigError names the key, its place in the file, and the nearest known key."""
+    """Read a YAML file as `kind`; ConfigError names the key, its place in the file, and the nearest known key.
+
+    A mapping with `extends: FILE` (beside the file that says so) has that file's keys under its own; see merge.
+    """
+    return build(kind, merge(_read(path, ()), overrides or {}), str(path))
+
+
+def _read(path: Path, readers: tuple[Path, ...]) -> dict[str, Any]:
+    """A file's mapping, what it extends included. readers: the files that led to it."""
+    if path in readers:
+        raise ConfigError(f"{readers[-1]}: extends {path}, which extends it: end the circle")
     try:
         data = yaml.safe_load(path.read_text())
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}: give a configuration file") from None
+        of_whom = f"{readers[-1]}: extends {path}" if readers else str(path)
+        raise ConfigError(f"{of_whom}: {error.strerror}: give a configuration file") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not a text file: give a configuration file (YAML)") from None
     except yaml.YAMLError as error:
@@ -280,7 +291,22 @@ def load_config(path: Path, kind: type[T], overrides: dict[str, Any] | None = No
         ) from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path} holds no mapping of keys: see testbed/configs/ for examples")
-    return build(kind, merge(data, overrides or {}), str(path))
+    extended: dict[str, Any] = _extended(data, path, readers)
+    return extended
+
+
+def _extended(data: Any, path: Path, readers: tuple[Path, ...]) -> Any:
+    """Plain data of `path`, every `extends` in it replaced by that file's keys."""
+    if isinstance(data, list):
+        return [_extended(item, path, readers) for item in data]
+    if not isinstance(data, dict):
+        return data
+    own = {key: _extended(value, path, readers) for key, value in data.items() if key != "extends"}
+    if "extends" not in data:
+        return own
+    if not isinstance(data["extends"], str):
+        raise ConfigError(f"{path}: extends is {data['extends']!r}: give the name of a file beside it")
+    return merge(_read(path.parent / data["extends"], (*readers, path)), own)
 
 
 def build(kind: type[T], data: dict[str, Any], where: str) -> T:
@@ -294,12 +320,24 @@ def build(kind: type[T], data: dict[str, Any], where: str) -> T:
 
 
 def merge(data: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
-    """`overrides` over `data`, mapping by mapping."""
+    """`overrides` over `data`, mapping by mapping; items of lists that have a `name`, by that name."""
     out = dict(data)
     for key, value in overrides.items():
         inner = out.get(key)
-        out[key] = merge(inner, value) if isinstance(value, dict) and isinstance(inner, dict) else value
+        if isinstance(value, dict) and isinstance(inner, dict):
+            out[key] = merge(inner, value)
+        elif _are_named(value) and _are_named(inner):
+            own = {item["name"]: item for item in value}
+            old = {item["name"]: item for item in inner}
+            out[key] = [merge(item, own.get(name, {})) for name, item in old.items()]
+            out[key] += [item for name, item in own.items() if name not in old]
+        else:
+            out[key] = value
     return out
+
+
+def _are_named(value: Any) -> TypeGuard[list[dict[str, Any]]]:
+    return isinstance(value, list) and all(isinstance(item, dict) and "name" in item for item in value)
 
 
 def _explain(kind: type[BaseModel], error: ValidationError) -> str:

@@ -23,6 +23,7 @@ from pydantic import Field
 
 from loadgen.patterns import make_pattern
 from testbed.autoscaling.policy import Policy
+from testbed.autoscaling.rollout import rollout
 from testbed.autoscaling.simulated import PolicyRun
 from testbed.calibration.another_run import another_run
 from testbed.calibration.profile import ServiceProfile
@@ -56,7 +57,7 @@ class JudgeSettings(Strict):
         return 1 - (1 - self.confidence) * 6 / (math.pi * test) ** 2
 
 
-class Outcome(NamedTuple):
+class Costs(NamedTuple):
     """One policy, mean over the worlds. latency_s: mean of the answered requests."""
 
     missed: float
@@ -68,8 +69,8 @@ class Outcome(NamedTuple):
 class Verdict(NamedTuple):
     """The candidate beside the incumbent. gain: cost saved; confidence: that there is a gain."""
 
-    candidate: Outcome
-    incumbent: Outcome
+    candidate: Costs
+    incumbent: Costs
     gain: float
     confidence: float
 
@@ -120,19 +121,17 @@ def _played(case: Case, policy: Policy, rng: np.random.Generator) -> tuple[float
     pattern = make_pattern("trace", rates=case.rates * repeats, interval_s=case.interval_s)
     traffic_seed, seed = (int(one) for one in rng.integers(2**31, size=2))
     sim = KISim(config, [service], PatternTraffic((pattern,), traffic_seed), seed=seed)
-    PolicyRun(sim, {served.name: policy}).advance(settings.duration_s)
-    totals = sim.totals(served.name)
-    missed = totals.missed_share or 0.0  # None: nothing was sent
-    gpu = sim.gpu_seconds(served.name) / (settings.duration_s * served.max_replicas)
-    latency_s = totals.latency_s / totals.ok if totals.ok else float("nan")
-    return missed, gpu, latency_s, settings.price * missed + gpu
+    outcome = rollout(PolicyRun(sim, {served.name: policy}), served.name, settings.duration_s)
+    missed = outcome.slo_violation_rate or 0.0  # None: nothing was sent
+    gpu = outcome.gpu_seconds / (settings.duration_s * served.max_replicas)
+    return missed, gpu, outcome.mean_latency_s or float("nan"), settings.price * missed + gpu
 
 
 def _verdict(incumbent: np.ndarray, candidate: np.ndarray) -> Verdict:
     saved = incumbent[:, 3] - candidate[:, 3]
     return Verdict(
-        Outcome(*candidate.mean(axis=0).tolist()),
-        Outcome(*incumbent.mean(axis=0).tolist()),
+        Costs(*candidate.mean(axis=0).tolist()),
+        Costs(*incumbent.mean(axis=0).tolist()),
         float(saved.mean()),
         confidence_above_zero(saved),
     )

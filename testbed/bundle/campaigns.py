@@ -175,7 +175,7 @@ def _kept(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="campaigns", description=__doc__)
-    parser.add_argument("plan", type=Path, help="testbed/configs/gpu/day.yaml, or one of your own")
+    parser.add_argument("plan", type=Path, help="testbed/configs/gpu-day.yaml, or one of your own")
     parser.add_argument("--seconds", type=float, default=560.0, help="in all")
     parser.add_argument("--out", type=Path, required=True, help="for the archives")
     parser.add_argument("--work", type=Path, default=Path("/tmp/kis-results"), help="for the results themselves")

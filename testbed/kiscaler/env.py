@@ -17,7 +17,6 @@ from testbed.kiscaler.scenarios import Scenario, Scenarios
 from testbed.kiscaler.teacher import replicas_of_teacher
 from testbed.measurement.misses import missed_share
 
-ENV_ID = "KIScaler-v2"
 FloatArray = npt.NDArray[np.float32]
 
 
@@ -167,6 +166,3 @@ class ScalingEnv(gymnasium.Env[FloatArray, np.int64]):
 
     def _features(self, world: Scenario, seen: SimulatedObservation) -> tuple[FloatArray | None, Past]:
         return features_of(seen, self._past, world.scale)
-
-
-gymnasium.register(ENV_ID, entry_point="testbed.kiscaler.env:ScalingEnv")

@@ -17,8 +17,6 @@ from testbed.kiscaler.placement_scenarios import PlacementScenarios
 from testbed.kiscaler.scenarios import Scenario
 from testbed.kiscaler.teacher import rate_of_teacher
 
-PLACEMENT_ENV_ID = "KIScalerPlacement-v1"
-
 
 class Change(NamedTuple):
     """An action in words: by how many replicas, of which kind (its place among the kinds)."""
@@ -168,6 +166,3 @@ class PlacementEnv(ScalingEnv):
         found, past = placement_features(seen, self.states(), self.mixes, self._past, world.scale)
         self.seen = np.zeros_like(self.seen) if found is None else found
         return found, past
-
-
-gymnasium.register(PLACEMENT_ENV_ID, entry_point="testbed.kiscaler.placement_env:PlacementEnv")

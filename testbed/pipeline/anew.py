@@ -19,7 +19,6 @@ from testbed.pipeline.twin import request_log_of, simulate_twin
 from testbed.reporting.experiment_report import is_experiment
 from testbed.reporting.loading import read_json
 from testbed.run_dir import RunDir
-from testbed.simulation.cluster.services import read_services
 from testbed.simulation.load_curve import load_curve
 
 NOT_FITTED = ("lone", "largest")  # patterns of runs that only set the loads of the others
@@ -74,7 +73,6 @@ def _fit_calibration(folder: Path, narrator: Narrator) -> None:
 def _simulate_experiment(folder: Path, narrator: Narrator) -> None:
     file = folder / "experiment.json"
     config = build(ExperimentConfig, read_json(file, "give a folder of `kis experiment`"), str(file))
-    services = read_services(config.cluster)
     pairs = [
         (traffic, policy, repeat)
         for traffic in config.traffic
@@ -86,5 +84,5 @@ def _simulate_experiment(folder: Path, narrator: Narrator) -> None:
         raise ConfigError(f"{folder} has no real run: make some with `kis experiment`")
     narrator.phase(f"simulate {len(there)} runs anew")
     for done, which in enumerate(there, start=1):
-        simulate_pair(config, services, folder, which)
+        simulate_pair(config, folder, which)
         narrator.progress(done / len(there))

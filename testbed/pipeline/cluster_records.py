@@ -1,4 +1,4 @@
-"""What a simulated cluster run leaves: the records that a real run leaves too."""
+"""What a simulated cluster run has of each interval: rows of a MetricLog, or of a ScalingLog."""
 
 from __future__ import annotations
 
@@ -8,24 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from loadgen.request_log import RequestLog
 from testbed.autoscaling.simulated import PolicyRun
-from testbed.measurement.batch_log import BatchLog
 from testbed.measurement.latency_histogram import quantile_of
 from testbed.measurement.metric_log import MetricLog
 from testbed.measurement.scaling_log import scaling_frame
 from testbed.simulation.cluster.kisim import KISim
 from testbed.simulation.cluster.pods import Pod
-from testbed.simulation.cluster.stream import SECOND_NS
-from testbed.simulation.state import CLIENT_TIMEOUT, DROPPED, NONE, OK, ROW
-
-_DETAIL = {
-    NONE: "it waits at the end",
-    1: "timed out in the queue",
-    2: "queue full",
-    4: "its pod died",
-    5: "no endpoint",
-}
 
 
 class Meter:
@@ -146,56 +134,3 @@ class Observed:
 
 def _pod_labels(models: list[str], pod: Pod, state: str) -> dict[str, str]:
     return {"replica": f"pod-{pod.number}", "model": models[pod.model], "state": state}
-
-
-def request_log(sim: KISim, provenance: dict[str, Any]) -> RequestLog:
-    """The rows of a run as a RequestLog, in the order of their numbers: requests that are decided (measurement.misses).
-
-    Those that still wait, past their deadline, are timeouts without an end.
-    """
-    rows = sim.all_rows()
-    waiting = np.concatenate([sim.overdue(model.name) for model in sim.config.models])
-    rows = np.concatenate([rows, _unanswered(waiting)])
-    rows = np.sort(rows, order="id")
-    names = np.array([model.name for model in sim.config.models], dtype=object)
-    never_sent = rows["status"] == DROPPED
-    status = np.select(
-        [rows["status"] == OK, never_sent, np.isin(rows["status"], (CLIENT_TIMEOUT, NONE))],
-        ["ok", "dropped", "timeout"],
-        "error",
-    )
-    frame = pd.DataFrame(
-        {
-            "request_id": rows["id"],
-            "model": names[rows["model"]],
-            "endpoint": [
-                None if dropped else f"pod-{k}" if k >= 0 else ""
-                for k, dropped in zip(rows["pod"], never_sent, strict=True)
-            ],
-            "scheduled_ns": rows["scheduled_ns"],
-            "sent_ns": pd.arrays.IntegerArray(rows["scheduled_ns"].copy(), never_sent),
-            "completed_ns": pd.arrays.IntegerArray(rows["completed_ns"].copy(), never_sent | (rows["status"] == NONE)),
-            "status": status,
-            "detail": pd.array([_DETAIL.get(int(code)) for code in rows["status"]], dtype="str"),
-        }
-    )
-    return RequestLog(frame, {**provenance, "seconds": sim.now_ns / SECOND_NS})
-
-
-def _unanswered(requests: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """ROW[n] of requests that have not ended; status NONE."""
-    rows = np.zeros(len(requests), dtype=ROW)
-    for name in ("id", "scheduled_ns", "pod", "model", "attempt"):
-        rows[name] = requests[name]
-    rows["status"] = NONE
-    return rows
-
-
-def batch_log(sim: KISim, provenance: dict[str, Any]) -> BatchLog:
-    """The batches of the same rows; without requests that never ran, or that their client had given up."""
-    rows = sim.all_rows()
-    rows = rows[rows["batch_size"] > 0]
-    names = ("start_ns", "end_ns", "instance", "batch_size", "position")
-    frame = pd.DataFrame({"request_id": rows["id"], "replica": rows["pod"], **{name: rows[name] for name in names}})
-    frame = frame.sort_values(["start_ns", "replica", "instance", "position"], kind="stable", ignore_index=True)
-    return BatchLog(frame, provenance)

@@ -18,16 +18,17 @@ from loadgen.schedule import Schedule
 from loadgen.traces import read_trace, trace_pattern
 from testbed.autoscaling.build import build_policy, start_replicas
 from testbed.autoscaling.policy import Policy
+from testbed.autoscaling.rollout import outcome_of
 from testbed.autoscaling.simulated import PolicyRun
 from testbed.errors import ConfigError
-from testbed.measurement.latency_histogram import quantile_of
 from testbed.pipeline.cluster_config import ClusterRunConfig, Fault
-from testbed.pipeline.cluster_records import Observed, batch_log, request_log
+from testbed.pipeline.cluster_records import Observed
 from testbed.pipeline.rates import own_length_s, pattern_of
 from testbed.pipeline.served_rates import with_served_rate
 from testbed.reporting.cluster_report import write_cluster_report
 from testbed.simulation.cluster.config import ClusterConfig
 from testbed.simulation.cluster.kisim import KISim
+from testbed.simulation.cluster.records import batch_log, request_log
 from testbed.simulation.cluster.services import Service, other_runs, read_services
 from testbed.simulation.cluster.traffic import PatternTraffic, ScheduledTraffic, Traffic, Users
 from testbed.simulation.intervals import generators, interval_of
@@ -259,8 +260,8 @@ def _rate_of(pattern: Pattern) -> Callable[[float], float]:
 def summary_of_model(config: ClusterRunConfig, run: PolicyRun, name: str) -> dict[str, Any]:
     """What summary.json says of one model."""
     served = config.cluster.models[run.sim.model_number(name)]
-    totals, histogram = run.sim.totals(name), run.sim.histogram(name)
-    policy = run.policies.get(name)
+    outcome, policy = outcome_of(run, name), run.policies.get(name)
+    totals = outcome.totals
     return {
         "policy": policy.name if policy is not None else f"fixed-{served.replicas}",
         "requests": totals.arrived,
@@ -269,14 +270,14 @@ def summary_of_model(config: ClusterRunConfig, run: PolicyRun, name: str) -> dic
         "timeout": totals.timeout,
         "dropped": totals.dropped,
         "waiting": totals.waiting,
-        "missed_share": totals.missed_share,
-        "p50_ms": _ms(histogram, 0.5),
-        "p95_ms": _ms(histogram, 0.95),
-        "p99_ms": _ms(histogram, 0.99),
-        "gpu_seconds": run.sim.gpu_seconds(name),
-        "changes": sum(step.model == name for step in run.steps),
+        "missed_share": outcome.slo_violation_rate,
+        "p50_ms": _ms(outcome.latency_s(0.5)),
+        "p95_ms": _ms(outcome.latency_s(0.95)),
+        "p99_ms": _ms(outcome.latency_s(0.99)),
+        "gpu_seconds": outcome.gpu_seconds,
+        "changes": outcome.changes,
     }
 
 
-def _ms(histogram: Any, q: float) -> float | None:
-    return None if histogram.sum() == 0 else 1e3 * quantile_of(histogram, q)
+def _ms(seconds: float | None) -> float | None:
+    return None if seconds is None else 1e3 * seconds

@@ -68,7 +68,8 @@ def run_experiment(
 
     look: at the machine of the load generator, before the first run; None: none.
     """
-    services = read_services(config.cluster)
+    for cluster in (config.cluster, *config.clusters.values()):
+        read_services(cluster)  # a profile that is not there is said before the runs
     _refuse_what_cannot_run(config)
     _begin(config, folder)
     restore_real(folder, narrator)
@@ -82,7 +83,7 @@ def run_experiment(
             for repeat in range(1, config.repeats + 1):
                 _real_once(config, folder, (traffic, policy, repeat), api, kubeconfig, narrator, machine)
                 narrator.phase(f"simulate {traffic} under {policy}, {repeat} of {config.repeats}")
-                simulate_pair(config, services, folder, (traffic, policy, repeat))
+                simulate_pair(config, folder, (traffic, policy, repeat))
     return write_experiment_report(folder)
 
 

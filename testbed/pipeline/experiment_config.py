@@ -30,6 +30,9 @@ class ExperimentConfig(Strict):
     """`kis experiment`: every traffic under every policy, on the cluster and in KISim."""
 
     cluster: ClusterConfig = Field(description="what KISim knows of the cluster; its one model is what is served")
+    clusters: dict[str, ClusterConfig] = Field(
+        {}, description="by traffic: the same, calibrated anew where that was sent on another machine or another day"
+    )
     real: RealConfig
     traffic: dict[str, TrafficConfig] = Field(min_length=1, description="by a name of yours")
     policies: dict[str, dict[str, Any]] = Field(min_length=1, description="by a name of yours: kind and parameters")
@@ -52,6 +55,9 @@ class ExperimentConfig(Strict):
     def _fits(self) -> Self:
         if len(self.cluster.models) != 1:
             raise ValueError(f"cluster.models: an experiment has one model, this has {len(self.cluster.models)}")
+        for name, cluster in self.clusters.items():
+            if [one.name for one in cluster.models] != [self.model]:
+                raise ValueError(f"clusters.{name}.models: the model is {self.model}, and there is no other")
         for what, names in (("traffic", self.traffic), ("policies", self.policies)):
             for name in names:
                 if not name.replace("-", "").isalnum() or name != name.lower():
@@ -60,7 +66,11 @@ class ExperimentConfig(Strict):
 
     @model_validator(mode="after")
     def _drifts_and_adapts_what_there_is(self) -> Self:
-        for what, named, names in (("adapted", self.adapted, self.policies), ("faults", self.faults, self.traffic)):
+        for what, named, names in (
+            ("adapted", self.adapted, self.policies),
+            ("faults", self.faults, self.traffic),
+            ("clusters", self.clusters, self.traffic),
+        ):
             for name in named:
                 if name not in names:
                     raise ValueError(f"{what} names '{name}', there are {', '.join(names)}")
@@ -85,14 +95,19 @@ class ExperimentConfig(Strict):
         """Of that policy's runs: the number itself if it is fixed, else the model's."""
         return start_replicas(self.policies[policy], self.cluster.models[0].replicas)
 
+    def cluster_of(self, traffic: str) -> ClusterConfig:
+        """What KISim knows of the cluster as it was under that traffic."""
+        return self.clusters.get(traffic, self.cluster)
+
     def simulated(
         self, traffic: str, policy: str, duration_s: float, faults: tuple[Fault, ...] = ()
     ) -> ClusterRunConfig:
         """The same pair for KISim. faults: as they struck."""
         client = ClientBehaviour(timeout_s=self.client.timeout_s, max_in_flight=self.client.max_in_flight)
-        served = self.cluster.models[0].model_copy(update={"client": client})
+        cluster = self.cluster_of(traffic)
+        served = cluster.models[0].model_copy(update={"client": client})
         return ClusterRunConfig(
-            cluster=self.cluster.model_copy(update={"models": (served,)}),
+            cluster=cluster.model_copy(update={"models": (served,)}),
             traffic={self.model: self.traffic[traffic]},
             policies={self.model: self.policies[policy]},
             faults=faults,

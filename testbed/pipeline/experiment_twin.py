@@ -21,7 +21,7 @@ from testbed.autoscaling.simulated import Step
 from testbed.measurement.batch_log import BatchLog
 from testbed.measurement.metric_log import MetricLog
 from testbed.pipeline.cluster_config import ClusterRunConfig
-from testbed.pipeline.cluster_records import Observed, batch_log, request_log
+from testbed.pipeline.cluster_records import Observed
 from testbed.pipeline.cluster_run import advance, prepare
 from testbed.pipeline.experiment_config import ExperimentConfig
 from testbed.pipeline.fault_injection import read_faults
@@ -29,7 +29,8 @@ from testbed.pipeline.scalers import SCALER
 from testbed.pipeline.twin import middle_of, twin_manifest, twin_seeds
 from testbed.reporting.experiment import cost_of
 from testbed.run_dir import RunDir
-from testbed.simulation.cluster.services import Service, other_runs
+from testbed.simulation.cluster.records import batch_log, request_log
+from testbed.simulation.cluster.services import Service, other_runs, read_services
 from workloads.files import write_json
 
 BEFORE_S = 30.0
@@ -73,19 +74,19 @@ def policy_of(config: ExperimentConfig, policy: str, answer_after: int = 1) -> P
     return built if how is None else make_adaptive(built, config.cluster, how, None, Inline(answer_after), "KISim")
 
 
-def simulate_pair(
-    config: ExperimentConfig, services: Sequence[Service], folder: Path, which: tuple[str, str, int]
-) -> None:
+def simulate_pair(config: ExperimentConfig, folder: Path, which: tuple[str, str, int]) -> None:
     """Simulate the arrivals of a real run with its scaler's clock; the run with the middle P95 is written.
 
     draws.json: as many runs of the service as it is on average, whose means are what is predicted; and as many of other
     runs of it (another_run), whose range is an interval for the next real run.
     """
     traffic, policy, _ = which
+    cluster = config.cluster_of(traffic)
+    services = read_services(cluster)
     real = RunDir(real_folder(folder, which))
     schedule = Schedule.read(real.schedule)
     pair = config.simulated(traffic, policy, schedule.duration_s, read_faults(real.path))
-    period_s, target_s = policy_of(config, policy).period_s, config.cluster.models[0].latency_target_s
+    period_s, target_s = policy_of(config, policy).period_s, cluster.models[0].latency_target_s
     answer_after = max(1, round(deliberation_s(real.path, schedule.duration_s) / period_s))
     clock = scaler_clock(real.path, period_s, config.sample_period_s)
     seeds = twin_seeds(config.seed, 2 * config.simulated_runs)
@@ -111,7 +112,7 @@ def simulate_pair(
     if shown.adaptation is not None:
         write_adaptation(path, shown.adaptation)
     write_json(path / "draws.json", costs)
-    profile = next(iter(config.cluster.models[0].profiles.values()))
+    profile = next(iter(cluster.models[0].profiles.values()))
     told = "at any time before the traffic" if clock is None else f"{clock.first_s:+.2f} s from it, as in the real run"
     manifest = twin_manifest(real.manifest, path.name, config.simulated_runs)
     notes = (*manifest.notes, f"the policy decides first {told}")

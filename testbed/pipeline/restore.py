@@ -16,7 +16,6 @@ from testbed.pipeline.twin import simulate_twin
 from testbed.reporting.experiment_report import is_experiment
 from testbed.reporting.loading import read_json
 from testbed.run_dir import RunDir, RunManifest
-from testbed.simulation.cluster.services import read_services
 
 Makers = Iterator[tuple[str, Callable[[], object]]]  # a simulated run's name, and what makes it
 
@@ -58,9 +57,8 @@ def _of_calibration(folder: Path, simulated: dict[str, RunManifest]) -> Makers:
 def _of_experiment(folder: Path) -> Makers:
     file = folder / "experiment.json"
     config = build(ExperimentConfig, read_json(file, "archive the folder again"), str(file))
-    services = read_services(config.cluster)
     for traffic in config.traffic:
         for policy in config.policies:
             for repeat in range(1, config.repeats + 1):
                 which = (traffic, policy, repeat)
-                yield twin_folder(folder, which).name, partial(simulate_pair, config, services, folder, which)
+                yield twin_folder(folder, which).name, partial(simulate_pair, config, folder, which)

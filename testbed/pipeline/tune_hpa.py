@@ -24,11 +24,12 @@ from testbed.autoscaling.hpa.manifest import hpa_object
 from testbed.autoscaling.hpa.spec import ControllerFlags
 from testbed.autoscaling.metrics import METRICS
 from testbed.autoscaling.policies import Hpa
+from testbed.autoscaling.rollout import Outcome, outcome_of
 from testbed.config import TrafficConfig
 from testbed.errors import ConfigError
-from testbed.measurement.latency_histogram import BINS, quantile_of
+from testbed.measurement.latency_histogram import quantile_of
 from testbed.pipeline.cluster_config import ClusterRunConfig
-from testbed.pipeline.cluster_run import advance, prepare, summary_of_model
+from testbed.pipeline.cluster_run import advance, prepare
 from testbed.pipeline.rates import own_length_s
 from testbed.pipeline.traffic import louder_schedule
 from testbed.simulation.cluster.config import ClusterConfig
@@ -90,7 +91,7 @@ class TuneConfig(ClusterRunConfig):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class MeanOutcome:
     """Means over runs, and the P95 of all their requests together; None: none was answered."""
 
     missed_share: float
@@ -196,11 +197,10 @@ def play(
     settings: Mapping[str, Any],
     seeds: Sequence[int],
     factor: float = 1.0,
-) -> Outcome:
+) -> MeanOutcome:
     """The traffic, each of its variants, under one policy, once for each seed. factor: on its rate."""
     name = config.cluster.models[0].name
-    found: list[dict[str, Any]] = []
-    histogram = np.zeros(BINS, dtype=np.int64)
+    found: list[Outcome] = []
     for traffic in (config.traffic[name], *config.variants):
         duration_s = own_length_s(traffic) or config.duration_s
         change = {"policies": {name: dict(settings)}, "traffic": {name: traffic}, "duration_s": duration_s}
@@ -209,18 +209,18 @@ def play(
             schedule = None if factor == 1.0 else louder_schedule(traffic, factor, duration_s, seed, name)
             run = prepare(told, services, seed, keep_rows=False, schedule=schedule)
             advance(told, run, lambda: None, lambda share: None)
-            found.append(summary_of_model(told, run, name))
-            histogram += run.sim.histogram(name)
-    return Outcome(
+            found.append(outcome_of(run, name))
+    histogram = np.sum([one.histogram for one in found], axis=0)
+    return MeanOutcome(
         # None: nothing was sent, so nothing missed.
-        missed_share=float(np.mean([one["missed_share"] or 0.0 for one in found])),
-        gpu_seconds=float(np.mean([one["gpu_seconds"] for one in found])),
+        missed_share=float(np.mean([one.slo_violation_rate or 0.0 for one in found])),
+        gpu_seconds=float(np.mean([one.gpu_seconds for one in found])),
         p95_ms=1e3 * quantile_of(histogram, 0.95) if histogram.any() else None,
-        changes=float(np.mean([one["changes"] for one in found])),
+        changes=float(np.mean([one.changes for one in found])),
     )
 
 
-def better(checked: Mapping[str, Outcome], allowed_missed: float) -> str:
+def better(checked: Mapping[str, MeanOutcome], allowed_missed: float) -> str:
     """The cheapest of those that hold the allowed share; if none does, the one that misses least."""
     holding = [name for name, one in checked.items() if one.holds(allowed_missed)]
     if holding:
@@ -228,10 +228,12 @@ def better(checked: Mapping[str, Outcome], allowed_missed: float) -> str:
     return min(checked, key=lambda name: checked[name].missed_share)
 
 
-def _fewest_fixed(config: TuneConfig, services: Sequence[Service], seeds: Sequence[int]) -> tuple[int, Outcome] | None:
+def _fewest_fixed(
+    config: TuneConfig, services: Sequence[Service], seeds: Sequence[int]
+) -> tuple[int, MeanOutcome] | None:
     """The fewest replicas that hold the allowed share all the time, by halving; None: all of them do not."""
 
-    def outcome(replicas: int) -> Outcome:
+    def outcome(replicas: int) -> MeanOutcome:
         return play(config, services, {"kind": "fixed", "replicas": replicas}, seeds)
 
     low, high = 1, config.cluster.models[0].max_replicas
@@ -250,10 +252,10 @@ def _fewest_fixed(config: TuneConfig, services: Sequence[Service], seeds: Sequen
 
 def _notes(
     config: TuneConfig,
-    checked: Mapping[str, Outcome],
+    checked: Mapping[str, MeanOutcome],
     chosen: str,
-    fixed: tuple[int, Outcome] | None,
-    louder: Outcome,
+    fixed: tuple[int, MeanOutcome] | None,
+    louder: MeanOutcome,
 ) -> list[str]:
     """What a user must know before using the HPA; the first is why it is not to be used, if it does not hold."""
     one, allowed = checked[chosen], f"{config.allowed_missed:.2%}"
@@ -344,7 +346,7 @@ def _write_trials(file: Path, tried: Sequence[Mapping[str, Any]]) -> None:
         writer.writerows(tried)
 
 
-def _header(config: TuneConfig, checked: Mapping[str, Outcome], notes: Sequence[str]) -> str:
+def _header(config: TuneConfig, checked: Mapping[str, MeanOutcome], notes: Sequence[str]) -> str:
     lines = [
         f"# Found by `kis tune-hpa` in the simulator ({config.trials} trials). Predicted on {config.check_seeds} runs",
         f"# that the search did not see, for a target of {1e3 * config.cluster.models[0].latency_target_s:g} ms:",

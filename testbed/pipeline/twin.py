@@ -10,7 +10,6 @@ import numpy as np
 from loadgen.request_log import RequestLog
 from loadgen.schedule import Schedule
 from testbed.calibration.profile import ServiceProfile
-from testbed.pipeline.simulated_client import simulate_with_client
 from testbed.run_dir import RunDir, RunManifest
 from testbed.simulation.simulator import SimulatedRun, simulate
 from workloads.catalog import ServiceConfig
@@ -29,8 +28,7 @@ def simulate_twin(real: RunDir, profile_file: Path, folder: Path, seed: int) -> 
     manifest = twin_manifest(measured, folder.name, TWIN_DRAWS)
     profile = ServiceProfile.read(profile_file)
     draws = [
-        simulate_with_client(schedule, profile, profile_file, measured.service, one, measured.client)
-        for one in twin_seeds(seed, TWIN_DRAWS)
+        simulate(schedule, profile, measured.service, one, measured.client) for one in twin_seeds(seed, TWIN_DRAWS)
     ]
     return _write(manifest, schedule, draws[middle_of([one.requests for one in draws])], profile_file, folder)
 
@@ -70,7 +68,7 @@ def write_simulated(
 ) -> RunDir:
     """Simulate and write the run folder, with the manifest's client; the manifest names the profile by its file."""
     profile = ServiceProfile.read(profile_file)
-    result = simulate_with_client(schedule, profile, profile_file, service, seed, manifest.client)
+    result = simulate(schedule, profile, service, seed, manifest.client)
     return _write(manifest, schedule, result, profile_file, folder)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from testbed.simulation.chains import inlined, uniform
 from testbed.simulation.state import (
+    ABANDONED,
     BINS_AN_OCTAVE,
     CLIENT_TIMEOUT,
     DROPPED,
@@ -203,11 +204,18 @@ def answer(sim: Sim, r: int, k: int, i: int, position: int) -> None:
     sim.replicas[r].queue_ns += instance.start_ns - sim.arrival_ns[i]
     back_ns = request.outflow_ns + model.per_position_ns * position + model.per_size_ns * (instance.size - 1)
     completed_ns = instance.end_ns + max(0, int(np.floor(back_ns + 0.5)))
-    if request.abandoned:
-        release(sim, i)
-    elif model.timeout_ns > 0 and completed_ns - request.sent_ns > model.timeout_ns:
-        fail(sim, i, request.sent_ns + model.timeout_ns, CLIENT_TIMEOUT)
-    else:
-        close(sim, i, completed_ns, OK)
-        keep_row(sim, i, completed_ns, OK, instance.start_ns, instance.end_ns, instance.size, position, k)
-        release(sim, i)
+    deadline_ns = request.sent_ns + model.timeout_ns
+    late = not request.abandoned and model.timeout_ns > 0 and completed_ns > deadline_ns
+    sent_again = late and request.attempt < model.retries
+    status, seen_ns = OK, completed_ns
+    if request.abandoned or sent_again:
+        status = ABANDONED
+    elif late:
+        status, seen_ns = CLIENT_TIMEOUT, deadline_ns
+    keep_row(sim, i, seen_ns, status, instance.start_ns, instance.end_ns, instance.size, position, k)
+    if sent_again:
+        fail(sim, i, deadline_ns, CLIENT_TIMEOUT)
+        return
+    if status != ABANDONED:
+        close(sim, i, seen_ns, status)
+    release(sim, i)

@@ -1,27 +1,34 @@
-"""KISim for one service: Schedule + ServiceProfile + ServiceConfig + seed -> the artefacts of a run."""
+"""One service in KISim, its replicas ready from the start: Schedule + ServiceProfile + ServiceConfig + seed -> the logs
+of a run."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-import pandas as pd
+import numpy.typing as npt
 
+from loadgen.client_limits import ClientLimits
 from loadgen.request_log import RequestLog
 from loadgen.schedule import Schedule
-from testbed.calibration.evidence import local_rate_rps
 from testbed.calibration.profile import ServiceProfile
+from testbed.calibration.sharing import shares_a_device
 from testbed.measurement.batch_log import BatchLog
 from testbed.measurement.metric_log import MetricLog
-from testbed.simulation.cluster.traffic import buckets_of
-from testbed.simulation.kernel import KernelResult, simulate_batches
-from testbed.simulation.noise import from_quantiles, overhead_draws, slow_factor
-from testbed.simulation.rules import BatchingRules
+from testbed.simulation.cluster.config import ClientBehaviour, ClusterConfig, GpuKind, NodePool, ServedModel
+from testbed.simulation.cluster.kisim import KISim
+from testbed.simulation.cluster.records import batch_log, request_log
+from testbed.simulation.cluster.services import make_service
+from testbed.simulation.cluster.traffic import ScheduledTraffic
 from workloads.catalog import ServiceConfig
 from workloads.errors import KisError
 
 SAMPLE_S = 1.0  # spacing of simulated metric samples, as the real sampler's default
-_REFUSALS = {1: "simulated: timed out in queue", 2: "simulated: queue full"}
+DEVICE = "device"  # the one kind of it
+AT_ONCE_S = 10.0  # of simulated time, after the traffic's end, until it is asked again whether something still waits
+
+MetricRow = tuple[int, str, str, dict[str, str], float, str]
 
 
 @dataclass(frozen=True)
@@ -33,158 +40,80 @@ class SimulatedRun:
     batches: BatchLog
 
 
-def simulate(schedule: Schedule, profile: ServiceProfile, service: ServiceConfig, seed: int) -> SimulatedRun:
+def simulate(
+    schedule: Schedule, profile: ServiceProfile, service: ServiceConfig, seed: int, client: ClientLimits | None = None
+) -> SimulatedRun:
     """Simulate one service from start to the last answer. The same arguments give the same bytes.
 
-    KisError if the service asks for larger batches than the profile knows.
+    All replicas are on one node, each with a device of its own; on one device together, if the profile's were and
+    slowed each other. client: None: it waits for ever, and drops nothing.
+
+    KisError if the service asks for larger batches than the profile knows, or for lengths that the schedule has not.
     """
-    largest = service.max_batch_size if service.dynamic_batching is not None else 1
-    known = len(profile.service_time.mean_s)
-    if largest > known:
-        raise KisError(
-            f"max_batch_size {largest} is beyond the profile of {profile.model} (1..{known}): "
-            "calibrate with that batch size, or simulate a smaller one"
-        )
-    overhead_rng, noise_rng, slow_rng = (np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(3))
-    rate_rps = local_rate_rps(schedule.scheduled_ns, profile.overhead.window_s)
-    levels = profile.overhead.levels_for(service.replicas, service.instances)
-    draws = overhead_draws(levels, profile.turnaround_s, rate_rps, overhead_rng)
-    arrival_ns = schedule.scheduled_ns + np.rint(draws.inflow_s * 1e9).astype(np.int64)
-    result = _run_kernel(schedule, profile, service, arrival_ns, draws.turnaround_s, rate_rps, noise_rng, slow_rng)
-    after_s = (
-        draws.outflow_s
-        + profile.overhead.per_position_s * result.position
-        + profile.overhead.per_batch_size_s * (result.batch_size - 1)
-    )
-    completed_ns = result.end_ns + np.maximum(np.rint(after_s * 1e9), 0).astype(np.int64)
-    provenance = {"simulated": True, "seed": seed, "profile_runs": list(profile.runs)}
-    return SimulatedRun(
-        requests=RequestLog(_request_frame(schedule, result, completed_ns), provenance),
-        metrics=MetricLog.from_rows(_metric_rows(profile.model, service, result, arrival_ns), provenance),
-        batches=BatchLog(_batch_frame(result), provenance),
-    )
-
-
-def _run_kernel(
-    schedule: Schedule,
-    profile: ServiceProfile,
-    service: ServiceConfig,
-    arrival_ns: np.ndarray,
-    turnaround_s: np.ndarray,
-    rate_rps: np.ndarray,
-    noise_rng: np.random.Generator,
-    slow_rng: np.random.Generator,
-) -> KernelResult:
-    """The kernel wants arrivals in order; inflow may have swapped some, so sort, run, and sort back."""
-    order = np.argsort(arrival_ns, kind="stable")
-    assigned = None
-    if service.balancer == "round_robin":  # decided when the client sends, in the schedule's order
-        assigned = (np.arange(len(schedule)) % service.replicas)[order]
-    span_s = 2 * schedule.duration_s + 60  # a queue may outlast the schedule
-    slow, slow_step_s = slow_factor(profile.slow_phase, span_s, slow_rng)
-    times = profile.service_time
-    if service.length_buckets:
-        rows, bucket = np.array(times.padded_mean_s(service.length_buckets)), _buckets(schedule, service)[order]
-    else:
-        rows, bucket = np.array([times.mean_s]), np.zeros(1, dtype=np.int64)
-    # A service without batching may name a size that was never measured; no batch of it is run.
-    missing = max(0, service.max_batch_size - rows.shape[1])
-    service_s = np.pad(rows, ((0, 0), (1, missing)), mode="edge")[:, : service.max_batch_size + 1]
-    contention = profile.contention
-    measured_rps = np.clip(rate_rps, *profile.ranges.get("rate_rps", (0.0, np.inf)))  # no guess beyond what was seen
-    extra_s = contention.seconds_per_rps * (measured_rps - contention.base_rps)
-    result = simulate_batches(
-        arrival_ns[order],
-        service_s * 1e9,
-        from_quantiles(times.noise_quantiles, noise_rng.random(len(schedule))),
-        BatchingRules.of(service, turnaround_ns=0, timer_slack_ns=round((profile.timer_slack_s or 0.0) * 1e9)),
-        replicas=service.replicas,
-        balancer=service.balancer,
-        assigned=assigned,
-        slow=slow,
-        slow_step_ns=round(slow_step_s * 1e9),
-        extra_ns=extra_s[order] * 1e9,
-        pause_ns=turnaround_s[order] * 1e9,  # the turnaround, drawn for each batch
-        after_idle_ns=np.array(times.after_idle_s or (0.0,)) * 1e9,
-        bucket=bucket,
-    )
-    back = np.empty_like(order)
-    back[order] = np.arange(len(order))
-    return KernelResult(**{name: getattr(result, name)[back] for name in KernelResult._fields})
-
-
-def _buckets(schedule: Schedule, service: ServiceConfig) -> np.ndarray:
-    bucket = buckets_of(schedule, service.length_buckets)
-    if bucket is None:
+    if service.length_buckets and schedule.tokens is None:
         raise KisError("the service pads to length_buckets, the traffic has no lengths: give `lengths`")
-    return bucket
-
-
-def _request_frame(schedule: Schedule, result: KernelResult, completed_ns: np.ndarray) -> pd.DataFrame:
-    served = result.status == 0
-    return pd.DataFrame(
-        {
-            "request_id": np.arange(len(schedule)),
-            "model": schedule.model,
-            "endpoint": [f"replica-{k}" for k in result.replica],
-            "scheduled_ns": schedule.scheduled_ns,
-            "sent_ns": schedule.scheduled_ns,
-            "completed_ns": pd.array(completed_ns, dtype="Int64"),
-            "status": np.where(served, "ok", "error"),
-            "detail": pd.array([_REFUSALS.get(int(code)) for code in result.status], dtype="str"),
-        }
+    shared = shares_a_device(profile, service.replicas)
+    served = ServedModel(
+        name=profile.model,
+        profiles={DEVICE: Path(DEVICE)},  # it is here already: nobody reads it
+        replicas=service.replicas,
+        max_replicas=service.replicas,
+        instances=service.instances,
+        max_batch_size=service.max_batch_size,
+        dynamic_batching=service.dynamic_batching,
+        length_buckets=service.length_buckets,
+        balancer=service.balancer,
+        latency_target_s=1.0,  # nobody asks
+        client=ClientBehaviour() if client is None else ClientBehaviour(**client.model_dump()),
+    )
+    config = ClusterConfig(
+        gpu_kinds={DEVICE: GpuKind(sharing="mps", shares=service.replicas) if shared else GpuKind()},
+        pools=(NodePool(gpus=1 if shared else service.replicas, gpu_kind=DEVICE),),
+        models=(served,),
+        scrape_period_s=3600.0,  # nobody decides
+    )
+    traffic = ScheduledTraffic(schedule, [profile.model], service.length_buckets)
+    sim = KISim(config, [make_service(0, served, DEVICE, profile)], traffic, seed=seed, keep_rows=True)
+    sim.advance(schedule.duration_s)
+    while sim.totals(profile.model).waiting:
+        sim.advance(sim.now_s + AT_ONCE_S)
+    provenance = {"simulated": True, "seed": seed, "profile_runs": list(profile.runs)}
+    batches = batch_log(sim, provenance)
+    return SimulatedRun(
+        requests=request_log(sim, provenance),
+        metrics=MetricLog.from_rows(_metric_rows(sim, batches, profile.model, service.max_batch_size), provenance),
+        batches=batches,
     )
 
 
-def _batch_frame(result: KernelResult) -> pd.DataFrame:
-    served = np.flatnonzero(result.status == 0)
-    frame = pd.DataFrame(
-        {
-            "request_id": served,
-            "replica": result.replica[served],
-            "instance": result.instance[served],
-            "start_ns": result.start_ns[served],
-            "end_ns": result.end_ns[served],
-            "batch_size": result.batch_size[served],
-            "position": result.position[served],
-        }
-    ).astype("int64")
-    return frame.sort_values(["start_ns", "replica", "instance", "position"], kind="stable", ignore_index=True)
+def _metric_rows(sim: KISim, log: BatchLog, model: str, largest: int) -> list[MetricRow]:
+    """Counters of batches once a second, as Triton's statistics have them, and the replicas' states."""
+    rows: list[MetricRow] = [
+        (time_ns, "replica", "state", {"replica": f"pod-{pod}", "model": model, "state": state}, 1.0, "state")
+        for time_ns, pod, state in sim.states
+    ]
+    batches = log.batches()
+    grid_ns = np.arange(0, int(batches["end_ns"].max() if len(batches) else 0) + 2e9 * SAMPLE_S, 1e9 * SAMPLE_S)
+    for pod in sim.pods:
+        of_pod = batches[batches["replica"] == pod.number].sort_values("end_ns", kind="stable")
+        size, end_ns = of_pod["batch_size"].to_numpy(), of_pod["end_ns"].to_numpy()
+        took_s = (end_ns - of_pod["start_ns"].to_numpy()) / 1e9
+        labels = {"model": model, "endpoint": f"pod-{pod.number}"}
 
+        def add(
+            name: str,
+            labels: dict[str, str],
+            weights: npt.NDArray[np.float64],
+            unit: str,
+            end_ns: npt.NDArray[np.int64] = end_ns,
+        ) -> None:
+            total = np.concatenate([[0.0], np.cumsum(weights)])[np.searchsorted(end_ns, grid_ns, side="right")]
+            rows.extend((int(t), "triton", name, labels, float(v), unit) for t, v in zip(grid_ns, total, strict=True))
 
-def _metric_rows(
-    model: str, service: ServiceConfig, result: KernelResult, arrival_ns: np.ndarray
-) -> list[tuple[int, str, str, dict[str, str], float, str]]:
-    """Cumulative counters once a second, under the names and units that Triton exports."""
-    rows: list[tuple[int, str, str, dict[str, str], float, str]] = []
-    served = result.status == 0
-    last_ns = int(result.end_ns.max(initial=0))
-    grid_ns = np.arange(0, last_ns + 2 * int(SAMPLE_S * 1e9), int(SAMPLE_S * 1e9))
-    for replica in range(service.replicas):
-        mine = served & (result.replica == replica)
-        labels = {"model": model, "endpoint": f"replica-{replica}"}
-        order = np.argsort(result.end_ns[mine], kind="stable")
-        end, start = result.end_ns[mine][order], result.start_ns[mine][order]
-        size, queued = result.batch_size[mine][order], start - arrival_ns[mine][order]
-        head = result.position[mine][order] == 0
-        done = np.searchsorted(end, grid_ns, side="right")
-        for name, weight, unit in (
-            ("nv_inference_request_success", np.ones(len(end)), "count"),
-            ("nv_inference_count", np.ones(len(end)), "count"),
-            ("nv_inference_exec_count", head.astype(float), "count"),
-            ("nv_inference_queue_duration_us", queued / 1e3, "us"),
-            ("nv_inference_compute_infer_duration_us", (end - start) / 1e3, "us"),
-        ):
-            total = np.concatenate([[0.0], np.cumsum(weight)])[done]
-            rows += [(int(t), "triton", name, labels, float(v), unit) for t, v in zip(grid_ns, total, strict=True)]
-        for b in range(1, service.max_batch_size + 1):
-            of_size = head & (size == b)
+        add("nv_inference_count", labels, size.astype(float), "count")
+        add("nv_inference_exec_count", labels, np.ones(len(size)), "count")
+        for b in range(1, largest + 1):
             by_size = {**labels, "batch_size": str(b)}
-            for name, weight, unit in (
-                ("batch_executions", of_size.astype(float), "count"),
-                ("batch_compute_seconds", np.where(of_size, (end - start) / 1e9, 0.0), "s"),
-            ):
-                total = np.concatenate([[0.0], np.cumsum(weight)])[done]
-                rows += [(int(t), "triton", name, by_size, float(v), unit) for t, v in zip(grid_ns, total, strict=True)]
-        rows.append((0, "replica", "state", {"replica": f"replica-{replica}", "state": "ready"}, 1.0, "state"))
+            add("batch_executions", by_size, (size == b).astype(float), "count")
+            add("batch_compute_seconds", by_size, np.where(size == b, took_s, 0.0), "s")
     return rows

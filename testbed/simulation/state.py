@@ -20,8 +20,9 @@ MICROSECOND_NS = 1000
 LONG_AGO = -(1 << 62)
 FIRST_KNOT_NS = 250_000  # of Sim.after_idle_ns, calibration.after_idle.FIRST_KNOT_S
 
-# Outcomes; the last five only in a stream.
-OK, TIMED_OUT, QUEUE_FULL, CLIENT_TIMEOUT, CRASHED, NO_ENDPOINT, DROPPED = range(7)
+# Outcomes; the last six only in a stream. ABANDONED: a batch had a request that its client had given up already; that
+# it did has a row of its own.
+OK, TIMED_OUT, QUEUE_FULL, CLIENT_TIMEOUT, CRASHED, NO_ENDPOINT, DROPPED, ABANDONED = range(8)
 ROUND_ROBIN, LEAST_REQUESTS, ASSIGNED, RANDOM = range(4)
 
 RULES = np.dtype(

@@ -20,7 +20,7 @@ from testbed.adaptation.adaptive import Adaptive, make_adaptive
 from testbed.adaptation.candidate import Finding, deliberate, per_replica_of, with_rate
 from testbed.adaptation.drift import DriftSettings
 from testbed.adaptation.journal import Entry
-from testbed.adaptation.judge import Background, Inline, JudgeSettings, Outcome, Verdict
+from testbed.adaptation.judge import Background, Costs, Inline, JudgeSettings, Verdict
 from testbed.adaptation.recalibrate import Serves
 from testbed.autoscaling.observation import Window
 from testbed.autoscaling.policies import Fixed, Predictive
@@ -47,7 +47,7 @@ def world(**model: Any) -> ClusterConfig:
 
 
 def finding(confidence: float = 1.0, latency_s: float = 0.01) -> Finding:
-    outcome = Outcome(0.01, 0.5, latency_s, 0.6)
+    outcome = Costs(0.01, 0.5, latency_s, 0.6)
     serves = Serves(120.0, "told")
     verdict = Verdict(outcome, outcome, 0.1, confidence)
     return Finding(with_rate(POLICY, 120.0), "per_replica_rps 200 -> 120", serves, verdict, {"another": 0.05})

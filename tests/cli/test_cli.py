@@ -212,7 +212,7 @@ MISTAKES = {
     "a restore of what was not archived": (["restore", "none"], "has no archive/"),
     "a batch size that the profile does not know": (
         ["simulate", "--profile", "profile-emulated.json", "--max-batch-size", "9"],
-        "beyond the profile",
+        "beyond its profile",
     ),
     "a parameter without a value": (["replay", "--set", "spike"], "give NAME=VALUE"),
     "a parameter of the wrong kind": (

@@ -72,7 +72,7 @@ def test_who_knows_the_traffic_misses_less_than_one_replica_and_holds_less_than_
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"kind": "hpaa"}, r"marks.mine: policy: kind is 'hpaa': did you mean 'hpa'\?"),
+        ({"kind": "hpaa"}, r"marks.mine: unknown policy 'hpaa': did you mean 'hpa'\?"),
         ({"kind": "hpa", "metric": "requests_per_second", "target": "world"}, r"marks.mine.target: a world has no"),
         ({"kind": "fixed", "replicas": "many"}, r"marks.mine: policy fixed: replicas: .*got 'many'"),
         ({"kind": "predictive", "per_replica_rps": 0, "ahead_s": "world"}, r"marks.mine: policy predictive: per_rep"),

@@ -10,8 +10,9 @@ from gymnasium.utils.env_checker import check_env
 from testbed.autoscaling.features import FEATURES
 from testbed.autoscaling.mixes import KindScale
 from testbed.autoscaling.placement_features import KIND_FEATURES, KindState, feature_names
+from testbed.kiscaler import PLACEMENT_ENV_ID
 from testbed.kiscaler.placement_baselines import CheapestMix, Choose, Foreseeing, at_random
-from testbed.kiscaler.placement_env import PLACEMENT_ENV_ID, PlacementEnv
+from testbed.kiscaler.placement_env import PlacementEnv
 from testbed.kiscaler.placement_scenarios import PlacementScenarios, placement_scenarios
 from testbed.kiscaler.scenarios import Ranges
 from tests.oracles.two_kinds import profiles, two_kinds

@@ -10,7 +10,8 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from testbed.autoscaling.features import FEATURES
-from testbed.kiscaler.env import ENV_ID, ScalingEnv
+from testbed.kiscaler import ENV_ID
+from testbed.kiscaler.env import ScalingEnv
 from testbed.kiscaler.scenarios import Ranges, Scenarios
 from tests.oracles.cluster_worlds import GPU, cluster, flat_profile
 from workloads.errors import KisError

@@ -14,7 +14,8 @@ import os, subprocess, sys
 from loadgen.priority import take_realtime
 taken = take_realtime()
 own = os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK
-child = subprocess.run([sys.executable, "-c", "import os; print(os.sched_getscheduler(0))"], capture_output=True, text=True)
+asks = "import os; print(os.sched_getscheduler(0))"
+child = subprocess.run([sys.executable, "-c", asks], capture_output=True, text=True)
 print(taken, own == os.SCHED_RR, int(child.stdout) == os.SCHED_OTHER)
 """
 

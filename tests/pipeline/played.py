@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from testbed.pipeline.experiment_config import ExperimentConfig
 from testbed.pipeline.experiment_twin import real_folder, simulate_pair, twin_folder
 from testbed.pipeline.traffic import make_schedule
 from testbed.run_dir import Device, RunDir, RunManifest
-from testbed.simulation.cluster.services import Service
 from workloads.catalog import ServiceConfig
 
 PLAYED = ("requests.parquet", "metrics.parquet", "decisions.json", "adaptation.json")  # what becomes the real run's
@@ -40,10 +38,10 @@ def begin_run(config: ExperimentConfig, folder: Path, which: tuple[str, str, int
     return path
 
 
-def play_run(config: ExperimentConfig, services: Sequence[Service], folder: Path, which: tuple[str, str, int]) -> None:
+def play_run(config: ExperimentConfig, folder: Path, which: tuple[str, str, int]) -> None:
     """Both halves of a pair that was begun."""
-    simulate_pair(config.model_copy(update={"seed": 99}), services, folder, which)
+    simulate_pair(config.model_copy(update={"seed": 99}), folder, which)
     for name in PLAYED:
         if (file := twin_folder(folder, which) / name).exists():
             file.rename(real_folder(folder, which) / name)
-    simulate_pair(config, services, folder, which)
+    simulate_pair(config, folder, which)

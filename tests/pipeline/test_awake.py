@@ -46,7 +46,9 @@ def test_each_processor_has_one_for_the_length_of_the_block() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="of Linux")
 def test_they_end_with_a_parent_that_was_killed() -> None:
-    code = "import time\nfrom testbed.pipeline.awake import processors_awake\nwith processors_awake(True): time.sleep(60)"
+    code = (
+        "import time\nfrom testbed.pipeline.awake import processors_awake\nwith processors_awake(True): time.sleep(60)"
+    )
     parent = subprocess.Popen([sys.executable, "-c", code])
     try:
         eventually(lambda: len(children_that_spin(parent.pid)), len(os.sched_getaffinity(0)))

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from testbed.config import CalibrateConfig, MeasureConfig, ServeConfig, StudyConfig, load_config
 from testbed.errors import ConfigError
+from testbed.simulation.cluster.config import ClusterConfig
 from workloads.catalog import ServiceConfig
 
 
@@ -83,6 +84,38 @@ def test_flags_override_single_keys(tmp_path: Path) -> None:
     file = written(tmp_path, "model: bert\nservice: {replicas: 2, max_batch_size: 4}")
     config = load_config(file, ServeConfig, {"service": {"replicas": 3}})
     assert (config.model, config.service.replicas, config.service.max_batch_size) == ("bert", 3, 4)
+
+
+def test_a_mapping_extends_another_file_and_items_that_have_a_name_are_merged_by_it(tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "base.yaml").write_text("extends: first.yaml\nmodels: [{name: a, replicas: 2}]")
+    (tmp_path / "parts" / "first.yaml").write_text(
+        "pools: [{gpus: 4, gpu_kind: x}]\n"
+        "gpu_kinds: {x: {}}\n"
+        "models:\n"
+        "  - {name: a, profiles: {x: p.json}, latency_target_s: 0.1, replicas: 1, pod: {load_s: 3, schedule_s: 2}}\n"
+        "  - {name: b, profiles: {x: q.json}, latency_target_s: 0.2}\n"
+    )
+    own = "extends: parts/base.yaml\nmodels: [{name: a, pod: {load_s: null}}]\npools: [{gpus: 9, gpu_kind: x}]"
+    config = load_config(written(tmp_path, own), ClusterConfig)
+    assert [(one.name, one.replicas, one.pod.load_s, one.pod.schedule_s) for one in config.models] == [
+        ("a", 2, None, 2.0),
+        ("b", 1, None, 0.05),
+    ]
+    assert [pool.gpus for pool in config.pools] == [9]  # without names, the list is another one
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("extends: none.yaml", "config.yaml: extends .*none.yaml: No such file"),
+        ("service: {extends: config.yaml}", "extends .*config.yaml, which extends it: end the circle"),
+        ("extends: [a, b]", r"extends is \['a', 'b'\]: give the name of a file beside it"),
+    ],
+)
+def test_what_cannot_be_extended_is_one_clear_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(written(tmp_path, text), ServeConfig)
 
 
 @pytest.mark.parametrize("name", ["default", "quick", "golden-emulated", "golden-resnet50", "golden-bert"])

@@ -22,7 +22,6 @@ from testbed.pipeline.experiment_twin import (
     twin_folder,
 )
 from testbed.reporting.experiment_report import write_experiment_report
-from testbed.simulation.cluster.services import read_services
 from tests.oracles.cluster_worlds import GPU, six_replicas
 from tests.pipeline.played import begin_run, play_run
 
@@ -56,12 +55,11 @@ def config_of(folder: Path, **changes: Any) -> ExperimentConfig:
 
 def play(config: ExperimentConfig, folder: Path) -> None:
     """Both halves, with a fault that struck a little late."""
-    services = read_services(config.cluster)
     for policy in config.policies:
         which = ("steady", policy, 1)
         told = [{"at_s": DRIFT_S, "slow_down": FACTOR, "struck_s": DRIFT_S + 0.4}]
         (begin_run(config, folder, which) / "faults.json").write_text(json.dumps(told))
-        play_run(config, services, folder, which)
+        play_run(config, folder, which)
     (folder / "experiment.json").write_text(config.model_dump_json(indent=2))
 
 
@@ -89,7 +87,7 @@ def test_an_adapted_policy_recovers_and_the_report_says_so(tmp_path: Path) -> No
     steps = json.loads(real.read_text())
     told = [{**one, "time_s": one["time_s"] + 12.0 * (one["state"] in ("SHADOW", "KEPT"))} for one in steps]
     real.write_text(json.dumps(told))
-    simulate_pair(config, read_services(config.cluster), folder, which)
+    simulate_pair(config, folder, which)
     took_s = deliberation_s(twin_folder(folder, which), SECONDS)
     assert took_s == pytest.approx(deliberation_s(real.parent, SECONDS), abs=1.0)  # as long as the real one thought
     assert took_s > 12.0

@@ -11,13 +11,20 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from loadgen.request_log import RequestLog
 from loadgen.validity import Verdict
 from testbed.errors import ConfigError, ReportError
 from testbed.measurement.metric_log import MetricLog
 from testbed.pipeline import experiment
 from testbed.pipeline.experiment import decisions_of, refuse_other_service
 from testbed.pipeline.experiment_config import ExperimentConfig
-from testbed.pipeline.experiment_twin import ScalerClock, real_folder, scaler_clock
+from testbed.pipeline.experiment_twin import (
+    ScalerClock,
+    real_folder,
+    scaler_clock,
+    simulate_pair,
+    twin_folder,
+)
 from testbed.reporting.experiment import (
     read_experiment,
     ready_replicas,
@@ -27,7 +34,6 @@ from testbed.reporting.experiment import (
 )
 from testbed.reporting.experiment_report import write_experiment_report
 from testbed.run_dir import RunDir
-from testbed.simulation.cluster.services import read_services
 from tests.oracles.cluster_worlds import GPU, flat_profile
 from tests.pipeline.played import begin_run, play_run
 from workloads.catalog import DynamicBatching, ServiceConfig
@@ -73,10 +79,9 @@ def once_played(tmp_path_factory: pytest.TempPathFactory) -> Path:
     parent = tmp_path_factory.mktemp("played")
     config = config_of(parent)
     folder = parent / "experiment"
-    services = read_services(config.cluster)
     for policy in config.policies:
         begin_run(config, folder, ("ramp", policy, 1))
-        play_run(config, services, folder, ("ramp", policy, 1))
+        play_run(config, folder, ("ramp", policy, 1))
     (folder / "experiment.json").write_text(config.model_dump_json(indent=2))
     return folder
 
@@ -107,6 +112,22 @@ def test_costs_are_told_beside_each_other(played: Path) -> None:
     srcc = summary_of(list(rows.values()))["srcc"]
     assert 0.8 < srcc["replica_seconds"]["all"] <= 1.0  # kpa has luck
     assert srcc["replica_seconds"]["ramp"] == srcc["replica_seconds"]["all"]
+
+
+def test_traffic_that_was_sent_on_another_day_is_simulated_as_calibrated_there(played: Path) -> None:
+    config = ExperimentConfig.model_validate_json((played / "experiment.json").read_text())
+    which = ("ramp", "fixed-3", 1)
+    before = RequestLog.read(RunDir(twin_folder(played, which)).requests)
+    slow = flat_profile([0.030, 0.036, 0.042, 0.048])
+    slow.write(played / "slow.json")
+    (served,) = config.cluster.models
+    other = served.model_copy(update={"profiles": dict.fromkeys(served.profiles, played / "slow.json")})
+    clusters = {"ramp": config.cluster.model_copy(update={"models": (other,)})}
+    simulate_pair(config.model_copy(update={"clusters": clusters}), played, which)
+    after = RequestLog.read(RunDir(twin_folder(played, which)).requests)
+    assert np.nanmin(before.latency_s) < 0.0299 < np.nanmin(after.latency_s)
+    with pytest.raises(ValidationError, match="clusters names 'night', there are ramp"):
+        config_of(played, clusters={"night": config.cluster.model_dump()})
 
 
 def test_the_report_is_written_from_the_folder_alone(played: Path) -> None:

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from testbed.autoscaling.build import build_policy
 from testbed.cli.main import application
 from testbed.errors import ConfigError
-from testbed.pipeline.tune_hpa import Outcome, TuneConfig, better, play, tune_families, tune_hpa
+from testbed.pipeline.tune_hpa import MeanOutcome, TuneConfig, better, play, tune_families, tune_hpa
 from testbed.simulation.cluster.services import read_services
 from tests.oracles.cluster_worlds import flat_profile, six_replicas
 
@@ -38,7 +38,7 @@ def settings(folder: Path, **changes: Any) -> dict[str, Any]:
 def test_one_that_keeps_everything_running_is_improved_on(tmp_path: Path) -> None:
     shares: list[float] = []
     found = tune_hpa(TuneConfig.model_validate(settings(tmp_path)), tmp_path / "out", shares.append)
-    untuned, tuned = (Outcome(**found["outcomes"][name]) for name in ("untuned", "tuned"))
+    untuned, tuned = (MeanOutcome(**found["outcomes"][name]) for name in ("untuned", "tuned"))
     assert tuned.gpu_seconds < 0.9 * untuned.gpu_seconds  # that one has all six replicas all the time
     assert tuned.missed_share < 0.10
     assert shares[-1] == 1.0
@@ -96,7 +96,7 @@ def test_a_trial_plays_every_variant(tmp_path: Path) -> None:
 
 
 def test_what_is_missed_costs_more_than_a_replica() -> None:
-    good, bad = Outcome(0.009, 1000.0, 20.0, 3), Outcome(0.03, 800.0, 40.0, 3)
+    good, bad = MeanOutcome(0.009, 1000.0, 20.0, 3), MeanOutcome(0.03, 800.0, 40.0, 3)
     assert good.cost(0.01) == 1000.0
     assert bad.cost(0.01) > 1000.0
 
@@ -142,7 +142,7 @@ def test_an_hpa_that_does_not_pay_is_set_beside_the_fixed_number_that_does_as_we
 
 
 def test_of_two_that_hold_the_cheaper_is_better_and_of_two_that_do_not_the_one_that_misses_less() -> None:
-    cheap, dear, bad = (Outcome(*told, 20.0, 3) for told in ((0.008, 100.0), (0.001, 200.0), (0.4, 10.0)))
+    cheap, dear, bad = (MeanOutcome(*told, 20.0, 3) for told in ((0.008, 100.0), (0.001, 200.0), (0.4, 10.0)))
     assert better({"untuned": cheap, "tuned": dear}, 0.01) == "untuned"
     assert better({"untuned": dear, "tuned": cheap}, 0.01) == "tuned"
     assert better({"untuned": bad, "tuned": dear}, 0.01) == "tuned"
@@ -158,7 +158,7 @@ def test_the_better_of_the_given_and_the_found_is_written(tmp_path: Path) -> Non
     told["cluster"]["models"][0]["replicas"] = 2
     config = TuneConfig.model_validate(told)
     found = tune_hpa(config, tmp_path / "out", lambda share: None)
-    given, tuned = (Outcome(**found["outcomes"][name]) for name in ("untuned", "tuned"))
+    given, tuned = (MeanOutcome(**found["outcomes"][name]) for name in ("untuned", "tuned"))
     assert given.holds(0.05)  # or this says nothing
     assert given.gpu_seconds <= tuned.gpu_seconds
     assert found["chosen"] == "untuned"

@@ -16,7 +16,6 @@ from testbed.reporting.experiment_report import write_experiment_report
 from testbed.reporting.machine import machine_table
 from testbed.reporting.report import write_report
 from testbed.run_dir import RunDir, RunManifest
-from testbed.simulation.cluster.services import read_services
 from tests.pipeline.machines import machine_of
 from tests.pipeline.played import begin_run, play_run
 from tests.pipeline.test_experiment import config_of
@@ -49,7 +48,7 @@ def of_an_experiment(folder: Path, machine: Machine | None) -> Path:
     config = config_of(folder, policies={"fixed-3": {"kind": "fixed", "replicas": 3}})
     run = RunDir(begin_run(config, folder, ("ramp", "fixed-3", 1)))
     run.write_manifest(run.manifest.model_copy(update={"machine": machine}))
-    play_run(config, read_services(config.cluster), folder, ("ramp", "fixed-3", 1))
+    play_run(config, folder, ("ramp", "fixed-3", 1))
     (folder / "experiment.json").write_text(config.model_dump_json(indent=2))
     return write_experiment_report(folder)
 

@@ -238,6 +238,16 @@ def test_a_way_to_share_of_ones_own_is_one_class(tmp_path: Path, monkeypatch: py
     sys.modules.pop("halves", None)
 
 
+def test_batches_take_longer_on_pods_than_their_profile_says() -> None:
+    config = cluster(gpus=1, batch_factor=1.1, pod={"start_slows": 0.5})
+    sim = simulate(config, [0.0, 1.0], flat_profile((0.1,)))
+    sim.advance(0.5)
+    sim.slow_down("m", 2.0)
+    sim.advance(2.0)
+    rows = np.sort(sim.all_rows(), order="id")
+    assert ((rows["end_ns"] - rows["start_ns"]) / 1e9).tolist() == pytest.approx([0.11, 0.22])
+
+
 def test_mps_without_a_measured_interference_is_refused():
     config = cluster(gpus=1, gpu_kind={"sharing": "mps", "shares": 2})
     with pytest.raises(KisError, match="shared by mps need"):

@@ -15,7 +15,7 @@ from testbed.calibration.profile import LengthTime, ServiceProfile
 from testbed.simulation.cluster.config import ServedModel
 from testbed.simulation.cluster.kisim import KISim
 from testbed.simulation.cluster.services import make_service
-from testbed.simulation.cluster.traffic import PatternTraffic, ScheduledTraffic
+from testbed.simulation.cluster.traffic import PatternTraffic
 from testbed.simulation.kernel import simulate_batches
 from testbed.simulation.rules import BatchingRules
 from testbed.simulation.simulator import simulate
@@ -60,7 +60,7 @@ def took_and_should_take(
     return took, should, buckets
 
 
-def test_the_kernel_runs_a_batch_as_long_as_its_longest_request_takes() -> None:
+def test_kisim_runs_a_batch_as_long_as_its_longest_request_takes() -> None:
     schedule = traffic(300.0)
     log = simulate(schedule, profile(), SERVICE, seed=1).batches.frame
     columns = (log[name].to_numpy() for name in ("request_id", "start_ns", "end_ns"))
@@ -71,15 +71,16 @@ def test_the_kernel_runs_a_batch_as_long_as_its_longest_request_takes() -> None:
 
 def test_kisim_runs_the_same_batches_as_the_kernel() -> None:
     schedule = traffic(300.0)
-    config = cluster(gpus=1, max_batch_size=4, length_buckets=BUCKETS)
-    services = [make_service(0, config.models[0], GPU, profile())]
-    sim = KISim(config, services, ScheduledTraffic(schedule, ["m"], BUCKETS), keep_rows=True)
-    sim.advance(30)
-    rows = np.sort(sim.all_rows(), order="id")
-    took, should, _ = took_and_should_take(schedule, rows["id"], rows["start_ns"], rows["end_ns"])
-    assert took == pytest.approx(should, abs=1)
-    closed = simulate(schedule, profile(), SERVICE, seed=1).batches.frame.sort_values("request_id")
-    assert rows["end_ns"].tolist() == closed["end_ns"].tolist()
+    assert schedule.tokens is not None
+    log = simulate(schedule, profile(), SERVICE, seed=1).batches.frame
+    alone = simulate_batches(
+        schedule.scheduled_ns,
+        np.pad(ROWS_S, ((0, 0), (1, 0))) * 1e9,
+        1.0,
+        BatchingRules(max_batch_size=4),
+        bucket=np.searchsorted(BUCKETS, schedule.tokens),
+    )
+    assert log.sort_values("request_id")["end_ns"].tolist() == alone.end_ns.tolist()
 
 
 def test_requests_of_one_length_are_a_service_with_that_row_alone() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from testbed.measurement.misses import missed_share
-from testbed.pipeline.cluster_records import request_log
+from testbed.simulation.cluster.records import request_log
 from tests.oracles.cluster_worlds import cluster, flat_profile, simulate
 
 SECOND = flat_profile([1.0])  # a batch of one takes a second, the target is .1 s

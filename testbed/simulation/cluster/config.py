@@ -115,6 +115,9 @@ class ServedModel(Strict):
         {}, description="beside them: of a Deployment for each GPU kind named here, with a node selector"
     )
     max_replicas: int = Field(64, ge=1, description="of all its Deployments together")
+    batch_factor: float = Field(
+        1.0, gt=0, description="batches take so many times their profile's time: as measured on this cluster's own pods"
+    )
     instances: int = Field(1, ge=1)
     max_batch_size: int = Field(8, ge=1)
     dynamic_batching: DynamicBatching | None = DynamicBatching()

@@ -5,8 +5,8 @@
     sim.scale("resnet50", 4)
     sim.advance(60.0)
 
-Requests live in the event loop (stream.py), pods and nodes in lives.py: they change only at control events, of which
-there are few. Between two of them the loop runs alone.
+Requests live in the event loop (stream.py), pods and nodes in lifecycle.py: they change only at control events, of
+which there are few. Between two of them the loop runs alone.
 """
 
 from __future__ import annotations
@@ -19,15 +19,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from testbed.simulation.cluster.agenda import PodEvent, ScrapeDue, UsersChange
 from testbed.simulation.cluster.config import ClusterConfig
 from testbed.simulation.cluster.layout import make_nodes, make_sim
-from testbed.simulation.cluster.lives import PodLives
+from testbed.simulation.cluster.lifecycle import PodLifecycle
 from testbed.simulation.cluster.placement import Node
 from testbed.simulation.cluster.pods import Pod, StateChange
 from testbed.simulation.cluster.samples import Sample, Totals, sample
 from testbed.simulation.cluster.services import Service, Tables, power_of
+from testbed.simulation.cluster.state import ClusterState
 from testbed.simulation.cluster.stream import SECOND_NS, RequestStream
 from testbed.simulation.cluster.traffic import Traffic, Users
+from testbed.simulation.state import ABANDONED
 from workloads.errors import KisError
 
 ENDS = ("ok", "error", "timeout", "dropped")  # how a request can end
@@ -58,27 +61,28 @@ class KISim:
         sim = make_sim(config, self.services, tables, nodes, users, own_seed, keep_rows)
         phases = [one.profile.slow_phase for one in self.services for _ in nodes]
         self.stream = RequestStream(sim, traffic, phases, tables.window_ns, own_seed)
-        self._lives = PodLives(config, self.services, nodes, tables, self.stream, own_seed, closed_loop=bool(users))
+        self._state = ClusterState(config, self.services, tables, nodes, self.stream)
+        self._lifecycle = PodLifecycle(self._state, own_seed, closed_loop=bool(users))
         for group in users:
             for second, count in group.counts:
-                self._lives.agenda.push(round(second * SECOND_NS), "_on_users", (group.model, count))
+                self._lifecycle.agenda.push(round(second * SECOND_NS), UsersChange(group.model, count))
         self._scrapes, self._scrape_seed = 0, int(np.random.SeedSequence((seed, 2)).generate_state(1)[0])
-        self._lives.agenda.push(0, "_on_scrape", ())
+        self._lifecycle.agenda.push(0, ScrapeDue())
 
     @property
     def pods(self) -> list[Pod]:
         """Every pod that ever was, by its number."""
-        return self._lives.pods
+        return self._state.pods
 
     @property
     def states(self) -> list[StateChange]:
         """Every state that a pod has entered, in order of time."""
-        return self._lives.states
+        return self._state.states
 
     @property
     def nodes(self) -> list[Node]:
         """Of the cluster; lost ones too."""
-        return self._lives.nodes
+        return self._state.nodes
 
     # What a caller does.
 
@@ -98,9 +102,9 @@ class KISim:
         if until < self.now_ns:
             raise ValueError(f"until_s {until_s} has passed: it is {self.now_s} s")
         while True:
-            control = self._lives.agenda.next_ns
+            control = self._lifecycle.agenda.next_ns
             if not self.stream.run(min(until, control)):
-                self._lives.emptied()
+                self._lifecycle.emptied()
             elif control > until:
                 return
             else:
@@ -119,21 +123,21 @@ class KISim:
             raise ValueError(
                 f"{replicas} replicas of '{model}'{'' if kind is None else f' on {kind}'}: allowed are 0..{most}"
             )
-        self._lives.scale(m, replicas, kind)
+        self._lifecycle.scale(m, replicas, kind)
 
     def crash(self, pod: int) -> None:
         """The pod's container dies now; the kubelet starts it again after its back-off."""
         one = self.pods[pod]
         if one.replica is None or one.started_ns is None:
             raise ValueError(f"pod {pod} does not run ({one.state})")
-        self._lives.crash(one)
+        self._lifecycle.crash(one)
 
     def lose_node(self, name: str) -> None:
         """The node is gone now, and does not come back."""
         names = [node.name for node in self.nodes]
         if name not in names:
             raise KisError(f"no node '{name}': there are {', '.join(dict.fromkeys(names))}")
-        self._lives.lose_node(name)
+        self._lifecycle.lose_node(name)
 
     def slow_down(self, model: str, factor: float) -> None:
         """From now on the model's batches take `factor` of the time that their profile says, on every device.
@@ -142,13 +146,14 @@ class KISim:
         """
         if not 0 < factor < float("inf"):
             raise ValueError(f"a model is slowed down by a factor above 0, not {factor}")
-        self._lives.slow_down(self.model_number(model), factor)
+        self._lifecycle.slow_down(self.model_number(model), factor)
 
     def copy(self) -> KISim:
         """A simulation that goes on from here by itself."""
         twin = copy.copy(self)
         twin.stream = self.stream.copy()
-        twin._lives = self._lives.copy(twin.stream)
+        twin._lifecycle = self._lifecycle.copy(twin.stream)
+        twin._state = twin._lifecycle.state
         twin.samples = self.samples.copy()
         return twin
 
@@ -168,11 +173,11 @@ class KISim:
     def alive(self, model: str, kind: str | None = None) -> list[Pod]:
         """Pods that are not gone. kind: see scale."""
         m = self._served_on(model, kind)
-        return [pod for pod in self._lives.alive() if pod.model == m and kind in (None, pod.kind)]
+        return [pod for pod in self._state.alive() if pod.model == m and kind in (None, pod.kind)]
 
     def room(self, model: str, kind: str) -> int:
         """Replicas of that kind that would find a free share of a device now."""
-        return self._lives.room(self._served_on(model, kind), kind)
+        return self._lifecycle.room(self._served_on(model, kind), kind)
 
     def totals(self, model: str) -> Totals:
         """Answers are counted when the event loop learns of them: at the end of their batch."""
@@ -205,19 +210,19 @@ class KISim:
     def gpu_seconds(self, model: str, kind: str | None = None) -> float:
         """Time that the model's pods have held their share of a device, in seconds of a whole device. kind: of devices
         of that kind, whichever Deployment the pods are of."""
-        return self._lives.gpu_seconds(self._served_on(model, kind), kind)
+        return self._lifecycle.accounting.gpu_seconds(self._served_on(model, kind), kind)
 
     def device_names(self) -> list[tuple[str, int]]:
         """(node, number on it) of each device, in the order of the arrays below."""
         return [(node.name, k) for node in self.nodes for k in range(len(node.used))]
 
     def device_active_s(self) -> npt.NDArray[np.float64]:
-        """float64[devices]: seconds since the start that the device was used: see PodLives.device_active_ns."""
-        return np.asarray(self._lives.device_active_ns() / SECOND_NS)
+        """float64[devices]: seconds since the start that the device was used: see Accounting.device_active_ns."""
+        return np.asarray(self._lifecycle.accounting.device_active_ns() / SECOND_NS)
 
     def device_memory_bytes(self) -> npt.NDArray[np.float64]:
         """float64[devices]: that replicas hold now; NaN where a replica's memory is not known."""
-        return self._lives.device_memory_bytes()
+        return self._lifecycle.accounting.device_memory_bytes()
 
     def device_energy_j(self) -> npt.NDArray[np.float64]:
         """float64[devices]: since the start; NaN where neither the configuration nor a profile knows their power."""
@@ -225,7 +230,7 @@ class KISim:
         known = {kind: power_of(kind, self.config, self.services) for kind in set(kinds)}
         idle_w, by_use_w = np.array([known[kind] for kind in kinds], dtype=float).reshape(-1, 2).T  # None: NaN
         metered = np.array([known[kind].busy_w is None for kind in kinds], dtype=bool)
-        used_j = np.where(metered, self._lives.device_batches_j(), by_use_w * self.device_active_s())
+        used_j = np.where(metered, self._lifecycle.accounting.device_batches_j(), by_use_w * self.device_active_s())
         return np.asarray(idle_w * self.now_s + used_j)
 
     def cpu_seconds(self, pods: Sequence[int], done: npt.NDArray[np.float64], now_s: float) -> npt.NDArray[np.float64]:
@@ -233,7 +238,7 @@ class KISim:
         used = []
         for number, requests in zip(pods, done.tolist(), strict=True):
             pod = self.pods[number]
-            known = self.services[self._lives.service(pod)].profile.server_cpu
+            known = self.services[self._state.service_of(pod)].profile.server_cpu
             started_s = (pod.started_ns or 0) / SECOND_NS
             idle_s = np.nan if known is None else known.idle_cores * (now_s - started_s)
             used.append(idle_s if known is None else idle_s + known.seconds_per_request * requests)
@@ -246,7 +251,13 @@ class KISim:
 
     def all_rows(self) -> npt.NDArray[Any]:
         """ROW[n]: every request that has ended; their order says nothing."""
-        return self.stream.all_rows()
+        rows = self.stream.all_rows()
+        return np.asarray(rows[rows["status"] != ABANDONED])
+
+    def served_rows(self) -> npt.NDArray[Any]:
+        """ROW[n]: every request that was in a batch that has ended, whether its client had given it up or not."""
+        rows = self.stream.all_rows()
+        return np.asarray(rows[rows["batch_size"] > 0])
 
     def _served_on(self, model: str, kind: str | None) -> int:
         """The model's number; KisError if it has no profile for that kind."""
@@ -257,20 +268,19 @@ class KISim:
         return m
 
     def _handle_next(self) -> None:
-        name, arguments = self._lives.agenda.pop()
-        if name == "_on_scrape":
-            self._on_scrape()
-        elif name == "_on_users":
-            model, count = arguments
-            self.stream.set_users(count, model)
+        event = self._lifecycle.agenda.pop()
+        if isinstance(event, PodEvent):
+            self._lifecycle.happen(event)
+        elif isinstance(event, UsersChange):
+            self.stream.set_users(event.users, event.model)
         else:
-            self._lives.happen(name, arguments)
+            self._on_scrape()
 
     def _on_scrape(self) -> None:
-        self.samples.append(sample(self._lives))
+        self.samples.append(sample(self._state, self._lifecycle.accounting))
         self._scrapes += 1
         due_s = self._scrapes * self.config.scrape_period_s
         if self.config.scrape_jitter_s:
             rng = np.random.default_rng((self._scrape_seed, self._scrapes))
             due_s -= float(rng.uniform(0.0, self.config.scrape_jitter_s))
-        self._lives.agenda.push(round(due_s * SECOND_NS), "_on_scrape", ())
+        self._lifecycle.agenda.push(round(due_s * SECOND_NS), ScrapeDue())

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from testbed.measurement.misses import missed_share
-from testbed.simulation.cluster.lives import PodLives
+from testbed.simulation.cluster.accounting import Accounting
+from testbed.simulation.cluster.state import ClusterState
 from testbed.simulation.state import NEVER
 
 
@@ -49,15 +50,15 @@ class Totals(NamedTuple):
         return missed_share(self.missed, self.decided)
 
 
-def sample(lives: PodLives) -> Sample:
+def sample(state: ClusterState, accounting: Accounting) -> Sample:
     """One scrape, now."""
-    sim = lives.stream.sim
-    asked = [pod.replica for pod in lives.alive() if pod.replica is not None and pod.wanted]
+    sim = state.sim
+    asked = [pod.replica for pod in state.alive() if pod.replica is not None and pod.wanted]
     rows = np.array(sorted(row for row in asked if sim.replicas["pod"][row] >= 0), dtype=np.int64)
     of, instances = sim.replicas[rows], sim.instances[rows]
     running = np.where(instances["free_ns"] != NEVER, instances["size"], 0).sum(axis=1)
     return Sample(
-        time_ns=lives.stream.now_ns,
+        time_ns=state.now_ns,
         pods=of["pod"],
         models=of["model"],
         done=of["done"],
@@ -68,6 +69,6 @@ def sample(lives: PodLives) -> Sample:
         busy_ns=of["busy_ns"],
         waiting=of["in_flight"] - running,
         outstanding=of["outstanding"],
-        active_ns=lives.pod_active_ns(rows),
+        active_ns=accounting.pod_active_ns(rows),
         arrived=sim.models["arrived"].copy(),
     )

@@ -199,7 +199,7 @@ def power_of(kind: str, config: ClusterConfig, services: Sequence[Service]) -> P
         (share, point.power_w)
         for one in here
         for point in one.profile.load
-        # What a device's utilisation is taken for: see PodLives.device_active_ns.
+        # What a device's utilisation is taken for: see Accounting.device_active_ns.
         for share in [point.utilisation if one.network_s is None else point.device_utilisation]
         if share is not None and point.power_w is not None
     ]

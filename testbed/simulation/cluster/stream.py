@@ -95,7 +95,7 @@ class RequestStream:
         self.sim.events[: len(held)] = sorted(held)  # a sorted row is a heap
 
     def all_rows(self) -> npt.NDArray[Any]:
-        """ROW[n]: every request that has ended, if rows are kept; their order says nothing."""
+        """ROW[n]: every request that has ended, if rows are kept, and those ABANDONED; their order says nothing."""
         return np.concatenate([*self._rows, self.sim.rows[: int(self.sim.stream[0]["rows"])]])
 
     def copy(self) -> RequestStream:

@@ -1,0 +1,89 @@
+"""What pods have cost, and what their devices have done: seconds, energy, memory."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from testbed.simulation.cluster.pods import Pod
+from testbed.simulation.cluster.services import GIB
+from testbed.simulation.cluster.state import ClusterState
+
+
+class Accounting:
+    """Kept from a pod's binding to its end."""
+
+    def __init__(self, state: ClusterState) -> None:
+        self._state = state
+        self._finished_s = np.zeros(len(state.config.models))  # GPU-seconds of pods that are gone
+        self._finished_on_s = np.zeros(len(state.services))  # the same by model and kind of device
+        self._active_before_ns = np.zeros(len(state.sim.replicas), dtype=np.int64)  # device, when a pod got its row
+
+    def copy(self, state: ClusterState) -> Accounting:
+        """Of a copied state."""
+        other = copy.copy(self)
+        other._state, other._active_before_ns = state, self._active_before_ns.copy()
+        other._finished_s, other._finished_on_s = self._finished_s.copy(), self._finished_on_s.copy()
+        return other
+
+    def begin(self, pod: Pod) -> None:
+        """The pod has got its share of a device."""
+        self._active_before_ns[pod.replica] = self.device_active_ns()[self._device_of(pod)]
+
+    def end(self, pod: Pod) -> None:
+        """The pod is gone."""
+        self._finished_s[pod.model] += self._state.held_s(pod)
+        self._finished_on_s[self._state.service_of(pod)] += self._state.held_s(pod)
+
+    def gpu_seconds(self, model: int, kind: str | None = None) -> float:
+        """Time that the model's pods have held their share of a device (of that kind), in seconds of a whole device."""
+        state = self._state
+        own = [pod for pod in state.alive() if pod.model == model]
+        if kind is None:
+            return float(self._finished_s[model]) + sum(state.held_s(pod) for pod in own)
+        there = [pod for pod in own if pod.node is not None and state.node_of(pod).kind == kind]
+        return float(self._finished_on_s[state.service_number(model, kind)]) + sum(state.held_s(pod) for pod in there)
+
+    def device_active_ns(self) -> npt.NDArray[np.int64]:
+        """int64[devices]: time in which networks ran, as a GPU's utilisation counts it; where a profile does not tell,
+        in which at least one batch ran."""
+        device = self._state.sim.devices[: sum(len(node.used) for node in self._state.nodes)]
+        running = np.where(device["busy"] > 0, self._state.now_ns - device["active_from_ns"], 0)
+        return np.asarray(np.where(device["networks"] == 1, device["network_ns"], device["active_ns"] + running))
+
+    def device_batches_j(self) -> npt.NDArray[np.float64]:
+        """float64[devices]: energy that the batches took which have ended, beside an idle device's."""
+        devices = sum(len(node.used) for node in self._state.nodes)
+        return np.asarray(self._state.sim.devices["batches_j"][:devices])
+
+    def pod_active_ns(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """int64[rows]: active time of each replica's device since its pod holds it."""
+        devices = self._state.sim.replicas["device"][rows]
+        return np.asarray(self.device_active_ns()[devices] - self._active_before_ns[rows])
+
+    def device_memory_bytes(self) -> npt.NDArray[np.float64]:
+        """float64[devices]: that containers hold, while they load too; NaN where no replica's memory is known."""
+        state = self._state
+        known = {one.kind for one in state.services if np.isfinite(one.memory_bytes)}
+        held = np.array([0.0 if node.kind in known else np.nan for node in state.nodes for _ in node.used])
+        for pod in state.alive():
+            if pod.replica is not None and pod.started_ns is not None:
+                held[self._device_of(pod)] += state.services[state.service_of(pod)].memory_bytes
+        return held
+
+    def fits(self, pod: Pod) -> bool:
+        """Has its device, or its slice of it, memory for the model that it has just loaded?"""
+        state = self._state
+        kind = state.config.gpu_kinds.get(state.node_of(pod).kind)
+        if kind is None or kind.memory_gib is None:
+            return True
+        if kind.mode.own_memory:
+            own = state.services[state.service_of(pod)].memory_bytes
+            return not own > kind.memory_gib * GIB / kind.shares
+        return not self.device_memory_bytes()[self._device_of(pod)] > kind.memory_gib * GIB
+
+    def _device_of(self, pod: Pod) -> Any:
+        return self._state.sim.replicas["device"][pod.replica]
