@@ -38,13 +38,7 @@ class TraceFormat(ABC):
         """Ascending seconds since the trace's start; TraceError names the line that is wrong."""
 
 
-FORMATS: Registry[type[TraceFormat]] = Registry(
-    "trace format",
-    TraceError,
-    "kis.traces",
-    lambda found: isinstance(found, type) and issubclass(found, TraceFormat),
-    "derive it from loadgen.traces.TraceFormat",
-)
+FORMATS: Registry[type[TraceFormat]] = Registry.of_subclasses(TraceFormat, "trace format", TraceError, "kis.traces")
 
 
 def read_trace(

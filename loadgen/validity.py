@@ -62,9 +62,8 @@ class ClientFigures(BaseModel):
     cpu_s: float = 0.0  # user and system time between the start and the end of the run
     wall_s: float = 0.0
     stopped: str | None = None  # why it stopped issuing before the schedule's end
-    realtime: bool | None = (
-        None  # it ran before all ordinary processes of its machine; None: written before that was so
-    )
+    # It ran before all ordinary processes of its machine; None: written before there was such a thing.
+    realtime: bool | None = None
     counts: dict[str, int] = {}  # requests by status
 
     def rows_exist(self, raw: Path) -> bool:

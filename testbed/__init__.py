@@ -6,19 +6,15 @@ that only samples or serves does not load a simulator.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from loadgen.patterns import Bursty, Constant, Fluctuating, Periodic, Ramp
     from testbed.api import (
-        Bursty,
         Cluster,
         ClusterRun,
-        Constant,
-        Fluctuating,
-        KisError,
-        Periodic,
         Profile,
-        Ramp,
         Service,
         ServiceRun,
         compare,
@@ -27,6 +23,7 @@ if TYPE_CHECKING:
         read_trace,
         simulate,
     )
+    from workloads.errors import KisError
 
 __all__ = [
     "Bursty",
@@ -48,12 +45,14 @@ __all__ = [
 ]
 
 
+_PATTERNS = ("Bursty", "Constant", "Fluctuating", "Periodic", "Ramp")
+_ELSEWHERE = {**dict.fromkeys(_PATTERNS, "loadgen.patterns"), "KisError": "workloads.errors"}
+
+
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'testbed' has no attribute '{name}'")
-    from testbed import api  # noqa: PLC0415 - see above
-
-    return getattr(api, name)
+    return getattr(import_module(_ELSEWHERE.get(name, "testbed.api")), name)
 
 
 def __dir__() -> list[str]:

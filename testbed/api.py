@@ -21,10 +21,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from loadgen import traces
 from loadgen.client_limits import ClientLimits
-from loadgen.patterns import Bursty, Constant, Fluctuating, Pattern, Periodic, Ramp
+from loadgen.patterns import Pattern
 from loadgen.schedule import Schedule, poisson_schedule
 from testbed.autoscaling.build import build_policy, start_replicas
 from testbed.autoscaling.policy import Policy
@@ -35,33 +36,15 @@ from testbed.kiscaler.scenarios import Ranges, Scenarios
 from testbed.measurement.latency_histogram import quantile_of
 from testbed.pipeline.capacity import PlanGrid, plan_capacity
 from testbed.pipeline.served_rates import with_served_rate
-from testbed.simulation import simulator
-from testbed.simulation.cluster.config import ClusterConfig, NodePool, PodTimes, ServedModel
+from testbed.simulation.cluster.config import ClusterConfig, NodePool
 from testbed.simulation.cluster.kisim import KISim
-from testbed.simulation.cluster.services import make_service
+from testbed.simulation.cluster.services import make_service, served_by
 from testbed.simulation.cluster.traffic import PatternTraffic, ScheduledTraffic, Traffic
 from testbed.simulation.served_rate import rate_within
+from testbed.simulation.simulator import SimulatedRun
+from testbed.simulation.simulator import simulate as simulate_service
 from workloads.catalog import Balancer, ServiceConfig
 from workloads.errors import KisError
-
-__all__ = [
-    "Bursty",
-    "Cluster",
-    "ClusterRun",
-    "Constant",
-    "Fluctuating",
-    "KisError",
-    "Periodic",
-    "Profile",
-    "Ramp",
-    "Service",
-    "ServiceRun",
-    "compare",
-    "example_profile",
-    "plan",
-    "read_trace",
-    "simulate",
-]
 
 Profile = ServiceProfile
 Service = ServiceConfig
@@ -100,23 +83,27 @@ def simulate(
     service = (service or Service(max_batch_size=profile.largest_batch)).model_copy(update={"replicas": replicas})
     schedule = _arrivals(profile, traffic, duration_s, seed)
     client = None if timeout_s is None else ClientLimits(timeout_s=timeout_s)
-    run = simulator.simulate(schedule, profile, service, seed, client)
-    requests = run.requests.frame.assign(latency_s=run.requests.latency_s)
-    return ServiceRun(requests, run.batches.frame, schedule.duration_s, service)
+    run = simulate_service(schedule, profile, service, seed, client)
+    return ServiceRun(run, schedule.duration_s, service)
 
 
 @dataclass(frozen=True)
 class ServiceRun:
-    """A simulated run of one service.
+    """A simulated run of one service. logs: as a real run leaves them."""
 
-    requests: a row a request, in order of arrival (docs/metrics.md has the columns), with latency_s, NaN where there
-    was no answer. batches: the batch that each request ran in.
-    """
-
-    requests: pd.DataFrame
-    batches: pd.DataFrame
+    logs: SimulatedRun
     duration_s: float
     service: Service
+
+    @cached_property
+    def requests(self) -> pd.DataFrame:
+        """A row a request, in order of arrival (docs/metrics.md), with latency_s, NaN where there was no answer."""
+        return self.logs.requests.frame.assign(latency_s=self.logs.requests.latency_s)
+
+    @property
+    def batches(self) -> pd.DataFrame:
+        """The batch that each request ran in."""
+        return self.logs.batches.frame
 
     def latency_s(self, percentile: float) -> float:
         """Of the answered requests; NaN if there is none."""
@@ -126,9 +113,9 @@ class ServiceRun:
     @property
     def summary(self) -> pd.Series[float]:
         """P50, P95, P99 in seconds, requests, answered, throughput in requests/s, mean batch size, utilisation."""
-        heads = self.batches[self.batches["position"] == 0]
-        ends_ns = self.duration_s * 1e9
-        busy_s = float((heads["end_ns"].clip(upper=ends_ns) - heads["start_ns"].clip(upper=ends_ns)).sum()) / 1e9
+        sizes = self.logs.batches.batches()["batch_size"]
+        busy_s = self.logs.batches.busy_s(self.duration_s)
+        ended_in_time = self.requests["completed_ns"] <= 1e9 * self.duration_s
         return pd.Series(
             {
                 "p50_s": self.latency_s(50),
@@ -136,8 +123,8 @@ class ServiceRun:
                 "p99_s": self.latency_s(99),
                 "requests": float(len(self.requests)),
                 "answered": float(self.requests["latency_s"].notna().sum()),
-                "throughput_rps": float((self.requests["completed_ns"] <= ends_ns).sum()) / self.duration_s,
-                "mean_batch_size": float(heads["batch_size"].mean()) if len(heads) else float("nan"),
+                "throughput_rps": float((ended_in_time & self.logs.requests.ok).sum()) / self.duration_s,
+                "mean_batch_size": float(sizes.mean()) if len(sizes) else float("nan"),
                 "utilisation": busy_s / (self.duration_s * self.service.replicas * self.service.instances),
             }
         )
@@ -174,21 +161,18 @@ class Cluster:
         balancer: Balancer = "round_robin",
         pod_times: Mapping[str, float] | None = None,
     ) -> None:
-        """service: see simulate. pod_times: keys of PodTimes (docs/simulator.md, "A pod"); pydantic's ValidationError
-        if one is unknown."""
+        """service: see simulate. pod_times: keys of PodTimes (docs/simulator.md, "A pod"). KisError in one line says
+        what is wrong."""
         service = service or Service(max_batch_size=profile.largest_batch)
-        served = ServedModel(
-            name=profile.model,
-            profiles={_KIND: Path(_KIND)},  # it is here already: nobody reads it
+        served = served_by(
+            profile,
+            _KIND,
+            service,
             replicas=replicas,
             max_replicas=max_replicas,
-            instances=service.instances,
-            max_batch_size=service.max_batch_size,
-            dynamic_batching=service.dynamic_batching,
-            length_buckets=service.length_buckets,
             balancer=balancer,
             latency_target_s=latency_target_s,
-            pod=PodTimes.model_validate(dict(pod_times or {})),
+            pod=dict(pod_times or {}),
         )
         pool = NodePool(gpus=max_replicas, gpu_kind=_KIND)
         self.config = ClusterConfig.model_validate({"gpu_kinds": {_KIND: {}}, "pools": [pool], "models": [served]})
@@ -226,7 +210,7 @@ class Cluster:
             settings = with_served_rate(policy, served, self._services)
             starts = start_replicas(settings, served.replicas)
             config = config.model_copy(update={"models": (served.model_copy(update={"replicas": starts}),)})
-            rate_rps = _rate_of(traffic) if isinstance(traffic, Pattern) else None
+            rate_rps = traffic.at if isinstance(traffic, Pattern) else None
             scalers[served.name] = build_policy(settings, served.max_replicas, rate_rps)
         elif policy is not None:
             scalers[served.name] = policy
@@ -297,6 +281,9 @@ class ClusterRun:
         latency.plot(table.index, 1e3 * table["p95_s"])
         latency.axhline(1e3 * self.latency_target_s, linestyle=":", color="black")
         latency.set(xlabel="time, s", ylabel="P95, ms", yscale="log")
+        latency.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        latency.yaxis.set_major_formatter("{x:g}")
+        latency.yaxis.set_minor_formatter(NullFormatter())
         return figure
 
 
@@ -373,16 +360,19 @@ def _summary(runs: Sequence[ClusterRun]) -> pd.Series[float]:
 
 def _arrivals(profile: Profile, traffic: Pattern | Schedule, duration_s: float, seed: int) -> Schedule:
     """Recorded arrivals are for whatever model is served."""
+    _check(traffic)
     if isinstance(traffic, Pattern):
         return poisson_schedule(traffic, duration_s, seed, profile.model)
     return replace(traffic, model=np.full(len(traffic), profile.model, dtype=object))
 
 
+def _check(traffic: Any) -> None:
+    if not isinstance(traffic, Pattern | Schedule):
+        raise KisError(f"traffic is {traffic!r}: give a rate as testbed.Bursty(...), or testbed.read_trace(path)")
+
+
 def _traffic(profile: Profile, traffic: Pattern | Schedule, seed: int) -> Traffic:
+    _check(traffic)
     if isinstance(traffic, Pattern):
         return PatternTraffic((traffic,), seed)
     return ScheduledTraffic(_arrivals(profile, traffic, 0.0, seed), [profile.model])
-
-
-def _rate_of(pattern: Pattern) -> Any:
-    return lambda time_s: float(pattern.rate_rps(np.array([time_s]))[0])

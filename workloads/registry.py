@@ -20,6 +20,15 @@ class Registry(Generic[T]):
     theirs. fits: whether something found at a place is one; told: what to give instead.
     """
 
+    @classmethod
+    def of_subclasses(cls, base: type, what: str, error: type[KisError], group: str) -> Registry[T]:
+        """Of classes that derive from `base`."""
+
+        def fits(found: Any) -> bool:
+            return isinstance(found, type) and issubclass(found, base)
+
+        return cls(what, error, group, fits, f"derive it from {base.__module__}.{base.__qualname__}")
+
     def __init__(self, what: str, error: type[KisError], group: str, fits: Callable[[Any], bool], told: str) -> None:
         self._what, self._error, self._group, self._fits, self._told = what, error, group, fits, told
         self._by_name: dict[str, T] = {}

@@ -50,6 +50,10 @@ class Pattern(ABC):
     def rate_rps(self, t_s: FloatArray) -> FloatArray:
         """Requests per second at each time (seconds since the run's start, >= 0); same shape as `t_s`."""
 
+    def at(self, time_s: float) -> float:
+        """Requests per second at one time."""
+        return float(self.rate_rps(np.array([time_s]))[0])
+
     @property
     @abstractmethod
     def peak_rps(self) -> float:
@@ -81,13 +85,7 @@ class Pattern(ABC):
             raise PatternError(f"pattern '{self.name}': {rule} (given: {given})")
 
 
-REGISTRY: Registry[type[Pattern]] = Registry(
-    "pattern",
-    PatternError,
-    "kis.patterns",
-    lambda found: isinstance(found, type) and issubclass(found, Pattern),
-    "derive it from loadgen.patterns.Pattern",
-)
+REGISTRY: Registry[type[Pattern]] = Registry.of_subclasses(Pattern, "pattern", PatternError, "kis.patterns")
 find_pattern = REGISTRY.find
 
 

@@ -202,11 +202,3 @@ def _log_arl(d: float, b: float) -> float:
     x = 2 * d * b
     grown = x + math.log1p(-(x + 1) * math.exp(-x)) if x > 1e-4 else math.log(max(x * x / 2, 1e-300))
     return grown - math.log(4 * d * d)
-
-
-def delay_s(detector: Detector, factor: float) -> float:
-    """About how long a change by that factor takes to be found; infinite if it is too small. Three windows at least."""
-    beyond = abs(math.log(factor)) - detector.reference
-    if beyond <= 0 or math.isnan(detector.threshold):
-        return math.inf
-    return max(3.0, detector.threshold / beyond + 1) * detector.settings.window_s

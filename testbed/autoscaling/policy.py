@@ -1,7 +1,7 @@
 """A policy: (what is seen, what it remembers) -> how many replicas. Each is a file in policies/.
 
 Policies are values without clock or cluster. What one remembers is a value too, handed in and handed back, so that a
-simulation can be copied and a controller restarted.
+controller can be restarted.
 """
 
 from __future__ import annotations

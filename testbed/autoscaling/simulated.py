@@ -99,7 +99,7 @@ class Step(NamedTuple):
 
 @dataclass
 class PolicyRun:
-    """Policies that scale a KISim's models. Can be copied with it: memories are values.
+    """Policies that scale a KISim's models.
 
     phase: the first decision comes after so many of a policy's periods; a real scaler's clock is not the traffic's.
     since_s: samples from before are not seen; a controller has only what it scraped itself.

@@ -55,12 +55,8 @@ def play_marks(
 def policy_in(scenario: Scenario, settings: Settings, name: str) -> Policy:
     """A mark's policy in one world."""
     told = {key: _of_world(scenario, key, name) if value == "world" else value for key, value in settings.items()}
-
-    def rate_rps(time_s: float) -> float:
-        return float(scenario.pattern.rate_rps(np.array([time_s]))[0])
-
     try:
-        return build_policy(told, scenario.scale.max_replicas, rate_rps)
+        return build_policy(told, scenario.scale.max_replicas, scenario.pattern.at)
     except KisError as error:
         raise ConfigError(f"marks.{name}: {error}") from None
 

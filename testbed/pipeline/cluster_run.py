@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from loadgen.patterns import Pattern, make_pattern
+from loadgen.patterns import make_pattern
 from loadgen.schedule import Schedule
 from loadgen.traces import read_trace, trace_pattern
 from testbed.autoscaling.build import build_policy, start_replicas
@@ -189,7 +189,7 @@ def _traffic(config: ClusterRunConfig, seed: int) -> tuple[Traffic | None, dict[
     found = {name: pattern_of(one) for name, one in config.traffic.items()}
     patterns = {name: pattern for name, pattern in found.items() if pattern is not None}
     traces = {name: one for name, one in config.traffic.items() if name not in patterns}
-    rates = {name: _rate_of(pattern) for name, pattern in patterns.items()}
+    rates: dict[str, Callable[[float], float]] = {name: pattern.at for name, pattern in patterns.items()}
     grid = np.linspace(0, config.duration_s, 2000)
     expected = sum(float(pattern.rate_rps(grid).mean()) * config.duration_s for pattern in patterns.values())
     for users in config.users.values():  # if they were answered at once
@@ -225,8 +225,8 @@ def _scheduled(
 
 def _counted_rate(schedule: Schedule) -> Callable[[float], float]:
     """The rate of a trace, counted in intervals of RATE_S; nothing after its end."""
-    rate_rps = _rate_of(trace_pattern(schedule, RATE_S))
-    return lambda time_s: rate_rps(time_s) if time_s < schedule.duration_s else 0.0
+    pattern = trace_pattern(schedule, RATE_S)
+    return lambda time_s: pattern.at(time_s) if time_s < schedule.duration_s else 0.0
 
 
 def _users(config: ClusterRunConfig) -> list[Users]:
@@ -251,10 +251,6 @@ def _strike(sim: KISim, fault: Fault) -> None:
     serving = [pod for pod in sim.wanted(str(fault.crash)) if pod.state == "serving"]
     if serving:
         sim.crash(min(serving, key=lambda pod: pod.serving_ns or 0).number)
-
-
-def _rate_of(pattern: Pattern) -> Callable[[float], float]:
-    return lambda time_s: float(pattern.rate_rps(np.array([time_s]))[0])
 
 
 def summary_of_model(config: ClusterRunConfig, run: PolicyRun, name: str) -> dict[str, Any]:

@@ -30,7 +30,6 @@ class LocalService:
         (`publish` says which of each replica's two), kept current for the load generator.
     options.batch_log_dir: each replica logs into a folder of its name in there (`batch_log_dirs`).
     http_port: asked for by number; it goes to the first replica, the others take free ones.
-    replace_crashed: start a new replica for each one that ended by itself after it was ready.
     """
 
     def __init__(
@@ -42,14 +41,13 @@ class LocalService:
         *,
         publish: Literal["http", "grpc"] = "http",
         http_port: int | None = None,
-        replace_crashed: bool = False,
         start_timeout_s: float = 180.0,
     ) -> None:
         self._folder = folder.resolve()
         self.endpoints_file = self._folder / "endpoints.json"
         self._spec, self._service, self._options = spec, service, options
         self._publish, self._http_port = publish, http_port
-        self._replace_crashed, self._start_timeout_s = replace_crashed, start_timeout_s
+        self._start_timeout_s = start_timeout_s
         self._launch: Launch | None = None  # None: not started, or stopped
         self._changed = threading.Condition()
         self._replicas: list[Replica] = []  # all there ever were, oldest first
@@ -157,12 +155,9 @@ class LocalService:
     def _entered(self, one: Replica, state: ReplicaState, start_up_s: float | None) -> None:
         """A replica reports its new state."""
         with self._changed:
-            before = one.state
-            if state == "ready" and before != "starting":
+            if state == "ready" and one.state != "starting":
                 return  # it was told to leave in this very moment
             self._enter(one, state, start_up_s)
-            if state == "gone" and before == "ready" and self._replace_crashed and self._launch is not None:
-                self._add()
 
     def _enter(self, one: Replica, state: ReplicaState, start_up_s: float | None) -> None:
         one.state = state

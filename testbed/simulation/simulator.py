@@ -4,7 +4,6 @@ of a run."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +15,10 @@ from testbed.calibration.profile import ServiceProfile
 from testbed.calibration.sharing import shares_a_device
 from testbed.measurement.batch_log import BatchLog
 from testbed.measurement.metric_log import MetricLog
-from testbed.simulation.cluster.config import ClientBehaviour, ClusterConfig, GpuKind, NodePool, ServedModel
+from testbed.simulation.cluster.config import ClientBehaviour, ClusterConfig, GpuKind, NodePool
 from testbed.simulation.cluster.kisim import KISim
 from testbed.simulation.cluster.records import batch_log, request_log
-from testbed.simulation.cluster.services import make_service
+from testbed.simulation.cluster.services import make_service, served_by
 from testbed.simulation.cluster.traffic import ScheduledTraffic
 from workloads.catalog import ServiceConfig
 from workloads.errors import KisError
@@ -53,15 +52,12 @@ def simulate(
     if service.length_buckets and schedule.tokens is None:
         raise KisError("the service pads to length_buckets, the traffic has no lengths: give `lengths`")
     shared = shares_a_device(profile, service.replicas)
-    served = ServedModel(
-        name=profile.model,
-        profiles={DEVICE: Path(DEVICE)},  # it is here already: nobody reads it
+    served = served_by(
+        profile,
+        DEVICE,
+        service,
         replicas=service.replicas,
         max_replicas=service.replicas,
-        instances=service.instances,
-        max_batch_size=service.max_batch_size,
-        dynamic_batching=service.dynamic_batching,
-        length_buckets=service.length_buckets,
         balancer=service.balancer,
         latency_target_s=1.0,  # nobody asks
         client=ClientBehaviour() if client is None else ClientBehaviour(**client.model_dump()),

@@ -13,7 +13,6 @@ from testbed.adaptation.drift import (
     Detector,
     DriftSettings,
     Spread,
-    delay_s,
     expected_spread,
     new_detector,
     threshold_of,
@@ -136,6 +135,14 @@ def test_one_window_or_two_with_a_stall_are_no_alarm_and_three_are():
     quiet = fed([0.0] * 12)
     assert not fed([3.0, 3.0, *[0.0] * 3], quiet).alarm
     assert fed([3.0, 3.0, 3.0], quiet).alarm
+
+
+def delay_s(detector: Detector, factor: float) -> float:
+    """About how long a change by that factor takes to be found; infinite if it is too small. Three windows at least."""
+    beyond = abs(math.log(factor)) - detector.reference
+    if beyond <= 0 or math.isnan(detector.threshold):
+        return math.inf
+    return max(3.0, detector.threshold / beyond + 1) * detector.settings.window_s
 
 
 @settings(max_examples=50, deadline=None)

@@ -15,7 +15,6 @@ from scipy.stats import gamma, norm
 
 from loadgen.patterns import make_pattern
 from testbed.autoscaling.build import build_policy
-from testbed.autoscaling.episodes import Episodes
 from testbed.autoscaling.simulated import PolicyRun
 from testbed.calibration.profile import Overhead, OverheadLevel, ServiceProfile
 from testbed.simulation.cluster.kisim import KISim
@@ -125,25 +124,6 @@ def test_environment_steps_of_30_s_at_1000_requests_a_second(benchmark):
     benchmark.pedantic(hundred_steps, rounds=5)
     print(f"\n{max(speeds):.0f} steps a second")
     assert max(speeds) >= 150
-
-
-@pytest.mark.timeout(600)
-def test_episodes_side_by_side(benchmark):
-    """Steps of 30 s at 1,000 requests/s of eight episodes on all cores, over the same on one (wall clock)."""
-    seconds = {}
-    for workers in (1, os.cpu_count() or 1):
-        episodes = Episodes(lambda seed: service_at(1000, 8, scaled=False, seed=seed).sim, "m", workers)
-        episodes.reset(range(8))
-        episodes.advance(30.0)
-        begin = time.perf_counter()
-        for _ in range(20):
-            episodes.advance(30.0)
-            episodes.observe()
-        seconds[workers] = time.perf_counter() - begin
-        episodes.close()
-    benchmark.pedantic(lambda: None, rounds=1)
-    print("\n" + ", ".join(f"{workers} threads {160 / one:.0f} steps/s" for workers, one in seconds.items()))
-    assert max(160 / one for one in seconds.values()) >= 150
 
 
 @pytest.mark.timeout(1200)

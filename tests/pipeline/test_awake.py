@@ -57,3 +57,4 @@ def test_they_end_with_a_parent_that_was_killed() -> None:
         parent.send_signal(signal.SIGKILL)
         parent.wait()
     eventually(lambda: [pid for pid in spinning if Path(f"/proc/{pid}").exists()], [])
+    assert not [pid for pid in spinning if Path(f"/proc/{pid}").exists()]

@@ -37,22 +37,6 @@ def test_the_factor_is_of_the_profile_and_one_ends_it():
     assert set(lengths_ms(sim)) == {7.0, 10.0}
 
 
-def test_a_copy_keeps_its_own_time_and_a_run_is_repeated_bit_by_bit():
-    sim = spread_out(1.0)
-    sim.advance(0.5)
-    twin = sim.copy()
-    twin.slow_down("m", 3.0)
-    for one in (sim, twin):
-        one.advance(2.0)
-    assert set(lengths_ms(sim)) == {10.0}
-    assert set(lengths_ms(twin)) == {10.0, 30.0}
-    again = spread_out(1.0)
-    again.advance(0.5)
-    again.slow_down("m", 3.0)
-    again.advance(2.0)
-    assert (np.sort(again.all_rows(), order="id") == np.sort(twin.all_rows(), order="id")).all()
-
-
 @pytest.mark.parametrize("factor", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_factor_is_a_number_above_zero(factor: float):
     with pytest.raises(ValueError, match="above 0"):

@@ -85,16 +85,6 @@ def test_gpu_seconds_by_kind_add_up():
     assert sim.gpu_seconds("m") == pytest.approx(40.0 + gone.gone_ns / 1e9)
 
 
-def test_a_copy_keeps_the_kinds_to_itself():
-    sim = start(two_kinds(replicas_of_kind={"fast": 2}))
-    twin = sim.copy()
-    twin.scale("m", 0, kind="fast")
-    twin.advance(50)
-    sim.advance(50)
-    assert sim.gpu_seconds("m", "fast") == 100.0
-    assert twin.gpu_seconds("m", "fast") < 2.0
-
-
 def test_requests_go_to_the_pods_of_all_kinds():
     times_ns = np.arange(0, 2_000_000_000, 5_000_000)
     schedule = Schedule(times_ns, np.full(len(times_ns), "m", dtype=object), 2.0)

@@ -146,20 +146,6 @@ def test_how_a_run_is_cut_does_not_change_it(cuts):
     assert one.tobytes() == other.tobytes()
 
 
-def test_a_copy_goes_on_by_itself_and_in_the_same_way():
-    sim = open_loop(800, replicas=2)
-    sim.advance(3)
-    sim.scale("m", 4)
-    twin = sim.copy()
-    sim.advance(9)
-    before = sim.all_rows().tobytes()
-    twin.advance(9)
-    assert twin.all_rows().tobytes() == before
-    twin.scale("m", 1)
-    twin.advance(20)
-    assert sim.all_rows().tobytes() == before
-
-
 def test_latency_quantiles_from_the_histogram_are_within_their_stated_error():
     sim = open_loop(900, replicas=2)
     sim.advance(30)

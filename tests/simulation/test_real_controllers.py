@@ -47,18 +47,6 @@ def test_with_jitter_every_second_window_is_a_scrape_longer() -> None:
     assert window.seconds == 5.0
 
 
-def test_a_jittered_run_that_is_copied_goes_on_alike() -> None:
-    config = cluster(replicas=1).model_copy(update={"scrape_jitter_s": 0.02})
-    sim = simulate(config, STEADY)
-    sim.advance(7.0)
-    twin = sim.copy()
-    times = []
-    for one in (sim, twin):
-        one.advance(20.0)
-        times.append([sample.time_ns for sample in one.samples])
-    assert times[0] == times[1]
-
-
 def test_more_jitter_than_half_a_period_is_refused() -> None:
     told = cluster(replicas=1).model_dump() | {"scrape_jitter_s": 0.6}
     with pytest.raises(ValidationError, match="at most half of scrape_period_s"):

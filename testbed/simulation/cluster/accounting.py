@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import numpy as np
@@ -21,13 +20,6 @@ class Accounting:
         self._finished_s = np.zeros(len(state.config.models))  # GPU-seconds of pods that are gone
         self._finished_on_s = np.zeros(len(state.services))  # the same by model and kind of device
         self._active_before_ns = np.zeros(len(state.sim.replicas), dtype=np.int64)  # device, when a pod got its row
-
-    def copy(self, state: ClusterState) -> Accounting:
-        """Of a copied state."""
-        other = copy.copy(self)
-        other._state, other._active_before_ns = state, self._active_before_ns.copy()
-        other._finished_s, other._finished_on_s = self._finished_s.copy(), self._finished_on_s.copy()
-        return other
 
     def begin(self, pod: Pod) -> None:
         """The pod has got its share of a device."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import heapq
 from typing import Literal, NamedTuple
 
@@ -55,9 +54,3 @@ class Agenda:
     def pop(self) -> Event:
         """Take the next event."""
         return heapq.heappop(self._events)[2]
-
-    def copy(self) -> Agenda:
-        """One that goes on from here by itself."""
-        twin = copy.copy(self)
-        twin._events = list(self._events)
-        return twin

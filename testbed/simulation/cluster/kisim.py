@@ -11,7 +11,6 @@ which there are few. Between two of them the loop runs alone.
 
 from __future__ import annotations
 
-import copy
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -147,15 +146,6 @@ class KISim:
         if not 0 < factor < float("inf"):
             raise ValueError(f"a model is slowed down by a factor above 0, not {factor}")
         self._lifecycle.slow_down(self.model_number(model), factor)
-
-    def copy(self) -> KISim:
-        """A simulation that goes on from here by itself."""
-        twin = copy.copy(self)
-        twin.stream = self.stream.copy()
-        twin._lifecycle = self._lifecycle.copy(twin.stream)
-        twin._state = twin._lifecycle.state
-        twin.samples = self.samples.copy()
-        return twin
 
     # What a caller sees.
 

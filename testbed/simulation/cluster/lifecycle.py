@@ -6,7 +6,6 @@ have changed (it was deleted, it crashed, its node was lost).
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 
 import numpy as np
@@ -18,7 +17,7 @@ from testbed.simulation.cluster.placement import best_node, why_pending
 from testbed.simulation.cluster.pods import Pod, State, StateChange, victims
 from testbed.simulation.cluster.replica_rows import ReplicaRows
 from testbed.simulation.cluster.state import ClusterState
-from testbed.simulation.cluster.stream import SECOND_NS, RequestStream
+from testbed.simulation.cluster.stream import SECOND_NS
 from workloads.errors import KisError
 
 MAX_BACKOFF_S = 300.0  # of a container that crashes again and again
@@ -40,17 +39,6 @@ class PodLifecycle:
         self._slower = np.ones(len(state.services))  # by which factor batches have become slower since the start
         self._start()
         self._set_speed()
-
-    def copy(self, stream: RequestStream) -> PodLifecycle:
-        """One that goes on from here by itself, over a copy of the stream."""
-        other = copy.copy(self)
-        other.state = self.state.copy(stream)
-        other.accounting, other._rows = self.accounting.copy(other.state), self._rows.copy(other.state)
-        other.agenda = self.agenda.copy()
-        other._pending, other._images = list(self._pending), set(self._images)
-        other._plans, other._draining = dict(self._plans), set(self._draining)
-        other._slower = self._slower.copy()
-        return other
 
     # What is done to pods.
 

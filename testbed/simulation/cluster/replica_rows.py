@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import numpy as np
@@ -20,12 +19,6 @@ class ReplicaRows:
         self._state, self._closed_loop = state, closed_loop
         self._free = np.ones(len(state.sim.replicas), dtype=bool)
         self._profiled_ns = state.sim.service_ns
-
-    def copy(self, state: ClusterState) -> ReplicaRows:
-        """Of a copied state."""
-        other = copy.copy(self)
-        other._state, other._free = state, self._free.copy()
-        return other
 
     def of(self, pod: Pod) -> Any:
         """REPLICA: the pod's row."""

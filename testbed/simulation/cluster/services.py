@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from testbed.calibration.another_run import another_run
 from testbed.calibration.profile import DeviceUse, OverheadLevel, ServiceProfile
+from testbed.config import build
 from testbed.simulation.cluster.config import ClusterConfig, ServedModel
 from testbed.simulation.rules import BatchingRules
 from testbed.simulation.state import Sim
@@ -57,6 +59,21 @@ def read_services(config: ClusterConfig) -> tuple[Service, ...]:
 def other_runs(services: Sequence[Service], rng: np.random.Generator) -> list[Service]:
     """The services as the next run might find them (calibration.another_run)."""
     return [replace(one, profile=another_run(one.profile, rng)) for one in services]
+
+
+def served_by(profile: ServiceProfile, kind: str, service: ServiceConfig, **more: Any) -> ServedModel:
+    """The deployment of a service whose profile is here already, on one kind of device. more: other keys of it;
+    ConfigError if one is wrong."""
+    told = {
+        "name": profile.model,
+        "profiles": {kind: Path(kind)},  # nobody reads it
+        "instances": service.instances,
+        "max_batch_size": service.max_batch_size,
+        "dynamic_batching": service.dynamic_batching,
+        "length_buckets": service.length_buckets,
+        **more,
+    }
+    return build(ServedModel, told, profile.model)
 
 
 def make_service(m: int, model: ServedModel, kind: str, profile: ServiceProfile) -> Service:

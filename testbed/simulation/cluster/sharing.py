@@ -29,13 +29,7 @@ class SharingMode(ABC):
         """
 
 
-MODES: Registry[type[SharingMode]] = Registry(
-    "way to share a GPU",
-    KisError,
-    "kis.sharing",
-    lambda found: isinstance(found, type) and issubclass(found, SharingMode),
-    "derive it from testbed.simulation.cluster.sharing.SharingMode",
-)
+MODES: Registry[type[SharingMode]] = Registry.of_subclasses(SharingMode, "way to share a GPU", KisError, "kis.sharing")
 
 
 class Exclusive(SharingMode):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from testbed.simulation.cluster.config import ClusterConfig
 from testbed.simulation.cluster.placement import Node
@@ -32,18 +31,6 @@ class ClusterState:
 
     def __post_init__(self) -> None:
         self._service_numbers = {(one.model, one.kind): k for k, one in enumerate(self.services)}
-
-    def copy(self, stream: RequestStream) -> ClusterState:
-        """One that goes on from here by itself, over a copy of the stream."""
-        pods = [copy.copy(pod) for pod in self.pods]
-        return replace(
-            self,
-            stream=stream,
-            nodes=[replace(node, used=list(node.used)) for node in self.nodes],
-            pods=pods,
-            states=list(self.states),
-            living={number: pods[number] for number in self.living},
-        )
 
     @property
     def sim(self) -> Sim:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,22 +16,6 @@ from testbed.simulation.state import DRAWN, EVENT, NEVER, ROW, USER, Sim
 
 SECOND_NS = 1_000_000_000
 SLOW_STEPS = 256  # of the slow phases, generated at a time
-# What a copy shares with its original: nothing writes to it.
-_CONSTANT = (
-    *(
-        "rules",
-        "preferred_upto",
-        "preferred_above",
-        "service_ns",
-        "after_idle_ns",
-        "network_ns",
-        "batch_j",
-        "sharing",
-        "noise_table",
-        "contention",
-    ),
-    *("levels", "level_rates", "level_tables", "feed_ns", "feed_model", "feed_bucket", "bucket_upto", "slow"),
-)
 
 
 class RequestStream:
@@ -97,13 +80,6 @@ class RequestStream:
     def all_rows(self) -> npt.NDArray[Any]:
         """ROW[n]: every request that has ended, if rows are kept, and those ABANDONED; their order says nothing."""
         return np.concatenate([*self._rows, self.sim.rows[: int(self.sim.stream[0]["rows"])]])
-
-    def copy(self) -> RequestStream:
-        """One that goes on from here by itself."""
-        twin = copy.copy(self)
-        arrays = {name: one if name in _CONSTANT else one.copy() for name, one in self.sim._asdict().items()}
-        twin.sim, twin._rows, twin._slow_x = Sim(**arrays), list(self._rows), self._slow_x.copy()
-        return twin
 
     def _next_block(self) -> None:
         assert self._traffic is not None

@@ -26,7 +26,7 @@ class Block(NamedTuple):
 
 
 class Traffic(Protocol):
-    """Open-loop arrivals. A pure function of the block's number: a copied simulation goes on with the same ones."""
+    """Open-loop arrivals. A pure function of the block's number."""
 
     def block(self, number: int) -> Block | None:
         """The number-th block, from 0; None: no more arrivals."""
