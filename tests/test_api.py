@@ -88,6 +88,9 @@ def test_a_policy_scales_a_cluster_and_is_compared() -> None:
     assert table.loc["six", "slo_violation_rate"] < table.loc["hpa", "slo_violation_rate"] < 1
     assert table.loc["six", "gpu_seconds"] == pytest.approx(1200)
     assert table.loc["six", "changes"] == 0
+    alone = [cluster().run(SPIKE, hpa, duration_s=200, seed=seed).outcome.totals for seed in (0, 1, 2)]
+    together = sum(one.missed for one in alone) / sum(one.decided for one in alone)
+    assert table.loc["hpa", "slo_violation_rate"] == pytest.approx(together)
     one = cluster().run(SPIKE, hpa, duration_s=200, seed=3).summary
     assert one.equals(run.summary)
 

@@ -238,6 +238,18 @@ def test_a_way_to_share_of_ones_own_is_one_class(tmp_path: Path, monkeypatch: py
     sys.modules.pop("halves", None)
 
 
+def test_a_pod_on_a_device_that_was_used_before_begins_with_no_active_time() -> None:
+    config = cluster(gpus=1, max_replicas=1, pod={"schedule_s": 0.0, "container_start_s": 1.0, "load_s": 1.0})
+    sim = simulate(config, [0.0, 1.0, 2.0, 20.0], flat_profile((0.5,)))
+    sim.advance(5.0)
+    sim.scale("m", 0)
+    sim.advance(10.0)
+    sim.scale("m", 1)
+    sim.advance(30.0)
+    by_pod = {pod: ns for one in sim.samples for pod, ns in zip(one.pods.tolist(), one.active_ns.tolist(), strict=True)}
+    assert by_pod == {0: 1_500_000_000, 1: 500_000_000}
+
+
 def test_batches_take_longer_on_pods_than_their_profile_says() -> None:
     config = cluster(gpus=1, batch_factor=1.1, pod={"start_slows": 0.5})
     sim = simulate(config, [0.0, 1.0], flat_profile((0.1,)))
