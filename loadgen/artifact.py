@@ -68,3 +68,13 @@ def read_table(path: Path, kind: str, version: int) -> tuple[pa.Table, dict[str,
             f"{path} has {kind} schema version {header['version']}, this kis reads {version}: make the run again"
         )
     return table, header["provenance"]
+
+
+def read_json(path: Path, remedy: str) -> Any:
+    """ArtifactError, with what to do, if the file is not there or is no JSON."""
+    try:
+        return json.loads(path.read_text())
+    except OSError as error:
+        raise ArtifactError(f"{path}: {error.strerror}: {remedy}") from None
+    except json.JSONDecodeError as error:
+        raise ArtifactError(f"{path}: not JSON ({error}): {remedy}") from None

@@ -13,6 +13,7 @@ from testbed.archive.folder import has_archive, write_archive
 from testbed.cli.progress import ConsoleNarrator
 from testbed.cli.replay import print_path
 from testbed.pipeline.restore import restore as restore_runs
+from testbed.study import all_processors
 
 Results = Annotated[Path, typer.Argument(help="A results folder with runs/ in it.")]
 
@@ -47,5 +48,5 @@ def restore(results: Results) -> None:
         raise ArtifactError(f"{results} has no archive/: give a results folder that `kis archive` was run on")
     console = Console()
     with ConsoleNarrator(console) as narrator:
-        restore_runs(results, narrator)
+        restore_runs(results, narrator, workers=all_processors())
     print_path(console, results / "runs")

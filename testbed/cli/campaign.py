@@ -19,6 +19,7 @@ from testbed.errors import ConfigError
 from testbed.pipeline.calibrate import calibrate as run_campaign
 from testbed.pipeline.target import Target, remote
 from testbed.reporting.compare import compare_folder
+from testbed.study import all_processors
 
 REQUESTS = 250  # of each run against a server of unknown speed: enough for P95, and for lone requests at low load
 
@@ -66,7 +67,7 @@ def calibrate(
         settings = options.configured(file, CalibrateConfig, {"device": device, "seed": seed})
     console = Console()
     with ConsoleNarrator(console) as narrator:
-        report = run_campaign(settings, folder, narrator, target, measure_only=measure_only)
+        report = run_campaign(settings, folder, narrator, target, measure_only=measure_only, workers=all_processors())
     if not measure_only:
         show_comparison(console, compare_folder(folder))
     print_path(console, report)

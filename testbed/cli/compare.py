@@ -10,6 +10,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from testbed.cli import options
 from testbed.cli.progress import ConsoleNarrator
 from testbed.cli.replay import print_path
 from testbed.pipeline.anew import compute_anew
@@ -44,6 +45,7 @@ def report(
         bool,
         typer.Option("--anew", help="First fit and simulate again, from the real runs, as this version of kis does."),
     ] = False,
+    workers: options.WorkerCount = None,
 ) -> None:
     """Write the report of a results folder, a simulated cluster's run, an experiment, an evaluation or devices, again.
 
@@ -61,15 +63,15 @@ def report(
     console = Console()
     if anew:
         with ConsoleNarrator(console) as narrator:
-            compute_anew(results, narrator)
-    _restored(console, results)
+            compute_anew(results, narrator, options.workers_of(workers))
+    _restored(console, results, workers)
     print_path(console, write(results))
 
 
-def _restored(console: Console, results: Path) -> None:
+def _restored(console: Console, results: Path, workers: int | None = None) -> None:
     """An archived folder gets its runs back first."""
     with ConsoleNarrator(console) as narrator:
-        restore(results, narrator)
+        restore(results, narrator, workers=options.workers_of(workers))
 
 
 def show_comparison(console: Console, comparison: Comparison) -> None:

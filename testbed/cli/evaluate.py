@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,9 +23,8 @@ from testbed.reporting.verdict import verdict
 def evaluate(
     config: Annotated[Path, typer.Argument(help="Configuration file (YAML); flags override it.")],
     seeds: Annotated[int | None, typer.Option("--seeds", help="Runs of each traffic under each policy.")] = None,
-    workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="Processes. [default: one a core]", show_default=False)
-    ] = None,
+    workers: options.WorkerCount = None,
+    ray: options.Ray = None,
     out: options.Out = None,
 ) -> None:
     """Policies on the same simulated traffic: what each misses and holds, and which is better, with what confidence.
@@ -43,7 +41,7 @@ def evaluate(
     with ConsoleNarrator(console) as narrator:
         policies, traffics = len(settings.policies), len(settings.traffic)
         narrator.phase(f"{policies} policies, {traffics} kinds of traffic, {settings.seeds} runs of each pair")
-        found = evaluation.evaluate(settings, folder, narrator.progress, workers or len(os.sched_getaffinity(0)))
+        found = evaluation.evaluate(settings, folder, narrator.progress, options.workers_of(workers, ray))
     table = Table(box=SIMPLE, pad_edge=False, caption=f"simulated; beside {found['baseline']}, with 90 % intervals")
     table.add_column("policy")
     for heading in ("over target %", "GPU-s", "saving %", "changes"):

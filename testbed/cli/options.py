@@ -13,6 +13,7 @@ from loadgen.patterns import known_patterns
 from loadgen.traces import FORMATS
 from testbed.config import build, load_config
 from testbed.errors import ConfigError
+from testbed.study import Workers, all_processors
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -47,6 +48,20 @@ Shapes = Annotated[
 ]
 Duration = Annotated[float | None, typer.Option("--duration", help="Seconds of traffic.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of the arrivals.")]
+
+WorkerCount = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Processes. [default: one a core]", show_default=False)
+]
+Ray = Annotated[
+    str | None, typer.Option("--ray", help="Address of a Ray cluster that does the work; local: one on this machine.")
+]
+
+
+def workers_of(count: int | None, ray: str | None = None) -> Workers:
+    """Who computes, from the two flags."""
+    if count is not None and ray is not None:
+        raise ConfigError("--workers is of this machine, --ray of a cluster: give one of them")
+    return Workers(count, ray) if count is not None else all_processors()._replace(ray=ray)
 
 
 def configured(file: Path | None, kind: type[T], flags: dict[str, Any]) -> T:

@@ -8,22 +8,17 @@ from __future__ import annotations
 
 import io
 import math
-import os
-import secrets
-import signal
 import tarfile
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from testbed.errors import ConfigError
 from testbed.kiscaler.scenarios import Scenarios
 from testbed.kiscaler.seeds import OnEvaluation, Runner, Training
 from testbed.kiscaler.train import Evaluation, Progress, TrainConfig, train
-from workloads.errors import KisError
+from testbed.ray_cluster import connected, fetched, load_ray
 
-LOCAL = "local"
 ENVIRONMENTS_A_CORE = 3
 POLL_S = 0.5
 
@@ -33,42 +28,15 @@ def on_ray(address: str) -> Runner:
 
     ConfigError if Ray is not installed, or the cluster does not answer.
     """
-    try:
-        import ray  # noqa: PLC0415 - not everybody has it
-    except ImportError:
-        raise ConfigError(
-            "--ray needs Ray, which is not installed: pip install 'kis-testbed[train,ray]', or leave --ray out: then "
-            "one seed is trained after the other"
-        ) from None
+    ray = load_ray()
 
     def run(
         trainings: Sequence[Training], scenarios: Scenarios, on_evaluation: OnEvaluation, progress: Progress
     ) -> None:
-        _connect(ray, address)
-        try:
+        with connected(ray, address):
             _run(ray, trainings, scenarios, on_evaluation, progress)
-        finally:
-            ray.shutdown()
 
     return run
-
-
-def _connect(ray: Any, address: str) -> None:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anybody
-    on_term = signal.getsignal(signal.SIGTERM)
-    try:
-        if address == LOCAL:
-            # Ray listens on every interface, and who is let in runs what he likes: a token that nobody else knows.
-            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-            ray.init(address=LOCAL, include_dashboard=False, log_to_driver=False)
-        else:
-            ray.init(address=address, log_to_driver=False)
-    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-        raise ConfigError(
-            f"--ray {address}: no Ray cluster answers there ({' '.join(str(error).split())[:200]}): give an address "
-            f"as ray.init takes it, or {LOCAL}"
-        ) from None
-    signal.signal(signal.SIGTERM, on_term)  # Ray's own handler aborts the process
 
 
 def _run(
@@ -93,29 +61,13 @@ def _run(
             progress(sum(steps.values()) / total)
         for reference in ended:
             one = pending.pop(reference)
-            unpack(_fetched(ray, reference, one.config.seed), one.folder)
+            unpack(fetched(ray, reference, f"seed {one.config.seed}"), one.folder)
 
 
 def _cores(ray: Any, config: TrainConfig) -> int:
     """That a training keeps busy, but no more than a node has: it would wait for ever."""
     most = max(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])
     return max(1, min(most, math.ceil(config.environments / ENVIRONMENTS_A_CORE)))
-
-
-def _fetched(ray: Any, reference: Any, seed: int) -> bytes:
-    try:
-        files: bytes = ray.get(reference)
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, KisError):
-            raise error.cause from None
-        raise ConfigError(f"seed {seed} failed on the Ray cluster: {_last_line(error)}") from error
-    except ray.exceptions.RayError as error:
-        raise ConfigError(f"seed {seed} was lost on the Ray cluster: {_last_line(error)}: run it again") from error
-    return files
-
-
-def _last_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1]
 
 
 def _learn(config: TrainConfig, scenarios: Scenarios, files: bytes, inbox: Any) -> bytes:

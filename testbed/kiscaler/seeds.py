@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from loadgen.artifact import read_json
 from testbed.autoscaling.policy_file import read_pair, write_pair
 from testbed.errors import ConfigError
 from testbed.kiscaler.scenarios import Scenarios
@@ -27,7 +28,6 @@ from testbed.kiscaler.train import (
     train,
     write_marks,
 )
-from testbed.reporting.loading import read_json
 from testbed.reporting.training import marks_passed, save_curves
 from workloads.files import write_json
 

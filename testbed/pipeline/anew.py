@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
+from loadgen.artifact import read_json
 from testbed.calibration.evidence import Evidence
 from testbed.calibration.fit import fit_profile
 from testbed.config import CalibrateConfig, build, load_config
@@ -17,29 +19,35 @@ from testbed.pipeline.plan import seed_of
 from testbed.pipeline.restore import restore_real
 from testbed.pipeline.twin import request_log_of, simulate_twin
 from testbed.reporting.experiment_report import is_experiment
-from testbed.reporting.loading import read_json
 from testbed.run_dir import RunDir
 from testbed.simulation.load_curve import load_curve
+from testbed.study import HERE, Workers, all_done, computed
 
 NOT_FITTED = ("lone", "largest")  # patterns of runs that only set the loads of the others
 
 
-def compute_anew(folder: Path, narrator: Narrator) -> None:
+def compute_anew(folder: Path, narrator: Narrator, workers: Workers = HERE) -> None:
     """A calibration's profiles and twins, or an experiment's simulated runs; its report is the caller's.
 
     ConfigError if the folder is of neither, or has no real runs.
     """
     restore_real(folder, narrator)
     if is_experiment(folder):
-        _simulate_experiment(folder, narrator)
+        _simulate_experiment(folder, narrator, workers)
     elif (folder / "config.json").exists():
-        _fit_calibration(folder, narrator)
+        _fit_calibration(folder, narrator, workers)
     else:
         raise ConfigError(f"{folder} is of neither `kis calibrate` nor `kis experiment`: leave out --anew")
 
 
 def fit_and_simulate(
-    folder: Path, model: str, seed: int, fitted: Sequence[RunDir], held_out: Sequence[RunDir], narrator: Narrator
+    folder: Path,
+    model: str,
+    seed: int,
+    fitted: Sequence[RunDir],
+    held_out: Sequence[RunDir],
+    narrator: Narrator,
+    workers: Workers = HERE,
 ) -> None:
     """The profile of a campaign's runs, and a twin for each held-out one. seed: the campaign's."""
     narrator.phase(f"{model}: fit {len(fitted)} runs, simulate {len(held_out)} held-out runs")
@@ -49,14 +57,19 @@ def fit_and_simulate(
     if profile.device_use is not None and not alone[0].length_buckets:  # else it is known of the longest requests only
         profile = profile.model_copy(update={"load_curve": load_curve(profile, alone[0], seed)})
     profile.write(profile_file)
-    for done, run in enumerate(held_out, start=1):
-        twin = folder / "runs" / f"{run.path.name}-sim"
-        shutil.rmtree(twin, ignore_errors=True)  # of a profile that is no longer the one beside it
-        simulate_twin(run, profile_file, twin, seed_of(seed, twin.name))
-        narrator.progress(done / len(held_out))
+    all_done(
+        computed(partial(_counterpart, profile_file=profile_file, seed=seed), held_out, workers, narrator.progress)
+    )
 
 
-def _fit_calibration(folder: Path, narrator: Narrator) -> None:
+def _counterpart(run: RunDir, profile_file: Path, seed: int) -> None:
+    """The simulated run beside a real one."""
+    folder = run.path.with_name(f"{run.path.name}-sim")
+    shutil.rmtree(folder, ignore_errors=True)  # of a profile that is no longer the one beside it
+    simulate_twin(run, profile_file, folder, seed_of(seed, folder.name))
+
+
+def _fit_calibration(folder: Path, narrator: Narrator, workers: Workers) -> None:
     config = load_config(folder / "config.json", CalibrateConfig)
     runs = [RunDir(path) for path in (folder / "runs").iterdir() if (path / "run.json").exists()]
     real = [run for run in runs if run.manifest.kind == "real" and run.manifest.state == "complete"]
@@ -67,10 +80,10 @@ def _fit_calibration(folder: Path, narrator: Narrator) -> None:
         if not fitted:
             raise ConfigError(f"{folder} has no real run of {study.model} to fit on: make them with `kis calibrate`")
         held_out = [run for run in mine if run.manifest.held_out]
-        fit_and_simulate(folder, study.model, config.seed, fitted, held_out, narrator)
+        fit_and_simulate(folder, study.model, config.seed, fitted, held_out, narrator, workers)
 
 
-def _simulate_experiment(folder: Path, narrator: Narrator) -> None:
+def _simulate_experiment(folder: Path, narrator: Narrator, workers: Workers) -> None:
     file = folder / "experiment.json"
     config = build(ExperimentConfig, read_json(file, "give a folder of `kis experiment`"), str(file))
     pairs = [
@@ -83,6 +96,4 @@ def _simulate_experiment(folder: Path, narrator: Narrator) -> None:
     if not there:
         raise ConfigError(f"{folder} has no real run: make some with `kis experiment`")
     narrator.phase(f"simulate {len(there)} runs anew")
-    for done, which in enumerate(there, start=1):
-        simulate_pair(config, folder, which)
-        narrator.progress(done / len(there))
+    all_done(computed(partial(simulate_pair, config, folder), there, workers, narrator.progress))

@@ -17,8 +17,8 @@ from typing import Literal
 from loadgen.validity import ValidityLimits
 from testbed.calibration.evidence import Evidence
 from testbed.calibration.service_time import curve_by_size
-from testbed.config import CalibrateConfig, StudyConfig, load_config
-from testbed.errors import ConfigError, ServingError
+from testbed.config import CalibrateConfig, StudyConfig
+from testbed.errors import ServingError
 from testbed.measurement.machine import look as look_at_machine
 from testbed.pipeline.anew import fit_and_simulate
 from testbed.pipeline.campaign import Campaign, capacity_runs, first_runs, fit_run, held_out_runs, length_runs
@@ -30,8 +30,8 @@ from testbed.pipeline.target import Target, served
 from testbed.pipeline.time_limit import TimeLimit, first_look, fit_of, plan_of, start_of
 from testbed.reporting.report import write_report
 from testbed.run_dir import RunDir
+from testbed.study import HERE, Workers, remember
 from workloads.catalog import ServiceConfig
-from workloads.files import write_json
 
 
 def calibrate(
@@ -43,13 +43,14 @@ def calibrate(
     look: Look | None = look_at_machine,
     *,
     measure_only: bool = False,
+    workers: Workers = HERE,
 ) -> Path:
     """Run every study, then write the report; returns the report's path.
 
     target: a running server of the user's instead of services of our own; then there is one study, and its
     configurations are the one that the server has. limits: what a VALID run must keep to; None: the usual ones.
     look: at the machine, before the first run; None: none. measure_only: make the real runs, and leave fit and report
-    to `kis report --anew`; returns the folder.
+    to `kis report --anew`; returns the folder. workers: that simulate.
     """
     if target is not None and target.unmodelled:
         raise ServingError(
@@ -59,8 +60,7 @@ def calibrate(
     serves = []
     if target is None:  # a mistake in the last study is said before the first one runs
         serves = [study.serve(one, config.device) for study in config.studies for one in study.configurations]
-    folder.mkdir(parents=True, exist_ok=True)
-    _remember(config, folder / "config.json")
+    remember(config, folder / "config.json")
     restore_real(folder, narrator)
     limit = TimeLimit(config.time_limit_s, plan_of(config))
     machine = look_first(narrator, look, config.client, serves)
@@ -69,22 +69,12 @@ def calibrate(
     for study in config.studies:
         fitted, held_out = _real_runs(campaign, study, target)
         if not measure_only:
-            fit_and_simulate(folder, study.model, config.seed, fitted, held_out, narrator)
+            fit_and_simulate(folder, study.model, config.seed, fitted, held_out, narrator, workers)
             limit.passed(fit_of(study))
     if measure_only:
         return folder
     narrator.phase("report")
     return write_report(folder)
-
-
-def _remember(config: CalibrateConfig, file: Path) -> None:
-    """Keep the settings beside the results; ConfigError if the results there were made with others."""
-    if file.exists() and load_config(file, CalibrateConfig) != config:
-        raise ConfigError(
-            f"{file.parent} was made with other settings (its config.json): continue it without a config file and "
-            "flags, or choose another folder with --out"
-        )
-    write_json(file, config)
 
 
 def _real_runs(campaign: Campaign, study: StudyConfig, target: Target | None) -> tuple[list[RunDir], list[RunDir]]:

@@ -204,5 +204,5 @@ def _made(campaign: Campaign, aim: Target, schedule: Schedule, identity: Identit
     if aim.service.length_buckets and schedule.tokens is None:
         schedule = all_of(schedule, aim.service.length_buckets[-1])
     campaign.time.passed(identity.run_id)
-    kept = campaign.runs.kept(identity.run_id, schedule, aim.service, aim)
+    kept = campaign.runs.kept(identity.run_id, schedule, aim.service, aim, attempts=attempts)
     return kept or campaign.runs.make(aim, schedule, identity, attempts)

@@ -7,20 +7,19 @@ that an interrupt left is continued, also where only one device's runs are missi
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
 from loadgen.validity import ValidityLimits
 from testbed.config import ClientConfig, ServeConfig, Strict, TrafficConfig, build
-from testbed.errors import ConfigError, ServingError
+from testbed.errors import ServingError
 from testbed.measurement.gpu_metrics import GpuSource
 from testbed.measurement.machine import look as look_at_machine
 from testbed.pipeline.looked import Look, look_first
@@ -29,9 +28,9 @@ from testbed.pipeline.target import Target, served
 from testbed.pipeline.traffic import make_schedule, traffic_identity
 from testbed.reporting.devices import is_complete, run_id_of, side_labels
 from testbed.reporting.devices_report import write_devices_report
+from testbed.study import remember
 from workloads.catalog import ServiceConfig, find_model
 from workloads.emulated_profile import EmulatedProfile
-from workloads.files import write_json
 from workloads.repository import Execution, Precision
 
 DeviceName = Literal["cpu", "gpu"]
@@ -122,8 +121,7 @@ def compare_devices(
     missing = [turn for turn in on_gpu if not is_complete(folder / "runs" / turn.run_id)]
     if missing:
         refuse_without_gpu()
-    folder.mkdir(parents=True, exist_ok=True)
-    _remember(config, folder / "devices.json")
+    remember(config, folder / "devices.json", may_change=("repeats",))
     machine = look_first(narrator, look, config.client, serves)
     for study in {turn.study.model: turn.study for turn in missing}.values():
         # A GPU that the server cannot use (a driver too old, too little memory) is found before a CPU was measured.
@@ -173,11 +171,3 @@ def _opened(config: DevicesConfig, study: DeviceStudy, device: DeviceName, folde
     publish: Literal["http", "grpc"] = "grpc" if config.client.transport == "grpc" else "http"
     with served(study.serve(device), folder, publish) as aim:
         yield aim
-
-
-def _remember(config: DevicesConfig, file: Path) -> None:
-    """Keep the settings beside the results; ConfigError if the results there are of others. Repeats may be added."""
-    told: dict[str, Any] = config.model_dump(mode="json")
-    if file.exists() and {**json.loads(file.read_text()), "repeats": None} != {**told, "repeats": None}:
-        raise ConfigError(f"{file} is of another comparison: choose another folder, or give that configuration")
-    write_json(file, told)

@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Sequence
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
+from loadgen.artifact import read_json
 from testbed.autoscaling.build import build_policy, resolved
-from testbed.config import build
 from testbed.errors import ConfigError
 from testbed.measurement.scaling_log import ScalingLog
 from testbed.pipeline.cluster_config import ClusterRunConfig
@@ -29,11 +27,11 @@ from testbed.pipeline.evaluate_config import EvaluateConfig
 from testbed.pipeline.served_rates import with_served_rate
 from testbed.reporting.evaluation import log_name
 from testbed.reporting.evaluation_report import write_evaluation_report
-from testbed.reporting.loading import read_json
 from testbed.simulation.cluster.services import Service, read_services
-from workloads.files import write_json
+from testbed.study import HERE, Workers, computed, remember
 
-MAY_CHANGE = ("seeds", "baseline", "challenger")  # of an evaluation that goes on
+MAY_CHANGE = ("baseline", "challenger")  # when an evaluation goes on
+MAY_GROW = ("seeds", "traffic", "policies", "policies.*.per_traffic")
 
 
 class Pair(NamedTuple):
@@ -46,26 +44,32 @@ class Pair(NamedTuple):
 
 
 def evaluate(
-    config: EvaluateConfig, folder: Path, on_progress: Callable[[float], None], workers: int = 1
+    config: EvaluateConfig, folder: Path, on_progress: Callable[[float], None], workers: Workers = HERE
 ) -> dict[str, Any]:
     """Run what is not there yet and write the folder; returns evaluation.json's content.
 
-    workers: processes; the files are the same for any number.
+    The files are the same for any workers.
     """
     services = read_services(config.cluster)
     pairs = [
         _pair(config, services, folder, traffic, policy) for traffic in config.traffic for policy in config.policies
     ]
-    _begin(config, folder)
+    headed = config.model_copy(update={"challenger": config.headline})
+    remember(headed, folder / "evaluate.json", may_change=MAY_CHANGE, may_grow=MAY_GROW)
     seeds = config.run_seeds
     kept = {pair.file: _kept(pair, seeds) for pair in pairs}
     tasks = [(pair, seed) for pair in pairs for seed in seeds[len(kept[pair.file]) :]]
-    total = len(pairs) * config.seeds
+    share_before = 1 - len(tasks) / (len(pairs) * config.seeds)
     runs = [config.run_of(pair.traffic, pair.settings, seed) for pair, seed in tasks]
-    for done, ((pair, _), frame) in enumerate(zip(tasks, _played(runs, services, workers), strict=True), start=1):
+    frames = computed(
+        partial(play, services=services),
+        runs,
+        workers,
+        lambda share: on_progress(share_before + share * (1 - share_before)),
+    )
+    for (pair, _), frame in zip(tasks, frames, strict=True):
         kept[pair.file].append(frame)
         ScalingLog(pd.concat(kept[pair.file], ignore_index=True), pair.provenance).write(pair.file)
-        on_progress((total - len(tasks) + done) / total)
     write_evaluation_report(folder)
     found: dict[str, Any] = read_json(folder / "evaluation.json", "run `kis evaluate` again")
     return found
@@ -77,16 +81,6 @@ def play(told: ClusterRunConfig, services: Sequence[Service]) -> pd.DataFrame:
     record = ScalingRecord(run, told.cluster.models[0].name)
     advance(told, run, record.note, lambda share: None)
     return record.frame(told.seed)
-
-
-def _played(runs: Sequence[ClusterRunConfig], services: Sequence[Service], workers: int) -> Iterator[pd.DataFrame]:
-    """Each run in its order, some of them at the same time."""
-    one = partial(play, services=services)
-    if min(workers, len(runs)) <= 1:
-        yield from map(one, runs)
-        return
-    with ProcessPoolExecutor(min(workers, len(runs)), mp_context=get_context("spawn")) as pool:
-        yield from pool.map(one, runs)
 
 
 def _pair(config: EvaluateConfig, services: Sequence[Service], folder: Path, traffic: str, policy: str) -> Pair:
@@ -120,36 +114,6 @@ def _sha256(file: Path) -> str:
         return hashlib.sha256(file.read_bytes()).hexdigest()
     except OSError as error:
         raise ConfigError(f"{file}: {error.strerror}: give a file that exists and can be read") from None
-
-
-def _begin(config: EvaluateConfig, folder: Path) -> None:
-    """Write evaluate.json; ConfigError if the folder is of another evaluation."""
-    file = folder / "evaluate.json"
-    told = config.model_copy(update={"challenger": config.headline}).model_dump(mode="json")
-    if file.exists():
-        known = build(EvaluateConfig, read_json(file, "choose another folder"), str(file))
-        before = known.model_dump(mode="json")
-        if _lasting(told, before) != _lasting(before, before):
-            raise ConfigError(f"{file} is of another evaluation: choose another folder, or give that configuration")
-        if before["seeds"] > told["seeds"]:
-            raise ConfigError(f"{file} has {before['seeds']} seeds: give as many or more, or choose another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(file, told)
-
-
-def _lasting(told: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
-    """What stays when an evaluation goes on: more runs, traffic and policies may come, and another headline."""
-    same = {name: value for name, value in told.items() if name not in MAY_CHANGE}
-    traffic = {name: told["traffic"].get(name) for name in before["traffic"]}
-    policies = {name: _of_before(told["policies"].get(name), before["traffic"]) for name in before["policies"]}
-    return {**same, "traffic": traffic, "policies": policies}
-
-
-def _of_before(settings: dict[str, Any] | None, traffic: dict[str, Any]) -> dict[str, Any] | None:
-    """A policy's settings for the traffic that was there before."""
-    if settings is None or "per_traffic" not in settings:
-        return settings
-    return {name: settings["per_traffic"].get(name) for name in traffic}
 
 
 def _kept(pair: Pair, seeds: Sequence[int]) -> list[pd.DataFrame]:

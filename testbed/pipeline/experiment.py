@@ -8,13 +8,11 @@ complete run is not made again, unless it is INVALID as its requests were late: 
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from kubernetes import client
 
@@ -22,10 +20,8 @@ from loadgen.job import start_of
 from loadgen.validity import only_late
 from testbed.adaptation.journal import JOURNAL, read_journal
 from testbed.autoscaling.simulated import Step
-from testbed.config import build
 from testbed.errors import ClusterError, ConfigError
 from testbed.localcluster import binaries
-from testbed.machine import Machine
 from testbed.measurement.machine import look as look_at_machine
 from testbed.measurement.metric_log import MetricLog
 from testbed.pipeline.experiment_config import ExperimentConfig
@@ -39,8 +35,7 @@ from testbed.pipeline.experiment_twin import (
 )
 from testbed.pipeline.fault_injection import injecting
 from testbed.pipeline.looked import Look, look_first
-from testbed.pipeline.made_runs import Narrator
-from testbed.pipeline.real_run import run_real
+from testbed.pipeline.made_runs import MadeRuns, Narrator
 from testbed.pipeline.restore import restore_real
 from testbed.pipeline.scalers import change_reasons, remove_leftovers, scaled_by
 from testbed.pipeline.target import pods_of
@@ -50,9 +45,10 @@ from testbed.run_dir import RunDir
 from testbed.serving.kubernetes import KubernetesService
 from testbed.serving.slowness import Slowness
 from testbed.simulation.cluster.services import read_services
+from testbed.study import remember
 from workloads.catalog import ServiceConfig
-from workloads.files import write_json
 
+MAY_GROW = ("traffic", "policies", "clusters")  # when an experiment goes on
 REASON_S = 3.0  # a scaler's words and the change that we saw are at most so far apart
 
 
@@ -71,9 +67,10 @@ def run_experiment(
     for cluster in (config.cluster, *config.clusters.values()):
         read_services(cluster)  # a profile that is not there is said before the runs
     _refuse_what_cannot_run(config)
-    _begin(config, folder)
+    remember(config, folder / "experiment.json", may_change=may_change(config), may_grow=MAY_GROW)
     restore_real(folder, narrator)
     machine = look_first(narrator, look, config.client)
+    runs = MadeRuns(folder, config.client, config.sample_period_s, narrator, machine=machine, again_if=only_late)
     remove_leftovers(api, config.real.namespace)
     if config.real.kustomization is not None:
         apply(config.real.kustomization, config.real.namespace, kubeconfig)
@@ -81,7 +78,7 @@ def run_experiment(
     for traffic in config.traffic:
         for policy in config.policies:
             for repeat in range(1, config.repeats + 1):
-                _real_once(config, folder, (traffic, policy, repeat), api, kubeconfig, narrator, machine)
+                make_real(config, runs, (traffic, policy, repeat), api, kubeconfig)
                 narrator.phase(f"simulate {traffic} under {policy}, {repeat} of {config.repeats}")
                 simulate_pair(config, folder, (traffic, policy, repeat))
     return write_experiment_report(folder)
@@ -98,26 +95,12 @@ def _refuse_what_cannot_run(config: ExperimentConfig) -> None:
             raise ConfigError(f"faults of '{traffic}': at_s is {late[0]:g}, the traffic ends at {duration_s:g} s")
 
 
-def _begin(config: ExperimentConfig, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    file, told = folder / "experiment.json", config.model_dump(mode="json")
-    if file.exists():
-        before = build(ExperimentConfig, json.loads(file.read_text()), str(file)).model_dump(mode="json")
-        if any(told["traffic"].get(name) != one for name, one in before["traffic"].items()) or (
-            _lasting(before) != _lasting(told)
-        ):
-            raise ConfigError(f"{file} is of another experiment: choose another folder, or give that configuration")
-    write_json(file, told)
-
-
-def _lasting(told: dict[str, Any]) -> dict[str, Any]:
-    """What stays when an experiment goes on, but for its traffic: there may be more runs, simulated otherwise."""
-    for name in ("repeats", "attempts", "simulated_runs", "traffic"):
-        told = {**told, name: None}
-    if told["adapted"]:  # the real controllers rest on both, too
-        return told
-    models = [{**one, "pod": None, "profiles": None} for one in told["cluster"]["models"]]
-    return {**told, "cluster": {**told["cluster"], "models": models, "scrape_jitter_s": None}}
+def may_change(config: ExperimentConfig) -> tuple[str, ...]:
+    """When an experiment goes on: there may be more runs, simulated otherwise."""
+    runs = ("repeats", "attempts", "simulated_runs")
+    if config.adapted:  # the real controllers rest on what KISim is told, too
+        return runs
+    return (*runs, "cluster.models.*.pod", "cluster.models.*.profiles", "cluster.scrape_jitter_s")
 
 
 def apply(kustomization: Path, namespace: str, kubeconfig: Path | None) -> None:
@@ -135,52 +118,36 @@ def apply(kustomization: Path, namespace: str, kubeconfig: Path | None) -> None:
         raise ClusterError(f"kubectl apply -k {kustomization}: {' '.join(done.stderr.split())}")
 
 
-def _real_once(
+def make_real(
     config: ExperimentConfig,
-    folder: Path,
+    runs: MadeRuns,
     which: tuple[str, str, int],
     api: client.ApiClient,
     kubeconfig: Path | None,
-    narrator: Narrator,
-    machine: Machine | None,
-) -> None:
-    """One real run, unless it is there; what an interrupted one left is removed. Late runs are made again."""
-    path = real_folder(folder, which)
-    while not _is_kept(path, config.attempts, folder / "invalid", narrator):
-        _make_real(config, which, path, api, kubeconfig, narrator, machine)
+) -> RunDir:
+    """One real run, unless it is there."""
+    run_id = real_folder(runs.folder, which).name
+    kept = runs.kept(run_id, attempts=config.attempts, files=("decisions.json",))
+    return kept or runs.made(
+        run_id,
+        lambda folder, notes: _attempt(config, runs, which, folder, notes, api, kubeconfig),
+        config.attempts,
+    )
 
 
-def _is_kept(path: Path, attempts: int, invalid: Path, narrator: Narrator) -> bool:
-    """Is there a run that counts, or the last one that is tried? A late one before that is moved to invalid/."""
-    if not (path / "decisions.json").exists():
-        return False
-    verdict = RunDir(path).manifest.verdict
-    if verdict is None or verdict.valid or not only_late(verdict):
-        return True
-    attempt = 1 + len(list(invalid.glob(f"{path.name}-attempt*")))
-    if attempt >= attempts:
-        return True
-    narrator.phase(f"{path.name} was late ({verdict.reasons[0]}): it is made again")
-    invalid.mkdir(exist_ok=True)
-    path.rename(invalid / f"{path.name}-attempt{attempt}")
-    return False
-
-
-def _make_real(
+def _attempt(
     config: ExperimentConfig,
+    runs: MadeRuns,
     which: tuple[str, str, int],
     path: Path,
+    notes: tuple[str, ...],
     api: client.ApiClient,
     kubeconfig: Path | None,
-    narrator: Narrator,
-    machine: Machine | None,
-) -> None:
+) -> RunDir:
     traffic, policy, repeat = which
-    if path.exists():
-        shutil.rmtree(path)
     schedule = make_schedule(config.traffic[traffic], config.model)
     start, real = config.start_replicas(policy), config.real
-    narrator.phase(f"{path.name}: {start} pods, {len(schedule)} requests in {schedule.duration_s:g} s")
+    runs.narrator.phase(f"{path.name}: start with {start} pods")
     path.mkdir(parents=True)
     with KubernetesService(api, real.namespace, real.deployment, path / "raw") as service:
         service.scale(start)
@@ -196,16 +163,7 @@ def _make_real(
             injecting(config.faults.get(traffic, ()), slowness, lambda: start_of(path / "raw")) as faults,
             scaled_by(config, policy, api, kubeconfig, path),
         ):
-            run = run_real(
-                target,
-                schedule,
-                path,
-                identity,
-                config.client,
-                config.sample_period_s,
-                narrator.progress,
-                machine=machine,
-            )
+            run = runs.replay(target, schedule, path, identity, notes)
             faults.end()  # with the traffic
             reasons = change_reasons(config, api, path)
     refuse_without_faults(run, faults.missed())
@@ -215,6 +173,7 @@ def _make_real(
     if policy in config.adapted:
         write_adaptation(path, on_traffic_clock(read_journal(path / "adaptation" / JOURNAL), start_s))
     write_steps(path, steps)
+    return run
 
 
 def refuse_without_faults(run: RunDir, missed: tuple[str, ...]) -> None:

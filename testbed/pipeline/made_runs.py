@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -22,7 +23,7 @@ from testbed.pipeline.target import Target
 from testbed.run_dir import RunDir
 from workloads.catalog import ServiceConfig
 
-ATTEMPTS = 2  # a run whose client could not keep the schedule is made again once; the invalid one is kept aside
+ATTEMPTS = 2  # at a run: one that is INVALID is made again once; the invalid one is kept aside
 
 
 DIED_AT_LEAST, DIED_SHARE = 10, 0.02  # of the requests, all the last ones: fewer errors are no dead server
@@ -53,6 +54,9 @@ SPOILT = (
 )
 
 
+Once = Callable[[Path, tuple[str, ...]], RunDir]
+
+
 class Narrator(Protocol):
     """Tells the user what goes on."""
 
@@ -67,8 +71,10 @@ class Narrator(Protocol):
 class MadeRuns:
     """runs/<run_id>/ of a results folder, and invalid/ for what does not count.
 
+    An INVALID run is made again while it has attempts, also when an interrupted study goes on, unless that is in vain.
     machine: what a look at it found before the runs; None: nobody looked. has_time: whether there is time for a run of
-    so many seconds to be made again.
+    so many seconds to be made again. again_if: which INVALID runs are made again, whatever the machine; None: all
+    that could become VALID.
     """
 
     folder: Path
@@ -78,24 +84,36 @@ class MadeRuns:
     limits: ValidityLimits | None = None  # None: those of every run
     machine: Machine | None = None
     has_time: Callable[[float], bool] = lambda _: True
-    _told: set[str] = field(default_factory=set, init=False, compare=False)  # what is said once
+    again_if: Callable[[Verdict], bool] | None = None
+    _said: set[str] = field(default_factory=set, init=False, compare=False)  # rules that were said: each once
     _late_twice: list[float] = field(default_factory=list, init=False, compare=False)  # limits of lag, in ms
 
     def run_folder(self, run_id: str) -> Path:
         """Where a run of that name lies."""
         return self.folder / "runs" / run_id
 
-    def kept(self, run_id: str, schedule: Schedule, service: ServiceConfig, aim: Target | None = None) -> RunDir | None:
-        """The complete run of that name; None if there is none. What an interrupted one left, or one in which the
-        server died or others used it, is moved to invalid/.
+    def kept(
+        self,
+        run_id: str,
+        schedule: Schedule | None = None,
+        service: ServiceConfig | None = None,
+        aim: Target | None = None,
+        *,
+        attempts: int = ATTEMPTS,
+        files: Sequence[str] = (),
+    ) -> RunDir | None:
+        """The run of that name, if it counts; None: it is to be made. What an interrupted one left, one in which the
+        server died or others used it, and an INVALID one that has attempts left, is moved to invalid/.
 
-        aim: what this campaign sends to; None: a server that is not started yet. ConfigError if the run is another one
-        than would be made now: of another schedule, service, user's server, or shape of its inputs.
+        schedule, service: that the run must have been made with; None: any. aim: what this study sends to; None: a
+        server that is not started yet. files: that a complete run has beside run.json. ConfigError if the run is
+        another one than would be made now: of another schedule, service, user's server, or shape of its inputs.
         """
         run = RunDir(self.run_folder(run_id))
-        if not run.manifest_file.exists():
+        if not run.path.exists():
             return None
-        if run.manifest.state != "complete":
+        there = run.manifest_file.exists() and all((run.path / name).exists() for name in files)
+        if not there or run.manifest.state != "complete":
             self._put_aside(run.path, "interrupted")
             return None
         if aim is not None:
@@ -105,13 +123,14 @@ class MadeRuns:
                 self.narrator.phase(f"{run_id}: {why}: it is made again")
                 self._put_aside(run.path, aside)
                 return None
-        same = Schedule.read(run.schedule).same_requests(schedule)
-        if not same or run.manifest.service != service:
+        if (schedule is not None and not Schedule.read(run.schedule).same_requests(schedule)) or (
+            service is not None and run.manifest.service != service
+        ):
             raise ConfigError(
                 f"{run.path} was made with another schedule or service than this campaign's: remove it to make it "
                 "again, or choose another folder with --out"
             )
-        return run
+        return run if self._counts(run, attempts) else None
 
     @staticmethod
     def _refuse_another_server(run: RunDir, aim: Target) -> None:
@@ -130,42 +149,73 @@ class MadeRuns:
             )
 
     def make(self, aim: Target, schedule: Schedule, identity: Identity, attempts: int = ATTEMPTS) -> RunDir:
-        """Make the run; once more if it was INVALID, and could be valid."""
-        folder = self.run_folder(identity.run_id)
-        notes = identity.notes
-        for attempt in range(1, attempts + 1):
-            again = f" (again: {notes[-1]})" if attempt > 1 else ""
-            self.narrator.phase(f"{identity.run_id}: {len(schedule)} requests in {schedule.duration_s:.0f} s{again}")
-            run = run_real(
-                aim,
-                schedule,
-                folder,
-                replace(identity, notes=notes),
-                self.client,
-                self.sample_period_s,
-                self.narrator.progress,
-                self.limits,
-                self.machine,
-            )
-            verdict = run.manifest.verdict
-            if verdict is not None and attempt > 1 and only_late(verdict):
-                self._late_twice.append(verdict.figures["lag_limit_ms"])
-            if verdict is None or verdict.valid or attempt == attempts or self._in_vain(verdict, schedule.duration_s):
-                return run
-            notes = (*notes, f"attempt {attempt} was INVALID ({'; '.join(verdict.reasons)})")
-            self._put_aside(folder, f"attempt{attempt}")
-        raise AssertionError("unreachable: the last attempt returns")
+        """Replay the schedule, again while the run is INVALID, could be VALID, and has attempts."""
+        return self.made(
+            identity.run_id, lambda folder, notes: self.replay(aim, schedule, folder, identity, notes), attempts
+        )
 
-    def _in_vain(self, verdict: Verdict, duration_s: float) -> bool:
-        """True if a run that was INVALID is not to be made again: it could not be VALID, or there is no time."""
+    def made(self, run_id: str, once: Once, attempts: int = ATTEMPTS) -> RunDir:
+        """The same of a run that `once` makes, in a folder and with notes on the attempts before it."""
+        while True:
+            run = once(self.run_folder(run_id), self._attempts_before(run_id))
+            if self._counts(run, attempts):
+                return run
+
+    def replay(
+        self, aim: Target, schedule: Schedule, folder: Path, identity: Identity, notes: tuple[str, ...]
+    ) -> RunDir:
+        """One attempt at a run."""
+        again = f" (again: {notes[-1]})" if notes else ""
+        self.narrator.phase(f"{identity.run_id}: {len(schedule)} requests in {schedule.duration_s:.0f} s{again}")
+        identity = replace(identity, notes=(*identity.notes, *notes))
+        return run_real(
+            aim,
+            schedule,
+            folder,
+            identity,
+            self.client,
+            self.sample_period_s,
+            self.narrator.progress,
+            self.limits,
+            self.machine,
+        )
+
+    def _attempts_before(self, run_id: str) -> tuple[str, ...]:
+        """A note on each INVALID attempt at a run that lies in invalid/."""
+        verdicts = [RunDir(path).manifest.verdict for path in self._attempts_aside(run_id)]
+        reasons = ["; ".join(one.reasons) if one is not None else "not judged" for one in verdicts]
+        return tuple(f"attempt {number} was INVALID ({why})" for number, why in enumerate(reasons, start=1))
+
+    def _attempts_aside(self, run_id: str) -> list[Path]:
+        aside = self.folder / "invalid"
+        numbered = (aside / f"{run_id}-attempt{number}" for number in itertools.count(1))
+        return list(itertools.takewhile(Path.exists, numbered))
+
+    def _counts(self, run: RunDir, attempts: int) -> bool:
+        """Is the run VALID, or the last one that is tried? One that does not count is moved to invalid/."""
+        verdict = run.manifest.verdict
+        if verdict is None or verdict.valid:
+            return True
+        attempt = 1 + len(self._attempts_aside(run.path.name))
+        if attempt > 1 and only_late(verdict):
+            self._late_twice.append(verdict.figures["lag_limit_ms"])
+        if attempt >= attempts or not self._may_improve(verdict, run.manifest.duration_s):
+            return True
+        self._put_aside(run.path, f"attempt{attempt}")
+        return False
+
+    def _may_improve(self, verdict: Verdict, duration_s: float) -> bool:
+        """Could another attempt be VALID, and is there time for it?"""
+        if self.again_if is not None:
+            return self.again_if(verdict)
         if verdict.figures.get("scheduled", math.inf) < verdict.figures.get("samples_needed", 0):
-            return True  # the same schedule has too few requests for the percentile
+            return False  # the same schedule has too few requests for the percentile
         rule = self._too_late_here(verdict)
         if rule is None and not self.has_time(duration_s):
             rule = "there is no time to make INVALID runs again"
         if rule is not None:
             self._say_once(rule, verdict)
-        return rule is not None
+        return rule is None
 
     def _too_late_here(self, verdict: Verdict) -> str | None:
         """Why a run that was late and nothing else would be late again on this machine; None: it may not be."""
@@ -183,8 +233,8 @@ class MadeRuns:
 
     def _say_once(self, rule: str, verdict: Verdict) -> None:
         """The rule, with the first verdict that it was kept for."""
-        if rule not in self._told:
-            self._told.add(rule)
+        if rule not in self._said:
+            self._said.add(rule)
             self.narrator.phase(f"INVALID ({'; '.join(verdict.reasons)}); {rule}")
 
     def _put_aside(self, folder: Path, why: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+from loadgen.artifact import read_json
 from testbed.archive.folder import archived_manifests, has_archive, unpack, unpack_logs
 from testbed.config import CalibrateConfig, build, load_config
 from testbed.pipeline.experiment_config import ExperimentConfig
@@ -14,13 +15,15 @@ from testbed.pipeline.made_runs import Narrator
 from testbed.pipeline.plan import seed_of
 from testbed.pipeline.twin import simulate_twin
 from testbed.reporting.experiment_report import is_experiment
-from testbed.reporting.loading import read_json
 from testbed.run_dir import RunDir, RunManifest
+from testbed.study import HERE, Workers, all_done, computed
 
 Makers = Iterator[tuple[str, Callable[[], object]]]  # a simulated run's name, and what makes it
 
 
-def restore(folder: Path, narrator: Narrator, wanted: Callable[[str], bool] = lambda run: True) -> None:
+def restore(
+    folder: Path, narrator: Narrator, wanted: Callable[[str], bool] = lambda run: True, workers: Workers = HERE
+) -> None:
     """Write the runs that `folder`/runs lacks; nothing if it lacks none, or was never archived.
 
     wanted: whether the simulated run of that name is. ArtifactError or ConfigError if the archive, or what a
@@ -36,9 +39,11 @@ def restore(folder: Path, narrator: Narrator, wanted: Callable[[str], bool] = la
         return
     narrator.phase(f"{len(lacking)} simulated runs made again from their seeds")
     makers = dict(_of_experiment(folder) if is_experiment(folder) else _of_calibration(folder, simulated))
-    for done, name in enumerate(lacking, start=1):
-        makers[name]()
-        narrator.progress(done / len(lacking))
+    all_done(computed(_call, [makers[name] for name in lacking], workers, narrator.progress))
+
+
+def _call(make: Callable[[], object]) -> None:
+    make()
 
 
 def restore_real(folder: Path, narrator: Narrator) -> None:

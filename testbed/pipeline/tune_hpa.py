@@ -8,7 +8,6 @@ allowed share, and what is to be said against them). With families, each has a f
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import optuna
 import yaml
 from pydantic import Field, TypeAdapter, model_validator
 
+from loadgen.artifact import read_json
 from testbed.autoscaling.build import build_policy
 from testbed.autoscaling.hpa.manifest import hpa_object
 from testbed.autoscaling.hpa.spec import ControllerFlags
@@ -35,6 +35,7 @@ from testbed.pipeline.traffic import louder_schedule
 from testbed.simulation.cluster.config import ClusterConfig
 from testbed.simulation.cluster.services import Service, read_services
 from testbed.simulation.served_rate import rate_within
+from testbed.study import remember
 from workloads.files import replacing, write_json, write_text_atomically
 
 Family = Annotated[tuple[TrafficConfig, ...], Field(min_length=1)]
@@ -108,37 +109,58 @@ class MeanOutcome:
         return self.gpu_seconds * (1.0 + STEEP * max(0.0, self.missed_share - allowed_missed))
 
 
+class Trials:
+    """trials.csv: what each trial suggested and cost. The same seed suggests the same, so a search that goes on asks
+    for the costs of before instead of simulating again."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._rows: list[dict[str, Any]] = []
+        if file.exists():
+            with file.open(newline="") as rows:
+                self._rows = list(csv.DictReader(rows))
+
+    def kept_cost(self, number: int, parameters: Mapping[str, Any]) -> float | None:
+        """Of the number-th trial (from 0); None: there is none with these parameters."""
+        if number >= len(self._rows):
+            return None
+        row = self._rows[number]
+        same = all(row.get(name) == str(value) for name, value in parameters.items())
+        return float(row["cost"]) if same else None
+
+    def keep(self, number: int, row: dict[str, Any]) -> None:
+        """Write the number-th trial; what was there of later ones is of another search, and goes."""
+        self._rows = [*self._rows[:number], {name: "" if one is None else str(one) for name, one in row.items()}]
+        names = list(dict.fromkeys(name for one in self._rows for name, value in one.items() if value != ""))
+        with replacing(self._file) as temporary, temporary.open("w", newline="") as rows:
+            writer = csv.DictWriter(rows, names, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(self._rows)
+
+
 def tune_families(config: TuneConfig, folder: Path, on_progress: Callable[[float], None]) -> dict[str, dict[str, Any]]:
-    """tune_hpa for each family, in folders of their names; results by family. One that is there already is kept."""
-    found = {}
+    """tune_hpa for each family, in folders of their names; results by family."""
+    results = {}
     for done, name in enumerate(config.families):
-        told = config.of_family(name)
-        there = folder / name / "tune.json"
-        if (folder / name / "tuned.json").exists() and _same(there, told):
-            found[name] = json.loads((folder / name / "tuned.json").read_text())
-        else:
-            found[name] = tune_hpa(
-                told,
-                folder / name,
-                lambda share, done=done: on_progress((done + share) / len(config.families)),  # type: ignore[misc]
-            )
-    return found
-
-
-def _same(file: Path, config: TuneConfig) -> bool:
-    """Whether the configuration in the file is this one."""
-    try:
-        return bool(json.loads(file.read_text()) == config.model_dump(mode="json"))
-    except (OSError, ValueError):
-        return False
+        results[name] = tune_hpa(
+            config.of_family(name),
+            folder / name,
+            lambda share, done=done: on_progress((done + share) / len(config.families)),  # type: ignore[misc]
+        )
+    return results
 
 
 def tune_hpa(config: TuneConfig, folder: Path, on_progress: Callable[[float], None]) -> dict[str, Any]:
-    """Search, check on other traffic, write the folder; returns tuned.json's content."""
+    """Search, check on other traffic, write the folder; returns tuned.json's content.
+
+    What a folder has of the same search is kept: its result, or the trials before an interrupt.
+    """
+    remember(config, folder / "tune.json")
+    if (folder / "tuned.json").exists():
+        on_progress(1.0)
+        return dict(read_json(folder / "tuned.json", "remove it to search again"))
     services = read_services(config.cluster)
     served = config.cluster.models[0]
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "tune.json", config)
     given = config.policies.get(served.name)  # it runs on the same cluster: with its flags, unless it names some
     untuned = _by_default(config) if given is None else {"flags": config.flags.model_dump(), **given}
     if untuned.get("kind") != "hpa":
@@ -146,14 +168,17 @@ def tune_hpa(config: TuneConfig, folder: Path, on_progress: Callable[[float], No
             f"policies: {served.name} has kind {untuned.get('kind')!r}; give the HPA to improve on, or none"
         )
     most_rps = rate_within(services[0].profile, services[0].config, served.latency_target_s)
-    tried: list[dict[str, Any]] = []
+    trials = Trials(folder / "trials.csv")
 
     def objective(trial: optuna.Trial) -> float:
         settings = _suggested(config, services[0], most_rps, trial)
-        outcome = play(config, services, settings, [config.seed + k for k in range(config.seeds)])
-        tried.append({**trial.params, **outcome.__dict__, "cost": outcome.cost(config.allowed_missed)})
-        on_progress(len(tried) / (config.trials + 1))
-        return outcome.cost(config.allowed_missed)
+        cost = trials.kept_cost(trial.number, trial.params)
+        if cost is None:
+            outcome = play(config, services, settings, [config.seed + k for k in range(config.seeds)])
+            cost = outcome.cost(config.allowed_missed)
+            trials.keep(trial.number, {**trial.params, **outcome.__dict__, "cost": cost})
+        on_progress((trial.number + 1) / (config.trials + 1))
+        return cost
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.TPESampler(seed=config.seed, n_startup_trials=max(5, config.trials // 4))
@@ -167,7 +192,6 @@ def tune_hpa(config: TuneConfig, folder: Path, on_progress: Callable[[float], No
     fixed = _fewest_fixed(config, services, seeds)
     louder = play(config, services, policies[chosen], seeds, LOUDER)
     on_progress(1.0)
-    _write_trials(folder / "trials.csv", tried)
     hpa = build_policy(policies[chosen], served.max_replicas, None)
     assert isinstance(hpa, Hpa)
     body = hpa_object(hpa.spec, config.deployment, config.namespace, config.deployment)
@@ -336,14 +360,6 @@ def _suggested(config: TuneConfig, service: Service, most_rps: float, trial: Any
         },
     }
     return _settings(config, metric, target, least, behavior)
-
-
-def _write_trials(file: Path, tried: Sequence[Mapping[str, Any]]) -> None:
-    names = list(dict.fromkeys(name for one in tried for name in one))
-    with replacing(file) as temporary, temporary.open("w", newline="") as rows:
-        writer = csv.DictWriter(rows, names)
-        writer.writeheader()
-        writer.writerows(tried)
 
 
 def _header(config: TuneConfig, checked: Mapping[str, MeanOutcome], notes: Sequence[str]) -> str:

@@ -10,10 +10,10 @@ import plotly.graph_objects as go
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from loadgen.artifact import read_json
 from testbed.measurement.metric_log import MetricLog
 from testbed.reporting import cluster_figures, style
 from testbed.reporting.cluster_picture import save_cluster
-from testbed.reporting.loading import read_json
 from testbed.reporting.page import environment, script_json
 from workloads.files import write_text_atomically
 

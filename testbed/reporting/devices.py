@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from loadgen.artifact import read_json
 from testbed.errors import ReportError
 from testbed.measurement.gpu_readings import mean_power_w, mean_reading
 from testbed.measurement.metric_log import MetricLog
 from testbed.reporting.compare import quantile_ms
-from testbed.reporting.loading import LoadedRun, load_run, read_json, refuse_unequal
+from testbed.reporting.loading import LoadedRun, load_run, refuse_unequal
 from testbed.reporting.ratio import Answers, method_of, ratios
 from testbed.reporting.saturation import Strain, strain_of
 from testbed.reporting.usage import utilisation

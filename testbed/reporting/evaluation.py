@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from loadgen.artifact import read_json
 from testbed.errors import ReportError
 from testbed.measurement.latency_histogram import quantile_of
 from testbed.measurement.misses import missed_share
 from testbed.measurement.scaling_log import ScalingLog, histogram_of
-from testbed.reporting.loading import read_json
 from testbed.statistics import bootstrap_interval, mean_interval
 
 FloatArray = npt.NDArray[np.float64]

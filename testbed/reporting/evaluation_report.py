@@ -10,11 +10,11 @@ from typing import Any
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from loadgen.artifact import read_json
 from testbed.measurement.scaling_log import ScalingLog
 from testbed.reporting import evaluation_figures, style
 from testbed.reporting.evaluation import log_name, recomputed
 from testbed.reporting.evaluation_figures import Timeline, timeline_of
-from testbed.reporting.loading import read_json
 from testbed.reporting.page import environment, script_json
 from testbed.reporting.verdict import verdict
 from workloads.files import write_json, write_text_atomically

@@ -15,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from loadgen.artifact import read_json
 from loadgen.request_log import RequestLog
 from testbed.errors import ReportError
 from testbed.measurement.metric_log import MetricLog
 from testbed.reporting.compare import quantile_ms
-from testbed.reporting.loading import LoadedRun, load_run, read_json
+from testbed.reporting.loading import LoadedRun, load_run
 from testbed.statistics import next_interval, relative_error_pct, spread_pct
 
 FloatArray = npt.NDArray[np.float64]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loadgen.artifact import ArtifactError
 from loadgen.request_log import RequestLog
 from loadgen.schedule import Schedule
 from testbed.calibration.profile import ServiceProfile
@@ -78,16 +76,6 @@ def load_run(path: Path) -> LoadedRun:
         metrics=MetricLog.read(run.metrics) if run.metrics.exists() else None,
         batches=BatchLog.read(run.batches) if run.batches.exists() else None,
     )
-
-
-def read_json(path: Path, remedy: str) -> Any:
-    """ArtifactError, with what to do, if the file is not there or is no JSON."""
-    try:
-        return json.loads(path.read_text())
-    except OSError as error:
-        raise ArtifactError(f"{path}: {error.strerror}: {remedy}") from None
-    except json.JSONDecodeError as error:
-        raise ArtifactError(f"{path}: not JSON ({error}): {remedy}") from None
 
 
 def open_folder(folder: Path) -> Folder:

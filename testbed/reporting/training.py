@@ -18,7 +18,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from testbed.reporting.loading import read_json
+from loadgen.artifact import read_json
 from testbed.reporting.pictures import LOOK
 from testbed.reporting.png import save_png
 from testbed.reporting.style import SIMULATED

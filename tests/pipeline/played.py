@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+
+from loadgen.request_log import RequestLog
+from loadgen.schedule import Schedule
 from testbed.pipeline.experiment_config import ExperimentConfig
 from testbed.pipeline.experiment_twin import real_folder, simulate_pair, twin_folder
 from testbed.pipeline.traffic import make_schedule
@@ -45,3 +50,21 @@ def play_run(config: ExperimentConfig, folder: Path, which: tuple[str, str, int]
         if (file := twin_folder(folder, which) / name).exists():
             file.rename(real_folder(folder, which) / name)
     simulate_pair(config, folder, which)
+
+
+def write_requests(run: RunDir, status: list[str]) -> None:
+    """requests.parquet and schedule.parquet of a run of 100 requests/s that ended so, 1 ms after they were sent."""
+    n = len(status)
+    schedule = Schedule(np.arange(n) * 10_000_000, np.full(n, "m", dtype=object), n / 100)
+    schedule.write(run.schedule)
+    columns = {
+        "request_id": np.arange(n),
+        "model": schedule.model,
+        "endpoint": pd.array(["a:8000"] * n, dtype="str"),
+        "scheduled_ns": schedule.scheduled_ns,
+        "sent_ns": pd.array(schedule.scheduled_ns, dtype="Int64"),
+        "completed_ns": pd.array(schedule.scheduled_ns + 1_000_000, dtype="Int64"),
+        "status": status,
+        "detail": pd.array([None] * n, dtype="str"),
+    }
+    RequestLog(pd.DataFrame(columns)).write(run.requests)

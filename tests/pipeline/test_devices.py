@@ -10,7 +10,7 @@ import pytest
 
 from loadgen.validity import ValidityLimits
 from testbed.config import load_config
-from testbed.errors import ConfigError, ServingError
+from testbed.errors import ServingError
 from testbed.measurement.gpu_metrics import GpuSource
 from testbed.pipeline import devices as under_test
 from testbed.pipeline.devices import DevicesConfig, compare_devices
@@ -102,15 +102,6 @@ def test_the_shipped_configuration_has_enough_requests_for_p95() -> None:
     assert config.devices == ("cpu", "gpu")
     for study in config.studies:
         assert len(under_test.make_schedule(study.traffic, study.model)) >= 160  # 130 are needed
-
-
-def test_another_configuration_is_refused_but_more_repeats_are_not(tmp_path: Path) -> None:
-    file = tmp_path / "devices.json"
-    under_test._remember(on(["cpu", "gpu"], repeats=3), file)
-    under_test._remember(on(["cpu", "gpu"], repeats=5), file)
-    assert json.loads(file.read_text())["repeats"] == 5
-    with pytest.raises(ConfigError, match="another comparison"):
-        under_test._remember(on(["cpu", "cpu"], repeats=5), file)
 
 
 @pytest.mark.server

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from testbed.adaptation.journal import JOURNAL, read_journal
 from testbed.adaptation.judge import Inline
 from testbed.errors import ConfigError
-from testbed.pipeline.experiment import _begin, run_experiment
+from testbed.pipeline.experiment import may_change, run_experiment
 from testbed.pipeline.experiment_config import ExperimentConfig
 from testbed.pipeline.experiment_twin import (
     deliberation_s,
@@ -22,6 +22,7 @@ from testbed.pipeline.experiment_twin import (
     twin_folder,
 )
 from testbed.reporting.experiment_report import write_experiment_report
+from testbed.study import remember
 from tests.oracles.cluster_worlds import GPU, six_replicas
 from tests.pipeline.played import begin_run, play_run
 
@@ -151,13 +152,14 @@ def test_a_journal_whose_writer_was_killed_is_read_as_far_as_it_goes(tmp_path: P
 
 def test_an_adapted_experiment_goes_on_with_the_same_profile_only(tmp_path: Path) -> None:
     config = config_of(tmp_path)
-    _begin(config, tmp_path / "e")
-    _begin(config.model_copy(update={"repeats": 2}), tmp_path / "e")
+    file = tmp_path / "experiment.json"
+    remember(config, file, may_change=may_change(config))
+    remember(config.model_copy(update={"repeats": 2}), file, may_change=may_change(config))
     other = config_of(tmp_path)
     model = other.cluster.models[0].model_copy(update={"profiles": {GPU: Path("another.json")}})
     other = other.model_copy(update={"cluster": other.cluster.model_copy(update={"models": (model,)})})
-    with pytest.raises(ConfigError, match="is of another experiment"):
-        _begin(other, tmp_path / "e")
+    with pytest.raises(ConfigError, match=r"other settings \(cluster.models.0.profiles.*differs\)"):
+        remember(other, file, may_change=may_change(config))
 
 
 @pytest.mark.parametrize(

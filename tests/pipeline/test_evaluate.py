@@ -19,6 +19,7 @@ from testbed.pipeline import evaluate as evaluation
 from testbed.pipeline.evaluate import evaluate
 from testbed.pipeline.evaluate_config import EvaluateConfig
 from testbed.reporting.evaluation import recomputed
+from testbed.study import Workers
 from tests.oracles.cluster_worlds import six_replicas
 
 HPA = {"kind": "hpa", "metric": "in_flight_requests", "age_s": 1, "flags": {"sync_period_s": 5}}
@@ -52,7 +53,7 @@ def small(folder: Path, **changes: Any) -> EvaluateConfig:
 
 
 def run(config: EvaluateConfig, folder: Path, workers: int = 1) -> dict[str, Any]:
-    return evaluate(config, folder, lambda share: None, workers)
+    return evaluate(config, folder, lambda share: None, Workers(workers))
 
 
 @pytest.fixture
@@ -175,13 +176,13 @@ def test_more_of_it_can_be_added_later(tmp_path: Path, counted: list[int]) -> No
 
 def test_a_folder_of_another_evaluation_is_refused(tmp_path: Path) -> None:
     run(small(tmp_path), tmp_path / "out")
-    with pytest.raises(ConfigError, match="is of another evaluation: choose another folder"):
+    with pytest.raises(ConfigError, match=r"other settings \(seed differs\)"):
         run(small(tmp_path, seed=1), tmp_path / "out")
     fewer = {"all": {"kind": "fixed", "replicas": 6}, "other": {"kind": "fixed", "replicas": 3}}
-    with pytest.raises(ConfigError, match="is of another evaluation"):
+    with pytest.raises(ConfigError, match=r"other settings \(policies.*differs\)"):
         run(small(tmp_path, policies=fewer), tmp_path / "out")
     run(small(tmp_path, seeds=3), tmp_path / "out")
-    with pytest.raises(ConfigError, match="has 3 seeds: give as many or more"):
+    with pytest.raises(ConfigError, match=r"other settings \(seeds differs\)"):
         run(small(tmp_path), tmp_path / "out")
     profile = tmp_path / "profile.json"
     profile.write_text(profile.read_text().replace('"model": "m"', '"model": "n"'))

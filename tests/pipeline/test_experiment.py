@@ -12,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from loadgen.request_log import RequestLog
-from loadgen.validity import Verdict
+from loadgen.validity import Verdict, only_late
 from testbed.errors import ConfigError, ReportError
 from testbed.measurement.metric_log import MetricLog
 from testbed.pipeline import experiment
@@ -25,6 +25,7 @@ from testbed.pipeline.experiment_twin import (
     simulate_pair,
     twin_folder,
 )
+from testbed.pipeline.made_runs import MadeRuns
 from testbed.reporting.experiment import (
     read_experiment,
     ready_replicas,
@@ -35,7 +36,7 @@ from testbed.reporting.experiment import (
 from testbed.reporting.experiment_report import write_experiment_report
 from testbed.run_dir import RunDir
 from tests.oracles.cluster_worlds import GPU, flat_profile
-from tests.pipeline.played import begin_run, play_run
+from tests.pipeline.played import begin_run, play_run, write_requests
 from workloads.catalog import DynamicBatching, ServiceConfig
 
 
@@ -265,14 +266,17 @@ def test_a_late_run_is_made_again_while_there_are_attempts(
     which = (next(iter(config.traffic)), next(iter(config.policies)), 1)
     coming = iter(verdicts)
 
-    def make(*_: Any) -> None:
+    def attempt(*_: Any) -> RunDir:
         run = RunDir(begin_run(config, tmp_path, which))
+        write_requests(run, ["ok"] * 200)
         run.write_manifest(run.manifest.model_copy(update={"verdict": next(coming)}))
+        return run
 
-    monkeypatch.setattr(experiment, "_make_real", make)
+    monkeypatch.setattr(experiment, "_attempt", attempt)
     nobody: Any = None
     for _ in range(2):  # going on changes nothing
-        experiment._real_once(config, tmp_path, which, nobody, None, Silent(), None)
+        runs = MadeRuns(tmp_path, config.client, 1.0, Silent(), again_if=only_late)
+        experiment.make_real(config, runs, which, nobody, None)
     assert list(coming) == []
     assert len(list((tmp_path / "invalid").glob("*"))) == made - 1
     assert RunDir(real_folder(tmp_path, which)).manifest.verdict == verdicts[-1]

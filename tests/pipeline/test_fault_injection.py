@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from loadgen.schedule import Schedule
-from loadgen.validity import ClientFigures, Verdict
+from loadgen.validity import ClientFigures, Verdict, only_late
 from testbed.errors import ClusterError
 from testbed.measurement.metric_log import MetricLog
-from testbed.pipeline import experiment
+from testbed.pipeline import experiment, made_runs
 from testbed.pipeline.cluster_config import Fault
 from testbed.pipeline.fault_injection import injecting, read_faults
+from testbed.pipeline.made_runs import MadeRuns
 from testbed.pipeline.target import Target
 from testbed.run_dir import Device, RunDir
 from tests.pipeline.played import begin_run
@@ -156,9 +157,9 @@ def test_an_experiments_run_whose_fault_fails_is_kept_and_invalid(
     config = config_of(tmp_path)
     slowness = Noted(broken=ClusterError("the API does not answer"))
 
-    def run_real(target: Target, schedule: Schedule, folder: Path, *more: Any, machine: Any) -> RunDir:
+    def run_real(target: Target, schedule: Schedule, folder: Path, identity: Any, *more: Any) -> RunDir:
         """A run of which the fault's time comes at once, whose display is told all the same."""
-        on_progress = more[-1]
+        on_progress = more[2]
         run = RunDir(begin_run(config, tmp_path / "e", ("steady", "plain", 1)))
         (folder / "decisions.json").unlink()
         run.raw.mkdir()
@@ -179,11 +180,12 @@ def test_an_experiments_run_whose_fault_fails_is_kept_and_invalid(
         "Slowness": lambda *_: slowness,
         "scaled_by": lambda *_: nullcontext(),
         "change_reasons": lambda *_: [],
-        "run_real": run_real,
     }.items():
         monkeypatch.setattr(experiment, name, what)
+    monkeypatch.setattr(made_runs, "run_real", run_real)
     nobody: Any = None
-    experiment._real_once(config, tmp_path / "e", ("steady", "plain", 1), nobody, None, Narrator(), None)
+    runs = MadeRuns(tmp_path / "e", config.client, 1.0, Narrator(), again_if=only_late)
+    experiment.make_real(config, runs, ("steady", "plain", 1), nobody, None)
     (path,) = (tmp_path / "e" / "runs").iterdir()
     verdict = RunDir(path).manifest.verdict
     assert verdict is not None

@@ -22,6 +22,7 @@ from testbed.pipeline.real_run import OTHERS, Identity
 from testbed.pipeline.target import Target
 from testbed.run_dir import Device, RunDir, RunManifest
 from tests.pipeline.machines import machine_of
+from tests.pipeline.played import write_requests
 from tests.pipeline.told import Told
 from workloads.catalog import ServiceConfig, TensorSpec
 
@@ -172,19 +173,7 @@ class Kept:
         self.runs = MadeRuns(folder, ClientConfig(), 1.0, Told())
         self.schedule = schedule_of(len(status))
         run = RunDir(folder / "runs" / "one").create()
-        self.schedule.write(run.schedule)
-        n = len(status)
-        columns = {
-            "request_id": np.arange(n),
-            "model": self.schedule.model,
-            "endpoint": pd.array(["a:8000"] * n, dtype="str"),
-            "scheduled_ns": self.schedule.scheduled_ns,
-            "sent_ns": pd.array(self.schedule.scheduled_ns, dtype="Int64"),
-            "completed_ns": pd.array(self.schedule.scheduled_ns + MS, dtype="Int64"),
-            "status": status,
-            "detail": pd.array([None] * n, dtype="str"),
-        }
-        RequestLog(pd.DataFrame(columns)).write(run.requests)
+        write_requests(run, status)
         run.write_manifest(
             RunManifest(
                 run_id="one",
@@ -217,7 +206,7 @@ class Kept:
             events=list,
             batch_logs=None,
         )
-        return self.runs.kept("one", self.schedule, ServiceConfig(), aim)
+        return self.runs.kept("one", self.schedule, ServiceConfig(), aim, attempts=1)
 
 
 SLOW, FAST = (Device(kind="unknown", name=f"server at {name}:8000") for name in ("slow", "fast"))

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from testbed.autoscaling.build import build_policy
 from testbed.cli.main import application
 from testbed.errors import ConfigError
+from testbed.pipeline import tune_hpa as under_test
 from testbed.pipeline.tune_hpa import MeanOutcome, TuneConfig, better, play, tune_families, tune_hpa
 from testbed.simulation.cluster.services import read_services
 from tests.oracles.cluster_worlds import flat_profile, six_replicas
@@ -79,8 +80,32 @@ def test_each_family_gets_an_hpa_of_its_own_and_one_that_is_there_is_kept(tmp_pa
     assert both[0] != both[1]
     (tmp_path / "out" / "wave" / "tuned.json").write_text("{}")
     assert tune_families(config, tmp_path / "out", shares.append)["wave"] == {}
-    changed = config.model_copy(update={"seed": 2})
-    assert tune_families(changed, tmp_path / "out", shares.append)["wave"] != {}
+    with pytest.raises(ConfigError, match=r"other settings \(seed differs\)"):
+        tune_families(config.model_copy(update={"seed": 2}), tmp_path / "out", shares.append)
+
+
+def test_a_search_that_was_interrupted_goes_on_with_the_trials_that_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = TuneConfig.model_validate(settings(tmp_path, trials=6, duration_s=60))
+    whole = tune_hpa(config, tmp_path / "whole", lambda share: None)
+    played: list[Any] = []
+
+    def counted(*arguments: Any) -> MeanOutcome:
+        played.append(arguments)
+        if len(played) == 4:
+            raise KeyboardInterrupt
+        return play(*arguments)
+
+    monkeypatch.setattr(under_test, "play", counted)
+    with pytest.raises(KeyboardInterrupt):
+        tune_hpa(config, tmp_path / "out", lambda share: None)
+    seeds = [config.seed]
+    assert [one[3] for one in played] == [seeds] * 4
+    assert tune_hpa(config, tmp_path / "out", lambda share: None) == whole
+    assert [one[3] for one in played].count(seeds) == 4 + 3  # of six, three were there
+    for name in ("trials.csv", "tuned.json", "hpa.yaml"):
+        assert (tmp_path / "out" / name).read_text() == (tmp_path / "whole" / name).read_text()
 
 
 def test_a_trial_plays_every_variant(tmp_path: Path) -> None:
