@@ -35,29 +35,18 @@ def begin(scenarios: Scenarios, seed: int) -> Scenario:
     return scenario
 
 
-def seconds_of_devices(world: Scenario) -> float:
-    """That the world's pods have held so far."""
-    return world.sim.gpu_seconds(world.model)
-
-
-def pass_step(
-    scenario: Scenario,
-    weights: Weights,
-    act: Callable[[float], int],
-    held: Callable[[Scenario], float] = seconds_of_devices,
-) -> tuple[float, dict[str, float]]:
+def pass_step(scenario: Scenario, weights: Weights, act: Callable[[float], int]) -> tuple[float, dict[str, float]]:
     """Let one step of a world pass: the reward, and its parts missed, gpu and churn, unweighted (see ScalingEnv).
 
     act(until_s) scales and simulates the world until that second; it returns by how many replicas it has changed it.
-    held: what the pods have cost so far, in seconds of a device.
     """
     sim, model, scale = scenario.sim, scenario.model, scenario.scale
-    before, held_s = sim.totals(model), held(scenario)
+    before, held_s = sim.totals(model), sim.gpu_seconds(model)
     changed = act(sim.now_s + scale.step_s)
     after = sim.totals(model)
     parts = {
         "missed": missed_share(after.missed - before.missed, after.decided - before.decided) or 0.0,
-        "gpu": (held(scenario) - held_s) / (scale.max_replicas * scale.step_s),
+        "gpu": (sim.gpu_seconds(model) - held_s) / (scale.max_replicas * scale.step_s),
         "churn": changed / scale.max_replicas,
     }
     cost = scale.price * parts["missed"] + weights.gpu * parts["gpu"] + weights.churn * parts["churn"]
@@ -128,7 +117,7 @@ class ScalingEnv(gymnasium.Env[FloatArray, np.int64]):
             world.sim.advance(until_s)
             return abs(change)
 
-        reward, parts = pass_step(world, self.weights, act, self._held_s)
+        reward, parts = pass_step(world, self.weights, act)
         self._taken += 1
         told = {**parts, "price": world.scale.price, **self._told()}
         return self._observe(), reward, False, self._taken >= self.steps, told
@@ -141,28 +130,19 @@ class ScalingEnv(gymnasium.Env[FloatArray, np.int64]):
             world.sim.scale(world.model, wanted)
         return wanted - spec
 
-    def _held_s(self, world: Scenario) -> float:
-        """Seconds of devices so far, at their price."""
-        return seconds_of_devices(world)
-
     def _told(self) -> dict[str, Any]:
         """The teacher's action now, if it is asked for."""
         if not self._teacher:
             return {}
         assert self._scenario is not None
-        return {"teacher": self._teachers_action(self._scenario)}
-
-    def _teachers_action(self, world: Scenario) -> int:
+        world = self._scenario
         change = replicas_of_teacher(world, world.sim.now_s) - len(world.sim.wanted(world.model))
-        return int(np.clip(change, -self.reach, self.reach)) + self.reach
+        return {"teacher": int(np.clip(change, -self.reach, self.reach)) + self.reach}
 
     def _observe(self) -> FloatArray:
         assert self._scenario is not None
-        sim = self._scenario.sim
-        found, self._past = self._features(self._scenario, SimulatedObservation(sim, self._scenario.model))
+        seen = SimulatedObservation(self._scenario.sim, self._scenario.model)
+        found, self._past = features_of(seen, self._past, self._scenario.scale)
         if found is None:  # every pod was lost: nothing is known, which reads as nothing there
             return np.zeros(self.observation_space.shape or (), dtype=np.float32)
         return found
-
-    def _features(self, world: Scenario, seen: SimulatedObservation) -> tuple[FloatArray | None, Past]:
-        return features_of(seen, self._past, world.scale)

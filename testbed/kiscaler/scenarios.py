@@ -91,7 +91,8 @@ class Scenarios:
         pattern = self._pattern(rng, per_replica_rps * served.max_replicas)
         pods = served.pod.model_copy(update={"load_s": load_s})
         first = float(pattern.rate_rps(np.zeros(1))[0])
-        served = served.model_copy(update={"pod": pods, **self._start(first / per_replica_rps)})
+        replicas = int(np.clip(np.ceil(first / per_replica_rps), 1, self.max_replicas))
+        served = served.model_copy(update={"pod": pods, "replicas": replicas})
         config = self.cluster.model_copy(update={"models": (served,)})
         services = [
             make_service(0, served, kind, moved(another_run(profile, rng), {"service": float(np.log(slowness))}))
@@ -110,10 +111,6 @@ class Scenarios:
             age_s=age_s,
         )
         return Scenario(sim, served.name, scale, pattern)
-
-    def _start(self, needed: float) -> dict[str, object]:
-        """Of the served model: with what it starts, where so many replicas serve the first moment's rate."""
-        return {"replicas": int(np.clip(np.ceil(needed), 1, self.max_replicas))}
 
     def _pattern(self, rng: np.random.Generator, most_rps: float) -> Pattern:
         """One of the families, between a low and a peak rate."""

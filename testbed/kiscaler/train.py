@@ -16,7 +16,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,9 +26,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
-from testbed.autoscaling import placement_features
 from testbed.autoscaling.features import FEATURES, VERSION
-from testbed.autoscaling.mixes import KindScale
 from testbed.autoscaling.policy_file import PolicyFile, write_pair
 from testbed.calibration.profile import ServiceProfile
 from testbed.config import Strict
@@ -37,8 +35,6 @@ from testbed.kiscaler.control import Shuffled
 from testbed.kiscaler.env import ScalingEnv, Weights
 from testbed.kiscaler.imitation import imitate
 from testbed.kiscaler.marks import play_marks
-from testbed.kiscaler.placement_env import PlacementEnv
-from testbed.kiscaler.placement_scenarios import PlacementScenarios, placement_scenarios
 from testbed.kiscaler.scenarios import Ranges, Scenarios
 from testbed.reporting.training import save_curves
 from testbed.simulation.cluster.config import ClusterConfig
@@ -54,12 +50,7 @@ class TrainConfig(Strict):
     """`kis train`: in which worlds, for which reward, for how long."""
 
     cluster: ClusterConfig = Field(description="its one model is what is scaled")
-    per_replica_rps: float | None = Field(
-        None, gt=0, description="that one replica serves within the target (`kis plan` tells); none with placement"
-    )
-    placement: dict[str, KindScale] = Field(
-        {}, description="by GPU kind; given: which kind is part of the action (KIScalerPlacement-v1)"
-    )
+    per_replica_rps: float = Field(gt=0, description="that one replica serves within the target (`kis plan` tells)")
     ranges: Ranges = Field(Ranges(), description="what is drawn anew for each episode")
     weights: Weights = Field(Weights(), description="of the reward")
     step_s: float = Field(5.0, gt=0, description="from one decision to the next")
@@ -75,13 +66,13 @@ class TrainConfig(Strict):
     patience: int = Field(8, ge=1, description="evaluations without a better one, then it ends")
     seed: int = 0
 
-    @model_validator(mode="after")
-    def _one_scale(self) -> Self:
-        if (self.per_replica_rps is None) != bool(self.placement):
-            raise ValueError("give either per_replica_rps, or placement with per_replica_rps and gpu_cost by GPU kind")
-        if self.placement and self.marks:
-            raise ValueError("marks: these policies do not choose the kind of GPU: leave them out with placement")
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _without_placement(cls, data: Any) -> Any:
+        # Folders of results were written when there was a key `placement`, empty as a rule.
+        if isinstance(data, dict) and data.get("placement") == {}:
+            return {key: value for key, value in data.items() if key != "placement"}
+        return data
 
 
 class Evaluation(NamedTuple):
@@ -101,18 +92,12 @@ class Evaluation(NamedTuple):
 def scenarios_of(config: TrainConfig) -> Scenarios:
     """The worlds of a configuration; ArtifactError if a profile cannot be read."""
     profiles = {kind: ServiceProfile.read(file) for kind, file in config.cluster.models[0].profiles.items()}
-    if config.per_replica_rps is None:
-        return placement_scenarios(config.cluster, profiles, config.placement, config.ranges, config.step_s)
     return Scenarios(config.cluster, profiles, config.per_replica_rps, config.ranges, config.step_s)
 
 
 def make_env(config: TrainConfig, scenarios: Scenarios, *, teacher: bool = False) -> ScalingEnv | Shuffled:
     """One environment."""
-    env: ScalingEnv
-    if isinstance(scenarios, PlacementScenarios):
-        env = PlacementEnv(scenarios, config.weights, steps=config.episode_steps, reach=config.reach, teacher=teacher)
-    else:
-        env = ScalingEnv(scenarios, config.weights, steps=config.episode_steps, reach=config.reach, teacher=teacher)
+    env = ScalingEnv(scenarios, config.weights, steps=config.episode_steps, reach=config.reach, teacher=teacher)
     return env if config.control is None else Shuffled(env)
 
 
@@ -278,12 +263,11 @@ def export(policy: Any, config: TrainConfig, judged: Evaluation, folder: Path) -
     """policy.onnx and policy.json, which are replaced together (policy_file.py)."""
     actor = _Actor(policy).cpu().eval()
     exported: Any = io.BytesIO()  # torch takes one, though its types do not say so
-    version, names = _features(config)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         torch.onnx.export(
             actor,
-            (torch.zeros(1, len(names)),),
+            (torch.zeros(1, len(FEATURES)),),
             exported,
             input_names=["features"],
             output_names=["logits"],
@@ -291,8 +275,8 @@ def export(policy: Any, config: TrainConfig, judged: Evaluation, folder: Path) -
             dynamo=False,
         )
     told = PolicyFile(
-        features_version=version,
-        features=names,
+        features_version=VERSION,
+        features=tuple(FEATURES),
         sha256=hashlib.sha256(exported.getvalue()).hexdigest(),
         reach=config.reach,
         step_s=config.step_s,
@@ -316,13 +300,6 @@ def write_marks(config: TrainConfig, scenarios: Scenarios, file: Path) -> None:
     found = play_marks(config.marks, scenarios, config.weights, config.episode_steps, worlds)
     rows = {name: Evaluation(0, **means)._asdict() for name, means in found.items()}
     write_json(file, rows)
-
-
-def _features(config: TrainConfig) -> tuple[int | str, tuple[str, ...]]:
-    """Version and names of what its policy is given."""
-    if config.placement:
-        return placement_features.VERSION, placement_features.feature_names(tuple(config.placement))
-    return VERSION, tuple(FEATURES)
 
 
 def read_curve(file: Path) -> list[Evaluation]:
