@@ -1,7 +1,7 @@
-"""The worlds that a policy learns in: each episode draws a cluster, a service and traffic of its own.
+"""The scenarios that a policy learns in: each episode draws a cluster, a service and traffic of its own.
 
-A policy that has seen one world only knows its numbers by heart. Here service times, start-ups, patterns and the age of
-metrics differ from episode to episode, within ranges that are given; what a policy is told is measured in the drawn
+A policy that has seen one scenario only knows its numbers by heart. Here service times, start-ups, patterns and the age
+of metrics differ from episode to episode, within ranges that are given; what a policy is given is measured in the drawn
 service's own scale.
 """
 
@@ -51,7 +51,7 @@ class Ranges:
 
 @dataclass(frozen=True)
 class Scenario:
-    """One world. scale: in what its features are measured; pattern: of the traffic."""
+    """One scenario. scale: in what its features are measured; pattern: of the traffic."""
 
     sim: KISim
     model: str
@@ -61,7 +61,7 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Scenarios:
-    """Worlds round one cluster's only model and its profile.
+    """Scenarios round one cluster's only model and its profile.
 
     per_replica_rps: that one replica serves within the target, at the profile's own batch times (`kis plan` tells).
     """
@@ -82,7 +82,7 @@ class Scenarios:
         return self.cluster.models[0].max_replicas
 
     def draw(self, seed: int) -> Scenario:
-        """The same world for the same seed."""
+        """The same scenario for the same seed."""
         rng = np.random.default_rng(seed)
         ranges, served = self.ranges, self.cluster.models[0]
         price = float(np.exp(rng.uniform(*np.log(ranges.price))))

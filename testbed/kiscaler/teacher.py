@@ -1,4 +1,4 @@
-"""What a policy imitates before it learns by itself: one that knows the traffic of the drawn world.
+"""What a policy imitates before it learns by itself: one that knows the traffic of the drawn scenario.
 
 Nobody knows that much on a cluster. What cannot be foreseen there is not told here either: the teacher then keeps what
 the recent peak needs, the longer the more a miss costs; and a burst is foreseen only once it has come back.
