@@ -112,7 +112,7 @@ def deliberate(task: Task) -> Finding | str:
 
 
 def fine_tuned(tuning: TuningSettings, profile: ServiceProfile, profile_file: Path, per_replica_rps: float) -> Path:
-    """policy.onnx of the network after further training in worlds with the new profile, in a new folder beside it.
+    """policy.onnx of the network after further training in scenarios with the new profile, in a new folder beside it.
 
     ConfigError if the folder is no training's. The old training's folder stays as it is.
     """
@@ -131,7 +131,7 @@ def fine_tuned(tuning: TuningSettings, profile: ServiceProfile, profile_file: Pa
         update={
             "cluster": cluster,
             "per_replica_rps": per_replica_rps,
-            "marks": {},  # of the old service
+            "baselines": {},  # of the old service
             "total_steps": taken + tuning.steps,
             "evaluate_every": max(1, tuning.steps // 2),
         }

@@ -128,13 +128,17 @@ class PolicyRun:
             if time_s >= until_s:
                 return
 
+    def scale(self, model: str, replicas: int, reason: str) -> None:
+        """Ask for so many replicas now, and note it if that is another number."""
+        before = len(self.sim.wanted(model))
+        if replicas != before:
+            self.steps.append(Step(self.sim.now_s, model, before, replicas, reason))
+            self.sim.scale(model, replicas)
+
     def _ask(self, model: str, policy: Policy) -> None:
         seen = SimulatedObservation(self.sim, model, self.since_s)
         decision = policy.decide(seen, self.memories[model])
         self.memories[model] = decision.memory
         most = self.sim.config.models[self.sim.model_number(model)].max_replicas
-        wanted = min(max(decision.replicas, 0), most)
-        if wanted != seen.spec_replicas:
-            self.steps.append(Step(self.sim.now_s, model, seen.spec_replicas, wanted, decision.reason))
-            self.sim.scale(model, wanted)
+        self.scale(model, min(max(decision.replicas, 0), most), decision.reason)
         self.next_s[model] += policy.period_s

@@ -16,7 +16,7 @@ from testbed.errors import ConfigError
 from testbed.kiscaler import seeds as many
 from testbed.kiscaler import train as training
 from testbed.kiscaler.on_ray import on_ray
-from testbed.reporting.training import marks_passed
+from testbed.reporting.training import baselines_passed
 
 
 def train(
@@ -73,7 +73,7 @@ def train(
                 run,
             )
             folders = many.folders_in(folder)
-    for one in marks_passed(folders):
+    for one in baselines_passed(folders):
         console.print(f"{'' if len(folders) == 1 else 'median of the seeds: '}{one}", highlight=False, soft_wrap=True)
     print_path(console, policy)
 

@@ -1,4 +1,4 @@
-"""KIScaler: an autoscaler that learns in the simulated cluster. Its environments are Gymnasium's from here on:
+"""KIScaler: an autoscaler that learns in the simulated cluster. Its environment is Gymnasium's from here on:
 `gymnasium.make("testbed.kiscaler:KIScaler-v2", scenarios=...)`."""
 
 from __future__ import annotations
@@ -6,7 +6,5 @@ from __future__ import annotations
 import gymnasium
 
 ENV_ID = "KIScaler-v2"
-PLACEMENT_ENV_ID = "KIScalerPlacement-v1"
 
 gymnasium.register(ENV_ID, entry_point="testbed.kiscaler.env:ScalingEnv")
-gymnasium.register(PLACEMENT_ENV_ID, entry_point="testbed.kiscaler.placement_env:PlacementEnv")

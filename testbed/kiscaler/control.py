@@ -1,8 +1,8 @@
 """The control of a training: what it learns without its observations.
 
-The same training in the same worlds, but each observation is that of another step, drawn from those before. It has all
-that the real one has except what it should learn from, so it must do worse; where it does not, the real one's reward
-says nothing of what it sees. Its policy is marked as a control in policy.json, and is refused where policies run.
+The same training in the same scenarios, but each observation is that of another step, drawn from those before. It has
+all that the real one has except what it should learn from, so it must do worse; where it does not, the real one's
+reward says nothing of what it sees. Its policy.json says that it is a control, and it is refused where policies run.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ KEPT = 20_000  # observations to draw from
 
 class Shuffled(gymnasium.ObservationWrapper[FloatArray, np.int64, FloatArray]):
     """A ScalingEnv that shows a random earlier observation, of this episode or another; at the very first step, a
-    random point of the observation space. Worlds, rewards and info are those of the ScalingEnv.
+    random point of the observation space. Scenarios, rewards and info are those of the ScalingEnv.
     """
 
     def __init__(self, env: ScalingEnv) -> None:
@@ -34,7 +34,7 @@ class Shuffled(gymnasium.ObservationWrapper[FloatArray, np.int64, FloatArray]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[FloatArray, dict[str, Any]]:
-        """See gymnasium.Env. What is shown is drawn by a generator of its own: the worlds stay the same."""
+        """See gymnasium.Env. What is shown is drawn by a generator of its own: the scenarios stay the same."""
         if seed is not None:
             self._rng = np.random.default_rng(seed)
         return super().reset(seed=seed, options=options)

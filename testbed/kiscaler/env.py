@@ -3,65 +3,56 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
 import numpy.typing as npt
 
 from testbed.autoscaling.features import Past, bounds, features_of
-from testbed.autoscaling.simulated import SimulatedObservation
+from testbed.autoscaling.rollout import outcome_of, rollout
+from testbed.autoscaling.simulated import PolicyRun, SimulatedObservation
 from testbed.kiscaler.scenarios import Scenario, Scenarios
 from testbed.kiscaler.teacher import replicas_of_teacher
-from testbed.measurement.misses import missed_share
 
 FloatArray = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Of the reward's parts, beside the price of what is missed, which is the drawn world's."""
+    """Of the reward's parts, beside the price of what is missed, which is the drawn scenario's."""
 
     gpu: float = 1.0
     churn: float = 0.1
 
 
+class StepReward(NamedTuple):
+    """Of one step: the reward, and its parts, unweighted (see ScalingEnv)."""
+
+    reward: float
+    missed: float
+    gpu: float
+    churn: float
+
+
 def begin(scenarios: Scenarios, seed: int) -> Scenario:
-    """The world of that seed at the moment of the first decision: it has run until there are metrics."""
+    """The scenario of that seed at the moment of the first decision: it has run until there are metrics."""
     scenario = scenarios.draw(seed)
     scenario.sim.advance(scenario.scale.age_s + scenario.scale.step_s + scenario.sim.config.scrape_period_s)
     return scenario
 
 
-def seconds_of_devices(world: Scenario) -> float:
-    """That the world's pods have held so far."""
-    return world.sim.gpu_seconds(world.model)
-
-
-def pass_step(
-    scenario: Scenario,
-    weights: Weights,
-    act: Callable[[float], int],
-    held: Callable[[Scenario], float] = seconds_of_devices,
-) -> tuple[float, dict[str, float]]:
-    """Let one step of a world pass: the reward, and its parts missed, gpu and churn, unweighted (see ScalingEnv).
-
-    act(until_s) scales and simulates the world until that second; it returns by how many replicas it has changed it.
-    held: what the pods have cost so far, in seconds of a device.
-    """
-    sim, model, scale = scenario.sim, scenario.model, scenario.scale
-    before, held_s = sim.totals(model), held(scenario)
-    changed = act(sim.now_s + scale.step_s)
-    after = sim.totals(model)
-    parts = {
-        "missed": missed_share(after.missed - before.missed, after.decided - before.decided) or 0.0,
-        "gpu": (held(scenario) - held_s) / (scale.max_replicas * scale.step_s),
-        "churn": changed / scale.max_replicas,
-    }
-    cost = scale.price * parts["missed"] + weights.gpu * parts["gpu"] + weights.churn * parts["churn"]
-    return -cost / math.sqrt(scale.price), parts
+def pass_step(run: PolicyRun, scenario: Scenario, weights: Weights) -> StepReward:
+    """Let one step pass in the run of a scenario. What is asked for at its end belongs to the next step."""
+    model, scale = scenario.model, scenario.scale
+    before = outcome_of(run, model)
+    passed = rollout(run, model, run.sim.now_s + scale.step_s).since(before)
+    missed = passed.slo_violation_rate or 0.0
+    gpu = passed.gpu_seconds / (scale.max_replicas * scale.step_s)
+    churn = passed.replicas_changed / scale.max_replicas
+    cost = scale.price * missed + weights.gpu * gpu + weights.churn * churn
+    return StepReward(-cost / math.sqrt(scale.price), missed, gpu, churn)
 
 
 class ScalingEnv(gymnasium.Env[FloatArray, np.int64]):
@@ -78,16 +69,18 @@ class ScalingEnv(gymnasium.Env[FloatArray, np.int64]):
     Reward, a step: - price * share of the step's requests that were answered late or not at all
                     - gpu * time that pods held devices, of what max_replicas would hold
                     - churn * |change| / max_replicas, all divided by sqrt(price).
-    The price is the world's (Ranges), and the policy is told: one network then serves who cares much and who cares
-    little. Its root keeps the rewards of both about as large. A request counts in the step in which it ends. info has
-    the parts, unweighted, and the price.
+    The price is the scenario's (Ranges), and the policy is given it: one network then serves who cares much and who
+    cares little. Its root keeps the rewards of both about as large. A request counts in the step in which it ends. info
+    has the parts, unweighted, and the price.
 
-    Start: `reset(seed)` draws a world (scenarios.py), with as many replicas as the first moment's rate needs, and lets
-    it run until there are metrics. The same seed gives the same episode.
+    Start: `reset(seed)` draws a scenario (scenarios.py), with as many replicas as the first moment's rate needs, and
+    lets it run until there are metrics. The same seed gives the same episode.
     End: after `steps` steps the episode is truncated. It never terminates: a service has no end.
     """
 
     metadata = {"render_modes": []}  # noqa: RUF012 - gymnasium's own attribute
+    _scenario: Scenario  # from the first reset on
+    _run: PolicyRun  # of the scenario, under no policy: the agent is the one that scales
 
     def __init__(
         self,
@@ -103,66 +96,44 @@ class ScalingEnv(gymnasium.Env[FloatArray, np.int64]):
         low, high = bounds()
         self.observation_space = gymnasium.spaces.Box(low, high, dtype=np.float32)
         self.action_space = gymnasium.spaces.Discrete(2 * reach + 1)
-        self._scenario: Scenario | None = None
         self._taken, self._past = 0, Past(0.0, 0)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[FloatArray, dict[str, Any]]:
-        """See gymnasium.Env. options: {"scenario_seed": n} names the world, whatever the seed."""
+        """See gymnasium.Env. options: {"scenario_seed": n} names the scenario, whatever the seed."""
         super().reset(seed=seed)
         number = (options or {}).get("scenario_seed")
         self._scenario = begin(self.scenarios, int(self.np_random.integers(2**31)) if number is None else int(number))
+        self._run = PolicyRun(self._scenario.sim, {})
         self._taken, self._past = 0, Past(0.0, 0)
-        return self._observe(), self._told()
+        return self._observe(), self._teachers_action()
 
     def step(self, action: np.int64) -> tuple[FloatArray, float, bool, bool, dict[str, Any]]:
         """See gymnasium.Env."""
-        assert self._scenario is not None, "call reset first"
-        world = self._scenario
-
-        def act(until_s: float) -> int:
-            change = self._change(world, int(action))
-            if change != 0:
-                self._past = self._past._replace(change_s=world.sim.now_s, change=change)
-            world.sim.advance(until_s)
-            return abs(change)
-
-        reward, parts = pass_step(world, self.weights, act, self._held_s)
+        sim, model = self._run.sim, self._scenario.model
+        replicas = len(sim.wanted(model))
+        wanted = int(np.clip(replicas + int(action) - self.reach, 1, self.scenarios.max_replicas))
+        if wanted != replicas:
+            self._past = self._past._replace(change_s=sim.now_s, change=wanted - replicas)
+            self._run.scale(model, wanted, "the agent")
+        reward, *parts = pass_step(self._run, self._scenario, self.weights)
         self._taken += 1
-        told = {**parts, "price": world.scale.price, **self._told()}
-        return self._observe(), reward, False, self._taken >= self.steps, told
+        info = dict(zip(StepReward._fields[1:], parts, strict=True), price=self._scenario.scale.price)
+        info |= self._teachers_action()
+        return self._observe(), reward, False, self._taken >= self.steps, info
 
-    def _change(self, world: Scenario, action: int) -> int:
-        """Ask for what the action says; by how many replicas that is more."""
-        spec = len(world.sim.wanted(world.model))
-        wanted = int(np.clip(spec + action - self.reach, 1, self.scenarios.max_replicas))
-        if wanted != spec:
-            world.sim.scale(world.model, wanted)
-        return wanted - spec
-
-    def _held_s(self, world: Scenario) -> float:
-        """Seconds of devices so far, at their price."""
-        return seconds_of_devices(world)
-
-    def _told(self) -> dict[str, Any]:
-        """The teacher's action now, if it is asked for."""
+    def _teachers_action(self) -> dict[str, Any]:
+        """Now, if it is asked for."""
         if not self._teacher:
             return {}
-        assert self._scenario is not None
-        return {"teacher": self._teachers_action(self._scenario)}
-
-    def _teachers_action(self, world: Scenario) -> int:
-        change = replicas_of_teacher(world, world.sim.now_s) - len(world.sim.wanted(world.model))
-        return int(np.clip(change, -self.reach, self.reach)) + self.reach
+        sim = self._run.sim
+        change = replicas_of_teacher(self._scenario, sim.now_s) - len(sim.wanted(self._scenario.model))
+        return {"teacher": int(np.clip(change, -self.reach, self.reach)) + self.reach}
 
     def _observe(self) -> FloatArray:
-        assert self._scenario is not None
-        sim = self._scenario.sim
-        found, self._past = self._features(self._scenario, SimulatedObservation(sim, self._scenario.model))
-        if found is None:  # every pod was lost: nothing is known, which reads as nothing there
+        seen = SimulatedObservation(self._run.sim, self._scenario.model)
+        features, self._past = features_of(seen, self._past, self._scenario.scale)
+        if features is None:  # every pod was lost: nothing is known, which reads as nothing there
             return np.zeros(self.observation_space.shape or (), dtype=np.float32)
-        return found
-
-    def _features(self, world: Scenario, seen: SimulatedObservation) -> tuple[FloatArray | None, Past]:
-        return features_of(seen, self._past, world.scale)
+        return features

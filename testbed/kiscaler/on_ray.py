@@ -46,8 +46,8 @@ def _run(
 
     inbox = Queue(actor_options={"num_cpus": 0})
     task = ray.remote(_learn).options(num_cpus=_cores(ray, trainings[0].config), max_retries=0)
-    worlds = ray.put(scenarios)
-    pending = {task.remote(one.config, worlds, pack(one.folder), inbox): one for one in trainings}
+    shared = ray.put(scenarios)
+    pending = {task.remote(one.config, shared, pack(one.folder), inbox): one for one in trainings}
     folders = {one.config.seed: one.folder for one in trainings}
     steps = dict.fromkeys(folders, 0)
     total = len(trainings) * trainings[0].config.total_steps

@@ -1,7 +1,7 @@
-"""The worlds that a policy learns in: each episode draws a cluster, a service and traffic of its own.
+"""The scenarios that a policy learns in: each episode draws a cluster, a service and traffic of its own.
 
-A policy that has seen one world only knows its numbers by heart. Here service times, start-ups, patterns and the age of
-metrics differ from episode to episode, within ranges that are given; what a policy is told is measured in the drawn
+A policy that has seen one scenario only knows its numbers by heart. Here service times, start-ups, patterns and the age
+of metrics differ from episode to episode, within ranges that are given; what a policy is given is measured in the drawn
 service's own scale.
 """
 
@@ -51,7 +51,7 @@ class Ranges:
 
 @dataclass(frozen=True)
 class Scenario:
-    """One world. scale: in what its features are measured; pattern: of the traffic."""
+    """One scenario. scale: in what its features are measured; pattern: of the traffic."""
 
     sim: KISim
     model: str
@@ -61,7 +61,7 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Scenarios:
-    """Worlds round one cluster's only model and its profile.
+    """Scenarios round one cluster's only model and its profile.
 
     per_replica_rps: that one replica serves within the target, at the profile's own batch times (`kis plan` tells).
     """
@@ -82,7 +82,7 @@ class Scenarios:
         return self.cluster.models[0].max_replicas
 
     def draw(self, seed: int) -> Scenario:
-        """The same world for the same seed."""
+        """The same scenario for the same seed."""
         rng = np.random.default_rng(seed)
         ranges, served = self.ranges, self.cluster.models[0]
         price = float(np.exp(rng.uniform(*np.log(ranges.price))))
@@ -91,7 +91,8 @@ class Scenarios:
         pattern = self._pattern(rng, per_replica_rps * served.max_replicas)
         pods = served.pod.model_copy(update={"load_s": load_s})
         first = float(pattern.rate_rps(np.zeros(1))[0])
-        served = served.model_copy(update={"pod": pods, **self._start(first / per_replica_rps)})
+        replicas = int(np.clip(np.ceil(first / per_replica_rps), 1, self.max_replicas))
+        served = served.model_copy(update={"pod": pods, "replicas": replicas})
         config = self.cluster.model_copy(update={"models": (served,)})
         services = [
             make_service(0, served, kind, moved(another_run(profile, rng), {"service": float(np.log(slowness))}))
@@ -110,10 +111,6 @@ class Scenarios:
             age_s=age_s,
         )
         return Scenario(sim, served.name, scale, pattern)
-
-    def _start(self, needed: float) -> dict[str, object]:
-        """Of the served model: with what it starts, where so many replicas serve the first moment's rate."""
-        return {"replicas": int(np.clip(np.ceil(needed), 1, self.max_replicas))}
 
     def _pattern(self, rng: np.random.Generator, most_rps: float) -> Pattern:
         """One of the families, between a low and a peak rate."""

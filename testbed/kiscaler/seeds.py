@@ -1,8 +1,8 @@
 """The same training with several seeds: one folder each, and the best of them.
 
-Files in results/<name>/: seed-1/, seed-2/, ... (a training each: train.py), marks.json, and after each evaluation
-curves.png, seeds.json (each seed's best evaluation, and when their median passes each mark), policy.onnx and
-policy.json of the best seed. That one is the best of several on the worlds that chose it: judge it on others (`kis
+Files in results/<name>/: seed-1/, seed-2/, ... (a training each: train.py), baselines.json, and after each evaluation
+curves.png, seeds.json (each seed's best evaluation, and when their median passes each baseline), policy.onnx and
+policy.json of the best seed. That one is the best of several on the scenarios that chose it: judge it on others (`kis
 evaluate`).
 """
 
@@ -26,9 +26,9 @@ from testbed.kiscaler.train import (
     read_curve,
     scenarios_of,
     train,
-    write_marks,
+    write_baselines,
 )
-from testbed.reporting.training import marks_passed, save_curves
+from testbed.reporting.training import baselines_file, baselines_passed, save_curves
 from workloads.files import write_json
 
 OnEvaluation = Callable[[int, Evaluation], None]  # told the seed
@@ -73,11 +73,11 @@ def train_seeds(
     trainings = [Training(config.model_copy(update={"seed": seed}), folder / f"seed-{seed}") for seed in seeds]
     scenarios = scenarios_of(config)
     folder.mkdir(parents=True, exist_ok=True)
-    write_marks(config, scenarios, folder / "marks.json")
+    write_baselines(config, scenarios, folder)
     for one in trainings:
         one.folder.mkdir(exist_ok=True)
-        if not (one.folder / "marks.json").exists():  # the worlds that judge are the same for every seed
-            shutil.copy(folder / "marks.json", one.folder)
+        if not baselines_file(one.folder).exists():  # the scenarios that judge are the same for every seed
+            shutil.copy(baselines_file(folder), one.folder)
 
     def tell(seed: int, found: Evaluation) -> None:
         _summarise(trainings, told, folder)
@@ -124,7 +124,7 @@ def _summarise(trainings: Sequence[Training], told: dict[str, Any], folder: Path
         "simulated": True,
         "best": chosen,
         "seeds": {seed: None if found is None else found._asdict() for seed, found in best.items()},
-        "marks_passed": [one._asdict() for one in marks_passed(folders)],
+        "baselines_passed": [one._asdict() for one in baselines_passed(folders)],
         "configuration": told,
     }
     write_json(folder / "seeds.json", summary)

@@ -1,4 +1,4 @@
-"""What a policy imitates before it learns by itself: one that knows the traffic of the drawn world.
+"""What a policy imitates before it learns by itself: one that knows the traffic of the drawn scenario.
 
 Nobody knows that much on a cluster. What cannot be foreseen there is not told here either: the teacher then keeps what
 the recent peak needs, the longer the more a miss costs; and a burst is foreseen only once it has come back.
@@ -19,16 +19,10 @@ GRID_S = 0.5
 
 def replicas_of_teacher(scenario: Scenario, now_s: float) -> int:
     """That should be asked for now."""
-    scale = scenario.scale
-    peak_rps = rate_of_teacher(scenario, now_s)
-    return min(max(1, math.ceil(peak_rps / scale.per_replica_rps - 1e-9)), scale.max_replicas)
-
-
-def rate_of_teacher(scenario: Scenario, now_s: float) -> float:
-    """Requests a second that what is asked for now should serve."""
     scale, pattern = scenario.scale, scenario.pattern
     until_s = now_s + scale.ahead_s + scale.age_s + 2 * scale.step_s
     known = now_s > pattern.foreseen_after_s
     kept_s = 0.0 if known else min(KEPT_AT_MOST_S, KEPT_S * scale.price)
     times_s = np.arange(max(0.0, now_s - kept_s), until_s if known else now_s + GRID_S, GRID_S)
-    return float(pattern.rate_rps(times_s).max())
+    peak_rps = float(pattern.rate_rps(times_s).max())
+    return min(max(1, math.ceil(peak_rps / scale.per_replica_rps - 1e-9)), scale.max_replicas)

@@ -1,7 +1,7 @@
-"""Training: PPO on simulated clusters, judged on worlds of its own, exported as the best of all evaluations.
+"""Training: PPO on simulated clusters, judged on scenarios of its own, exported as the best of all evaluations.
 
 Files in results/<name>/: train.json (its configuration), checkpoint.zip (to go on from), curve.csv (one row an
-evaluation) with curves.png, marks.json (the same of other policies, to compare with), tensorboard/, policy.onnx and
+evaluation) with curves.png, baselines.json (the same of other policies, to compare with), tensorboard/, policy.onnx and
 policy.json (of the best evaluation so far).
 """
 
@@ -16,7 +16,7 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,40 +26,31 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
-from testbed.autoscaling import placement_features
 from testbed.autoscaling.features import FEATURES, VERSION
-from testbed.autoscaling.mixes import KindScale
 from testbed.autoscaling.policy_file import PolicyFile, write_pair
 from testbed.calibration.profile import ServiceProfile
 from testbed.config import Strict
 from testbed.errors import ConfigError
+from testbed.kiscaler.baselines import play_baselines
 from testbed.kiscaler.control import Shuffled
 from testbed.kiscaler.env import ScalingEnv, Weights
 from testbed.kiscaler.imitation import imitate
-from testbed.kiscaler.marks import play_marks
-from testbed.kiscaler.placement_env import PlacementEnv
-from testbed.kiscaler.placement_scenarios import PlacementScenarios, placement_scenarios
 from testbed.kiscaler.scenarios import Ranges, Scenarios
-from testbed.reporting.training import save_curves
+from testbed.reporting.training import baselines_file, save_curves
 from testbed.simulation.cluster.config import ClusterConfig
 from workloads.files import replacing, write_json
 
 ROLLOUT = 3_600  # decisions between two updates
 IMITATION_ROUNDS = 4
-EVALUATION_SEED = 10_000_000  # worlds from here on are for judging; training draws its own below 2**31 at random
+EVALUATION_SEED = 10_000_000  # scenarios from here on are for judging; training draws its own below 2**31 at random
 Progress = Callable[[float], None]
 
 
 class TrainConfig(Strict):
-    """`kis train`: in which worlds, for which reward, for how long."""
+    """`kis train`: in which scenarios, for which reward, for how long."""
 
     cluster: ClusterConfig = Field(description="its one model is what is scaled")
-    per_replica_rps: float | None = Field(
-        None, gt=0, description="that one replica serves within the target (`kis plan` tells); none with placement"
-    )
-    placement: dict[str, KindScale] = Field(
-        {}, description="by GPU kind; given: which kind is part of the action (KIScalerPlacement-v1)"
-    )
+    per_replica_rps: float = Field(gt=0, description="that one replica serves within the target (`kis plan` tells)")
     ranges: Ranges = Field(Ranges(), description="what is drawn anew for each episode")
     weights: Weights = Field(Weights(), description="of the reward")
     step_s: float = Field(5.0, gt=0, description="from one decision to the next")
@@ -69,25 +60,36 @@ class TrainConfig(Strict):
     imitated_steps: int = Field(60_000, ge=0, description="decisions that a teacher shows before; 0: no teacher")
     environments: int = Field(6, ge=1, description="processes that simulate; three for each core keep it busy")
     evaluate_every: int = Field(20_000, ge=1, description="decisions")
-    evaluation_worlds: int = Field(12, ge=1, description="never trained on, the same at each evaluation")
-    marks: dict[str, dict[str, Any]] = Field({}, description="policies to compare with, by a name of yours (marks.py)")
+    evaluation_scenarios: int = Field(12, ge=1, description="never trained on, the same at each evaluation")
+    baselines: dict[str, dict[str, Any]] = Field({}, description="policies to compare with, by name (baselines.py)")
     control: Literal["shuffled"] | None = Field(None, description="learn from others' observations (control.py)")
     patience: int = Field(8, ge=1, description="evaluations without a better one, then it ends")
     seed: int = 0
 
-    @model_validator(mode="after")
-    def _one_scale(self) -> Self:
-        if (self.per_replica_rps is None) != bool(self.placement):
-            raise ValueError("give either per_replica_rps, or placement with per_replica_rps and gpu_cost by GPU kind")
-        if self.placement and self.marks:
-            raise ValueError("marks: these policies do not choose the kind of GPU: leave them out with placement")
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _with_earlier_names(cls, data: Any) -> Any:
+        """The files of trainings of before December 2026 have earlier names, and an empty `placement`."""
+        if not isinstance(data, dict):
+            return data
+        earlier = {"marks": "baselines", "evaluation_worlds": "evaluation_scenarios"}
+        found = {earlier.get(key, key): value for key, value in data.items() if (key, value) != ("placement", {})}
+        if isinstance(data.get("marks"), dict):
+            found["baselines"] = {name: _with_scenario(settings) for name, settings in data["marks"].items()}
+        return found
+
+
+def _with_scenario(settings: Any) -> Any:
+    """A baseline's settings, in which the drawn scenario was called world."""
+    if not isinstance(settings, dict):
+        return settings
+    return {key: "scenario" if value == "world" else value for key, value in settings.items()}
 
 
 class Evaluation(NamedTuple):
-    """Means over the evaluation's worlds. missed: share of requests; gpu: share of what max_replicas would hold.
+    """Means over the evaluation's scenarios. missed: share of requests; gpu: share of what max_replicas would hold.
 
-    steps: decisions that were learned from, seconds: wall clock of the training so far; both 0 of a mark.
+    steps: decisions that were learned from, seconds: wall clock of the training so far; both 0 of a baseline.
     """
 
     steps: int
@@ -99,20 +101,14 @@ class Evaluation(NamedTuple):
 
 
 def scenarios_of(config: TrainConfig) -> Scenarios:
-    """The worlds of a configuration; ArtifactError if a profile cannot be read."""
+    """The scenarios of a configuration; ArtifactError if a profile cannot be read."""
     profiles = {kind: ServiceProfile.read(file) for kind, file in config.cluster.models[0].profiles.items()}
-    if config.per_replica_rps is None:
-        return placement_scenarios(config.cluster, profiles, config.placement, config.ranges, config.step_s)
     return Scenarios(config.cluster, profiles, config.per_replica_rps, config.ranges, config.step_s)
 
 
 def make_env(config: TrainConfig, scenarios: Scenarios, *, teacher: bool = False) -> ScalingEnv | Shuffled:
     """One environment."""
-    env: ScalingEnv
-    if isinstance(scenarios, PlacementScenarios):
-        env = PlacementEnv(scenarios, config.weights, steps=config.episode_steps, reach=config.reach, teacher=teacher)
-    else:
-        env = ScalingEnv(scenarios, config.weights, steps=config.episode_steps, reach=config.reach, teacher=teacher)
+    env = ScalingEnv(scenarios, config.weights, steps=config.episode_steps, reach=config.reach, teacher=teacher)
     return env if config.control is None else Shuffled(env)
 
 
@@ -133,7 +129,7 @@ def train(
         raise ConfigError(f"{file} is of another training: choose another folder, or give that configuration")
     write_json(file, config.model_dump(mode="json"))
     scenarios = scenarios or scenarios_of(config)
-    write_marks(config, scenarios, folder / "marks.json")
+    write_baselines(config, scenarios, folder)
     torch.manual_seed(config.seed)
     checkpoint = folder / "checkpoint.zip"
     torch.set_num_threads(1)  # the simulations need the cores, and the networks are small
@@ -157,9 +153,9 @@ def train(
 
 
 def resume_seed(seed: int, steps: int) -> int:
-    """Of worlds, actions and batches after `steps` decisions.
+    """Of scenarios, actions and batches after `steps` decisions.
 
-    PPO.load seeds everything with the training's own seed, so that it would draw again the worlds that it began with.
+    PPO.load seeds everything with the training's own seed, so that it would draw its first scenarios again.
     """
     return int(np.random.SeedSequence((seed, steps)).generate_state(1)[0]) >> 1  # each environment's is a little more
 
@@ -227,7 +223,7 @@ class _Judge(BaseCallback):
         at_its_end = last < self._config.total_steps <= self.num_timesteps
         if self.num_timesteps - last < self._config.evaluate_every and not at_its_end:
             return True
-        found = evaluate(self._env, self._greedy, self._config.evaluation_worlds, self.num_timesteps)
+        found = evaluate(self._env, self._greedy, self._config.evaluation_scenarios, self.num_timesteps)
         found = found._replace(seconds=round(time.monotonic() - self._began_s, 1))
         better = not self._curve or found.reward > max(one.reward for one in self._curve)
         self._curve.append(found)
@@ -248,17 +244,17 @@ class _Judge(BaseCallback):
 
 
 def evaluate(
-    env: ScalingEnv | Shuffled, choose: Callable[[npt.NDArray[np.float32]], int], worlds: int, steps: int = 0
+    env: ScalingEnv | Shuffled, choose: Callable[[npt.NDArray[np.float32]], int], count: int, steps: int = 0
 ) -> Evaluation:
-    """Play each evaluation world once."""
+    """Play each evaluation scenario once."""
     sums = np.zeros(4)
-    for number in range(worlds):
+    for number in range(count):
         seen, _ = env.reset(options={"scenario_seed": EVALUATION_SEED + number})
         over = False
         while not over:
             seen, reward, _, over, parts = env.step(np.int64(choose(seen)))
             sums += (float(reward), parts["missed"], parts["gpu"], parts["churn"])
-    return Evaluation(steps, *(sums / (worlds * env.steps)).tolist())
+    return Evaluation(steps, *(sums / (count * env.steps)).tolist())
 
 
 class _Actor(torch.nn.Module):
@@ -278,12 +274,11 @@ def export(policy: Any, config: TrainConfig, judged: Evaluation, folder: Path) -
     """policy.onnx and policy.json, which are replaced together (policy_file.py)."""
     actor = _Actor(policy).cpu().eval()
     exported: Any = io.BytesIO()  # torch takes one, though its types do not say so
-    version, names = _features(config)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         torch.onnx.export(
             actor,
-            (torch.zeros(1, len(names)),),
+            (torch.zeros(1, len(FEATURES)),),
             exported,
             input_names=["features"],
             output_names=["logits"],
@@ -291,8 +286,8 @@ def export(policy: Any, config: TrainConfig, judged: Evaluation, folder: Path) -
             dynamo=False,
         )
     told = PolicyFile(
-        features_version=version,
-        features=names,
+        features_version=VERSION,
+        features=tuple(FEATURES),
         sha256=hashlib.sha256(exported.getvalue()).hexdigest(),
         reach=config.reach,
         step_s=config.step_s,
@@ -308,21 +303,14 @@ def export(policy: Any, config: TrainConfig, judged: Evaluation, folder: Path) -
     write_pair(folder / "policy.onnx", exported.getvalue(), told)
 
 
-def write_marks(config: TrainConfig, scenarios: Scenarios, file: Path) -> None:
-    """A row of curve.csv for each mark, by its name; they are played once, as the configuration stays."""
+def write_baselines(config: TrainConfig, scenarios: Scenarios, folder: Path) -> None:
+    """baselines.json: a row of curve.csv for each, by its name; they are played once, as the configuration stays."""
+    file = baselines_file(folder)
     if file.exists():
         return
-    worlds = range(EVALUATION_SEED, EVALUATION_SEED + config.evaluation_worlds)
-    found = play_marks(config.marks, scenarios, config.weights, config.episode_steps, worlds)
-    rows = {name: Evaluation(0, **means)._asdict() for name, means in found.items()}
-    write_json(file, rows)
-
-
-def _features(config: TrainConfig) -> tuple[int | str, tuple[str, ...]]:
-    """Version and names of what its policy is given."""
-    if config.placement:
-        return placement_features.VERSION, placement_features.feature_names(tuple(config.placement))
-    return VERSION, tuple(FEATURES)
+    seeds = range(EVALUATION_SEED, EVALUATION_SEED + config.evaluation_scenarios)
+    played = play_baselines(config.baselines, scenarios, config.weights, config.episode_steps, seeds)
+    write_json(file, {name: Evaluation(0, *means)._asdict() for name, means in played.items()})
 
 
 def read_curve(file: Path) -> list[Evaluation]:

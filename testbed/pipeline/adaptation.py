@@ -21,6 +21,7 @@ from testbed.adaptation.adaptive import Adaptive, make_adaptive
 from testbed.adaptation.journal import JOURNAL, read_journal
 from testbed.adaptation.judge import Inline
 from testbed.autoscaling.build import build_policy
+from testbed.autoscaling.rollout import outcome_of
 from testbed.autoscaling.simulated import PolicyRun
 from testbed.config import Strict
 from testbed.errors import ConfigError
@@ -116,14 +117,14 @@ def _adaptive(run: PolicyRun, config: AdaptRunConfig) -> Adaptive:
 
 
 def _advanced(config: ClusterRunConfig, run: PolicyRun, model: str) -> list[Row]:
-    rows, before = [], (0, 0, 0.0)
+    rows, before = [], outcome_of(run, model)
 
     def note() -> None:
         nonlocal before
-        totals = run.sim.totals(model)
-        now = (totals.decided, totals.missed, run.sim.gpu_seconds(model))
-        wanted = len(run.sim.wanted(model))
-        rows.append(Row(run.sim.now_s, now[0] - before[0], now[1] - before[1], wanted, now[2] - before[2]))
+        now = outcome_of(run, model)
+        passed = now.since(before)
+        counts = (passed.totals.decided, passed.totals.missed, len(run.sim.wanted(model)))
+        rows.append(Row(run.sim.now_s, *counts, passed.gpu_seconds))
         before = now
 
     advance(config, run, note, lambda share: None)

@@ -1,7 +1,8 @@
-"""Learning curves: one training or one for each seed, their median, and the marks that they are compared with.
+"""Learning curves: one training or one for each seed, their median, and the baselines that they are compared with.
 
 A training's folder has curve.csv, a row an evaluation (steps: decisions so far, seconds: wall clock so far; reward,
-missed, gpu, churn: means over the evaluation's worlds), and marks.json, a row of the same names for each other policy.
+missed, gpu, churn: means over the evaluation's scenarios), and baselines.json, a row of the same names for each other
+policy.
 """
 
 from __future__ import annotations
@@ -25,23 +26,24 @@ from testbed.reporting.style import SIMULATED
 
 FloatArray = npt.NDArray[np.float64]
 Curve = Mapping[str, FloatArray]  # by the names of curve.csv's columns, float64[evaluations] each
-Marks = Mapping[str, Mapping[str, float]]
+Baselines = Mapping[str, Mapping[str, float]]
 COLUMNS = ("steps", "seconds", "reward", "missed", "gpu", "churn")
 AXES = {"decisions": ("steps", 1.0), "minutes": ("seconds", 1 / 60)}  # of a picture: its column, and the factor
 
 
 class Passed(NamedTuple):
-    """steps and minutes: from which evaluation on the reward stays above the mark's; None: it does not."""
+    """steps and minutes: from which evaluation on the reward stays above the baseline's; None: it does not."""
 
-    mark: str
+    baseline: str
     reward: float
     steps: int | None
     minutes: float | None
 
     def __str__(self) -> str:
+        above = f"above {self.baseline} (reward {self.reward:.3f})"
         if self.steps is None:
-            return f"not above {self.mark} (reward {self.reward:.3f})"
-        return f"above {self.mark} (reward {self.reward:.3f}) from {self.steps} decisions ({self.minutes:.1f} min) on"
+            return f"not {above}"
+        return f"{above} from {self.steps} decisions ({self.minutes:.1f} min) on"
 
 
 def read_curves(folders: Sequence[Path]) -> list[Curve]:
@@ -51,11 +53,17 @@ def read_curves(folders: Sequence[Path]) -> list[Curve]:
     return [{name: table[name].to_numpy(dtype=np.float64) for name in COLUMNS} for table in tables if len(table)]
 
 
-def read_marks(folders: Sequence[Path]) -> Marks:
+def baselines_file(folder: Path) -> Path:
+    """baselines.json of a training; marks.json, as trainings of before December 2026 named it, if that is there."""
+    earlier = folder / "marks.json"
+    return earlier if earlier.exists() else folder / "baselines.json"
+
+
+def read_baselines(folders: Sequence[Path]) -> Baselines:
     """Of the first that has some: they do not depend on a training's seed."""
-    for folder in folders:
-        if (folder / "marks.json").exists():
-            found: Marks = read_json(folder / "marks.json", "delete it and go on with the training")
+    for file in map(baselines_file, folders):
+        if file.exists():
+            found: Baselines = read_json(file, "delete it and go on with the training")
             return found
     return {}
 
@@ -67,29 +75,29 @@ def median_of(curves: Sequence[Curve]) -> Curve:
     return {name: np.median([one[name][at] for one, at in zip(curves, rows, strict=True)], axis=0) for name in COLUMNS}
 
 
-def passed(curve: Curve, marks: Marks) -> list[Passed]:
-    """When the curve passes each mark for good."""
+def passed(curve: Curve, baselines: Baselines) -> list[Passed]:
+    """When the curve passes each baseline for good."""
     found = []
-    for name, mark in marks.items():
-        below = np.flatnonzero(curve["reward"] <= mark["reward"])
+    for name, baseline in baselines.items():
+        below = np.flatnonzero(curve["reward"] <= baseline["reward"])
         first = int(below[-1]) + 1 if len(below) else 0
         if first < len(curve["steps"]):
             at = (int(curve["steps"][first]), float(curve["seconds"][first]) / 60)
-            found.append(Passed(name, mark["reward"], *at))
+            found.append(Passed(name, baseline["reward"], *at))
         else:
-            found.append(Passed(name, mark["reward"], None, None))
+            found.append(Passed(name, baseline["reward"], None, None))
     return found
 
 
-def marks_passed(folders: Sequence[Path]) -> list[Passed]:
-    """When the median of the curves that there are passes each mark."""
+def baselines_passed(folders: Sequence[Path]) -> list[Passed]:
+    """When the median of the curves that there are passes each baseline."""
     curves = read_curves(folders)
-    return passed(median_of(curves), read_marks(folders)) if curves else []
+    return passed(median_of(curves), read_baselines(folders)) if curves else []
 
 
 def save_curves(folders: Sequence[Path], file: Path) -> None:
     """Draw the curves that there are; without one nothing is written."""
-    curves, marks = read_curves(folders), read_marks(folders)
+    curves, baselines = read_curves(folders), read_baselines(folders)
     if not curves:
         return
     median = median_of(curves)
@@ -97,19 +105,20 @@ def save_curves(folders: Sequence[Path], file: Path) -> None:
         figure = Figure(figsize=(10, 6), layout="constrained")
         (by_steps, by_minutes), (missed, gpu) = figure.subplots(2, 2)
         by_minutes.sharey(by_steps)
-        _panel(by_steps, curves, median, marks, "decisions", "reward")
-        _panel(by_minutes, curves, median, marks, "minutes", "reward")
-        _panel(missed, curves, median, marks, "decisions", "missed")
-        _panel(gpu, curves, median, marks, "decisions", "gpu")
-        by_steps.set(title="reward of a step, mean of the worlds that judge (simulated)")
+        _panel(by_steps, curves, median, baselines, "decisions", "reward")
+        _panel(by_minutes, curves, median, baselines, "minutes", "reward")
+        _panel(missed, curves, median, baselines, "decisions", "missed")
+        _panel(gpu, curves, median, baselines, "decisions", "gpu")
+        by_steps.set(title="reward of a step, mean of the scenarios that judge (simulated)")
         by_minutes.set(title="the same against wall-clock time of one training")
         missed.set(title="requests over the target, %")
         gpu.set(title="devices held, % of what all replicas would hold")
-        figure.legend(*by_steps.get_legend_handles_labels(), loc="outside lower center", ncols=min(6, 2 + len(marks)))
+        columns = min(6, 2 + len(baselines))
+        figure.legend(*by_steps.get_legend_handles_labels(), loc="outside lower center", ncols=columns)
         save_png(figure, file, dpi=130)
 
 
-def _panel(axes: Axes, curves: Sequence[Curve], median: Curve, marks: Marks, along: str, column: str) -> None:
+def _panel(axes: Axes, curves: Sequence[Curve], median: Curve, baselines: Baselines, along: str, column: str) -> None:
     x, factor = AXES[along]
     scale = 1.0 if column == "reward" else 100.0
     each = "training" if len(curves) == 1 else f"each of {len(curves)} seeds"
@@ -118,9 +127,9 @@ def _panel(axes: Axes, curves: Sequence[Curve], median: Curve, marks: Marks, alo
         axes.plot(factor * one[x], scale * one[column], ".-", color=SIMULATED, lw=0.7, ms=3, alpha=0.6, label=label)
     if len(curves) > 1:
         axes.plot(factor * median[x], scale * median[column], color=SIMULATED, linewidth=2.4, label="median")
-    for number, (name, mark) in enumerate(marks.items()):
+    for number, (name, baseline) in enumerate(baselines.items()):
         dash = ("--", "-.", ":")[number % 3]
-        axes.axhline(scale * mark[column], color=f"C{number % 10}", linestyle=dash, linewidth=1.2, label=name)
+        axes.axhline(scale * baseline[column], color=f"C{number % 10}", linestyle=dash, linewidth=1.2, label=name)
     axes.set_xlabel(along)
     axes.set_xlim(left=0)
     if column != "reward":

@@ -122,6 +122,7 @@ def test_a_network_that_answers_no_number_changes_nothing(tmp_path: Path) -> Non
     ("changes", "told"),
     [
         ({"features_version": 0}, "expects features of version 0"),
+        ({"features_version": "placement-1"}, "expects features of version placement-1"),
         ({"features": ["ready"]}, "expects features of version"),
         ({"sha256": "0" * 64}, "its hash differs"),
         ({"reach": 3}, "has the ports"),

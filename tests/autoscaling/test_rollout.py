@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from testbed.autoscaling.policies import Fixed
-from testbed.autoscaling.rollout import rollout
+from testbed.autoscaling.rollout import outcome_of, rollout
 from testbed.autoscaling.simulated import PolicyRun
 from tests.oracles.cluster_worlds import cluster, flat_profile, simulate
 
@@ -28,3 +28,18 @@ def test_without_requests_there_is_no_latency() -> None:
     assert outcome.latency_s(0.95) is None
     assert outcome.mean_latency_s is None
     assert outcome.slo_violation_rate is None
+
+
+def test_what_came_between_two_moments() -> None:
+    config = cluster(gpus=4, max_replicas=4, replicas=1, latency_target_s=0.7)
+    run = PolicyRun(simulate(config, [0.0, 0.1, 5.0, 5.1, 5.2], flat_profile([0.5])), {})
+    run.scale("m", 2, "for the test")
+    before = rollout(run, "m", 4.0)
+    run.scale("m", 4, "for the test")
+    run.scale("m", 4, "nothing changes")
+    assert outcome_of(run, "m").since(before).replicas_changed == 0  # it counts from now on
+    passed = rollout(run, "m", 9.0).since(before)
+    assert (passed.totals.arrived, passed.totals.ok) == (3, 3)
+    assert passed.histogram.sum() == 3
+    assert (passed.changes, passed.replicas_changed) == (1, 2)
+    assert passed.gpu_seconds == pytest.approx(4 * 5.0, abs=0.3)

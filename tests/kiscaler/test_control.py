@@ -1,4 +1,4 @@
-"""A training without its observations: the same worlds, and worse."""
+"""A training without its observations: the same scenarios, and worse."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from tests.oracles.cluster_worlds import GPU, cluster, flat_profile, six_replica
 
 def env(steps: int = 8) -> ScalingEnv:
     config = cluster(gpus=4, max_batch_size=4, max_replicas=4, latency_target_s=0.1, pod={"container_start_s": 1.0})
-    worlds = Scenarios(config, {GPU: flat_profile((0.020, 0.024, 0.028, 0.032))}, per_replica_rps=90.0)
-    return ScalingEnv(worlds, steps=steps, reach=1, teacher=True)
+    scenarios = Scenarios(config, {GPU: flat_profile((0.020, 0.024, 0.028, 0.032))}, per_replica_rps=90.0)
+    return ScalingEnv(scenarios, steps=steps, reach=1, teacher=True)
 
 
-def test_worlds_and_rewards_are_the_same_and_what_is_shown_is_of_a_step_before() -> None:
+def test_scenarios_and_rewards_are_the_same_and_what_is_shown_is_of_a_step_before() -> None:
     plain, shuffled = env(), Shuffled(env())
     earlier: set[bytes] = set()
     elsewhere = 0
@@ -52,8 +52,8 @@ def test_the_oldest_observations_make_room(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def imitated(folder: Path, kind: str | None) -> Evaluation:
-    """What imitation alone leaves, in worlds of one wave, at a price at which no constant number is a good answer: who
-    does not see, and holds everything, would else come close.
+    """What imitation alone leaves, in scenarios of one wave, at a price at which no constant number is a good answer:
+    who does not see, and holds everything, would else come close.
     """
     config = TrainConfig.model_validate(
         {
@@ -64,7 +64,7 @@ def imitated(folder: Path, kind: str | None) -> Evaluation:
             "environments": 1,
             "total_steps": 1,
             "imitated_steps": 4000,
-            "evaluation_worlds": 4,
+            "evaluation_scenarios": 4,
             "control": kind,
         }
     )

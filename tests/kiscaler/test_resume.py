@@ -1,4 +1,4 @@
-"""A training that goes on does not begin its worlds again."""
+"""A training that goes on does not begin its scenarios again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.kiscaler.test_train import settings
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The seeds of the worlds that were drawn to learn from, one after the other, all in this process."""
+    """The seeds of the scenarios that were drawn to learn from, one after the other, all in this process."""
     seeds, really = list[int](), env_module.begin
 
     def begin(scenarios: Any, seed: int) -> Any:
@@ -31,7 +31,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def go_on(folder: Path, out: Path, drawn: list[int], steps: int) -> list[int]:
-    """Train up to so many steps; the worlds that it drew for that."""
+    """Train up to so many steps; the scenarios that it drew for that."""
     drawn.clear()
     told = settings(folder, imitated_steps=0, environments=2, evaluate_every=600, total_steps=steps)
     (out / "train.json").unlink(missing_ok=True)  # only total_steps is another
@@ -39,7 +39,7 @@ def go_on(folder: Path, out: Path, drawn: list[int], steps: int) -> list[int]:
     return list(drawn)
 
 
-def test_the_worlds_after_a_resume_are_others_and_the_same_after_each_resume_from_there(
+def test_the_scenarios_after_a_resume_are_others_and_the_same_after_each_resume_from_there(
     tmp_path: Path, drawn: list[int]
 ) -> None:
     first, again = tmp_path / "out", tmp_path / "again"

@@ -92,7 +92,7 @@ def test_a_random_policy_is_worse_than_leaving_what_is_enough() -> None:
     assert random < fixed
 
 
-def test_worlds_differ_within_their_ranges() -> None:
+def test_scenarios_differ_within_their_ranges() -> None:
     drawn = [scenarios().draw(seed) for seed in range(40)]
     assert {one.pattern.name for one in drawn} == {"ramp", "periodic", "fluctuating", "bursty", "trace"}
     assert all(90 / 1.25 <= one.scale.per_replica_rps <= 90 / 0.8 for one in drawn)

@@ -1,4 +1,4 @@
-"""One training for each seed: a folder each, and the best of them beside the marks."""
+"""One training for each seed: a folder each, and the best of them beside the baselines."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def write_settings(folder: Path, **changes: Any) -> Path:
         "environments": 1,
         "total_steps": 1,
         "imitated_steps": 600,
-        "evaluation_worlds": 2,
-        "marks": {"all": {"kind": "fixed", "replicas": 6}, "one": {"kind": "fixed", "replicas": 1}},
+        "evaluation_scenarios": 2,
+        "baselines": {"all": {"kind": "fixed", "replicas": 6}, "one": {"kind": "fixed", "replicas": 1}},
         **changes,
     }
     (folder / "train.yaml").write_text(yaml.safe_dump(settings))
@@ -64,12 +64,12 @@ def test_each_seed_has_a_training_of_its_own(trained: Path) -> None:
     networks = [(folder / "policy.onnx").read_bytes() for folder in folders_in(out)]
     assert networks[0] != networks[1]
     assert all(curve[0].seconds > 0 for curve in curves)
-    files = {"train.json", "checkpoint.zip", "curve.csv", "curves.png", "marks.json", "policy.onnx", "policy.json"}
+    files = {"train.json", "checkpoint.zip", "curve.csv", "curves.png", "baselines.json", "policy.onnx", "policy.json"}
     assert all(files <= {file.name for file in folder.iterdir()} for folder in folders_in(out))
-    marks = json.loads((out / "marks.json").read_text())
-    assert list(marks) == ["all", "one"]
-    assert set(marks["all"]) == set(curves[0][0]._fields)
-    assert marks["one"]["gpu"] < marks["all"]["gpu"]
+    baselines = json.loads((out / "baselines.json").read_text())
+    assert list(baselines) == ["all", "one"]
+    assert set(baselines["all"]) == set(curves[0][0]._fields)
+    assert baselines["one"]["gpu"] < baselines["all"]["gpu"]
 
 
 def test_the_best_seeds_policy_is_kept_and_says_so(trained: Path) -> None:
@@ -83,7 +83,7 @@ def test_the_best_seeds_policy_is_kept_and_says_so(trained: Path) -> None:
     summary = json.loads((out / "seeds.json").read_text())
     assert summary["best"] == best
     assert {seed: one["reward"] for seed, one in summary["seeds"].items()} == {str(k): v for k, v in rewards.items()}
-    assert [one["mark"] for one in summary["marks_passed"]] == ["all", "one"]
+    assert [one["baseline"] for one in summary["baselines_passed"]] == ["all", "one"]
     assert (out / "curves.png").exists()
 
 

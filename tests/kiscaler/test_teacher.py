@@ -13,7 +13,7 @@ from testbed.kiscaler.teacher import replicas_of_teacher
 from tests.oracles.cluster_worlds import GPU, cluster, flat_profile
 
 
-def world(pattern: str, price: float = 10.0, **parameters: Any) -> Scenario:
+def scenario(pattern: str, price: float = 10.0, **parameters: Any) -> Scenario:
     """One replica serves 90 requests/s; eight at most; a pod takes 1.1 + 2 + 1 + 0 s or so."""
     config = cluster(gpus=8, max_batch_size=4, max_replicas=8, latency_target_s=0.1, pod={"container_start_s": 1.0})
     ranges = Ranges(service=(1, 1), load_s=(2, 2), age_s=(1, 1), price=(price, price))
@@ -22,14 +22,14 @@ def world(pattern: str, price: float = 10.0, **parameters: Any) -> Scenario:
 
 
 def test_what_rises_is_met_when_a_pod_asked_for_now_serves() -> None:
-    one = world("ramp", low=90, peak=720, rise_s=63)  # ten requests/s more each second
+    one = scenario("ramp", low=90, peak=720, rise_s=63)  # ten requests/s more each second
     ahead_s = one.scale.ahead_s + one.scale.age_s + 2 * one.scale.step_s
     assert replicas_of_teacher(one, 10.0) == math.ceil((90 + 10 * (10 + ahead_s - 0.5)) / 90)
     assert replicas_of_teacher(one, 1000.0) == 8
 
 
 def test_a_burst_is_foreseen_once_it_has_come_back() -> None:
-    one = world("bursty", base=80, spike=400, spike_s=10, every_s=100)
+    one = scenario("bursty", base=80, spike=400, spike_s=10, every_s=100)
     assert replicas_of_teacher(one, 88.0) == 1  # the first: nobody could know
     assert replicas_of_teacher(one, 92.0) == 5
     assert replicas_of_teacher(one, 140.0) == 5  # kept, as it may come again at any time
@@ -39,6 +39,6 @@ def test_a_burst_is_foreseen_once_it_has_come_back() -> None:
 
 @pytest.mark.parametrize(("price", "kept_s"), [(3.0, 60.0), (10.0, 200.0), (30.0, 400.0)])
 def test_the_more_a_miss_costs_the_longer_a_peak_is_kept(price: float, kept_s: float) -> None:
-    one = world("trace", price, rates=(80.0, 400.0, 80.0), interval_s=10.0)
+    one = scenario("trace", price, rates=(80.0, 400.0, 80.0), interval_s=10.0)
     assert replicas_of_teacher(one, 19.0 + kept_s) == 5
     assert replicas_of_teacher(one, 21.0 + kept_s) == 1

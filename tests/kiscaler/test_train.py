@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,12 @@ from typer.testing import CliRunner
 from testbed.autoscaling.build import build_policy
 from testbed.autoscaling.features import FEATURES
 from testbed.cli.main import application
+from testbed.config import load_config
 from testbed.errors import ConfigError
-from testbed.kiscaler.train import TrainConfig, evaluate, make_env, scenarios_of, train
+from testbed.kiscaler.train import TrainConfig, evaluate, is_same, make_env, scenarios_of, train
 from tests.oracles.cluster_worlds import GPU, flat_profile
+
+RESULTS = Path(__file__).parents[2] / "results"
 
 
 def settings(folder: Path, **changes: Any) -> dict[str, Any]:
@@ -40,7 +44,7 @@ def settings(folder: Path, **changes: Any) -> dict[str, Any]:
         "imitated_steps": 600,
         "total_steps": 1800,
         "evaluate_every": 900,
-        "evaluation_worlds": 2,
+        "evaluation_scenarios": 2,
         **changes,
     }
 
@@ -84,7 +88,15 @@ def test_a_finished_training_is_not_begun_again_and_an_interrupted_one_goes_on(t
         train(config.model_copy(update={"reach": 1}), trained / "out", lambda found: None, lambda share: None)
 
 
-def test_the_worlds_that_judge_are_the_same_each_time(trained: Path) -> None:
+@pytest.mark.parametrize("folder", ["training/seed-1", "training/seed-2", "training/seed-3", "control"])
+def test_a_configuration_with_earlier_names_is_read(folder: str) -> None:
+    config = load_config(RESULTS / "golden-kiscaler" / folder / "train.json", TrainConfig)
+    assert config.evaluation_scenarios == 60
+    assert config.baselines["oracle"] == {"kind": "oracle", "per_replica_rps": "scenario", "ahead_s": "scenario"}
+    assert is_same(json.loads((RESULTS / "golden-kiscaler" / folder / "train.json").read_text()), config)
+
+
+def test_the_scenarios_that_judge_are_the_same_each_time(trained: Path) -> None:
     config = TrainConfig.model_validate(settings(trained))
     env = make_env(config, scenarios_of(config))
     once, again = (evaluate(env, lambda seen: config.reach, 2) for _ in range(2))

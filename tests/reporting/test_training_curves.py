@@ -1,4 +1,4 @@
-"""Learning curves: the median where all seeds have been judged, and from where on it is better than a mark."""
+"""Learning curves: the median where all seeds have been judged, and from where on it is better than a baseline."""
 
 from __future__ import annotations
 
@@ -8,20 +8,28 @@ from pathlib import Path
 import numpy as np
 from matplotlib.image import imread
 
-from testbed.reporting.training import Passed, marks_passed, median_of, passed, read_curves, save_curves
+from testbed.reporting.training import (
+    Passed,
+    baselines_passed,
+    median_of,
+    passed,
+    read_baselines,
+    read_curves,
+    save_curves,
+)
 
-MARKS = {
+BASELINES = {
     "hpa": {"steps": 0, "reward": -0.5, "missed": 0.02, "gpu": 0.6, "churn": 0.1, "seconds": 0},
     "oracle": {"steps": 0, "reward": -0.1, "missed": 0.0, "gpu": 0.5, "churn": 0.1, "seconds": 0},
 }
 
 
-def write(folder: Path, rewards: list[float], marks: bool = True, pace_s: float = 60.0) -> Path:
+def write(folder: Path, rewards: list[float], baselines: bool = True, pace_s: float = 60.0) -> Path:
     folder.mkdir()
     rows = [f"{1000 * k},{reward},0.01,0.5,0.1,{pace_s * k}" for k, reward in enumerate(rewards)]
     (folder / "curve.csv").write_text("\n".join(["steps,reward,missed,gpu,churn,seconds", *rows]) + "\n")
-    if marks:
-        (folder / "marks.json").write_text(json.dumps(MARKS))
+    if baselines:
+        (folder / "baselines.json").write_text(json.dumps(BASELINES))
     return folder
 
 
@@ -37,9 +45,9 @@ def test_the_median_is_of_the_evaluations_that_all_seeds_have(tmp_path: Path) ->
     np.testing.assert_allclose(median["seconds"], [0, 60, 120])
 
 
-def test_a_mark_is_passed_where_the_curve_stays_above_it(tmp_path: Path) -> None:
+def test_a_baseline_is_passed_where_the_curve_stays_above_it(tmp_path: Path) -> None:
     curve = read_curves([write(tmp_path / "a", [-0.9, -0.4, -0.6, -0.3, -0.2])])[0]
-    hpa, oracle = passed(curve, MARKS)
+    hpa, oracle = passed(curve, BASELINES)
     assert hpa == Passed("hpa", -0.5, 3000, 3.0)
     assert str(hpa) == "above hpa (reward -0.500) from 3000 decisions (3.0 min) on"
     assert oracle.steps is None
@@ -48,13 +56,19 @@ def test_a_mark_is_passed_where_the_curve_stays_above_it(tmp_path: Path) -> None
 
 
 def test_curves_are_drawn_as_far_as_they_are(tmp_path: Path) -> None:
-    folders = [write(tmp_path / "a", [-0.9, -0.4]), write(tmp_path / "b", [-0.8], marks=False), tmp_path / "none"]
+    folders = [write(tmp_path / "a", [-0.9, -0.4]), write(tmp_path / "b", [-0.8], baselines=False), tmp_path / "none"]
     save_curves(folders, tmp_path / "curves.png")
-    assert [one.steps for one in marks_passed(folders)] == [
+    assert [one.steps for one in baselines_passed(folders)] == [
         None,
         None,
     ]  # the second seed's second evaluation is to come
     assert imread(tmp_path / "curves.png").shape[:2] == (780, 1300)
     save_curves([tmp_path / "none"], tmp_path / "nothing.png")
-    assert marks_passed([tmp_path / "none"]) == []
+    assert baselines_passed([tmp_path / "none"]) == []
     assert not (tmp_path / "nothing.png").exists()
+
+
+def test_the_baselines_of_an_earlier_training_have_their_earlier_name(tmp_path: Path) -> None:
+    folder = write(tmp_path / "a", [-0.4], baselines=False)
+    (folder / "marks.json").write_text(json.dumps(BASELINES))
+    assert read_baselines([tmp_path / "none", folder]) == BASELINES

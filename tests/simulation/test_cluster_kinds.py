@@ -51,19 +51,6 @@ def test_without_a_kind_all_of_the_models_replicas_are_counted():
     assert sim.wanted("m") == []
 
 
-def test_room_is_what_is_free_and_not_yet_promised():
-    sim = start(two_kinds(fast=3, slow=2, replicas_of_kind={"fast": 1}))
-    assert (sim.room("m", "fast"), sim.room("m", "slow")) == (2, 2)
-    sim.scale("m", 2, kind="fast")  # bound 50 ms later
-    assert sim.room("m", "fast") == 1
-    sim.advance(1)
-    assert sim.room("m", "fast") == 1
-    sim.scale("m", 4, kind="fast")
-    assert sim.room("m", "fast") == 0
-    sim.lose_node("slow-0")
-    assert sim.room("m", "slow") == 0
-
-
 def test_a_pod_of_a_lost_node_is_replaced_by_one_of_its_kind():
     config = two_kinds(replicas_of_kind={"fast": 1, "slow": 1}, pod={"load_s": 1.0, "node_lost_s": 5, "eviction_s": 5})
     sim = start(config)

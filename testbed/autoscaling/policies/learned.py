@@ -19,7 +19,6 @@ import numpy as np
 from testbed.autoscaling.features import FEATURES, VERSION, FeatureScale, Past, features_of
 from testbed.autoscaling.forecast import SMOOTHED
 from testbed.autoscaling.observation import Observation
-from testbed.autoscaling.placement_features import VERSION as PLACEMENT_VERSION
 from testbed.autoscaling.policies.registry import policy
 from testbed.autoscaling.policy import Decision
 from testbed.autoscaling.policy_file import PolicyFile, read_pair
@@ -122,11 +121,6 @@ def _loaded(file: Path, digest: str) -> _Loaded:
         raise ConfigError(
             f"{beside}: a control ({told.trained['control']}), to compare a training with: it scales nothing; give a "
             "policy that was trained without `control`"
-        )
-    if told.features_version == PLACEMENT_VERSION:
-        raise ConfigError(
-            f"{file} also chooses the kind of GPU (features {PLACEMENT_VERSION}): it runs in its environment only, "
-            "choose a policy that was trained without `placement`"
         )
     if told.features_version != VERSION or told.features != tuple(FEATURES):
         raise ConfigError(

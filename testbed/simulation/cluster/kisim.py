@@ -165,10 +165,6 @@ class KISim:
         m = self._served_on(model, kind)
         return [pod for pod in self._state.alive() if pod.model == m and kind in (None, pod.kind)]
 
-    def room(self, model: str, kind: str) -> int:
-        """Replicas of that kind that would find a free share of a device now."""
-        return self._lifecycle.room(self._served_on(model, kind), kind)
-
     def totals(self, model: str) -> Totals:
         """Answers are counted when the event loop learns of them: at the end of their batch."""
         one = self.stream.sim.models[self.model_number(model)]

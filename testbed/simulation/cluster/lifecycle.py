@@ -97,12 +97,6 @@ class PodLifecycle:
             steps[event.step](self.state.pods[event.pod])
             self._set_order()
 
-    def room(self, model: int, kind: str) -> int:
-        """Shares of devices of that kind that are free, less those that the Deployment's unbound pods will take."""
-        free = sum(node.free for node in self.state.nodes if node.kind == kind and not node.lost)
-        unbound = sum(pod.model == model and pod.kind == kind and pod.node is None for pod in self.state.alive())
-        return max(0, free - unbound)
-
     # The control plane's events.
 
     def _start(self) -> None:

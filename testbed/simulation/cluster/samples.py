@@ -7,7 +7,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from testbed.measurement.misses import missed_share
 from testbed.simulation.cluster.accounting import Accounting
 from testbed.simulation.cluster.state import ClusterState
 from testbed.simulation.state import NEVER
@@ -43,11 +42,6 @@ class Totals(NamedTuple):
     decided: int  # ended, or past their deadline
     waiting: int  # arrived, and not ended
     latency_s: float  # sum over answered requests
-
-    @property
-    def missed_share(self) -> float | None:
-        """See measurement.misses."""
-        return missed_share(self.missed, self.decided)
 
 
 def sample(state: ClusterState, accounting: Accounting) -> Sample:
