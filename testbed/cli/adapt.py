@@ -18,6 +18,8 @@ from testbed.pipeline import adaptation
 def adapt(
     config: Annotated[Path, typer.Argument(help="Configuration file (YAML); flags override it.")],
     quiet_runs: Annotated[int | None, typer.Option("--quiet-runs", help="Runs without drift.")] = None,
+    workers: options.WorkerCount = None,
+    ray: options.Ray = None,
     out: options.Out = None,
 ) -> None:
     """A service that drifts in KISim: found, recalibrated, judged, promoted; beside the same without adaptation.
@@ -36,7 +38,7 @@ def adapt(
             f"{settings.run.duration_s:g} s of {settings.model}, batches {drift.slow_down:g} x as long from "
             f"{drift.at_s:g} s on; {settings.quiet_runs} runs without drift"
         )
-        found = adaptation.adapt(settings, folder, narrator.progress)
+        found = adaptation.adapt(settings, folder, narrator.progress, options.workers_of(workers, ray))
     for time_s, state, why in found["states"]:
         console.print(f"{time_s:7.0f} s  {state:<13}  {why}", highlight=False, soft_wrap=True)
     over, quiet = found["over_target"], found["quiet"]

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -24,12 +25,12 @@ from testbed.autoscaling.build import build_policy
 from testbed.autoscaling.rollout import outcome_of
 from testbed.autoscaling.simulated import PolicyRun
 from testbed.config import Strict
-from testbed.errors import ConfigError
 from testbed.measurement.misses import missed_share
 from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.cluster_run import advance, prepare
 from testbed.simulation.cluster.services import Service, other_runs, read_services
 from testbed.simulation.intervals import generators
+from testbed.study import HERE, Workers, computed, remember
 from workloads.files import replacing, write_json
 
 SETTLE_S = 60.0  # after a promotion: pods start, queues empty
@@ -72,33 +73,52 @@ class Row(NamedTuple):
     gpu_seconds: float
 
 
-def adapt(config: AdaptRunConfig, folder: Path, progress: Progress) -> dict[str, Any]:
-    """Run everything and write the folder; returns adaptation.json's content. ConfigError if the folder has one."""
-    if (folder / JOURNAL).exists():
-        raise ConfigError(f"{folder} has an adaptation already: choose another folder")
+def adapt(config: AdaptRunConfig, folder: Path, progress: Progress, workers: Workers = HERE) -> dict[str, Any]:
+    """Make the runs that are not there yet and write the folder; returns adaptation.json's content.
+
+    ConfigError if the folder is of other settings. The files are the same for any workers.
+    """
     services = read_services(config.run.cluster)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "adapt.json", config)
+    remember(config, folder / "adapt.json", may_grow=("quiet_runs",))
     total = config.quiet_runs + 2
     for done, name in enumerate(("adapted", "plain")):
-        run = _prepared(config, services, config.run.seed, folder if name == "adapted" else None)
-        if name == "plain":
-            run.policies = {config.model: _adaptive(run, config).incumbent}
-        _write_rows(folder / f"{name}.csv", _advanced(config.run, run, config.model))
+        if not (folder / f"{name}.csv").exists():
+            _with_drift(config, services, folder, name)
         progress((done + 1) / total)
-    quiet = config.run.model_copy(update={"faults": ()})
-    with (folder / "quiet.jsonl").open("w") as lines:
-        for number, rng in enumerate(generators(config.run.seed, config.quiet_runs)):
-            drawn = other_runs(services, rng)
-            seed = int(rng.integers(2**31))
-            run = _prepared(config, drawn, seed, None)
-            advance(quiet, run, lambda: None, lambda share: None)
-            noted = _adaptive(run, config).journal.entries
-            line = {"run": number, "seed": seed, "steps": [[one.time_s, one.state, one.why] for one in noted]}
-            lines.write(json.dumps(line) + "\n")
+    quiet = folder / "quiet.jsonl"
+    kept = [line for line in quiet.read_text().splitlines() if line.endswith("}")] if quiet.exists() else []
+    missing = [*enumerate(generators(config.run.seed, config.quiet_runs))][len(kept) :]
+    with quiet.open("w") as lines:
+        lines.writelines(f"{line}\n" for line in kept)
+        task = partial(_without_drift, config, services)
+        for line in computed(task, missing, workers, lambda share: progress(1 - (1 - share) * len(missing) / total)):
+            lines.write(f"{json.dumps(line)}\n")
             lines.flush()
-            progress((number + 3) / total)
     return summarise(folder)
+
+
+def _with_drift(config: AdaptRunConfig, services: Sequence[Service], folder: Path, name: str) -> None:
+    """One of the two runs: `adapted` with its journal and profiles, or `plain`."""
+    if name == "adapted":
+        (folder / JOURNAL).unlink(missing_ok=True)  # of a run that was interrupted
+        run = _prepared(config, services, config.run.seed, folder)
+    else:
+        run = _prepared(config, services, config.run.seed, None)
+        run.policies = {config.model: _adaptive(run, config).incumbent}
+    _write_rows(folder / f"{name}.csv", _advanced(config.run, run, config.model))
+
+
+def _without_drift(
+    config: AdaptRunConfig, services: Sequence[Service], which: tuple[int, np.random.Generator]
+) -> dict[str, Any]:
+    """A line of quiet.jsonl. which: number of the run, and what draws it."""
+    number, rng = which
+    drawn, seed = other_runs(services, rng), int(rng.integers(2**31))
+    quiet = config.run.model_copy(update={"faults": ()})
+    run = _prepared(config, drawn, seed, None)
+    advance(quiet, run, lambda: None, lambda share: None)
+    steps = [[step.time_s, step.state, step.why] for step in _adaptive(run, config).journal.entries]
+    return {"run": number, "seed": seed, "steps": steps}
 
 
 def _prepared(config: AdaptRunConfig, services: Iterable[Service], seed: int, folder: Path | None) -> PolicyRun:

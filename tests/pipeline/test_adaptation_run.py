@@ -14,6 +14,7 @@ from testbed.errors import ConfigError
 from testbed.pipeline.adaptation import AdaptRunConfig, adapt, read_rows, summarise
 from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.cluster_run import simulate_cluster
+from testbed.study import Workers
 from tests.oracles.cluster_worlds import six_replicas
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -63,14 +64,31 @@ def test_the_figures_are_in_the_logs(adapted: tuple[Path, dict[str, Any]], tmp_p
     ).exists()
 
 
-def test_the_same_run_again_gives_the_same_files(adapted: tuple[Path, dict[str, Any]], tmp_path: Path):
+FILES = ("adaptation.jsonl", "adapted.csv", "plain.csv", "quiet.jsonl", "adaptation.json")
+
+
+def test_the_same_run_again_in_two_processes_gives_the_same_files(adapted: tuple[Path, dict[str, Any]], tmp_path: Path):
     folder, _ = adapted
     config = AdaptRunConfig.model_validate_json((folder / "adapt.json").read_text())
-    adapt(config, tmp_path, lambda share: None)
-    for name in ("adaptation.jsonl", "adapted.csv", "plain.csv", "quiet.jsonl", "adaptation.json"):
+    adapt(config, tmp_path, lambda share: None, Workers(2))
+    for name in FILES:
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
-    with pytest.raises(ConfigError, match="has an adaptation already"):
-        adapt(config, tmp_path, lambda share: None)
+
+
+def test_one_that_was_interrupted_goes_on_with_what_it_has(adapted: tuple[Path, dict[str, Any]], tmp_path: Path):
+    folder, _ = adapted
+    config = AdaptRunConfig.model_validate_json((folder / "adapt.json").read_text())
+    for name in ("adapt.json", "adaptation.jsonl", "adapted.csv", "plain.csv"):
+        shutil.copy(folder / name, tmp_path / name)
+    first, second = (folder / "quiet.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "quiet.jsonl").write_text(first.replace('"run": 0', '"run": 7') + second[:20])
+    adapt(config, tmp_path, lambda share: None)
+    kept, made = (tmp_path / "quiet.jsonl").read_text().splitlines(keepends=True)
+    assert '"run": 7' in kept  # not made again
+    assert made == second
+    with pytest.raises(ConfigError, match=r"other settings \(run.seed differs\)"):
+        other = config.run.model_copy(update={"seed": 3})
+        adapt(config.model_copy(update={"run": other}), tmp_path, lambda share: None)
 
 
 @pytest.mark.parametrize("name", ["golden-adaptation", "golden-adaptation-kiscaler"])
