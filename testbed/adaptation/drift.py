@@ -91,8 +91,8 @@ def expected_spread(profile: ServiceProfile, settings: DriftSettings) -> Spread:
     effect = profile.run_effects.service
     reach = math.inf
     if effect is not None:
-        likely = float(student.ppf(RUNS_DIFFER, effect.freedom))
-        reach = likely * effect.deviation * float(np.mean(profile.run_effects.inflation))
+        likely = float(student.ppf(RUNS_DIFFER, effect.degrees_of_freedom))
+        reach = likely * effect.std * float(np.mean(profile.run_effects.inflation))
     return Spread(noise, profile.slow_phase, settings.window_s, reach)
 
 

@@ -20,7 +20,7 @@ DRAWS = 24  # simulated runs that show a run's luck
 PAIRS = 6  # simulated runs for each direction of a run effect
 LEAST, LARGEST, USUALLY = 0.4, 4.0, 0.3  # factors, and the deviation of the logarithm of what they are likely to be
 FACTORS = 20  # equally likely ones
-EFFECTS = ("service", "inflow_s", "outflow_s", "turnaround_s")
+EFFECTS = ("service", "ingress_delay_s", "egress_delay_s", "inter_batch_gap_s")
 
 
 def another_run(profile: ServiceProfile, rng: np.random.Generator) -> ServiceProfile:
@@ -29,7 +29,7 @@ def another_run(profile: ServiceProfile, rng: np.random.Generator) -> ServicePro
     for name in EFFECTS:
         effect: RunEffect | None = getattr(profile.run_effects, name)
         if effect is not None:
-            shifts[name] = float(inflation * effect.deviation * rng.standard_t(effect.freedom))
+            shifts[name] = float(inflation * effect.std * rng.standard_t(effect.degrees_of_freedom))
     return moved(with_means(profile, drawn_means(profile.service_time, rng, 1)[0].tolist()), shifts)
 
 
@@ -43,8 +43,8 @@ def moved(profile: ServiceProfile, shifts: Mapping[str, float]) -> ServiceProfil
     """The profile with other means; shifts: by the names of EFFECTS, as RunEffects has them."""
     times = profile.service_time
     factor = float(np.exp(np.clip(shifts.get("service", 0.0), -1.0, 1.0)))
-    inflow_s, outflow_s, turnaround_s = (shifts.get(name, 0.0) for name in EFFECTS[1:])
-    levels = tuple(_shifted(level, inflow_s, outflow_s, turnaround_s) for level in profile.overhead.levels)
+    ingress_s, egress_s, gap_s = (shifts.get(name, 0.0) for name in EFFECTS[1:])
+    levels = tuple(_shifted(level, ingress_s, egress_s, gap_s) for level in profile.overhead.levels)
     return profile.model_copy(
         update={
             "service_time": times.model_copy(
@@ -56,21 +56,21 @@ def moved(profile: ServiceProfile, shifts: Mapping[str, float]) -> ServiceProfil
                 }
             ),
             "overhead": profile.overhead.model_copy(update={"levels": levels}),
-            "turnaround_s": max(0.0, profile.turnaround_s + turnaround_s),
+            "inter_batch_gap_s": max(0.0, profile.inter_batch_gap_s + gap_s),
         }
     )
 
 
-def _shifted(level: OverheadLevel, inflow_s: float, outflow_s: float, turnaround_s: float) -> OverheadLevel:
+def _shifted(level: OverheadLevel, ingress_s: float, egress_s: float, gap_s: float) -> OverheadLevel:
     def by(table: tuple[float, ...], by_s: float, least: float) -> tuple[float, ...]:
         return tuple(max(least, value + by_s) for value in table)
 
-    pauses = level.turnaround_quantiles_s
+    pauses = level.inter_batch_gap_quantiles_s
     return level.model_copy(
         update={
-            "inflow_quantiles_s": by(level.inflow_quantiles_s, inflow_s, 0.0),
-            "outflow_quantiles_s": by(level.outflow_quantiles_s, outflow_s, -np.inf),
-            "turnaround_quantiles_s": None if pauses is None else by(pauses, turnaround_s, 0.0),
+            "ingress_delay_quantiles_s": by(level.ingress_delay_quantiles_s, ingress_s, 0.0),
+            "egress_delay_quantiles_s": by(level.egress_delay_quantiles_s, egress_s, -np.inf),
+            "inter_batch_gap_quantiles_s": None if pauses is None else by(pauses, gap_s, 0.0),
         }
     )
 
@@ -110,9 +110,11 @@ def _variance_by_effects(run: Evidence, profile: ServiceProfile, simulate: Simul
         effect: RunEffect | None = getattr(profile.run_effects, name)
         if effect is None:
             continue
-        up, down = (moved(profile, {name: sign * effect.deviation}) for sign in (1, -1))
+        up, down = (moved(profile, {name: sign * effect.std}) for sign in (1, -1))
         pairs = [_log_p95(run, up, simulate, one) - _log_p95(run, down, simulate, one) for one in seeds]
-        heavy = effect.freedom / (effect.freedom - 2) if effect.freedom > 2 else 3.0  # variance of Student's t
+        heavy = (
+            effect.degrees_of_freedom / (effect.degrees_of_freedom - 2) if effect.degrees_of_freedom > 2 else 3.0
+        )  # variance of Student's t
         total += float(np.mean(pairs) / 2) ** 2 * heavy
     return total
 

@@ -13,7 +13,7 @@ from testbed.measurement.batch_log import BatchLog
 from testbed.measurement.gpu_readings import mean_power_w
 
 FEWEST_RUNS = 3  # for an idle GPU, a batch and a request
-FEWEST_FREEDOM = 3  # of fewer runs more than that, Student's t makes an interval of nearly everything
+FEWEST_DEGREES_OF_FREEDOM = 3  # of fewer runs more than that, Student's t makes an interval of nearly everything
 
 
 def fit_device_use(runs: Sequence[Evidence], max_batch_size: int) -> DeviceUse | None:
@@ -39,9 +39,9 @@ def fit_device_use(runs: Sequence[Evidence], max_batch_size: int) -> DeviceUse |
         scale = table.max(axis=0)
         solved, left = nnls(table / scale / power[:, None], np.ones(len(power)))
         parts = [float(value) for value in solved / scale]
-        freedom = len(power) - int(np.count_nonzero(solved))
-        if freedom >= FEWEST_FREEDOM:
-            spread = RunEffect(deviation=float(left / np.sqrt(freedom)), freedom=freedom)
+        degrees_of_freedom = len(power) - int(np.count_nonzero(solved))
+        if degrees_of_freedom >= FEWEST_DEGREES_OF_FREEDOM:
+            spread = RunEffect(std=float(left / np.sqrt(degrees_of_freedom)), degrees_of_freedom=degrees_of_freedom)
     if network_s is None and parts[0] is None:
         return None
     return DeviceUse(network_s=network_s, idle_w=parts[0], batch_j=parts[1], request_j=parts[2], power_spread=spread)

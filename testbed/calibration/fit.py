@@ -31,7 +31,7 @@ FIT_QUANTILES = (0.5, 0.9, 0.95, 0.99)
 def fit_profile(runs: Sequence[Evidence], simulate: Simulate, *, leave_out: bool = True) -> ServiceProfile:
     """Fit one model's profile on its calibration runs, and say how well it repeats each of them.
 
-    With a log of batches everything is read off; without one (a server of the user's) turnaround and the spread of
+    With a log of batches everything is read off; without one (a server of the user's) inter-batch gap and the spread of
     batches are what makes simulated latency quantiles meet the real ones.
 
     leave_out: also fit without single runs, to see how far they are then: what intervals are made of, and most of the
@@ -150,7 +150,7 @@ def _fit(
         capacity=capacity_of(service_time),
         slow_phase=slow_phase,
         steadiness=steadiness,
-        turnaround_s=fitted.turnaround_s or 0.0,
+        inter_batch_gap_s=fitted.inter_batch_gap_s or 0.0,
         overhead=fitted.overhead,
         timer_slack_s=fitted.timer_slack_s,
         contention=fit_contention(loads, mean_s),
@@ -166,10 +166,10 @@ def _fit(
     )
     if all(run.batches is None for run in runs):
         profile = _fit_residual_parameters(profile, loads, simulate)
-    elif fitted.turnaround_s is None:
+    elif fitted.inter_batch_gap_s is None:
         raise CalibrationError(
-            f"no batch of {head.model} had another waiting behind it, so the turnaround is not known: calibrate at "
-            "higher loads as well"
+            f"no batch of {head.model} had another waiting behind it, so the inter-batch gap is not known: calibrate "
+            "at higher loads as well"
         )
     return profile
 
@@ -212,16 +212,16 @@ def _ranges(runs: Sequence[Evidence], batches: tuple[int, ...]) -> dict[str, tup
 
 
 def _fit_residual_parameters(profile: ServiceProfile, runs: Sequence[Evidence], simulate: Simulate) -> ServiceProfile:
-    """Turnaround and lognormal spread of a batch, so that the latency quantiles of the runs are met."""
+    """Inter-batch gap and lognormal spread of a batch, so that the latency quantiles of the runs are met."""
     draws = np.random.default_rng(SEED).standard_normal(20_000)
     real = [np.quantile(run.requests.latency_s[run.requests.ok], FIT_QUANTILES) for run in runs]
 
     def with_parameters(values: np.ndarray) -> ServiceProfile:
-        turnaround_s, sigma = np.exp(values)
+        inter_batch_gap_s, sigma = np.exp(values)
         noise = quantile_table(np.exp(sigma * draws - sigma**2 / 2))
         noise /= np.trapezoid(noise, dx=1 / (QUANTILES - 1))
         service_time = profile.service_time.model_copy(update={"noise_quantiles": tuple(noise.tolist())})
-        return profile.model_copy(update={"service_time": service_time, "turnaround_s": float(turnaround_s)})
+        return profile.model_copy(update={"service_time": service_time, "inter_batch_gap_s": float(inter_batch_gap_s)})
 
     def loss(values: np.ndarray) -> float:
         candidate = with_parameters(values)

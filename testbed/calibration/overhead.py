@@ -11,7 +11,7 @@ import pandas as pd
 
 from testbed.calibration.after_idle import NO_EFFECT, AfterIdle
 from testbed.calibration.evidence import Evidence, FloatArray
-from testbed.calibration.inflow import inflow_under_load, who_joined
+from testbed.calibration.ingress_delay import ingress_delay_under_load, who_joined
 from testbed.calibration.profile import Overhead, OverheadLevel, RunEffects
 from testbed.calibration.run_effects import fit_run_effects
 from testbed.calibration.service_time import (
@@ -20,10 +20,10 @@ from testbed.calibration.service_time import (
     around_log,
     beyond_log_busy,
     counts_by_size,
-    mean_turnaround,
+    inter_batch_gaps,
+    mean_inter_batch_gap,
     quantile_table,
     slowness,
-    turnarounds,
 )
 from testbed.errors import CalibrationError
 
@@ -37,7 +37,7 @@ class FittedOverhead(NamedTuple):
     """The overhead and what is read off with it; None: the runs do not tell."""
 
     overhead: Overhead
-    turnaround_s: float | None  # mean
+    inter_batch_gap_s: float | None  # mean
     timer_slack_s: float | None
     run_effects: RunEffects
 
@@ -52,10 +52,10 @@ def fit_overhead(runs: Sequence[Evidence], mean_s: FloatArray, idle: AfterIdle =
     if len(rows) < FEWEST_REQUESTS:
         raise CalibrationError(f"only {len(rows)} answered requests stand in the log of batches: measure longer")
     per_position_s, per_batch_size_s = _lateness_in_batch(rows)
-    rows["outflow"] -= per_position_s * rows["position"] + per_batch_size_s * (rows["batch_size"] - 1)
+    rows["egress_delay"] -= per_position_s * rows["position"] + per_batch_size_s * (rows["batch_size"] - 1)
     timer_slack_s = _timer_slack(rows)
-    rows.loc[rows["delayed"], "inflow"] -= timer_slack_s or 0.0
-    gaps = _marked(logged, lambda run: turnarounds(run, beyond_log_s, idle))
+    rows.loc[rows["delayed"], "ingress_delay"] -= timer_slack_s or 0.0
+    gaps = _marked(logged, lambda run: inter_batch_gaps(run, beyond_log_s, idle))
     joined = _marked(logged, who_joined)
     levels = []
     for (replicas, instances), part in rows.groupby(["replicas", "instances"]):
@@ -68,7 +68,7 @@ def fit_overhead(runs: Sequence[Evidence], mean_s: FloatArray, idle: AfterIdle =
         per_batch_size_s=per_batch_size_s,
     )
     effects = fit_run_effects(rows, gaps, _marked(logged, partial(_mean_factor, mean_s=mean_s, idle=idle)))
-    return FittedOverhead(overhead, mean_turnaround(gaps["turnaround"].to_numpy()), timer_slack_s, effects)
+    return FittedOverhead(overhead, mean_inter_batch_gap(gaps["inter_batch_gap"].to_numpy()), timer_slack_s, effects)
 
 
 def _marked(runs: Sequence[Evidence], table_of: Callable[[Evidence], pd.DataFrame]) -> pd.DataFrame:
@@ -89,7 +89,7 @@ def _mean_factor(run: Evidence, mean_s: FloatArray, idle: AfterIdle) -> pd.DataF
 
 
 def _split(run: Evidence, beyond_log_s: FloatArray, idle: AfterIdle) -> pd.DataFrame:
-    """One row a request: rate, position, batch_size, inflow (NaN unless it found an idle instance), outflow."""
+    """One row a request: rate, position, batch_size, ingress_delay (NaN: it found no idle instance), egress_delay."""
     served = run.served().sort_values(["replica", "instance", "start", "position"], ignore_index=True)
     size = served["batch_size"].to_numpy()
     rate = run.local_rate_rps(RATE_WINDOW_S)[served["request_id"].to_numpy()]
@@ -103,15 +103,15 @@ def _split(run: Evidence, beyond_log_s: FloatArray, idle: AfterIdle) -> pd.DataF
     rules = run.manifest.service.dynamic_batching
     delay_s = rules.max_queue_delay_s if rules else 0.0
     found_idle = (size == 1) & (free_at + 1e-3 < served["scheduled"])
-    inflow = served["start"] - served["scheduled"] - delay_s
+    ingress_delay = served["start"] - served["scheduled"] - delay_s
     return pd.DataFrame(
         {
             "rate": rate,
             "delayed": delay_s > 0,
             "position": served["position"],
             "batch_size": size,
-            "inflow": np.where(found_idle, inflow, np.nan),
-            "outflow": served["completed"] - served["end"] - beyond_log_s[size - 1] - around_s,
+            "ingress_delay": np.where(found_idle, ingress_delay, np.nan),
+            "egress_delay": served["completed"] - served["end"] - beyond_log_s[size - 1] - around_s,
         }
     )
 
@@ -127,7 +127,9 @@ def _lateness_in_batch(rows: pd.DataFrame) -> tuple[float, float]:
     kept = np.ones(len(rows), dtype=bool)
     slopes = np.zeros(2)
     for _ in range(2):
-        columns = pd.DataFrame({"position": rows["position"], "size": rows["batch_size"] - 1, "out": rows["outflow"]})
+        columns = pd.DataFrame(
+            {"position": rows["position"], "size": rows["batch_size"] - 1, "out": rows["egress_delay"]}
+        )
         centred = (columns[kept] - columns[kept].groupby(rows["run"][kept]).transform("mean")).to_numpy()
         slopes = np.linalg.lstsq(centred[:, :2], centred[:, 2], rcond=None)[0]
         residual = np.full(len(rows), np.inf)
@@ -141,9 +143,9 @@ def _timer_slack(rows: pd.DataFrame) -> float | None:
 
     Between runs with and without a delay, at like rates and the same number of replicas; None without both kinds.
     """
-    lone = rows.dropna(subset="inflow")
+    lone = rows.dropna(subset="ingress_delay")
     octave = np.floor(np.log2(lone["rate"])).rename("octave")
-    found = lone.groupby(["replicas", octave, "delayed"])["inflow"].agg(["median", "count"]).unstack("delayed")
+    found = lone.groupby(["replicas", octave, "delayed"])["ingress_delay"].agg(["median", "count"]).unstack("delayed")
     if found.empty or found.columns.get_level_values("delayed").nunique() < 2:
         return None
     enough = (found["count"][True] >= ENOUGH_REQUESTS / 2) & (found["count"][False] >= ENOUGH_REQUESTS / 2)
@@ -157,8 +159,8 @@ def _timer_slack(rows: pd.DataFrame) -> float | None:
 def _levels(rows: pd.DataFrame, joined: pd.DataFrame, gaps: pd.DataFrame) -> list[OverheadLevel]:
     """Levels of one kind of service: groups of like local rate.
 
-    Inflow from requests that found an idle instance, or, where load leaves too few of them, from who joined which
-    batch; a level with neither takes its neighbour's. Turnaround where enough batches tell of it.
+    Ingress delay from requests that found an idle instance, or, where load leaves too few of them, from who joined
+    which batch; a level with neither takes its neighbour's. Inter-batch gap where enough batches tell of it.
     """
     edges = _edges(rows["rate"].to_numpy())
 
@@ -167,26 +169,26 @@ def _levels(rows: pd.DataFrame, joined: pd.DataFrame, gaps: pd.DataFrame) -> lis
 
     parts = [part for _, part in rows.groupby(level_of(rows["rate"]))]
     joined_level, gap_level = level_of(joined["rate"]), level_of(gaps["rate"])
-    inflows = [_inflow_table(part, joined[joined_level == k]) for k, part in enumerate(parts)]
-    known = [k for k, table in enumerate(inflows) if table is not None]
+    ingress_delays = [_ingress_delay_table(part, joined[joined_level == k]) for k, part in enumerate(parts)]
+    known = [k for k, table in enumerate(ingress_delays) if table is not None]
     if not known:
-        pooled = rows["inflow"].dropna().to_numpy()
+        pooled = rows["ingress_delay"].dropna().to_numpy()
         if len(pooled) < 2:
             raise CalibrationError("no request found an idle instance: calibrate at a lower rate as well")
-        inflows, known = [quantile_table(pooled)] * len(parts), list(range(len(parts)))
+        ingress_delays, known = [quantile_table(pooled)] * len(parts), list(range(len(parts)))
     levels = []
     for k, part in enumerate(parts):
-        inflow = inflows[min(known, key=lambda other: abs(other - k))]
-        assert inflow is not None
-        turnaround = _turnaround_table(gaps["turnaround"][gap_level == k].to_numpy())
+        ingress_delay = ingress_delays[min(known, key=lambda other: abs(other - k))]
+        assert ingress_delay is not None
+        inter_batch_gap = _inter_batch_gap_table(gaps["inter_batch_gap"][gap_level == k].to_numpy())
         levels.append(
             OverheadLevel(
                 replicas=int(part["replicas"].iloc[0]),
                 instances=int(part["instances"].iloc[0]),
                 rate_rps=float(part["rate"].mean()),
-                inflow_quantiles_s=tuple(np.maximum(inflow, 0.0).tolist()),
-                outflow_quantiles_s=tuple(quantile_table(part["outflow"].to_numpy()).tolist()),
-                turnaround_quantiles_s=turnaround,
+                ingress_delay_quantiles_s=tuple(np.maximum(ingress_delay, 0.0).tolist()),
+                egress_delay_quantiles_s=tuple(quantile_table(part["egress_delay"].to_numpy()).tolist()),
+                inter_batch_gap_quantiles_s=inter_batch_gap,
                 requests=len(part),
             )
         )
@@ -207,19 +209,19 @@ def _edges(rate_rps: FloatArray) -> FloatArray:
     return np.array(kept)
 
 
-def _inflow_table(part: pd.DataFrame, joined: pd.DataFrame) -> FloatArray | None:
-    """Quantile function of one level's inflow, or None if too few requests tell of it."""
-    inflow = part["inflow"].dropna().to_numpy()
-    if len(inflow) < LONE_SHARE * len(part) and len(joined) >= 4 * ENOUGH_REQUESTS:
-        return inflow_under_load(joined)
-    return quantile_table(inflow) if len(inflow) >= ENOUGH_REQUESTS else None
+def _ingress_delay_table(part: pd.DataFrame, joined: pd.DataFrame) -> FloatArray | None:
+    """Quantile function of one level's ingress delay, or None if too few requests tell of it."""
+    ingress_delay = part["ingress_delay"].dropna().to_numpy()
+    if len(ingress_delay) < LONE_SHARE * len(part) and len(joined) >= 4 * ENOUGH_REQUESTS:
+        return ingress_delay_under_load(joined)
+    return quantile_table(ingress_delay) if len(ingress_delay) >= ENOUGH_REQUESTS else None
 
 
-def _turnaround_table(turnaround_s: FloatArray) -> tuple[float, ...] | None:
-    """Quantile function of turnarounds without negative values (noise of the difference), of the same mean."""
-    if len(turnaround_s) < ENOUGH_REQUESTS:
+def _inter_batch_gap_table(inter_batch_gap_s: FloatArray) -> tuple[float, ...] | None:
+    """Quantile function of inter-batch gaps without negative values (noise of the difference), of the same mean."""
+    if len(inter_batch_gap_s) < ENOUGH_REQUESTS:
         return None
-    table = quantile_table(turnaround_s)
+    table = quantile_table(inter_batch_gap_s)
     positive = np.maximum(table, 0.0)
     mean, of_positive = (float(np.trapezoid(t, dx=1 / (QUANTILES - 1))) for t in (table, positive))
     if of_positive == 0 or mean <= 0:
@@ -250,8 +252,8 @@ def _from_lone_requests(runs: Sequence[Evidence], lone_service_s: float) -> Over
         replicas=service.replicas,
         instances=service.instances,
         rate_rps=float(np.concatenate(rates).mean()),
-        inflow_quantiles_s=(0.0, 0.0),
-        outflow_quantiles_s=tuple(quantile_table(pooled).tolist()),
+        ingress_delay_quantiles_s=(0.0, 0.0),
+        egress_delay_quantiles_s=tuple(quantile_table(pooled).tolist()),
         requests=len(pooled),
     )
     return Overhead(window_s=RATE_WINDOW_S, levels=(level,))

@@ -13,7 +13,18 @@ from loadgen.artifact import ArtifactError
 from testbed.run_dir import Device
 from workloads.files import write_json
 
-VERSION: Literal[1] = 1
+VERSION: Literal[2] = 2
+# Names of version 1, which is read all the same: what was measured then holds.
+RENAMED = {
+    "inflow_quantiles_s": "ingress_delay_quantiles_s",
+    "outflow_quantiles_s": "egress_delay_quantiles_s",
+    "turnaround_quantiles_s": "inter_batch_gap_quantiles_s",
+    "turnaround_s": "inter_batch_gap_s",
+    "inflow_s": "ingress_delay_s",
+    "outflow_s": "egress_delay_s",
+    "freedom": "degrees_of_freedom",
+    "deviation": "std",
+}
 
 
 class _Frozen(BaseModel):
@@ -119,18 +130,18 @@ class Steadiness(_Frozen):
 class OverheadLevel(_Frozen):
     """What one local rate of the whole service costs beside queue and batch, as quantile functions.
 
-    Evenly spaced probabilities 0..1. Inflow passes before the queue, outflow after the batch (what position and batch
-    size cost is taken out). Turnaround passes between a batch's end and the next start on a busy instance; None: too
-    few batches at this rate found one, the profile's turnaround_s holds. Without a log of batches, inflow is 0 and all
-    of the overhead stands as outflow.
+    Evenly spaced probabilities 0..1. The ingress delay passes before the queue, the egress delay after the batch (what
+    position and batch size cost is taken out). The inter-batch gap lies between a batch's end and the next start on a
+    busy instance; None: too few batches at this rate had one, the profile's inter_batch_gap_s holds. Without a log of
+    batches, the ingress delay is 0 and all of the overhead stands as egress delay.
     """
 
     replicas: int  # of the services that it was measured on: what wakes and what contends differs between them
     instances: int
     rate_rps: float
-    inflow_quantiles_s: tuple[float, ...]
-    outflow_quantiles_s: tuple[float, ...]
-    turnaround_quantiles_s: tuple[float, ...] | None = None
+    ingress_delay_quantiles_s: tuple[float, ...]
+    egress_delay_quantiles_s: tuple[float, ...]
+    inter_batch_gap_quantiles_s: tuple[float, ...] | None = None
     requests: int
 
 
@@ -167,8 +178,8 @@ class Contention(_Frozen):
 class RunEffect(_Frozen):
     """How one parameter's mean differs between runs of the same service, and how many runs beyond the fit say so."""
 
-    deviation: float = Field(ge=0)
-    freedom: int = Field(ge=1)
+    std: float = Field(ge=0)
+    degrees_of_freedom: int = Field(ge=1)
 
 
 class RunEffects(_Frozen):
@@ -180,9 +191,9 @@ class RunEffects(_Frozen):
     """
 
     service: RunEffect | None = None
-    inflow_s: RunEffect | None = None
-    outflow_s: RunEffect | None = None
-    turnaround_s: RunEffect | None = None
+    ingress_delay_s: RunEffect | None = None
+    egress_delay_s: RunEffect | None = None
+    inter_batch_gap_s: RunEffect | None = None
     inflation: tuple[float, ...] = Field((1.0,), min_length=1)
 
 
@@ -270,14 +281,14 @@ class Residual(_Frozen):
 class ServiceProfile(_Frozen):
     """profile.json."""
 
-    version: Literal[1] = VERSION
+    version: Literal[2] = VERSION
     model: str
     weights: str
     device: Device
     service_time: ServiceTime
     capacity: Capacity | None = None  # of one instance; None: written before there was such a figure
     slow_phase: SlowPhase
-    turnaround_s: float = Field(ge=0, description="mean; its levels are in overhead")
+    inter_batch_gap_s: float = Field(ge=0, description="mean; its levels are in overhead")
     overhead: Overhead
     cold_start_s: tuple[float, ...] = ()
     timer_slack_s: float | None = None  # how late a queue delay ends; None: not measured, taken as 0
@@ -296,6 +307,11 @@ class ServiceProfile(_Frozen):
     invalid_runs: tuple[str, ...] = ()  # of those: INVALID, and fitted on because too few others were not
     left_out_runs: tuple[str, ...] = ()  # not fitted on, or for the service time alone: they are INVALID
     provenance: dict[str, Any] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_version_1(cls, data: Any) -> Any:
+        return {**_renamed(data), "version": VERSION} if isinstance(data, dict) and data.get("version") == 1 else data
 
     @property
     def largest_batch(self) -> int:
@@ -319,3 +335,10 @@ class ServiceProfile(_Frozen):
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "file"
             raise ArtifactError(f"{path}: {where}: {first['msg']}: calibrate again with this kis") from None
+
+
+def _renamed(value: Any) -> Any:
+    """With the names of today."""
+    if isinstance(value, dict):
+        return {RENAMED.get(name, name): _renamed(inner) for name, inner in value.items()}
+    return [_renamed(inner) for inner in value] if isinstance(value, list) else value

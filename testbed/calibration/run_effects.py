@@ -1,8 +1,8 @@
 """How much the same service differs from one run to the next: what no average over runs can take away.
 
-Each run of the calibration gives a mean of its own: of its batches' slowness, its inflow, its outflow, its turnaround.
-What of their differences the load does not explain (a straight line in the rate's logarithm, for each kind of service)
-is the machine's own mood, and a run to come will have another one.
+Each run of the calibration gives a mean of its own: of its batches' slowness, ingress delay, egress delay, gap between
+batches. What of their differences the load does not explain (a straight line in the rate's logarithm, for each kind of
+service) is the run's own effect, and a run to come will have another one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from testbed.calibration.profile import RunEffect, RunEffects
 
 # Few runs tell little of how they differ. What is known before: runs of one service on one machine differ by some 1 %
 # in their batches' times, as sure as four runs would be.
-USUAL_SERVICE, USUAL_FREEDOM = 0.01, 4
+USUAL_SERVICE, USUAL_DEGREES_OF_FREEDOM = 0.01, 4
 TRIMMED = 0.99  # a run's mean is taken below this quantile: single stalls are not its mood
 
 
@@ -40,7 +40,7 @@ def unexplained(means: pd.DataFrame) -> RunEffect | None:
 
     A run counts by its weight beside the others of its kind.
     """
-    squares, freedom = 0.0, 0
+    squares, degrees_of_freedom = 0.0, 0
     for _, kind in means.groupby(["replicas", "instances"]):
         if len(kind) < 3:
             continue
@@ -48,28 +48,30 @@ def unexplained(means: pd.DataFrame) -> RunEffect | None:
         weight = (kind["weight"] / kind["weight"].mean()).to_numpy()
         line = np.polyfit(x, y, 1, w=np.sqrt(weight))
         squares += float((weight * np.square(y - np.polyval(line, x))).sum())
-        freedom += len(kind) - 2
-    return RunEffect(deviation=float(np.sqrt(squares / freedom)), freedom=freedom) if freedom else None
+        degrees_of_freedom += len(kind) - 2
+    if not degrees_of_freedom:
+        return None
+    return RunEffect(std=float(np.sqrt(squares / degrees_of_freedom)), degrees_of_freedom=degrees_of_freedom)
 
 
 def fit_run_effects(rows: pd.DataFrame, gaps: pd.DataFrame, factors: pd.DataFrame) -> RunEffects:
     """How runs differ; each table has run, replicas, instances and rate.
 
-    rows: one a request (inflow, outflow). gaps: one a batch (turnaround). factors: one a run (service: the logarithm of
-    the mean factor on its batches' times; weight: how long they took together, as it is under load that their time
-    decides).
+    rows: one a request (ingress_delay, egress_delay). gaps: one a batch (inter_batch_gap). factors: one a run (service:
+    the logarithm of the mean factor on its batches' times; weight: how long they took together, as it is under load
+    that their time decides).
     """
     service = unexplained(run_means(factors, "service"))
     return RunEffects(
         service=None if service is None else _with_the_usual(service),
-        inflow_s=unexplained(run_means(rows, "inflow")),
-        outflow_s=unexplained(run_means(rows, "outflow")),
-        turnaround_s=unexplained(run_means(gaps, "turnaround")),
+        ingress_delay_s=unexplained(run_means(rows, "ingress_delay")),
+        egress_delay_s=unexplained(run_means(rows, "egress_delay")),
+        inter_batch_gap_s=unexplained(run_means(gaps, "inter_batch_gap")),
     )
 
 
 def _with_the_usual(found: RunEffect) -> RunEffect:
     """What the runs say and what was known before, each by how much it is worth (a scaled inverse chi-square prior)."""
-    freedom = found.freedom + USUAL_FREEDOM
-    squares = found.freedom * found.deviation**2 + USUAL_FREEDOM * USUAL_SERVICE**2
-    return RunEffect(deviation=float(np.sqrt(squares / freedom)), freedom=freedom)
+    degrees_of_freedom = found.degrees_of_freedom + USUAL_DEGREES_OF_FREEDOM
+    squares = found.degrees_of_freedom * found.std**2 + USUAL_DEGREES_OF_FREEDOM * USUAL_SERVICE**2
+    return RunEffect(std=float(np.sqrt(squares / degrees_of_freedom)), degrees_of_freedom=degrees_of_freedom)

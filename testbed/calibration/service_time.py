@@ -1,7 +1,7 @@
-"""Service time by batch size, its spread, the machine's slow phases, and the turnaround between batches.
+"""Service time by batch size, its spread, the machine's slow phases, and the gap between batches.
 
 The mean comes from Triton's own statistics (compute_input + infer + output per execution): they hold the backend's
-cost as well. Spread, phases and turnaround come from the backend's log of batches, which the statistics cannot give.
+cost as well. Spread, phases and the gap come from the backend's log of batches, which the statistics cannot give.
 """
 
 from __future__ import annotations
@@ -205,8 +205,8 @@ def _binned(time_s: FloatArray, x: FloatArray) -> tuple[FloatArray, FloatArray]:
         return np.bincount(index, weights=x) / count, count
 
 
-def turnarounds(run: Evidence, beyond_log_s: FloatArray, idle: AfterIdle = NO_EFFECT) -> pd.DataFrame:
-    """Seconds between a batch's service time and the next start on a busy instance: one row (rate, turnaround) each.
+def inter_batch_gaps(run: Evidence, beyond_log_s: FloatArray, idle: AfterIdle = NO_EFFECT) -> pd.DataFrame:
+    """Seconds between a batch's service time and the next start on a busy instance: a row (rate, inter_batch_gap) each.
 
     Counted where the next batch's first request was in the queue, and no longer delayed, when the batch before it
     ended: the instance could have gone on at once. beyond_log_s: what a batch takes beyond its log, by size - 1; rate
@@ -223,7 +223,7 @@ def turnarounds(run: Evidence, beyond_log_s: FloatArray, idle: AfterIdle = NO_EF
     rate = run.local_rate_rps(RATE_WINDOW_S)[batch["request_id"][waiting].to_numpy()]
     gap_s = (batch["start"] - earlier["end"])[waiting].to_numpy()
     after_s = beyond_log_s[size - 1] + earlier["around"][waiting].to_numpy()
-    return pd.DataFrame({"rate": rate, "turnaround": gap_s - after_s})
+    return pd.DataFrame({"rate": rate, "inter_batch_gap": gap_s - after_s})
 
 
 def around_log(batch: pd.DataFrame, beyond_log_s: FloatArray, idle: AfterIdle) -> FloatArray:
@@ -237,11 +237,11 @@ def around_log(batch: pd.DataFrame, beyond_log_s: FloatArray, idle: AfterIdle) -
     return at(np.nan_to_num(idle_s, nan=np.inf), idle.extra_s - idle.logged_s)
 
 
-def mean_turnaround(turnaround_s: FloatArray) -> float | None:
-    """Mean of turnarounds, or None for too few. Stalls of the machine (the last 1 %) are cut: they are its noise."""
-    if len(turnaround_s) < ENOUGH_BATCHES:
+def mean_inter_batch_gap(inter_batch_gap_s: FloatArray) -> float | None:
+    """Mean of the gaps, or None for too few. Stalls of the machine (the last 1 %) are cut: they are its noise."""
+    if len(inter_batch_gap_s) < ENOUGH_BATCHES:
         return None
-    return max(0.0, float(np.minimum(turnaround_s, np.quantile(turnaround_s, 0.99)).mean()))
+    return max(0.0, float(np.minimum(inter_batch_gap_s, np.quantile(inter_batch_gap_s, 0.99)).mean()))
 
 
 def idleness(runs: Sequence[Evidence], max_batch_size: int) -> AfterIdle:

@@ -70,7 +70,7 @@ class ServiceCurve:
 
 @dataclass(frozen=True)
 class OverheadCurves:
-    """A profile's per-request overhead by load, one array a quantile; inflow and outflow drawn independently."""
+    """A profile's per-request overhead by load, one array a quantile; ingress and egress delay drawn independently."""
 
     rate_rps: FloatArray
     quantiles_ms: dict[str, FloatArray]
@@ -104,7 +104,7 @@ def service_curve(profile: ServiceProfile) -> ServiceCurve:
 
 
 def overhead_curves(profile: ServiceProfile) -> OverheadCurves:
-    """P5, P50, P95 and P99 of inflow plus outflow at each level of load, of the smallest service measured."""
+    """P5, P50, P95 and P99 of ingress plus egress delay at each level of load, of the smallest service measured."""
     levels = profile.overhead.levels_for(replicas=1, instances=1)
     sums = [_sum_of_independent(level) for level in levels]
     return OverheadCurves(
@@ -151,8 +151,8 @@ def _quantile(evenly_spaced: tuple[float, ...], probability: float) -> float:
 def _sum_of_independent(level: OverheadLevel) -> FloatArray:
     """All sums of 100 evenly spaced quantiles of each of two independent draws."""
     grid = (np.arange(100) + 0.5) / 100
-    inflow, outflow = (
+    ingress_delay, egress_delay = (
         np.interp(grid, np.linspace(0, 1, len(quantiles)), quantiles)
-        for quantiles in (level.inflow_quantiles_s, level.outflow_quantiles_s)
+        for quantiles in (level.ingress_delay_quantiles_s, level.egress_delay_quantiles_s)
     )
-    return np.add.outer(inflow, outflow).ravel()
+    return np.add.outer(ingress_delay, egress_delay).ravel()

@@ -202,7 +202,7 @@ def answer(sim: Sim, r: int, k: int, i: int, position: int) -> None:
     request, instance = sim.requests[i], sim.instances[r, k]
     model = sim.models[request.model]
     sim.replicas[r].queue_ns += instance.start_ns - sim.arrival_ns[i]
-    back_ns = request.outflow_ns + model.per_position_ns * position + model.per_size_ns * (instance.size - 1)
+    back_ns = request.egress_delay_ns + model.per_position_ns * position + model.per_size_ns * (instance.size - 1)
     completed_ns = instance.end_ns + max(0, int(np.floor(back_ns + 0.5)))
     deadline_ns = request.sent_ns + model.timeout_ns
     late = not request.abandoned and model.timeout_ns > 0 and completed_ns > deadline_ns

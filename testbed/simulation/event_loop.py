@@ -182,7 +182,7 @@ def start_batch(sim: Sim, r: int, front: int, size: int, now: int) -> None:
     extra += after_idle(sim, state.service, now - instance.left_ns)
     end = now + max(0, int(np.floor(work_ns + extra + 0.5)))
     pause = sim.pause_ns[front] if len(sim.pause_ns) > 1 else sim.pause_ns[0]
-    free = end + rules.turnaround_ns + max(0, int(np.floor(pause + 0.5)))
+    free = end + rules.inter_batch_gap_ns + max(0, int(np.floor(pause + 0.5)))
     instance.free_ns, instance.end_ns, instance.size, instance.left_ns = free, end, size, end
     if sim.stream[0].on:  # its requests are known to have been answered when it ends: until then it may crash
         instance.start_ns, instance.front = now, front

@@ -65,14 +65,14 @@ def simulate_batches(
     assigned: int[n], the replica of each request; None leaves it to the balancer.
     slow: float[m], factor of the machine at time t: slow[t // slow_step_ns], the last entry for ever after.
     extra_ns: float[n] or [1], added to a batch's time; a batch has that of its first request.
-    pause_ns: float[n] or [1], >= 0, added to the turnaround after a batch; a batch has that of its first request.
+    pause_ns: float[n] or [1], >= 0, added to the inter-batch gap after a batch; a batch has that of its first request.
     after_idle_ns: float[k], more of a batch whose instance was idle for FIRST_KNOT_NS * 2**k; linear in the logarithm
         between, the first value below and the last one beyond, and for an instance's first batch.
     bucket: int[n] or [1], length bucket of each request.
 
     A batch of size b with first request i, started at t on an instance that was idle for g, ends after
     service_ns[b] * noise[i] * slow(t) + extra_ns[i] + after_idle(g)  rounded to nanoseconds; its instance is free again
-    rules.turnaround_ns + pause_ns[i] later.
+    rules.inter_batch_gap_ns + pause_ns[i] later.
 
     ValueError names the argument that does not fit.
     """

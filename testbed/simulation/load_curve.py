@@ -51,7 +51,7 @@ def _one_run(
     drawn = another_run(profile, rng)
     use = profile.device_use or DeviceUse(network_s=None, idle_w=None, batch_j=None, request_j=None)
     spread = use.power_spread
-    power_factor = 1.0 if spread is None else 1 + spread.deviation * float(rng.standard_t(spread.freedom))
+    power_factor = 1.0 if spread is None else 1 + spread.std * float(rng.standard_t(spread.degrees_of_freedom))
     loads = []
     for rate in rates.tolist():
         arrivals, seed = (int(one) for one in rng.integers(2**31, size=2))

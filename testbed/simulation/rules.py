@@ -24,7 +24,7 @@ class BatchingRules:
     default_timeout_ns: int = 0
     timeout_action: Literal["REJECT", "DELAY"] = "REJECT"
     max_queue_size: int = 0
-    turnaround_ns: int = 0
+    inter_batch_gap_ns: int = 0
     timer_slack_ns: int = 0  # how late the batcher wakes from a timed sleep
 
     def __post_init__(self) -> None:
@@ -35,16 +35,22 @@ class BatchingRules:
         for size in self.preferred_batch_sizes:
             if not 1 <= size <= self.max_batch_size:
                 raise ValueError(f"preferred batch size {size} is outside 1..max_batch_size ({self.max_batch_size})")
-        for name in ("max_queue_delay_ns", "default_timeout_ns", "max_queue_size", "turnaround_ns", "timer_slack_ns"):
+        for name in (
+            "max_queue_delay_ns",
+            "default_timeout_ns",
+            "max_queue_size",
+            "inter_batch_gap_ns",
+            "timer_slack_ns",
+        ):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is negative: {getattr(self, name)}")
 
     @classmethod
-    def of(cls, service: ServiceConfig, turnaround_ns: int, timer_slack_ns: int = 0) -> BatchingRules:
+    def of(cls, service: ServiceConfig, inter_batch_gap_ns: int, timer_slack_ns: int = 0) -> BatchingRules:
         """The rules of a service; delay and timeout in whole microseconds, as Triton's configuration holds them."""
         dynamic = service.dynamic_batching
         if dynamic is None:
-            return cls(service.max_batch_size, service.instances, dynamic=False, turnaround_ns=turnaround_ns)
+            return cls(service.max_batch_size, service.instances, dynamic=False, inter_batch_gap_ns=inter_batch_gap_ns)
         return cls(
             max_batch_size=service.max_batch_size,
             instances=service.instances,
@@ -53,7 +59,7 @@ class BatchingRules:
             default_timeout_ns=round(dynamic.default_timeout_s * 1e6) * 1000,
             timeout_action=dynamic.timeout_action,
             max_queue_size=dynamic.max_queue_size,
-            turnaround_ns=turnaround_ns,
+            inter_batch_gap_ns=inter_batch_gap_ns,
             timer_slack_ns=timer_slack_ns,
         )
 

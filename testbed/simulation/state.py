@@ -38,7 +38,7 @@ RULES = np.dtype(
             "timeout_ns",
             "rejects",  # a timed-out request is refused (1) or moved behind the others (0)
             "max_queue_size",
-            "turnaround_ns",
+            "inter_batch_gap_ns",
             "timer_slack_ns",
             "balancer",
             "slow_step_ns",
@@ -122,7 +122,7 @@ REQUEST = np.dtype(
         (name, np.int64)
         for name in ("id", "scheduled_ns", "sent_ns", "model", "replica", "pod", "user", "attempt", "abandoned")
     ]
-    + [("outflow_ns", np.float64)]
+    + [("egress_delay_ns", np.float64)]
 )
 EVENT = np.dtype([(name, np.int64) for name in ("time_ns", "order", "kind", "place", "id")])
 DELIVER, RESEND, DEADLINE, USER = range(4)  # kinds of events; place: of the request, or the user's number
@@ -207,7 +207,7 @@ class Sim(NamedTuple):
     contention: Any  # float64[services, 4]: ns per request/s, base rate, and the range of rates that is known
     levels: Any  # int64[rows]: how many levels of overhead a row has
     level_rates: Any  # float64[rows, levels]: requests/s
-    level_tables: Any  # float64[rows, levels, 3, q]: quantile functions of inflow, outflow and pause, ns
+    level_tables: Any  # float64[rows, levels, 3, q]: quantile functions of ingress delay, egress delay and pause, ns
     histogram: Any  # int64[models, BINS]: answered requests by latency
     rows: Any  # ROW[k]
     tree: Any  # int64[2 p]: the earliest event of each replica, in a tree of minima

@@ -46,7 +46,7 @@ from testbed.simulation.state import (
 )
 
 DONE, EMPTIED, MORE_PLACES, MORE_ROWS = range(4)  # why the loop returns
-INFLOW, OUTFLOW, PAUSE = range(3)  # tables of an overhead level; also the numbers of their draws
+INGRESS, EGRESS, PAUSE = range(3)  # tables of an overhead level; also the numbers of their draws
 DRAW_NOISE, DRAW_ENDPOINT, DRAWS_AN_ATTEMPT = 3, 4, 64
 DRAW_LENGTH = 17  # of a request, whatever its attempt; answers.DRAW_THINK is 16
 
@@ -83,7 +83,7 @@ def looked_up(table: Any, row: int, u: float) -> float:
 
 @inlined
 def overhead(sim: Sim, row: int, below: int, weight: float, kind: int, u: float) -> float:
-    """Nanoseconds of inflow, outflow or pause: interpolated between two levels of load."""
+    """Nanoseconds of ingress delay, egress delay or pause: interpolated between two levels of load."""
     tables = sim.level_tables
     x = u * (tables.shape[3] - 1)
     k = min(int(x), tables.shape[3] - 2)
@@ -162,11 +162,11 @@ def send(sim: Sim, i: int, now: int, window_ns: int) -> None:
     sim.noise[i] = looked_up(sim.noise_table, replica.service, uniform(sim, request.id, draw + DRAW_NOISE))
     sim.extra_ns[i] = sim.contention[replica.service, 0] * (known - sim.contention[replica.service, 1])
     sim.pause_ns[i] = overhead(sim, row, below, weight, PAUSE, uniform(sim, request.id, draw + PAUSE))
-    request.outflow_ns = overhead(sim, row, below, weight, OUTFLOW, uniform(sim, request.id, draw + OUTFLOW))
-    inflow_ns = overhead(sim, row, below, weight, INFLOW, uniform(sim, request.id, draw + INFLOW))
+    request.egress_delay_ns = overhead(sim, row, below, weight, EGRESS, uniform(sim, request.id, draw + EGRESS))
+    ingress_delay_ns = overhead(sim, row, below, weight, INGRESS, uniform(sim, request.id, draw + INGRESS))
     if model.watched:
         push_event(sim, now + model.timeout_ns, DEADLINE, i, request.id)
-    push_event(sim, now + max(0, int(np.floor(inflow_ns + 0.5))), DELIVER, i, request.id)
+    push_event(sim, now + max(0, int(np.floor(ingress_delay_ns + 0.5))), DELIVER, i, request.id)
 
 
 @inlined

@@ -114,7 +114,7 @@ def _record(rules: BatchingRules) -> np.ndarray:
         record["timeout_ns"] = rules.default_timeout_ns
         record["max_queue_size"] = rules.max_queue_size
     record["rejects"] = rules.timeout_action == "REJECT"
-    record["turnaround_ns"] = rules.turnaround_ns
+    record["inter_batch_gap_ns"] = rules.inter_batch_gap_ns
     record["timer_slack_ns"] = rules.timer_slack_ns
     record["slow_step_ns"] = 1
     return record

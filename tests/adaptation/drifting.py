@@ -20,7 +20,7 @@ from tests.oracles.known_service import known_profile
 
 def moody_profile(*, slow_sigma: float = 0.03, timescale_s: float = 4.0) -> ServiceProfile:
     """The known service with slow phases, whose runs differ by 2 % of a batch's time."""
-    effects = RunEffects(service=RunEffect(deviation=0.02, freedom=12))
+    effects = RunEffects(service=RunEffect(std=0.02, degrees_of_freedom=12))
     known = known_profile(slow_sigma=slow_sigma, timescale_s=timescale_s)
     return known.model_copy(update={"run_effects": effects, "cold_start_s": (1.0,)})
 

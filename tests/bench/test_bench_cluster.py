@@ -37,9 +37,9 @@ def full_profile() -> ServiceProfile:
             replicas=1,
             instances=1,
             rate_rps=rate,
-            inflow_quantiles_s=tuple(gamma.ppf(grid, 4, scale=5e-5)),
-            outflow_quantiles_s=tuple(gamma.ppf(grid, 4, scale=1e-4)),
-            turnaround_quantiles_s=tuple(gamma.ppf(grid, 4, scale=4e-5)),
+            ingress_delay_quantiles_s=tuple(gamma.ppf(grid, 4, scale=5e-5)),
+            egress_delay_quantiles_s=tuple(gamma.ppf(grid, 4, scale=1e-4)),
+            inter_batch_gap_quantiles_s=tuple(gamma.ppf(grid, 4, scale=4e-5)),
             requests=1000,
         )
         for rate in (30.0, 100.0, 300.0, 1000.0, 3000.0, 10_000.0)
@@ -94,8 +94,8 @@ def test_eight_replicas_under_an_hpa(benchmark):
             service_ns=[0.0, *(one * 1e9 for one in MEAN_S)],
             noise=[1.0, 1.0],
             seed=1,
-            inflow_ns=200_000,
-            outflow_ns=400_000,
+            ingress_delay_ns=200_000,
+            egress_delay_ns=400_000,
             pause_ns=150_000,
             schedule_ns=0,
             start_ns=0,

@@ -19,10 +19,10 @@ from tests.oracles.single_queues import Queue, classical_queues, estimate
 MS = 1_000_000
 SERVICE_NS = np.array([0.0, *(4.0 + np.arange(1, 9))]) * MS
 RULES = {
-    "d0-n1": (BatchingRules(turnaround_ns=150_000), 1),
-    "d3ms-n1": (BatchingRules(max_queue_delay_ns=3 * MS, turnaround_ns=150_000), 1),
-    "d2ms-n2": (BatchingRules(instances=2, max_queue_delay_ns=2 * MS, turnaround_ns=150_000), 1),
-    "d2ms-n2-r16": (BatchingRules(instances=2, max_queue_delay_ns=2 * MS, turnaround_ns=150_000), 16),
+    "d0-n1": (BatchingRules(inter_batch_gap_ns=150_000), 1),
+    "d3ms-n1": (BatchingRules(max_queue_delay_ns=3 * MS, inter_batch_gap_ns=150_000), 1),
+    "d2ms-n2": (BatchingRules(instances=2, max_queue_delay_ns=2 * MS, inter_batch_gap_ns=150_000), 1),
+    "d2ms-n2-r16": (BatchingRules(instances=2, max_queue_delay_ns=2 * MS, inter_batch_gap_ns=150_000), 16),
 }
 
 

@@ -1,6 +1,6 @@
 """A simulated service of known parameters, calibrated, over several seeds: `make bench ARGS="-k recovery"`.
 
-tests/calibration has one seed of a minute a run, where the inflow's own randomness is 1.5 %.
+tests/calibration has one seed of a minute a run, where the ingress delay's own randomness is 1.5 %.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ def parameters(profile: ServiceProfile) -> dict[str, float]:
     """What the known service is made of; overheads over all requests, as they do not depend on the load."""
     levels = profile.overhead.levels
     requests = [level.requests for level in levels]
-    inflow = [np.trapezoid(level.inflow_quantiles_s, dx=1 / 400) for level in levels]
-    outflow = [np.trapezoid(level.outflow_quantiles_s, dx=1 / 400) for level in levels]
-    assert profile.turnaround_s is not None
+    ingress_delay = [np.trapezoid(level.ingress_delay_quantiles_s, dx=1 / 400) for level in levels]
+    egress_delay = [np.trapezoid(level.egress_delay_quantiles_s, dx=1 / 400) for level in levels]
+    assert profile.inter_batch_gap_s is not None
     return {f"batch of {b}": s for b, s in enumerate(profile.service_time.mean_s, 1)} | {
         "white noise": deviation(profile.service_time.noise_quantiles),
-        "turnaround": profile.turnaround_s,
-        "inflow": float(np.average(inflow, weights=requests)),
-        "outflow": float(np.average(outflow, weights=requests)),
+        "inter_batch_gap": profile.inter_batch_gap_s,
+        "ingress_delay": float(np.average(ingress_delay, weights=requests)),
+        "egress_delay": float(np.average(egress_delay, weights=requests)),
         "a place in the batch": profile.overhead.per_position_s,
     }
 

@@ -71,7 +71,7 @@ def test_what_idle_instances_cost_comes_back_with_the_service_time_of_busy_ones(
     fitted = fit_profile(calibration_runs(profile), request_log_of, leave_out=False)
     assert fitted.service_time.mean_s == pytest.approx(profile.service_time.mean_s, rel=0.02)
     assert fitted.service_time.after_idle_s == pytest.approx(TABLE, abs=0.00012)
-    assert fitted.turnaround_s == pytest.approx(profile.turnaround_s, abs=0.00003)
+    assert fitted.inter_batch_gap_s == pytest.approx(profile.inter_batch_gap_s, abs=0.00003)
     for residual in fitted.residuals:
         assert abs(residual.p95_error_pct) < 3
 

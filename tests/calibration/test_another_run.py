@@ -18,7 +18,7 @@ from tests.oracles.known_service import calibration_runs, known_profile
 
 
 def with_effect(deviation: float) -> ServiceProfile:
-    effects = RunEffects(service=RunEffect(deviation=deviation, freedom=100))
+    effects = RunEffects(service=RunEffect(std=deviation, degrees_of_freedom=100))
     return known_profile().model_copy(update={"run_effects": effects})
 
 

@@ -52,8 +52,8 @@ def test_power_and_network_times_come_back(runs: list[Evidence]) -> None:
     assert found.network_s == pytest.approx((0.003, 0.004, 0.005, 0.005))  # between sizes on a line, beyond as the last
     assert (found.idle_w, found.batch_j, found.request_j) == pytest.approx((IDLE_W, BATCH_J, REQUEST_J), rel=1e-3)
     assert found.power_spread is not None
-    assert found.power_spread.freedom == len(runs) - 3
-    assert found.power_spread.deviation < 1e-3
+    assert found.power_spread.degrees_of_freedom == len(runs) - 3
+    assert found.power_spread.std < 1e-3
 
 
 def test_by_how_much_runs_differ_from_the_power_is_known(runs: list[Evidence]) -> None:
@@ -65,7 +65,7 @@ def test_by_how_much_runs_differ_from_the_power_is_known(runs: list[Evidence]) -
         assert use is not None
         assert use.power_spread is not None
         found.append(use.power_spread)
-    squares = sum(one.freedom * one.deviation**2 for one in found) / sum(one.freedom for one in found)
+    squares = sum(one.degrees_of_freedom * one.std**2 for one in found) / sum(one.degrees_of_freedom for one in found)
     assert np.sqrt(squares) == pytest.approx(spread, rel=0.2)
 
 

@@ -22,9 +22,9 @@ def mean_overhead(profile: ServiceProfile) -> tuple[float, float]:
     """Over all requests: the known overhead does not depend on load."""
     levels = profile.overhead.levels
     requests = [level.requests for level in levels]
-    inflow = [np.trapezoid(level.inflow_quantiles_s, dx=1 / 400) for level in levels]
-    outflow = [np.trapezoid(level.outflow_quantiles_s, dx=1 / 400) for level in levels]
-    return float(np.average(inflow, weights=requests)), float(np.average(outflow, weights=requests))
+    ingress_delay = [np.trapezoid(level.ingress_delay_quantiles_s, dx=1 / 400) for level in levels]
+    egress_delay = [np.trapezoid(level.egress_delay_quantiles_s, dx=1 / 400) for level in levels]
+    return float(np.average(ingress_delay, weights=requests)), float(np.average(egress_delay, weights=requests))
 
 
 def log_deviation(profile: ServiceProfile) -> float:
@@ -45,8 +45,8 @@ def test_every_batch_size_was_visited(fitted: ServiceProfile) -> None:
     assert min(fitted.service_time.batches) >= 40
 
 
-def test_turnaround_comes_back_within_2_percent(fitted: ServiceProfile) -> None:
-    assert fitted.turnaround_s == pytest.approx(0.00015, rel=0.02)
+def test_inter_batch_gap_comes_back_within_2_percent(fitted: ServiceProfile) -> None:
+    assert fitted.inter_batch_gap_s == pytest.approx(0.00015, rel=0.02)
 
 
 def test_the_spread_of_batches_comes_back(fitted: ServiceProfile) -> None:
@@ -90,7 +90,7 @@ def test_a_slow_phase_is_in_the_profile() -> None:
     assert 1.0 < profile.slow_phase.timescale_s < 4.0
 
 
-def test_without_a_log_of_batches_turnaround_and_spread_are_fitted_through_simulation() -> None:
+def test_without_a_log_of_batches_inter_batch_gap_and_spread_are_fitted_through_simulation() -> None:
     runs = calibration_runs(known_profile(), with_batches=False)
     profile = fit_profile(runs, request_log_of, leave_out=False)
     assert profile.service_time.mean_s == pytest.approx(known_profile().service_time.mean_s, rel=0.02)

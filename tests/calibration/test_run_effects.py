@@ -13,49 +13,58 @@ from tests.oracles.known_service import calibration_runs, known_profile
 
 
 def rows_of(shifts_s: list[float], slope_s: float, seed: int = 1) -> pd.DataFrame:
-    """Runs at doubling rates whose outflow rises with the rate's logarithm, each with a shift of its own."""
+    """Runs at doubling rates whose egress delay rises with the rate's logarithm, each with a shift of its own."""
     rng = np.random.default_rng(seed)
     tables = []
     for run, shift_s in enumerate(shifts_s):
         rate = 50.0 * 2**run
-        outflow = 0.001 + slope_s * np.log(rate) + shift_s + rng.exponential(1e-5, 4000)
+        egress_delay = 0.001 + slope_s * np.log(rate) + shift_s + rng.exponential(1e-5, 4000)
         tables.append(
             pd.DataFrame(
-                {"run": run, "replicas": 1, "instances": 1, "rate": rate, "inflow": np.nan, "outflow": outflow}
+                {
+                    "run": run,
+                    "replicas": 1,
+                    "instances": 1,
+                    "rate": rate,
+                    "ingress_delay": np.nan,
+                    "egress_delay": egress_delay,
+                }
             )
         )
     return pd.concat(tables, ignore_index=True)
 
 
 def test_what_load_explains_is_not_a_run_effect():
-    effect = unexplained(run_means(rows_of([0.0] * 8, slope_s=2e-4), "outflow"))
+    effect = unexplained(run_means(rows_of([0.0] * 8, slope_s=2e-4), "egress_delay"))
     assert effect is not None
-    assert effect.deviation < 2e-6
-    assert effect.freedom == 6
+    assert effect.std < 2e-6
+    assert effect.degrees_of_freedom == 6
 
 
 def test_shifts_of_single_runs_are():
     rng = np.random.default_rng(5)
     found = []
     for seed in range(30):
-        effect = unexplained(run_means(rows_of(rng.normal(0, 1e-4, 8).tolist(), slope_s=2e-4, seed=seed), "outflow"))
+        effect = unexplained(
+            run_means(rows_of(rng.normal(0, 1e-4, 8).tolist(), slope_s=2e-4, seed=seed), "egress_delay")
+        )
         assert effect is not None
-        found.append(effect.deviation**2)
+        found.append(effect.std**2)
     assert np.sqrt(np.mean(found)) == pytest.approx(1e-4, rel=0.15)
 
 
 def test_too_few_runs_tell_nothing():
     rows = rows_of([0.0, 0.0], slope_s=0.0)
     factors = pd.DataFrame({"run": [0], "replicas": [1], "instances": [1], "rate": [50.0], "service": [0.01]})
-    effects = fit_run_effects(rows, rows.rename(columns={"outflow": "turnaround"}), factors)
-    assert effects.outflow_s is None
-    assert effects.inflow_s is None
+    effects = fit_run_effects(rows, rows.rename(columns={"egress_delay": "inter_batch_gap"}), factors)
+    assert effects.egress_delay_s is None
+    assert effects.ingress_delay_s is None
     assert effects.service is None
 
 
 def test_a_steady_service_has_small_ones():
     effects = fit_profile(calibration_runs(known_profile()), request_log_of, leave_out=False).run_effects
     assert effects.service is not None
-    assert effects.service.deviation < 0.01
-    assert effects.outflow_s is not None
-    assert effects.outflow_s.deviation < 2e-5
+    assert effects.service.std < 0.01
+    assert effects.egress_delay_s is not None
+    assert effects.egress_delay_s.std < 2e-5

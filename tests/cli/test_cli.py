@@ -64,8 +64,8 @@ def profile(tmp_path: Path) -> Path:
         "replicas": 1,
         "instances": 1,
         "rate_rps": 10,
-        "inflow_quantiles_s": quantiles,
-        "outflow_quantiles_s": quantiles,
+        "ingress_delay_quantiles_s": quantiles,
+        "egress_delay_quantiles_s": quantiles,
         "requests": 10,
     }
     file = tmp_path / "profile-emulated.json"
@@ -83,7 +83,7 @@ def profile(tmp_path: Path) -> Path:
                     "noise_quantiles": [0.9, 1.0, 1.1],
                 },
                 "slow_phase": {"sigma": 0.0, "timescale_s": 1.0},
-                "turnaround_s": 0.0,
+                "inter_batch_gap_s": 0.0,
                 "overhead": {"window_s": 0.25, "levels": [level]},
             }
         )

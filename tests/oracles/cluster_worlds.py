@@ -23,9 +23,9 @@ def flat_profile(
     mean_s: Sequence[float] = (0.01,),
     *,
     noise: Sequence[float] = (1.0, 1.0),
-    inflow_s: float = 0.0,
-    outflow_s: float = 0.0,
-    turnaround_s: float = 0.0,
+    ingress_delay_s: float = 0.0,
+    egress_delay_s: float = 0.0,
+    inter_batch_gap_s: float = 0.0,
     cold_start_s: Sequence[float] = (2.3,),
     after_idle_s: Sequence[float] = (),
 ) -> ServiceProfile:
@@ -34,8 +34,8 @@ def flat_profile(
         replicas=1,
         instances=1,
         rate_rps=100.0,
-        inflow_quantiles_s=(inflow_s, inflow_s),
-        outflow_quantiles_s=(outflow_s, outflow_s),
+        ingress_delay_quantiles_s=(ingress_delay_s, ingress_delay_s),
+        egress_delay_quantiles_s=(egress_delay_s, egress_delay_s),
         requests=1000,
     )
     return ServiceProfile(
@@ -51,7 +51,7 @@ def flat_profile(
             after_idle_s=tuple(after_idle_s),
         ),
         slow_phase=SlowPhase(sigma=0.0, timescale_s=1.0),
-        turnaround_s=turnaround_s,
+        inter_batch_gap_s=inter_batch_gap_s,
         overhead=Overhead(window_s=0.25, levels=(level,)),
         cold_start_s=tuple(cold_start_s),
     )

@@ -20,14 +20,14 @@ SIGMA = 0.06
 
 
 def known_profile(*, slow_sigma: float = 0.0, timescale_s: float = 2.0) -> ServiceProfile:
-    """Batches of 4 ms + 1 ms a request, lognormal; gamma overheads .2 ms before, .4 ms after; turnaround .15 ms."""
+    """Batches of 4 ms + 1 ms a request, lognormal; gamma overheads .2 ms before, .4 ms after; gaps of .15 ms."""
     noise = np.exp(SIGMA * norm.ppf(GRID) - SIGMA**2 / 2)
     level = OverheadLevel(
         replicas=1,
         instances=1,
         rate_rps=100.0,
-        inflow_quantiles_s=tuple(gamma.ppf(GRID, 4, scale=0.0002 / 4)),
-        outflow_quantiles_s=tuple(gamma.ppf(GRID, 4, scale=0.0004 / 4)),
+        ingress_delay_quantiles_s=tuple(gamma.ppf(GRID, 4, scale=0.0002 / 4)),
+        egress_delay_quantiles_s=tuple(gamma.ppf(GRID, 4, scale=0.0004 / 4)),
         requests=1000,
     )
     return ServiceProfile(
@@ -42,7 +42,7 @@ def known_profile(*, slow_sigma: float = 0.0, timescale_s: float = 2.0) -> Servi
             noise_quantiles=tuple(noise / np.trapezoid(noise, dx=1 / 400)),
         ),
         slow_phase=SlowPhase(sigma=slow_sigma, timescale_s=timescale_s),
-        turnaround_s=0.00015,
+        inter_batch_gap_s=0.00015,
         overhead=Overhead(window_s=0.25, levels=(level,), per_position_s=0.00005, per_batch_size_s=0.0),
     )
 

@@ -30,8 +30,8 @@ class Setting:
     service_ns: list[float]
     noise: list[float]  # quantile function
     seed: int
-    inflow_ns: int
-    outflow_ns: int
+    ingress_delay_ns: int
+    egress_delay_ns: int
     pause_ns: int
     schedule_ns: int
     start_ns: int
@@ -225,7 +225,7 @@ class Cluster:
             assert pod.replica is not None
             pod.replica.enqueue(Request(key, self.clock.now))
 
-        self.later(setting.inflow_ns, deliver, ARRIVAL)
+        self.later(setting.ingress_delay_ns, deliver, ARRIVAL)
 
     def answered(self, batch: list[Request]) -> None:
         setting = self.setting
@@ -234,7 +234,7 @@ class Cluster:
             pod.outstanding -= 1
             attempt = request.number % 64
             if request.status == 0 and attempt in ask.attempts_open and not ask.status:
-                completed = self.clock.now + setting.outflow_ns
+                completed = self.clock.now + setting.egress_delay_ns
                 ask.attempts_open.discard(attempt)
                 ask.pod = pod.number
                 if setting.timeout_ns and completed - ask.sent_ns > setting.timeout_ns:

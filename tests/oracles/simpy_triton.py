@@ -159,7 +159,7 @@ class Replica:
                 request.batch_size, request.position, request.instance = len(batch), position, k
             self.unanswered -= len(batch)
             self.answered(batch)
-            yield self.clock.after(self.rules.turnaround_ns + self.costs.pause_after_ns(batch), INSTANCE + k)
+            yield self.clock.after(self.rules.inter_batch_gap_ns + self.costs.pause_after_ns(batch), INSTANCE + k)
             self.wake_batcher()
 
     def take(self) -> list[Request]:

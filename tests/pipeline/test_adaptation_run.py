@@ -86,8 +86,8 @@ def test_one_that_was_interrupted_goes_on_with_what_it_has(adapted: tuple[Path, 
     kept, made = (tmp_path / "quiet.jsonl").read_text().splitlines(keepends=True)
     assert '"run": 7' in kept  # not made again
     assert made == second
+    other = config.run.model_copy(update={"seed": 3})
     with pytest.raises(ConfigError, match=r"other settings \(run.seed differs\)"):
-        other = config.run.model_copy(update={"seed": 3})
         adapt(config.model_copy(update={"run": other}), tmp_path, lambda share: None)
 
 

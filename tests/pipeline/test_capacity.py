@@ -16,7 +16,7 @@ from testbed.pipeline.capacity import Arrivals, PlanGrid, plan_capacity, predict
 from tests.oracles.cluster_worlds import flat_profile
 
 PROFILE = flat_profile([0.010, 0.012, 0.014, 0.016]).model_copy(
-    update={"run_effects": RunEffects(service=RunEffect(deviation=0.02, freedom=20))}
+    update={"run_effects": RunEffects(service=RunEffect(std=0.02, degrees_of_freedom=20))}
 )
 
 

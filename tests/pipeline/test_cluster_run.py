@@ -127,7 +127,7 @@ def test_intervals_come_from_other_runs_that_might_come(tmp_path: Path):
     changed["cluster"]["models"][0]["replicas"] = 4
     changed["traffic"] = {"m": {"pattern": "constant", "parameters": {"rate": 600}}}
     steady = simulate_cluster(ClusterRunConfig.model_validate(changed), tmp_path / "steady")["models"]["m"]
-    effects = RunEffects(service=RunEffect(deviation=0.1, freedom=30))
+    effects = RunEffects(service=RunEffect(std=0.1, degrees_of_freedom=30))
     profile.model_copy(update={"run_effects": effects}).write(tmp_path / "profile.json")
     moody = simulate_cluster(ClusterRunConfig.model_validate(changed), tmp_path / "moody")["models"]["m"]
     widths = []

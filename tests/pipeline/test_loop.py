@@ -93,4 +93,4 @@ def test_a_server_of_the_users_is_calibrated_from_what_it_says_of_itself(tmp_pat
     profile = ServiceProfile.read(tmp_path / "results" / "profile-emulated.json")
     assert profile.device.kind == "unknown"
     assert profile.steadiness is None  # no log of batches: not measured
-    assert profile.turnaround_s > 0
+    assert profile.inter_batch_gap_s > 0

@@ -204,15 +204,15 @@ def profile_of(service: Service, rates_rps: tuple[float, ...], runs: tuple[str, 
             noise_quantiles=tuple(noise / noise.mean()),
         ),
         slow_phase=SlowPhase(sigma=0.031, timescale_s=14.0),
-        turnaround_s=0.00012,
+        inter_batch_gap_s=0.00012,
         overhead=Overhead(
             levels=tuple(
                 OverheadLevel(
                     replicas=1,
                     instances=1,
                     rate_rps=rate,
-                    inflow_quantiles_s=tuple(0.0002 - 0.0001 * np.log1p(-0.97 * quantiles)),
-                    outflow_quantiles_s=tuple(
+                    ingress_delay_quantiles_s=tuple(0.0002 - 0.0001 * np.log1p(-0.97 * quantiles)),
+                    egress_delay_quantiles_s=tuple(
                         0.0003 * (1 + rate / rates_rps[-1]) - 0.0004 * np.log1p(-0.97 * quantiles)
                     ),
                     requests=800,

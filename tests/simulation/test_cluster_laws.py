@@ -37,7 +37,7 @@ def test_request_for_request_it_is_the_closed_kernel(after_idle_s):
     noise = (0.8, 1.0, 1.4)
     rules = {"max_queue_delay_s": 0.002}
     config = cluster(gpus=8, replicas=3, instances=2, max_batch_size=4, dynamic_batching=rules)
-    profile = flat_profile(MEAN_S, noise=noise, turnaround_s=0.0002, after_idle_s=after_idle_s)
+    profile = flat_profile(MEAN_S, noise=noise, inter_batch_gap_s=0.0002, after_idle_s=after_idle_s)
     sim = simulate(config, arrival_s, profile, seed=5)
     for until_s in (0.5, 3.0, 3.0, 17.123, 30.0):  # however it is cut
         sim.advance(until_s)

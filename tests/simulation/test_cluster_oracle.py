@@ -24,15 +24,17 @@ def both(seed: int) -> tuple[KISim, simpy_cluster.Cluster]:
     mean_s = [round(rng.uniform(0.02, 0.4), 6) for _ in range(batch)]
     noise = sorted(rng.uniform(0.5, 1.5) for _ in range(rng.randint(2, 5)))
     delay_s = rng.choice([0.0, 0.0, 0.03])
-    inflow_s, outflow_s, pause_s = (rng.choice([0.0, rng.uniform(0, 0.01)]) for _ in range(3))
-    inflow_s, outflow_s, pause_s = (round(x, 9) for x in (inflow_s, outflow_s, pause_s))
+    ingress_delay_s, egress_delay_s, pause_s = (rng.choice([0.0, rng.uniform(0, 0.01)]) for _ in range(3))
+    ingress_delay_s, egress_delay_s, pause_s = (round(x, 9) for x in (ingress_delay_s, egress_delay_s, pause_s))
     times = {name: round(rng.uniform(0.01, 2.0), 9) for name in ("schedule_s", "container_start_s", "load_s")}
     probe_s, lag_s = rng.choice([0.5, 1.0]), round(rng.uniform(0.0, 0.3), 9)
     gpus = rng.randint(1, 4)
     client = rng.choice([{}, {"timeout_s": 0.5}, {"timeout_s": 0.4, "retries": 2, "backoff_s": 0.05}])
     closed = rng.random() < 0.4
     think_s = round(rng.uniform(0.01, 0.3), 9)
-    profile = flat_profile(mean_s, noise=noise, inflow_s=inflow_s, outflow_s=outflow_s, turnaround_s=pause_s)
+    profile = flat_profile(
+        mean_s, noise=noise, ingress_delay_s=ingress_delay_s, egress_delay_s=egress_delay_s, inter_batch_gap_s=pause_s
+    )
     config = cluster(
         gpus=gpus,
         replicas=rng.randint(1, gpus),
@@ -66,8 +68,8 @@ def both(seed: int) -> tuple[KISim, simpy_cluster.Cluster]:
             service_ns=[0.0, *(one * 1e9 for one in mean_s)],
             noise=noise,
             seed=int(sim.stream.sim.stream[0]["seed"]),
-            inflow_ns=ns(inflow_s),
-            outflow_ns=ns(outflow_s),
+            ingress_delay_ns=ns(ingress_delay_s),
+            egress_delay_ns=ns(egress_delay_s),
             pause_ns=ns(pause_s),
             schedule_ns=ns(times["schedule_s"]),
             start_ns=ns(times["container_start_s"]),

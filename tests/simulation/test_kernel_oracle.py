@@ -78,7 +78,7 @@ def random_world(rng: random.Random) -> World:
         default_timeout_ns=rng.choice([0, 0, rng.randint(1, 30) * unit]),
         timeout_action=rng.choice(["REJECT", "DELAY"]),
         max_queue_size=rng.choice([0, 0, 0, rng.randint(1, 10)]),
-        turnaround_ns=rng.choice([0, rng.randint(1, 5) * unit]),
+        inter_batch_gap_ns=rng.choice([0, rng.randint(1, 5) * unit]),
         timer_slack_ns=rng.choice([0, 0, unit]),
     )
     return World(
@@ -144,7 +144,7 @@ def test_no_batch_over_the_limit_and_no_instance_in_two_batches(world: World):
             mine = served & (result.replica == replica) & (result.instance == instance) & (result.position == 0)
             runs = sorted(zip(result.start_ns[mine].tolist(), result.end_ns[mine].tolist(), strict=True))
             for (_, end), (start, _) in pairwise(runs):
-                assert start >= end + world.rules.turnaround_ns
+                assert start >= end + world.rules.inter_batch_gap_ns
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)

@@ -84,8 +84,8 @@ def test_old_payloads_are_merged_when_an_instance_takes_the_first():
     assert batches(result) == [(0, [0, 1]), (10, [2, 3, 4, 5])]
 
 
-def test_turnaround_keeps_the_instance_but_not_the_answer():
-    result = serve([0, 1], 4, BatchingRules(turnaround_ns=2 * MS))
+def test_inter_batch_gap_keeps_the_instance_but_not_the_answer():
+    result = serve([0, 1], 4, BatchingRules(inter_batch_gap_ns=2 * MS))
     assert batches(result) == [(0, [0]), (6, [1])]
     assert result.end_ns.tolist() == [4 * MS, 10 * MS]
 
@@ -95,8 +95,8 @@ def test_the_batcher_wakes_late_from_its_timer_and_in_time_for_company():
     assert batches(serve([0, 20, 25], 1, rules)) == [(11, [0]), (25, [1, 2])]
 
 
-def test_a_pause_of_its_own_is_added_to_the_turnaround():
-    rules = BatchingRules(max_batch_size=1, turnaround_ns=2)
+def test_a_pause_of_its_own_is_added_to_the_inter_batch_gap():
+    rules = BatchingRules(max_batch_size=1, inter_batch_gap_ns=2)
     result = simulate_batches([0, 0, 0], [0.0, 100.0], 1.0, rules, pause_ns=[10.0, 0.0, 0.0])
     assert result.start_ns.tolist() == [0, 112, 214]
     assert result.end_ns.tolist() == [100, 212, 314]
@@ -192,17 +192,17 @@ def test_rules_of_a_service_are_in_whole_microseconds():
     dynamic = DynamicBatching(
         preferred_batch_sizes=(4, 2), max_queue_delay_s=0.0030004, default_timeout_s=0.1, timeout_action="DELAY"
     )
-    rules = BatchingRules.of(ServiceConfig(instances=2, dynamic_batching=dynamic), turnaround_ns=150_000)
+    rules = BatchingRules.of(ServiceConfig(instances=2, dynamic_batching=dynamic), inter_batch_gap_ns=150_000)
     assert rules == BatchingRules(
         instances=2,
         preferred_batch_sizes=(4, 2),
         max_queue_delay_ns=3_000_000,
         default_timeout_ns=100_000_000,
         timeout_action="DELAY",
-        turnaround_ns=150_000,
+        inter_batch_gap_ns=150_000,
     )
     assert rules.preferred == (2, 4)
-    assert not BatchingRules.of(ServiceConfig(dynamic_batching=None), turnaround_ns=0).dynamic
+    assert not BatchingRules.of(ServiceConfig(dynamic_batching=None), inter_batch_gap_ns=0).dynamic
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_arguments_that_do_not_fit_are_named(arguments, options, message):
     [
         ({"max_batch_size": 4, "preferred_batch_sizes": (8,)}, "preferred batch size 8"),
         ({"instances": 0}, "instances"),
-        ({"turnaround_ns": -1}, "turnaround_ns"),
+        ({"inter_batch_gap_ns": -1}, "inter_batch_gap_ns"),
     ],
 )
 def test_rules_that_cannot_be_are_refused(fields, message):

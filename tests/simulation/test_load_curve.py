@@ -42,8 +42,8 @@ def test_the_wait_is_that_of_a_queue_with_constant_service() -> None:
 
 
 def test_runs_that_differ_widen_the_interval_of_what_they_differ_in() -> None:
-    effects = RunEffects(service=RunEffect(deviation=0.05, freedom=40))
-    use = USE.model_copy(update={"power_spread": RunEffect(deviation=0.1, freedom=40)})
+    effects = RunEffects(service=RunEffect(std=0.05, degrees_of_freedom=40))
+    use = USE.model_copy(update={"power_spread": RunEffect(std=0.1, degrees_of_freedom=40)})
     middle = RATES // 2
     same = load_curve(profile(), SERVICE, seed=1).points[middle]
     other = load_curve(profile(run_effects=effects, device_use=use), SERVICE, seed=1).points[middle]

@@ -97,7 +97,7 @@ def test_the_rate_at_a_node_is_the_arrivals_over_what_they_were_counted_in(rate_
     (level,) = profile.overhead.levels
     rates = (100.0, 3100.0)
     levels = tuple(
-        level.model_copy(update={"rate_rps": rate, "inflow_quantiles_s": (rate / 1e6,) * 2}) for rate in rates
+        level.model_copy(update={"rate_rps": rate, "ingress_delay_quantiles_s": (rate / 1e6,) * 2}) for rate in rates
     )
     profile = profile.model_copy(update={"overhead": profile.overhead.model_copy(update={"levels": levels})})
     sim = simulate(cluster(gpus=1), np.arange(0, 20, 1 / rate_rps), profile)

@@ -130,7 +130,7 @@ class Tables:
         """A Sim with these tables, and nothing going on."""
         rules = [
             BatchingRules.of(
-                one.config, turnaround_ns=0, timer_slack_ns=round((one.profile.timer_slack_s or 0.0) * 1e9)
+                one.config, inter_batch_gap_ns=0, timer_slack_ns=round((one.profile.timer_slack_s or 0.0) * 1e9)
             )
             for one in self.services
         ]
@@ -175,13 +175,13 @@ class Tables:
         rates = np.zeros((len(self._rows), most))
         tables = np.zeros((len(self._rows), most, 3, quantiles))
         for row, (service, levels) in enumerate(self._rows):
-            constant = (service.profile.turnaround_s,) * 2
+            constant = (service.profile.inter_batch_gap_s,) * 2
             for k, level in enumerate(levels):
                 rates[row, k] = level.rate_rps
                 of_level = (
-                    level.inflow_quantiles_s,
-                    level.outflow_quantiles_s,
-                    level.turnaround_quantiles_s or constant,
+                    level.ingress_delay_quantiles_s,
+                    level.egress_delay_quantiles_s,
+                    level.inter_batch_gap_quantiles_s or constant,
                 )
                 for table, values in enumerate(of_level):
                     tables[row, k, table] = resampled(values, quantiles) * 1e9

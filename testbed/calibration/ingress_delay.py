@@ -1,4 +1,4 @@
-"""Inflow under load, where no request finds an idle instance: read off from who was in time for which batch."""
+"""Ingress delay under load, where no request finds an idle instance: read off from who was in time for which batch."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from testbed.calibration.service_time import QUANTILES, RATE_WINDOW_S
 
 BUSY_GAP_S = 2e-3  # a batch of a busy instance starts this soon after the one before
 QUEUED_S = 2e-3  # a request scheduled this long before an instance is free is in the queue by then
-REACH_S = 5e-3  # inflows are looked for up to this
+REACH_S = 5e-3  # ingress delays are looked for up to this
 
 
 def who_joined(run: Evidence) -> pd.DataFrame:
     """One row (rate, before_start, in_time) for each batch of a busy instance and each request shortly before it.
 
     A batch that starts right after another, and is not full, takes all that is in the queue. So a request scheduled
-    x before its start is in it (or in an earlier one) exactly if the request's inflow was at most x: P(in_time | x)
-    is the inflow's distribution function. With several instances a neighbour may have taken the request; it was in
-    time then as well. Only batches count of which a request was queued long before: one that had to wait for its
-    first request, however shortly, starts when that one's inflow ends, and would tell of that request alone. And only
-    those that would not have been full with every request that had been sent: to leave out just those that were full
+    x before its start is in it (or in an earlier one) exactly if the request's ingress delay was at most x:
+    P(in_time | x) is the ingress delay's distribution function. With several instances a neighbour may have taken the
+    request; it was in time then as well. Only batches count of which a request was queued long before: one that had to
+    wait for its first request, however shortly, starts when that one's ingress delay ends, and would tell of that
+    request alone. And only those that would not have been full with every request that had been sent: to leave out just those that were full
     would leave out requests in time.
     """
     served = run.served()
@@ -59,8 +59,8 @@ def who_joined(run: Evidence) -> pd.DataFrame:
     return pd.concat(found, ignore_index=True)
 
 
-def inflow_under_load(joined: pd.DataFrame) -> FloatArray:
-    """Quantile function (float64[QUANTILES], seconds) of the inflow from `who_joined`: the rising fit, inverted."""
+def ingress_delay_under_load(joined: pd.DataFrame) -> FloatArray:
+    """Quantile function (float64[QUANTILES], seconds) of the delay from `who_joined`: the rising fit, inverted."""
     ordered = joined.sort_values("before_start")
     share = isotonic_regression(ordered["in_time"].to_numpy(dtype=float)).x
     # From 0 to 1 over the reach; np.interp wants it strictly rising.
