@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from testbed.errors import ConfigError
+from testbed.kiscaler.evaluation import Evaluation
 from testbed.kiscaler.scenarios import Scenarios
 from testbed.kiscaler.seeds import OnEvaluation, Runner, Training
-from testbed.kiscaler.train import Evaluation, Progress, TrainConfig, train
+from testbed.kiscaler.train import Progress, train
+from testbed.kiscaler.train_config import TrainConfig
 from workloads.errors import KisError
 
 LOCAL = "local"

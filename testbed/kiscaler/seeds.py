@@ -16,17 +16,10 @@ from typing import Any, NamedTuple
 
 from testbed.autoscaling.policy_file import read_pair, write_pair
 from testbed.errors import ConfigError
+from testbed.kiscaler.evaluation import Evaluation, read_curve, write_baselines
 from testbed.kiscaler.scenarios import Scenarios
-from testbed.kiscaler.train import (
-    Evaluation,
-    Progress,
-    TrainConfig,
-    is_same,
-    read_curve,
-    scenarios_of,
-    train,
-    write_baselines,
-)
+from testbed.kiscaler.train import Progress, train
+from testbed.kiscaler.train_config import TrainConfig, is_same, scenarios_of
 from testbed.reporting.loading import read_json
 from testbed.reporting.training import baselines_file, baselines_passed, save_curves
 from workloads.files import write_json

@@ -15,9 +15,10 @@ from testbed.autoscaling.policies.learned import read_policy
 from testbed.cli.main import application
 from testbed.config import load_config
 from testbed.errors import ConfigError
+from testbed.kiscaler.evaluation import read_curve
 from testbed.kiscaler.on_ray import on_ray, pack, unpack
 from testbed.kiscaler.seeds import Training, _summarise, folders_in, train_seeds
-from testbed.kiscaler.train import TrainConfig, read_curve
+from testbed.kiscaler.train_config import TrainConfig
 from tests.oracles.cluster_worlds import six_replicas
 
 

@@ -20,7 +20,9 @@ from testbed.autoscaling.features import FEATURES
 from testbed.cli.main import application
 from testbed.config import load_config
 from testbed.errors import ConfigError
-from testbed.kiscaler.train import TrainConfig, evaluate, is_same, make_env, scenarios_of, train
+from testbed.kiscaler.evaluation import evaluate
+from testbed.kiscaler.train import train
+from testbed.kiscaler.train_config import TrainConfig, is_same, make_env, scenarios_of
 from tests.oracles.cluster_worlds import GPU, flat_profile
 
 RESULTS = Path(__file__).parents[2] / "results"
