@@ -49,17 +49,25 @@ def remember(config: BaseModel, file: Path, *, may_change: Sequence[str] = (), m
     may_change: keys (dotted, `*` for any) that may have another value when a study goes on. may_grow: numbers that may
     be raised, and mappings that may get further entries. A key that the file does not have yet has its default.
     """
-    told = config.model_dump(mode="json")
     if file.exists():
-        before = build(type(config), read_json(file, "choose another folder with --out"), str(file))
-        key = _first_difference(before.model_dump(mode="json"), told, (), Allowed.of(may_change, may_grow))
-        if key is not None:
-            raise ConfigError(
-                f"{file} was made with other settings ({key} differs): give the same ones to go on, or choose another "
-                "folder with --out"
-            )
+        written = read_json(file, "choose another folder with --out")
+        refuse_others(config, written, file, may_change=may_change, may_grow=may_grow)
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_json(file, told)
+    write_json(file, config)
+
+
+def refuse_others(
+    config: BaseModel, written: Any, file: Path, *, may_change: Sequence[str] = (), may_grow: Sequence[str] = ()
+) -> None:
+    """See `remember`. written: what was read from the file."""
+    before = build(type(config), written, str(file)).model_dump(mode="json")
+    now = config.model_dump(mode="json")
+    key = _first_difference(before, now, (), Allowed.of(may_change, may_grow))
+    if key is not None:
+        raise ConfigError(
+            f"{file} was made with other settings ({key} differs): give the same ones to go on, or choose another "
+            "folder with --out"
+        )
 
 
 class Allowed(NamedTuple):

@@ -20,27 +20,36 @@ not better is not promoted, but the new profile is what residuals are taken agai
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import Field
 
 from testbed.adaptation.candidate import Finding, Task, TuningSettings
-from testbed.adaptation.drift import Detector, DriftSettings, new_detector, reference_of, watched
+from testbed.adaptation.drift import DriftSettings, new_detector, reference_of, watched
 from testbed.adaptation.journal import Entry
 from testbed.adaptation.judge import JudgeSettings
 from testbed.adaptation.recalibrate import RecalibrationSettings, estimate, recalibrated
-from testbed.adaptation.residual import Residual, arrivals_of, residual_of, time_in_server_s
+from testbed.adaptation.residual import arrivals_of, residual_of, time_in_server_s
+from testbed.adaptation.states import (
+    Alarmed,
+    Kept,
+    Memory,
+    Promoted,
+    Recalibrating,
+    Shadow,
+    Side,
+    State,
+    Watching,
+)
 from testbed.autoscaling.observation import Window
 from testbed.autoscaling.policy import Policy
 from testbed.calibration.profile import ServiceProfile
 from testbed.config import Strict
 from testbed.simulation.cluster.config import ClusterConfig
 
-State = Literal["WATCHING", "ALARMED", "RECALIBRATING", "SHADOW", "PROMOTED", "KEPT"]
 HOUR_S = 3600.0
 REMEMBERED = 120  # windows of arrivals
 PROLONGED = 2.0  # probations, before what is not known counts as bad
@@ -77,47 +86,6 @@ class Setting:
     source: str
 
 
-class Side(NamedTuple):
-    """A policy that decides, or decides beside one, and what it remembers."""
-
-    policy: Policy
-    memory: Any = None
-
-
-class Memory(NamedTuple):
-    """Everything that is remembered from one step to the next.
-
-    profile: what residuals are taken against; fitted: the one that the incumbent's numbers are of, fitted_before: its
-    predecessor's. incumbent decides; candidate and predecessor decide beside it, in SHADOW and in PROMOTED. The state
-    was entered since_s; nothing is begun before free_s. rates: of each window of late, arrivals/s; slowness: its end,
-    and time in the server (NaN: not known). after: residuals since the change. slow_before: mean time in the server
-    while the candidate waited; slow_predicted: what was predicted for the candidate.
-    """
-
-    profile: ServiceProfile
-    fitted: ServiceProfile
-    detector: Detector
-    incumbent: Side
-    state: State = "WATCHING"
-    since_s: float = -math.inf
-    free_s: float = -math.inf
-    candidate: Side | None = None
-    predecessor: Side | None = None
-    fitted_before: ServiceProfile | None = None
-    promotions: tuple[float, ...] = ()  # when; at least those of the last hour
-    rates: tuple[float, ...] = ()
-    slowness: tuple[tuple[float, float], ...] = ()
-    waiting: float = 0.0
-    after: tuple[Residual, ...] = ()
-    slow_before: float = math.nan
-    slow_predicted: float = math.nan
-    tests: int = 0  # candidates that were set against this incumbent
-    beside: tuple[int, ...] = ()  # differences of the candidate's decisions from the incumbent's
-    seen_s: float = -math.inf  # end of the last window
-    waits: str = ""  # why an alarm is not acted on, or a probation not ended
-    file: Path | None = None  # of the profile that is believed in, if it is not the first one
-
-
 class Stepped(NamedTuple):
     """What follows from one step. task: to be thought over; write: a profile to be written first."""
 
@@ -139,7 +107,19 @@ def step(memory: Memory, now_s: float, replicas: int, window: Window | None, ans
     """
     if window is not None:
         memory = _with_window(memory, window, setting)
-    return _STEPS[memory.state](memory, now_s, replicas, answer, setting)
+    match memory.state:
+        case Watching():
+            return _watching(memory, now_s)
+        case Alarmed() as state:
+            return _alarmed(memory, state, now_s, replicas, setting)
+        case Recalibrating() as state:
+            return _recalibrating(memory, state, now_s, answer, setting)
+        case Shadow() as state:
+            return _shadow(memory, state, now_s, setting)
+        case Promoted() as state:
+            return _promoted(memory, state, now_s, setting)
+        case Kept():
+            return _kept(memory, now_s, replicas, setting)
 
 
 def _with_window(memory: Memory, window: Window, setting: Setting) -> Memory:
@@ -149,7 +129,8 @@ def _with_window(memory: Memory, window: Window, setting: Setting) -> Memory:
     after = memory.after
     if residual is not None and residual.start_s >= detector.change_s and math.isfinite(residual.value):
         after = (*after[1 - REMEMBERED :], residual)
-    return memory._replace(
+    return replace(
+        memory,
         detector=detector,
         after=tuple(one for one in after if one.start_s >= detector.change_s),
         rates=(*memory.rates[1 - REMEMBERED :], rate),
@@ -162,7 +143,7 @@ def _with_window(memory: Memory, window: Window, setting: Setting) -> Memory:
 # One function a state: what it takes to leave it.
 
 
-def _watching(memory: Memory, now_s: float, replicas: int, answer: Any, setting: Setting) -> Stepped:
+def _watching(memory: Memory, now_s: float) -> Stepped:
     detector = memory.detector
     if not detector.alarm:
         return Stepped(memory)
@@ -173,16 +154,16 @@ def _watching(memory: Memory, now_s: float, replicas: int, answer: Any, setting:
         "level": detector.level,
         "change_s": detector.change_s,
     }
-    return _enter(memory, now_s, "ALARMED", "the time of a batch has changed", figures)
+    return _enter(memory, now_s, Alarmed(), "the time of a batch has changed", figures)
 
 
-def _alarmed(memory: Memory, now_s: float, replicas: int, answer: Any, setting: Setting) -> Stepped:
+def _alarmed(memory: Memory, state: Alarmed, now_s: float, replicas: int, setting: Setting) -> Stepped:
     settings = setting.settings
     waits = _why_wait(memory, now_s, settings)
     if waits:
-        if waits == memory.waits:
+        if waits == state.waits:
             return Stepped(memory)
-        return Stepped(memory._replace(waits=waits), (Entry(now_s, "ALARMED", waits, {}),))
+        return Stepped(replace(memory, state=Alarmed(waits)), (Entry(now_s, state.name, waits, {}),))
     window_s = settings.drift.window_s
     after = [one for one in memory.after if one.start_s >= memory.detector.change_s + window_s]  # the first is mixed
     if len(after) < settings.recalibration.windows:
@@ -198,7 +179,7 @@ def _alarmed(memory: Memory, now_s: float, replicas: int, answer: Any, setting: 
     file = (setting.folder or Path()) / f"profile-{new.model}-at-{now_s:.0f}.json"
     why = f"batches take {factor.value:.3f} ({factor.low:.3f} to {factor.high:.3f}) of the profile's time"
     # The factor has this run's own level in it, so the new profile's is near 0.
-    memory = memory._replace(profile=new, detector=new_detector(new, settings.drift), after=(), waits="")
+    memory = replace(memory, profile=new, detector=new_detector(new, settings.drift), after=())
     begun = _begin(memory, now_s, replicas, setting, file, why, {"factor": factor._asdict(), "profile": file.name})
     return begun._replace(write=(file, new))
 
@@ -219,12 +200,12 @@ def _begin(
         settings=setting.settings.judge,
         tuning=setting.settings.tuning,
     )
-    return _enter(memory._replace(file=file), now_s, "RECALIBRATING", why, figures)._replace(task=task)
+    return _enter(replace(memory, file=file), now_s, Recalibrating(now_s), why, figures)._replace(task=task)
 
 
-def _recalibrating(memory: Memory, now_s: float, replicas: int, answer: Any, setting: Setting) -> Stepped:
+def _recalibrating(memory: Memory, state: Recalibrating, now_s: float, answer: Any, setting: Setting) -> Stepped:
     if answer is None:
-        if now_s - memory.since_s < setting.settings.thinking_s:
+        if now_s - state.since_s < setting.settings.thinking_s:
             return Stepped(memory)
         answer = f"no verdict after {setting.settings.thinking_s:g} s"
     if not isinstance(answer, Finding):
@@ -238,131 +219,110 @@ def _recalibrating(memory: Memory, now_s: float, replicas: int, answer: Any, set
         "confidence": verdict.confidence,
         "gains_of_others": answer.others,
     }
-    memory = memory._replace(tests=memory.tests + 1 + len(answer.others))
+    memory = replace(memory, tests=memory.tests + 1 + len(answer.others))
     needed = setting.settings.judge.needed(memory.tests)
     figures |= {"tests": memory.tests, "confidence_needed": needed}
     if not verdict.confidence >= needed:
-        told = f"not better: {verdict.told}, {needed:.3f} is needed of candidate {memory.tests}"
-        return keep(memory, now_s, told, figures, setting)
-    candidate = Side(answer.candidate, memory.incumbent.memory if _alike(memory, answer.candidate) else None)
-    memory = memory._replace(candidate=candidate, beside=(), slow_predicted=verdict.candidate.latency_s)
-    return _enter(memory, now_s, "SHADOW", f"{answer.what}: {verdict.told}", figures)
+        why = f"not better: {verdict.told}, {needed:.3f} is needed of candidate {memory.tests}"
+        return keep(memory, now_s, why, figures, setting)
+    alike = type(memory.incumbent.policy) is type(answer.candidate)  # they then remember the same things
+    candidate = Side(answer.candidate, memory.incumbent.memory if alike else None)
+    shadow = Shadow(now_s, candidate, predicted_s=verdict.candidate.latency_s)
+    return _enter(memory, now_s, shadow, f"{answer.what}: {verdict.told}", figures)
 
 
-def _shadow(memory: Memory, now_s: float, replicas: int, answer: Any, setting: Setting) -> Stepped:
+def _shadow(memory: Memory, state: Shadow, now_s: float, setting: Setting) -> Stepped:
     settings = setting.settings
-    assert memory.candidate is not None
     if memory.detector.alarm:
         return keep(memory, now_s, "the new profile does not hold either: it changed again", {}, setting)
-    if now_s - memory.since_s < settings.shadow_s:
+    if now_s - state.since_s < settings.shadow_s:
         return Stepped(memory)
-    differ = [one for one in memory.beside if one != 0]
+    differ = [one for one in state.differences if one != 0]
+    before_s = _mean_of_late(memory, now_s, now_s - state.since_s, settings.drift.window_s)
     figures = {
-        "decisions": len(memory.beside),
+        "decisions": len(state.differences),
         "differed": len(differ),
-        "mean_difference": float(np.mean(memory.beside)) if memory.beside else math.nan,
-        "slow_before_s": _mean_of_late(memory, now_s, now_s - memory.since_s, settings.drift.window_s),
+        "mean_difference": float(np.mean(state.differences)) if state.differences else math.nan,
+        "slow_before_s": before_s,
     }
-    memory = memory._replace(
-        predecessor=memory.incumbent,
-        incumbent=memory.candidate,
-        candidate=None,
+    promoted = Promoted(now_s, memory.incumbent, memory.fitted, before_s, state.predicted_s)
+    memory = replace(
+        memory,
+        incumbent=state.candidate,
         fitted=memory.profile,
-        fitted_before=memory.fitted,
-        slow_before=figures["slow_before_s"],
         tests=0,
         promotions=(*(one for one in memory.promotions if now_s - one < HOUR_S), now_s),
     )
-    why = f"of {len(memory.beside)} decisions beside the incumbent {len(differ)} were other ones"
-    return _enter(memory, now_s, "PROMOTED", why, figures)
+    why = f"of {len(state.differences)} decisions beside the incumbent {len(differ)} were other ones"
+    return _enter(memory, now_s, promoted, why, figures)
 
 
-def _promoted(memory: Memory, now_s: float, replicas: int, answer: Any, setting: Setting) -> Stepped:
+def _promoted(memory: Memory, state: Promoted, now_s: float, setting: Setting) -> Stepped:
     settings = setting.settings
     if memory.detector.alarm:
-        return _roll_back(memory, now_s, "the time of a batch changed again within the probation", {}, setting, True)
-    if now_s - memory.since_s < settings.probation_s:
+        why = "the time of a batch changed again within the probation"
+        return _roll_back(replace(memory, profile=state.fitted_before), state, now_s, why, {}, setting)
+    if now_s - state.since_s < settings.probation_s:
         return Stepped(memory)
     # The first half is what it takes to get out of where the service was.
     slow_s = _mean_of_late(memory, now_s, settings.probation_s / 2, settings.drift.window_s)
-    known = [one for one in (memory.slow_before, memory.slow_predicted) if math.isfinite(one)]
+    known = [one for one in (state.before_s, state.predicted_s) if math.isfinite(one)]
     allowed = settings.slower * max(known, default=math.nan)
-    figures = {"slow_s": slow_s, "slow_before_s": memory.slow_before, "slow_predicted_s": memory.slow_predicted}
+    figures = {"slow_s": slow_s, "slow_before_s": state.before_s, "slow_predicted_s": state.predicted_s}
     if math.isnan(slow_s) or math.isnan(allowed):
-        return _unknown(memory, now_s, slow_s, figures, setting)
+        return _unknown(memory, state, now_s, slow_s, figures, setting)
     if slow_s > allowed:
         why = f"requests take {1e3 * slow_s:.1f} ms in their server, {1e3 * allowed:.1f} ms would be in order"
-        return _roll_back(memory, now_s, why, figures, setting, False)
-    memory = memory._replace(predecessor=None, fitted_before=None, free_s=now_s + settings.cooldown_s, waits="")
-    return _enter(memory, now_s, "WATCHING", "the probation is passed", figures)
+        return _roll_back(memory, state, now_s, why, figures, setting)
+    memory = replace(memory, free_s=now_s + settings.cooldown_s)
+    return _enter(memory, now_s, Watching(), "the probation is passed", figures)
 
 
-def _unknown(memory: Memory, now_s: float, slow_s: float, figures: dict[str, Any], setting: Setting) -> Stepped:
+def _unknown(
+    memory: Memory, state: Promoted, now_s: float, slow_s: float, figures: dict[str, Any], setting: Setting
+) -> Stepped:
     """A probation that cannot be judged, as when the successor answers nothing: it goes on, but not for ever."""
     probation_s = setting.settings.probation_s
     if math.isnan(slow_s):
         why = f"nothing was answered in the last {probation_s / 2:g} s"
     else:
         why = "neither what it was before nor what was predicted is known"
-    if now_s - memory.since_s >= PROLONGED * probation_s:
-        return _roll_back(memory, now_s, why, figures, setting, False)
-    if memory.waits:  # it is told once
+    if now_s - state.since_s >= PROLONGED * probation_s:
+        return _roll_back(memory, state, now_s, why, figures, setting)
+    if state.prolonged:  # it is told once
         return Stepped(memory)
     told = f"{why}: the probation goes on, for {(PROLONGED - 1) * probation_s:g} s at most"
-    return Stepped(memory._replace(waits=why), (Entry(now_s, "PROMOTED", told, figures),))
+    return Stepped(replace(memory, state=replace(state, prolonged=why)), (Entry(now_s, state.name, told, figures),))
 
 
-def _kept(memory: Memory, now_s: float, replicas: int, answer: Any, setting: Setting) -> Stepped:
+def _kept(memory: Memory, now_s: float, replicas: int, setting: Setting) -> Stepped:
     """It is watched again when nothing holds it any more; what the service has become may then be worth an action."""
     if now_s < memory.free_s:
         return Stepped(memory)
     if memory.fitted is not memory.profile and memory.file is not None and not memory.detector.alarm:
         why = "the incumbent's numbers are of another profile: on the arrivals of late, is a candidate better now?"
         return _begin(memory, now_s, replicas, setting, memory.file, why, {})
-    return _enter(memory, now_s, "WATCHING", "what was kept is watched again", {})
-
-
-_STEPS: dict[State, Callable[[Memory, float, int, Any, Setting], Stepped]] = {
-    "WATCHING": _watching,
-    "ALARMED": _alarmed,
-    "RECALIBRATING": _recalibrating,
-    "SHADOW": _shadow,
-    "PROMOTED": _promoted,
-    "KEPT": _kept,
-}
+    return _enter(memory, now_s, Watching(), "what was kept is watched again", {})
 
 
 def _enter(memory: Memory, now_s: float, state: State, why: str, figures: dict[str, Any]) -> Stepped:
-    told = {"policy": memory.incumbent.policy.name, **figures}
-    return Stepped(memory._replace(state=state, since_s=now_s), (Entry(now_s, state, why, told),))
+    entry = Entry(now_s, state.name, why, {"policy": memory.incumbent.policy.name, **figures})
+    return Stepped(replace(memory, state=state), (entry,))
 
 
 def keep(memory: Memory, now_s: float, why: str, figures: dict[str, Any], setting: Setting) -> Stepped:
     """The incumbent stays. Residuals are watched anew, against the profile that is believed in now."""
     settings = setting.settings
-    memory = memory._replace(
-        candidate=None,
-        detector=new_detector(memory.profile, settings.drift),
-        after=(),
-        waits="",
-        free_s=now_s + settings.hold_s,
-    )
-    return _enter(memory, now_s, "KEPT", why, figures)
+    detector = new_detector(memory.profile, settings.drift)
+    memory = replace(memory, detector=detector, after=(), free_s=now_s + settings.hold_s)
+    return _enter(memory, now_s, Kept(), why, figures)
 
 
 def _roll_back(
-    memory: Memory, now_s: float, why: str, figures: dict[str, Any], setting: Setting, changed: bool
+    memory: Memory, state: Promoted, now_s: float, why: str, figures: dict[str, Any], setting: Setting
 ) -> Stepped:
-    """The predecessor decides again; changed: with the profile that it had."""
-    assert memory.predecessor is not None
-    assert memory.fitted_before is not None
-    memory = memory._replace(
-        incumbent=memory.predecessor,
-        predecessor=None,
-        fitted=memory.fitted_before,
-        fitted_before=None,
-        profile=memory.fitted_before if changed else memory.profile,
-    )
+    """The predecessor decides again."""
+    memory = replace(memory, incumbent=state.predecessor, fitted=state.fitted_before)
     return keep(memory, now_s, f"rolled back: {why}", figures, setting)
 
 
@@ -380,8 +340,3 @@ def _mean_of_late(memory: Memory, now_s: float, seconds: float, window_s: float)
     late = memory.slowness[-max(1, round(seconds / window_s)) :]
     known = [slow_s for end_s, slow_s in late if end_s > now_s - seconds and math.isfinite(slow_s)]
     return float(np.mean(known)) if known else math.nan
-
-
-def _alike(memory: Memory, candidate: Policy) -> bool:
-    """Do they remember the same things?"""
-    return type(memory.incumbent.policy) is type(candidate)

@@ -8,14 +8,15 @@ the incumbent from deciding.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from testbed.adaptation.adapt import AdaptSettings, Memory, Setting, Side, first_memory, keep, step
+from testbed.adaptation.adapt import AdaptSettings, Setting, first_memory, keep, step
 from testbed.adaptation.candidate import deliberate, per_replica_of
 from testbed.adaptation.journal import JOURNAL, Entry, Journal
 from testbed.adaptation.judge import Bench
+from testbed.adaptation.states import Memory, Promoted, Recalibrating, Shadow, Side
 from testbed.autoscaling.observation import Observation, Window
 from testbed.autoscaling.policy import Decision, Policy
 from testbed.calibration.profile import ServiceProfile
@@ -50,16 +51,16 @@ class Adaptive:
         """See Policy."""
         memory = memory or first_memory(self.profile, self.incumbent, self.setting.settings)
         decision = memory.incumbent.policy.decide(seen, memory.incumbent.memory)
-        memory = memory._replace(incumbent=memory.incumbent._replace(memory=decision.memory))
+        memory = replace(memory, incumbent=Side(memory.incumbent.policy, decision.memory))
         memory = self._beside(seen, memory, decision.replicas)
         try:
             memory = self._stepped(seen, memory)
         except Exception as error:  # whatever it is, the incumbent's decision holds
-            self._note_once(Entry(seen.now_s, memory.state, f"{type(error).__name__}: {error}", {}))
+            self._note_once(Entry(seen.now_s, memory.state.name, f"{type(error).__name__}: {error}", {}))
         return Decision(decision.replicas, memory, decision.reason)
 
     def _stepped(self, seen: Observation, memory: Memory) -> Memory:
-        answer = self.bench.answer() if memory.state == "RECALIBRATING" else None
+        answer = self.bench.answer() if isinstance(memory.state, Recalibrating) else None
         done = step(memory, seen.now_s, seen.spec_replicas, self._new_window(seen, memory), answer, self.setting)
         for entry in done.entries:
             self.journal.note(entry)
@@ -68,7 +69,7 @@ class Adaptive:
             try:
                 _write_new(file, profile)
             except OSError as error:  # it is known all the same, and the factor is in the journal
-                self._note_once(Entry(seen.now_s, done.memory.state, f"{file}: {error.strerror}", {}))
+                self._note_once(Entry(seen.now_s, done.memory.state.name, f"{file}: {error.strerror}", {}))
         if done.task is not None:
             self.bench.submit(partial(deliberate, done.task))
         return done.memory
@@ -88,25 +89,34 @@ class Adaptive:
 
     def _beside(self, seen: Observation, memory: Memory, replicas: int) -> Memory:
         """Whoever decides beside the incumbent does so; a candidate that cannot is given up."""
-        candidate, predecessor = memory.candidate, memory.predecessor
-        if predecessor is not None:
-            try:
-                found = predecessor.policy.decide(seen, predecessor.memory)
-                memory = memory._replace(predecessor=Side(predecessor.policy, found.memory))
-            except Exception as error:  # it then takes over with what it remembered last
-                why = f"the predecessor fails ({type(error).__name__}: {error})"
-                self._note_once(Entry(seen.now_s, memory.state, why, {}))
-        if candidate is None:
-            return memory
+        match memory.state:
+            case Promoted() as state:
+                return replace(memory, state=self._with_predecessor(seen, state))
+            case Shadow() as state:
+                return self._with_candidate(seen, memory, state, replicas)
+            case _:
+                return memory
+
+    def _with_predecessor(self, seen: Observation, state: Promoted) -> Promoted:
+        policy, remembered = state.predecessor
         try:
-            found = candidate.policy.decide(seen, candidate.memory)
+            return replace(state, predecessor=Side(policy, policy.decide(seen, remembered).memory))
+        except Exception as error:  # it then takes over with what it remembered last
+            why = f"the predecessor fails ({type(error).__name__}: {error})"
+            self._note_once(Entry(seen.now_s, state.name, why, {}))
+            return state
+
+    def _with_candidate(self, seen: Observation, memory: Memory, state: Shadow, replicas: int) -> Memory:
+        policy, remembered = state.candidate
+        try:
+            decision = policy.decide(seen, remembered)
         except Exception as error:
             done = keep(memory, seen.now_s, f"the candidate fails ({type(error).__name__}: {error})", {}, self.setting)
             for entry in done.entries:
                 self.journal.note(entry)
             return done.memory
-        beside = (*memory.beside, found.replicas - replicas)
-        return memory._replace(candidate=Side(candidate.policy, found.memory), beside=beside)
+        differences = (*state.differences, decision.replicas - replicas)
+        return replace(memory, state=replace(state, candidate=Side(policy, decision.memory), differences=differences))
 
 
 def _write_new(file: Path, profile: ServiceProfile) -> None:

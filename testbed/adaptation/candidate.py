@@ -117,7 +117,8 @@ def fine_tuned(tuning: TuningSettings, profile: ServiceProfile, profile_file: Pa
     ConfigError if the folder is no training's. The old training's folder stays as it is.
     """
     from testbed.config import load_config  # noqa: PLC0415 - with what follows
-    from testbed.kiscaler.train import TrainConfig, train  # noqa: PLC0415 - torch, for who has asked for it
+    from testbed.kiscaler.train import train  # noqa: PLC0415 - torch, for who has asked for it
+    from testbed.kiscaler.train_config import TrainConfig  # noqa: PLC0415 - gymnasium, likewise
 
     checkpoint = tuning.folder / "checkpoint.zip"
     if not checkpoint.exists():
@@ -145,7 +146,7 @@ def fine_tuned(tuning: TuningSettings, profile: ServiceProfile, profile_file: Pa
 
 def _steps_of(folder: Path) -> int:
     """Decisions that the training has taken."""
-    from testbed.kiscaler.train import read_curve  # noqa: PLC0415 - torch, for who has asked for it
+    from testbed.kiscaler.evaluation import read_curve  # noqa: PLC0415 - gymnasium, for who has asked for it
 
     curve = read_curve(folder / "curve.csv")
     if not curve:

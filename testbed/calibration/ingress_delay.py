@@ -22,8 +22,8 @@ def who_joined(run: Evidence) -> pd.DataFrame:
     P(in_time | x) is the ingress delay's distribution function. With several instances a neighbour may have taken the
     request; it was in time then as well. Only batches count of which a request was queued long before: one that had to
     wait for its first request, however shortly, starts when that one's ingress delay ends, and would tell of that
-    request alone. And only those that would not have been full with every request that had been sent: to leave out just those that were full
-    would leave out requests in time.
+    request alone. And only those that would not have been full with every request that had been sent: to leave out
+    just those that were full would leave out requests in time.
     """
     served = run.served()
     largest = run.manifest.service.max_batch_size

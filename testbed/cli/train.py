@@ -15,7 +15,9 @@ from testbed.config import build, load_config
 from testbed.errors import ConfigError
 from testbed.kiscaler import seeds as many
 from testbed.kiscaler import train as training
+from testbed.kiscaler.evaluation import Evaluation
 from testbed.kiscaler.on_ray import on_ray
+from testbed.kiscaler.train_config import TrainConfig
 from testbed.reporting.training import baselines_passed
 
 
@@ -41,10 +43,10 @@ def train(
 
     Example: [bold]kis train testbed/configs/train.yaml --seeds 1,2,3 --out results/kiscaler[/bold]
     """
-    settings = load_config(config, training.TrainConfig)
+    settings = load_config(config, TrainConfig)
     given: dict[str, Any] = {"total_steps": steps, "seed": seed, "control": "shuffled" if shuffled else None}
     changed = {name: value for name, value in given.items() if value is not None}
-    settings = build(training.TrainConfig, {**settings.model_dump(exclude_unset=True), **changed}, "flags")
+    settings = build(TrainConfig, {**settings.model_dump(exclude_unset=True), **changed}, "flags")
     numbers = None if seeds is None else _numbers(seeds)
     if numbers is not None and seed is not None:
         raise ConfigError("--seed is of one training, --seeds of several: give one of them")
@@ -57,7 +59,7 @@ def train(
         each = "" if numbers is None else f", for each of {len(numbers)} seeds"
         narrator.phase(f"{settings.total_steps} decisions in {settings.environments} processes{each}")
 
-        def tell(found: training.Evaluation, who: str = "") -> None:
+        def tell(found: Evaluation, who: str = "") -> None:
             told = f"reward {found.reward:.3f}, over target {found.missed:.2%}, devices {found.gpu:.1%}"
             narrator.phase(f"{who}{found.steps}: {told}")
 

@@ -14,9 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from testbed.kiscaler.evaluation import Evaluation
 from testbed.kiscaler.scenarios import Scenarios
 from testbed.kiscaler.seeds import OnEvaluation, Runner, Training
-from testbed.kiscaler.train import Evaluation, Progress, TrainConfig, train
+from testbed.kiscaler.train import Progress, train
+from testbed.kiscaler.train_config import TrainConfig
 from testbed.ray_cluster import connected, fetched, load_ray
 
 ENVIRONMENTS_A_CORE = 3

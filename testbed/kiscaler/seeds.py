@@ -17,18 +17,12 @@ from typing import Any, NamedTuple
 from loadgen.artifact import read_json
 from testbed.autoscaling.policy_file import read_pair, write_pair
 from testbed.errors import ConfigError
+from testbed.kiscaler.evaluation import Evaluation, read_curve, write_baselines
 from testbed.kiscaler.scenarios import Scenarios
-from testbed.kiscaler.train import (
-    Evaluation,
-    Progress,
-    TrainConfig,
-    is_same,
-    read_curve,
-    scenarios_of,
-    train,
-    write_baselines,
-)
+from testbed.kiscaler.train import Progress, train
+from testbed.kiscaler.train_config import TrainConfig, scenarios_of
 from testbed.reporting.training import baselines_file, baselines_passed, save_curves
+from testbed.study import refuse_others
 from workloads.files import write_json
 
 OnEvaluation = Callable[[int, Evaluation], None]  # told the seed
@@ -102,8 +96,7 @@ def _seeds_before(folder: Path, config: TrainConfig) -> list[int]:
     if not (folder / "seeds.json").exists():
         return []
     before = read_json(folder / "seeds.json", "choose another folder")
-    if not is_same({**before["configuration"], "seed": config.seed}, config):
-        raise ConfigError(f"{folder} is of another training: choose another folder, or give that configuration")
+    refuse_others(config, {**before["configuration"], "seed": config.seed}, folder / "seeds.json")
     return [int(seed) for seed in before["seeds"]]
 
 

@@ -7,109 +7,31 @@ policy.json (of the best evaluation so far).
 
 from __future__ import annotations
 
-import csv
-import datetime as dt
-import hashlib
-import io
-import json
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import Field, ValidationError, model_validator
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
-from testbed.autoscaling.features import FEATURES, VERSION
-from testbed.autoscaling.policy_file import PolicyFile, write_pair
-from testbed.calibration.profile import ServiceProfile
-from testbed.config import Strict
-from testbed.errors import ConfigError
-from testbed.kiscaler.baselines import play_baselines
 from testbed.kiscaler.control import Shuffled
-from testbed.kiscaler.env import ScalingEnv, Weights
+from testbed.kiscaler.env import ScalingEnv
+from testbed.kiscaler.evaluation import Evaluation, append_to_curve, evaluate, read_curve, write_baselines
+from testbed.kiscaler.export import export
 from testbed.kiscaler.imitation import imitate
-from testbed.kiscaler.scenarios import Ranges, Scenarios
-from testbed.reporting.training import baselines_file, save_curves
-from testbed.simulation.cluster.config import ClusterConfig
-from workloads.files import replacing, write_json
+from testbed.kiscaler.scenarios import Scenarios
+from testbed.kiscaler.train_config import TrainConfig, make_env, scenarios_of
+from testbed.reporting.training import save_curves
+from testbed.study import remember
+from workloads.files import replacing
 
 ROLLOUT = 3_600  # decisions between two updates
 IMITATION_ROUNDS = 4
-EVALUATION_SEED = 10_000_000  # scenarios from here on are for judging; training draws its own below 2**31 at random
 Progress = Callable[[float], None]
-
-
-class TrainConfig(Strict):
-    """`kis train`: in which scenarios, for which reward, for how long."""
-
-    cluster: ClusterConfig = Field(description="its one model is what is scaled")
-    per_replica_rps: float = Field(gt=0, description="that one replica serves within the target (`kis plan` tells)")
-    ranges: Ranges = Field(Ranges(), description="what is drawn anew for each episode")
-    weights: Weights = Field(Weights(), description="of the reward")
-    step_s: float = Field(5.0, gt=0, description="from one decision to the next")
-    episode_steps: int = Field(60, ge=1)
-    reach: int = Field(2, ge=1, description="largest change of one decision")
-    total_steps: int = Field(300_000, ge=1, description="decisions, of all environments together")
-    imitated_steps: int = Field(60_000, ge=0, description="decisions that a teacher shows before; 0: no teacher")
-    environments: int = Field(6, ge=1, description="processes that simulate; three for each core keep it busy")
-    evaluate_every: int = Field(20_000, ge=1, description="decisions")
-    evaluation_scenarios: int = Field(12, ge=1, description="never trained on, the same at each evaluation")
-    baselines: dict[str, dict[str, Any]] = Field({}, description="policies to compare with, by name (baselines.py)")
-    control: Literal["shuffled"] | None = Field(None, description="learn from others' observations (control.py)")
-    patience: int = Field(8, ge=1, description="evaluations without a better one, then it ends")
-    seed: int = 0
-
-    @model_validator(mode="before")
-    @classmethod
-    def _with_earlier_names(cls, data: Any) -> Any:
-        """The files of trainings of before December 2026 have earlier names, and an empty `placement`."""
-        if not isinstance(data, dict):
-            return data
-        earlier = {"marks": "baselines", "evaluation_worlds": "evaluation_scenarios"}
-        found = {earlier.get(key, key): value for key, value in data.items() if (key, value) != ("placement", {})}
-        if isinstance(data.get("marks"), dict):
-            found["baselines"] = {name: _with_scenario(settings) for name, settings in data["marks"].items()}
-        return found
-
-
-def _with_scenario(settings: Any) -> Any:
-    """A baseline's settings, in which the drawn scenario was called world."""
-    if not isinstance(settings, dict):
-        return settings
-    return {key: "scenario" if value == "world" else value for key, value in settings.items()}
-
-
-class Evaluation(NamedTuple):
-    """Means over the evaluation's scenarios. missed: share of requests; gpu: share of what max_replicas would hold.
-
-    steps: decisions that were learned from, seconds: wall clock of the training so far; both 0 of a baseline.
-    """
-
-    steps: int
-    reward: float
-    missed: float
-    gpu: float
-    churn: float
-    seconds: float = 0.0
-
-
-def scenarios_of(config: TrainConfig) -> Scenarios:
-    """The scenarios of a configuration; ArtifactError if a profile cannot be read."""
-    profiles = {kind: ServiceProfile.read(file) for kind, file in config.cluster.models[0].profiles.items()}
-    return Scenarios(config.cluster, profiles, config.per_replica_rps, config.ranges, config.step_s)
-
-
-def make_env(config: TrainConfig, scenarios: Scenarios, *, teacher: bool = False) -> ScalingEnv | Shuffled:
-    """One environment."""
-    env = ScalingEnv(scenarios, config.weights, steps=config.episode_steps, reach=config.reach, teacher=teacher)
-    return env if config.control is None else Shuffled(env)
 
 
 def train(
@@ -123,11 +45,7 @@ def train(
 
     scenarios: those of the configuration, where its profiles cannot be read from their files.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "train.json"
-    if file.exists() and not is_same(json.loads(file.read_text()), config):
-        raise ConfigError(f"{file} is of another training: choose another folder, or give that configuration")
-    write_json(file, config.model_dump(mode="json"))
+    remember(config, folder / "train.json")
     scenarios = scenarios or scenarios_of(config)
     write_baselines(config, scenarios, folder)
     torch.manual_seed(config.seed)
@@ -160,14 +78,6 @@ def resume_seed(seed: int, steps: int) -> int:
     return int(np.random.SeedSequence((seed, steps)).generate_state(1)[0]) >> 1  # each environment's is a little more
 
 
-def is_same(told: dict[str, Any], config: TrainConfig) -> bool:
-    """Is what was written down this configuration? A key that there was not yet has its default."""
-    try:
-        return TrainConfig.model_validate(told).model_dump(mode="json") == config.model_dump(mode="json")
-    except ValidationError:
-        return False
-
-
 def falling_rate(left: float) -> float:
     """Learning rate, from the share of the training that is left. Named: a checkpoint then holds no code of it."""
     return 3e-4 * max(left, 0.1)
@@ -195,7 +105,12 @@ def _new_model(config: TrainConfig, environments: VecEnv, folder: Path) -> PPO:
 
 
 class _Judge(BaseCallback):
-    """Evaluates every so many decisions, keeps the best and a checkpoint, and ends when nothing gets better."""
+    """Evaluates every so many decisions, keeps the best and a checkpoint, and ends when nothing gets better.
+
+    Stable-Baselines3's EvalCallback and StopTrainingOnNoModelImprovement do not fit: they draw their own episodes, not
+    the same scenarios each time, know the reward only, never judge what was imitated before the first update, and
+    forget the best one and the patience when a training goes on after an interrupt.
+    """
 
     def __init__(
         self,
@@ -207,7 +122,7 @@ class _Judge(BaseCallback):
     ) -> None:
         super().__init__()
         self._config, self._env, self._folder = config, env, folder
-        self._tell, self._progress = on_evaluation, progress
+        self._on_evaluation, self._progress = on_evaluation, progress
         self._curve = read_curve(folder / "curve.csv")
         self._began_s = time.monotonic() - (self._curve[-1].seconds if self._curve else 0.0)
 
@@ -223,109 +138,21 @@ class _Judge(BaseCallback):
         at_its_end = last < self._config.total_steps <= self.num_timesteps
         if self.num_timesteps - last < self._config.evaluate_every and not at_its_end:
             return True
-        found = evaluate(self._env, self._greedy, self._config.evaluation_scenarios, self.num_timesteps)
-        found = found._replace(seconds=round(time.monotonic() - self._began_s, 1))
-        better = not self._curve or found.reward > max(one.reward for one in self._curve)
-        self._curve.append(found)
+        evaluation = evaluate(self._env, self._greedy, self._config.evaluation_scenarios, self.num_timesteps)
+        evaluation = evaluation._replace(seconds=round(time.monotonic() - self._began_s, 1))
+        better = not self._curve or evaluation.reward > max(one.reward for one in self._curve)
+        self._curve.append(evaluation)
         if better:  # before its row: a row without its policy would keep all later ones from being exported
-            export(self.model.policy, self._config, found, self._folder)
-        _append(self._folder / "curve.csv", found)
+            export(self.model.policy, self._config, evaluation, self._folder)
+        append_to_curve(self._folder / "curve.csv", evaluation)
         with replacing(self._folder / "checkpoint.zip") as temporary:
             self.model.save(temporary)
         for name in ("reward", "missed", "gpu", "churn"):
-            self.logger.record(f"evaluation/{name}", getattr(found, name))
+            self.logger.record(f"evaluation/{name}", getattr(evaluation, name))
         save_curves([self._folder], self._folder / "curves.png")
-        self._tell(found)
+        self._on_evaluation(evaluation)
         return not self.over and self.num_timesteps < self._config.total_steps
 
     def _greedy(self, features: npt.NDArray[np.float32]) -> int:
         action, _ = self.model.predict(features, deterministic=True)
         return int(action)
-
-
-def evaluate(
-    env: ScalingEnv | Shuffled, choose: Callable[[npt.NDArray[np.float32]], int], count: int, steps: int = 0
-) -> Evaluation:
-    """Play each evaluation scenario once."""
-    sums = np.zeros(4)
-    for number in range(count):
-        seen, _ = env.reset(options={"scenario_seed": EVALUATION_SEED + number})
-        over = False
-        while not over:
-            seen, reward, _, over, parts = env.step(np.int64(choose(seen)))
-            sums += (float(reward), parts["missed"], parts["gpu"], parts["churn"])
-    return Evaluation(steps, *(sums / (count * env.steps)).tolist())
-
-
-class _Actor(torch.nn.Module):
-    """Features -> logits, as the trained policy computes them."""
-
-    def __init__(self, policy: Any) -> None:
-        super().__init__()
-        self.hidden, self.logits = policy.mlp_extractor.policy_net, policy.action_net
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Logits of a batch."""
-        logits: torch.Tensor = self.logits(self.hidden(features))
-        return logits
-
-
-def export(policy: Any, config: TrainConfig, judged: Evaluation, folder: Path) -> None:
-    """policy.onnx and policy.json, which are replaced together (policy_file.py)."""
-    actor = _Actor(policy).cpu().eval()
-    exported: Any = io.BytesIO()  # torch takes one, though its types do not say so
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            actor,
-            (torch.zeros(1, len(FEATURES)),),
-            exported,
-            input_names=["features"],
-            output_names=["logits"],
-            dynamic_axes={"features": {0: "n"}, "logits": {0: "n"}},
-            dynamo=False,
-        )
-    told = PolicyFile(
-        features_version=VERSION,
-        features=tuple(FEATURES),
-        sha256=hashlib.sha256(exported.getvalue()).hexdigest(),
-        reach=config.reach,
-        step_s=config.step_s,
-        prices=config.ranges.price,
-        trained={
-            "at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-            "steps": judged.steps,
-            "control": config.control,
-            "evaluation": judged._asdict(),
-            "configuration": config.model_dump(mode="json"),
-        },
-    )
-    write_pair(folder / "policy.onnx", exported.getvalue(), told)
-
-
-def write_baselines(config: TrainConfig, scenarios: Scenarios, folder: Path) -> None:
-    """baselines.json: a row of curve.csv for each, by its name; they are played once, as the configuration stays."""
-    file = baselines_file(folder)
-    if file.exists():
-        return
-    seeds = range(EVALUATION_SEED, EVALUATION_SEED + config.evaluation_scenarios)
-    played = play_baselines(config.baselines, scenarios, config.weights, config.episode_steps, seeds)
-    write_json(file, {name: Evaluation(0, *means)._asdict() for name, means in played.items()})
-
-
-def read_curve(file: Path) -> list[Evaluation]:
-    """Every evaluation so far."""
-    if not file.exists():
-        return []
-    with file.open() as rows:
-        return [
-            Evaluation(int(row["steps"]), *(float(row[name]) for name in Evaluation._fields[1:]))
-            for row in csv.DictReader(rows)
-        ]
-
-
-def _append(file: Path, found: Evaluation) -> None:
-    new = not file.exists()
-    with file.open("a", newline="") as rows:
-        writer = csv.writer(rows)
-        writer.writerows([Evaluation._fields, found] if new else [found])

@@ -43,10 +43,11 @@ def test_teaching_on_continues_a_checkpoint_with_the_new_profile_in_a_new_folder
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     from testbed.kiscaler import train as training
+    from testbed.kiscaler.train_config import TrainConfig
 
     before = tmp_path / "training"
     before.mkdir()
-    config = training.TrainConfig.model_validate(
+    config = TrainConfig.model_validate(
         {"cluster": six_replicas(tmp_path), "per_replica_rps": 90.0, "total_steps": 1000}
     )
     (before / "train.json").write_text(config.model_dump_json())

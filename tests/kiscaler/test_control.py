@@ -13,8 +13,10 @@ from testbed.errors import ConfigError
 from testbed.kiscaler import control
 from testbed.kiscaler.control import Shuffled
 from testbed.kiscaler.env import ScalingEnv
+from testbed.kiscaler.evaluation import Evaluation, read_curve
 from testbed.kiscaler.scenarios import Scenarios
-from testbed.kiscaler.train import Evaluation, TrainConfig, read_curve, train
+from testbed.kiscaler.train import train
+from testbed.kiscaler.train_config import TrainConfig
 from tests.oracles.cluster_worlds import GPU, cluster, flat_profile, six_replicas
 
 

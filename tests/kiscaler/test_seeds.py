@@ -15,9 +15,10 @@ from testbed.autoscaling.policies.learned import read_policy
 from testbed.cli.main import application
 from testbed.config import load_config
 from testbed.errors import ConfigError
+from testbed.kiscaler.evaluation import read_curve
 from testbed.kiscaler.on_ray import on_ray, pack, unpack
 from testbed.kiscaler.seeds import Training, _summarise, folders_in, train_seeds
-from testbed.kiscaler.train import TrainConfig, read_curve
+from testbed.kiscaler.train_config import TrainConfig
 from tests.oracles.cluster_worlds import six_replicas
 
 
@@ -93,7 +94,7 @@ def test_finished_seeds_are_not_trained_again_and_another_configuration_is_refus
     train_seeds(config, [2], trained / "out", nothing, nothing)
     assert {file: file.read_bytes() for file in before} == before
     assert len(folders_in(trained / "out")) == 2
-    with pytest.raises(ConfigError, match="is of another training"):
+    with pytest.raises(ConfigError, match="was made with other settings"):
         train_seeds(config.model_copy(update={"reach": 1}), [1], trained / "out", nothing, nothing)
     with pytest.raises(ConfigError, match="is of one training"):
         train_seeds(config, [1], trained / "out" / "seed-1", nothing, nothing)

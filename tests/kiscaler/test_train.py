@@ -20,7 +20,10 @@ from testbed.autoscaling.features import FEATURES
 from testbed.cli.main import application
 from testbed.config import load_config
 from testbed.errors import ConfigError
-from testbed.kiscaler.train import TrainConfig, evaluate, is_same, make_env, scenarios_of, train
+from testbed.kiscaler.evaluation import evaluate
+from testbed.kiscaler.train import train
+from testbed.kiscaler.train_config import TrainConfig, make_env, scenarios_of
+from testbed.study import refuse_others
 from tests.oracles.cluster_worlds import GPU, flat_profile
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -84,16 +87,17 @@ def test_a_finished_training_is_not_begun_again_and_an_interrupted_one_goes_on(t
     config = TrainConfig.model_validate(settings(trained))
     train(config, trained / "out", lambda found: None, lambda share: None)
     assert (trained / "out" / "curve.csv").read_text() == curve
-    with pytest.raises(ConfigError, match="is of another training"):
+    with pytest.raises(ConfigError, match=r"other settings \(reach differs\)"):
         train(config.model_copy(update={"reach": 1}), trained / "out", lambda found: None, lambda share: None)
 
 
 @pytest.mark.parametrize("folder", ["training/seed-1", "training/seed-2", "training/seed-3", "control"])
 def test_a_configuration_with_earlier_names_is_read(folder: str) -> None:
-    config = load_config(RESULTS / "golden-kiscaler" / folder / "train.json", TrainConfig)
+    file = RESULTS / "golden-kiscaler" / folder / "train.json"
+    config = load_config(file, TrainConfig)
     assert config.evaluation_scenarios == 60
     assert config.baselines["oracle"] == {"kind": "oracle", "per_replica_rps": "scenario", "ahead_s": "scenario"}
-    assert is_same(json.loads((RESULTS / "golden-kiscaler" / folder / "train.json").read_text()), config)
+    refuse_others(config, json.loads(file.read_text()), file)
 
 
 def test_the_scenarios_that_judge_are_the_same_each_time(trained: Path) -> None:

@@ -20,7 +20,7 @@ from testbed.calibration.evidence import Evidence
 from testbed.calibration.fit import fit_profile
 from testbed.calibration.profile import ServiceProfile
 from testbed.config import build
-from testbed.kiscaler.train import read_curve
+from testbed.kiscaler.evaluation import read_curve
 from testbed.pipeline.anew import compute_anew
 from testbed.pipeline.evaluate import play
 from testbed.pipeline.evaluate_config import EvaluateConfig

@@ -1,0 +1,79 @@
+"""How good a policy is, in the scenarios that judge: a row of curve.csv for the learning one, of baselines.json for
+each other."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from testbed.kiscaler.baselines import play_baselines
+from testbed.kiscaler.control import Shuffled
+from testbed.kiscaler.env import ScalingEnv
+from testbed.kiscaler.scenarios import Scenarios
+from testbed.kiscaler.train_config import TrainConfig
+from testbed.reporting.training import baselines_file
+from workloads.files import write_json
+
+EVALUATION_SEED = 10_000_000  # scenarios from here on are for judging; training draws its own below 2**31 at random
+
+
+class Evaluation(NamedTuple):
+    """Means over the evaluation's scenarios. missed: share of requests; gpu: share of what max_replicas would hold.
+
+    steps: decisions that were learned from, seconds: wall clock of the training so far; both 0 of a baseline.
+    """
+
+    steps: int
+    reward: float
+    missed: float
+    gpu: float
+    churn: float
+    seconds: float = 0.0
+
+
+def evaluate(
+    env: ScalingEnv | Shuffled, choose: Callable[[npt.NDArray[np.float32]], int], count: int, steps: int = 0
+) -> Evaluation:
+    """Play each of `count` evaluation scenarios once."""
+    sums = np.zeros(4)
+    for number in range(count):
+        seen, _ = env.reset(options={"scenario_seed": EVALUATION_SEED + number})
+        over = False
+        while not over:
+            seen, reward, _, over, parts = env.step(np.int64(choose(seen)))
+            sums += (float(reward), parts["missed"], parts["gpu"], parts["churn"])
+    return Evaluation(steps, *(sums / (count * env.steps)).tolist())
+
+
+def write_baselines(config: TrainConfig, scenarios: Scenarios, folder: Path) -> None:
+    """baselines.json: a row of curve.csv for each, by its name; they are played once, as the configuration stays."""
+    file = baselines_file(folder)
+    if file.exists():
+        return
+    seeds = range(EVALUATION_SEED, EVALUATION_SEED + config.evaluation_scenarios)
+    played = play_baselines(config.baselines, scenarios, config.weights, config.episode_steps, seeds)
+    write_json(file, {name: Evaluation(0, *means)._asdict() for name, means in played.items()})
+
+
+def read_curve(file: Path) -> list[Evaluation]:
+    """Every evaluation so far."""
+    if not file.exists():
+        return []
+    with file.open() as rows:
+        return [
+            Evaluation(int(row["steps"]), *(float(row[name]) for name in Evaluation._fields[1:]))
+            for row in csv.DictReader(rows)
+        ]
+
+
+def append_to_curve(file: Path, evaluation: Evaluation) -> None:
+    """Its row, after the header if it is the first."""
+    new = not file.exists()
+    with file.open("a", newline="") as rows:
+        writer = csv.writer(rows)
+        writer.writerows([Evaluation._fields, evaluation] if new else [evaluation])

@@ -1,0 +1,63 @@
+"""What a training leaves: the actor as policy.onnx, with policy.json."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import io
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from testbed.autoscaling.features import FEATURES, VERSION
+from testbed.autoscaling.policy_file import PolicyFile, write_pair
+from testbed.kiscaler.evaluation import Evaluation
+from testbed.kiscaler.train_config import TrainConfig
+
+
+class _Actor(torch.nn.Module):
+    """Features -> logits, as the trained policy computes them."""
+
+    def __init__(self, policy: Any) -> None:
+        super().__init__()
+        self.hidden, self.logits = policy.mlp_extractor.policy_net, policy.action_net
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Logits of a batch."""
+        logits: torch.Tensor = self.logits(self.hidden(features))
+        return logits
+
+
+def export(policy: Any, config: TrainConfig, evaluation: Evaluation, folder: Path) -> None:
+    """policy.onnx and policy.json, which are replaced together (policy_file.py)."""
+    actor = _Actor(policy).cpu().eval()
+    exported: Any = io.BytesIO()  # torch takes one, though its types do not say so
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            actor,
+            (torch.zeros(1, len(FEATURES)),),
+            exported,
+            input_names=["features"],
+            output_names=["logits"],
+            dynamic_axes={"features": {0: "n"}, "logits": {0: "n"}},
+            dynamo=False,
+        )
+    beside = PolicyFile(
+        features_version=VERSION,
+        features=tuple(FEATURES),
+        sha256=hashlib.sha256(exported.getvalue()).hexdigest(),
+        reach=config.reach,
+        step_s=config.step_s,
+        prices=config.ranges.price,
+        trained={
+            "at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+            "steps": evaluation.steps,
+            "control": config.control,
+            "evaluation": evaluation._asdict(),
+            "configuration": config.model_dump(mode="json"),
+        },
+    )
+    write_pair(folder / "policy.onnx", exported.getvalue(), beside)
