@@ -25,6 +25,7 @@ RENAMED = {
     "freedom": "degrees_of_freedom",
     "deviation": "std",
 }
+MISFIT_PCT = 20.0  # of P95, on a run that was fitted on; the profiles in results/ are up to 16 % off
 
 
 class _Frozen(BaseModel):
@@ -318,6 +319,19 @@ class ServiceProfile(_Frozen):
         """The largest batch size that was measured; larger ones follow from the others."""
         return max(
             (b for b, n in zip(self.service_time.batch_size, self.service_time.batches, strict=True) if n), default=1
+        )
+
+    @property
+    def misfit(self) -> str | None:
+        """What is wrong if the simulator does not repeat a valid run that was fitted on: the service then does what no
+        profile can say (pauses, several modes, batches that depend on those before). None: it repeats them."""
+        of_valid = [one for one in self.residuals if one.valid is not False]
+        worst = max(of_valid, key=lambda one: abs(one.p95_error_pct), default=None)
+        if worst is None or abs(worst.p95_error_pct) <= MISFIT_PCT:
+            return None
+        return (
+            f"The profile does not fit this service: even of run {worst.run_id}, which it was fitted on, the simulated "
+            f"P95 is {worst.p95_error_pct:+.0f} % off. Do not rely on simulations with it."
         )
 
     def write(self, path: Path) -> None:

@@ -114,7 +114,7 @@ def gather(folder: Path) -> ReportContext:
     return ReportContext(
         title=folder.resolve().name,
         comparison=comparison,
-        groups=tuple(_groups(comparison, seen)),
+        groups=tuple(_groups(comparison, seen, opened.profiles.values())),
         profiles=tuple(
             ProfileView(f"profile-{n}", file.name, profile, service_curve(profile), overhead_curves(profile))
             for n, (file, profile) in enumerate(opened.profiles.items(), start=1)
@@ -137,7 +137,10 @@ def _seen(opened: Folder, pair: Pair) -> tuple[Any, ...]:
     return compare_pair(pair), pair_series(pair), pair.real.manifest, pair.sim.manifest, relative, statuses
 
 
-def _groups(comparison: Comparison, seen: Sequence[tuple[Any, ...]]) -> Iterable[GroupView]:
+def _groups(
+    comparison: Comparison, seen: Sequence[tuple[Any, ...]], profiles: Iterable[ServiceProfile]
+) -> Iterable[GroupView]:
+    misfits = [(one.model, one.device.name, one.misfit) for one in profiles if one.misfit]
     numbered = list(enumerate(seen, start=1))
     keys = list(dict.fromkeys(group_key(row) for row in comparison.runs))
     for n, (key, summary) in enumerate(zip(keys, comparison.summary.groups, strict=True), start=1):
@@ -146,7 +149,8 @@ def _groups(comparison: Comparison, seen: Sequence[tuple[Any, ...]]) -> Iterable
         runs = tuple(
             RunView(f"run-{number:02d}", label, *parts) for label, (number, parts) in zip(labels, members, strict=True)
         )
-        yield GroupView(f"group-{n}", summary, claim(summary), runs)
+        doubts = [why for model, device, why in misfits if (model, device) == (summary.model, summary.device)]
+        yield GroupView(f"group-{n}", summary, " ".join([claim(summary), *doubts]), runs)
 
 
 def _versions(manifests: Sequence[RunManifest]) -> dict[str, tuple[str, ...]]:

@@ -17,6 +17,7 @@ from testbed.simulation.state import (
     CLIENT_TIMEOUT,
     DROPPED,
     NEVER,
+    NONE,
     OK,
     RESEND,
     USER,
@@ -132,9 +133,12 @@ def fail(sim: Sim, i: int, now: int, status: int) -> None:
     if request.abandoned:  # its client has given up already
         release(sim, i)
         return
+    deadline_ns = request.sent_ns + model.timeout_ns
+    if model.timeout_ns > 0 and now > deadline_ns:  # so has this one; nothing followed from it until now
+        now, status = deadline_ns, CLIENT_TIMEOUT
     if request.attempt < model.retries:
         request.attempt += 1
-        request.sent_ns = NEVER  # no deadline runs until it is sent again
+        request.sent_ns, request.pod = NEVER, NONE  # no deadline runs until it is sent again
         push_event(sim, now + model.backoff_ns, RESEND, i, request.id)
         return
     close(sim, i, now, status)

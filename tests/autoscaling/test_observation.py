@@ -53,7 +53,7 @@ def test_in_flight_is_what_the_pods_hold():
     held = []
     for k in range(1, 6001):
         sim.advance(k * 0.02)
-        held.append(int(sim.stream.sim.replicas["outstanding"].sum()))
+        held.append(sim.totals("m").waiting)
     window = SimulatedObservation(sim, "m").window(100.0, 1.0)
     assert window is not None
     assert window.in_flight.sum() == pytest.approx(np.mean(held[1000:]), rel=0.05)

@@ -87,25 +87,22 @@ def test_eight_replicas_under_an_hpa(benchmark):
     few_s = 3.0
     arrivals = [int(one) for one in PatternTraffic((make_pattern("constant", rate=4000),), 1).block(0).arrival_ns]
     oracle = simpy_cluster.Cluster(
-        simpy_cluster.Setting(
-            gpus=8,
-            replicas=8,
-            rules=BatchingRules(max_batch_size=8),
-            service_ns=[0.0, *(one * 1e9 for one in MEAN_S)],
-            noise=[1.0, 1.0],
-            seed=1,
-            ingress_delay_ns=200_000,
-            egress_delay_ns=400_000,
-            pause_ns=150_000,
-            schedule_ns=0,
-            start_ns=0,
-            load_ns=0,
-            probe_ns=1,
-            lag_ns=0,
-        )
+        [simpy_cluster.NodeSetting("node", GPU, gpus=8)],
+        [
+            simpy_cluster.ModelSetting(
+                rules=BatchingRules(max_batch_size=8),
+                service_ns={GPU: [0.0, *(one * 1e9 for one in MEAN_S)]},
+                noise=[1.0, 1.0],
+                replicas=8,
+                ingress_delay_ns=200_000,
+                egress_delay_ns=400_000,
+                pause_ns=150_000,
+            )
+        ],
+        seed=1,
     )
-    few = [one for one in arrivals if one < few_s * 1e9]
-    slow = len(few) / cpu_seconds(lambda: oracle.run(few, [], [], int(few_s * 1e9)))
+    few = [(one, 0) for one in arrivals if one < few_s * 1e9]
+    slow = len(few) / cpu_seconds(lambda: oracle.run(few, [], int(few_s * 1e9)))
     print(f"\n8 replicas, HPA: {speed:.3g} requests a second of one core, {speed / slow:.0f} times SimPy")
     assert speed >= 5e6
     assert speed / slow >= 100

@@ -1,14 +1,15 @@
-"""The cluster once more, as SimPy processes: pods, a scheduler, balancing, clients that time out and try again, users.
+"""The cluster once more, as SimPy processes: nodes, pods, GPUs, balancing, clients that time out and try again, users.
 
-Written from docs/simulator.md, without a look at the event loop. One model on equal GPUs that are not shared; overhead
-is constant. The replicas are simpy_triton's. Crashes are told as stories in test_cluster_life.py instead.
+Written from docs/simulator.md, without the event loop's code; the replicas are simpy_triton's. Overhead is constant.
+Noise and the endpoints of a `random` balancer are drawn as that page says (splitmix).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 import simpy
@@ -18,30 +19,79 @@ from tests.oracles.simpy_triton import ARRIVAL, Clock, Costs, Process, Replica, 
 from tests.oracles.splitmix import uniform
 
 CONTROL = 3_000_000  # after everything else at the same time
+ATTEMPTS = 64  # more than a request has
+MAX_BACKOFF_NS = 300_000_000_000
 
 
-@dataclass
-class Setting:
-    """What the cluster is; times in nanoseconds."""
+@dataclass(frozen=True)
+class NodeSetting:
+    """A node with equal GPUs. factors: on a batch's time while 1, 2, ... replicas of its GPU are busy."""
 
+    name: str
+    kind: str
     gpus: int
-    replicas: int
+    shares: int = 1
+    factors: tuple[float, ...] = (1.0,)
+
+
+@dataclass(frozen=True)
+class ModelSetting:
+    """A deployment and its clients; times in nanoseconds."""
+
     rules: BatchingRules
-    service_ns: list[float]
+    service_ns: Mapping[str, list[float]]  # by kind of GPU, then by batch size (entry 0 is not used)
     noise: list[float]  # quantile function
-    seed: int
-    ingress_delay_ns: int
-    egress_delay_ns: int
-    pause_ns: int
-    schedule_ns: int
-    start_ns: int
-    load_ns: int
-    probe_ns: int
-    lag_ns: int
+    replicas: int
+    balancer: Literal["random", "round_robin", "least_requests"] = "round_robin"
+    replicas_of_kind: Mapping[str, int] = field(default_factory=dict)
+    ingress_delay_ns: int = 0
+    egress_delay_ns: int = 0
+    pause_ns: int = 0
+    schedule_ns: int = 0
+    pull_ns: int = 0
+    start_ns: int = 0
+    start_together_ns: int = 0
+    start_slows: float = 0.0
+    load_ns: int = 0
+    probe_ns: int = 1_000_000_000
+    lag_ns: int = 0
+    pre_stop_ns: int = 0
+    grace_ns: int = 30_000_000_000
+    backoff_ns: int = 10_000_000_000  # of a crashed container
+    node_lost_ns: int = 40_000_000_000
+    eviction_ns: int = 300_000_000_000
     timeout_ns: int = 0
     retries: int = 0
-    backoff_ns: int = 0
+    retry_ns: int = 0
+    max_in_flight: int = 0
     think_ns: int = 0
+
+
+@dataclass(eq=False)
+class Device:
+    """A GPU: how many pods have a share of it, and which pods run batches."""
+
+    node: Node
+    number: int
+    pods: int = 0
+    running: dict[Pod, int] = field(default_factory=dict)
+    busy_since_ns: int = 0
+    busy_ns: int = 0
+    changed: tuple[int, int] = (-1, -1)  # when a batch last began or ended, and of which pod
+
+
+@dataclass(eq=False)
+class Node:
+    """A node of the cluster, and the models that it has run."""
+
+    setting: NodeSetting
+    devices: list[Device] = field(default_factory=list)
+    images: set[int] = field(default_factory=set)
+    lost: bool = False
+
+    @property
+    def free(self) -> int:
+        return self.setting.gpus * self.setting.shares - sum(device.pods for device in self.devices)
 
 
 @dataclass(eq=False)
@@ -49,6 +99,8 @@ class Pod:
     """Its life; -1: that has not happened."""
 
     number: int
+    model: int
+    kind: str | None  # that it asks for
     requested: int
     scheduled: int = -1
     started: int = -1
@@ -56,9 +108,18 @@ class Pod:
     serving: int = -1
     deleted: int = -1
     gone: int = -1
-    replica: Replica | None = None
+    step: str = "pending"
+    is_ready: bool = False
+    restarts: int = 0
+    device: Device | None = None
+    container: Container | None = None
     outstanding: int = 0
     may_end: bool = False
+    plans: int = 0  # how often what was to come of it has been given up
+
+    @property
+    def node(self) -> Node | None:
+        return None if self.device is None else self.device.node
 
 
 @dataclass(eq=False)
@@ -66,241 +127,431 @@ class Ask:
     """A client's request: one or more attempts."""
 
     number: int
+    model: int
     scheduled_ns: int
     user: int
-    attempt: int = 0
-    sent_ns: int = -1
     completed_ns: int = -1
     status: str = ""
-    pod: int = -1
-    attempts_open: set[int] = field(default_factory=set)
+    attempt: Attempt | None = None  # the one that its client waits for
+    attempts: int = 0
 
 
-class DrawnCosts(Costs):
-    """Noise by request and attempt."""
+@dataclass(eq=False)
+class Attempt:
+    """One sending of a request. container: that it went to; None: nobody was there."""
 
-    def __init__(self, setting: Setting) -> None:
-        super().__init__(setting.service_ns, [1.0], [1.0], 1, [0.0], [float(setting.pause_ns)])
-        self.setting = setting
+    ask: Ask
+    number: int
+    sent_ns: int
+    pod: Pod | None
+    container: Container | None
+
+
+class Container(Costs):
+    """What a pod runs: a replica, whose batches take as long as its model, its GPU and its neighbours make them."""
+
+    def __init__(self, cluster: Cluster, pod: Pod) -> None:
+        assert pod.device is not None
+        self.cluster, self.pod, self.device, self.setting = cluster, pod, pod.device, cluster.models[pod.model]
+        service_ns = self.setting.service_ns[self.device.node.setting.kind]
+        super().__init__(service_ns, [1.0], [1.0], 1, [0.0], [float(self.setting.pause_ns)])
+        self.replica = Replica(cluster.clock, pod.number, self.setting.rules, self, self.answered)
+        self.dead = False
 
     def duration_ns(self, batch: list[Request], now: int) -> int:
-        number, attempt = batch[0].number // 64, batch[0].number % 64
-        u = float(uniform(self.setting.seed, number, 3 + 64 * attempt)[0])
+        if self.dead:
+            return 1
+        number, attempt = divmod(batch[0].number, ATTEMPTS)
+        u = float(uniform(self.cluster.seed, number, 3 + 64 * attempt)[0])
         table = self.setting.noise
         noise = float(np.interp(u, np.linspace(0, 1, len(table)), table))
-        return max(0, math.floor(self.setting.service_ns[len(batch)] * noise + 0.5))
+        self.note_change()
+        running = self.device.running
+        if not running:
+            self.device.busy_since_ns = now
+        running[self.pod] = running.get(self.pod, 0) + 1
+        factors = self.device.node.setting.factors
+        factor = factors[min(len(running), len(factors)) - 1] * self.cluster.slowness(self.pod.model)
+        return max(0, math.floor(self.service_ns[len(batch)] * noise * factor + 0.5))
+
+    def answered(self, batch: list[Request]) -> None:
+        if self.dead:
+            return
+        if batch[0].status == 0:
+            self.vacate(1)
+        for request in batch:
+            self.cluster.server_answers(request, self.pod)
+        self.cluster.end_if_empty(self.pod)
+
+    def note_change(self) -> None:
+        """What two replicas of a GPU do in the same nanosecond has no order: who is slowed down is not defined."""
+        now, (then, pod) = self.cluster.clock.now, self.device.changed
+        if len(self.device.node.setting.factors) > 1:
+            self.cluster.tied |= now == then and pod != self.pod.number
+        self.device.changed = now, self.pod.number
+
+    def vacate(self, batches: int) -> None:
+        self.note_change()
+        running = self.device.running
+        running[self.pod] -= batches
+        if running[self.pod] == 0:
+            del running[self.pod]
+            if not running:
+                self.device.busy_ns += self.cluster.clock.now - self.device.busy_since_ns
+
+    def die(self) -> list[Request]:
+        """What it held, in the order in which it is lost: what waits, then what runs."""
+        held, replica = self.replica.held(), self.replica
+        self.dead = True
+        if self.pod in self.device.running:
+            self.vacate(self.device.running[self.pod])
+        for queue in (replica.in_time, replica.late, replica.payloads):
+            queue.clear()
+        return held
 
 
 class Cluster:
     """Everything, driven by `run`."""
 
-    def __init__(self, setting: Setting) -> None:
-        self.setting, self.clock = setting, Clock()
-        self.costs = DrawnCosts(setting)
-        self.free = setting.gpus
+    def __init__(
+        self, nodes: list[NodeSetting], models: list[ModelSetting], seed: int, scheduler: str = "spread"
+    ) -> None:
+        self.models, self.seed, self.scheduler = models, seed, scheduler
+        self.clock = Clock()
+        self.nodes = [Node(setting) for setting in nodes]
+        for node in self.nodes:
+            node.devices = [Device(node, k) for k in range(node.setting.gpus)]
         self.pods: list[Pod] = []
         self.waiting: list[Pod] = []
-        self.endpoints: list[Pod] = []
-        self.turn = 0
+        self.endpoints: list[list[Pod]] = [[] for _ in models]
+        self.turn = [0] * len(models)
+        self.slower = [1.0] * len(models)
+        self.tied = False
         self.asks: list[Ask] = []
-        self.on_server: dict[int, tuple[Ask, Pod]] = {}  # by 64 x number + attempt
-        self.users: list[int] = []  # that go on, the longest there first
-        self.users_ever = 0
-        for _ in range(setting.replicas):
-            pod = self.new_pod()
-            self.free -= 1
-            pod.scheduled = pod.started = pod.ready = 0
-            self.serve(pod)
+        self.on_server: dict[int, Attempt] = {}  # by ATTEMPTS x number + attempt
+        self.served: list[tuple[Attempt, Request]] = []
+        self.users: list[list[int]] = [[] for _ in models]  # that go on, the longest there first
+        self.users_ever = [0] * len(models)
+        for m, model in enumerate(models):
+            of_kinds = [kind for kind, replicas in model.replicas_of_kind.items() for _ in range(replicas)]
+            for kind in [None] * model.replicas + of_kinds:
+                pod = self.new_pod(m, kind)
+                assert self.bind(pod)
+                pod.started = pod.ready = 0
+                pod.is_ready = True
+                self.node_of(pod).images.add(m)
+                self.serve(pod)
+
+    def later(self, delay_ns: int, what: Callable[[], None], priority: int = CONTROL) -> None:
+        event = self.clock.after(delay_ns, priority)
+        assert event.callbacks is not None
+        event.callbacks.append(lambda _: what())
 
     # Pods.
 
-    def new_pod(self) -> Pod:
-        pod = Pod(len(self.pods), self.clock.now)
+    def plan(self, pod: Pod, delay_ns: int, what: Callable[[Pod], None]) -> None:
+        """It happens to the pod unless its plans change before."""
+        plans = pod.plans
+
+        def happen() -> None:
+            if pod.plans == plans:
+                what(pod)
+
+        self.later(delay_ns, happen)
+
+    def new_pod(self, model: int, kind: str | None) -> Pod:
+        pod = Pod(len(self.pods), model, kind, self.clock.now)
         self.pods.append(pod)
         return pod
 
-    def later(self, delay_ns: int, what: Callable[[], None], priority: int = CONTROL) -> None:
-        def wait() -> Process:
-            yield self.clock.after(delay_ns, priority)
-            what()
+    def request_pod(self, model: int, kind: str | None) -> None:
+        self.plan(self.new_pod(model, kind), self.models[model].schedule_ns, self.try_to_place)
 
-        self.clock.process(wait())
+    def scale(self, model: int, replicas: int, kind: str | None = None) -> None:
+        own = [p for p in self.pods if p.model == model and p.deleted < 0 and p.gone < 0 and kind in (None, p.kind)]
+        for _ in range(replicas - len(own)):
+            self.request_pod(model, kind)
+        neighbours = {id(node): sum(p.node is node for p in own) for node in (None, *self.nodes)}
 
-    def scale(self, replicas: int) -> None:
-        wanted = [pod for pod in self.pods if pod.deleted < 0 and pod.gone < 0]
-        for _ in range(replicas - len(wanted)):
-            pod = self.new_pod()
-            self.later(self.setting.schedule_ns, lambda pod=pod: self.try_to_place(pod))
-        surplus = max(0, len(wanted) - replicas)
-        by_rank = sorted(wanted, key=lambda p: (p.scheduled >= 0, p.started >= 0, p.ready >= 0, -p.ready, -p.number))
-        for pod in by_rank[:surplus]:
+        def rank(p: Pod) -> tuple[Any, ...]:
+            placed = (p.device is not None, p.started >= 0, p.is_ready)
+            return (*placed, -neighbours[id(p.node)], -max(p.ready, 0), -p.number)
+
+        for pod in sorted(own, key=rank)[: max(0, len(own) - replicas)]:
             self.delete(pod)
 
-    def try_to_place(self, pod: Pod) -> None:
-        if pod.deleted >= 0:
-            return
-        if self.free == 0:
-            self.waiting.append(pod)
-            return
-        self.free -= 1
-        pod.scheduled = self.clock.now
-        self.clock.process(self.bring_up(pod))
+    @staticmethod
+    def node_of(pod: Pod) -> Node:
+        assert pod.device is not None
+        return pod.device.node
 
-    def bring_up(self, pod: Pod) -> Process:
-        setting = self.setting
-        yield self.clock.after(setting.start_ns, CONTROL)
-        if pod.deleted >= 0:
+    def bind(self, pod: Pod) -> bool:
+        kinds = [pod.kind] if pod.kind is not None else list(self.models[pod.model].service_ns)
+        spread = self.scheduler == "spread"
+
+        def score(node: Node) -> int:
+            shares = node.setting.gpus * node.setting.shares
+            return 100 * (node.free - 1 if spread else shares - node.free + 1) // shares
+
+        nodes = [node for node in self.nodes if node.setting.kind in kinds and node.free and not node.lost]
+        if not nodes:
+            return False
+        best = max(score(node) for node in nodes)
+        node = next(node for node in nodes if score(node) == best)
+        with_room = [device for device in node.devices if device.pods < node.setting.shares]
+        used = (min if spread else max)(device.pods for device in with_room)
+        pod.device = next(device for device in with_room if device.pods == used)
+        pod.device.pods += 1
+        pod.scheduled = self.clock.now
+        return True
+
+    def try_to_place(self, pod: Pod) -> None:
+        if not self.bind(pod):
+            if pod not in self.waiting:
+                self.waiting.append(pod)
             return
-        pod.started = self.clock.now
-        yield self.clock.after(setting.load_ns, CONTROL)
-        probes = max(1, math.ceil(setting.load_ns / setting.probe_ns))
-        yield self.clock.after(probes * setting.probe_ns - setting.load_ns, CONTROL)
-        if pod.deleted >= 0:
-            return
-        pod.ready = self.clock.now
-        yield self.clock.after(setting.lag_ns, CONTROL)
-        if pod.deleted < 0:
-            self.serve(pod)
+        if pod in self.waiting:
+            self.waiting.remove(pod)
+        setting = self.models[pod.model]
+        pod.step = "starting"
+        begun = [p for p in self.pods if p.step in ("pending", "starting", "loading") and p not in self.waiting]
+        pull_ns = 0 if pod.model in self.node_of(pod).images else setting.pull_ns
+        start_ns = pull_ns + setting.start_ns + (len(begun) - 1) * setting.start_together_ns
+        self.plan(pod, start_ns, self.start)
+
+    def start(self, pod: Pod) -> None:
+        pod.started, pod.step = self.clock.now, "loading"
+        self.node_of(pod).images.add(pod.model)
+        setting = self.models[pod.model]
+        self.plan(pod, setting.load_ns, lambda p: self.probe(p, setting))
+
+    def probe(self, pod: Pod, setting: ModelSetting) -> None:
+        probes = max(1, math.ceil((self.clock.now - pod.started) / setting.probe_ns))
+        self.plan(pod, pod.started + probes * setting.probe_ns - self.clock.now, self.become_ready)
+
+    def become_ready(self, pod: Pod) -> None:
+        pod.ready, pod.is_ready, pod.step = self.clock.now, True, "ready"
+        self.plan(pod, self.models[pod.model].lag_ns, self.serve)
 
     def serve(self, pod: Pod) -> None:
-        pod.serving = self.clock.now
-        pod.replica = Replica(self.clock, pod.number, self.setting.rules, self.costs, self.answered)
-        self.endpoints.append(pod)
+        pod.serving, pod.step = self.clock.now, "serving"
+        pod.container = Container(self, pod)
+        self.endpoints[pod.model].append(pod)
+
+    def slowness(self, model: int) -> float:
+        """How much longer than by the profile and the GPU's other replicas batches take now."""
+        starting = sum(self.models[p.model].start_slows for p in self.pods if p.step in ("starting", "loading"))
+        return self.slower[model] * (1 + starting)
+
+    def leave_endpoints(self, pod: Pod) -> None:
+        if pod in self.endpoints[pod.model]:
+            self.endpoints[pod.model].remove(pod)
 
     def delete(self, pod: Pod) -> None:
         pod.deleted = self.clock.now
-        if pod.ready < 0:
+        pod.plans += 1
+        if not pod.is_ready:
             self.end(pod)
             return
+        setting = self.models[pod.model]
+        pod.is_ready, pod.step = False, "draining"
+        self.plan(pod, setting.lag_ns, self.leave_endpoints)
+        self.plan(pod, max(setting.lag_ns, setting.pre_stop_ns), self.stop)
+        self.plan(pod, max(setting.lag_ns, setting.grace_ns), self.kill)
 
-        def unserve() -> None:
-            if pod in self.endpoints:
-                self.endpoints.remove(pod)
-            pod.may_end = True
-            self.end_if_empty(pod)
-
-        self.later(self.setting.lag_ns, unserve)
+    def stop(self, pod: Pod) -> None:
+        pod.may_end = True
+        self.end_if_empty(pod)
 
     def end_if_empty(self, pod: Pod) -> None:
         if pod.may_end and pod.outstanding == 0 and pod.gone < 0:
             self.end(pod)
 
+    def kill(self, pod: Pod) -> None:
+        self.lose(pod)
+        self.end(pod)
+
     def end(self, pod: Pod) -> None:
-        pod.gone = self.clock.now
+        pod.gone, pod.step, pod.is_ready = self.clock.now, "gone", False
+        pod.deleted = self.clock.now if pod.deleted < 0 else pod.deleted
+        pod.plans += 1
         if pod in self.waiting:
             self.waiting.remove(pod)
-        if pod.scheduled < 0:
+        if pod.device is None:
             return
-        self.free += 1
-        again, self.waiting = self.waiting, []
-        for one in again:
-            self.try_to_place(one)
+        self.leave_endpoints(pod)
+        pod.container = None
+        pod.device.pods -= 1
+        for waiting in list(self.waiting):
+            self.try_to_place(waiting)
+
+    # What goes wrong.
+
+    def lose(self, pod: Pod) -> None:
+        """The pod's container dies with all that it holds."""
+        container, pod.container = pod.container, None
+        pod.outstanding, pod.may_end = 0, False
+        for request in container.die() if container else ():
+            attempt = self.on_server.pop(request.number)
+            self.failed(attempt, "died")
+
+    def crash(self, pod: Pod) -> None:
+        setting = self.models[pod.model]
+        self.lose(pod)
+        pod.plans += 1
+        if pod.deleted >= 0:
+            self.end(pod)
+            return
+        pod.started = pod.ready = pod.serving = -1
+        pod.step, pod.is_ready = "backoff", False
+        self.plan(pod, setting.lag_ns, self.leave_endpoints)
+        wait_ns = min(setting.backoff_ns * 2**pod.restarts, MAX_BACKOFF_NS)
+        pod.restarts += 1
+        self.plan(pod, wait_ns + setting.start_ns, self.start)
+
+    def lose_node(self, name: str) -> None:
+        for node in self.nodes:
+            node.lost = node.lost or node.setting.name == name
+        for pod in self.pods:
+            if pod.node is not None and pod.node.setting.name == name and pod.gone < 0:
+                self.lose(pod)
+                pod.plans += 1
+                if pod.step in ("starting", "loading"):
+                    pod.step = "lost"
+                self.plan(pod, self.models[pod.model].node_lost_ns, self.notice_loss)
+
+    def notice_loss(self, pod: Pod) -> None:
+        self.leave_endpoints(pod)
+        pod.is_ready = False
+        self.plan(pod, self.models[pod.model].eviction_ns, self.evict)
+
+    def evict(self, pod: Pod) -> None:
+        replaced = pod.deleted < 0
+        self.end(pod)
+        if replaced:
+            self.request_pod(pod.model, pod.kind)
+
+    def slow_down(self, model: int, factor: float) -> None:
+        self.slower[model] = factor
 
     # Clients.
 
-    def new_ask(self, user: int) -> Ask:
-        ask = Ask(len(self.asks), self.clock.now, user)
+    def new_ask(self, model: int, user: int) -> Ask:
+        ask = Ask(len(self.asks), model, self.clock.now, user)
         self.asks.append(ask)
         return ask
 
+    def arrive(self, model: int) -> None:
+        """An open-loop request."""
+        most = self.models[model].max_in_flight
+        full = most and sum(ask.model == model and not ask.status for ask in self.asks) >= most
+        ask = self.new_ask(model, -1)
+        if full:
+            self.close(ask, "dropped", self.clock.now)
+        else:
+            self.send(ask)
+
+    def choose(self, ask: Ask) -> Pod | None:
+        model, endpoints = self.models[ask.model], self.endpoints[ask.model]
+        if not endpoints:
+            return None
+        if model.balancer == "random":
+            u = float(uniform(self.seed, ask.number, 4 + 64 * ask.attempts)[0])
+            return endpoints[int(u * len(endpoints))]
+        first = self.turn[ask.model] if self.turn[ask.model] < len(endpoints) else 0
+        order = [(first + step) % len(endpoints) for step in range(len(endpoints))]
+        chosen = first if model.balancer == "round_robin" else min(order, key=lambda k: endpoints[k].outstanding)
+        self.turn[ask.model] = chosen + 1
+        return endpoints[chosen]
+
     def send(self, ask: Ask) -> None:
-        setting = self.setting
-        ask.sent_ns = self.clock.now
-        if not self.endpoints:
-            self.failed(ask, "no endpoint")
+        setting = self.models[ask.model]
+        pod = self.choose(ask)
+        attempt = Attempt(ask, ask.attempts, self.clock.now, pod, pod.container if pod else None)
+        ask.attempt = attempt
+        if pod is None:
+            self.failed(attempt, "no endpoint")
             return
-        k = self.turn if self.turn < len(self.endpoints) else 0
-        pod = self.endpoints[k]
-        self.turn = k + 1
-        pod.outstanding += 1
-        key = 64 * ask.number + ask.attempt
-        ask.attempts_open.add(ask.attempt)
-        self.on_server[key] = (ask, pod)
-        attempt = ask.attempt
-        follows = setting.retries > 0 or ask.user >= 0
-        if setting.timeout_ns and follows:
-            self.later(setting.timeout_ns, lambda: self.deadline(ask, attempt), ARRIVAL)
+        pod.outstanding += attempt.container is not None
+        if setting.timeout_ns:
+            self.later(setting.timeout_ns, lambda: self.failed(attempt, "timeout"), ARRIVAL)
+        self.later(setting.ingress_delay_ns, lambda: self.deliver(attempt), ARRIVAL)
 
-        def deliver() -> None:
-            assert pod.replica is not None
-            pod.replica.enqueue(Request(key, self.clock.now))
-
-        self.later(setting.ingress_delay_ns, deliver, ARRIVAL)
-
-    def answered(self, batch: list[Request]) -> None:
-        setting = self.setting
-        for request in batch:
-            ask, pod = self.on_server.pop(request.number)
-            pod.outstanding -= 1
-            attempt = request.number % 64
-            if request.status == 0 and attempt in ask.attempts_open and not ask.status:
-                completed = self.clock.now + setting.egress_delay_ns
-                ask.attempts_open.discard(attempt)
-                ask.pod = pod.number
-                if setting.timeout_ns and completed - ask.sent_ns > setting.timeout_ns:
-                    self.failed(ask, "timeout", ask.sent_ns + setting.timeout_ns)
-                else:
-                    self.close(ask, "ok", completed)
-            elif request.status and attempt in ask.attempts_open and not ask.status:
-                ask.attempts_open.discard(attempt)
-                self.failed(ask, "refused")
-        for pod in {self.pods[request.replica] for request in batch}:
-            self.end_if_empty(pod)
-
-    def deadline(self, ask: Ask, attempt: int) -> None:
-        if ask.status or attempt not in ask.attempts_open or ask.attempt != attempt:
+    def deliver(self, attempt: Attempt) -> None:
+        assert attempt.pod is not None
+        if attempt.container is None or attempt.pod.container is not attempt.container:
+            self.failed(attempt, "died")
             return
-        ask.attempts_open.discard(attempt)
-        self.failed(ask, "timeout")
+        key = ATTEMPTS * attempt.ask.number + attempt.number
+        self.on_server[key] = attempt
+        attempt.container.replica.enqueue(Request(key, self.clock.now))
 
-    def failed(self, ask: Ask, status: str, at_ns: int | None = None) -> None:
-        at_ns = self.clock.now if at_ns is None else at_ns
-        if ask.attempt < self.setting.retries:
-            ask.attempt += 1
-            self.later(at_ns + self.setting.backoff_ns - self.clock.now, lambda: self.send(ask), ARRIVAL)
+    def server_answers(self, request: Request, pod: Pod) -> None:
+        attempt = self.on_server.pop(request.number)
+        pod.outstanding -= 1
+        setting, ask = self.models[pod.model], attempt.ask
+        if request.status:
+            self.failed(attempt, "timed out in the queue" if request.status == 1 else "queue full")
+            return
+        self.served.append((attempt, request))
+        if ask.attempt is not attempt or ask.status:
+            return  # its client has given it up
+        completed_ns, deadline_ns = self.clock.now + setting.egress_delay_ns, attempt.sent_ns + setting.timeout_ns
+        if setting.timeout_ns and completed_ns > deadline_ns:
+            self.failed(attempt, "timeout", deadline_ns)
+        else:
+            self.close(ask, "ok", completed_ns)
+
+    def failed(self, attempt: Attempt, status: str, at_ns: int | None = None) -> None:
+        """Nothing comes of it; a client that waits for it tries again, or has its result."""
+        ask = attempt.ask
+        if ask.attempt is not attempt or ask.status:
+            return
+        setting, at_ns = self.models[ask.model], self.clock.now if at_ns is None else at_ns
+        if ask.attempts < setting.retries:
+            ask.attempts += 1
+            ask.attempt = None
+            self.later(at_ns + setting.retry_ns - self.clock.now, lambda: self.send(ask), ARRIVAL)
         else:
             self.close(ask, status, at_ns)
 
     def close(self, ask: Ask, status: str, at_ns: int) -> None:
         ask.status, ask.completed_ns = status, at_ns
-        if ask.user in self.users:
-            user = ask.user
-            self.later(at_ns + self.setting.think_ns - self.clock.now, lambda: self.turn_of(user), ARRIVAL)
+        if ask.user in self.users[ask.model]:
+            later_ns = at_ns + self.models[ask.model].think_ns - self.clock.now
+            self.later(later_ns, lambda: self.turn_of(ask.model, ask.user), ARRIVAL)
 
-    def turn_of(self, user: int) -> None:
-        if user in self.users:
-            self.send(self.new_ask(user))
+    def turn_of(self, model: int, user: int) -> None:
+        if user in self.users[model]:
+            self.send(self.new_ask(model, user))
 
-    def set_users(self, count: int) -> None:
-        while len(self.users) > count:
-            self.users.pop(0)
-        while len(self.users) < count:
-            self.users.append(self.users_ever)
-            self.users_ever += 1
-            self.turn_of(self.users[-1])
+    def set_users(self, model: int, count: int) -> None:
+        users = self.users[model]
+        while len(users) > count:
+            users.pop(0)
+        while len(users) < count:
+            users.append(self.users_ever[model])
+            self.users_ever[model] += 1
+            self.turn_of(model, users[-1])
 
     # The run.
 
     def run(
-        self, arrivals_ns: list[int], scales: list[tuple[int, int]], users: list[tuple[int, int]], until_ns: int
+        self,
+        arrivals: list[tuple[int, int]],
+        commands: list[tuple[int, Callable[[Cluster], None]]],
+        until_ns: int,
     ) -> None:
-        def arrivals() -> Process:
-            for time in arrivals_ns:
+        """arrivals: (time, model), ascending; commands: (time, what is done then), ascending."""
+
+        def clients() -> Process:
+            for time, model in arrivals:
                 yield self.clock.after(time - self.clock.now, ARRIVAL)
-                self.send(self.new_ask(-1))
+                self.arrive(model)
 
-        def commands() -> Process:
-            for time, count in scales:
-                yield self.clock.after(time - self.clock.now, CONTROL)
-                self.scale(count)
-
-        def crowd() -> Process:
-            for time, count in users:
-                yield self.clock.after(time - self.clock.now, CONTROL)
-                self.set_users(count)
-
-        for process in (arrivals, commands, crowd):
-            self.clock.process(process())
+        self.clock.process(clients())
+        for time, command in commands:
+            self.later(time, lambda command=command: command(self))
         stop = simpy.Event(self.clock)
         stop._ok, stop._value = True, None
         self.clock.schedule(stop, 10 * CONTROL, until_ns)

@@ -102,6 +102,7 @@ class Replica:
         self.current = Payload()
         self.next_preferred = 0
         self.idle: dict[int, simpy.Event] = {}
+        self.running: dict[int, list[Request]] = {}  # by instance
         self.wake = clock.event()
         for k in range(rules.instances):
             clock.process(self.instance(k))
@@ -128,6 +129,12 @@ class Replica:
         if self.slot_free() and (current_done or waiting >= self.next_preferred):
             self.wake_batcher()
 
+    def held(self) -> list[Request]:
+        """Requests that wait, in their order, and then those whose batch runs, by instance."""
+        waiting = [*self.in_time, *self.late]
+        queued = [request for payload in self.payloads for request in payload.requests]
+        return waiting + queued + [request for k in sorted(self.running) for request in self.running[k]]
+
     def wake_batcher(self) -> None:
         if not self.wake.triggered:
             self.wake.succeed()
@@ -153,7 +160,9 @@ class Replica:
             batch = self.take()
             self.wake_batcher()
             start = self.clock.now
+            self.running[k] = batch
             yield self.clock.after(self.costs.duration_ns(batch, start), INSTANCE + k)
+            del self.running[k]
             for position, request in enumerate(batch):
                 request.start_ns, request.end_ns = start, self.clock.now
                 request.batch_size, request.position, request.instance = len(batch), position, k

@@ -1,9 +1,15 @@
-"""The stream's random numbers once more, in numpy: splitmix64 of seed, request and draw (Steele et al. 2014)."""
+"""A simulated cluster's random numbers once more: splitmix64 of seed, request and draw (Steele et al. 2014), as
+docs/simulator.md says."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+
+
+def of_run(seed: int) -> int:
+    """The hash's seed of a run with that seed."""
+    return int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]) >> 1
 
 
 def uniform(seed: int, number: npt.ArrayLike, draw: int) -> npt.NDArray[np.float64]:

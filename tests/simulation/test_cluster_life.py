@@ -12,7 +12,7 @@ from testbed.simulation.cluster.config import ClusterConfig
 from testbed.simulation.cluster.kisim import KISim
 from testbed.simulation.cluster.pods import Pod
 from testbed.simulation.cluster.sharing import MODES
-from testbed.simulation.state import CRASHED, NO_ENDPOINT, OK
+from testbed.simulation.state import CLIENT_TIMEOUT, CRASHED, NO_ENDPOINT, OK
 from tests.oracles.cluster_worlds import cluster, flat_profile, simulate
 from workloads.errors import KisError
 
@@ -55,12 +55,14 @@ def test_a_new_pod_is_scheduled_started_loaded_probed_and_then_served_to():
 
 
 def test_the_image_is_pulled_once_a_node():
-    sim = simulate(cluster(gpus=4, pod={"image_pull_s": 30.0, "schedule_s": 0.0, "container_start_s": 1.0}))
+    pod = {"image_pull_s": 30.0, "schedule_s": 0.0, "container_start_s": 1.0}
+    sim = simulate(cluster(gpus=4, nodes=2, pod=pod))  # the first node has run the model before
     sim.scale("m", 2)
     sim.advance(100)
     sim.scale("m", 3)
     sim.advance(200)
     assert [seconds(pod.started_ns) for pod in sim.pods] == [0.0, 31.0, 101.0]
+    assert [pod.node for pod in sim.pods] == [0, 1, 0]
 
 
 def test_without_a_free_gpu_a_pod_is_pending_and_takes_the_first_one_that_is_given_back():
@@ -264,8 +266,11 @@ def test_mps_without_a_measured_interference_is_refused():
     config = cluster(gpus=1, gpu_kind={"sharing": "mps", "shares": 2})
     with pytest.raises(KisError, match="shared by mps need"):
         simulate(config)
-    measured = flat_profile().model_copy(update={"interference": (1.0, 1.3)})
-    assert simulate(config, profile=measured).stream.sim.sharing.tolist() == [[1.0, 1.0], [1.0, 1.3]]
+    measured = flat_profile([0.1]).model_copy(update={"interference": (1.0, 1.3)})
+    two = cluster(gpus=1, gpu_kind={"sharing": "mps", "shares": 2}, replicas=2)
+    sim = simulate(two, [0.0, 0.01], measured)
+    sim.advance(1.0)
+    assert completions(sim) == {0: 0.1, 1: 0.14}
 
 
 def test_a_model_that_does_not_fit_into_what_is_left_of_its_gpu_crashes_again_and_again():
@@ -287,6 +292,34 @@ def test_a_model_that_does_not_fit_into_what_is_left_of_its_gpu_crashes_again_an
     sim.advance(60)
     assert third.state == "gone"
     assert [pod.state for pod in sim.pods[:2]] == ["serving", "serving"]
+
+
+def test_an_error_after_the_clients_timeout_is_a_timeout():
+    sim = simulate(cluster(client={"timeout_s": 0.5}), [1.0, 1.8], flat_profile([5.0]))
+    sim.advance(2.0)
+    sim.crash(0)
+    sim.advance(3.0)
+    assert statuses(sim) == {0: CLIENT_TIMEOUT, 1: CRASHED}
+    assert completions(sim) == {0: 1.5, 1: 2.0}
+
+
+def test_a_gpu_is_busy_while_any_of_its_slices_is():
+    """Whatever the order in which the simulator looks at replicas that do nothing to each other."""
+    config = cluster(gpus=1, gpu_kind={"sharing": "mig", "shares": 2}, replicas=2)
+    sim = simulate(config, [0.0, 1.0, 4.0], flat_profile([2.0]))
+    sim.advance(10.0)
+    assert sim.device_active_s().tolist() == [3.0 + 2.0]
+
+
+def test_a_container_that_starts_on_a_lost_node_slows_nobody():
+    pod = {"schedule_s": 0.0, "container_start_s": 1.0, "load_s": 5.0, "start_slows": 0.5, "node_lost_s": 100.0}
+    sim = simulate(cluster(gpus=2, nodes=2, pod=pod), [1.5, 3.0], flat_profile([0.1]))
+    sim.advance(1.0)
+    sim.scale("m", 2)
+    sim.advance(2.0)
+    sim.lose_node("node-1")
+    sim.advance(10.0)
+    assert completions(sim) == {0: 1.65, 1: 3.1}
 
 
 def test_a_mig_slice_has_its_share_of_the_memory():

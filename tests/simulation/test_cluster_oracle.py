@@ -1,123 +1,104 @@
-"""Timelines and requests of small random clusters are those of the SimPy model of the same rules."""
+"""Pods, requests, batches and devices of small random clusters are those of the SimPy model of the same rules."""
 
 from __future__ import annotations
 
-import random
+from collections.abc import Collection
 
+import numpy as np
 import pytest
 
 from testbed.simulation.cluster.kisim import KISim
-from testbed.simulation.cluster.traffic import Users
-from testbed.simulation.rules import BatchingRules
-from testbed.simulation.state import CLIENT_TIMEOUT, NO_ENDPOINT, OK
+from testbed.simulation.state import CLIENT_TIMEOUT, CRASHED, DROPPED, NO_ENDPOINT, OK, QUEUE_FULL, TIMED_OUT
 from tests.oracles import simpy_cluster
-from tests.oracles.cluster_worlds import cluster, flat_profile, simulate
+from tests.oracles.random_clusters import FEATURES, both
 
-STATUS = {OK: "ok", CLIENT_TIMEOUT: "timeout", NO_ENDPOINT: "no endpoint"}
-UNTIL_S = 30.0
-
-
-def both(seed: int) -> tuple[KISim, simpy_cluster.Cluster]:
-    """One random world, run by the simulator and by the oracle."""
-    rng = random.Random(seed)
-    batch, instances = rng.randint(1, 4), rng.randint(1, 2)
-    mean_s = [round(rng.uniform(0.02, 0.4), 6) for _ in range(batch)]
-    noise = sorted(rng.uniform(0.5, 1.5) for _ in range(rng.randint(2, 5)))
-    delay_s = rng.choice([0.0, 0.0, 0.03])
-    ingress_delay_s, egress_delay_s, pause_s = (rng.choice([0.0, rng.uniform(0, 0.01)]) for _ in range(3))
-    ingress_delay_s, egress_delay_s, pause_s = (round(x, 9) for x in (ingress_delay_s, egress_delay_s, pause_s))
-    times = {name: round(rng.uniform(0.01, 2.0), 9) for name in ("schedule_s", "container_start_s", "load_s")}
-    probe_s, lag_s = rng.choice([0.5, 1.0]), round(rng.uniform(0.0, 0.3), 9)
-    gpus = rng.randint(1, 4)
-    client = rng.choice([{}, {"timeout_s": 0.5}, {"timeout_s": 0.4, "retries": 2, "backoff_s": 0.05}])
-    closed = rng.random() < 0.4
-    think_s = round(rng.uniform(0.01, 0.3), 9)
-    profile = flat_profile(
-        mean_s, noise=noise, ingress_delay_s=ingress_delay_s, egress_delay_s=egress_delay_s, inter_batch_gap_s=pause_s
-    )
-    config = cluster(
-        gpus=gpus,
-        replicas=rng.randint(1, gpus),
-        instances=instances,
-        max_batch_size=batch,
-        dynamic_batching={"max_queue_delay_s": delay_s},
-        client=client,
-        pod={**times, "probe_period_s": probe_s, "endpoint_lag_s": lag_s, "grace_period_s": 1000.0},
-    )
-    arrivals = sorted(round(rng.uniform(0, UNTIL_S), 9) for _ in range(0 if closed else rng.randint(1, 150)))
-    scales = sorted((round(rng.uniform(0, 25), 9), rng.randint(0, gpus + 2)) for _ in range(rng.randint(0, 5)))
-    counts = [(0.0, rng.randint(1, 5))] if closed else []
-    for low_s, high_s in ((5.0, 5.2), (5.2, 5.4), (10.0, 15.0)):  # some come back while others still think
-        counts += [(round(rng.uniform(low_s, high_s), 9), rng.randint(0, 6))] if closed else []
-    users = [Users(0, tuple(counts), think_s=think_s)] if closed else []
-    sim = simulate(config, arrivals, profile, users=users, seed=seed)
-    for time_s, replicas in scales:
-        sim.advance(time_s)
-        sim.scale("m", replicas)
-    sim.advance(UNTIL_S)
-
-    def ns(value_s: float) -> int:
-        return round(value_s * 1e9)
-
-    served = config.models[0]
-    oracle = simpy_cluster.Cluster(
-        simpy_cluster.Setting(
-            gpus=gpus,
-            replicas=served.replicas,
-            rules=BatchingRules(max_batch_size=batch, instances=instances, max_queue_delay_ns=ns(delay_s)),
-            service_ns=[0.0, *(one * 1e9 for one in mean_s)],
-            noise=noise,
-            seed=int(sim.stream.sim.stream[0]["seed"]),
-            ingress_delay_ns=ns(ingress_delay_s),
-            egress_delay_ns=ns(egress_delay_s),
-            pause_ns=ns(pause_s),
-            schedule_ns=ns(times["schedule_s"]),
-            start_ns=ns(times["container_start_s"]),
-            load_ns=ns(times["load_s"]),
-            probe_ns=ns(probe_s),
-            lag_ns=ns(lag_s),
-            timeout_ns=ns(served.client.timeout_s),
-            retries=served.client.retries,
-            backoff_ns=ns(served.client.backoff_s),
-            think_ns=ns(think_s),
-        )
-    )
-    oracle.run(
-        [ns(one) for one in arrivals],
-        [(ns(time_s), count) for time_s, count in scales],
-        [(ns(time_s), count) for time_s, count in counts],
-        ns(UNTIL_S),
-    )
-    return sim, oracle
+STATUS = {
+    OK: "ok",
+    CLIENT_TIMEOUT: "timeout",
+    NO_ENDPOINT: "no endpoint",
+    CRASHED: "died",
+    DROPPED: "dropped",
+    QUEUE_FULL: "queue full",
+    TIMED_OUT: "timed out in the queue",
+}
+TIMES = ("requested", "scheduled", "started", "ready", "serving", "deleted", "gone")
 
 
-def assert_agreement(seed: int) -> None:
-    sim, oracle = both(seed)
+def pods_of(sim: KISim, oracle: simpy_cluster.Cluster) -> tuple[list[list[object]], list[list[object]]]:
+    """Of each pod: its times, its restarts, and where it is."""
+    ours, theirs = [], []
+    for pod in sim.pods:
+        times = [-1 if (time := getattr(pod, f"{name}_ns")) is None else time for name in TIMES]
+        where = None if pod.node is None else (sim.nodes[pod.node].name, pod.device)
+        ours.append([*times, pod.restarts, where])
+    for pod in oracle.pods:
+        where = None if pod.device is None else (pod.device.node.setting.name, pod.device.number)
+        theirs.append([*(getattr(pod, name) for name in TIMES), pod.restarts, where])
+    return ours, theirs
 
-    def life(pod, names: list[str]) -> list[int]:
-        return [-1 if getattr(pod, name) is None else getattr(pod, name) for name in names]
 
-    names = ["requested", "scheduled", "started", "ready", "serving", "deleted", "gone"]
-    ours = [life(pod, [f"{name}_ns" for name in names]) for pod in sim.pods]
-    # A pod that crashed or ended before it served keeps the times that it had.
-    theirs = [life(pod, names) for pod in oracle.pods]
-    assert ours == theirs, f"pods of world {seed}"
-    rows = {
-        int(row["id"]): (
-            int(row["scheduled_ns"]),
-            int(row["completed_ns"]),
-            STATUS[int(row["status"])],
-            int(row["attempt"]),
-        )
-        for row in sim.all_rows()
+def requests_of(sim: KISim, oracle: simpy_cluster.Cluster) -> tuple[dict[int, object], dict[int, object]]:
+    """Of each that has ended: when, how, at which attempt, and which pod it was last sent to."""
+    ours = {}
+    for row in sim.all_rows():
+        status, pod = STATUS[int(row["status"])], int(row["pod"])
+        times = int(row["scheduled_ns"]), int(row["completed_ns"])
+        ours[int(row["id"])] = (int(row["model"]), *times, status, int(row["attempt"]), pod)
+    # A simulated client whose timeout has no consequences notices it when the server answers.
+    on_server = {attempt.ask for attempt in oracle.on_server.values()}
+    theirs = {}
+    for ask in oracle.asks:
+        if ask.status and not (ask.status == "timeout" and ask in on_server and ask.number not in ours):
+            to = ask.attempt
+            pod = to.pod.number if to and to.pod and to.container else -1  # a container that is down has no name
+            theirs[ask.number] = (ask.model, ask.scheduled_ns, ask.completed_ns, ask.status, ask.attempts, pod)
+    return ours, theirs
+
+
+def batches_of(sim: KISim, oracle: simpy_cluster.Cluster) -> tuple[set[object], set[object]]:
+    """The place in a batch of each request that a server has answered."""
+    ours = {
+        tuple(int(row[name]) for name in ("id", "pod", "start_ns", "end_ns", "batch_size", "position", "instance"))
+        for row in sim.served_rows()
     }
-    asks = {
-        ask.number: (ask.scheduled_ns, ask.completed_ns, ask.status, ask.attempt) for ask in oracle.asks if ask.status
+    theirs = {
+        (attempt.ask.number, attempt.pod.number, one.start_ns, one.end_ns, one.batch_size, one.position, one.instance)
+        for attempt, one in oracle.served
+        if attempt.pod
     }
-    assert rows == asks, f"requests of world {seed}"
+    return ours, theirs
+
+
+def busy_of(sim: KISim, oracle: simpy_cluster.Cluster) -> tuple[list[float], list[float]]:
+    """Seconds in which a batch ran on each device."""
+    now = oracle.clock.now
+    busy_ns = [
+        device.busy_ns + (now - device.busy_since_ns if device.running else 0)
+        for node in oracle.nodes
+        for device in node.devices
+    ]
+    return sim.device_active_s().tolist(), (np.array(busy_ns) / 1e9).tolist()
+
+
+def agree(seed: int, features: Collection[str] = FEATURES) -> bool:
+    """Asserted; False: two replicas of one GPU were at it in the same nanosecond, and nothing can be compared."""
+    sim, oracle = both(seed, features)
+    if oracle.tied:
+        return False
+    for what in (pods_of, requests_of, batches_of, busy_of):
+        ours, theirs = what(sim, oracle)
+        assert ours == theirs, f"{what.__name__} of cluster {seed}"
+    return True
 
 
 @pytest.mark.parametrize("block", range(4))
-def test_simulator_and_simpy_model_agree_on_every_pod_and_every_request(block: int):
-    for seed in range(block * 100, (block + 1) * 100):
-        assert_agreement(seed)
+def test_simulator_and_simpy_model_agree_on_every_pod_request_and_batch(block: int) -> None:
+    compared = [agree(seed) for seed in range(block * 50, (block + 1) * 50)]
+    assert sum(compared) >= 45
+
+
+@pytest.mark.parametrize("feature", sorted(FEATURES))
+def test_they_agree_with_one_feature_at_a_time(feature: str) -> None:
+    """The first world that differs then says which feature it is."""
+    compared = [agree(seed, {feature}) for seed in range(1000, 1008)]
+    assert sum(compared) >= 7

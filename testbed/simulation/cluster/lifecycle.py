@@ -65,6 +65,8 @@ class PodLifecycle:
             times = self._times(pod)
             self._lose_requests(pod)
             self._change_plans(pod)
+            if pod.state in ("starting", "loading"):
+                self._enter(pod, "backoff")
             self._plan(times.node_lost_s, "node_lost", pod)
         self._set_order()
 
@@ -111,6 +113,7 @@ class PodLifecycle:
                         f"so many: {pod.reason}"
                     )
                 pod.started_ns = pod.loaded_ns = pod.ready_ns = 0
+                self._images.add((self.state.node_of(pod).number, m))
                 if not self.accounting.fits(pod):
                     raise KisError(
                         f"model '{model.name}' does not fit into the memory of its GPU with {len(start)} replicas: "
@@ -151,6 +154,8 @@ class PodLifecycle:
             if pod.number not in self._pending:
                 self._pending.append(pod.number)
             return
+        if pod.number in self._pending:
+            self._pending.remove(pod.number)
         times = self._times(pod)
         assert pod.node is not None
         pull_s = 0.0 if (pod.node, pod.model) in self._images else times.image_pull_s
@@ -268,8 +273,7 @@ class PodLifecycle:
         assert pod.device is not None
         self.state.node_of(pod).used[pod.device] -= 1
         self._rows.give_back(pod)
-        waiting, self._pending = self._pending, []
-        for number in waiting:
+        for number in tuple(self._pending):
             self._on_schedule(self.state.pods[number])
 
     # Bookkeeping.

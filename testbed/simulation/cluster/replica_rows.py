@@ -83,7 +83,7 @@ class ReplicaRows:
         self._state.sim.stream[0]["causal"] = (
             draining
             or self._closed_loop
-            or any(kind.mode.slows and kind.shares > 1 for kind in config.gpu_kinds.values())
+            or any(kind.shares > 1 for kind in config.gpu_kinds.values())
             or any(
                 model.client.retries > 0 or model.client.max_in_flight > 0 or model.balancer == "least_requests"
                 for model in config.models

@@ -15,7 +15,6 @@ class SharingMode(ABC):
     name: ClassVar[str]
     divides: ClassVar[bool] = True  # a GPU has several shares
     own_memory: ClassVar[bool] = False  # a share has its part of the memory for itself, not the GPU all of it
-    slows: ClassVar[bool] = True  # what a batch takes depends on the other replicas of its GPU
 
     def __init_subclass__(cls) -> None:
         MODES.add(cls.name, cls)
@@ -37,7 +36,6 @@ class Exclusive(SharingMode):
 
     name = "exclusive"
     divides = False
-    slows = False
 
     @classmethod
     def factors(cls, shares: int, measured: tuple[float, ...]) -> tuple[float, ...]:
@@ -50,7 +48,6 @@ class Mig(SharingMode):
 
     name = "mig"
     own_memory = True
-    slows = False
 
     @classmethod
     def factors(cls, shares: int, measured: tuple[float, ...]) -> tuple[float, ...]:
