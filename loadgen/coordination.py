@@ -33,7 +33,7 @@ from workloads.files import replacing
 
 events: Any = locust.events  # untyped
 MakeJob = Callable[[Environment, float | None], ReplayJob]  # the second is Locust's run time, if one was given
-_AHEAD_S = 0.3
+_PROVISIONING_DELAY_S = 0.3
 _READY_S = 60.0
 _PARENT_S = 0.5  # between two looks whether somebody still waits for the run
 _INTERRUPTED = "interrupted"
@@ -106,7 +106,7 @@ class Replay:
                 else:
                     share = slice_schedule(schedule, 0, 1, job.duration_s)
                     self._client = Client(job, share, 0, 1, _report_to(environment))
-                    self._client.run(Instant.ahead(_AHEAD_S))
+                    self._client.run(Instant.ahead(_PROVISIONING_DELAY_S))
             if job.close:
                 verdict, told = _close(job, schedule)
                 self._say(environment, told, verdict.valid)
@@ -143,7 +143,7 @@ class Replay:
             if answer is None or answer["error"]:
                 raise ReplayError(f"worker {k}: {answer['error'] if answer else 'went away before it was ready'}")
         self._expect(workers)
-        runner.send_message("kis_start", vars(Instant.ahead(_AHEAD_S)))
+        runner.send_message("kis_start", vars(Instant.ahead(_PROVISIONING_DELAY_S)))
         for answer in self._answers(runner, workers, None):
             for name, content in (answer or {}).get("files", {}).items():
                 with replacing(job.raw / name) as temporary:

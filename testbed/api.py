@@ -185,7 +185,7 @@ class Cluster:
         return self.config.models[0].latency_target_s
 
     @cached_property
-    def per_replica_rps(self) -> float:
+    def replica_capacity_rps(self) -> float:
         """Requests/s that one replica serves with P95 within the target."""
         return rate_within(self.profile, self._services[0].config, self.latency_target_s)
 
@@ -244,7 +244,7 @@ class Cluster:
 
     def scenarios(self, ranges: Ranges | None = None, *, step_s: float = 5.0) -> Scenarios:
         """What KIScaler's environment draws its episodes round: `gymnasium.make("KIScaler-v2", scenarios=...)`."""
-        return Scenarios(self.config, {_KIND: self.profile}, self.per_replica_rps, ranges or Ranges(), step_s)
+        return Scenarios(self.config, {_KIND: self.profile}, self.replica_capacity_rps, ranges or Ranges(), step_s)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeGuard, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from loadgen.client_limits import ClientLimits
 from loadgen.job import TransportName
@@ -37,10 +37,43 @@ def _known_pattern(name: str) -> str:
 PatternName = Annotated[str, AfterValidator(_known_pattern)]  # or a place of yours: my_module:MyPattern
 
 
+# Keys of before December 2026, in configurations and in what lies beside results: read as the names of today.
+EARLIER_NAMES = {
+    "per_replica_rps": "replica_capacity_rps",
+    "ahead_s": "provisioning_delay_s",
+    "age_s": "metrics_delay_s",
+    "cpu_age_s": "cpu_metrics_delay_s",
+    "price": "slo_penalty",
+    "prices": "slo_penalties",
+    "reach": "max_step",
+    "worlds": "scenarios",
+    "marks": "baselines",
+    "evaluation_worlds": "evaluation_scenarios",
+}
+
+
+def current_names(value: Any) -> Any:
+    """The same with the names of today as keys, in whatever it holds too."""
+    if isinstance(value, dict):
+        return {EARLIER_NAMES.get(key, key): current_names(inner) for key, inner in value.items()}
+    return [current_names(inner) for inner in value] if isinstance(value, list) else value
+
+
+PolicySettings = Annotated[dict[str, Any], BeforeValidator(current_names)]  # `kind` and its parameters
+
+
 class Strict(BaseModel):
     """Frozen, and refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _current_names(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        names = {key: key if key in cls.model_fields else EARLIER_NAMES.get(key, key) for key in data}
+        return {names[key] if names[key] in cls.model_fields else key: value for key, value in data.items()}
 
 
 class ServeConfig(Strict):

@@ -77,7 +77,7 @@ def test_a_trace_has_its_own_arrivals(tmp_path: Path) -> None:
 
 
 def test_a_policy_scales_a_cluster_and_is_compared() -> None:
-    hpa = {"kind": "hpa", "metric": "requests_per_second", "target": 150, "window_s": 5, "age_s": 0}
+    hpa = {"kind": "hpa", "metric": "requests_per_second", "target": 150, "window_s": 5, "metrics_delay_s": 0}
     run = cluster().run(SPIKE, hpa, duration_s=200, seed=3)
     assert run.over_time["replicas"].max() > 2
     assert len(run.decisions) == run.summary["changes"] > 0
@@ -115,8 +115,8 @@ def test_a_policy_may_be_an_object_and_nobody_may_scale() -> None:
 
 
 def test_what_one_replica_serves_is_filled_in_and_a_plan_needs_more_of_them() -> None:
-    assert 150 < cluster().per_replica_rps < 250
-    run = cluster().run(testbed.Constant(rate=400.0), {"kind": "predictive", "ahead_s": 5}, duration_s=60)
+    assert 150 < cluster().replica_capacity_rps < 250
+    run = cluster().run(testbed.Constant(rate=400.0), {"kind": "predictive", "provisioning_delay_s": 5}, duration_s=60)
     assert run.over_time["replicas"].iloc[-1] in (3, 4)
     table = testbed.plan(PROFILE, testbed.Constant(rate=400.0), latency_target_s=0.05, max_replicas=4, duration_s=20)
     holds = table[table["holds"]]

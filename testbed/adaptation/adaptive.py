@@ -28,14 +28,14 @@ OVERLAP = 0.9  # of a window must be new: scrapes are not exactly periodic
 
 @dataclass(frozen=True)
 class Adaptive:
-    """Asked every period_s of the incumbent. age_s: of the metrics that windows are taken from."""
+    """Asked every period_s of the incumbent. metrics_delay_s: of the metrics that windows are taken from."""
 
     incumbent: Policy
     profile: ServiceProfile
     setting: Setting
     bench: Bench
     journal: Journal
-    age_s: float = 0.0
+    metrics_delay_s: float = 0.0
 
     @property
     def name(self) -> str:
@@ -82,7 +82,7 @@ class Adaptive:
     def _new_window(self, seen: Observation, memory: Memory) -> Window | None:
         """The last one, if it is another one than before."""
         window_s = self.setting.settings.drift.window_s
-        window = seen.window(window_s, self.age_s)
+        window = seen.window(window_s, self.metrics_delay_s)
         if window is None or window.end_s < memory.seen_s + OVERLAP * window_s:
             return None
         return window
@@ -133,16 +133,16 @@ def make_adaptive(
     folder: Path | None,
     bench: Bench,
     source: str,
-    age_s: float = 0.0,
+    metrics_delay_s: float = 0.0,
 ) -> Adaptive:
     """ConfigError if there is nothing that could be adapted. folder: of adaptation.jsonl and the new profiles;
     None: neither is written."""
     if len(cluster.models) != 1 or len(cluster.models[0].profiles) != 1:
         raise ConfigError("adaptation is of one model on one kind of device: give a cluster with one profile")
     if not per_replica_of(incumbent) > 0:
-        raise ConfigError(f"policy {incumbent.name}: per_replica_rps must be above 0")
+        raise ConfigError(f"policy {incumbent.name}: replica_capacity_rps must be above 0")
     (file,) = cluster.models[0].profiles.values()
     profile = ServiceProfile.read(file)
     journal = Journal(None if folder is None else folder / JOURNAL)
     setting = Setting(cluster, settings, folder, source)
-    return Adaptive(incumbent, profile, setting, bench, journal, age_s)
+    return Adaptive(incumbent, profile, setting, bench, journal, metrics_delay_s)

@@ -1,6 +1,6 @@
 """What could take the incumbent's place: itself with what one replica serves now, or a network that was taught on.
 
-Policies whose numbers come from what one replica serves have `per_replica_rps`; a learned one is given features in
+Policies whose numbers come from what one replica serves have `replica_capacity_rps`; a learned one is given features in
 that scale and needs no other change. Others (an HPA on queue time, say) follow the metric itself: nothing of
 theirs can be set right from a profile.
 """
@@ -61,22 +61,22 @@ class Finding(NamedTuple):
 def per_replica_of(policy: Policy) -> float:
     """What one replica serves, as the policy takes it; ConfigError if it takes no such number."""
     known: set[str] = {one.name for one in fields(policy)} if is_dataclass(policy) else set()
-    if "per_replica_rps" not in known:
+    if "replica_capacity_rps" not in known:
         raise ConfigError(
-            f"policy {policy.name} has no per_replica_rps, so there is nothing that a new profile sets right: adapt a "
-            "predictive or a learned policy"
+            f"policy {policy.name} has no replica_capacity_rps, so there is nothing that a new profile sets right: "
+            "adapt a predictive or a learned policy"
         )
-    return float(cast(Any, policy).per_replica_rps)
+    return float(cast(Any, policy).replica_capacity_rps)
 
 
-def with_rate(policy: Policy, per_replica_rps: float) -> Policy:
+def with_rate(policy: Policy, replica_capacity_rps: float) -> Policy:
     """The same policy, with what one replica serves now."""
-    return cast(Policy, replace(cast(Any, policy), per_replica_rps=per_replica_rps))
+    return cast(Policy, replace(cast(Any, policy), replica_capacity_rps=replica_capacity_rps))
 
 
-def of_file(incumbent: Learned, file: Path, per_replica_rps: float) -> Learned:
+def of_file(incumbent: Learned, file: Path, replica_capacity_rps: float) -> Learned:
     """The incumbent with another network: with that one's digest, not its own."""
-    return replace(incumbent, file=file, digest="", per_replica_rps=per_replica_rps)
+    return replace(incumbent, file=file, digest="", replica_capacity_rps=replica_capacity_rps)
 
 
 def deliberate(task: Task) -> Finding | str:
@@ -89,11 +89,11 @@ def deliberate(task: Task) -> Finding | str:
     serves = rescaled(before, task.old, task.new, service, served.latency_target_s)
     if isinstance(serves, str):
         return serves
-    candidates = [with_rate(task.incumbent, serves.per_replica_rps)]
-    told = [f"per_replica_rps {before:.1f} -> {serves.per_replica_rps:.1f}"]
+    candidates = [with_rate(task.incumbent, serves.replica_capacity_rps)]
+    told = [f"replica_capacity_rps {before:.1f} -> {serves.replica_capacity_rps:.1f}"]
     if task.tuning is not None and isinstance(task.incumbent, Learned):
-        file = fine_tuned(task.tuning, task.new, task.new_file, serves.per_replica_rps)
-        candidates.append(of_file(task.incumbent, file, serves.per_replica_rps))
+        file = fine_tuned(task.tuning, task.new, task.new_file, serves.replica_capacity_rps)
+        candidates.append(of_file(task.incumbent, file, serves.replica_capacity_rps))
         told.append(f"{told[0]}, taught on for {task.tuning.steps} decisions ({file})")
     case = Case(
         task.cluster,
@@ -111,7 +111,9 @@ def deliberate(task: Task) -> Finding | str:
     return Finding(candidates[best], told[best], serves, verdicts[best], others)
 
 
-def fine_tuned(tuning: TuningSettings, profile: ServiceProfile, profile_file: Path, per_replica_rps: float) -> Path:
+def fine_tuned(
+    tuning: TuningSettings, profile: ServiceProfile, profile_file: Path, replica_capacity_rps: float
+) -> Path:
     """policy.onnx of the network after further training in scenarios with the new profile, in a new folder beside it.
 
     ConfigError if the folder is no training's. The old training's folder stays as it is.
@@ -131,7 +133,7 @@ def fine_tuned(tuning: TuningSettings, profile: ServiceProfile, profile_file: Pa
     config = before.model_copy(
         update={
             "cluster": cluster,
-            "per_replica_rps": per_replica_rps,
+            "replica_capacity_rps": replica_capacity_rps,
             "baselines": {},  # of the old service
             "total_steps": taken + tuning.steps,
             "evaluate_every": max(1, tuning.steps // 2),

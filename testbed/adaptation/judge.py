@@ -1,11 +1,12 @@
-"""Is a candidate better than the incumbent? Both in KISim, in worlds with the new profile and the arrivals of late.
+"""Is a candidate better than the incumbent? Both in KISim, in scenarios with the new profile and the arrivals of late.
 
-A world is a run of its own (run effects, seed); in each the two meet the same arrivals and the same luck, so what
-counts is the difference. What a policy costs is the reward that policies are trained for, less its part for changes:
+A scenario is a run of its own (run effects, seed); in each the two meet the same arrivals and the same random draws, so
+what counts is the difference. What a policy costs is the reward that policies are trained for, less its part for
+changes:
 
-    cost = price * share of requests missed + GPU time held, of what max_replicas would hold
+    cost = penalty * share of requests missed + GPU time held, of what max_replicas would hold
 
-The confidence that the candidate is better is Student's, one-sided, of the differences in the worlds.
+The confidence that the candidate is better is Student's, one-sided, of the differences in the scenarios.
 """
 
 from __future__ import annotations
@@ -39,11 +40,11 @@ IDLE_NICENESS = 19  # of the process that judges
 
 
 class JudgeSettings(Strict):
-    """In how many worlds, for how long, and how sure one must be."""
+    """In how many scenarios, for how long, and how sure one must be."""
 
-    worlds: int = Field(12, ge=5)
-    duration_s: float = Field(300.0, gt=0, description="of a world; arrivals of late are repeated to fill it")
-    price: float = Field(10.0, gt=0, description="of all requests missed, in GPU time of max_replicas")
+    scenarios: int = Field(12, ge=5)
+    duration_s: float = Field(300.0, gt=0, description="of a scenario; arrivals of late are repeated to fill it")
+    slo_penalty: float = Field(10.0, gt=0, description="of all requests missed, in GPU time of max_replicas")
     confidence: float = Field(
         0.95, gt=0.5, lt=1, description="that no candidate wrongly takes over from an incumbent, of all that are tried"
     )
@@ -58,7 +59,7 @@ class JudgeSettings(Strict):
 
 
 class Costs(NamedTuple):
-    """One policy, mean over the worlds. latency_s: mean of the answered requests."""
+    """One policy, mean over the scenarios. latency_s: mean of the answered requests."""
 
     missed: float
     gpu: float
@@ -106,8 +107,8 @@ def judge(case: Case) -> tuple[Verdict, ...]:
 
 
 def _costs(case: Case, policy: Policy) -> np.ndarray:
-    """float64[worlds, 4]: missed, gpu, latency_s and cost in each world."""
-    states = np.random.SeedSequence(case.settings.seed).spawn(case.settings.worlds)
+    """float64[scenarios, 4]: missed, gpu, latency_s and cost in each scenario."""
+    states = np.random.SeedSequence(case.settings.seed).spawn(case.settings.scenarios)
     return np.array([_played(case, policy, np.random.default_rng(one)) for one in states])
 
 
@@ -124,7 +125,7 @@ def _played(case: Case, policy: Policy, rng: np.random.Generator) -> tuple[float
     outcome = rollout(PolicyRun(sim, {served.name: policy}), served.name, settings.duration_s)
     missed = outcome.slo_violation_rate or 0.0  # None: nothing was sent
     gpu = outcome.gpu_seconds / (settings.duration_s * served.max_replicas)
-    return missed, gpu, outcome.mean_latency_s or float("nan"), settings.price * missed + gpu
+    return missed, gpu, outcome.mean_latency_s or float("nan"), settings.slo_penalty * missed + gpu
 
 
 def _verdict(incumbent: np.ndarray, candidate: np.ndarray) -> Verdict:

@@ -83,18 +83,18 @@ def recalibrated(profile: ServiceProfile, factor: Factor, source: str) -> Servic
 class Serves(NamedTuple):
     """What one replica serves within the target, anew. by: how that was found."""
 
-    per_replica_rps: float
+    replica_capacity_rps: float
     by: str
 
 
 def rescaled(
-    per_replica_rps: float, old: ServiceProfile, new: ServiceProfile, service: ServiceConfig, target_s: float
+    replica_capacity_rps: float, old: ServiceProfile, new: ServiceProfile, service: ServiceConfig, target_s: float
 ) -> Serves | str:
-    """per_replica_rps under the new profile; a text says why there is none."""
+    """replica_capacity_rps under the new profile; a text says why there is none."""
     before, after = (rate_within(one, service, target_s) for one in (old, new))
     if before <= 0:
         return f"the old profile serves nothing within {target_s:g} s: is that the service's latency target?"
     if after <= 0:
         return f"with the new profile no rate is served within {target_s:g} s: replicas cannot mend that"
     told = f"P{PERCENTILE:g} within {target_s:g} s: {before:.0f}/s of one replica before, {after:.0f}/s now"
-    return Serves(per_replica_rps * after / before, told)
+    return Serves(replica_capacity_rps * after / before, told)

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from testbed.autoscaling.policies import find_policy
 from testbed.autoscaling.policy import Policy
+from testbed.config import current_names
 from testbed.errors import ConfigError
 from workloads.registry import nearest
 
@@ -21,7 +22,7 @@ def build_policy(settings: dict[str, Any], max_replicas: int, rate_rps: Callable
     `hpa` takes a whole `spec`, or `metric` and `target` of a Pods metric, or `tuned`, a file of `kis tune-hpa`.
     rate_rps: the true rate, for policies that know the future.
     """
-    given = resolved(settings)
+    given = current_names(resolved(settings))
     kind = given.pop("kind", None)
     cls = find_policy(kind)
     known = list(cls.__dataclass_fields__)

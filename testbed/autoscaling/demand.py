@@ -19,20 +19,20 @@ class Demand(NamedTuple):
     waiting: float
     middle_s: float
 
-    def expected_rps(self, ahead_s: float) -> float:
-        """Arrivals a second in ahead_s from now, if they go on as they did; not below 0."""
-        return max(0.0, self.rate_rps + self.slope_rps_s * (self.middle_s + ahead_s))
+    def expected_rps(self, provisioning_delay_s: float) -> float:
+        """Arrivals a second in provisioning_delay_s from now, if they go on as they did; not below 0."""
+        return max(0.0, self.rate_rps + self.slope_rps_s * (self.middle_s + provisioning_delay_s))
 
 
-def demand_of(seen: Observation, window_s: float, windows: int, age_s: float) -> Demand | None:
-    """From so many windows, each as long, the newest age_s old at least; None: there are no two of them yet.
+def demand_of(seen: Observation, window_s: float, windows: int, metrics_delay_s: float) -> Demand | None:
+    """From so many windows, each as long, the newest metrics_delay_s old at least; None: there are no two of them yet.
 
     What arrived in a window is what was answered, and what the queues grew by: a full replica answers no more than it
     can. The oldest window says only what waited before the next.
     """
     found: list[Window] = []
     for k in range(windows + 1):
-        window = seen.window(window_s, age_s + k * window_s)
+        window = seen.window(window_s, metrics_delay_s + k * window_s)
         if window is None:
             break
         found.append(window)

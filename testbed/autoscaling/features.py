@@ -23,18 +23,18 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class FeatureScale:
-    """What the numbers are measured in. per_replica_rps: that one replica serves within the target.
+    """What the numbers are measured in. replica_capacity_rps: that one replica serves within the target.
 
-    price: of a step in which every request is missed, in steps of all replicas: how much the policy is to care.
+    slo_penalty: of a step in which every request is missed, in steps of all replicas: how much the policy is to care.
     """
 
-    per_replica_rps: float
+    replica_capacity_rps: float
     latency_target_s: float
     max_replicas: int
-    ahead_s: float  # from asked for to serving: how far forecasts look
+    provisioning_delay_s: float  # from asked for to serving: how far forecasts look
     step_s: float  # from one decision to the next, and the length of a window
-    price: float = 10.0
-    age_s: float = 1.0
+    slo_penalty: float = 10.0
+    metrics_delay_s: float = 1.0
 
 
 class Past(NamedTuple):
@@ -69,7 +69,7 @@ class _Seen:
 
     def of_asked(self, rate_rps: float) -> float:
         """Share of what the replicas that are asked for can serve."""
-        return rate_rps / (self.scale.per_replica_rps * max(1, self.spec))
+        return rate_rps / (self.scale.replica_capacity_rps * max(1, self.spec))
 
 
 class Feature(NamedTuple):
@@ -106,7 +106,7 @@ FEATURES: Mapping[str, Feature] = {
         "of what the ready replicas serve",
         0,
         4,
-        lambda s: s.level / (s.scale.per_replica_rps * s.serving),
+        lambda s: s.level / (s.scale.replica_capacity_rps * s.serving),
     ),
     "level": Feature("requests that arrived a second", ASKED, 0, 4, lambda s: s.of_asked(s.level)),
     "trend": Feature(
@@ -145,22 +145,22 @@ FEATURES: Mapping[str, Feature] = {
         "of the latency target",
         0,
         20,
-        lambda s: s.past.waiting / (s.scale.per_replica_rps * s.serving) / s.scale.latency_target_s,
+        lambda s: s.past.waiting / (s.scale.replica_capacity_rps * s.serving) / s.scale.latency_target_s,
     ),
     "ahead": Feature(
-        "from asked for to serving", "of 20 steps", 0, 1, lambda s: s.scale.ahead_s / (20 * s.scale.step_s)
+        "from asked for to serving", "of 20 steps", 0, 1, lambda s: s.scale.provisioning_delay_s / (20 * s.scale.step_s)
     ),
     "since_change": Feature(
         "since the policy's last change",
         "of ten start-ups",
         0,
         1,
-        lambda s: (s.now_s - s.past.change_s) / (10 * s.scale.ahead_s),
+        lambda s: (s.now_s - s.past.change_s) / (10 * s.scale.provisioning_delay_s),
     ),
     "last_change": Feature(
         "replicas of that change", "of max_replicas", -1, 1, lambda s: s.past.change / s.scale.max_replicas
     ),
-    "price": Feature("how much to care, log10", "of 2", 0, 1, lambda s: math.log10(s.scale.price) / 2),
+    "slo_penalty": Feature("how much to care, log10", "of 2", 0, 1, lambda s: math.log10(s.scale.slo_penalty) / 2),
 }
 
 
@@ -171,7 +171,7 @@ def features_of(seen: Observation, past: Past, scale: FeatureScale) -> tuple[npt
     What arrived in a window is what was answered, and what the queues grew by: a full replica answers no more than it
     can.
     """
-    window = seen.window(scale.step_s, scale.age_s)
+    window = seen.window(scale.step_s, scale.metrics_delay_s)
     if window is None:
         return None, past
     waiting = float(window.waiting.sum())
@@ -189,7 +189,7 @@ def features_of(seen: Observation, past: Past, scale: FeatureScale) -> tuple[npt
 
 def _seen(seen: Observation, window: Window, past: Past, scale: FeatureScale) -> _Seen:
     rates = np.array(past.rates)
-    ahead = math.ceil((scale.ahead_s + scale.age_s) / scale.step_s) + 1
+    ahead = math.ceil((scale.provisioning_delay_s + scale.metrics_delay_s) / scale.step_s) + 1
     level = float(rates[-SMOOTHED:].mean())
     smoothed = smooth(rates) if len(rates) >= SMOOTHED else np.array([level])
     season = season_of(smoothed, ahead + SMOOTHED)
@@ -201,7 +201,7 @@ def _seen(seen: Observation, window: Window, past: Past, scale: FeatureScale) ->
         window=window,
         past=past,
         level=level,
-        trend=trend_of(rates, (scale.ahead_s + scale.age_s) / scale.step_s),
+        trend=trend_of(rates, (scale.provisioning_delay_s + scale.metrics_delay_s) / scale.step_s),
         peaks=(float(smoothed[-15:].max()), float(smoothed[-60:].max()), float(smoothed.max())),
         season=season,
         to_come=level if season is None else season_peak(smoothed, season, ahead + SMOOTHED),

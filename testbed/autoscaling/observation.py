@@ -64,10 +64,12 @@ class Window:
         return float(self.requests.sum()) / self.seconds
 
 
-def last_window(times_s: Sequence[float], now_s: float, seconds: float, age_s: float) -> tuple[int, int] | None:
-    """Places of a window's first and last scrape among ascending times: the last one is at least age_s old, the first
-    at least `seconds` older; None: there are none such."""
-    last = bisect_right(times_s, now_s - age_s + 1e-9) - 1
+def last_window(
+    times_s: Sequence[float], now_s: float, seconds: float, metrics_delay_s: float
+) -> tuple[int, int] | None:
+    """Places of a window's first and last scrape among ascending times: the last one is at least
+    metrics_delay_s old, the first at least `seconds` older; None: there are none such."""
+    last = bisect_right(times_s, now_s - metrics_delay_s + 1e-9) - 1
     first = -1 if last < 0 else bisect_right(times_s, times_s[last] - seconds + 1e-9) - 1
     return (first, last) if 0 <= first < last else None
 
@@ -135,5 +137,5 @@ class Observation(Protocol):
     def pods(self) -> Sequence[PodState]:
         """That the deployment's selector finds."""
 
-    def window(self, seconds: float, age_s: float) -> Window | None:
-        """The last whole window among samples that are at least age_s old; None: there is none yet."""
+    def window(self, seconds: float, metrics_delay_s: float) -> Window | None:
+        """The last whole window among samples that are at least metrics_delay_s old; None: there is none yet."""

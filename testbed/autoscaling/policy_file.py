@@ -16,24 +16,31 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
-from testbed.config import Strict
+from testbed.config import EARLIER_NAMES, Strict
 from testbed.errors import ConfigError
 from workloads.files import replacing, write_json
+
+
+def _current_features(names: Any) -> Any:
+    """Of a policy that was trained before they had these names."""
+    return [EARLIER_NAMES.get(name, name) for name in names] if isinstance(names, list | tuple) else names
 
 
 class PolicyFile(Strict):
     """policy.json."""
 
     features_version: int | str
-    features: tuple[str, ...]
+    features: Annotated[tuple[str, ...], BeforeValidator(_current_features)]
     sha256: str = Field(description="of policy.onnx")
-    reach: int = Field(ge=1, description="largest change of one decision")
+    max_step: int = Field(ge=1, description="largest change of one decision")
     step_s: float = Field(gt=0, description="from one decision to the next, and the windows' length")
-    prices: tuple[float, float] = Field(description="least and largest price of a miss that it was trained with")
+    slo_penalties: tuple[float, float] = Field(
+        description="least and largest penalty of a miss that it was trained with"
+    )
     trained: dict[str, Any] = Field({}, description="provenance: scenarios, seeds, steps, code, and when")
 
 

@@ -32,10 +32,10 @@ class SimulatedObservation:
         self._samples = [one for one in sim.samples if one.time_ns >= since_s * SECOND_NS]
         self._sim = sim
 
-    def window(self, seconds: float, age_s: float) -> Window | None:
+    def window(self, seconds: float, metrics_delay_s: float) -> Window | None:
         """See Observation."""
         times_s = [one.time_ns / SECOND_NS for one in self._samples]
-        found = last_window(times_s, self.now_s, seconds, age_s)
+        found = last_window(times_s, self.now_s, seconds, metrics_delay_s)
         if found is None:
             return None
         first, last = found

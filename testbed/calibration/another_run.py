@@ -16,7 +16,7 @@ from testbed.calibration.evidence import Evidence
 from testbed.calibration.profile import OverheadLevel, RunEffect, ServiceProfile
 from testbed.calibration.simulate import Simulate
 
-DRAWS = 24  # simulated runs that show a run's luck
+DRAWS = 24  # simulated runs that show how a run varies with its seed
 PAIRS = 6  # simulated runs for each direction of a run effect
 LEAST, LARGEST, USUALLY = 0.4, 4.0, 0.3  # factors, and the deviation of the logarithm of what they are likely to be
 FACTORS = 20  # equally likely ones
@@ -81,21 +81,21 @@ def fit_inflation(
     """Factors on the run effects, equally likely after what the runs' P95 say; before, 1 within a third either way is.
 
     left_out: runs, each with a profile that was fitted without it; none: 1. A run's P95 differs from the profile's by
-    the luck of its draws, by how little the profile knows of its service times, and by its run effects; the variances
-    of its logarithm are read off simulated runs.
+    the randomness of its draws, by how little the profile knows of its service times, and by its run effects; the
+    variances of its logarithm are read off simulated runs.
     """
-    off, luck, effect = [], [], []
+    off, chance, effect = [], [], []
     for number, (profile, run) in enumerate(left_out):
         rng = np.random.default_rng(np.random.SeedSequence((seed, number)))
         seeds = rng.integers(2**31, size=DRAWS).tolist()
         same = [_log_p95(run, profile, simulate, one) for one in seeds]
         off.append(float(np.log(np.quantile(run.requests.latency_s[run.requests.ok], 0.95)) - np.mean(same)))
-        luck.append(float(np.var(same, ddof=1)) * (1 + 1 / DRAWS) + _variance_by_means(run, profile, simulate, seeds))
+        chance.append(float(np.var(same, ddof=1)) * (1 + 1 / DRAWS) + _variance_by_means(run, profile, simulate, seeds))
         effect.append(_variance_by_effects(run, profile, simulate, seeds[:PAIRS]))
     if not off or not any(effect):
         return (1.0,)
     factors = np.geomspace(LEAST, LARGEST, 400)
-    variance = np.array(luck) + 1e-12 + np.square(factors)[:, None] * np.array(effect)
+    variance = np.array(chance) + 1e-12 + np.square(factors)[:, None] * np.array(effect)
     log_likely = -0.5 * np.sum(np.log(variance) + np.square(off) / variance, axis=1)
     log_likely -= 0.5 * np.square(np.log(factors) / USUALLY)
     likely = np.cumsum(np.exp(log_likely - log_likely.max()))

@@ -15,7 +15,7 @@ from testbed.calibration.profile import RunEffect, RunEffects
 # Few runs tell little of how they differ. What is known before: runs of one service on one machine differ by some 1 %
 # in their batches' times, as sure as four runs would be.
 USUAL_SERVICE, USUAL_DEGREES_OF_FREEDOM = 0.01, 4
-TRIMMED = 0.99  # a run's mean is taken below this quantile: single stalls are not its mood
+TRIMMED = 0.99  # a run's mean is taken below this quantile: single stalls are not its run effect
 
 
 def run_means(rows: pd.DataFrame, column: str) -> pd.DataFrame:

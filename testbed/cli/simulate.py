@@ -18,9 +18,9 @@ from testbed.config import SimulateConfig, build, load_config
 from testbed.errors import ConfigError
 from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.cluster_run import simulate_cluster
+from testbed.pipeline.counterpart import simulate_counterpart, write_simulated
 from testbed.pipeline.rates import own_length_s
 from testbed.pipeline.traffic import make_schedule
-from testbed.pipeline.twin import simulate_twin, write_simulated
 from testbed.run_dir import RunDir, RunManifest
 from workloads.catalog import ServiceConfig
 
@@ -59,7 +59,7 @@ def simulate(
     """Simulate a calibrated service under any traffic; leaves a run folder like a real run's.
 
     Example: [bold]kis simulate --profile results/x/profile-resnet50.json --replicas 4 --pattern bursty[/bold]
-    The twin of a real run: [bold]kis simulate --profile results/x/profile-resnet50.json --run results/y[/bold]
+    A real run again: [bold]kis simulate --profile results/x/profile-resnet50.json --run results/y[/bold]
     A cluster under an autoscaler: [bold]kis simulate --cluster testbed/configs/cluster.yaml[/bold]
     Another one on your trace: [bold]kis simulate --cluster c.yaml --trace t.csv --policy fixed:replicas=4[/bold]
     """
@@ -85,7 +85,7 @@ def simulate(
     folder = options.out_folder(out, f"simulate-{known.model}")
     console = Console()
     if settings.run is not None:
-        show_run(console, simulate_twin(RunDir(settings.run), settings.profile, folder, settings.seed))
+        show_run(console, simulate_counterpart(RunDir(settings.run), settings.profile, folder, settings.seed))
         return
     if max_batch_size is None and (
         settings.service is None or "max_batch_size" not in settings.service.model_fields_set

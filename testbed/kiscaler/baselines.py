@@ -4,9 +4,9 @@ A baseline is a policy's settings as everywhere (autoscaling/build.py). Scenario
 the word `scenario`: it is then the drawn scenario's value of that name (OF_SCENARIO).
 
     baselines:
-      hpa: {kind: hpa, metric: requests_per_second, target: 67, age_s: scenario}
-      predictive: {kind: predictive, per_replica_rps: scenario, ahead_s: scenario, age_s: scenario}
-      oracle: {kind: oracle, per_replica_rps: scenario, ahead_s: scenario}
+      hpa: {kind: hpa, metric: requests_per_second, target: 67, metrics_delay_s: scenario}
+      predictive: {kind: predictive, replica_capacity_rps: scenario, provisioning_delay_s: scenario}
+      oracle: {kind: oracle, replica_capacity_rps: scenario, provisioning_delay_s: scenario}
 
 A policy is asked at the agent's first decision, and then at its own period; it begins with the agent's replicas.
 """
@@ -27,7 +27,7 @@ from testbed.kiscaler.env import StepReward, Weights, begin, pass_step
 from testbed.kiscaler.scenarios import Scenario, Scenarios
 from workloads.errors import KisError
 
-OF_SCENARIO = ("per_replica_rps", "latency_target_s", "ahead_s", "age_s", "price")
+OF_SCENARIO = ("replica_capacity_rps", "latency_target_s", "provisioning_delay_s", "metrics_delay_s", "slo_penalty")
 Settings = Mapping[str, Any]
 
 

@@ -21,7 +21,7 @@ FloatArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Weights:
-    """Of the reward's parts, beside the price of what is missed, which is the drawn scenario's."""
+    """Of the reward's parts, beside the penalty of what is missed, which is the drawn scenario's."""
 
     gpu: float = 1.0
     churn: float = 0.1
@@ -39,7 +39,7 @@ class StepReward(NamedTuple):
 def begin(scenarios: Scenarios, seed: int) -> Scenario:
     """The scenario of that seed at the moment of the first decision: it has run until there are metrics."""
     scenario = scenarios.draw(seed)
-    scenario.sim.advance(scenario.scale.age_s + scenario.scale.step_s + scenario.sim.config.scrape_period_s)
+    scenario.sim.advance(scenario.scale.metrics_delay_s + scenario.scale.step_s + scenario.sim.config.scrape_period_s)
     return scenario
 
 
@@ -51,8 +51,8 @@ def pass_step(run: PolicyRun, scenario: Scenario, weights: Weights) -> StepRewar
     missed = passed.slo_violation_rate or 0.0
     gpu = passed.gpu_seconds / (scale.max_replicas * scale.step_s)
     churn = passed.replicas_changed / scale.max_replicas
-    cost = scale.price * missed + weights.gpu * gpu + weights.churn * churn
-    return StepReward(-cost / math.sqrt(scale.price), missed, gpu, churn)
+    cost = scale.slo_penalty * missed + weights.gpu * gpu + weights.churn * churn
+    return StepReward(-cost / math.sqrt(scale.slo_penalty), missed, gpu, churn)
 
 
 class ScalingEnv(gymnasium.Env[FloatArray, np.int64]):
@@ -61,17 +61,17 @@ class ScalingEnv(gymnasium.Env[FloatArray, np.int64]):
     Observation: float32[19], cut to its ranges, from what a cluster exposes, as old as it is there, and from what the
     policy remembers of it (testbed/autoscaling/features.py is the table: asked, one, coming, load, level, trend,
     season, strength, cycles, peak_15, peak_60, peak, utilisation, queue_time, waiting, ahead, since_change,
-    last_change, price).
+    last_change, slo_penalty).
 
     Action: Discrete(2 k + 1), a change of the number of replicas by action - k, -k..k. What would leave 1..max_replicas
     is cut at the bound.
 
-    Reward, a step: - price * share of the step's requests that were answered late or not at all
+    Reward, a step: - penalty * share of the step's requests that were answered late or not at all
                     - gpu * time that pods held devices, of what max_replicas would hold
-                    - churn * |change| / max_replicas, all divided by sqrt(price).
-    The price is the scenario's (Ranges), and the policy is given it: one network then serves who cares much and who
+                    - churn * |change| / max_replicas, all divided by sqrt(penalty).
+    The penalty is the scenario's (Ranges), and the policy is given it: one network then serves who cares much and who
     cares little. Its root keeps the rewards of both about as large. A request counts in the step in which it ends. info
-    has the parts, unweighted, and the price.
+    has the parts, unweighted, and the penalty.
 
     Start: `reset(seed)` draws a scenario (scenarios.py), with as many replicas as the first moment's rate needs, and
     lets it run until there are metrics. The same seed gives the same episode.
@@ -88,14 +88,14 @@ class ScalingEnv(gymnasium.Env[FloatArray, np.int64]):
         weights: Weights | None = None,
         *,
         steps: int = 60,
-        reach: int = 3,
+        max_step: int = 3,
         teacher: bool = False,
     ) -> None:
-        self.scenarios, self.weights, self.steps, self.reach = scenarios, weights or Weights(), steps, reach
+        self.scenarios, self.weights, self.steps, self.max_step = scenarios, weights or Weights(), steps, max_step
         self._teacher = teacher
         low, high = bounds()
         self.observation_space = gymnasium.spaces.Box(low, high, dtype=np.float32)
-        self.action_space = gymnasium.spaces.Discrete(2 * reach + 1)
+        self.action_space = gymnasium.spaces.Discrete(2 * max_step + 1)
         self._taken, self._past = 0, Past(0.0, 0)
 
     def reset(
@@ -113,13 +113,13 @@ class ScalingEnv(gymnasium.Env[FloatArray, np.int64]):
         """See gymnasium.Env."""
         sim, model = self._run.sim, self._scenario.model
         replicas = len(sim.wanted(model))
-        wanted = int(np.clip(replicas + int(action) - self.reach, 1, self.scenarios.max_replicas))
+        wanted = int(np.clip(replicas + int(action) - self.max_step, 1, self.scenarios.max_replicas))
         if wanted != replicas:
             self._past = self._past._replace(change_s=sim.now_s, change=wanted - replicas)
             self._run.scale(model, wanted, "the agent")
         reward, *parts = pass_step(self._run, self._scenario, self.weights)
         self._taken += 1
-        info = dict(zip(StepReward._fields[1:], parts, strict=True), price=self._scenario.scale.price)
+        info = dict(zip(StepReward._fields[1:], parts, strict=True), slo_penalty=self._scenario.scale.slo_penalty)
         info |= self._teachers_action()
         return self._observe(), reward, False, self._taken >= self.steps, info
 
@@ -129,7 +129,7 @@ class ScalingEnv(gymnasium.Env[FloatArray, np.int64]):
             return {}
         sim = self._run.sim
         change = replicas_of_teacher(self._scenario, sim.now_s) - len(sim.wanted(self._scenario.model))
-        return {"teacher": int(np.clip(change, -self.reach, self.reach)) + self.reach}
+        return {"teacher": int(np.clip(change, -self.max_step, self.max_step)) + self.max_step}
 
     def _observe(self) -> FloatArray:
         seen = SimulatedObservation(self._run.sim, self._scenario.model)

@@ -49,9 +49,9 @@ def export(policy: Any, config: TrainConfig, evaluation: Evaluation, folder: Pat
         features_version=VERSION,
         features=tuple(FEATURES),
         sha256=hashlib.sha256(exported.getvalue()).hexdigest(),
-        reach=config.reach,
+        max_step=config.max_step,
         step_s=config.step_s,
-        prices=config.ranges.price,
+        slo_penalties=config.ranges.slo_penalty,
         trained={
             "at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
             "steps": evaluation.steps,

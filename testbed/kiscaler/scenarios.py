@@ -33,17 +33,19 @@ class Ranges:
     period_s: Range = (60.0, 240.0)  # of a wave, a spike's distance, a redrawn rate (a fifth of it)
     service: Range = (0.8, 1.25)  # factor on batch times
     load_s: Range = (1.0, 5.0)  # start-up, after the container's start
-    age_s: Range = (0.0, 2.0)  # of metrics
-    price: Range = (3.0, 30.0)  # of a miss (env.py); its logarithm is uniform
+    metrics_delay_s: Range = (0.0, 2.0)  # of metrics
+    slo_penalty: Range = (3.0, 30.0)  # of a miss (env.py); its logarithm is uniform
     families: tuple[str, ...] = field(default_factory=lambda: tuple(families()))  # of traffic: all that patterns draw
 
     def __post_init__(self) -> None:
-        for name in ("peak_load", "low_share", "period_s", "service", "load_s", "age_s", "price"):
+        for name in ("peak_load", "low_share", "period_s", "service", "load_s", "metrics_delay_s", "slo_penalty"):
             low, high = getattr(self, name)
             if not 0 <= low <= high:
                 raise KisError(f"ranges of scenarios: {name} is ({low:g}, {high:g}); give 0 <= low <= high")
-        if self.price[0] <= 0:
-            raise KisError(f"ranges of scenarios: price begins at {self.price[0]:g}; give prices above 0")
+        if self.slo_penalty[0] <= 0:
+            raise KisError(
+                f"ranges of scenarios: slo_penalty begins at {self.slo_penalty[0]:g}; give penalties above 0"
+            )
         known = families()
         if not self.families or set(self.families) - set(known):
             raise KisError(f"ranges of scenarios: families are {', '.join(known)}, not {', '.join(self.families)}")
@@ -63,12 +65,12 @@ class Scenario:
 class Scenarios:
     """Scenarios round one cluster's only model and its profile.
 
-    per_replica_rps: that one replica serves within the target, at the profile's own batch times (`kis plan` tells).
+    replica_capacity_rps: that one replica serves within the target, at the profile's own batch times (see `kis plan`).
     """
 
     cluster: ClusterConfig
     profiles: dict[str, ServiceProfile]  # by kind of device
-    per_replica_rps: float
+    replica_capacity_rps: float
     ranges: Ranges = field(default_factory=Ranges)
     step_s: float = 5.0  # from one decision to the next
 
@@ -85,13 +87,15 @@ class Scenarios:
         """The same scenario for the same seed."""
         rng = np.random.default_rng(seed)
         ranges, served = self.ranges, self.cluster.models[0]
-        price = float(np.exp(rng.uniform(*np.log(ranges.price))))
-        slowness, load_s, age_s = (float(rng.uniform(*one)) for one in (ranges.service, ranges.load_s, ranges.age_s))
-        per_replica_rps = self.per_replica_rps / slowness
-        pattern = self._pattern(rng, per_replica_rps * served.max_replicas)
+        slo_penalty = float(np.exp(rng.uniform(*np.log(ranges.slo_penalty))))
+        slowness, load_s, metrics_delay_s = (
+            float(rng.uniform(*one)) for one in (ranges.service, ranges.load_s, ranges.metrics_delay_s)
+        )
+        replica_capacity_rps = self.replica_capacity_rps / slowness
+        pattern = self._pattern(rng, replica_capacity_rps * served.max_replicas)
         pods = served.pod.model_copy(update={"load_s": load_s})
         first = float(pattern.rate_rps(np.zeros(1))[0])
-        replicas = int(np.clip(np.ceil(first / per_replica_rps), 1, self.max_replicas))
+        replicas = int(np.clip(np.ceil(first / replica_capacity_rps), 1, self.max_replicas))
         served = served.model_copy(update={"pod": pods, "replicas": replicas})
         config = self.cluster.model_copy(update={"models": (served,)})
         services = [
@@ -100,15 +104,17 @@ class Scenarios:
         ]
         traffic = PatternTraffic((pattern,), int(rng.integers(2**31)))
         sim = KISim(config, services, traffic, seed=int(rng.integers(2**31)))
-        ahead_s = pods.schedule_s + pods.container_start_s + load_s + pods.probe_period_s + pods.endpoint_lag_s
+        provisioning_delay_s = (
+            pods.schedule_s + pods.container_start_s + load_s + pods.probe_period_s + pods.endpoint_lag_s
+        )
         scale = FeatureScale(
-            per_replica_rps=per_replica_rps,
+            replica_capacity_rps=replica_capacity_rps,
             latency_target_s=served.latency_target_s,
             max_replicas=served.max_replicas,
-            ahead_s=ahead_s,
+            provisioning_delay_s=provisioning_delay_s,
             step_s=self.step_s,
-            price=price,
-            age_s=age_s,
+            slo_penalty=slo_penalty,
+            metrics_delay_s=metrics_delay_s,
         )
         return Scenario(sim, served.name, scale, pattern)
 

@@ -1,4 +1,4 @@
-"""What was computed from real runs, computed again by today's code: profiles, twins, simulated runs of experiments."""
+"""What was computed from real runs, computed again by today's code: profiles and simulated counterparts."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from testbed.calibration.evidence import Evidence
 from testbed.calibration.fit import fit_profile
 from testbed.config import CalibrateConfig, build, load_config
 from testbed.errors import ConfigError
+from testbed.pipeline.counterpart import request_log_of, simulate_counterpart
 from testbed.pipeline.experiment_config import ExperimentConfig
-from testbed.pipeline.experiment_twin import real_folder, simulate_pair
+from testbed.pipeline.experiment_counterpart import real_folder, simulate_pair
 from testbed.pipeline.made_runs import Narrator
 from testbed.pipeline.plan import seed_of
 from testbed.pipeline.restore import restore_real
-from testbed.pipeline.twin import request_log_of, simulate_twin
 from testbed.reporting.experiment_report import is_experiment
 from testbed.run_dir import RunDir
 from testbed.simulation.load_curve import load_curve
@@ -27,7 +27,7 @@ NOT_FITTED = ("lone", "largest")  # patterns of runs that only set the loads of 
 
 
 def compute_anew(folder: Path, narrator: Narrator, workers: Workers = HERE) -> None:
-    """A calibration's profiles and twins, or an experiment's simulated runs; its report is the caller's.
+    """A calibration's profiles and counterparts, or an experiment's simulated runs; its report is the caller's.
 
     ConfigError if the folder is of neither, or has no real runs.
     """
@@ -49,7 +49,7 @@ def fit_and_simulate(
     narrator: Narrator,
     workers: Workers = HERE,
 ) -> None:
-    """The profile of a campaign's runs, and a twin for each held-out one. seed: the campaign's."""
+    """The profile of a campaign's runs, and a simulated counterpart for each held-out one. seed: the campaign's."""
     narrator.phase(f"{model}: fit {len(fitted)} runs, simulate {len(held_out)} held-out runs")
     profile_file = folder / f"profile-{model}.json"
     profile = fit_profile([Evidence.load(run) for run in fitted], request_log_of)
@@ -66,7 +66,7 @@ def _counterpart(run: RunDir, profile_file: Path, seed: int) -> None:
     """The simulated run beside a real one."""
     folder = run.path.with_name(f"{run.path.name}-sim")
     shutil.rmtree(folder, ignore_errors=True)  # of a profile that is no longer the one beside it
-    simulate_twin(run, profile_file, folder, seed_of(seed, folder.name))
+    simulate_counterpart(run, profile_file, folder, seed_of(seed, folder.name))
 
 
 def _fit_calibration(folder: Path, narrator: Narrator, workers: Workers) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from testbed.config import PatternName, Strict, TrafficConfig
+from testbed.config import PatternName, PolicySettings, Strict, TrafficConfig
 from testbed.simulation.cluster.config import ClusterConfig
 
 
@@ -49,7 +49,7 @@ class ClusterRunConfig(Strict):
     cluster: ClusterConfig
     traffic: dict[str, TrafficConfig] = Field({}, description="open loop, by model")
     users: dict[str, UsersConfig] = Field({}, description="closed loop, by model")
-    policies: dict[str, dict[str, Any]] = Field({}, description="by model; none: its number of replicas stays")
+    policies: dict[str, PolicySettings] = Field({}, description="by model; none: its number of replicas stays")
     faults: tuple[Fault, ...] = ()
     duration_s: float = Field(600.0, gt=0)
     seed: int = 0

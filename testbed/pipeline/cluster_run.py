@@ -166,7 +166,7 @@ def advance(
 def _draw_runs(
     config: ClusterRunConfig, services: Sequence[Service], progress: Callable[..., None]
 ) -> list[dict[str, dict[str, Any]]]:
-    """What other runs give that might come: other moods of the machine, other arrivals of the same patterns."""
+    """What other runs give that might come: other run effects, other arrivals of the same patterns."""
     results = []
     for done, rng in enumerate(generators(config.seed, config.draws), start=1):
         run = prepare(config, other_runs(services, rng), int(rng.integers(2**31)), keep_rows=False)

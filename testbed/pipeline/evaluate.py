@@ -2,7 +2,7 @@
 
 Files in results/<name>/: evaluate.json (the configuration), logs/<traffic>/<policy>.parquet (ScalingLog: what every row
 is computed from), evaluation.json (a row a run, and what they say), and the report. A seed means the same arrivals and
-the same luck for every policy, so differences are paired. A run that is in its log is not made again.
+the same random draws for every policy, so differences are paired. A run that is in its log is not made again.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import pandas as pd
 
 from loadgen.artifact import read_json
 from testbed.autoscaling.build import build_policy, resolved
+from testbed.config import current_names
 from testbed.errors import ConfigError
 from testbed.measurement.scaling_log import ScalingLog
 from testbed.pipeline.cluster_config import ClusterRunConfig
@@ -122,7 +123,11 @@ def _kept(pair: Pair, seeds: Sequence[int]) -> list[pd.DataFrame]:
     if not pair.file.exists():
         return []
     log = ScalingLog.read(pair.file)
-    changed = [name for name, value in pair.provenance.items() if log.provenance.get(name) != value]
+    changed = [
+        name
+        for name, value in pair.provenance.items()
+        if current_names(log.provenance.get(name)) != current_names(value)
+    ]
     changed += [] if log.seeds == seeds[: len(log.seeds)] else ["seed"]
     if changed:
         raise ConfigError(f"{pair.file} was made with another {changed[0]}: choose another folder, or remove that file")

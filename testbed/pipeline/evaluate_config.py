@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from testbed.autoscaling.build import knows_the_future
-from testbed.config import Strict, TrafficConfig
+from testbed.config import PolicySettings, Strict, TrafficConfig
 from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.rates import own_length_s
 from testbed.simulation.cluster.config import ClusterConfig
@@ -21,7 +21,7 @@ class EvaluateConfig(Strict):
 
     cluster: ClusterConfig = Field(description="its one model is what is scaled")
     traffic: dict[str, TrafficConfig] = Field(min_length=1, description="by a name of yours; not what was trained on")
-    policies: dict[str, dict[str, Any]] = Field(
+    policies: dict[str, PolicySettings] = Field(
         min_length=2,
         description="by a name of yours: kind and parameters; or `per_traffic: {<traffic>: {kind and parameters}}`; an "
         "HPA may also be `{kind: hpa, tuned: <tuned.json of kis tune-hpa>}`",

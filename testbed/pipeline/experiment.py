@@ -25,7 +25,7 @@ from testbed.localcluster import binaries
 from testbed.measurement.machine import look as look_at_machine
 from testbed.measurement.metric_log import MetricLog
 from testbed.pipeline.experiment_config import ExperimentConfig
-from testbed.pipeline.experiment_twin import (
+from testbed.pipeline.experiment_counterpart import (
     on_traffic_clock,
     policy_of,
     real_folder,

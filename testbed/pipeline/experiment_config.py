@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from pydantic import Field, model_validator
 
 from testbed.adaptation.adapt import AdaptSettings
 from testbed.autoscaling.build import start_replicas
-from testbed.config import ClientConfig, Strict, TrafficConfig
+from testbed.config import ClientConfig, PolicySettings, Strict, TrafficConfig
 from testbed.controller.guard import Limits
 from testbed.pipeline.cluster_config import ClusterRunConfig, Fault
 from testbed.simulation.cluster.config import ClientBehaviour, ClusterConfig
@@ -35,7 +35,7 @@ class ExperimentConfig(Strict):
     )
     real: RealConfig
     traffic: dict[str, TrafficConfig] = Field(min_length=1, description="by a name of yours")
-    policies: dict[str, dict[str, Any]] = Field(min_length=1, description="by a name of yours: kind and parameters")
+    policies: dict[str, PolicySettings] = Field(min_length=1, description="by a name of yours: kind and parameters")
     adapted: dict[str, AdaptSettings] = Field({}, description="by policy: it is adapted to its service as that drifts")
     faults: dict[str, tuple[Fault, ...]] = Field(
         {}, description="by traffic: `slow_down` only, of emulated pods whose overlay has the component `slowness`"

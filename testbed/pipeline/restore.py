@@ -9,11 +9,11 @@ from pathlib import Path
 from loadgen.artifact import read_json
 from testbed.archive.folder import archived_manifests, has_archive, unpack, unpack_logs
 from testbed.config import CalibrateConfig, build, load_config
+from testbed.pipeline.counterpart import simulate_counterpart
 from testbed.pipeline.experiment_config import ExperimentConfig
-from testbed.pipeline.experiment_twin import simulate_pair, twin_folder
+from testbed.pipeline.experiment_counterpart import counterpart_folder, simulate_pair
 from testbed.pipeline.made_runs import Narrator
 from testbed.pipeline.plan import seed_of
-from testbed.pipeline.twin import simulate_twin
 from testbed.reporting.experiment_report import is_experiment
 from testbed.run_dir import RunDir, RunManifest
 from testbed.study import HERE, Workers, all_done, computed
@@ -56,7 +56,7 @@ def _of_calibration(folder: Path, simulated: dict[str, RunManifest]) -> Makers:
     seed = load_config(folder / "config.json", CalibrateConfig).seed
     for name, manifest in simulated.items():
         real, profile = RunDir(folder / "runs" / str(manifest.simulates)), folder / str(manifest.profile)
-        yield name, partial(simulate_twin, real, profile, folder / "runs" / name, seed_of(seed, name))
+        yield name, partial(simulate_counterpart, real, profile, folder / "runs" / name, seed_of(seed, name))
 
 
 def _of_experiment(folder: Path) -> Makers:
@@ -66,4 +66,4 @@ def _of_experiment(folder: Path) -> Makers:
         for policy in config.policies:
             for repeat in range(1, config.repeats + 1):
                 which = (traffic, policy, repeat)
-                yield twin_folder(folder, which).name, partial(simulate_pair, config, folder, which)
+                yield counterpart_folder(folder, which).name, partial(simulate_pair, config, folder, which)

@@ -11,11 +11,11 @@ from testbed.simulation.cluster.config import ServedModel
 from testbed.simulation.cluster.services import Service
 from testbed.simulation.served_rate import PERCENTILE, rate_within
 
-NAME = "per_replica_rps"
+NAME = "replica_capacity_rps"
 
 
 def with_served_rate(settings: Mapping[str, Any], served: ServedModel, services: Sequence[Service]) -> dict[str, Any]:
-    """A policy's settings with per_replica_rps, if it takes one and has none; ConfigError if there is none to take.
+    """A policy's settings with replica_capacity_rps, if it takes one and has none; ConfigError: there is none.
 
     services: of the model that is scaled, one for each kind of device.
     """

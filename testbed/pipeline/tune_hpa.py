@@ -58,7 +58,7 @@ class TuneConfig(ClusterRunConfig):
     )
     flags: ControllerFlags = Field(ControllerFlags(), description="of the cluster's controller manager")
     window_s: float = Field(15.0, gt=0, description="of the adapter's averages")
-    age_s: float = Field(1.0, ge=0, description="of the adapter's newest sample")
+    metrics_delay_s: float = Field(1.0, ge=0, description="of the adapter's newest sample")
     trials: int = Field(80, ge=1)
     seeds: int = Field(3, ge=1, description="runs of each trial, each with other arrivals")
     check_seeds: int = Field(10, ge=1, description="runs of the found and of the untuned one, not seen by the search")
@@ -325,7 +325,7 @@ def _settings(
         "max_replicas": config.cluster.models[0].max_replicas,
         "flags": config.flags.model_dump(),
         "window_s": config.window_s,
-        "age_s": config.age_s,
+        "metrics_delay_s": config.metrics_delay_s,
         **({} if behavior is None else {"behavior": behavior}),
     }
 

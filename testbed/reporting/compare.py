@@ -137,7 +137,7 @@ def compare_pair(pair: Pair) -> ComparisonRow:
 
 
 def compare_folder(folder: Path) -> Comparison:
-    """Compare every real run under `folder`/runs that has a simulated twin. ReportError if there is none."""
+    """Compare every real run under `folder`/runs that has a simulated counterpart. ReportError if there is none."""
     opened = open_folder(folder)
     rows = tuple(map(compare_pair, opened.load()))
     return Comparison(runs=rows, summary=summarise(rows, opened.unpaired))

@@ -103,7 +103,7 @@ def gather(folder: Path) -> ReportContext:
     """Compare the folder's pairs and keep what is drawn of them; one pair is in memory at a time."""
     opened = open_folder(folder)
     seen: list[tuple[Any, ...]] = []
-    looked: dict[str, RunManifest] = {}  # real runs, of which a repeat may have a twin of its own
+    looked: dict[str, RunManifest] = {}  # real runs, of which a repeat may have a simulated counterpart of its own
     for pair in opened.load():
         seen.append(_seen(opened, pair))
         looked |= {run.manifest.run_id: run.manifest for run in (pair.real, *pair.repeats)}

@@ -165,23 +165,23 @@ def rows_of(experiment: Experiment) -> list[dict[str, Any]]:
     rows = []
     for pair in experiment.pairs:
         spread = {name: spread_pct([getattr(side.cost, name) for side in pair.real]) for name in COSTS}
-        for side, twin in zip(pair.real, pair.sim, strict=True):
+        for side, counterpart in zip(pair.real, pair.sim, strict=True):
             verdict = side.run.manifest.verdict
             row: dict[str, Any] = {
                 "traffic": pair.traffic,
                 "policy": pair.policy,
                 "run_id": side.run.manifest.run_id,
-                "simulated": twin.run.manifest.run_id,
+                "simulated": counterpart.run.manifest.run_id,
                 "valid": None if verdict is None else verdict.valid,
                 "requests": side.cost.requests,
             }
             for name in ("errors", "changes", "p50_ms", "p95_ms", "p99_ms", "missed_share", "replica_seconds"):
-                row[f"{name}_real"], row[f"{name}_sim"] = getattr(side.cost, name), _mean(twin, name)
+                row[f"{name}_real"], row[f"{name}_sim"] = getattr(side.cost, name), _mean(counterpart, name)
             for name in ("p50_ms", "p95_ms", "p99_ms", "replica_seconds"):
                 row[f"{name}_error_pct"] = relative_error_pct(row[f"{name}_sim"], row[f"{name}_real"])
             row |= {f"{name}_spread_pct": value for name, value in spread.items()}
             for name in COSTS:
-                row[f"{name}_sim_low"], row[f"{name}_sim_high"] = _range_of(twin.draws, name)
+                row[f"{name}_sim_low"], row[f"{name}_sim_high"] = _range_of(counterpart.draws, name)
             rows.append(row)
     return rows
 
@@ -202,9 +202,9 @@ def summary_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _mean(twin: Side, name: str) -> float | None:
+def _mean(counterpart: Side, name: str) -> float | None:
     """Over the simulated runs of the service as it is on average, in which there is a value."""
-    known = [one[name] for one in twin.draws if one[name] is not None and not one["another_run"]]
+    known = [one[name] for one in counterpart.draws if one[name] is not None and not one["another_run"]]
     return float(np.mean(known)) if known else None
 
 

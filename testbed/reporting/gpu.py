@@ -42,7 +42,7 @@ class GpuLoad:
     rate_rps: float
     instances: float | None  # busy share of the instances, by Triton
     network: float | None  # share in which a network ran, by CUDA events
-    simulated_network: float | None  # None too: the run has no simulated twin
+    simulated_network: float | None  # None too: the run has no simulated counterpart
     nvml: float | None  # NVML's utilisation
     power_w: float | None
     simulated_power_w: float | None
@@ -67,7 +67,7 @@ class GpuLoad:
 
     @property
     def simulated_joules_per_request(self) -> float | None:
-        """Of the run's twin."""
+        """Of the run's simulated counterpart."""
         return None if self.simulated_power_w is None else self.simulated_power_w / self.rate_rps
 
 
@@ -145,9 +145,9 @@ def gpu_view(runs: Sequence[RunDir], profiles: Iterable[ServiceProfile] = ()) ->
         return None
     known = tuple(profiles)
     use = {profile.model: profile.device_use for profile in known}
-    twins = {run.manifest.simulates: run for run in runs if run.manifest.kind == "simulated"}
+    counterparts = {run.manifest.simulates: run for run in runs if run.manifest.kind == "simulated"}
     with_times = [(run, times) for run in loaded if (times := DeviceTimes.read(run.path)) is not None]
-    made = (_load(run, twins.get(run.manifest.run_id), use.get(run.manifest.model)) for run in loaded)
+    made = (_load(run, counterparts.get(run.manifest.run_id), use.get(run.manifest.model)) for run in loaded)
     loads = sorted(made, key=lambda load: (load.rate_rps, load.run_id))
     return GpuView(tuple(loads), tuple(_parts(with_times)), known)
 
@@ -200,14 +200,14 @@ def _on_gpu(run: RunDir) -> bool:
     return manifest.kind == "real" and manifest.state == "complete" and manifest.device.kind == "gpu"
 
 
-def _load(run: LoadedRun, twin: RunDir | None, use: DeviceUse | None) -> GpuLoad:
+def _load(run: LoadedRun, counterpart: RunDir | None, use: DeviceUse | None) -> GpuLoad:
     manifest, metrics, times = run.manifest, run.metrics, DeviceTimes.read(run.path)
     uuids, end_s, rate = manifest.gpu_uuids, manifest.duration_s, run.schedule.rate_rps
     gpus = max(1, len(uuids))
     network_s = None if times is None else sum(size.batches * size.network_s for size in times.sizes)
     # Several take turns on a GPU: their networks' times are not one's. Of shorter requests nobody knows the use.
     alone = manifest.service.replicas == 1 and not manifest.service.length_buckets
-    counterpart = None if twin is None else load_run(twin.path)
+    counterpart = None if counterpart is None else load_run(counterpart.path)
     simulated = batches_of(counterpart.batches, end_s) if counterpart is not None and alone else {}
     p50_ms, p95_ms = _latency_ms(run)
     simulated_p50_ms, simulated_p95_ms = _latency_ms(counterpart)

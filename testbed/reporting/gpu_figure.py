@@ -1,4 +1,4 @@
-"""A GPU against load: what was measured, what the simulator expects with its interval, and what its twins did.
+"""A GPU against load: what was measured, what the simulator expects with its interval, and simulated runs.
 
 One drawing for both: a picture for report.md, and SVG in the page.
 """

@@ -13,7 +13,7 @@ GPU_EXPLAINED = (
     "Shares are of the run's time. An instance is busy from when Triton hands it a batch until the answers are back; a "
     "network runs on the GPU for a part of that only, by CUDA events. NVML's utilisation is the share of its last "
     "sample periods in which any kernel ran, read some tenths of a second later, so that a short run begins with the "
-    "idle time before it. Power is by the GPU's energy counter. Simulated: of the run's twin, with the time of the "
+    "idle time before it. Power is by the GPU's energy counter. Simulated: of the counterpart, with the time of the "
     "network and the energy of batches and requests as fitted; of runs that the profile was fitted on there is none. "
     "The figure's curves are of constant loads, over the rates that the profile was fitted on; the band holds 90 % of "
     "runs to come: service times, run effects and power drawn again, with other arrivals."

@@ -1,4 +1,4 @@
-"""Which runs of a results folder belong together: a real run, its simulated twin, and the real repeats."""
+"""Which runs of a results folder belong together: a real run, its simulated counterpart, and the real repeats."""
 
 from __future__ import annotations
 
@@ -84,14 +84,14 @@ def open_folder(folder: Path) -> Folder:
     if not found:
         raise ReportError(f"{folder} has no runs: expected runs/<run_id>/run.json in it, as `kis calibrate` writes")
     real = _by_run_id({path: m for path, m in found.items() if m.kind == "real"})
-    twins = _twins({path: m for path, m in found.items() if m.kind == "simulated"}, set(real))
-    if not twins:
+    counterparts = _counterparts({path: m for path, m in found.items() if m.kind == "simulated"}, set(real))
+    if not counterparts:
         raise ReportError(
             f"{folder} has {len(real)} real and no simulated runs: simulate them first with `kis simulate`"
         )
     pairs = [
-        PairPaths(real[run_id][1], real[run_id][0], twin, _repeats(real[run_id][1], real))
-        for run_id, twin in twins.items()
+        PairPaths(real[run_id][1], real[run_id][0], counterpart, _repeats(real[run_id][1], real))
+        for run_id, counterpart in counterparts.items()
     ]
     pairs.sort(key=lambda pair: _reading_order(pair.manifest))
     shown = {pair.manifest.run_id for pair in pairs} | {RunDir(p).manifest.run_id for q in pairs for p in q.repeats}
@@ -122,19 +122,19 @@ def _by_run_id(runs: dict[Path, RunManifest]) -> dict[str, tuple[Path, RunManife
     return named
 
 
-def _twins(simulated: dict[Path, RunManifest], real: set[str]) -> dict[str, Path]:
-    """run_id of a real run -> folder of its simulated twin."""
-    twins: dict[str, Path] = {}
+def _counterparts(simulated: dict[Path, RunManifest], real: set[str]) -> dict[str, Path]:
+    """run_id of a real run -> folder of its simulated counterpart."""
+    counterparts: dict[str, Path] = {}
     for path, manifest in simulated.items():
         of = manifest.simulates
         if of is None:
             continue  # a simulation of its own, not of a real run
         if of not in real:
             raise ReportError(f"{path} simulates run {of}, which is not in this folder: add that run or remove this")
-        if of in twins:
-            raise ReportError(f"{twins[of]} and {path} both simulate run {of}: keep one of them")
-        twins[of] = path
-    return twins
+        if of in counterparts:
+            raise ReportError(f"{counterparts[of]} and {path} both simulate run {of}: keep one of them")
+        counterparts[of] = path
+    return counterparts
 
 
 def _repeats(manifest: RunManifest, real: dict[str, tuple[Path, RunManifest]]) -> tuple[Path, ...]:

@@ -15,7 +15,7 @@ class _Frozen(BaseModel):
 
 
 class ComparisonRow(_Frozen):
-    """One real run and its simulated twin; None: not measured. docs/metrics.md defines each number."""
+    """One real run and its simulated counterpart; None: not measured. docs/metrics.md defines each number."""
 
     run_id: str
     model: str
@@ -89,7 +89,7 @@ class Summary(_Frozen):
     counted: int
     invalid: int
     left_out: dict[str, int]
-    not_compared: tuple[str, ...]  # real runs without a simulated twin, e.g. those that were fitted on
+    not_compared: tuple[str, ...]  # real runs without a simulated counterpart, e.g. those that were fitted on
 
 
 def why_left_out(row: ComparisonRow) -> str | None:

@@ -18,14 +18,14 @@ from tests.oracles.cluster_worlds import GPU, cluster
 from tests.oracles.known_service import known_profile
 
 
-def moody_profile(*, slow_sigma: float = 0.03, timescale_s: float = 4.0) -> ServiceProfile:
+def varying_profile(*, slow_sigma: float = 0.03, timescale_s: float = 4.0) -> ServiceProfile:
     """The known service with slow phases, whose runs differ by 2 % of a batch's time."""
     effects = RunEffects(service=RunEffect(std=0.02, degrees_of_freedom=12))
     known = known_profile(slow_sigma=slow_sigma, timescale_s=timescale_s)
     return known.model_copy(update={"run_effects": effects, "cold_start_s": (1.0,)})
 
 
-def moody_run(profile: ServiceProfile, seed: int, *, rate: float = 200.0) -> KISim:
+def varying_run(profile: ServiceProfile, seed: int, *, rate: float = 200.0) -> KISim:
     """Two replicas of a run of their own, under a wave of that mean rate."""
     rng = np.random.default_rng(seed)
     config = cluster(gpus=2, replicas=2, max_batch_size=8, balancer="random")

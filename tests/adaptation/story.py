@@ -19,18 +19,18 @@ from testbed.autoscaling.observation import Window
 from testbed.autoscaling.policies import Predictive
 from testbed.calibration.profile import ServiceProfile
 from testbed.simulation.cluster.config import ClusterConfig
-from tests.adaptation.drifting import moody_profile
+from tests.adaptation.drifting import varying_profile
 from tests.oracles.cluster_worlds import cluster
 
 SETTINGS = AdaptSettings(
     drift=DriftSettings(level_windows=4),
-    judge=JudgeSettings(worlds=5, duration_s=60.0),
+    judge=JudgeSettings(scenarios=5, duration_s=60.0),
     shadow_s=20.0,
     probation_s=40.0,
     cooldown_s=30.0,
     hold_s=100.0,
 )
-POLICY = Predictive(per_replica_rps=200.0, ahead_s=3.0, max_replicas=4)
+POLICY = Predictive(replica_capacity_rps=200.0, provisioning_delay_s=3.0, max_replicas=4)
 
 
 def small_cluster(**model: Any) -> ClusterConfig:
@@ -41,7 +41,7 @@ def finding(confidence: float = 1.0, latency_s: float = 0.01) -> Finding:
     outcome = Costs(0.01, 0.5, latency_s, 0.6)
     serves = Serves(120.0, "told")
     verdict = Verdict(outcome, outcome, 0.1, confidence)
-    return Finding(with_rate(POLICY, 120.0), "per_replica_rps 200 -> 120", serves, verdict, {"another": 0.05})
+    return Finding(with_rate(POLICY, 120.0), "replica_capacity_rps 200 -> 120", serves, verdict, {"another": 0.05})
 
 
 @dataclass
@@ -60,7 +60,7 @@ class Story:
     written: list[tuple[Path, ServiceProfile]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.profile = moody_profile()
+        self.profile = varying_profile()
         self.setting = Setting(small_cluster(), self.settings, Path("folder"), "a story")
         self.memory: Memory = first_memory(self.profile, POLICY, self.settings)
 

@@ -23,13 +23,13 @@ from testbed.autoscaling.policies import Fixed
 from testbed.autoscaling.simulated import PolicyRun, SimulatedObservation
 from testbed.calibration.profile import ServiceProfile
 from testbed.errors import ConfigError
-from tests.adaptation.drifting import moody_profile, moody_run
+from tests.adaptation.drifting import varying_profile, varying_run
 from tests.adaptation.story import POLICY, SETTINGS, drifted, small_cluster
 from tests.oracles.cluster_worlds import GPU
 
 
 def made(folder: Path | None, incumbent: Any = POLICY, **settings: Any) -> Adaptive:
-    profile = moody_profile()
+    profile = varying_profile()
     config = small_cluster(replicas=2)
     file = (folder or Path()) / "calibrated.json"
     if folder is not None:
@@ -41,7 +41,7 @@ def made(folder: Path | None, incumbent: Any = POLICY, **settings: Any) -> Adapt
 
 def played(policy: Adaptive, seconds: float, factor: float) -> PolicyRun:
     """The moody service under a wave, `factor` slower from second 100 on."""
-    sim = moody_run(policy.profile, 5)
+    sim = varying_run(policy.profile, 5)
     run = PolicyRun(sim, {"m": policy})
     run.advance(100.0)
     sim.slow_down("m", factor)
@@ -63,7 +63,7 @@ def test_an_adapted_policy_leaves_one_line_a_step_and_a_profile_beside_the_old_o
 def test_until_something_is_promoted_it_decides_as_its_incumbent_does(tmp_path: Path):
     policy = made(tmp_path)
     adapted = played(policy, 130.0, 1.4)
-    plain = PolicyRun(moody_run(policy.profile, 5), {"m": POLICY})
+    plain = PolicyRun(varying_run(policy.profile, 5), {"m": POLICY})
     plain.advance(100.0)
     plain.sim.slow_down("m", 1.4)
     plain.advance(130.0)
@@ -83,7 +83,7 @@ def test_a_profile_is_never_written_over(tmp_path: Path):
 
 
 def test_a_policy_without_a_number_to_set_right_is_refused(tmp_path: Path):
-    with pytest.raises(ConfigError, match="has no per_replica_rps"):
+    with pytest.raises(ConfigError, match="has no replica_capacity_rps"):
         made(tmp_path, Fixed(2))
 
 
@@ -91,7 +91,7 @@ def test_a_policy_without_a_number_to_set_right_is_refused(tmp_path: Path):
 class Failing:
     """A candidate that cannot decide."""
 
-    per_replica_rps: float = 1.0
+    replica_capacity_rps: float = 1.0
     period_s: float = 1.0
     name: str = "failing"
 
@@ -103,7 +103,7 @@ def test_a_candidate_that_fails_is_given_up_and_the_incumbent_goes_on(tmp_path: 
     policy = made(tmp_path)
     memory = first_memory(policy.profile, POLICY, SETTINGS)
     memory = replace(memory, state=Shadow(0.0, Side(Failing()), predicted_s=math.nan))
-    sim = moody_run(policy.profile, 1)
+    sim = varying_run(policy.profile, 1)
     sim.advance(20.0)
     decision = policy.decide(SimulatedObservation(sim, "m"), memory)
     assert decision.replicas == POLICY.decide(SimulatedObservation(sim, "m"), None).replicas
@@ -115,7 +115,7 @@ def test_a_predecessor_that_fails_is_told_once_and_the_incumbent_goes_on(tmp_pat
     policy = made(tmp_path)
     memory = first_memory(policy.profile, POLICY, SETTINGS)
     memory = replace(memory, state=Promoted(0.0, Side(Failing()), policy.profile, math.nan, math.nan))
-    sim = moody_run(policy.profile, 1)
+    sim = varying_run(policy.profile, 1)
     for _ in range(2):
         sim.advance(sim.now_s + 1.0)
         decision = policy.decide(SimulatedObservation(sim, "m"), memory)
@@ -168,4 +168,4 @@ def test_the_background_ends_what_it_thinks_when_it_is_closed():
 
 
 def test_replaced_policies_keep_everything_else():
-    assert with_rate(POLICY, 120.0) == replace(POLICY, per_replica_rps=120.0)
+    assert with_rate(POLICY, 120.0) == replace(POLICY, replica_capacity_rps=120.0)

@@ -21,9 +21,9 @@ COLUMNS = "steps,reward,missed,gpu,churn,seconds\n"
 
 
 def test_the_incumbent_with_another_number():
-    policy = Predictive(per_replica_rps=200.0, ahead_s=3.0, max_replicas=4)
+    policy = Predictive(replica_capacity_rps=200.0, provisioning_delay_s=3.0, max_replicas=4)
     assert per_replica_of(with_rate(policy, 120.0)) == 120.0
-    with pytest.raises(ConfigError, match="fixed-2 has no per_replica_rps"):
+    with pytest.raises(ConfigError, match="fixed-2 has no replica_capacity_rps"):
         per_replica_of(Fixed(2))
 
 
@@ -31,10 +31,14 @@ def test_a_network_that_was_taught_on_is_taken_for_itself():
     """It was asked for by the incumbent's digest, refused as another policy, and never judged."""
     golden = Path(__file__).parents[2] / "results" / "golden-kiscaler" / "training"
     incumbent = Learned(
-        file=golden / "policy.onnx", per_replica_rps=75.0, latency_target_s=0.2, ahead_s=4.6, max_replicas=6
+        file=golden / "policy.onnx",
+        replica_capacity_rps=75.0,
+        latency_target_s=0.2,
+        provisioning_delay_s=4.6,
+        max_replicas=6,
     )
     taught = of_file(incumbent, golden / "seed-1" / "policy.onnx", 50.0)
-    assert (taught.digest, taught.per_replica_rps) == (read_pair(taught.file).digest, 50.0)
+    assert (taught.digest, taught.replica_capacity_rps) == (read_pair(taught.file).digest, 50.0)
     assert taught.digest != incumbent.digest
     assert taught.name
 
@@ -48,7 +52,7 @@ def test_teaching_on_continues_a_checkpoint_with_the_new_profile_in_a_new_folder
     before = tmp_path / "training"
     before.mkdir()
     config = TrainConfig.model_validate(
-        {"cluster": six_replicas(tmp_path), "per_replica_rps": 90.0, "total_steps": 1000}
+        {"cluster": six_replicas(tmp_path), "replica_capacity_rps": 90.0, "total_steps": 1000}
     )
     (before / "train.json").write_text(config.model_dump_json())
     (before / "checkpoint.zip").write_bytes(b"a checkpoint")
@@ -65,9 +69,9 @@ def test_teaching_on_continues_a_checkpoint_with_the_new_profile_in_a_new_folder
     ((given, checkpoint),) = called
     assert file == tmp_path / "adaptation" / "profile-m-at-100-training" / "policy.onnx"
     assert checkpoint == b"a checkpoint"
-    assert (given.total_steps, given.per_replica_rps) == (1716, 60.0)
+    assert (given.total_steps, given.replica_capacity_rps) == (1716, 60.0)
     assert set(given.cluster.models[0].profiles.values()) == {new}
-    assert json.loads((before / "train.json").read_text())["per_replica_rps"] == 90.0  # as it was
+    assert json.loads((before / "train.json").read_text())["replica_capacity_rps"] == 90.0  # as it was
     with pytest.raises(ConfigError, match="give the folder of a training"):
         fine_tuned(TuningSettings(folder=tmp_path), flat_profile(), new, 60.0)
     (before / "curve.csv").write_text(COLUMNS)

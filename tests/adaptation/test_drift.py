@@ -21,7 +21,7 @@ from testbed.adaptation.drift import (
 from testbed.adaptation.residual import Residual, arrivals_of, residual_of
 from testbed.autoscaling.observation import Window
 from testbed.calibration.profile import ServiceProfile, SlowPhase
-from tests.adaptation.drifting import moody_profile, moody_run, windows_of
+from tests.adaptation.drifting import varying_profile, varying_run, windows_of
 from tests.oracles.cluster_worlds import flat_profile
 
 SETTINGS = DriftSettings()
@@ -32,7 +32,7 @@ def residual(value: float, k: int) -> Residual:
 
 
 def fed(values: list[float], detector: Detector | None = None) -> Detector:
-    found = detector or new_detector(moody_profile(), SETTINGS)
+    found = detector or new_detector(varying_profile(), SETTINGS)
     for k, value in enumerate(values):
         found = watched(found, residual(value, k))
     return found
@@ -105,14 +105,14 @@ def test_the_first_windows_set_the_level_within_what_runs_differ_by():
     detector = fed([0.03] * 12)
     assert detector.level == pytest.approx(0.03)
     far = fed([0.2] * 12)
-    reach = expected_spread(moody_profile(), SETTINGS).reach
+    reach = expected_spread(varying_profile(), SETTINGS).reach
     assert reach < 0.1
     assert far.level == pytest.approx(reach)
     assert fed([0.2] * 40).alarm  # a service that never was what the profile says
 
 
 def test_without_known_run_effects_the_level_is_what_it_is():
-    bare = moody_profile().model_copy(update={"run_effects": flat_profile().run_effects})
+    bare = varying_profile().model_copy(update={"run_effects": flat_profile().run_effects})
     assert not fed([0.5] * 200, new_detector(bare, SETTINGS)).alarm
 
 
@@ -120,7 +120,7 @@ def test_without_known_run_effects_the_level_is_what_it_is():
 @given(st.integers(0, 2**31), st.lists(st.sampled_from([math.nan, math.inf, -math.inf, None]), max_size=50))
 def test_windows_that_tell_nothing_are_skipped_and_are_never_an_alarm(seed: int, nothing: list[float | None]):
     rng = np.random.default_rng(seed)
-    detector, plain = (new_detector(moody_profile(), SETTINGS) for _ in range(2))
+    detector, plain = (new_detector(varying_profile(), SETTINGS) for _ in range(2))
     for k in range(60):
         value = residual(float(rng.normal() * 0.01), k)
         plain = watched(plain, value)
@@ -165,7 +165,7 @@ def test_a_change_is_found_in_the_time_that_is_told_and_its_beginning_is_known(s
 def first_alarm_s(
     profile: ServiceProfile, seed: int, until_s: float, change: tuple[float, float] | None
 ) -> float | None:
-    sim, detector = moody_run(profile, seed), new_detector(profile, SETTINGS)
+    sim, detector = varying_run(profile, seed), new_detector(profile, SETTINGS)
     end_s = until_s if change is None else change[0]
     for _ in range(2):
         for one in windows_of(sim, end_s):
@@ -179,14 +179,14 @@ def first_alarm_s(
 
 
 def test_no_drift_no_alarm_in_forty_simulated_runs_of_ten_minutes():
-    profile = moody_profile()
+    profile = varying_profile()
     alarms = [seed for seed in range(40) if first_alarm_s(profile, seed, 600.0, None) is not None]
     assert len(alarms) <= 1, alarms
 
 
 @pytest.mark.parametrize("factor", [1.4, 0.7])
 def test_batches_of_another_length_are_found_within_forty_seconds(factor: float):
-    profile = moody_profile()
+    profile = varying_profile()
     for seed in range(10):
         alarm_s = first_alarm_s(profile, 1000 + seed, 400.0, (200.0, factor))
         assert alarm_s is not None

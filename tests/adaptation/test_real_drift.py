@@ -59,7 +59,7 @@ def watcher(folder: Path) -> Adaptive:
     served = {"name": "emulated", "profiles": {"emulated": profile}, "latency_target_s": 0.3}
     pools = [{"gpus": 1, "gpu_kind": "emulated"}]
     cluster = ClusterConfig.model_validate({"gpu_kinds": {"emulated": {}}, "pools": pools, "models": [served]})
-    incumbent = Predictive(per_replica_rps=60.0, ahead_s=9.0, max_replicas=1)
+    incumbent = Predictive(replica_capacity_rps=60.0, provisioning_delay_s=9.0, max_replicas=1)
     return make_adaptive(incumbent, cluster, SETTINGS, folder, NoBench(), "a real Triton")
 
 

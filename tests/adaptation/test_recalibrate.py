@@ -21,12 +21,12 @@ from testbed.adaptation.recalibrate import (
 from testbed.adaptation.residual import Residual
 from testbed.calibration.profile import ServiceProfile
 from testbed.simulation.served_rate import rate_within
-from tests.adaptation.drifting import moody_profile
+from tests.adaptation.drifting import varying_profile
 from tests.oracles.cluster_worlds import flat_profile
 from workloads.catalog import ServiceConfig
 
 SETTINGS = RecalibrationSettings()
-SPREAD = expected_spread(moody_profile(), DriftSettings())
+SPREAD = expected_spread(varying_profile(), DriftSettings())
 
 
 def residuals(middle: float, count: int, seed: int = 0) -> list[Residual]:
@@ -54,7 +54,7 @@ def test_bounds_beyond_what_a_profile_can_be_moved_by_are_refused():
 
 
 def test_the_new_profile_has_other_times_the_same_rest_and_says_where_from(tmp_path: Path):
-    old, factor = moody_profile(), Factor(1.4, 1.38, 1.42, 12, 100.0, 160.0)
+    old, factor = varying_profile(), Factor(1.4, 1.38, 1.42, 12, 100.0, 160.0)
     new = recalibrated(old, factor, "pods of x")
     assert new.service_time.mean_s == pytest.approx([1.4 * one for one in old.service_time.mean_s])
     assert new.overhead == old.overhead
@@ -80,6 +80,6 @@ def test_rates_fall_by_more_than_the_factor_when_the_target_stays():
     service = ServiceConfig(max_batch_size=1, dynamic_batching=None)
     found = rescaled(100.0, old, new, service, 0.030)
     assert not isinstance(found, str)
-    assert 0.3 * 100 < found.per_replica_rps < 100 / 1.4
+    assert 0.3 * 100 < found.replica_capacity_rps < 100 / 1.4
     assert "no rate is served" in str(rescaled(100.0, old, new, service, 0.012))
     assert "latency target" in str(rescaled(100.0, old, new, service, 0.005))

@@ -20,7 +20,7 @@ from testbed.autoscaling.hpa.pods import PodState
 from testbed.autoscaling.observation import Window
 from testbed.errors import ConfigError
 
-REACH = 2
+MAX_STEP = 2
 KNOWN = Past(90.0, 0, (140.0, 140.0))  # with the step that is asked for, enough to act
 
 
@@ -41,9 +41,9 @@ def export(folder: Path, weights: np.ndarray, **changes: Any) -> Path:
         "features_version": VERSION,
         "features": list(FEATURES),
         "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
-        "reach": REACH,
+        "max_step": MAX_STEP,
         "step_s": 5.0,
-        "prices": [3.0, 30.0],
+        "slo_penalties": [3.0, 30.0],
         **changes,
     }
     (folder / "policy.json").write_text(json.dumps(told))
@@ -52,10 +52,10 @@ def export(folder: Path, weights: np.ndarray, **changes: Any) -> Path:
 
 def follows_load() -> np.ndarray:
     """One more while the ready replicas are asked for more than they can; one less below that."""
-    weights = np.zeros((len(FEATURES), 2 * REACH + 1))
+    weights = np.zeros((len(FEATURES), 2 * MAX_STEP + 1))
     load, asked = list(FEATURES).index("load"), list(FEATURES).index("asked")
-    weights[load, REACH + 1] = 1.0
-    weights[asked, REACH - 1] = 4.0  # of a quarter of all: 1
+    weights[load, MAX_STEP + 1] = 1.0
+    weights[asked, MAX_STEP - 1] = 4.0  # of a quarter of all: 1
     return weights
 
 
@@ -69,17 +69,23 @@ class Scene:
     queue_s: float = 0.01
     pods: list[PodState] = field(default_factory=lambda: [PodState(f"pod-{k}", "Running", True, 0, 0) for k in (0, 1)])
 
-    def window(self, seconds: float, age_s: float) -> Window | None:
+    def window(self, seconds: float, metrics_delay_s: float) -> Window | None:
         one = np.ones(2)
         done = one * self.rate * seconds / 2
-        end_s = self.now_s - age_s
+        end_s = self.now_s - metrics_delay_s
         return Window(
             end_s - seconds, end_s, ("pod-0", "pod-1"), done, done * self.queue_s, 0 * one, one, one * 0.5, one
         )
 
 
 def policy_of(file: Path, **changes: Any) -> Any:
-    settings = {"kind": "learned", "file": str(file), "per_replica_rps": 50, "latency_target_s": 0.1, "ahead_s": 5}
+    settings = {
+        "kind": "learned",
+        "file": str(file),
+        "replica_capacity_rps": 50,
+        "latency_target_s": 0.1,
+        "provisioning_delay_s": 5,
+    }
     return build_policy({**settings, **changes}, 8, None)
 
 
@@ -114,7 +120,7 @@ def test_a_metric_that_is_no_number_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_network_that_answers_no_number_changes_nothing(tmp_path: Path) -> None:
-    policy = policy_of(export(tmp_path, np.full((len(FEATURES), 2 * REACH + 1), np.nan)))
+    policy = policy_of(export(tmp_path, np.full((len(FEATURES), 2 * MAX_STEP + 1), np.nan)))
     assert policy.decide(Scene(rate=140.0), KNOWN).replicas == 2
 
 
@@ -125,9 +131,9 @@ def test_a_network_that_answers_no_number_changes_nothing(tmp_path: Path) -> Non
         ({"features_version": "placement-1"}, "expects features of version placement-1"),
         ({"features": ["ready"]}, "expects features of version"),
         ({"sha256": "0" * 64}, "its hash differs"),
-        ({"reach": 3}, "has the ports"),
+        ({"max_step": 3}, "has the ports"),
         ({"step_s": 0}, "step_s"),
-        ({"prices": [20, 30]}, "price is 10, it was trained with 20 to 30"),
+        ({"slo_penalties": [20, 30]}, "slo_penalty is 10, it was trained with 20 to 30"),
         ({"optimiser": "adam"}, "optimiser"),
     ],
 )

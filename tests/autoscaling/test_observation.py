@@ -22,10 +22,10 @@ def scrape(time_s: float, **pods: tuple[float, float, float, float, float]) -> S
 
 def test_the_window_ends_with_the_newest_scrape_that_is_old_enough():
     times = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
-    assert last_window(times, now_s=5.2, seconds=2.0, age_s=1.0) == (2, 4)
-    assert last_window(times, now_s=5.2, seconds=2.0, age_s=0.0) == (3, 5)
-    assert last_window(times, now_s=2.0, seconds=2.0, age_s=1.0) is None  # not that long yet
-    assert last_window([], now_s=2.0, seconds=1.0, age_s=0.0) is None
+    assert last_window(times, now_s=5.2, seconds=2.0, metrics_delay_s=1.0) == (2, 4)
+    assert last_window(times, now_s=5.2, seconds=2.0, metrics_delay_s=0.0) == (3, 5)
+    assert last_window(times, now_s=2.0, seconds=2.0, metrics_delay_s=1.0) is None  # not that long yet
+    assert last_window([], now_s=2.0, seconds=1.0, metrics_delay_s=0.0) is None
 
 
 def test_counters_are_differences_and_a_new_pods_count_from_its_start():

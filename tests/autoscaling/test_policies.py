@@ -36,8 +36,8 @@ class Scene:
             for k in range(self.spec_replicas)
         ]
 
-    def window(self, seconds: float, age_s: float) -> Window | None:
-        end_s = self.now_s - age_s
+    def window(self, seconds: float, metrics_delay_s: float) -> Window | None:
+        end_s = self.now_s - metrics_delay_s
         if end_s < seconds:
             return None
         n = max(1, self.spec_replicas)
@@ -52,8 +52,8 @@ class Scene:
 class Flowing(Scene):
     """Nothing waits: all that comes is answered at once."""
 
-    def window(self, seconds: float, age_s: float) -> Window | None:
-        window = super().window(seconds, age_s)
+    def window(self, seconds: float, metrics_delay_s: float) -> Window | None:
+        window = super().window(seconds, metrics_delay_s)
         return None if window is None else replace(window, waiting=0 * window.waiting)
 
 
@@ -114,7 +114,7 @@ def test_keda_wakes_from_zero_and_goes_back_after_the_cooldown():
 
 def test_a_forecast_is_there_before_the_load_and_lets_go_after_its_delay():
     """The scene's requests a second are those in flight: 1 a second more each second, then none."""
-    policy = Predictive(per_replica_rps=30, ahead_s=10, max_replicas=10, down_delay_s=40)
+    policy = Predictive(replica_capacity_rps=30, provisioning_delay_s=10, max_replicas=10, down_delay_s=40)
 
     def ramp(t: float) -> float:
         return min(t, 150.0) if t < 300 else 0.0
@@ -133,15 +133,15 @@ def test_a_forecast_counts_what_waits_as_arrived():
 
     @dataclass
     class Saturated(Scene):
-        def window(self, seconds: float, age_s: float) -> Window | None:
-            end_s = self.now_s - age_s
+        def window(self, seconds: float, metrics_delay_s: float) -> Window | None:
+            end_s = self.now_s - metrics_delay_s
             if end_s < seconds:
                 return None
             one = np.ones(1)
             waiting = one * 20.0 * end_s  # 50 come, 30 are answered
             return Window(end_s - seconds, end_s, ("pod-0",), 30 * seconds * one, one, waiting, one, one, one)
 
-    policy = Predictive(per_replica_rps=30, ahead_s=0, max_replicas=50, drain_s=10)
+    policy = Predictive(replica_capacity_rps=30, provisioning_delay_s=0, max_replicas=50, drain_s=10)
     decision = policy.decide(Saturated(41.0, 1, lambda t: 0.0), None)
     assert decision.replicas == 5  # (50 + 800 / 10) / 30
     assert "50/s now" in decision.reason
@@ -182,7 +182,9 @@ def test_an_hpa_on_a_metric_that_nobody_offers_is_refused():
 
 
 def test_the_oracle_scales_before_the_load_comes():
-    policy = Oracle(lambda t: 100.0 if t >= 60 else 10.0, per_replica_rps=25.0, ahead_s=20.0, max_replicas=9)
+    policy = Oracle(
+        lambda t: 100.0 if t >= 60 else 10.0, replica_capacity_rps=25.0, provisioning_delay_s=20.0, max_replicas=9
+    )
     changes = play(policy, lambda t: 0.0, 100, start=1)
     assert changes == [(40.0, 4)]
 

@@ -29,9 +29,9 @@ def told_of(network: bytes) -> PolicyFile:
         features_version=VERSION,
         features=tuple(FEATURES),
         sha256=hashlib.sha256(network).hexdigest(),
-        reach=2,
+        max_step=2,
         step_s=5.0,
-        prices=(3.0, 30.0),
+        slo_penalties=(3.0, 30.0),
     )
 
 
@@ -105,7 +105,7 @@ def test_one_that_runs_stays_as_it_was_made_and_so_do_its_copies(tmp_path: Path)
     policy = policy_of(export(tmp_path, follows_load()))
     export(tmp_path, falls())
     assert policy.decide(Scene(rate=140.0), KNOWN).replicas == 3
-    assert replace(policy, per_replica_rps=60.0).decide(Scene(rate=140.0), KNOWN).replicas == 3
+    assert replace(policy, replica_capacity_rps=60.0).decide(Scene(rate=140.0), KNOWN).replicas == 3
 
 
 def test_in_another_process_it_is_the_same_or_refused(tmp_path: Path) -> None:

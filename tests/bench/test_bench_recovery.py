@@ -11,7 +11,7 @@ import pytest
 from testbed.calibration.fit import fit_profile
 from testbed.calibration.profile import ServiceProfile
 from testbed.calibration.service_time import fit_service_time
-from testbed.pipeline.twin import request_log_of
+from testbed.pipeline.counterpart import request_log_of
 from tests.oracles.known_service import calibration_runs, known_profile
 
 SEEDS = (100, 1_100, 2_100, 3_100)

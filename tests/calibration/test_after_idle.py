@@ -10,7 +10,7 @@ from testbed.calibration.after_idle import FIRST_KNOT_S, KNOTS, at, fit_after_id
 from testbed.calibration.fit import fit_profile
 from testbed.calibration.profile import ServiceProfile
 from testbed.calibration.service_time import counts_by_size, idleness
-from testbed.pipeline.twin import request_log_of
+from testbed.pipeline.counterpart import request_log_of
 from testbed.simulation.kernel import simulate_batches
 from testbed.simulation.rules import BatchingRules
 from testbed.simulation.state import FIRST_KNOT_NS

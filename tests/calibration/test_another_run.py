@@ -12,7 +12,7 @@ from testbed.calibration.evidence import Evidence
 from testbed.calibration.fit import fit_profile, left_out_of
 from testbed.calibration.profile import RunEffect, RunEffects, ServiceProfile
 from testbed.errors import CalibrationError
-from testbed.pipeline.twin import request_log_of
+from testbed.pipeline.counterpart import request_log_of
 from testbed.simulation.simulator import simulate
 from tests.oracles.known_service import calibration_runs, known_profile
 
@@ -22,24 +22,24 @@ def with_effect(deviation: float) -> ServiceProfile:
     return known_profile().model_copy(update={"run_effects": effects})
 
 
-def moody_runs(profile: ServiceProfile, copies: int) -> list[Evidence]:
+def varying_runs(profile: ServiceProfile, copies: int) -> list[Evidence]:
     """Each calibration run several times, each as another run of the profile."""
     runs = []
     for number, run in enumerate(calibration_runs(known_profile(), duration_s=6) * copies):
-        mood = another_run(profile, np.random.default_rng(number))
-        again = simulate(run.schedule, mood, run.manifest.service, seed=1000 + number)
+        run_effect = another_run(profile, np.random.default_rng(number))
+        again = simulate(run.schedule, run_effect, run.manifest.service, seed=1000 + number)
         runs.append(replace(run, requests=again.requests))
     return runs
 
 
 def test_effects_that_say_enough_are_left_alone() -> None:
     profile = with_effect(0.02)
-    left_out = [(profile, run) for run in moody_runs(profile, 4)]
+    left_out = [(profile, run) for run in varying_runs(profile, 4)]
     assert 0.75 < np.median(fit_inflation(left_out, request_log_of, 1)) < 1.35
 
 
 def test_effects_that_say_too_little_grow() -> None:
-    left_out = [(with_effect(0.02), run) for run in moody_runs(with_effect(0.06), 4)]
+    left_out = [(with_effect(0.02), run) for run in varying_runs(with_effect(0.06), 4)]
     factors = fit_inflation(left_out, request_log_of, 1)
     assert np.median(factors) == pytest.approx(3.0, rel=0.35)
     few = fit_inflation(left_out[:5], request_log_of, 1)
@@ -47,7 +47,7 @@ def test_effects_that_say_too_little_grow() -> None:
 
 
 def test_nothing_can_be_made_of_no_effects() -> None:
-    left_out = [(known_profile(), run) for run in moody_runs(known_profile(), 1)]
+    left_out = [(known_profile(), run) for run in varying_runs(known_profile(), 1)]
     assert fit_inflation(left_out, request_log_of, 1) == (1.0,)
     assert fit_inflation([], request_log_of, 1) == (1.0,)
 

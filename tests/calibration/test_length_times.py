@@ -14,8 +14,8 @@ from testbed.calibration.evidence import LENGTH, Evidence
 from testbed.calibration.fit import fit_profile
 from testbed.calibration.profile import LengthTime, ServiceProfile
 from testbed.errors import CalibrationError
+from testbed.pipeline.counterpart import request_log_of
 from testbed.pipeline.plan import burst_schedule
-from testbed.pipeline.twin import request_log_of
 from tests.oracles.known_service import calibration_runs, evidence, known_profile
 from workloads.catalog import ServiceConfig
 

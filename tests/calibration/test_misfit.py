@@ -13,7 +13,7 @@ import pytest
 
 from testbed.calibration.fit import fit_profile
 from testbed.calibration.profile import Residual, ServiceProfile
-from testbed.pipeline.twin import request_log_of, simulate_twin
+from testbed.pipeline.counterpart import request_log_of, simulate_counterpart
 from testbed.reporting.context import gather
 from testbed.reporting.summary import ComparisonRow
 from testbed.run_dir import RunDir
@@ -47,7 +47,7 @@ def calibrated(
     if held_out.batches is not None:
         held_out.batches.write(real.batches)
     real.write_manifest(held_out.manifest)
-    simulate_twin(real, file, folder / "runs" / "held-out-sim", seed=3)
+    simulate_counterpart(real, file, folder / "runs" / "held-out-sim", seed=3)
     (group,) = gather(folder).groups
     return profile, group.rows[0], group.claim
 

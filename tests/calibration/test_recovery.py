@@ -14,7 +14,7 @@ from testbed.calibration.fit import fit_profile, usable
 from testbed.calibration.profile import ServiceProfile
 from testbed.calibration.service_time import fit_noise
 from testbed.errors import CalibrationError
-from testbed.pipeline.twin import request_log_of
+from testbed.pipeline.counterpart import request_log_of
 from tests.oracles.known_service import SIGMA, calibration_runs, known_profile
 
 

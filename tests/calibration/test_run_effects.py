@@ -8,7 +8,7 @@ import pytest
 
 from testbed.calibration.fit import fit_profile
 from testbed.calibration.run_effects import fit_run_effects, run_means, unexplained
-from testbed.pipeline.twin import request_log_of
+from testbed.pipeline.counterpart import request_log_of
 from tests.oracles.known_service import calibration_runs, known_profile
 
 

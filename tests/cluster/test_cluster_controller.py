@@ -125,7 +125,13 @@ def test_load_makes_the_controller_add_replicas_within_four_of_its_looks(
 ) -> None:
     """Metric change -> scale patched, with a policy that looks twice a second at what is in flight."""
     service.wait_ready(1, LONG_S)
-    policy = {"kind": "knative", "container_concurrency": 4, "age_s": 0.0, "period_s": 0.5, "stable_window_s": 6.0}
+    policy = {
+        "kind": "knative",
+        "container_concurrency": 4,
+        "metrics_delay_s": 0.0,
+        "period_s": 0.5,
+        "stable_window_s": 6.0,
+    }
     one = controllers(namespace=applied, policy={**policy, "panic_window_s": 1.0}, scrape_period_s=0.5)
     eventually(lambda: len(one.turns()) >= 6, "the controller decides")
     log = replay_at(900.0, 8.0, service, tmp_path)

@@ -70,7 +70,7 @@ def test_a_pair_of_runs_and_going_on_after_an_interrupt(
         "container_concurrency": 3,
         "stable_window_s": 6,
         "panic_window_s": 2,
-        "age_s": 0,
+        "metrics_delay_s": 0,
         "period_s": 1,
     }
     config = config_of(namespace, {"fixed-2": {"kind": "fixed", "replicas": 2}, "kpa": knative})

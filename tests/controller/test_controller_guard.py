@@ -93,13 +93,17 @@ def test_a_controller_that_starts_and_finds_pods_missing_counts_them_as_lost():
     spec=st.integers(0, 20),
     ready=st.integers(0, 20),
     missing=st.integers(0, 20),
-    age_s=st.none() | st.floats(0, 100),
+    metrics_delay_s=st.none() | st.floats(0, 100),
     wishes=st.lists(st.builds(Wish, st.floats(0, 1e6), st.integers(2, 10)), max_size=5).map(tuple),
     step_down=st.none() | st.integers(1, 3),
 )
-def test_never_out_of_bounds_and_never_down_blind(wanted, now_s, spec, ready, missing, age_s, wishes, step_down):
+def test_never_out_of_bounds_and_never_down_blind(
+    wanted, now_s, spec, ready, missing, metrics_delay_s, wishes, step_down
+):
     limits = LIMITS.model_copy(update={"step_down": step_down, "down_window_s": 30.0})
-    known = Known(now_s, spec, ready, max(0, ready - missing), None if age_s is None else now_s - age_s)
+    known = Known(
+        now_s, spec, ready, max(0, ready - missing), None if metrics_delay_s is None else now_s - metrics_delay_s
+    )
     replicas = judge(wanted, known, wishes, limits).replicas
     if replicas is None:
         return
@@ -107,8 +111,8 @@ def test_never_out_of_bounds_and_never_down_blind(wanted, now_s, spec, ready, mi
     if replicas < spec:
         assert ready > 0
         assert known.scraped == ready
-        assert age_s is not None
-        assert age_s <= limits.stale_s + 1e-6
+        assert metrics_delay_s is not None
+        assert metrics_delay_s <= limits.stale_s + 1e-6
         assert wanted is not None
         assert replicas >= min(wanted, limits.min_replicas)
         assert step_down is None or replicas >= spec - step_down

@@ -15,13 +15,13 @@ from testbed.kiscaler.scenarios import Ranges, Scenarios
 from tests.oracles.cluster_worlds import GPU, cluster, flat_profile
 
 STEPS = 20
-ORACLE = {"kind": "oracle", "per_replica_rps": "scenario", "ahead_s": "scenario"}
+ORACLE = {"kind": "oracle", "replica_capacity_rps": "scenario", "provisioning_delay_s": "scenario"}
 
 
 def scenarios(**ranges: Any) -> Scenarios:
     config = cluster(gpus=8, max_batch_size=4, max_replicas=8, latency_target_s=0.1, pod={"container_start_s": 1.0})
     profile = flat_profile((0.020, 0.024, 0.028, 0.032))
-    return Scenarios(config, {GPU: profile}, per_replica_rps=90.0, ranges=Ranges(**ranges))
+    return Scenarios(config, {GPU: profile}, replica_capacity_rps=90.0, ranges=Ranges(**ranges))
 
 
 class UpAndDown(NamedTuple):
@@ -37,7 +37,7 @@ class UpAndDown(NamedTuple):
 
 @pytest.mark.parametrize("seed", [3, 4, 5])
 def test_a_policy_that_does_what_an_agent_does_gets_its_reward(seed: int) -> None:
-    env = ScalingEnv(scenarios(peak_load=(0.5, 0.6)), steps=STEPS, reach=1)
+    env = ScalingEnv(scenarios(peak_load=(0.5, 0.6)), steps=STEPS, max_step=1)
     env.reset(options={"scenario_seed": seed})
     expected = np.zeros(len(StepReward._fields))
     for k in range(STEPS):
@@ -52,11 +52,11 @@ def test_settings_may_be_the_scenarios_own() -> None:
     drawn = [begin(scenarios(), seed) for seed in (1, 2)]
     policies: list[Any] = [policy_in(scenario, {**ORACLE, "min_replicas": 2}, "oracle") for scenario in drawn]
     for scenario, policy in zip(drawn, policies, strict=True):
-        assert policy.per_replica_rps == scenario.scale.per_replica_rps
-        assert policy.ahead_s == scenario.scale.ahead_s
+        assert policy.replica_capacity_rps == scenario.scale.replica_capacity_rps
+        assert policy.provisioning_delay_s == scenario.scale.provisioning_delay_s
         assert policy.max_replicas == 8
         assert policy.rate_rps(10.0) == scenario.pattern.rate_rps(np.array([10.0]))[0]
-    assert policies[0].per_replica_rps != policies[1].per_replica_rps
+    assert policies[0].replica_capacity_rps != policies[1].replica_capacity_rps
 
 
 def test_who_knows_the_traffic_misses_less_than_one_replica_and_holds_less_than_all() -> None:
@@ -75,7 +75,10 @@ def test_who_knows_the_traffic_misses_less_than_one_replica_and_holds_less_than_
         ({"kind": "hpaa"}, r"baselines.mine: unknown policy 'hpaa': did you mean 'hpa'\?"),
         ({"kind": "hpa", "metric": "queue_time_ms", "target": "scenario"}, "baselines.mine.target: a scenario has no"),
         ({"kind": "fixed", "replicas": "many"}, r"baselines.mine: policy fixed: replicas: .*got 'many'"),
-        ({"kind": "predictive", "per_replica_rps": 0, "ahead_s": "scenario"}, "baselines.mine: policy predictive"),
+        (
+            {"kind": "predictive", "replica_capacity_rps": 0, "provisioning_delay_s": "scenario"},
+            "baselines.mine: policy predictive",
+        ),
     ],
 )
 def test_what_is_no_baseline_is_named(settings: dict[str, Any], message: str) -> None:

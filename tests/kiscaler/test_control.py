@@ -22,8 +22,8 @@ from tests.oracles.cluster_worlds import GPU, cluster, flat_profile, six_replica
 
 def env(steps: int = 8) -> ScalingEnv:
     config = cluster(gpus=4, max_batch_size=4, max_replicas=4, latency_target_s=0.1, pod={"container_start_s": 1.0})
-    scenarios = Scenarios(config, {GPU: flat_profile((0.020, 0.024, 0.028, 0.032))}, per_replica_rps=90.0)
-    return ScalingEnv(scenarios, steps=steps, reach=1, teacher=True)
+    scenarios = Scenarios(config, {GPU: flat_profile((0.020, 0.024, 0.028, 0.032))}, replica_capacity_rps=90.0)
+    return ScalingEnv(scenarios, steps=steps, max_step=1, teacher=True)
 
 
 def test_scenarios_and_rewards_are_the_same_and_what_is_shown_is_of_a_step_before() -> None:
@@ -54,14 +54,19 @@ def test_the_oldest_observations_make_room(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def imitated(folder: Path, kind: str | None) -> Evaluation:
-    """What imitation alone leaves, in scenarios of one wave, at a price at which no constant number is a good answer:
+    """What imitation alone leaves, in scenarios of one wave, at a penalty at which no constant number is a good answer:
     who does not see, and holds everything, would else come close.
     """
     config = TrainConfig.model_validate(
         {
             "cluster": six_replicas(folder),
-            "per_replica_rps": 200,
-            "ranges": {"families": ["periodic"], "peak_load": [0.9, 0.9], "low_share": [0.1, 0.1], "price": [3, 3]},
+            "replica_capacity_rps": 200,
+            "ranges": {
+                "families": ["periodic"],
+                "peak_load": [0.9, 0.9],
+                "low_share": [0.1, 0.1],
+                "slo_penalty": [3, 3],
+            },
             "episode_steps": 40,
             "environments": 1,
             "total_steps": 1,

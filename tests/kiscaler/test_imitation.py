@@ -26,9 +26,11 @@ def test_returns_end_with_their_episode() -> None:
 
 def make_env() -> ScalingEnv:
     config = cluster(gpus=4, max_batch_size=4, max_replicas=4, latency_target_s=0.1, pod={"container_start_s": 1.0})
-    ranges = Ranges(families=("periodic",), peak_load=(0.8, 0.9), low_share=(0.2, 0.3), service=(1, 1), price=(10, 10))
+    ranges = Ranges(
+        families=("periodic",), peak_load=(0.8, 0.9), low_share=(0.2, 0.3), service=(1, 1), slo_penalty=(10, 10)
+    )
     scenarios = Scenarios(config, {GPU: flat_profile((0.02, 0.024, 0.028, 0.032))}, 90.0, ranges, step_s=2.0)
-    return ScalingEnv(scenarios, steps=100, reach=2, teacher=True)
+    return ScalingEnv(scenarios, steps=100, max_step=2, teacher=True)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

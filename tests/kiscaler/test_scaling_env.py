@@ -17,16 +17,16 @@ from tests.oracles.cluster_worlds import GPU, cluster, flat_profile
 from workloads.errors import KisError
 
 MEAN_S = (0.020, 0.024, 0.028, 0.032)  # 125 requests/s at most; 90 within the target
-REACH = 3
+MAX_STEP = 3
 
 
 def scenarios(**ranges: object) -> Scenarios:
     config = cluster(gpus=8, max_batch_size=4, max_replicas=8, latency_target_s=0.1, pod={"container_start_s": 1.0})
-    return Scenarios(config, {GPU: flat_profile(MEAN_S)}, per_replica_rps=90.0, ranges=Ranges(**ranges))  # type: ignore[arg-type]
+    return Scenarios(config, {GPU: flat_profile(MEAN_S)}, replica_capacity_rps=90.0, ranges=Ranges(**ranges))  # type: ignore[arg-type]
 
 
 def env(**ranges: object) -> ScalingEnv:
-    return ScalingEnv(scenarios(**ranges), steps=20, reach=REACH)
+    return ScalingEnv(scenarios(**ranges), steps=20, max_step=MAX_STEP)
 
 
 def play(one: ScalingEnv, choose: Callable[[int], int], seed: int) -> tuple[float, float, float]:
@@ -70,16 +70,16 @@ def test_observations_stay_in_their_ranges() -> None:
 
 def test_the_reward_depends_on_the_action() -> None:
     one = env(peak_load=(0.8, 0.8), families=("periodic",))
-    rewards = {play(one, lambda k, a=action: a, seed=3)[0] for action in (0, REACH, 2 * REACH)}
+    rewards = {play(one, lambda k, a=action: a, seed=3)[0] for action in (0, MAX_STEP, 2 * MAX_STEP)}
     assert len(rewards) == 3
 
 
 def test_more_replicas_miss_no_more_and_cost_more() -> None:
     one = env(peak_load=(0.7, 0.7), families=("periodic",))
     for seed in range(3):
-        fewer = play(one, lambda k: 0 if k == 0 else REACH, seed)  # three fewer than the start, then left alone
-        same = play(one, lambda k: REACH, seed)
-        more = play(one, lambda k: 2 * REACH if k == 0 else REACH, seed)
+        fewer = play(one, lambda k: 0 if k == 0 else MAX_STEP, seed)  # three fewer than the start, then left alone
+        same = play(one, lambda k: MAX_STEP, seed)
+        more = play(one, lambda k: 2 * MAX_STEP if k == 0 else MAX_STEP, seed)
         assert fewer[1] >= same[1] >= more[1]
         assert fewer[2] <= same[2] < more[2]
 
@@ -87,38 +87,38 @@ def test_more_replicas_miss_no_more_and_cost_more() -> None:
 def test_a_random_policy_is_worse_than_leaving_what_is_enough() -> None:
     one = env(peak_load=(0.5, 0.5), families=("periodic",))
     rng = np.random.default_rng(1)
-    fixed = np.mean([play(one, lambda k: REACH + 1 if k < 2 else REACH, seed)[0] for seed in range(4)])
-    random = np.mean([play(one, lambda k: int(rng.integers(2 * REACH + 1)), seed)[0] for seed in range(4)])
+    fixed = np.mean([play(one, lambda k: MAX_STEP + 1 if k < 2 else MAX_STEP, seed)[0] for seed in range(4)])
+    random = np.mean([play(one, lambda k: int(rng.integers(2 * MAX_STEP + 1)), seed)[0] for seed in range(4)])
     assert random < fixed
 
 
 def test_scenarios_differ_within_their_ranges() -> None:
     drawn = [scenarios().draw(seed) for seed in range(40)]
     assert {one.pattern.name for one in drawn} == {"ramp", "periodic", "fluctuating", "bursty", "trace"}
-    assert all(90 / 1.25 <= one.scale.per_replica_rps <= 90 / 0.8 for one in drawn)
-    assert len({one.scale.ahead_s for one in drawn}) == len(drawn)
+    assert all(90 / 1.25 <= one.scale.replica_capacity_rps <= 90 / 0.8 for one in drawn)
+    assert len({one.scale.provisioning_delay_s for one in drawn}) == len(drawn)
     assert {one.pattern.parameters()["mode"] for one in drawn if one.pattern.name == "bursty"} == {"spikes", "on_off"}
     for one in drawn:
         low = 0.03 if one.pattern.name == "trace" else 0.3  # it need not reach its peak
-        assert low * 0.999 <= one.pattern.peak_rps / (8 * one.scale.per_replica_rps) <= 0.9 * 1.001
+        assert low * 0.999 <= one.pattern.peak_rps / (8 * one.scale.replica_capacity_rps) <= 0.9 * 1.001
 
 
 def test_impossible_ranges_are_named() -> None:
     with pytest.raises(KisError, match=r"load_s is \(5, 1\)"):
         scenarios(load_s=(5.0, 1.0))
-    with pytest.raises(KisError, match="price begins at 0"):
-        scenarios(price=(0.0, 1.0))
+    with pytest.raises(KisError, match="slo_penalty begins at 0"):
+        scenarios(slo_penalty=(0.0, 1.0))
     with pytest.raises(KisError, match="families are ramp"):
         scenarios(families=("rampp",))
 
 
 def test_the_reward_is_what_the_docstring_says() -> None:
-    one = env(peak_load=(0.9, 0.9), price=(25.0, 25.0))
+    one = env(peak_load=(0.9, 0.9), slo_penalty=(25.0, 25.0))
     one.reset(seed=2)
     missed = 0.0
     for k in range(one.steps):
-        _, reward, _, _, told = one.step(np.int64(0 if k < 2 else 2 * REACH))
-        assert told["price"] == pytest.approx(25.0)
+        _, reward, _, _, told = one.step(np.int64(0 if k < 2 else 2 * MAX_STEP))
+        assert told["slo_penalty"] == pytest.approx(25.0)
         assert reward == pytest.approx(-(25 * told["missed"] + told["gpu"] + 0.1 * told["churn"]) / 5)
         missed += told["missed"]
     assert missed > 0

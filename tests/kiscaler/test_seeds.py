@@ -26,7 +26,7 @@ def write_settings(folder: Path, **changes: Any) -> Path:
     """A training that imitates for a moment, is judged, and is over."""
     settings = {
         "cluster": six_replicas(folder),
-        "per_replica_rps": 200,
+        "replica_capacity_rps": 200,
         "episode_steps": 10,
         "environments": 1,
         "total_steps": 1,
@@ -95,7 +95,7 @@ def test_finished_seeds_are_not_trained_again_and_another_configuration_is_refus
     assert {file: file.read_bytes() for file in before} == before
     assert len(folders_in(trained / "out")) == 2
     with pytest.raises(ConfigError, match="was made with other settings"):
-        train_seeds(config.model_copy(update={"reach": 1}), [1], trained / "out", nothing, nothing)
+        train_seeds(config.model_copy(update={"max_step": 1}), [1], trained / "out", nothing, nothing)
     with pytest.raises(ConfigError, match="is of one training"):
         train_seeds(config, [1], trained / "out" / "seed-1", nothing, nothing)
 

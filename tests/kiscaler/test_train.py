@@ -41,7 +41,7 @@ def settings(folder: Path, **changes: Any) -> dict[str, Any]:
     }
     return {
         "cluster": {"gpu_kinds": {GPU: {}}, "pools": [{"gpus": 6, "gpu_kind": GPU}], "models": [served]},
-        "per_replica_rps": 90,
+        "replica_capacity_rps": 90,
         "episode_steps": 10,
         "environments": 1,
         "imitated_steps": 600,
@@ -77,7 +77,12 @@ def test_the_exported_network_answers_as_the_trained_one(trained: Path) -> None:
 
 
 def test_it_is_a_policy_like_any_other(trained: Path) -> None:
-    given = {"file": str(trained / "out" / "policy.onnx"), "per_replica_rps": 90, "latency_target_s": 0.1, "ahead_s": 4}
+    given = {
+        "file": str(trained / "out" / "policy.onnx"),
+        "replica_capacity_rps": 90,
+        "latency_target_s": 0.1,
+        "provisioning_delay_s": 4,
+    }
     policy = build_policy({"kind": "learned", **given}, 6, None)
     assert policy.period_s == 5.0
 
@@ -88,7 +93,7 @@ def test_a_finished_training_is_not_begun_again_and_an_interrupted_one_goes_on(t
     train(config, trained / "out", lambda found: None, lambda share: None)
     assert (trained / "out" / "curve.csv").read_text() == curve
     with pytest.raises(ConfigError, match=r"other settings \(reach differs\)"):
-        train(config.model_copy(update={"reach": 1}), trained / "out", lambda found: None, lambda share: None)
+        train(config.model_copy(update={"max_step": 1}), trained / "out", lambda found: None, lambda share: None)
 
 
 @pytest.mark.parametrize("folder", ["training/seed-1", "training/seed-2", "training/seed-3", "control"])
@@ -96,13 +101,17 @@ def test_a_configuration_with_earlier_names_is_read(folder: str) -> None:
     file = RESULTS / "golden-kiscaler" / folder / "train.json"
     config = load_config(file, TrainConfig)
     assert config.evaluation_scenarios == 60
-    assert config.baselines["oracle"] == {"kind": "oracle", "per_replica_rps": "scenario", "ahead_s": "scenario"}
+    assert config.baselines["oracle"] == {
+        "kind": "oracle",
+        "replica_capacity_rps": "scenario",
+        "provisioning_delay_s": "scenario",
+    }
     refuse_others(config, json.loads(file.read_text()), file)
 
 
 def test_the_scenarios_that_judge_are_the_same_each_time(trained: Path) -> None:
     config = TrainConfig.model_validate(settings(trained))
     env = make_env(config, scenarios_of(config))
-    once, again = (evaluate(env, lambda seen: config.reach, 2) for _ in range(2))
+    once, again = (evaluate(env, lambda seen: config.max_step, 2) for _ in range(2))
     assert once == again
-    assert evaluate(env, lambda seen: 2 * config.reach, 2) != once
+    assert evaluate(env, lambda seen: 2 * config.max_step, 2) != once

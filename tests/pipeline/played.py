@@ -10,7 +10,7 @@ import pandas as pd
 from loadgen.request_log import RequestLog
 from loadgen.schedule import Schedule
 from testbed.pipeline.experiment_config import ExperimentConfig
-from testbed.pipeline.experiment_twin import real_folder, simulate_pair, twin_folder
+from testbed.pipeline.experiment_counterpart import counterpart_folder, real_folder, simulate_pair
 from testbed.pipeline.traffic import make_schedule
 from testbed.run_dir import Device, RunDir, RunManifest
 from workloads.catalog import ServiceConfig
@@ -47,7 +47,7 @@ def play_run(config: ExperimentConfig, folder: Path, which: tuple[str, str, int]
     """Both halves of a pair that was begun."""
     simulate_pair(config.model_copy(update={"seed": 99}), folder, which)
     for name in PLAYED:
-        if (file := twin_folder(folder, which) / name).exists():
+        if (file := counterpart_folder(folder, which) / name).exists():
             file.rename(real_folder(folder, which) / name)
     simulate_pair(config, folder, which)
 

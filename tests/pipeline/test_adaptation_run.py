@@ -24,12 +24,12 @@ def settings(folder: Path, **changed: Any) -> dict[str, Any]:
     run = {
         "cluster": six_replicas(folder),
         "traffic": {"m": {"pattern": "constant", "parameters": {"rate": 350}}},
-        "policies": {"m": {"kind": "predictive", "per_replica_rps": 180, "ahead_s": 3}},
+        "policies": {"m": {"kind": "predictive", "replica_capacity_rps": 180, "provisioning_delay_s": 3}},
         "faults": [{"at_s": 150, "slow_down": 1.4}],
         "duration_s": 500,
         "seed": 2,
     }
-    return {"run": {**run, **changed}, "quiet_runs": 2, "adaptation": {"judge": {"worlds": 5, "duration_s": 100}}}
+    return {"run": {**run, **changed}, "quiet_runs": 2, "adaptation": {"judge": {"scenarios": 5, "duration_s": 100}}}
 
 
 @pytest.fixture(scope="module")

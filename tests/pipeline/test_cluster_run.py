@@ -91,7 +91,14 @@ def test_a_trace_and_a_policy_from_flags_take_the_place_of_the_files(tmp_path: P
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(settings(tmp_path)))
     times = np.sort(np.random.default_rng(1).uniform(0, 60, 9000))
     (tmp_path / "t.csv").write_text("\n".join(f"{time:.6f}" for time in times))
-    flags = ["--trace", str(tmp_path / "t.csv"), "--policy", "oracle:per_replica_rps=60,ahead_s=4", "--duration", "70"]
+    flags = [
+        "--trace",
+        str(tmp_path / "t.csv"),
+        "--policy",
+        "oracle:replica_capacity_rps=60,provisioning_delay_s=4",
+        "--duration",
+        "70",
+    ]
     arguments = ["simulate", "--cluster", str(tmp_path / "c.yaml"), *flags, "--out", str(tmp_path / "run")]
     result = CliRunner().invoke(application(), arguments)
     assert result.exit_code == 0, result.output
@@ -129,9 +136,9 @@ def test_intervals_come_from_other_runs_that_might_come(tmp_path: Path):
     steady = simulate_cluster(ClusterRunConfig.model_validate(changed), tmp_path / "steady")["models"]["m"]
     effects = RunEffects(service=RunEffect(std=0.1, degrees_of_freedom=30))
     profile.model_copy(update={"run_effects": effects}).write(tmp_path / "profile.json")
-    moody = simulate_cluster(ClusterRunConfig.model_validate(changed), tmp_path / "moody")["models"]["m"]
+    varying = simulate_cluster(ClusterRunConfig.model_validate(changed), tmp_path / "varying")["models"]["m"]
     widths = []
-    for one in (steady, moody):
+    for one in (steady, varying):
         band = one["intervals"]["p95_ms"]
         assert band["low"] <= band["middle"] <= band["high"]
         widths.append(band["high"] - band["low"])
@@ -220,8 +227,8 @@ def test_every_policy_runs(tmp_path: Path, kind: str):
         "knative": {"container_concurrency": 8},
         "keda": {"metric": "in_flight_requests", "threshold": 5, "min_replicas": 1},
         "ray_serve": {"target_ongoing_requests": 5},
-        "predictive": {"per_replica_rps": 150, "ahead_s": 8},
-        "oracle": {"per_replica_rps": 150, "ahead_s": 6},
+        "predictive": {"replica_capacity_rps": 150, "provisioning_delay_s": 8},
+        "oracle": {"replica_capacity_rps": 150, "provisioning_delay_s": 6},
     }[kind]
     changed = settings(tmp_path, policies={"m": {"kind": kind, **policy}}, duration_s=120)
     summary = simulate_cluster(ClusterRunConfig.model_validate(changed), tmp_path / "run")
@@ -293,15 +300,15 @@ def test_what_waits_at_the_end_has_a_column(tmp_path: Path):
 @pytest.mark.usefixtures("no_report")
 def test_what_a_replica_serves_is_taken_from_the_profile_and_the_target(tmp_path: Path):
     """An oracle that believed in a fraction of it held so much more than an HPA that it was no bound."""
-    changed = settings(tmp_path, policies={"m": {"kind": "oracle", "ahead_s": 6}}, duration_s=120)
+    changed = settings(tmp_path, policies={"m": {"kind": "oracle", "provisioning_delay_s": 6}}, duration_s=120)
     derived = simulate_cluster(ClusterRunConfig.model_validate(changed), tmp_path / "run")["models"]["m"]
-    told = json.loads((tmp_path / "run" / "cluster.json").read_text())["policies"]["m"]["per_replica_rps"]
+    told = json.loads((tmp_path / "run" / "cluster.json").read_text())["policies"]["m"]["replica_capacity_rps"]
     assert 200 < told < 250  # full batches of four take 16 ms; the target is 50 ms
     assert derived["missed_share"] < 0.05
-    changed["policies"]["m"]["per_replica_rps"] = 100
+    changed["policies"]["m"]["replica_capacity_rps"] = 100
     wasteful = simulate_cluster(ClusterRunConfig.model_validate(changed), tmp_path / "other")["models"]["m"]
     assert wasteful["gpu_seconds"] > 1.5 * derived["gpu_seconds"]
-    changed["policies"]["m"].pop("per_replica_rps")
+    changed["policies"]["m"].pop("replica_capacity_rps")
     changed["cluster"]["models"][0]["latency_target_s"] = 0.001
     with pytest.raises(ConfigError, match="no rate has P95 within 1 ms on one replica of 'm': raise latency_target_s"):
         simulate_cluster(ClusterRunConfig.model_validate(changed), tmp_path / "none")
@@ -313,7 +320,7 @@ def test_what_a_replica_serves_is_taken_from_the_profile_and_the_target(tmp_path
         ({"kind": "hpaa"}, "did you mean 'hpa'"),
         ({"kind": "knative", "container_concurency": 8}, "did you mean 'container_concurrency'"),
         ({"kind": "fixed", "replicas": "many"}, "replicas"),
-        ({"kind": "oracle", "per_replica_rps": 1, "ahead_s": 1}, "must know the rate"),
+        ({"kind": "oracle", "replica_capacity_rps": 1, "provisioning_delay_s": 1}, "must know the rate"),
         ({"kind": "hpa", "metric": "qps", "target": 1}, "the testbed offers"),
         ({"kind": "hpa", "metric": "queue_time_ms", "target": 0}, "target above 0, not 0"),
         ({"kind": "hpa", "metric": "arrivals_per_second", "target": 9}, "not of pods, but of a whole service"),

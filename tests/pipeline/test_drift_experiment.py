@@ -14,12 +14,12 @@ from testbed.adaptation.judge import Inline
 from testbed.errors import ConfigError
 from testbed.pipeline.experiment import may_change, run_experiment
 from testbed.pipeline.experiment_config import ExperimentConfig
-from testbed.pipeline.experiment_twin import (
+from testbed.pipeline.experiment_counterpart import (
+    counterpart_folder,
     deliberation_s,
     on_traffic_clock,
     real_folder,
     simulate_pair,
-    twin_folder,
 )
 from testbed.reporting.experiment_report import write_experiment_report
 from testbed.study import remember
@@ -30,14 +30,20 @@ SECONDS, DRIFT_S, FACTOR = 130.0, 45.0, 1.5
 ADAPTATION = {
     "drift": {"window_s": 2, "level_windows": 6, "least_change": 0.25},
     "recalibration": {"windows": 6},
-    "judge": {"worlds": 5, "duration_s": 60},
+    "judge": {"scenarios": 5, "duration_s": 60},
     "shadow_s": 4,
     "probation_s": 20,
 }
 
 
 def config_of(folder: Path, **changes: Any) -> ExperimentConfig:
-    predictive = {"kind": "predictive", "per_replica_rps": 230, "ahead_s": 3, "age_s": 0, "min_replicas": 2}
+    predictive = {
+        "kind": "predictive",
+        "replica_capacity_rps": 230,
+        "provisioning_delay_s": 3,
+        "metrics_delay_s": 0,
+        "min_replicas": 2,
+    }
     cluster = six_replicas(folder)
     cluster["models"][0]["replicas"] = 2
     return ExperimentConfig.model_validate(
@@ -89,7 +95,7 @@ def test_an_adapted_policy_recovers_and_the_report_says_so(tmp_path: Path) -> No
     told = [{**one, "time_s": one["time_s"] + 12.0 * (one["state"] in ("SHADOW", "KEPT"))} for one in steps]
     real.write_text(json.dumps(told))
     simulate_pair(config, folder, which)
-    took_s = deliberation_s(twin_folder(folder, which), SECONDS)
+    took_s = deliberation_s(counterpart_folder(folder, which), SECONDS)
     assert took_s == pytest.approx(deliberation_s(real.parent, SECONDS), abs=1.0)  # as long as the real one thought
     assert took_s > 12.0
 
@@ -182,7 +188,7 @@ def test_mistakes_are_named(tmp_path: Path, changes: dict[str, Any], told: str) 
 def test_a_policy_that_cannot_be_adapted_is_told_before_any_run(tmp_path: Path) -> None:
     config = config_of(tmp_path, policies={"adapted": {"kind": "fixed", "replicas": 2}})
     nobody: Any = None
-    with pytest.raises(ConfigError, match="has no per_replica_rps"):
+    with pytest.raises(ConfigError, match="has no replica_capacity_rps"):
         run_experiment(config, tmp_path / "e", nobody, None, nobody)
     assert not (tmp_path / "e").exists()
 

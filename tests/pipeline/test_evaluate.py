@@ -22,7 +22,7 @@ from testbed.reporting.evaluation import recomputed
 from testbed.study import Workers
 from tests.oracles.cluster_worlds import six_replicas
 
-HPA = {"kind": "hpa", "metric": "in_flight_requests", "age_s": 1, "flags": {"sync_period_s": 5}}
+HPA = {"kind": "hpa", "metric": "in_flight_requests", "metrics_delay_s": 1, "flags": {"sync_period_s": 5}}
 
 
 def settings(folder: Path, **changes: Any) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def settings(folder: Path, **changes: Any) -> dict[str, Any]:
         "policies": {
             "all": {"kind": "fixed", "replicas": 6},
             "one": {"kind": "fixed", "replicas": 1},
-            "oracle": {"kind": "oracle", "per_replica_rps": 180, "ahead_s": 4},
+            "oracle": {"kind": "oracle", "replica_capacity_rps": 180, "provisioning_delay_s": 4},
         },
         "baseline": "all",
         "seeds": 3,
@@ -229,7 +229,7 @@ def test_a_file_that_is_no_tuned_hpa_is_refused(tmp_path: Path) -> None:
     for value, told in (
         ({"kind": "hpa", "tuned": str(tmp_path / "none.json")}, "none.json: No such file or directory: give a tuned"),
         ({"kind": "hpa", "tuned": str(other)}, "other.json is not what kis tune-hpa writes"),
-        ({"kind": "hpa", "tuned": str(other), "age_s": 1}, "`tuned` goes with `kind: hpa` and nothing else"),
+        ({"kind": "hpa", "tuned": str(other), "metrics_delay_s": 1}, "`tuned` goes with `kind: hpa` and nothing else"),
         ({"kind": "keda", "tuned": str(other)}, "`tuned` goes with"),
     ):
         policies = {"all": {"kind": "fixed", "replicas": 6}, "x": value}
@@ -263,8 +263,8 @@ def test_a_trace_is_played_to_its_end(tmp_path: Path) -> None:
 
 
 def test_an_oracle_needs_no_number(tmp_path: Path) -> None:
-    policies = {"all": {"kind": "fixed", "replicas": 6}, "oracle": {"kind": "oracle", "ahead_s": 4}}
+    policies = {"all": {"kind": "fixed", "replicas": 6}, "oracle": {"kind": "oracle", "provisioning_delay_s": 4}}
     told = run(small(tmp_path, policies=policies), tmp_path / "out")
     assert told["policies"]["oracle"]["saving_pct"] > 40
     log = ScalingLog.read(tmp_path / "out" / "logs" / "ramp" / "oracle.parquet")
-    assert 200 < log.provenance["policy"]["per_replica_rps"] < 250
+    assert 200 < log.provenance["policy"]["replica_capacity_rps"] < 250

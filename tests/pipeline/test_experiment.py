@@ -18,12 +18,12 @@ from testbed.measurement.metric_log import MetricLog
 from testbed.pipeline import experiment
 from testbed.pipeline.experiment import decisions_of, refuse_other_service
 from testbed.pipeline.experiment_config import ExperimentConfig
-from testbed.pipeline.experiment_twin import (
+from testbed.pipeline.experiment_counterpart import (
     ScalerClock,
+    counterpart_folder,
     real_folder,
     scaler_clock,
     simulate_pair,
-    twin_folder,
 )
 from testbed.pipeline.made_runs import MadeRuns
 from testbed.reporting.experiment import (
@@ -52,7 +52,13 @@ def settings(folder: Path, **changes: Any) -> dict[str, Any]:
         "pod": pods,
     }
     ramp = {"pattern": "ramp", "parameters": {"low": 50, "peak": 500, "rise_s": 15}, "duration_s": 20}
-    knative = {"kind": "knative", "container_concurrency": 4, "stable_window_s": 6, "panic_window_s": 2, "age_s": 0}
+    knative = {
+        "kind": "knative",
+        "container_concurrency": 4,
+        "stable_window_s": 6,
+        "panic_window_s": 2,
+        "metrics_delay_s": 0,
+    }
     return {
         "cluster": {
             "gpu_kinds": {GPU: {}},
@@ -118,14 +124,14 @@ def test_costs_are_told_beside_each_other(played: Path) -> None:
 def test_traffic_that_was_sent_on_another_day_is_simulated_as_calibrated_there(played: Path) -> None:
     config = ExperimentConfig.model_validate_json((played / "experiment.json").read_text())
     which = ("ramp", "fixed-3", 1)
-    before = RequestLog.read(RunDir(twin_folder(played, which)).requests)
+    before = RequestLog.read(RunDir(counterpart_folder(played, which)).requests)
     slow = flat_profile([0.030, 0.036, 0.042, 0.048])
     slow.write(played / "slow.json")
     (served,) = config.cluster.models
     other = served.model_copy(update={"profiles": dict.fromkeys(served.profiles, played / "slow.json")})
     clusters = {"ramp": config.cluster.model_copy(update={"models": (other,)})}
     simulate_pair(config.model_copy(update={"clusters": clusters}), played, which)
-    after = RequestLog.read(RunDir(twin_folder(played, which)).requests)
+    after = RequestLog.read(RunDir(counterpart_folder(played, which)).requests)
     assert np.nanmin(before.latency_s) < 0.0299 < np.nanmin(after.latency_s)
     with pytest.raises(ValidationError, match="clusters names 'night', there are ramp"):
         config_of(played, clusters={"night": config.cluster.model_dump()})

@@ -54,7 +54,7 @@ def test_one_study_from_serving_to_the_report(tmp_path: Path) -> None:
 
     rows = json.loads((tmp_path / "comparison.json").read_text())["runs"]
     assert [row["run_id"] for row in rows] == ["emulated-bursty-r1-n1-b4-d0ms", "emulated-bursty-r1-n1-b4-d0ms-repeat1"]
-    for row in rows:  # each repeat has a twin of its own
+    for row in rows:  # each repeat has a simulated counterpart of its own
         assert row["held_out"]
         assert row["p95_sim_ms"] > 5
         # A repeat whose client this machine made late is INVALID, and has no part in the spread.

@@ -68,7 +68,7 @@ def test_capacity_is_that_of_the_best_batch_size() -> None:
     peak=st.floats(1, 1e4),
     duration_s=st.floats(2, 1e3),
 )
-def test_held_out_patterns_reach_their_peak_and_never_pass_it(name: str, peak: float, duration_s: float) -> None:
+def test_held_out_patterns_max_step_their_peak_and_never_pass_it(name: str, peak: float, duration_s: float) -> None:
     pattern = find_pattern(name).fitted(peak, duration_s, seed=0)
     rates = pattern.rate_rps(np.linspace(0, duration_s, 4001))
     assert rates.max() <= peak * (1 + 1e-9)

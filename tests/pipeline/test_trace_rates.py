@@ -64,7 +64,7 @@ def test_a_simulated_cluster_has_it_too(tmp_path: Path, trace: dict[str, Any]) -
     config = {
         "cluster": six_replicas(tmp_path),
         "traffic": {"m": trace},
-        "policies": {"m": {"kind": "oracle", "per_replica_rps": 180, "ahead_s": 4}},
+        "policies": {"m": {"kind": "oracle", "replica_capacity_rps": 180, "provisioning_delay_s": 4}},
         "duration_s": 50,
     }
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))

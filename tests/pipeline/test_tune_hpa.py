@@ -176,7 +176,14 @@ def test_of_two_that_hold_the_cheaper_is_better_and_of_two_that_do_not_the_one_t
 
 def test_the_better_of_the_given_and_the_found_is_written(tmp_path: Path) -> None:
     """The given HPA held less than half as much as the "tuned" one, and the "tuned" one was written."""
-    good = {"kind": "hpa", "metric": "requests_per_second", "target": 200, "max_replicas": 6, "window_s": 5, "age_s": 1}
+    good = {
+        "kind": "hpa",
+        "metric": "requests_per_second",
+        "target": 200,
+        "max_replicas": 6,
+        "window_s": 5,
+        "metrics_delay_s": 1,
+    }
     gentle = {"m": {"pattern": "constant", "parameters": {"rate": 300}}}
     good["flags"] = {"sync_period_s": 5, "downscale_stabilization_s": 60}
     told = settings(tmp_path, trials=1, policies={"m": good}, metrics=["in_flight_requests"], seed=4, traffic=gentle)
@@ -194,7 +201,7 @@ def test_the_better_of_the_given_and_the_found_is_written(tmp_path: Path) -> Non
     assert policy.name == "hpa-requests_per_second-200"
 
 
-def test_no_target_is_tried_that_a_replica_cannot_reach(tmp_path: Path) -> None:
+def test_no_target_is_tried_that_a_replica_cannot_max_step(tmp_path: Path) -> None:
     """A rate target above what a replica serves is never reached: such an HPA never scales."""
     told = settings(tmp_path, trials=30, metrics=["requests_per_second"], duration_s=20)
     tune_hpa(TuneConfig.model_validate(told), tmp_path / "out", lambda share: None)

@@ -158,7 +158,7 @@ def write_pair(
     repeats: int = 3,
     **manifest: Any,
 ) -> str:
-    """A real run, its repeats and its simulated twin; returns the real run's id."""
+    """A real run, its repeats and its simulated counterpart; returns the real run's id."""
     scheduled_ns = arrivals(pattern, rate_rps, duration_s, seed)
     run_id = f"{service.model}-{pattern}-{config.label}-s{seed}"
     shared = {
@@ -179,9 +179,9 @@ def write_pair(
             **{**shared, **manifest},
         )  # fmt: skip
     completed_s, batches = serve(scheduled_ns / 1e9, service, config, seed + 100, 1.002)
-    twin = {**shared, "simulates": run_id, "profile": f"profile-{service.model}.json"}
-    twin.update({key: value for key, value in manifest.items() if key == "held_out"})
-    write_run(runs, f"{run_id}-sim", scheduled_ns, completed_s, kind="simulated", batches=batches, **twin)
+    counterpart = {**shared, "simulates": run_id, "profile": f"profile-{service.model}.json"}
+    counterpart.update({key: value for key, value in manifest.items() if key == "held_out"})
+    write_run(runs, f"{run_id}-sim", scheduled_ns, completed_s, kind="simulated", batches=batches, **counterpart)
     return run_id
 
 

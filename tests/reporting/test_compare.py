@@ -29,7 +29,7 @@ def a_run(folder: Path, run_id: str, latency_s: np.ndarray = LATENCY_S, **kwargs
     return load_run(folder / "runs" / run_id)
 
 
-def a_twin(folder: Path, of: str, latency_s: np.ndarray = LATENCY_S, **kwargs) -> LoadedRun:
+def a_counterpart(folder: Path, of: str, latency_s: np.ndarray = LATENCY_S, **kwargs) -> LoadedRun:
     return a_run(folder, f"{of}-sim", latency_s, kind="simulated", simulates=of, **kwargs)
 
 
@@ -57,7 +57,7 @@ def test_ks_is_the_largest_gap_between_two_cdfs():
 
 
 def test_a_simulation_that_is_a_tenth_slower_is_ten_percent_off(tmp_path):
-    row = compare(a_run(tmp_path, "real"), a_twin(tmp_path, "real", LATENCY_S * 1.1))
+    row = compare(a_run(tmp_path, "real"), a_counterpart(tmp_path, "real", LATENCY_S * 1.1))
     assert (row.p50_real_ms, row.p95_real_ms, row.p99_real_ms) == (50, 95, 99)
     assert (row.p50_sim_ms, row.p95_sim_ms, row.p99_sim_ms) == (55, 104.5, 108.9)
     assert (row.p50_error_pct, row.p95_error_pct, row.p99_error_pct) == (10, 10, 10)
@@ -68,7 +68,7 @@ def test_a_simulation_that_is_a_tenth_slower_is_ten_percent_off(tmp_path):
 
 
 def test_a_faster_simulation_has_a_negative_error(tmp_path):
-    row = compare(a_run(tmp_path, "real"), a_twin(tmp_path, "real", LATENCY_S * 0.8))
+    row = compare(a_run(tmp_path, "real"), a_counterpart(tmp_path, "real", LATENCY_S * 0.8))
     assert row.p95_error_pct == -20
 
 
@@ -77,14 +77,14 @@ def test_failed_and_late_requests_are_counted_but_have_no_latency(tmp_path):
     failing[51:] = np.nan  # the slower half failed
     late = LATENCY_S.copy()
     late[50] = 60.0  # answered long after the run's 10 s
-    row = compare(a_run(tmp_path, "real", failing), a_twin(tmp_path, "real", late))
+    row = compare(a_run(tmp_path, "real", failing), a_counterpart(tmp_path, "real", late))
     assert (row.requests, row.ok_real, row.ok_sim) == (101, 51, 101)
     assert row.p50_real_ms == 25
     assert (row.throughput_real_rps, row.throughput_sim_rps) == (5.1, 10.0)
 
 
 def test_what_was_not_measured_is_null(tmp_path):
-    row = compare(a_run(tmp_path, "real", np.full(101, np.nan)), a_twin(tmp_path, "real"))
+    row = compare(a_run(tmp_path, "real", np.full(101, np.nan)), a_counterpart(tmp_path, "real"))
     for missing in (
         "p95_real_ms",
         "p95_error_pct",
@@ -101,7 +101,7 @@ def test_utilisation_is_busy_instance_time_within_the_run(tmp_path):
     service = ServiceConfig(replicas=2, instances=2)  # 4 instances for 10 s
     log = batches_of((1.0, 2.0), (4.0, 6.0), (9.0, 12.0))  # 1 + 2 s, and 1 s of the last before the end
     real = a_run(tmp_path, "real", service=service, batches=log)
-    row = compare(real, a_twin(tmp_path, "real", service=service, batches=batches_of((0, 10), size=4)))
+    row = compare(real, a_counterpart(tmp_path, "real", service=service, batches=batches_of((0, 10), size=4)))
     assert (row.utilisation, row.utilisation_source) == (0.1, "batches")
     assert row.utilisation_sim == 0.25
     assert (row.mean_batch_real, row.mean_batch_sim) == (2, 4)
@@ -122,7 +122,7 @@ def test_without_a_batch_log_tritons_counters_tell_utilisation(tmp_path):
     rows += [(0, "triton", "nv_inference_count", {"model": "resnet50", "endpoint": "b"}, 0.0, "count")]
     rows += at(5, "b", 1, 1, 0.5) + at(10, "b", 1, 1, 0.5)  # b was there from the start and had run nothing
     real = a_run(tmp_path, "real", metrics=MetricLog.from_rows(rows))
-    row = compare(real, a_twin(tmp_path, "real"))
+    row = compare(real, a_counterpart(tmp_path, "real"))
     # a: (1 + .25) at size 1, (.5 + .25) at size 4; b: .5
     assert (row.utilisation, row.utilisation_source) == (0.25, "metrics")
     # executions: size 1: 2 + 3 + 1 = 6, size 4: 2
@@ -132,7 +132,7 @@ def test_without_a_batch_log_tritons_counters_tell_utilisation(tmp_path):
 def test_the_spread_of_repeats_is_their_range_over_their_mean(tmp_path):
     real = a_run(tmp_path, "real")
     repeats = [a_run(tmp_path, f"real-k{k}", LATENCY_S * factor, repeat=k) for k, factor in ((1, 1.1), (2, 0.9))]
-    row = compare(real, a_twin(tmp_path, "real", LATENCY_S * 1.05), repeats)
+    row = compare(real, a_counterpart(tmp_path, "real", LATENCY_S * 1.05), repeats)
     assert row.p95_repeats_ms == (95, 104.5, 85.5)
     assert row.repeat_spread_pct == 20  # (104.5 - 85.5) / 95
     assert row.p95_error_pct == 5
@@ -143,40 +143,40 @@ def test_a_repeat_that_is_not_valid_does_not_widen_the_spread(tmp_path):
     real = a_run(tmp_path, "real")
     good = a_run(tmp_path, "real-k1", LATENCY_S * 1.1, repeat=1)
     bad = a_run(tmp_path, "real-k2", LATENCY_S * 3, repeat=2, verdict=INVALID)
-    row = compare(real, a_twin(tmp_path, "real"), [good, bad])
+    row = compare(real, a_counterpart(tmp_path, "real"), [good, bad])
     assert row.repeats == ("real", "real-k1")
     assert row.repeats_left_out == ("real-k2",)
     assert row.repeat_spread_pct == pytest.approx(100 * 9.5 / 99.75, abs=1e-4)
 
 
 def test_an_interrupted_run_is_not_valid_and_says_why(tmp_path):
-    row = compare(a_run(tmp_path, "real", state="interrupted"), a_twin(tmp_path, "real"))
+    row = compare(a_run(tmp_path, "real", state="interrupted"), a_counterpart(tmp_path, "real"))
     assert row.valid is False
     assert row.reasons == ("the run was interrupted",)
 
 
 def test_a_run_without_a_verdict_is_neither_valid_nor_invalid(tmp_path):
-    row = compare(a_run(tmp_path, "real", verdict=None), a_twin(tmp_path, "real"))
+    row = compare(a_run(tmp_path, "real", verdict=None), a_counterpart(tmp_path, "real"))
     assert row.valid is None
 
 
 def test_other_arrivals_cannot_be_compared(tmp_path):
     real = a_run(tmp_path, "real")
     with pytest.raises(ReportError, match="real and real-sim have different schedules"):
-        compare(real, a_twin(tmp_path, "real", arrivals_ns=ARRIVALS_NS + 1))
+        compare(real, a_counterpart(tmp_path, "real", arrivals_ns=ARRIVALS_NS + 1))
 
 
 def test_another_service_cannot_be_compared(tmp_path):
     real = a_run(tmp_path, "real")
     with pytest.raises(ReportError, match="different service configurations"):
-        compare(real, a_twin(tmp_path, "real", service=ServiceConfig(instances=2)))
+        compare(real, a_counterpart(tmp_path, "real", service=ServiceConfig(instances=2)))
 
 
-def test_the_folder_finds_twins_and_repeats(tmp_path):
+def test_the_folder_finds_counterparts_and_repeats(tmp_path):
     for k in (0, 1, 2):
         a_run(tmp_path, f"real-k{k}", LATENCY_S * (1 + k / 10), repeat=k)
     a_run(tmp_path, "other-seed", seed=2)
-    a_twin(tmp_path, "real-k0")
+    a_counterpart(tmp_path, "real-k0")
     comparison = compare_folder(tmp_path)
     assert [row.run_id for row in comparison.runs] == ["real-k0"]
     assert comparison.runs[0].repeats == ("real-k0", "real-k1", "real-k2")
@@ -185,7 +185,7 @@ def test_the_folder_finds_twins_and_repeats(tmp_path):
 
 def test_the_file_has_the_agreed_keys_in_order(tmp_path):
     a_run(tmp_path, "real")
-    a_twin(tmp_path, "real")
+    a_counterpart(tmp_path, "real")
     content = json.loads(compare_folder(tmp_path).text)
     agreed = (
         "run_id model device pattern configuration seed held_out valid requests utilisation p50_real_ms p50_sim_ms "
@@ -205,7 +205,7 @@ def test_only_valid_held_out_runs_count_in_the_summary(tmp_path):
         ("fitted", 1.5, {"held_out": False}),
     ):
         a_run(tmp_path, name, pattern=name, **more)
-        a_twin(tmp_path, name, LATENCY_S * factor, pattern=name)
+        a_counterpart(tmp_path, name, LATENCY_S * factor, pattern=name)
     summary = compare_folder(tmp_path).summary
     (group,) = summary.groups
     assert (group.runs, group.counted, group.invalid) == (5, 3, 1)
@@ -218,13 +218,13 @@ def test_only_valid_held_out_runs_count_in_the_summary(tmp_path):
 def test_models_and_devices_are_summed_up_apart(tmp_path):
     for name, model in (("a", "resnet50"), ("b", "bert")):
         a_run(tmp_path, name, model=model)
-        a_twin(tmp_path, name, model=model)
+        a_counterpart(tmp_path, name, model=model)
     assert [group.model for group in compare_folder(tmp_path).summary.groups] == ["bert", "resnet50"]
 
 
 def test_recomputing_gives_the_same_file_and_names_what_was_changed(tmp_path):
     a_run(tmp_path, "real")
-    a_twin(tmp_path, "real", LATENCY_S * 1.0314159)
+    a_counterpart(tmp_path, "real", LATENCY_S * 1.0314159)
     file = tmp_path / "comparison.json"
     file.write_text(compare_folder(tmp_path).text)
     assert recompute(tmp_path).text == file.read_text()
@@ -250,14 +250,14 @@ def test_a_folder_without_simulated_runs(tmp_path):
 
 
 def test_a_simulation_of_a_run_that_is_gone(tmp_path):
-    a_twin(tmp_path, "gone")
+    a_counterpart(tmp_path, "gone")
     with pytest.raises(ReportError, match="simulates run gone, which is not in this folder"):
         compare_folder(tmp_path)
 
 
 def test_two_simulations_of_one_run(tmp_path):
     a_run(tmp_path, "real")
-    a_twin(tmp_path, "real")
+    a_counterpart(tmp_path, "real")
     a_run(tmp_path, "again", kind="simulated", simulates="real")
     with pytest.raises(ReportError, match="both simulate run real"):
         compare_folder(tmp_path)
@@ -266,14 +266,14 @@ def test_two_simulations_of_one_run(tmp_path):
 def test_a_run_that_never_ended(tmp_path):
     arrivals_s = ARRIVALS_NS / 1e9
     write_run(tmp_path / "runs", "real", ARRIVALS_NS, arrivals_s, state="running", verdict=VALID, device=CPU)
-    a_twin(tmp_path, "real")
+    a_counterpart(tmp_path, "real")
     with pytest.raises(ReportError, match="never ended"):
         compare_folder(tmp_path)
 
 
 def test_a_run_that_was_fitted_on_is_not_held_out(tmp_path):
     a_run(tmp_path, "real")
-    a_twin(tmp_path, "real")
+    a_counterpart(tmp_path, "real")
     profile_of(RESNET_SERVICE, (1, 2), ("real",)).write(tmp_path / "profile-resnet50.json")
     with pytest.raises(ReportError, match=r"says held_out, but profile-resnet50.json was fitted on it"):
         compare_folder(tmp_path)

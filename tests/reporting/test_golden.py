@@ -22,10 +22,10 @@ from testbed.calibration.profile import ServiceProfile
 from testbed.config import build
 from testbed.kiscaler.evaluation import read_curve
 from testbed.pipeline.anew import compute_anew
+from testbed.pipeline.counterpart import request_log_of
 from testbed.pipeline.evaluate import play
 from testbed.pipeline.evaluate_config import EvaluateConfig
 from testbed.pipeline.served_rates import with_served_rate
-from testbed.pipeline.twin import request_log_of
 from testbed.reporting.compare import compare_folder, recompute
 from testbed.reporting.drift import drift_of
 from testbed.reporting.evaluation import log_name, recomputed, row_of

@@ -97,7 +97,7 @@ def test_a_load_is_of_the_gpu_that_served_and_what_was_not_measured_says_so(tmp_
     assert row.count(NOT_MEASURED) == 8
 
 
-def test_beside_a_load_stands_what_its_twin_would_have_done(tmp_path: Path) -> None:
+def test_beside_a_load_stands_what_its_counterpart_would_have_done(tmp_path: Path) -> None:
     use = DeviceUse(network_s=(0.001, 0.0022), idle_w=150.0, batch_j=2.0, request_j=4.0)
     profile = flat_profile().model_copy(update={"model": "resnet50", "device_use": use})
     view = gpu_view(run_dirs(folder(tmp_path)), [profile])
@@ -105,7 +105,7 @@ def test_beside_a_load_stands_what_its_twin_would_have_done(tmp_path: Path) -> N
     loads = {load.run_id: load for load in view.loads}
     assert loads["one"].simulated_network == pytest.approx(50 * 0.0022 / 10)
     assert loads["one"].simulated_power_w == pytest.approx(150 + (50 * 2 + 100 * 4) / 10)
-    assert loads["two"].simulated_power_w is None  # it has no twin
+    assert loads["two"].simulated_power_w is None  # it has no simulated counterpart
     rows = {row[0]: row for row in view.load_table.rows}
     assert rows["one"][7].startswith("200.0 (")  # and its error
     assert rows["two"][7] == "-"

@@ -67,9 +67,9 @@ def blank_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 def a_pair(folder: Path, slower: float = 1.02, **manifest) -> None:
     latency_s = np.random.default_rng(5).gamma(4, 0.01, len(ARRIVALS_NS))
     for run_id, kind, factor in (("real", "real", 1), ("sim", "simulated", slower)):
-        twin = {"simulates": manifest.get("run_id", "real")} if kind == "simulated" else {}
+        counterpart = {"simulates": manifest.get("run_id", "real")} if kind == "simulated" else {}
         completed_s = ARRIVALS_NS / 1e9 + latency_s * factor
-        write_run(folder / "runs", run_id, ARRIVALS_NS, completed_s, kind=kind, **twin, **manifest)
+        write_run(folder / "runs", run_id, ARRIVALS_NS, completed_s, kind=kind, **counterpart, **manifest)
 
 
 def test_the_comparison_beside_the_page_can_be_recomputed(demo):
@@ -106,7 +106,7 @@ def test_an_emulated_device_is_labelled_wherever_it_shows(page, demo):
 
 def test_random_weights_and_fitting_runs_are_named(page):
     assert "random, seed 0: timing only" in page.text
-    assert "Real runs without a simulated twin: resnet50-fit-constant" in page.text
+    assert "Real runs without a simulated counterpart: resnet50-fit-constant" in page.text
     assert "tritonserver" in page.text
 
 

@@ -18,7 +18,7 @@ class LiveObservation:
     pods: Sequence[PodState]
     scrapes: Sequence[Scrape]
 
-    def window(self, seconds: float, age_s: float) -> Window | None:
-        """See Observation. The metrics are as old as they are: age_s is the least that the policy wants of them."""
-        found = last_window([one.time_s for one in self.scrapes], self.now_s, seconds, age_s)
+    def window(self, seconds: float, metrics_delay_s: float) -> Window | None:
+        """See Observation. The metrics are as old as they are: metrics_delay_s is the least age wanted."""
+        found = last_window([one.time_s for one in self.scrapes], self.now_s, seconds, metrics_delay_s)
         return None if found is None else window_of(self.scrapes[found[0] : found[1] + 1])

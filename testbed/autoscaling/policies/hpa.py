@@ -27,19 +27,19 @@ class Hpa:
     """The Horizontal Pod Autoscaler on metrics of the testbed's adapter, and on CPU.
 
     Those are METRICS: of each pod for a Pods metric, of all of them for an External or Object one. window_s: over which
-    the adapter averages; age_s: how old the newest sample is when the HPA sees it (the default is prometheus-adapter's,
-    of its scrape interval and relist; `kis adapter` answers with what it scraped last: 0). CPU (Resource, or
-    ContainerResource of container `server`) comes through kubelet and metrics-server: with its window, 27 s old on
-    average. sync_takes_s: the next sync comes sync_period_s after this one has ended. So what lay at the edge of a
-    window of some periods is no longer in it.
+    the adapter averages; metrics_delay_s: how old the newest sample is when the HPA sees it (the default is
+    prometheus-adapter's, of its scrape interval and relist; `kis adapter` answers with what it scraped last: 0). CPU
+    (Resource, or ContainerResource of container `server`) comes through kubelet and metrics-server: with its window, 27
+    s old on average. sync_takes_s: the next sync comes sync_period_s after this one has ended. So what lay at the edge
+    of a window of some periods is no longer in it.
     """
 
     spec: HpaSpec
     flags: ControllerFlags = DEFAULT_FLAGS
     window_s: float = 15.0
-    age_s: float = 15.0
+    metrics_delay_s: float = 15.0
     cpu_window_s: float = 15.0
-    cpu_age_s: float = 19.5
+    cpu_metrics_delay_s: float = 19.5
     sync_takes_s: float = 0.01
     name: str = "hpa"
 
@@ -85,7 +85,10 @@ class Hpa:
         return Decision(wanted, answer.history, answer.error or reason)
 
     def _readings(self, seen: Observation) -> Readings:
-        adapter, kubelet = seen.window(self.window_s, self.age_s), seen.window(self.cpu_window_s, self.cpu_age_s)
+        adapter, kubelet = (
+            seen.window(self.window_s, self.metrics_delay_s),
+            seen.window(self.cpu_window_s, self.cpu_metrics_delay_s),
+        )
         per_pod: dict[str, dict[str, PodSample]] = {}
         values: dict[str, list[int]] = {}
         for metric in self.spec.metrics:

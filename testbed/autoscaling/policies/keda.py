@@ -36,7 +36,7 @@ class Keda:
     min_replicas: int = 0
     activation: float = 0.0
     cooldown_s: float = 300.0
-    age_s: float = 15.0
+    metrics_delay_s: float = 15.0
     window_s: float = 15.0
     flags: ControllerFlags = DEFAULT_FLAGS
     name: str = "keda"
@@ -53,7 +53,7 @@ class Keda:
     def decide(self, seen: Observation, memory: _KedaMemory | None) -> Decision:
         """See Policy."""
         memory = memory or _KedaMemory(seen.now_s, None)
-        window = seen.window(self.window_s, self.age_s)
+        window = seen.window(self.window_s, self.metrics_delay_s)
         total = None if window is None else of_all(self.metric, window)
         active_s = seen.now_s if total is not None and total > self.activation else memory.active_s
         if seen.spec_replicas == 0:
@@ -66,6 +66,6 @@ class Keda:
             max_replicas=self.max_replicas,
             metrics=(MetricSpec(type="External", name=self.metric, target_average_value_m=milli(self.threshold)),),
         )
-        inner = Hpa(spec, self.flags, self.window_s, self.age_s)
+        inner = Hpa(spec, self.flags, self.window_s, self.metrics_delay_s)
         decided = inner.decide(seen, memory.hpa)
         return Decision(decided.replicas, _KedaMemory(active_s, decided.memory), decided.reason)

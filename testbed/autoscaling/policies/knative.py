@@ -39,7 +39,7 @@ class Knative:
     max_scale_up_rate: float = 1000.0
     max_scale_down_rate: float = 2.0
     scale_down_delay_s: float = 0.0
-    age_s: float = 1.0
+    metrics_delay_s: float = 1.0
     period_s: float = 2.0
     name: str = "knative"
 
@@ -50,8 +50,8 @@ class Knative:
         want 8 of 3, more than twice: panic, 8.
         """
         memory = memory or _KnativeMemory(-1.0, 0, ())
-        stable = seen.window(self.stable_window_s, self.age_s)
-        panic = seen.window(self.panic_window_s, self.age_s)
+        stable = seen.window(self.stable_window_s, self.metrics_delay_s)
+        panic = seen.window(self.panic_window_s, self.metrics_delay_s)
         if panic is None:
             return Decision(seen.spec_replicas, memory, "no metrics yet")
         stable = stable or panic

@@ -38,33 +38,34 @@ class Learned:
     """The change with the largest logit, each step_s; nothing changes while there are no metrics, or one is no number,
     nor in the first steps.
 
-    per_replica_rps, latency_target_s and ahead_s are of the service that is scaled: what its features are measured in.
-    price: of a step with every request missed, in steps of all replicas; the larger, the fewer misses and the more
-    GPU-seconds. digest: of the policy's files (Pair.digest), others are refused; empty: as they are when it is made. It
-    stays that policy, whatever is trained into the same files later.
+    replica_capacity_rps, latency_target_s and provisioning_delay_s are of the service that is scaled: what its features
+    are measured in. slo_penalty: of a step with every request missed, in steps of all replicas; the larger, the fewer
+    misses and the more GPU-seconds. digest: of the policy's files (Pair.digest), others are refused; empty: as they are
+    when it is made. It stays that policy, whatever is trained into the same files later.
     """
 
     file: Path
-    per_replica_rps: float
+    replica_capacity_rps: float
     latency_target_s: float
-    ahead_s: float
+    provisioning_delay_s: float
     max_replicas: int
     min_replicas: int = 1
-    age_s: float = 1.0
-    price: float = 10.0
+    metrics_delay_s: float = 1.0
+    slo_penalty: float = 10.0
     name: str = "learned"
     digest: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("per_replica_rps", "latency_target_s", "ahead_s"):
+        for name in ("replica_capacity_rps", "latency_target_s", "provisioning_delay_s"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"policy learned: {name} must be above 0, not {getattr(self, name):g}")
         if not self.digest:
             object.__setattr__(self, "digest", read_pair(self.file).digest)
-        low, high = self._known.told.prices
-        if not low <= self.price <= high:
+        low, high = self._known.told.slo_penalties
+        if not low <= self.slo_penalty <= high:
             raise ConfigError(
-                f"policy learned: price is {self.price:g}, it was trained with {low:g} to {high:g}: choose one of those"
+                f"policy learned: slo_penalty is {self.slo_penalty:g}, it was trained with {low:g} to {high:g}: "
+                "choose one of those"
             )
 
     @property
@@ -81,13 +82,13 @@ class Learned:
         told, session = self._known
         past = memory or Past(seen.now_s, 0)
         scale = FeatureScale(
-            per_replica_rps=self.per_replica_rps,
+            replica_capacity_rps=self.replica_capacity_rps,
             latency_target_s=self.latency_target_s,
             max_replicas=self.max_replicas,
-            ahead_s=self.ahead_s,
+            provisioning_delay_s=self.provisioning_delay_s,
             step_s=told.step_s,
-            price=self.price,
-            age_s=self.age_s,
+            slo_penalty=self.slo_penalty,
+            metrics_delay_s=self.metrics_delay_s,
         )
         features, past = features_of(seen, past, scale)
         if features is None:
@@ -97,7 +98,7 @@ class Learned:
         (logits,) = session.run(None, {"features": features[np.newaxis]})
         if not np.isfinite(logits).all():
             return Decision(seen.spec_replicas, past, "the network's answer is no number")
-        change = int(np.argmax(logits[0])) - told.reach
+        change = int(np.argmax(logits[0])) - told.max_step
         wanted = min(max(seen.spec_replicas + change, self.min_replicas), self.max_replicas)
         if wanted != seen.spec_replicas:
             past = past._replace(change_s=seen.now_s, change=wanted - seen.spec_replicas)
@@ -129,7 +130,7 @@ def _loaded(file: Path, digest: str) -> _Loaded:
         )
     session = _session(file, pair.network)
     ports = [(one.name, list(one.shape[1:])) for one in (*session.get_inputs(), *session.get_outputs())]
-    expected = [("features", [len(FEATURES)]), ("logits", [2 * told.reach + 1])]
+    expected = [("features", [len(FEATURES)]), ("logits", [2 * told.max_step + 1])]
     if ports != expected:
         raise ConfigError(f"{file} has the ports {ports}, expected are {expected}: export the policy again")
     return _Loaded(told, session)

@@ -17,13 +17,14 @@ from testbed.autoscaling.policy import Decision
 class Oracle:
     """Knows the arrivals to come: as many replicas as the busiest moment of the next start-up time needs.
 
-    rate_rps: the true rate at a second; per_replica_rps: what one replica holds within the target; ahead_s: start-up.
+    rate_rps: the true rate at a second; replica_capacity_rps: what one replica holds within the target;
+    provisioning_delay_s: start-up.
     """
 
     knows_the_future: ClassVar[bool] = True
     rate_rps: Callable[[float], float]
-    per_replica_rps: float
-    ahead_s: float
+    replica_capacity_rps: float
+    provisioning_delay_s: float
     max_replicas: int
     min_replicas: int = 1
     period_s: float = 1.0
@@ -31,7 +32,7 @@ class Oracle:
 
     def decide(self, seen: Observation, memory: Any) -> Decision:
         """See Policy."""
-        steps = max(1, math.ceil(self.ahead_s / self.period_s)) + 1
+        steps = max(1, math.ceil(self.provisioning_delay_s / self.period_s)) + 1
         peak = max(self.rate_rps(seen.now_s + k * self.period_s) for k in range(steps))
-        wanted = math.ceil(peak / self.per_replica_rps)
+        wanted = math.ceil(peak / self.replica_capacity_rps)
         return Decision(min(max(wanted, self.min_replicas), self.max_replicas), None, f"{peak:.0f}/s to come")

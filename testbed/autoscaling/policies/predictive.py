@@ -24,24 +24,24 @@ class Predictive:
     """Forecasts the arrivals to when a pod asked for now would serve, and has as many as they need then.
 
     Arrivals of each of the last `windows` windows: what was answered, and what the queues grew by. A line through them
-    says what comes in ahead_s; never less than comes now. What waits is to be served within drain_s besides. Down only
-    to the largest wish of down_delay_s.
+    says what comes in provisioning_delay_s; never less than comes now. What waits is to be served within drain_s
+    besides. Down only to the largest proposal of down_delay_s.
     """
 
-    per_replica_rps: float  # that one replica serves within the latency target
-    ahead_s: float  # from asked for to serving, and what it takes to notice
+    replica_capacity_rps: float  # that one replica serves within the latency target
+    provisioning_delay_s: float  # from asked for to serving, and what it takes to notice
     max_replicas: int
     min_replicas: int = 1
     window_s: float = 5.0
     windows: int = 6
     drain_s: float = 10.0
     down_delay_s: float = 60.0
-    age_s: float = 1.0
+    metrics_delay_s: float = 1.0
     period_s: float = 1.0
     name: str = "predictive"
 
     def __post_init__(self) -> None:
-        for name in ("per_replica_rps", "window_s", "drain_s", "period_s"):
+        for name in ("replica_capacity_rps", "window_s", "drain_s", "period_s"):
             if getattr(self, name) <= 0:
                 raise KisError(f"policy predictive: {name} must be above 0, not {getattr(self, name):g}")
         if self.windows < 2:
@@ -54,11 +54,11 @@ class Predictive:
         that far away; one replica serves 30: 3 wanted.
         """
         memory = memory or _PredictiveMemory(())
-        demand = demand_of(seen, self.window_s, self.windows, self.age_s)
+        demand = demand_of(seen, self.window_s, self.windows, self.metrics_delay_s)
         if demand is None:
             return Decision(seen.spec_replicas, memory, "no metrics yet")
-        to_come = max(demand.rate_rps, demand.expected_rps(self.ahead_s))
-        wanted = math.ceil((to_come + demand.waiting / self.drain_s) / self.per_replica_rps - 1e-9)
+        to_come = max(demand.rate_rps, demand.expected_rps(self.provisioning_delay_s))
+        wanted = math.ceil((to_come + demand.waiting / self.drain_s) / self.replica_capacity_rps - 1e-9)
         wanted = min(max(wanted, self.min_replicas), self.max_replicas)
         history = kept(memory.wanted, seen.now_s, self.down_delay_s, wanted)
         held = wanted if wanted >= seen.spec_replicas else min(seen.spec_replicas, max(count for _, count in history))

@@ -33,7 +33,7 @@ class RayServe:
     upscaling_factor: float = 1.0
     downscaling_factor: float = 1.0
     look_back_period_s: float = 30.0
-    age_s: float = 1.0
+    metrics_delay_s: float = 1.0
     period_s: float = 0.1
     name: str = "ray_serve"
 
@@ -43,7 +43,7 @@ class RayServe:
         Example: 2 replicas with 3 ongoing requests each and target 2: error ratio 1.5, so 3 are wanted.
         """
         memory = memory or _RayMemory(0, seen.now_s)
-        window = seen.window(self.look_back_period_s, self.age_s)
+        window = seen.window(self.look_back_period_s, self.metrics_delay_s)
         if window is None:
             return Decision(seen.spec_replicas, memory, "no metrics yet")
         current = seen.spec_replicas

@@ -1,4 +1,4 @@
-"""A simulated run folder: the twin of a real run (same schedule, same service), or one of its own."""
+"""A simulated run folder: the simulated counterpart of a real run (same schedule, same service), or one of its own."""
 
 from __future__ import annotations
 
@@ -14,26 +14,27 @@ from testbed.run_dir import RunDir, RunManifest
 from testbed.simulation.simulator import SimulatedRun, simulate
 from workloads.catalog import ServiceConfig
 
-TWIN_DRAWS = 25  # simulated runs of which a twin is the middle one
+COUNTERPART_DRAWS = 25  # simulated runs of which a simulated counterpart is the middle one
 
 
-def simulate_twin(real: RunDir, profile_file: Path, folder: Path, seed: int) -> RunDir:
+def simulate_counterpart(real: RunDir, profile_file: Path, folder: Path, seed: int) -> RunDir:
     """Simulate what a real run did, into `folder`, and leave the same files.
 
-    One simulated run of 150 requests has a P95 that is as much luck as a real one's: the twin is the middle, by P95, of
-    TWIN_DRAWS runs with the same arrivals.
+    The P95 of one simulated run of 150 requests varies with its seed as a real run's does: the counterpart is the
+    middle, by P95, of COUNTERPART_DRAWS runs with the same arrivals.
     """
     measured = real.manifest
     schedule = Schedule.read(real.schedule)
-    manifest = twin_manifest(measured, folder.name, TWIN_DRAWS)
+    manifest = counterpart_manifest(measured, folder.name, COUNTERPART_DRAWS)
     profile = ServiceProfile.read(profile_file)
     draws = [
-        simulate(schedule, profile, measured.service, one, measured.client) for one in twin_seeds(seed, TWIN_DRAWS)
+        simulate(schedule, profile, measured.service, one, measured.client)
+        for one in counterpart_seeds(seed, COUNTERPART_DRAWS)
     ]
     return _write(manifest, schedule, draws[middle_of([one.requests for one in draws])], profile_file, folder)
 
 
-def twin_manifest(measured: RunManifest, run_id: str, draws: int) -> RunManifest:
+def counterpart_manifest(measured: RunManifest, run_id: str, draws: int) -> RunManifest:
     """run.json of a simulated run that repeats a real one."""
     return measured.model_copy(
         update={
@@ -52,8 +53,8 @@ def twin_manifest(measured: RunManifest, run_id: str, draws: int) -> RunManifest
     )
 
 
-def twin_seeds(seed: int, draws: int) -> list[int]:
-    """Of the simulated runs that a twin is chosen from."""
+def counterpart_seeds(seed: int, draws: int) -> list[int]:
+    """Of the simulated runs that a simulated counterpart is chosen from."""
     return [int(one) for one in np.random.SeedSequence(seed).generate_state(draws)]
 
 

@@ -23,10 +23,10 @@ from testbed.measurement.metric_log import MetricLog
 from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.cluster_records import Observed
 from testbed.pipeline.cluster_run import advance, prepare
+from testbed.pipeline.counterpart import counterpart_manifest, counterpart_seeds, middle_of
 from testbed.pipeline.experiment_config import ExperimentConfig
 from testbed.pipeline.fault_injection import read_faults
 from testbed.pipeline.scalers import SCALER
-from testbed.pipeline.twin import middle_of, twin_manifest, twin_seeds
 from testbed.reporting.experiment import cost_of
 from testbed.run_dir import RunDir
 from testbed.simulation.cluster.records import batch_log, request_log
@@ -62,7 +62,7 @@ def real_folder(folder: Path, which: tuple[str, str, int]) -> Path:
     return folder / "runs" / "{}-{}-real-{}".format(*which)
 
 
-def twin_folder(folder: Path, which: tuple[str, str, int]) -> Path:
+def counterpart_folder(folder: Path, which: tuple[str, str, int]) -> Path:
     """Of the simulated run of the same."""
     return folder / "runs" / "{}-{}-sim-{}".format(*which)
 
@@ -89,7 +89,7 @@ def simulate_pair(config: ExperimentConfig, folder: Path, which: tuple[str, str,
     period_s, target_s = policy_of(config, policy).period_s, cluster.models[0].latency_target_s
     answer_after = max(1, round(deliberation_s(real.path, schedule.duration_s) / period_s))
     clock = scaler_clock(real.path, period_s, config.sample_period_s)
-    seeds = twin_seeds(config.seed, 2 * config.simulated_runs)
+    seeds = counterpart_seeds(config.seed, 2 * config.simulated_runs)
     runs, costs = [], []
     for number, seed in enumerate(seeds):
         another = number >= config.simulated_runs
@@ -100,7 +100,7 @@ def simulate_pair(config: ExperimentConfig, folder: Path, which: tuple[str, str,
         costs.append(cost._asdict() | {"seed": seed, "another_run": another})
         runs += [] if another else [one]
     shown = runs[middle_of([one.requests for one in runs])]
-    path = twin_folder(folder, which)
+    path = counterpart_folder(folder, which)
     if path.exists():
         shutil.rmtree(path)  # simulated anew, by the code and the profile of today
     made = RunDir(path).create()
@@ -114,7 +114,7 @@ def simulate_pair(config: ExperimentConfig, folder: Path, which: tuple[str, str,
     write_json(path / "draws.json", costs)
     profile = next(iter(cluster.models[0].profiles.values()))
     told = "at any time before the traffic" if clock is None else f"{clock.first_s:+.2f} s from it, as in the real run"
-    manifest = twin_manifest(real.manifest, path.name, config.simulated_runs)
+    manifest = counterpart_manifest(real.manifest, path.name, config.simulated_runs)
     notes = (*manifest.notes, f"the policy decides first {told}")
     made.write_manifest(manifest.model_copy(update={"profile": str(profile), "notes": notes}))
 
@@ -151,7 +151,7 @@ def _simulate(
     policy: Policy,
     clock: ScalerClock | None,
 ) -> Simulated:
-    """One run with its own luck, until every request has ended. clock: of the policy; None: any.
+    """One run with a seed of its own, until every request has ended. clock: of the policy; None: any.
 
     Pods and scaler were there before the traffic: the simulation begins idle, about BEFORE_S earlier, and its clock is
     put right afterwards. Not exactly BEFORE_S: scrapes are at no particular time of the traffic, unless the scaler
