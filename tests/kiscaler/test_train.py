@@ -92,7 +92,7 @@ def test_a_finished_training_is_not_begun_again_and_an_interrupted_one_goes_on(t
     config = TrainConfig.model_validate(settings(trained))
     train(config, trained / "out", lambda found: None, lambda share: None)
     assert (trained / "out" / "curve.csv").read_text() == curve
-    with pytest.raises(ConfigError, match=r"other settings \(reach differs\)"):
+    with pytest.raises(ConfigError, match=r"other settings \(max_step differs\)"):
         train(config.model_copy(update={"max_step": 1}), trained / "out", lambda found: None, lambda share: None)
 
 
