@@ -33,17 +33,7 @@ from testbed.adaptation.journal import Entry
 from testbed.adaptation.judge import JudgeSettings
 from testbed.adaptation.recalibrate import RecalibrationSettings, estimate, recalibrated
 from testbed.adaptation.residual import arrivals_of, residual_of, time_in_server_s
-from testbed.adaptation.states import (
-    Alarmed,
-    Kept,
-    Memory,
-    Promoted,
-    Recalibrating,
-    Shadow,
-    Side,
-    State,
-    Watching,
-)
+from testbed.adaptation.states import Alarmed, Kept, Memory, Promoted, Recalibrating, Shadow, Side, State, Watching
 from testbed.autoscaling.observation import Window
 from testbed.autoscaling.policy import Policy
 from testbed.calibration.profile import ServiceProfile

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from testbed.adaptation.adapt import step
-from testbed.adaptation.candidate import per_replica_of
+from testbed.adaptation.candidate import per_replica_of, with_rate
 from testbed.adaptation.judge import JudgeSettings
-from testbed.adaptation.states import Promoted, Recalibrating, Watching
+from testbed.adaptation.states import Promoted, Recalibrating, Shadow, Side, Watching
+from testbed.autoscaling.policies import Fixed
+from testbed.autoscaling.policy import Policy
 from testbed.errors import ConfigError
 from tests.adaptation.story import POLICY, SETTINGS, Story, drifted, finding
 
@@ -36,7 +38,30 @@ def test_found_recalibrated_judged_shadowed_promoted_and_passed():
     assert isinstance(story.state, Promoted)
     assert story.state.predecessor.policy == POLICY
     assert story.go(8) == ["WATCHING"]
+    assert story.memory.fitted is story.memory.profile
     assert story.go(50) == []  # the new profile holds
+
+
+@pytest.mark.parametrize(("candidate", "remembers"), [(with_rate(POLICY, 120.0), "what it saw"), (Fixed(3), None)])
+def test_a_candidate_of_the_incumbents_kind_goes_on_with_what_that_remembers(candidate: Policy, remembers: str | None):
+    story = drifted()
+    story.memory = replace(story.memory, incumbent=Side(POLICY, "what it saw"))
+    story.answer = finding()._replace(candidate=candidate)
+    assert story.go(1) == ["SHADOW"]
+    assert isinstance(story.state, Shadow)
+    assert story.state.candidate == Side(candidate, remembers)
+
+
+def test_after_a_passed_probation_nothing_is_begun_for_a_while():
+    story = drifted(cooldown_s=500.0)
+    story.answer = finding()
+    story.go(13)
+    assert story.state == Watching()
+    story.slowness = 1.0
+    assert story.go(20) == ["ALARMED", "ALARMED"]
+    assert story.entries[-1].why == "the last adaptation was too short a time ago"
+    story.answer = None
+    assert story.go(100) == ["RECALIBRATING"]
 
 
 def test_a_candidate_that_is_not_better_is_kept_out_and_judged_again_later():

@@ -20,6 +20,7 @@ from testbed.adaptation.candidate import Finding, deliberate, with_rate
 from testbed.adaptation.judge import Background, Inline
 from testbed.adaptation.states import Promoted, Shadow, Side
 from testbed.autoscaling.policies import Fixed
+from testbed.autoscaling.policy import Decision
 from testbed.autoscaling.simulated import PolicyRun, SimulatedObservation
 from testbed.calibration.profile import ServiceProfile
 from testbed.errors import ConfigError
@@ -123,6 +124,39 @@ def test_a_predecessor_that_fails_is_told_once_and_the_incumbent_goes_on(tmp_pat
     assert decision.replicas == POLICY.decide(SimulatedObservation(sim, "m"), None).replicas
     assert memory.state.name == "PROMOTED"
     assert [one.why for one in policy.journal.entries] == ["the predecessor fails (RuntimeError: no idea)"]
+
+
+@dataclass(frozen=True)
+class Counting:
+    """Asks for nine, and remembers how often it was asked."""
+
+    per_replica_rps: float = 1.0
+    period_s: float = 1.0
+    name: str = "counting"
+
+    def decide(self, seen: Any, memory: int | None) -> Decision:
+        return Decision(9, (memory or 0) + 1, "")
+
+
+@pytest.mark.parametrize("role", ["candidate", "predecessor"])
+def test_who_decides_beside_the_incumbent_remembers_and_is_not_heard(tmp_path: Path, role: str):
+    policy = made(tmp_path)
+    beside = {
+        "candidate": Shadow(20.0, Side(Counting()), predicted_s=math.nan),
+        "predecessor": Promoted(20.0, Side(Counting()), policy.profile, math.nan, math.nan),
+    }
+    memory = replace(first_memory(policy.profile, POLICY, SETTINGS), state=beside[role])
+    sim = moody_run(policy.profile, 1)
+    sim.advance(20.0)
+    replicas = []
+    for _ in range(2):
+        decision = policy.decide(SimulatedObservation(sim, "m"), memory)
+        memory = decision.memory
+        replicas.append(decision.replicas)
+    assert getattr(memory.state, role) == Side(Counting(), 2)
+    assert max(replicas) <= 4
+    if role == "candidate":
+        assert memory.state.differences == tuple(9 - one for one in replicas)
 
 
 @pytest.mark.timeout(600)

@@ -122,3 +122,14 @@ def test_the_reward_is_what_the_docstring_says() -> None:
         assert reward == pytest.approx(-(25 * told["missed"] + told["gpu"] + 0.1 * told["churn"]) / 5)
         missed += told["missed"]
     assert missed > 0
+
+
+def test_an_agent_sees_its_last_change() -> None:
+    one = env(peak_load=(0.5, 0.5))
+    one.reset(seed=1)
+    for age_s in (5.0, 10.0):  # a step later nothing has changed
+        seen, *_ = one.step(np.int64(REACH + 2 if age_s == 5.0 else REACH))
+        features = dict(zip(FEATURES, seen.tolist(), strict=True))
+        assert features["last_change"] == pytest.approx(2 / 8)
+        ahead_s = 20 * 5.0 * features["ahead"]
+        assert features["since_change"] == pytest.approx(age_s / (10 * ahead_s), rel=1e-5)

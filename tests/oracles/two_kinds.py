@@ -13,7 +13,6 @@ from testbed.simulation.cluster.traffic import ScheduledTraffic
 from tests.oracles.cluster_worlds import flat_profile
 
 MEAN_S = {"fast": (0.010, 0.012, 0.014, 0.016), "slow": (0.020, 0.024, 0.028, 0.032)}
-MOST_RPS = {"fast": 250.0, "slow": 125.0}  # of one replica
 
 
 def profiles() -> dict[str, ServiceProfile]:
