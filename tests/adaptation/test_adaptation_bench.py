@@ -130,7 +130,7 @@ def test_a_predecessor_that_fails_is_told_once_and_the_incumbent_goes_on(tmp_pat
 class Counting:
     """Asks for nine, and remembers how often it was asked."""
 
-    per_replica_rps: float = 1.0
+    replica_capacity_rps: float = 1.0
     period_s: float = 1.0
     name: str = "counting"
 
@@ -146,7 +146,7 @@ def test_who_decides_beside_the_incumbent_remembers_and_is_not_heard(tmp_path: P
         "predecessor": Promoted(20.0, Side(Counting()), policy.profile, math.nan, math.nan),
     }
     memory = replace(first_memory(policy.profile, POLICY, SETTINGS), state=beside[role])
-    sim = moody_run(policy.profile, 1)
+    sim = varying_run(policy.profile, 1)
     sim.advance(20.0)
     replicas = []
     for _ in range(2):

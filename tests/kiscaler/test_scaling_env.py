@@ -127,9 +127,9 @@ def test_the_reward_is_what_the_docstring_says() -> None:
 def test_an_agent_sees_its_last_change() -> None:
     one = env(peak_load=(0.5, 0.5))
     one.reset(seed=1)
-    for age_s in (5.0, 10.0):  # a step later nothing has changed
-        seen, *_ = one.step(np.int64(REACH + 2 if age_s == 5.0 else REACH))
+    for metrics_delay_s in (5.0, 10.0):  # a step later nothing has changed
+        seen, *_ = one.step(np.int64(MAX_STEP + 2 if metrics_delay_s == 5.0 else MAX_STEP))
         features = dict(zip(FEATURES, seen.tolist(), strict=True))
         assert features["last_change"] == pytest.approx(2 / 8)
-        ahead_s = 20 * 5.0 * features["ahead"]
-        assert features["since_change"] == pytest.approx(age_s / (10 * ahead_s), rel=1e-5)
+        provisioning_delay_s = 20 * 5.0 * features["ahead"]
+        assert features["since_change"] == pytest.approx(metrics_delay_s / (10 * provisioning_delay_s), rel=1e-5)
