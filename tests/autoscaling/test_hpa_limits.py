@@ -8,8 +8,10 @@ from testbed.autoscaling.hpa.spec import Behavior, ControllerFlags, HpaSpec, Sca
 from testbed.autoscaling.hpa.stabilization import (
     History,
     Recommendation,
+    ScaleEvent,
     limit,
     limit_without_behavior,
+    record_change,
     stabilize,
     stabilize_without_behavior,
 )
@@ -66,3 +68,10 @@ def test_with_behavior_it_counts_no_more_but_keeps_its_place() -> None:
     before, now = Recommendation(5, 0.0), Recommendation(3, 300.0)
     assert stabilize(5, 3, (before,), 0.0, 300.0, 300.0) == (3, (before, now))
     assert stabilize(5, 3, (before,), 0.0, 299.0, 300.0) == (3, (now,))
+
+
+def test_a_change_of_exactly_a_period_ago_counts_no_more_but_keeps_its_place() -> None:
+    history = History(up_events=(ScaleEvent(3, 85.0),))
+    assert limit(5, 20, (1, 30), BY_PODS, history, 100.0) == (9, "ScaleUpLimit")
+    assert record_change(history, BY_PODS, 5, 9, 100.0).up_events == (ScaleEvent(3, 85.0), ScaleEvent(4, 100.0))
+    assert record_change(history, BY_PODS, 5, 9, 101.0).up_events == (ScaleEvent(4, 101.0),)
