@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 LOCKED := $(VENV)/.locked
 READY := $(VENV)/.ready
 
-.PHONY: help env lock bundle calibrate test test-cluster cluster-up cluster-down check bench clean
+.PHONY: help env lock bundle calibrate test test-bounds test-cluster cluster-up cluster-down check bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -49,6 +49,11 @@ NOISY = $(if $(NOISE),$(BIN)/python -m tests.noise -- )
 # Twice as many processes as our machines have cores: much of what they do is to wait for servers.
 test: env ## all tests: no GPU, no cluster; NOISE=1 as on a busy host
 	@$(NOISY)$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# The compiled loops are compiled once more for it, into a cache of its own: two and a half minutes of processor time.
+test-bounds: env ## the worlds of the simulators' oracles with every array access checked
+	@NUMBA_BOUNDSCHECK=1 NUMBA_CACHE_DIR=build/bounds-checked \
+	  $(BIN)/python -m pytest --timeout 3600 tests/simulation/test_cluster_oracle.py tests/simulation/test_kernel_oracle.py $(ARGS)
 
 cluster-up: env ## a real two-node Kubernetes on this machine (Linux, root, Go); INSTALL=1 installs missing packages
 	@$(BIN)/python -m testbed.localcluster prepare $(if $(INSTALL),--install)

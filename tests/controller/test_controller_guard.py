@@ -31,12 +31,17 @@ FRESH = Known(now_s=100.0, spec_replicas=4, ready=4, scraped=4, metrics_s=99.0)
         (3.0, FRESH._replace(metrics_s=80.0), None, "20.0 s old"),
         (9.0, FRESH._replace(metrics_s=80.0), None, "20.0 s old"),
         (3.0, FRESH._replace(metrics_s=None), None, "no metrics"),
-        (3.0, FRESH._replace(scraped=3), None, "told nothing"),
+        (3.0, FRESH._replace(metrics_s=85.0), 3, ""),  # not older than that
+        (3.0, FRESH._replace(scraped=3), None, "1 of 4 ready pods told nothing"),
+        (4.0, FRESH._replace(scraped=3), None, ""),  # no step, so nothing is held
         (6.0, FRESH._replace(scraped=3), 6, ""),
         (3.0, FRESH._replace(lost_s=41.0), None, "ready pods were lost 59 s ago"),
         (6.0, FRESH._replace(lost_s=99.0), 6, ""),
-        (3.0, FRESH._replace(lost_s=39.0), 3, ""),
+        (4.0, FRESH._replace(lost_s=99.0), None, ""),
+        (3.0, FRESH._replace(lost_s=40.0), 3, ""),
         (3.0, FRESH._replace(ready=0, scraped=0), None, "no pod is ready"),
+        (4.0, FRESH._replace(ready=0, scraped=0), None, "no pod is ready"),
+        (5.0, FRESH._replace(ready=0, scraped=0, metrics_s=None), 5, ""),
         (6.0, FRESH._replace(ready=0, scraped=0, metrics_s=None), 6, ""),
         (None, FRESH._replace(spec_replicas=1), 2, "policy failed"),  # below the least is never right
     ],
@@ -54,20 +59,27 @@ def test_steps_have_a_largest_size():
     assert judge(2.0, FRESH, (), limits).replicas == 3
 
 
+def test_smaller_steps_are_taken_as_they_are():
+    limits = LIMITS.model_copy(update={"step_up": 2, "step_down": 2})
+    for wanted in (2.0, 3.0, 5.0, 6.0):
+        assert judge(wanted, FRESH, (), limits)[:2] == (wanted, "")
+
+
 def test_down_only_to_the_largest_wish_of_the_window():
     limits = LIMITS.model_copy(update={"down_window_s": 60.0})
     first = judge(4.0, FRESH, (), limits)
     soon = judge(2.0, FRESH._replace(now_s=130.0, metrics_s=130.0), first.wishes, limits)
     assert soon.replicas is None
     assert "wanted within the last 60 s" in soon.held
-    later = judge(2.0, FRESH._replace(now_s=161.0, metrics_s=161.0), soon.wishes, limits)
-    assert later.replicas == 2
+    later = judge(2.0, FRESH._replace(now_s=160.0, metrics_s=160.0), soon.wishes, limits)
+    assert later.replicas == 2  # a wish of exactly a window ago is over
 
 
 def test_pods_that_go_on_their_own_are_lost_and_those_of_a_smaller_count_are_not():
     looks = [  # now, count, ready -> when pods were lost last
         (0.0, 4, 4, None),
         (1.0, 6, 4, None),  # more are asked for: two start
+        (1.5, 6, 4, None),
         (2.0, 6, 6, None),
         (3.0, 5, 5, None),
         (4.0, 5, 3, 4.0),  # a node is gone
@@ -121,6 +133,19 @@ def test_never_out_of_bounds_and_never_down_blind(
         assert replicas <= limits.max_replicas
 
 
+def test_limits_have_defaults_and_ranges():
+    chosen = Limits(max_replicas=1)
+    assert (chosen.min_replicas, chosen.step_up, chosen.step_down) == (1, None, None)
+    assert (chosen.down_window_s, chosen.stale_s, chosen.loss_window_s) == (0.0, 15.0, 60.0)
+    Limits(min_replicas=0, max_replicas=3, step_up=1, step_down=1, down_window_s=0, stale_s=0.5, loss_window_s=0)
+    low = {"min_replicas": -1, "max_replicas": 0, "step_up": 0, "step_down": 0}
+    low |= {"down_window_s": -0.5, "stale_s": 0, "loss_window_s": -0.5}
+    for name, value in low.items():
+        with pytest.raises(ValidationError, match=name):
+            Limits.model_validate({"min_replicas": 0, "max_replicas": 3, name: value})
+
+
 def test_limits_that_contradict_each_other_are_refused():
+    assert Limits(min_replicas=2, max_replicas=2).max_replicas == 2
     with pytest.raises(ValidationError, match="is above max_replicas"):
         Limits(min_replicas=5, max_replicas=2)
