@@ -16,8 +16,8 @@ from testbed.pipeline.made_runs import Narrator
 from testbed.pipeline.plan import seed_of
 from testbed.pipeline.restore import restore_real
 from testbed.pipeline.twin import request_log_of, simulate_twin
-from testbed.reporting.experiment_report import is_experiment
 from testbed.reporting.loading import read_json
+from testbed.reporting.reports import experiment
 from testbed.run_dir import RunDir
 from testbed.simulation.load_curve import load_curve
 
@@ -30,7 +30,7 @@ def compute_anew(folder: Path, narrator: Narrator) -> None:
     ConfigError if the folder is of neither, or has no real runs.
     """
     restore_real(folder, narrator)
-    if is_experiment(folder):
+    if experiment.REPORT.fits(folder):
         _simulate_experiment(folder, narrator)
     elif (folder / "config.json").exists():
         _fit_calibration(folder, narrator)

@@ -13,8 +13,8 @@ from testbed.pipeline.experiment_twin import simulate_pair, twin_folder
 from testbed.pipeline.made_runs import Narrator
 from testbed.pipeline.plan import seed_of
 from testbed.pipeline.twin import simulate_twin
-from testbed.reporting.experiment_report import is_experiment
 from testbed.reporting.loading import read_json
+from testbed.reporting.reports import experiment
 from testbed.run_dir import RunDir, RunManifest
 
 Makers = Iterator[tuple[str, Callable[[], object]]]  # a simulated run's name, and what makes it
@@ -35,7 +35,7 @@ def restore(folder: Path, narrator: Narrator, wanted: Callable[[str], bool] = la
     if not lacking:
         return
     narrator.phase(f"{len(lacking)} simulated runs made again from their seeds")
-    makers = dict(_of_experiment(folder) if is_experiment(folder) else _of_calibration(folder, simulated))
+    makers = dict(_of_experiment(folder) if experiment.REPORT.fits(folder) else _of_calibration(folder, simulated))
     for done, name in enumerate(lacking, start=1):
         makers[name]()
         narrator.progress(done / len(lacking))

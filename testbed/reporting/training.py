@@ -12,18 +12,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from testbed.reporting.drawing import LOOK, SIMULATED, WIDTH, FloatArray, save_png
 from testbed.reporting.loading import read_json
-from testbed.reporting.pictures import LOOK
-from testbed.reporting.png import save_png
-from testbed.reporting.style import SIMULATED
 
-FloatArray = npt.NDArray[np.float64]
 Curve = Mapping[str, FloatArray]  # by the names of curve.csv's columns, float64[evaluations] each
 Marks = Mapping[str, Mapping[str, float]]
 COLUMNS = ("steps", "seconds", "reward", "missed", "gpu", "churn")
@@ -89,24 +85,28 @@ def marks_passed(folders: Sequence[Path]) -> list[Passed]:
 
 def save_curves(folders: Sequence[Path], file: Path) -> None:
     """Draw the curves that there are; without one nothing is written."""
-    curves, marks = read_curves(folders), read_marks(folders)
-    if not curves:
-        return
+    curves = read_curves(folders)
+    if curves:
+        save_png(learning_curves(curves, read_marks(folders)), file)
+
+
+@rc_context(LOOK)
+def learning_curves(curves: Sequence[Curve], marks: Marks) -> Figure:
+    """Reward by decisions and by time, share over the target and devices held: each curve and their median."""
     median = median_of(curves)
-    with rc_context(LOOK):
-        figure = Figure(figsize=(10, 6), layout="constrained")
-        (by_steps, by_minutes), (missed, gpu) = figure.subplots(2, 2)
-        by_minutes.sharey(by_steps)
-        _panel(by_steps, curves, median, marks, "decisions", "reward")
-        _panel(by_minutes, curves, median, marks, "minutes", "reward")
-        _panel(missed, curves, median, marks, "decisions", "missed")
-        _panel(gpu, curves, median, marks, "decisions", "gpu")
-        by_steps.set(title="reward of a step, mean of the worlds that judge (simulated)")
-        by_minutes.set(title="the same against wall-clock time of one training")
-        missed.set(title="requests over the target, %")
-        gpu.set(title="devices held, % of what all replicas would hold")
-        figure.legend(*by_steps.get_legend_handles_labels(), loc="outside lower center", ncols=min(6, 2 + len(marks)))
-        save_png(figure, file, dpi=130)
+    figure = Figure(figsize=(WIDTH, 6.6), layout="constrained")
+    (by_steps, by_minutes), (missed, gpu) = figure.subplots(2, 2)
+    by_minutes.sharey(by_steps)
+    _panel(by_steps, curves, median, marks, "decisions", "reward")
+    _panel(by_minutes, curves, median, marks, "minutes", "reward")
+    _panel(missed, curves, median, marks, "decisions", "missed")
+    _panel(gpu, curves, median, marks, "decisions", "gpu")
+    by_steps.set(title="reward of a step, mean of the worlds that judge (simulated)")
+    by_minutes.set(title="the same against wall-clock time of one training")
+    missed.set(title="requests over the target, %")
+    gpu.set(title="devices held, % of what all replicas would hold")
+    figure.legend(*by_steps.get_legend_handles_labels(), loc="outside lower center", ncols=min(6, 2 + len(marks)))
+    return figure
 
 
 def _panel(axes: Axes, curves: Sequence[Curve], median: Curve, marks: Marks, along: str, column: str) -> None:
@@ -120,7 +120,7 @@ def _panel(axes: Axes, curves: Sequence[Curve], median: Curve, marks: Marks, alo
         axes.plot(factor * median[x], scale * median[column], color=SIMULATED, linewidth=2.4, label="median")
     for number, (name, mark) in enumerate(marks.items()):
         dash = ("--", "-.", ":")[number % 3]
-        axes.axhline(scale * mark[column], color=f"C{number % 10}", linestyle=dash, linewidth=1.2, label=name)
+        axes.axhline(scale * mark[column], color=f"C{number}", linestyle=dash, linewidth=1.2, label=name)
     axes.set_xlabel(along)
     axes.set_xlim(left=0)
     if column != "reward":
