@@ -47,6 +47,7 @@ LOOK: Any = {
     "axes.grid": True,
     "axes.prop_cycle": f"cycler(color={[*OTHERS]})",
     "axes.axisbelow": True,
+    "axes.ymargin": 0.08,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "figure.titlesize": 10,
@@ -62,7 +63,7 @@ LOOK: Any = {
 WIDTH = 12.0  # inches
 SYMBOLS = "osD^Pv*hp"  # with the eight OTHERS, 72 that differ
 PNG_DPI = 100
-PNG_COLOURS = 64  # lines and text look the same as in full colour, in a quarter of the bytes
+PNG_COLOURS = 128  # lines and text look the same as in full colour, in a third of the bytes
 POINTS = 500  # of a line at most: more than pixels show nothing
 
 
@@ -81,7 +82,7 @@ def save_png(figure: Figure, file: Path) -> None:
     drawn = io.BytesIO()
     with rc_context(LOOK):
         figure.savefig(drawn, format="png", dpi=PNG_DPI)
-    few = Image.open(drawn).convert("RGB").quantize(PNG_COLOURS, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    few = Image.open(drawn).convert("RGB").quantize(PNG_COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     with replacing(file) as temporary:
         few.save(temporary, "PNG", optimize=True)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib import rc_context
-from matplotlib.colors import same_color
+from matplotlib.colors import same_color, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.lines import Line2D
@@ -52,10 +52,17 @@ def test_the_same_figure_is_the_same_bytes_and_its_words_are_kept() -> None:
     assert not [path for path in paths if re.search(r"\.\d{3}", path)]
 
 
-def test_a_png_has_few_colours_and_the_size_of_its_figure(tmp_path: Path) -> None:
-    save_png(Figure(figsize=(3, 2)), tmp_path / "x.png")
-    assert imread(tmp_path / "x.png").shape[:2] == (200, 300)
+@rc_context(LOOK)
+def test_a_png_has_the_size_of_its_figure_and_its_colours(tmp_path: Path) -> None:
+    figure = Figure(figsize=(3, 2))
+    figure.subplots().bar([1, 2, 3], [1, 2, 3], color=[REAL, SIMULATED, INVALID])
+    save_png(figure, tmp_path / "x.png")
     assert [file.name for file in tmp_path.iterdir()] == ["x.png"]
+    drawn = imread(tmp_path / "x.png")[:, :, :3]
+    assert drawn.shape[:2] == (200, 300)
+    for colour in (REAL, SIMULATED, INVALID, "white"):
+        assert (np.abs(drawn - to_rgb(colour)).max(axis=-1) < 0.01).sum() > 500
+    assert len(np.unique(drawn.reshape(-1, 3), axis=0)) <= 128
 
 
 @pytest.mark.parametrize(
