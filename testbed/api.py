@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import rc_context
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
 
 from loadgen import traces
 from loadgen.client_limits import ClientLimits
@@ -36,6 +36,7 @@ from testbed.kiscaler.scenarios import Ranges, Scenarios
 from testbed.measurement.latency_histogram import quantile_of
 from testbed.pipeline.capacity import PlanGrid, plan_capacity
 from testbed.pipeline.served_rates import with_served_rate
+from testbed.reporting.drawing import INK, LOOK, MUTED, SIMULATED, log_axis
 from testbed.simulation.cluster.config import ClusterConfig, NodePool
 from testbed.simulation.cluster.kisim import KISim
 from testbed.simulation.cluster.services import make_service, served_by
@@ -129,16 +130,17 @@ class ServiceRun:
             }
         )
 
+    @rc_context(LOOK)
     def plot(self) -> Figure:
         """The distribution of latency, and the rate of requests over time."""
         figure = Figure(figsize=(9, 3.2), layout="constrained")
         left, right = figure.subplots(1, 2)
         answered_ms = 1e3 * np.sort(self.requests["latency_s"].dropna())
-        left.plot(answered_ms, np.arange(1, len(answered_ms) + 1) / max(len(self.requests), 1))
+        left.plot(answered_ms, np.arange(1, len(answered_ms) + 1) / max(len(self.requests), 1), color=SIMULATED)
         left.set(xlabel="latency, ms", ylabel="share of requests", ylim=(0, 1), xlim=(0, None))
         step_s = self.duration_s / POINTS
         counts, edges_s = np.histogram(self.requests["scheduled_ns"] / 1e9, POINTS, (0, self.duration_s))
-        right.stairs(counts / step_s, edges_s)
+        right.stairs(counts / step_s, edges_s, color=MUTED)
         right.set(xlabel="time, s", ylabel="requests/s", ylim=(0, None))
         return figure
 
@@ -267,23 +269,22 @@ class ClusterRun:
         """P50, P95, P99 in seconds, slo_violation_rate, GPU-seconds that pods held, changes of the replicas' number."""
         return _summary([self])
 
+    @rc_context(LOOK)
     def plot(self) -> Figure:
         """Arrivals, replicas and P95 over time."""
         figure = Figure(figsize=(9, 5), layout="constrained")
         rate, replicas, latency = figure.subplots(3, 1, sharex=True)
         table = self.over_time
-        rate.plot(table.index, table["rate_rps"])
+        rate.plot(table.index, table["rate_rps"], color=MUTED)
         rate.set(ylabel="requests/s", ylim=(0, None), title=self.policy)
-        replicas.step(table.index, table["replicas"], where="pre", label="asked for")
-        replicas.step(table.index, table["ready"], where="pre", label="ready")
+        replicas.step(table.index, table["replicas"], where="pre", color=MUTED, linestyle="--", label="asked for")
+        replicas.step(table.index, table["ready"], where="pre", color=SIMULATED, label="ready")
         replicas.set(ylabel="replicas", ylim=(0, None))
         replicas.legend(loc="upper left")
-        latency.plot(table.index, 1e3 * table["p95_s"])
-        latency.axhline(1e3 * self.latency_target_s, linestyle=":", color="black")
-        latency.set(xlabel="time, s", ylabel="P95, ms", yscale="log")
-        latency.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        latency.yaxis.set_major_formatter("{x:g}")
-        latency.yaxis.set_minor_formatter(NullFormatter())
+        latency.plot(table.index, 1e3 * table["p95_s"], color=SIMULATED)
+        latency.axhline(1e3 * self.latency_target_s, linestyle="--", color=INK)
+        latency.set(xlabel="time, s", ylabel="P95, ms")
+        log_axis(latency, "y")
         return figure
 
 

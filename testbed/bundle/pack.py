@@ -45,7 +45,7 @@ _NOT_OF_PYTHON = (
     "site-packages",
 )
 # Of wheels: pages for notebooks, and parts of the server for other Pythons.
-_NOT_OF_WHEELS = ("share", "plotly/labextension", "bin")
+_NOT_OF_WHEELS = ("share", "bin")
 
 
 class Target(NamedTuple):

@@ -15,12 +15,8 @@ from testbed.cli.progress import ConsoleNarrator
 from testbed.cli.replay import print_path
 from testbed.pipeline.anew import compute_anew
 from testbed.pipeline.restore import restore
-from testbed.reporting.cluster_report import is_cluster_run, write_cluster_report
 from testbed.reporting.compare import Comparison, compare_folder
-from testbed.reporting.devices_report import is_devices, write_devices_report
-from testbed.reporting.evaluation_report import is_evaluation, write_evaluation_report
-from testbed.reporting.experiment_report import is_experiment, write_experiment_report
-from testbed.reporting.report import write_report
+from testbed.reporting.reports import write_report
 from workloads.files import write_text_atomically
 
 Results = Annotated[Path, typer.Argument(help="A results folder of `kis calibrate`.")]
@@ -51,21 +47,12 @@ def report(
 
     Example: [bold]kis report results/20260101-120000-calibrate[/bold]
     """
-    write = write_report
-    if is_cluster_run(results):
-        write = write_cluster_report
-    elif is_experiment(results):
-        write = write_experiment_report
-    elif is_devices(results):
-        write = write_devices_report
-    elif is_evaluation(results):
-        write = write_evaluation_report
     console = Console()
     if anew:
         with ConsoleNarrator(console) as narrator:
             compute_anew(results, narrator, options.workers_of(workers))
     _restored(console, results, workers)
-    print_path(console, write(results))
+    print_path(console, write_report(results))
 
 
 def _restored(console: Console, results: Path, workers: int | None = None) -> None:

@@ -17,7 +17,7 @@ from testbed.cli.progress import ConsoleNarrator
 from testbed.cli.replay import print_path
 from testbed.config import load_config
 from testbed.pipeline.devices import DevicesConfig, compare_devices
-from testbed.reporting.devices_report import claim
+from testbed.reporting.reports.devices import claim
 
 
 def devices(

@@ -17,7 +17,8 @@ from testbed.cli.progress import ConsoleNarrator
 from testbed.config import TrafficConfig, build
 from testbed.pipeline.capacity import Option, Plan, PlanGrid, by_setting, plan_capacity, predict
 from testbed.pipeline.traffic import make_schedule
-from testbed.reporting.plan_picture import save_plan
+from testbed.reporting.drawing import save_png
+from testbed.reporting.figures.plan import plan as plan_figure
 from workloads.files import write_json
 
 CONFIRMING_SEED, CONFIRMING_DRAWS = 1, 20  # other draws than the search's
@@ -113,7 +114,7 @@ def _write(found: Plan, confirmed: Option | None, folder: Path) -> None:
         ]
         for name, group in by_setting(found.options).items()
     }
-    save_plan(points, 1e3 * found.target_s, found.percentile, folder / "plan.png")
+    save_png(plan_figure(points, 1e3 * found.target_s, found.percentile), folder / "plan.png")
 
 
 def _verdict(found: Plan, confirmed: Option | None, max_replicas: int) -> str:

@@ -18,7 +18,7 @@ from testbed.pipeline.experiment_counterpart import real_folder, simulate_pair
 from testbed.pipeline.made_runs import Narrator
 from testbed.pipeline.plan import seed_of
 from testbed.pipeline.restore import restore_real
-from testbed.reporting.experiment_report import is_experiment
+from testbed.reporting.reports import experiment
 from testbed.run_dir import RunDir
 from testbed.simulation.load_curve import load_curve
 from testbed.study import HERE, Workers, all_done, computed
@@ -32,7 +32,7 @@ def compute_anew(folder: Path, narrator: Narrator, workers: Workers = HERE) -> N
     ConfigError if the folder is of neither, or has no real runs.
     """
     restore_real(folder, narrator)
-    if is_experiment(folder):
+    if experiment.REPORT.fits(folder):
         _simulate_experiment(folder, narrator, workers)
     elif (folder / "config.json").exists():
         _fit_calibration(folder, narrator, workers)

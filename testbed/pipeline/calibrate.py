@@ -28,7 +28,7 @@ from testbed.pipeline.plan import capacity_rps
 from testbed.pipeline.restore import restore_real
 from testbed.pipeline.target import Target, served
 from testbed.pipeline.time_limit import TimeLimit, first_look, fit_of, plan_of, start_of
-from testbed.reporting.report import write_report
+from testbed.reporting.reports import write_report
 from testbed.run_dir import RunDir
 from testbed.study import HERE, Workers, remember
 from workloads.catalog import ServiceConfig

@@ -25,7 +25,7 @@ from testbed.pipeline.cluster_config import ClusterRunConfig, Fault
 from testbed.pipeline.cluster_records import Observed
 from testbed.pipeline.rates import own_length_s, pattern_of
 from testbed.pipeline.served_rates import with_served_rate
-from testbed.reporting.cluster_report import write_cluster_report
+from testbed.reporting.reports import write_report
 from testbed.simulation.cluster.config import ClusterConfig
 from testbed.simulation.cluster.kisim import KISim
 from testbed.simulation.cluster.records import batch_log, request_log
@@ -77,7 +77,7 @@ def simulate_cluster(
     if prepared.sim.keeps_rows:
         request_log(prepared.sim, provenance).write(folder / "requests.parquet")
         batch_log(prepared.sim, provenance).write(folder / "batches.parquet")
-    write_cluster_report(folder)
+    write_report(folder)
     return summary
 
 

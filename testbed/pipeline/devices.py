@@ -27,7 +27,7 @@ from testbed.pipeline.made_runs import MadeRuns, Narrator
 from testbed.pipeline.target import Target, served
 from testbed.pipeline.traffic import make_schedule, traffic_identity
 from testbed.reporting.devices import is_complete, run_id_of, side_labels
-from testbed.reporting.devices_report import write_devices_report
+from testbed.reporting.reports import write_report
 from testbed.study import remember
 from workloads.catalog import ServiceConfig, find_model
 from workloads.emulated_profile import EmulatedProfile
@@ -132,7 +132,7 @@ def compare_devices(
     for turn in _turns(config):
         _make(config, runs, turn)
     narrator.phase("report")
-    return write_devices_report(folder)
+    return write_report(folder)
 
 
 def refuse_without_gpu() -> None:

@@ -27,7 +27,7 @@ from testbed.pipeline.cluster_run import advance, prepare
 from testbed.pipeline.evaluate_config import EvaluateConfig
 from testbed.pipeline.served_rates import with_served_rate
 from testbed.reporting.evaluation import log_name
-from testbed.reporting.evaluation_report import write_evaluation_report
+from testbed.reporting.reports import write_report
 from testbed.simulation.cluster.services import Service, read_services
 from testbed.study import HERE, Workers, computed, remember
 
@@ -71,7 +71,7 @@ def evaluate(
     for (pair, _), frame in zip(tasks, frames, strict=True):
         kept[pair.file].append(frame)
         ScalingLog(pd.concat(kept[pair.file], ignore_index=True), pair.provenance).write(pair.file)
-    write_evaluation_report(folder)
+    write_report(folder)
     found: dict[str, Any] = read_json(folder / "evaluation.json", "run `kis evaluate` again")
     return found
 

@@ -40,7 +40,7 @@ from testbed.pipeline.restore import restore_real
 from testbed.pipeline.scalers import change_reasons, remove_leftovers, scaled_by
 from testbed.pipeline.target import pods_of
 from testbed.pipeline.traffic import make_schedule, traffic_identity
-from testbed.reporting.experiment_report import write_experiment_report
+from testbed.reporting.reports import write_report
 from testbed.run_dir import RunDir
 from testbed.serving.kubernetes import KubernetesService
 from testbed.serving.slowness import Slowness
@@ -81,7 +81,7 @@ def run_experiment(
                 make_real(config, runs, (traffic, policy, repeat), api, kubeconfig)
                 narrator.phase(f"simulate {traffic} under {policy}, {repeat} of {config.repeats}")
                 simulate_pair(config, folder, (traffic, policy, repeat))
-    return write_experiment_report(folder)
+    return write_report(folder)
 
 
 def _refuse_what_cannot_run(config: ExperimentConfig) -> None:

@@ -14,7 +14,7 @@ from testbed.pipeline.experiment_config import ExperimentConfig
 from testbed.pipeline.experiment_counterpart import counterpart_folder, simulate_pair
 from testbed.pipeline.made_runs import Narrator
 from testbed.pipeline.plan import seed_of
-from testbed.reporting.experiment_report import is_experiment
+from testbed.reporting.reports import experiment
 from testbed.run_dir import RunDir, RunManifest
 from testbed.study import HERE, Workers, all_done, computed
 
@@ -38,7 +38,7 @@ def restore(
     if not lacking:
         return
     narrator.phase(f"{len(lacking)} simulated runs made again from their seeds")
-    makers = dict(_of_experiment(folder) if is_experiment(folder) else _of_calibration(folder, simulated))
+    makers = dict(_of_experiment(folder) if experiment.REPORT.fits(folder) else _of_calibration(folder, simulated))
     all_done(computed(_call, [makers[name] for name in lacking], workers, narrator.progress))
 
 

@@ -200,14 +200,14 @@ def _on_gpu(run: RunDir) -> bool:
     return manifest.kind == "real" and manifest.state == "complete" and manifest.device.kind == "gpu"
 
 
-def _load(run: LoadedRun, counterpart: RunDir | None, use: DeviceUse | None) -> GpuLoad:
+def _load(run: LoadedRun, simulated_run: RunDir | None, use: DeviceUse | None) -> GpuLoad:
     manifest, metrics, times = run.manifest, run.metrics, DeviceTimes.read(run.path)
     uuids, end_s, rate = manifest.gpu_uuids, manifest.duration_s, run.schedule.rate_rps
     gpus = max(1, len(uuids))
     network_s = None if times is None else sum(size.batches * size.network_s for size in times.sizes)
     # Several take turns on a GPU: their networks' times are not one's. Of shorter requests nobody knows the use.
     alone = manifest.service.replicas == 1 and not manifest.service.length_buckets
-    counterpart = None if counterpart is None else load_run(counterpart.path)
+    counterpart = None if simulated_run is None else load_run(simulated_run.path)
     simulated = batches_of(counterpart.batches, end_s) if counterpart is not None and alone else {}
     p50_ms, p95_ms = _latency_ms(run)
     simulated_p50_ms, simulated_p95_ms = _latency_ms(counterpart)

@@ -1,79 +1,120 @@
-"""Writes the report of a results folder: comparison.json, report.html, report.md and figures/*.png."""
+"""What a report is: a folder's marker, what is gathered from it, and two templates. `Report.write` does the rest."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import plotly.graph_objects as go
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
+from matplotlib.figure import Figure
 
-from testbed.reporting import figures, labels, pictures, style
-from testbed.reporting.context import ReportContext, gather
-from testbed.reporting.gpu_figure import gpu_figure, svg_address
-from testbed.reporting.page import environment, script_json
-from testbed.reporting.png import save_png
-from workloads.files import write_text_atomically
-
-PICTURED = 4  # runs of a group that report.md shows as pictures: those with the largest errors
+from testbed.reporting import drawing, labels
+from testbed.reporting.drawing import save_png, svg_address
+from workloads.files import write_json, write_text_atomically
 
 
-def write_report(folder: Path) -> Path:
-    """Compare all runs of a results folder and write its report; returns the path of report.html.
+@dataclass(frozen=True)
+class Content:
+    """All that a report says.
 
-    ReportError if there is nothing to compare, ArtifactError if a file of a run cannot be read.
+    values: of both templates. figures: of the page, by the name that its template asks for. pictures: of report.md, by
+    their file in the folder. files: JSON to write beside the report, or a text as it is; None: there is no such file.
     """
-    context = gather(folder)
-    write_text_atomically(folder / "comparison.json", context.comparison.text)
-    gpu_figures = {one.stem: gpu_figure(one) for one in (context.gpu.curves if context.gpu else ())}
-    _save_pictures(context, folder / "figures")
-    for stem, figure in gpu_figures.items():
-        save_png(figure, folder / "figures" / f"{stem}.png", dpi=110)
-    told = environment(html=False).get_template("report.md.j2").render(c=context, pictured=PICTURED)
-    write_text_atomically(folder / "report.md", told)
-    page = folder / "report.html"
-    shown = (
-        environment(html=True)
-        .get_template("report.html.j2")
-        .render(
-            c=context,
-            figures=_page_figures(context),
-            drawings={stem: svg_address(figure) for stem, figure in gpu_figures.items()},
-            plotly_js=Markup(get_plotlyjs()),
-            style=style,
-        )
+
+    values: Mapping[str, Any]
+    figures: Mapping[str, Callable[[], Figure]]
+    pictures: Mapping[str, Callable[[], Figure]]
+    files: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Report:
+    """One kind of report. name: of its templates, NAME.html.j2 and NAME.md.j2.
+
+    marker: a file that only a folder of this kind has, as a glob pattern. gather: ArtifactError or ReportError if a
+    folder cannot be read. command: what leaves such a folder.
+    """
+
+    name: str
+    marker: str
+    command: str
+    gather: Callable[[Path], Content]
+
+    def fits(self, folder: Path) -> bool:
+        """Whether the folder has the marker."""
+        return any(folder.glob(self.marker))
+
+    def write(self, folder: Path) -> Path:
+        """Write report.html, report.md, its pictures and the JSON files; returns the path of report.html."""
+        content = self.gather(folder)
+        for file, value in content.files.items():
+            if value is None:
+                (folder / file).unlink(missing_ok=True)
+            elif isinstance(value, str):
+                write_text_atomically(folder / file, value)
+            else:
+                write_json(folder / file, value)
+        for old in folder.glob("figures/*.png"):
+            old.unlink()  # some may be of runs that are gone
+        for file, draw in content.pictures.items():
+            (folder / file).parent.mkdir(exist_ok=True)
+            save_png(draw(), folder / file)
+        text = _environment(html=False).get_template(f"{self.name}.md.j2").render(content.values)
+        write_text_atomically(folder / "report.md", text)
+        addresses = {name: svg_address(draw()) for name, draw in content.figures.items()}
+        page = _environment(html=True).get_template(f"{self.name}.html.j2").render(content.values, figures=addresses)
+        write_text_atomically(folder / "report.html", page)
+        return folder / "report.html"
+
+
+def rounded(value: Any) -> Any:
+    """Six decimals, for JSON files that are equal on every machine."""
+    if isinstance(value, float):
+        return round(value, 6)
+    if isinstance(value, dict):
+        return {key: rounded(one) for key, one in value.items()}
+    return [rounded(one) for one in value] if isinstance(value, list) else value
+
+
+def _environment(html: bool) -> Environment:
+    """Of the templates beside this file; html: values are escaped for a page, else Markdown has its filter `md`."""
+    loader = PackageLoader("testbed.reporting")
+    made = Environment(
+        loader=loader,
+        autoescape=html,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
     )
-    write_text_atomically(page, shown)
-    return page
+    script = loader.get_source(made, "report.js")[0]
+    made.filters.update(
+        number=labels.number,
+        ms=labels.milliseconds,
+        left_out=labels.left_out_text,
+        capacity=labels.capacity_text,
+        md=_escape_markdown,
+    )
+    made.globals.update(
+        style=drawing,
+        script=Markup(script),
+        script_sha256=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        device_text=labels.device_text,
+        not_measured=labels.NOT_MEASURED,
+        gpu_explained=labels.GPU_EXPLAINED,
+        parts_explained=labels.PARTS_EXPLAINED,
+    )
+    return made
 
 
-def _page_figures(context: ReportContext) -> dict[str, Markup]:
-    """Name -> JSON of every figure on the page."""
-    drawn: dict[str, go.Figure] = {"overview": figures.overview(context.comparison.runs)}
-    for group in context.groups:
-        drawn[f"{group.stem}-runs"] = figures.by_run(group.rows)
-        for run in group.runs:
-            drawn[f"{run.stem}-distribution"] = figures.distribution(run.series.curves)
-            drawn[f"{run.stem}-time"] = figures.over_time(run.series.timeline)
-            drawn[f"{run.stem}-batches"] = figures.batch_sizes(run.series.batches_real, run.series.batches_sim)
-    for view in context.profiles:
-        drawn[f"{view.stem}-service"] = figures.service_time(view.service)
-        drawn[f"{view.stem}-overhead"] = figures.overhead(view.overhead)
-    return {name: script_json(figure) for name, figure in drawn.items()}
-
-
-def _save_pictures(context: ReportContext, folder: Path) -> None:
-    folder.mkdir(exist_ok=True)
-    for old in folder.glob("*.png"):
-        old.unlink()  # pictures of runs that are gone
-    pictures.save_overview(context.comparison.runs, folder / "overview.png")
-    for group in context.groups:
-        where = f"{group.summary.model}, {labels.device_text(group.summary.device, group.summary.emulated)}"
-        pictures.save_by_run(group.rows, where, folder / f"{group.stem}.png")
-        for run in group.largest_errors(PICTURED):
-            verdict = "" if run.row.valid else " (NOT VALID)"
-            pictures.save_pair(run.series, f"{where}: {run.label}{verdict}", folder / f"{run.stem}.png")
-    for view in context.profiles:
-        device = view.profile.device
-        where = f"{view.profile.model}, {labels.device_text(device.name, device.kind == 'emulated')}"
-        pictures.save_profile(view.service, view.overhead, where, folder / f"{view.stem}.png")
+def _escape_markdown(value: Any) -> str:
+    """A name as literal text, in a table cell too."""
+    text = str(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    for character in "\\`*_{}[]|#!~$":
+        text = text.replace(character, "\\" + character)
+    return " ".join(text.split())

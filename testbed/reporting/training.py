@@ -13,18 +13,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from loadgen.artifact import read_json
-from testbed.reporting.pictures import LOOK
-from testbed.reporting.png import save_png
-from testbed.reporting.style import SIMULATED
+from testbed.reporting.drawing import LOOK, SIMULATED, WIDTH, FloatArray, save_png
 
-FloatArray = npt.NDArray[np.float64]
 Curve = Mapping[str, FloatArray]  # by the names of curve.csv's columns, float64[evaluations] each
 Baselines = Mapping[str, Mapping[str, float]]
 COLUMNS = ("steps", "seconds", "reward", "missed", "gpu", "churn")
@@ -97,25 +93,29 @@ def baselines_passed(folders: Sequence[Path]) -> list[Passed]:
 
 def save_curves(folders: Sequence[Path], file: Path) -> None:
     """Draw the curves that there are; without one nothing is written."""
-    curves, baselines = read_curves(folders), read_baselines(folders)
-    if not curves:
-        return
+    curves = read_curves(folders)
+    if curves:
+        save_png(learning_curves(curves, read_baselines(folders)), file)
+
+
+@rc_context(LOOK)
+def learning_curves(curves: Sequence[Curve], baselines: Baselines) -> Figure:
+    """Reward by decisions and by time, share over the target and devices held: each curve and their median."""
     median = median_of(curves)
-    with rc_context(LOOK):
-        figure = Figure(figsize=(10, 6), layout="constrained")
-        (by_steps, by_minutes), (missed, gpu) = figure.subplots(2, 2)
-        by_minutes.sharey(by_steps)
-        _panel(by_steps, curves, median, baselines, "decisions", "reward")
-        _panel(by_minutes, curves, median, baselines, "minutes", "reward")
-        _panel(missed, curves, median, baselines, "decisions", "missed")
-        _panel(gpu, curves, median, baselines, "decisions", "gpu")
-        by_steps.set(title="reward of a step, mean of the scenarios that judge (simulated)")
-        by_minutes.set(title="the same against wall-clock time of one training")
-        missed.set(title="requests over the target, %")
-        gpu.set(title="devices held, % of what all replicas would hold")
-        columns = min(6, 2 + len(baselines))
-        figure.legend(*by_steps.get_legend_handles_labels(), loc="outside lower center", ncols=columns)
-        save_png(figure, file, dpi=130)
+    figure = Figure(figsize=(WIDTH, 6.6), layout="constrained")
+    (by_steps, by_minutes), (missed, gpu) = figure.subplots(2, 2)
+    by_minutes.sharey(by_steps)
+    _panel(by_steps, curves, median, baselines, "decisions", "reward")
+    _panel(by_minutes, curves, median, baselines, "minutes", "reward")
+    _panel(missed, curves, median, baselines, "decisions", "missed")
+    _panel(gpu, curves, median, baselines, "decisions", "gpu")
+    by_steps.set(title="reward of a step, mean of the scenarios that judge (simulated)")
+    by_minutes.set(title="the same against wall-clock time of one training")
+    missed.set(title="requests over the target, %")
+    gpu.set(title="devices held, % of what all replicas would hold")
+    handles, labels = by_steps.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(6, 2 + len(baselines)))
+    return figure
 
 
 def _panel(axes: Axes, curves: Sequence[Curve], median: Curve, baselines: Baselines, along: str, column: str) -> None:
@@ -129,7 +129,7 @@ def _panel(axes: Axes, curves: Sequence[Curve], median: Curve, baselines: Baseli
         axes.plot(factor * median[x], scale * median[column], color=SIMULATED, linewidth=2.4, label="median")
     for number, (name, baseline) in enumerate(baselines.items()):
         dash = ("--", "-.", ":")[number % 3]
-        axes.axhline(scale * baseline[column], color=f"C{number % 10}", linestyle=dash, linewidth=1.2, label=name)
+        axes.axhline(scale * baseline[column], color=f"C{number}", linestyle=dash, linewidth=1.2, label=name)
     axes.set_xlabel(along)
     axes.set_xlim(left=0)
     if column != "reward":

@@ -21,7 +21,7 @@ from testbed.measurement.batch_log import BatchLog
 from testbed.measurement.metric_log import MetricLog
 from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.cluster_run import simulate_cluster
-from testbed.reporting.cluster_figures import pod_spans
+from testbed.reporting.figures.cluster import pod_spans
 from tests.oracles.cluster_worlds import GPU, flat_profile
 from workloads.errors import KisError
 
@@ -52,7 +52,7 @@ def settings(folder: Path, **changes: Any) -> dict[str, Any]:
 @pytest.fixture
 def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests of the numbers: drawing takes three times as long as the simulation."""
-    monkeypatch.setattr("testbed.pipeline.cluster_run.write_cluster_report", lambda folder: None)
+    monkeypatch.setattr("testbed.pipeline.cluster_run.write_report", lambda folder: None)
 
 
 @pytest.mark.usefixtures("no_report")

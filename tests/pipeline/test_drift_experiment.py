@@ -21,9 +21,10 @@ from testbed.pipeline.experiment_counterpart import (
     real_folder,
     simulate_pair,
 )
-from testbed.reporting.experiment_report import write_experiment_report
+from testbed.reporting.reports import write_report
 from testbed.study import remember
 from tests.oracles.cluster_worlds import GPU, six_replicas
+from tests.pages import figures_of, texts_of
 from tests.pipeline.played import begin_run, play_run
 
 SECONDS, DRIFT_S, FACTOR = 130.0, 45.0, 1.5
@@ -73,8 +74,11 @@ def play(config: ExperimentConfig, folder: Path) -> None:
 def test_an_adapted_policy_recovers_and_the_report_says_so(tmp_path: Path) -> None:
     config, folder = config_of(tmp_path), tmp_path / "experiment"
     play(config, folder)
-    page = write_experiment_report(folder).read_text()
-    assert "batches x 1.5" in page
+    page = write_report(folder).read_text()
+    _, plain, adapted_pair = map(texts_of, figures_of(page))
+    assert plain.count("batches x 1.5") == 1
+    assert "promoted" not in plain
+    assert adapted_pair.count("promoted") == 2  # the real one, and the simulated one
     rows = {row["policy"]: row for row in json.loads((folder / "drift.json").read_text())["rows"]}
     assert not rows["plain"]["adapted"]
     assert rows["plain"]["steps"] == [[], []]
@@ -107,7 +111,7 @@ def test_without_drift_there_is_nothing_to_tell(tmp_path: Path) -> None:
     )
     play(config, folder)
     (real_folder(folder, ("steady", "one", 1)) / "faults.json").unlink()
-    write_experiment_report(folder)
+    write_report(folder)
     assert not (folder / "drift.json").exists()
 
 

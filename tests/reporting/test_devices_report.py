@@ -15,7 +15,8 @@ from loadgen.validity import Verdict
 from testbed.errors import ReportError
 from testbed.measurement.metric_log import MetricLog
 from testbed.reporting.devices import read_devices, side_labels, summary_of
-from testbed.reporting.devices_report import is_devices, ratio_text, write_devices_report
+from testbed.reporting.reports import write_report
+from testbed.reporting.reports.devices import ratio_text
 from testbed.run_dir import Device
 
 GPU = Device(kind="gpu", name="Example GPU <40 GB>")
@@ -77,13 +78,12 @@ def told(folder: Path) -> dict[str, Any]:
 
 
 def both_pages(folder: Path) -> tuple[str, str]:
-    write_devices_report(folder)
+    write_report(folder)
     return (folder / "report.md").read_text(), (folder / "report.html").read_text()
 
 
 def test_a_cpu_that_is_twelve_times_slower_is_said_to_be(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "all")
-    assert is_devices(folder)
     text, page = both_pages(folder)
     assert "is 12.0 (12.0 to 12.0) times that on" in text
     assert "12.0 (12.0 to 12.0)" in page

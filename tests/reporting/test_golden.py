@@ -30,8 +30,8 @@ from testbed.reporting.compare import compare_folder, recompute
 from testbed.reporting.drift import drift_of
 from testbed.reporting.evaluation import log_name, recomputed, row_of
 from testbed.reporting.experiment import cost_of, read_experiment, rows_of, summary_of
-from testbed.reporting.experiment_report import rounded
 from testbed.reporting.loading import load_run
+from testbed.reporting.report import rounded
 from testbed.reporting.transfer import transfer_of
 from testbed.run_dir import RunDir
 from testbed.simulation.cluster.services import read_services

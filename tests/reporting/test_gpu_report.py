@@ -12,8 +12,9 @@ import pytest
 from testbed.calibration.profile import Band, CurvePoint, DeviceUse, LoadCurve
 from testbed.measurement.device_times import BatchTimes, DeviceTimes
 from testbed.measurement.metric_log import MetricLog
+from testbed.reporting.drawing import svg_address
+from testbed.reporting.figures.gpu import gpu_figure
 from testbed.reporting.gpu import gpu_view
-from testbed.reporting.gpu_figure import gpu_figure, svg_address
 from testbed.reporting.labels import NOT_MEASURED
 from testbed.run_dir import Device, run_dirs
 from tests.oracles.cluster_worlds import flat_profile

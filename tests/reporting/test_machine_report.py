@@ -11,10 +11,8 @@ import pytest
 from synthetic_runs import write_run
 
 from testbed.machine import Machine
-from testbed.reporting.devices_report import write_devices_report
-from testbed.reporting.experiment_report import write_experiment_report
 from testbed.reporting.machine import machine_table
-from testbed.reporting.report import write_report
+from testbed.reporting.reports import write_report
 from testbed.run_dir import RunDir, RunManifest
 from tests.pipeline.machines import machine_of
 from tests.pipeline.played import begin_run, play_run
@@ -40,7 +38,7 @@ def of_devices(folder: Path, machine: Machine | None) -> Path:
     for side in "ab":
         completed_s = ARRIVALS_NS / 1e9 + 0.02
         write_run(folder / "runs", f"resnet50-cpu-{side}-1", ARRIVALS_NS, completed_s, machine=machine, duration_s=41.0)
-    return write_devices_report(folder)
+    return write_report(folder)
 
 
 def of_an_experiment(folder: Path, machine: Machine | None) -> Path:
@@ -50,7 +48,7 @@ def of_an_experiment(folder: Path, machine: Machine | None) -> Path:
     run.write_manifest(run.manifest.model_copy(update={"machine": machine}))
     play_run(config, folder, ("ramp", "fixed-3", 1))
     (folder / "experiment.json").write_text(config.model_dump_json(indent=2))
-    return write_experiment_report(folder)
+    return write_report(folder)
 
 
 @pytest.mark.parametrize("written", [calibrated, of_devices, of_an_experiment])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 import shutil
@@ -12,9 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from synthetic_runs import write_demo, write_run
+from typer.testing import CliRunner
 
+from testbed.cli.main import application
+from testbed.errors import ReportError
 from testbed.reporting.compare import recompute
-from testbed.reporting.report import write_report
+from testbed.reporting.reports import REPORTS, report_of, write_report
+from tests.pages import figures_of, texts_of
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ARRIVALS_NS = np.arange(1, 201) * 40_000_000
@@ -26,6 +32,7 @@ class _Page(HTMLParser):
     def __init__(self, html: str) -> None:
         super().__init__()
         self.links: list[str] = []
+        self.alts: list[str] = []
         self.tags: list[str] = []
         self.text = ""
         self._hidden = 0
@@ -37,6 +44,7 @@ class _Page(HTMLParser):
         self._hidden += tag in ("script", "style")
         self.text += " " if tag in ("td", "tr", "p", "li", "h1", "h2", "h3", "dt", "dd", "section") else ""
         self.links += [value for key, value in attrs if key in ("src", "href", "srcset", "data", "action")]
+        self.alts += [value for key, value in attrs if key == "alt"]
 
     def handle_endtag(self, tag):
         self._hidden -= tag in ("script", "style")
@@ -61,7 +69,8 @@ def page(demo) -> _Page:
 @pytest.fixture
 def blank_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """For tests of the text: drawing takes most of the time."""
-    monkeypatch.setattr("testbed.reporting.pictures.save_png", lambda figure, file, **_: Path(file).touch())
+    monkeypatch.setattr("testbed.reporting.report.save_png", lambda figure, file: Path(file).touch())
+    monkeypatch.setattr("testbed.reporting.report.svg_address", lambda figure: "data:,")
 
 
 def a_pair(folder: Path, slower: float = 1.02, **manifest) -> None:
@@ -111,14 +120,27 @@ def test_random_weights_and_fitting_runs_are_named(page):
 
 
 def test_nothing_is_loaded_from_elsewhere(page, demo):
-    assert [link for link in page.links if not link.startswith("#")] == []
-    assert not {"link", "img", "iframe"} & set(page.tags)
+    assert [link for link in page.links if not link.startswith(("#", "data:image/svg+xml;base64,"))] == []
+    assert not {"link", "iframe", "object"} & set(page.tags)
     html = (demo / "report.html").read_text()
-    assert html.count("plotly.js v") == 1
-    figures = re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', html, re.DOTALL)
-    assert len(figures) == 1 + 2 + 4 + 3 * 6
-    assert not any("<" in figure for figure in figures)  # whatever a figure says, it cannot end its script
     assert "url(http" not in html[: html.index("</style>")]
+    (policy,) = re.findall(r'Content-Security-Policy" content="([^"]+)"', html)
+    assert policy.startswith("default-src 'none';")
+    assert "http" not in policy
+    (script,) = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
+    assert base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() in policy  # no other script may run
+    for drawn in figures_of(html):
+        assert not re.findall(r'href="(?!#)', drawn)
+        assert "<script" not in drawn
+
+
+def test_every_figure_is_on_the_page_and_says_what_it_shows(page, demo):
+    figures = figures_of((demo / "report.html").read_text())
+    assert page.tags.count("img") == len(figures) == 1 + 2 + 2 + 6  # overview, groups, profiles, runs
+    assert all(len(alt) > 20 for alt in page.alts)
+    texts = [" ".join(texts_of(figure)) for figure in figures]
+    assert sum("EMULATED" in text for text in texts) == 1 + 1 + 1 + 3  # overview; its group, profile and runs
+    assert sum("NOT VALID" in text for text in texts) == 1 + 1 + 1
 
 
 def test_the_markdown_shows_the_pictures_that_are_there(demo):
@@ -137,12 +159,11 @@ def test_names_are_text_and_not_markup(tmp_path):
     name = "<script>alert(1)</script>|`x`"
     a_pair(tmp_path, model=name, pattern="</script><b>", weights="<img src=http://example.org>", notes=("<i>note",))
     html = write_report(tmp_path).read_text()
-    before_library = html[: html.index("plotly.js v")]
-    assert "alert(1)</script>" not in before_library
+    assert "alert(1)</script>" not in html
     assert "</script><b>" not in html
     assert "<i>note" not in html
     page = _Page(html)
-    assert "img" not in page.tags
+    assert "http://example.org" not in page.links
     assert name in page.text
     text = (tmp_path / "report.md").read_text()
     assert "<script>" not in text
@@ -184,33 +205,46 @@ def test_writing_again_gives_the_same_page(tmp_path):
     assert not (tmp_path / "figures" / "run-99.png").exists()
 
 
-def drawn_in_browser(page: Path, profile: Path) -> tuple[int, int]:
-    """How many figures the page has, and how many of them chromium has drawn; fails on any message of its console."""
+@pytest.mark.parametrize("report", REPORTS, ids=lambda report: report.name)
+def test_a_report_is_found_by_its_marker(tmp_path, report):
+    marker = tmp_path / report.marker.replace("*", "some-run")
+    marker.parent.mkdir(parents=True, exist_ok=True)
+    marker.touch()
+    (tmp_path / "runs" / "one").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "runs" / "one" / "run.json").touch()  # experiments and devices have runs too
+    assert report_of(tmp_path) is report
+
+
+def test_a_folder_of_no_kind_is_told_in_one_line(tmp_path):
+    with pytest.raises(ReportError, match="is no results folder: expected one of") as caught:
+        write_report(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert all(report.command in str(caught.value) for report in REPORTS)
+    told = CliRunner().invoke(application(), ["report", str(tmp_path / "nothing")])
+    assert isinstance(told.exception, ReportError)
+
+
+def in_browser(page: str, profile: Path) -> str:
+    """The page as chromium has it after its script ran; fails on any message of its console."""
     options = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
     options += " --disable-component-update --disable-sync --enable-logging=stderr --virtual-time-budget=5000"
     browser = subprocess.run(
-        [CHROMIUM, *options.split(), f"--user-data-dir={profile}", "--dump-dom", page.as_uri()],
+        [CHROMIUM, *options.split(), f"--user-data-dir={profile}", "--dump-dom", page],
         capture_output=True,
         text=True,
         timeout=90,
         check=True,
     )
     assert [line for line in browser.stderr.splitlines() if "CONSOLE" in line] == []
-    figures = browser.stdout.split('data-figure="')[1:]
-    return len(figures), sum('class="main-svg"' in figure for figure in figures)
+    return browser.stdout
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
-def test_a_browser_draws_what_is_open_without_complaint(demo, tmp_path):
-    # overview, two groups, two profiles of two figures, and three a run: of six runs the worst of each group is open
-    assert drawn_in_browser(demo / "report.html", tmp_path) == (1 + 2 + 4 + 3 * 6, 1 + 2 + 4 + 3 * 2)
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
-def test_opening_a_run_draws_its_figures(demo, tmp_path):
+def test_a_browser_opens_the_run_of_an_address_without_complaint(demo, tmp_path):
+    # of six runs the worst of each group is open; the script opens the one that the address names
     html = (demo / "report.html").read_text()
-    opening = "<script>for (const run of document.querySelectorAll('details')) run.open = true</script></body>"
-    opened = tmp_path / "opened.html"
-    opened.write_text(html.replace("</body>", opening))
-    figures, drawn = drawn_in_browser(opened, tmp_path / "profile")
-    assert figures == drawn == 1 + 2 + 4 + 3 * 6
+    closed = next(name for name in re.findall(r'<details id="([^"]+)">', html))
+    shown = in_browser(f"{(demo / 'report.html').as_uri()}#{closed}", tmp_path)
+    assert len(re.findall(r"<details[^>]* open", html)) == 2
+    assert len(re.findall(r"<details[^>]* open", shown)) == 3
+    assert f'<details id="{closed}" open' in shown

@@ -62,7 +62,7 @@ def test_curves_are_drawn_as_far_as_they_are(tmp_path: Path) -> None:
         None,
         None,
     ]  # the second seed's second evaluation is to come
-    assert imread(tmp_path / "curves.png").shape[:2] == (780, 1300)
+    assert imread(tmp_path / "curves.png").shape[:2] == (660, 1200)
     save_curves([tmp_path / "none"], tmp_path / "nothing.png")
     assert baselines_passed([tmp_path / "none"]) == []
     assert not (tmp_path / "nothing.png").exists()

@@ -1,18 +1,4 @@
 "use strict";
-// Dragging zooms, a double click goes back; the bar of buttons would only cover the legends.
-const config = {displayModeBar: false, responsive: true};
-
-// A figure is drawn when it is first seen: a page of fifty runs opens as fast as one of five.
-function draw(root) {
-  for (const plot of root.querySelectorAll(".plot:not(.drawn)")) {
-    const closed = plot.closest("details:not([open])");
-    if (closed !== null) continue;
-    const figure = JSON.parse(document.getElementById("figure-" + plot.dataset.figure).textContent);
-    plot.classList.add("drawn");
-    Plotly.newPlot(plot, figure.data, figure.layout, config);
-  }
-}
-
 function openTarget() {
   const target = location.hash.length > 1 && document.getElementById(location.hash.slice(1));
   if (!target) return;
@@ -37,7 +23,6 @@ function sortBy(header) {
   table.tBodies[0].append(...Array.from(table.tBodies[0].rows).sort(order));
 }
 
-for (const details of document.querySelectorAll("details")) details.addEventListener("toggle", () => draw(details));
 for (const header of document.querySelectorAll("table.sortable th")) header.addEventListener("click", () => sortBy(header));
 for (const button of document.querySelectorAll("button[data-group]")) {
   button.addEventListener("click", () => {
@@ -47,6 +32,4 @@ for (const button of document.querySelectorAll("button[data-group]")) {
   });
 }
 addEventListener("hashchange", openTarget);
-addEventListener("beforeprint", () => { for (const plot of document.querySelectorAll(".plot.drawn")) Plotly.Plots.resize(plot); });
 openTarget();
-draw(document);

@@ -1,20 +1,16 @@
-"""The report of two devices: report.html, report.md, ecdf.png and ratios.json, from the folder alone."""
+"""The report of two devices, and ratios.json."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
-
-from testbed.reporting import devices_figures, style
 from testbed.reporting.devices import read_devices, summary_of
-from testbed.reporting.experiment_report import rounded
+from testbed.reporting.figures import devices as figures
 from testbed.reporting.labels import number
 from testbed.reporting.machine import machine_table
-from testbed.reporting.page import environment, script_json
-from workloads.files import write_json, write_text_atomically
+from testbed.reporting.report import Content, Report, rounded
 
 LABELS = {"p95": "P95 latency", "mean": "mean latency", "throughput": "throughput"}
 INTERVALS = {
@@ -23,40 +19,27 @@ INTERVALS = {
 }
 
 
-def write_devices_report(folder: Path) -> Path:
-    """Write everything again; returns the path of report.html. ArtifactError or ReportError if it cannot be read."""
+def gather(folder: Path) -> Content:
+    """Of its run folders."""
     found = read_devices(folder)
-    told = [summary_of(study) for study in found.studies]
-    facts = {"confidence": 0.90, "devices": found.config["devices"], "missing": found.missing, "studies": told}
-    write_json(folder / "ratios.json", rounded(facts))
-    devices_figures.save_distributions(found, folder / "ecdf.png")
-    shown = {
+    summaries = [summary_of(study) for study in found.studies]
+    facts = {"confidence": 0.90, "devices": found.config["devices"], "missing": found.missing, "studies": summaries}
+    values = {
         "c": found,
-        "studies": told,
+        "studies": summaries,
         "labels": LABELS,
         "intervals": INTERVALS,
         "claim": claim,
         "ratio": ratio_text,
         "machine": machine_table(run.manifest for study in found.studies for run in study.runs),
-        "invalid": [reason for one in told for reason in one["reasons"]],
+        "invalid": [reason for one in summaries for reason in one["reasons"]],
     }
-    write_text_atomically(folder / "report.md", environment(html=False).get_template("devices.md.j2").render(**shown))
-    drawn = {f"ecdf-{k}": devices_figures.distributions(study) for k, study in enumerate(found.studies, start=1)}
-    drawn |= {f"time-{k}": devices_figures.over_time(study) for k, study in enumerate(found.studies, start=1)}
-    figures = {name: script_json(figure) for name, figure in drawn.items()}
-    page = folder / "report.html"
-    write_text_atomically(
-        page,
-        environment(html=True)
-        .get_template("devices.html.j2")
-        .render(**shown, figures=figures, plotly_js=Markup(get_plotlyjs()), style=style),
-    )
-    return page
-
-
-def is_devices(folder: Path) -> bool:
-    """Did `kis devices` write this folder?"""
-    return (folder / "devices.json").exists()
+    drawn = {}
+    for k, study in enumerate(found.studies, start=1):
+        drawn[f"ecdf-{k}"] = partial(figures.distributions, (study,))
+        drawn[f"time-{k}"] = partial(figures.over_time, study)
+    pictures = {"ecdf.png": partial(figures.distributions, found.studies)}
+    return Content(values, drawn, pictures, {"ratios.json": rounded(facts)})
 
 
 def ratio_text(one: dict[str, float | None] | None) -> str:
@@ -86,3 +69,6 @@ def claim(study: dict[str, Any]) -> str:
 def _named(label: str, device: dict[str, str]) -> str:
     emulated = ", EMULATED" if device["kind"] == "emulated" else ""
     return f"{label} ({device['name']}{emulated})"
+
+
+REPORT = Report("devices", "devices.json", "kis devices", gather)

@@ -1,30 +1,28 @@
-"""What both reports show, gathered once: the same values feed report.html and report.md."""
+"""The report of a calibration, simulated against measured, and comparison.json."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from testbed.calibration.profile import ServiceProfile
 from testbed.reporting.compare import Comparison, compare_pair
+from testbed.reporting.figures import calibration as figures
+from testbed.reporting.figures.gpu import gpu_figure
 from testbed.reporting.gpu import GpuView, gpu_view
-from testbed.reporting.labels import DEFINITIONS, claim, run_labels
+from testbed.reporting.labels import DEFINITIONS, claim, device_text, run_labels
 from testbed.reporting.loading import Folder, Pair, open_folder
 from testbed.reporting.machine import MachineTable, machine_table
-from testbed.reporting.series import (
-    OverheadCurves,
-    PairSeries,
-    ServiceCurve,
-    overhead_curves,
-    pair_series,
-    service_curve,
-)
+from testbed.reporting.report import Content, Report
+from testbed.reporting.series import PairSeries, pair_series
 from testbed.reporting.summary import ComparisonRow, GroupSummary, group_key, summarise
 from testbed.run_dir import RunManifest, run_dirs
 
+PICTURED = 4  # runs of a group that report.md shows as pictures: those with the largest errors
 _Stem = str
 
 
@@ -74,8 +72,6 @@ class ProfileView:
     stem: _Stem
     file: str
     profile: ServiceProfile
-    service: ServiceCurve
-    overhead: OverheadCurves
 
 
 @dataclass(frozen=True)
@@ -99,7 +95,28 @@ class ReportContext:
         return [row for row in self.comparison.runs if not row.valid]
 
 
-def gather(folder: Path) -> ReportContext:
+def gather(folder: Path) -> Content:
+    """Of its run folders and profiles."""
+    c = context_of(folder)
+    drawn = {"overview": partial(figures.overview, c.comparison.runs)}
+    runs = {}
+    for group in c.groups:
+        where = f"{group.summary.model}, {device_text(group.summary.device, group.summary.emulated)}"
+        drawn[group.stem] = partial(figures.by_run, group.rows, where)
+        for run in group.runs:
+            which = f"{where}: {run.label}{'' if run.row.valid else ' (NOT VALID)'}"
+            runs[run.stem] = partial(figures.pair, run.series, which)
+    for view in c.profiles:
+        device = view.profile.device
+        where = f"{view.profile.model}, {device_text(device.name, device.kind == 'emulated')}"
+        drawn[view.stem] = partial(figures.profile, view.profile, where)
+    drawn |= {one.stem: partial(gpu_figure, one) for one in (c.gpu.curves if c.gpu else ())}
+    pictured = {run.stem: runs[run.stem] for group in c.groups for run in group.largest_errors(PICTURED)}
+    pictures = {f"figures/{name}.png": draw for name, draw in (drawn | pictured).items()}
+    return Content({"c": c, "pictured": PICTURED}, drawn | runs, pictures, {"comparison.json": c.comparison.text})
+
+
+def context_of(folder: Path) -> ReportContext:
     """Compare the folder's pairs and keep what is drawn of them; one pair is in memory at a time."""
     opened = open_folder(folder)
     seen: list[tuple[Any, ...]] = []
@@ -116,7 +133,7 @@ def gather(folder: Path) -> ReportContext:
         comparison=comparison,
         groups=tuple(_groups(comparison, seen, opened.profiles.values())),
         profiles=tuple(
-            ProfileView(f"profile-{n}", file.name, profile, service_curve(profile), overhead_curves(profile))
+            ProfileView(f"profile-{n}", file.name, profile)
             for n, (file, profile) in enumerate(opened.profiles.items(), start=1)
         ),
         first_run=datetime.fromtimestamp(min(starts) / 1e9, UTC) if starts else None,
@@ -160,3 +177,6 @@ def _versions(manifests: Sequence[RunManifest]) -> dict[str, tuple[str, ...]]:
         for name, version in manifest.versions.items():
             versions.setdefault(name, set()).add(version)
     return {name: tuple(sorted(versions[name])) for name in sorted(versions)}
+
+
+REPORT = Report("calibration", "runs/*/run.json", "kis calibrate", gather)

@@ -1,12 +1,7 @@
-"""A GPU against load: what was measured, what the simulator expects with its interval, and simulated runs.
-
-One drawing for both: a picture for report.md, and SVG in the page.
-"""
+"""A GPU against load: what was measured, what the simulator expects with its interval, and simulated runs."""
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,66 +11,56 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
 
 from testbed.calibration.capacity import drawn_means
 from testbed.calibration.profile import Band, CurvePoint, ServiceProfile
+from testbed.reporting.drawing import INVALID, LOOK, REAL, SIMULATED, WIDTH, log_axis
 from testbed.reporting.gpu import GpuCurves, GpuLoad
-from testbed.reporting.pictures import LOOK, plain_numbers
-from testbed.reporting.style import INVALID, MUTED, REAL, SIMULATED
 
 DRAWS, SEED = 2000, 20250707  # of the service times, for the interval of the throughput; any seed does
 SHARES = {"instances": "instances busy", "network": "a network ran", "nvml": "NVML utilisation"}
 
 
+@rc_context(LOOK)
 def gpu_figure(shown: GpuCurves) -> Figure:
     """Of one service. Without a profile, or with one whose curve is of another service, there are no curves."""
     loads, profile = shown.loads, shown.profile
     curve = None if profile is None else profile.load_curve
     points = curve.points if curve is not None and curve.configuration == loads[0].configuration else ()
-    with rc_context(LOOK):
-        figure = Figure(figsize=(12, 5.4), layout="constrained")
-        latency, busy, watts, joules, memory, clock, throughput, legend = figure.subplots(2, 4).ravel()
-        for name, shade in (("p95", 1.0), ("p50", 0.45)):
-            _curve(latency, [(point.rate_rps, getattr(point, f"{name}_s")) for point in points], 1e3, shade)
-            _marks(latency, loads, f"{name}_ms", "o", shade)
-            _marks(latency, loads, f"simulated_{name}_ms", "D", shade)
-        latency.set(title="P95 and P50 (pale), ms", yscale="log")
-        plain_numbers(latency.yaxis)
-        _curve(busy, [(point.rate_rps, point.busy) for point in points])
-        _curve(busy, [(point.rate_rps, point.network) for point in points])
-        _marks(busy, loads, "simulated_network", "D")
-        for symbol, name in (("o", "instances"), ("s", "network"), ("x", "nvml")):
-            _marks(busy, loads, name, symbol)
-            busy.plot([], [], symbol, color=REAL, fillstyle="none", label=SHARES[name])
-        busy.set(title="share of the time", ylim=(0, 1.4))
-        busy.legend(loc="upper left")
-        _curve(watts, [(point.rate_rps, point.power_w) for point in points])
-        _marks(watts, loads, "power_w", "o")
-        _marks(watts, loads, "simulated_power_w", "D")
-        watts.set(title="power, W", ylim=(0, None))
-        _curve(joules, [(point.rate_rps, _joules(point)) for point in points])
-        _marks(joules, loads, "joules_per_request", "o")
-        _marks(joules, loads, "simulated_joules_per_request", "D")
-        joules.set(title="energy of a request, J", ylim=(0, None))
-        _marks(memory, loads, "memory_mib", "o")
-        memory.set(title="memory used, MiB", ylim=(0, None))
-        _marks(clock, loads, "sm_clock_mhz", "o")
-        _marks(clock, [load for load in loads if load.throttled], "sm_clock_mhz", "x")
-        clock.set(title="SM clock, MHz (crossed: lowered)", ylim=(0, None))
-        for axes in (latency, busy, watts, joules, memory, clock):
-            axes.set(xlabel="rate, 1/s", xlim=(0, None))
-        _throughput(throughput, profile)
-        _legend(legend, all_valid=all(load.valid for load in loads))
+    figure = Figure(figsize=(WIDTH, 5.6), layout="constrained")
+    latency, busy, watts, joules, memory, clock, throughput, legend = figure.subplots(2, 4).ravel()
+    for name, shade in (("p95", 1.0), ("p50", 0.45)):
+        _curve(latency, [(point.rate_rps, getattr(point, f"{name}_s")) for point in points], 1e3, shade)
+        _marks(latency, loads, f"{name}_ms", "o", shade)
+        _marks(latency, loads, f"simulated_{name}_ms", "D", shade)
+    latency.set(title="P95 and P50 (pale), ms")
+    log_axis(latency, "y")
+    _curve(busy, [(point.rate_rps, point.busy) for point in points])
+    _curve(busy, [(point.rate_rps, point.network) for point in points])
+    _marks(busy, loads, "simulated_network", "D")
+    for symbol, name in (("o", "instances"), ("s", "network"), ("x", "nvml")):
+        _marks(busy, loads, name, symbol)
+        busy.plot([], [], symbol, color=REAL, fillstyle="none", label=SHARES[name])
+    busy.set(title="share of the time", ylim=(0, 1.4))
+    busy.legend(loc="upper left")
+    _curve(watts, [(point.rate_rps, point.power_w) for point in points])
+    _marks(watts, loads, "power_w", "o")
+    _marks(watts, loads, "simulated_power_w", "D")
+    watts.set(title="power, W", ylim=(0, None))
+    _curve(joules, [(point.rate_rps, _joules(point)) for point in points])
+    _marks(joules, loads, "joules_per_request", "o")
+    _marks(joules, loads, "simulated_joules_per_request", "D")
+    joules.set(title="energy of a request, J", ylim=(0, None))
+    _marks(memory, loads, "memory_mib", "o")
+    memory.set(title="memory used, MiB", ylim=(0, None))
+    _marks(clock, loads, "sm_clock_mhz", "o")
+    _marks(clock, [load for load in loads if load.throttled], "sm_clock_mhz", "x")
+    clock.set(title="SM clock, MHz (crossed: lowered)", ylim=(0, None))
+    for axes in (latency, busy, watts, joules, memory, clock):
+        axes.set(xlabel="rate, 1/s", xlim=(0, None))
+    _throughput(throughput, profile)
+    _legend(legend, all_valid=all(load.valid for load in loads))
     return figure
-
-
-def svg_address(figure: Figure) -> str:
-    """The figure as a data: address for an <img>, whose styles stay its own. The same figure gives the same bytes."""
-    drawn = io.BytesIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "kis"}):
-        figure.savefig(drawn, format="svg", metadata={"Date": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(drawn.getvalue()).decode()
 
 
 def _curve(axes: Axes, bands: Sequence[tuple[float, Band | None]], scale: float = 1, shade: float = 1) -> None:
@@ -89,8 +74,8 @@ def _curve(axes: Axes, bands: Sequence[tuple[float, Band | None]], scale: float 
 def _marks(axes: Axes, loads: Sequence[GpuLoad], name: str, symbol: str, shade: float = 1) -> None:
     """One field of the loads. Diamonds are simulated; real runs are blue, or red where they are not valid."""
     for valid in (True, False):
-        mine = [(load.rate_rps, getattr(load, name)) for load in loads if bool(load.valid) is valid]
-        known = [(rate, value) for rate, value in mine if value is not None]
+        points = [(load.rate_rps, getattr(load, name)) for load in loads if bool(load.valid) is valid]
+        known = [(rate, value) for rate, value in points if value is not None]
         colour = SIMULATED if symbol == "D" else REAL if valid else INVALID
         if known:
             axes.plot(*zip(*known, strict=True), symbol, color=colour, markersize=5, fillstyle="none", alpha=shade)
@@ -104,7 +89,7 @@ def _joules(point: CurvePoint) -> Band | None:
 def _throughput(axes: Axes, profile: ServiceProfile | None) -> None:
     """Of one instance that never waits for work, by batch size."""
     axes.set(title="throughput of an instance, 1/s", xlabel="batch size")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.locator_params(axis="x", nbins=8, integer=True)
     if profile is None:
         return
     times = profile.service_time
@@ -130,4 +115,4 @@ def _legend(axes: Axes, all_valid: bool) -> None:
     ]
     if all_valid:
         del handles[1]
-    axes.legend(handles=handles, loc="center", labelcolor=MUTED)
+    axes.legend(handles=handles, loc="center")

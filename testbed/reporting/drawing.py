@@ -1,0 +1,140 @@
+"""What all figures share: colours, look, helpers, and how one is shown: as SVG in a page, as a PNG beside report.md.
+
+A figure is one function that takes numbers and returns a matplotlib figure, decorated with `@rc_context(LOOK)`. An inch
+is 96 pixels of a page: a figure of WIDTH fills its column, with letters of 12 pixels.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, Locator, MaxNLocator, NullLocator
+from PIL import Image
+
+from workloads.files import replacing
+
+FloatArray = npt.NDArray[np.float64]
+
+REAL = "#0b62a4"  # blue and orange stay apart for every kind of colour blindness, and in grey by their dash
+SIMULATED = "#d9730d"
+INVALID = "#a8071a"
+INK = "#1f2933"
+MUTED = "#66707c"
+GRID = "#e4e7eb"
+OTHERS = ("#009e73", "#cc79a7", "#56b4e9", "#7d6b91", "#a6761d", "#66a61e", "#d6308f", MUTED)  # policies, settings
+FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "DejaVu Sans", Arial, sans-serif'  # of pages
+
+LOOK: Any = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Verdana", "sans-serif"],  # the first comes with matplotlib
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.grid": True,
+    "axes.prop_cycle": f"cycler(color={[*OTHERS]})",
+    "axes.axisbelow": True,
+    "axes.ymargin": 0.08,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "figure.titlesize": 10,
+    "grid.color": GRID,
+    "legend.frameon": False,
+    "text.color": INK,
+    "text.parse_math": False,  # a $ in a name is a $
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "kis",  # the same figure is the same bytes
+}
+WIDTH = 12.0  # inches
+SYMBOLS = "osD^Pv*hp"  # with the eight OTHERS, 72 that differ
+PNG_DPI = 100
+PNG_COLOURS = 128  # lines and text look the same as in full colour, in a third of the bytes
+POINTS = 500  # of a line at most: more than pixels show nothing
+
+
+def svg_address(figure: Figure) -> str:
+    """The figure as a data: address for an <img>. The same figure gives the same bytes."""
+    drawn = io.StringIO()
+    with rc_context(LOOK):
+        figure.savefig(drawn, format="svg", metadata={"Date": None})
+    # A hundredth of a point is less than a pixel: without the other decimals a page has two thirds of the bytes.
+    short = re.sub(r' (?:d|x|y)="[^"]*"', lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found[0]), drawn.getvalue())
+    return "data:image/svg+xml;base64," + base64.b64encode(short.encode()).decode()
+
+
+def save_png(figure: Figure, file: Path) -> None:
+    """Write the figure with a palette of PNG_COLOURS, in one step."""
+    drawn = io.BytesIO()
+    with rc_context(LOOK):
+        figure.savefig(drawn, format="png", dpi=PNG_DPI)
+    few = Image.open(drawn).convert("RGB").quantize(PNG_COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    with replacing(file) as temporary:
+        few.save(temporary, "PNG", optimize=True)
+
+
+def title(figure: Figure, text: str) -> None:
+    """At the top left, where a legend at `outside upper right` leaves room."""
+    figure.suptitle(text, x=0.01, ha="left", weight="bold")
+
+
+class _LogLocator(Locator):
+    """Three marks or more at 1, 2 and 5 times a power of ten; between those where an axis spans less."""
+
+    def __call__(self) -> Sequence[float]:
+        assert self.axis is not None
+        return self.tick_values(*self.axis.get_view_interval())
+
+    def tick_values(self, vmin: float, vmax: float) -> Sequence[float]:
+        low, high = sorted((vmin, vmax))
+        if low <= 0:
+            return []
+        powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+        for digits in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
+            marks = [digit * 10.0**power for power in powers for digit in digits]
+            if len(shown := [mark for mark in marks if low <= mark <= high]) >= 3:
+                return shown
+        return list(MaxNLocator(4).tick_values(low, high))
+
+
+def log_axis(axes: Axes, which: Literal["x", "y"], scale: float = 1.0) -> None:
+    """Logarithmic, marked with plain numbers times `scale`: powers of ten would need the math that LOOK turns off."""
+    axes.set(**{f"{which}scale": "log"})
+    axis: Axis = getattr(axes, f"{which}axis")
+    axis.set_major_locator(_LogLocator())
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{scale * value:g}"))
+
+
+def thinned(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """At most POINTS points of a line, in order: the least and the largest value of each part of it, and its ends."""
+    if len(x) <= POINTS:
+        return x, y
+    parts = np.array_split(np.arange(len(x)), POINTS // 2 - 1)
+    low, high = np.where(np.isnan(y), np.inf, y), np.where(np.isnan(y), -np.inf, y)
+    kept = [at for part in parts for at in (part[low[part].argmin()], part[high[part].argmax()])]
+    places = np.unique([0, *kept, len(x) - 1])
+    return x[places], y[places]
+
+
+def draw_rate(axes: Axes, time_s: FloatArray, rate_rps: FloatArray, step: Any) -> None:
+    """The offered rate as an area. step: where its steps are (`pre`, `mid`, `post`)."""
+    time_s, rate_rps = thinned(time_s, rate_rps)
+    axes.fill_between(time_s, rate_rps, step=step, color=INK, alpha=0.12, linewidth=0)
+    axes.step(time_s, rate_rps, where=step, color=MUTED, linewidth=0.8)
+    axes.set(ylabel="offered, 1/s", ylim=(0, None))
+    axes.locator_params(axis="y", nbins=3)

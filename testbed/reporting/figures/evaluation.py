@@ -1,0 +1,115 @@
+"""Figures of an evaluation: what policies miss against what they hold, and how they follow the traffic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from testbed.measurement.scaling_log import ScalingLog
+from testbed.reporting.drawing import (
+    INK,
+    LOOK,
+    MUTED,
+    SIMULATED,
+    SYMBOLS,
+    WIDTH,
+    FloatArray,
+    draw_rate,
+    thinned,
+)
+
+SHARES_PCT = (0, 0.5, 1, 2, 5, 10, 20, 50, 100)  # marks of the axis
+LINES = ((SIMULATED, "-", 1.8), (INK, "-", 1.2), (MUTED, "--", 1.2))  # challenger, baseline, oracle
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """One run of a policy: float64[n] each, for intervals that end at time_s; the first entry is the start."""
+
+    policy: str
+    time_s: FloatArray
+    offered_rps: FloatArray
+    asked: FloatArray  # replicas
+    ready: FloatArray
+    missed_rps: FloatArray
+
+
+def timeline_of(policy: str, log: ScalingLog) -> Timeline:
+    """Of the log's first run."""
+    run = log.run(log.seeds[0])
+    time_s = run["time_ns"].to_numpy() / 1e9
+    seconds = np.diff(time_s, prepend=0.0)
+
+    def rate(name: str) -> FloatArray:
+        return _from_start(np.diff(run[name].to_numpy(), prepend=0) / seconds)
+
+    asked, ready = (_from_start(run[name].to_numpy(dtype=float)) for name in ("asked", "ready"))
+    return Timeline(policy, np.append(0.0, time_s), rate("arrived"), asked, ready, rate("missed"))
+
+
+def _from_start(values: FloatArray) -> FloatArray:
+    """The first interval's value holds from the start."""
+    return np.append(values[0], values)
+
+
+@rc_context(LOOK)
+def pareto(found: Mapping[str, Any]) -> Figure:
+    """Share over the target against GPU-seconds: a mark a policy, and beside it its kinds of traffic, pale."""
+    figure = Figure(figsize=(WIDTH, 4.8), layout="constrained")
+    means, kinds = figure.subplots(1, 2, sharey=True)
+    front = sorted(_point(found["policies"][policy]) for policy in found["pareto_front"])
+    for axes in (means, kinds):
+        axes.step(*zip(*front, strict=True), where="post", color=MUTED, linewidth=0.9, linestyle=":", label="front")
+        axes.set_xlabel("GPU-seconds a run")
+    roles = {found["challenger"]: (SIMULATED, "challenger"), found["baseline"]: (INK, "baseline")}
+    for k, (policy, one) in enumerate(found["policies"].items()):
+        colour, role = roles.get(policy, (f"C{k}", ""))
+        drawn: dict[str, Any] = {"marker": SYMBOLS[k % len(SYMBOLS)], "color": colour, "linestyle": "none"}
+        fill = "full" if policy in found["pareto_front"] else "none"
+        label = f"{policy} ({role})" if role else policy
+        each = [_point(policies[policy]) for policies in found["per_traffic"].values()]
+        kinds.plot(*zip(*each, strict=True), **drawn, markersize=4, alpha=0.35, markeredgewidth=0, clip_on=False)
+        for axes in (means, kinds):
+            axes.plot(*_point(one), **drawn, markersize=8, mew=1.4, fillstyle=fill, clip_on=False, label=label)
+    means.set_yscale("symlog", linthresh=1)
+    means.set(ylabel="requests over the target, % (logarithmic above 1)", ylim=(0, 100), title="means of all traffic")
+    means.set_yticks(SHARES_PCT, [f"{share:g}" for share in SHARES_PCT])
+    kinds.set(title="pale: each kind of traffic")
+    figure.legend(handles=means.get_legend_handles_labels()[0], loc="outside right upper")
+    return figure
+
+
+@rc_context(LOOK)
+def timelines(by_traffic: Mapping[str, Sequence[Timeline]]) -> Figure:
+    """Of each traffic the offered rate, replicas asked for (dotted: ready), and requests that miss the target."""
+    columns = min(2, len(by_traffic))
+    rows = -(-len(by_traffic) // columns)
+    figure = Figure(figsize=(WIDTH, 0.6 + rows * (4.4 if columns == 1 else 3.6)), layout="constrained")
+    parts = figure.subfigures(rows, columns, squeeze=False).ravel()
+    for part, (traffic, lines) in zip(parts, by_traffic.items(), strict=False):
+        rate, replicas, missed = part.subplots(3, 1, sharex=True, height_ratios=[0.25, 0.5, 0.25])
+        draw_rate(rate, lines[0].time_s, lines[0].offered_rps, "pre")
+        for one, (colour, style, width) in zip(lines, LINES, strict=False):
+            drawn: dict[str, Any] = {"where": "pre", "color": colour, "linewidth": width}
+            replicas.step(*thinned(one.time_s, one.asked), linestyle=style, label=one.policy, **drawn)
+            replicas.step(*thinned(one.time_s, one.ready), **drawn | {"linestyle": ":", "linewidth": 0.8})
+            missed.step(*thinned(one.time_s, one.missed_rps), linestyle=style, **drawn)
+        rate.set(title=traffic, xlim=(0, lines[0].time_s[-1]))
+        replicas.set(ylabel="replicas", ylim=(0, None))
+        replicas.locator_params(axis="y", nbins=5, integer=True)
+        missed.set(ylabel="missed, 1/s", ylim=(0, None))
+        missed.locator_params(axis="y", nbins=3)
+        part.align_ylabels()
+    handles = parts[0].axes[1].get_legend_handles_labels()[0]
+    figure.legend(handles=handles, loc="outside upper right", ncols=len(handles))
+    figure.supxlabel("seconds (simulated)", fontsize=9)
+    return figure
+
+
+def _point(one: Mapping[str, Any]) -> tuple[float, float]:
+    return one["gpu_seconds"], 100 * one["slo_miss"]

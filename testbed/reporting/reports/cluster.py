@@ -1,0 +1,71 @@
+"""The report of a simulated cluster run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from loadgen.artifact import read_json
+from testbed.measurement.metric_log import MetricLog
+from testbed.reporting.figures import cluster as figures
+from testbed.reporting.report import Content, Report
+
+SHOWN_DECISIONS = 200  # of each model; the rest is in decisions.json
+
+
+@dataclass(frozen=True)
+class ModelView:
+    """One model of the run."""
+
+    stem: str
+    name: str
+    target_ms: float
+    result: dict[str, Any]  # its part of summary.json
+    decisions: list[dict[str, Any]]
+    profiles: dict[str, str]  # kind of device -> profile
+
+
+def gather(folder: Path) -> Content:
+    """Of its JSON files and its metrics."""
+    config, summary, decisions = (
+        read_json(folder / f"{name}.json", "run `kis simulate --cluster` again")
+        for name in ("cluster", "summary", "decisions")
+    )
+    metrics = MetricLog.read(folder / "metrics.parquet")
+    models = [
+        ModelView(
+            stem=f"model-{number}",
+            name=served["name"],
+            target_ms=1e3 * served["latency_target_s"],
+            result=summary["models"][served["name"]],
+            decisions=[one for one in decisions if one["model"] == served["name"]],
+            profiles=served["profiles"],
+        )
+        for number, served in enumerate(config["cluster"]["models"], start=1)
+    ]
+    drawn, pictures = {"devices": partial(figures.devices, metrics)}, {}
+    for model in models:
+        heading = f"{model.name} under {model.result['policy']} (simulated)"
+        over_time = partial(figures.over_time, metrics, model.name, model.target_ms, heading)
+        drawn[f"{model.stem}-time"] = pictures[f"{model.name}.png"] = over_time
+        drawn[f"{model.stem}-pods"] = partial(figures.pods, metrics, model.name, float(summary["duration_s"]))
+    values = {
+        "title": folder.resolve().name,
+        "summary": summary,
+        "config": config,
+        "models": models,
+        "coverage": _coverage(models),
+        "shown": SHOWN_DECISIONS,
+    }
+    return Content(values, drawn, pictures)
+
+
+def _coverage(models: list[ModelView]) -> float | None:
+    """With which the next run lies in the ranges that are shown; None: there are none."""
+    ranges = [one for model in models for one in (model.result.get("intervals") or {}).values() if one]
+    return ranges[0]["coverage"] if ranges else None
+
+
+REPORT = Report("cluster", "cluster.json", "kis simulate --cluster", gather)

@@ -1,0 +1,65 @@
+"""The report of an evaluation, and evaluation.json."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from loadgen.artifact import read_json
+from testbed.measurement.scaling_log import ScalingLog
+from testbed.reporting.evaluation import log_name, recomputed
+from testbed.reporting.figures import evaluation as figures
+from testbed.reporting.figures.evaluation import timeline_of
+from testbed.reporting.report import Content, Report
+from testbed.reporting.verdict import verdict
+
+Provenance = dict[str, dict[str, dict[str, Any]]]  # traffic -> policy -> of its log
+
+
+def gather(folder: Path) -> Content:
+    """Of its logs."""
+    found = recomputed(folder)
+    config = read_json(folder / "evaluate.json", "give a folder of `kis evaluate`")
+    logs = {
+        traffic: {policy: ScalingLog.read(folder / log_name(traffic, policy)) for policy in config["policies"]}
+        for traffic in config["traffic"]
+    }
+    provenance = {traffic: {policy: log.provenance for policy, log in one.items()} for traffic, one in logs.items()}
+    far = found.get("distance_to_oracle_pct")
+    oracle = None if far is None else next(policy for policy in found["policies"] if policy not in far)
+    shown = [one for one in dict.fromkeys((found["challenger"], found["baseline"], oracle)) if one is not None]
+    lines = {traffic: [timeline_of(policy, policies[policy]) for policy in shown] for traffic, policies in logs.items()}
+    values = {
+        "name": folder.resolve().name,
+        "found": found,
+        "config": config,
+        "oracle": oracle,
+        "verdict": verdict(found),
+        "shown": shown,
+        "energy_known": any(one["energy_j"] is not None for one in found["policies"].values()),
+        "settings": {policy: _settings(provenance, policy) for policy in found["policies"]},
+        "sha256": _sha256(provenance),
+    }
+    pareto = partial(figures.pareto, found)
+    drawn = {
+        f"traffic-{k}": partial(figures.timelines, {name: one}) for k, (name, one) in enumerate(lines.items(), start=1)
+    }
+    pictures = {"pareto.png": pareto, "timelines.png": partial(figures.timelines, lines)}
+    return Content(values, {"pareto": pareto} | drawn, pictures, {"evaluation.json": found})
+
+
+def _settings(provenance: Provenance, policy: str) -> dict[str, dict[str, Any]]:
+    """A policy's, by traffic, or once under `every traffic` if they are the same."""
+    each = {traffic: policies[policy]["policy"] for traffic, policies in provenance.items()}
+    first = next(iter(each.values()))
+    return {"every traffic": first} if all(one == first for one in each.values()) else each
+
+
+def _sha256(provenance: Provenance) -> dict[str, str]:
+    """Of every file that a run was made with."""
+    every = [one["sha256"] for policies in provenance.values() for one in policies.values()]
+    return {file: value for one in every for file, value in one.items()}
+
+
+REPORT = Report("evaluation", "evaluate.json", "kis evaluate", gather)

@@ -1,0 +1,46 @@
+"""The report of an experiment; pairs.json, transfer.json and drift.json."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from testbed.reporting.drift import drift_of
+from testbed.reporting.experiment import COSTS, read_experiment, rows_of, summary_of
+from testbed.reporting.figures import experiment as figures
+from testbed.reporting.machine import machine_table
+from testbed.reporting.report import Content, Report, rounded
+from testbed.reporting.transfer import transfer_of
+
+LABELS = {"p95_ms": "P95, ms", "missed_share": "share over target", "replica_seconds": "replica-seconds"}
+
+
+def gather(folder: Path) -> Content:
+    """Of its run folders."""
+    found = read_experiment(folder)
+    rows = rows_of(found)
+    summary = summary_of(rows)
+    fixed = {name for name, policy in found.config["policies"].items() if policy["kind"] == "fixed"}
+    transfer = transfer_of(rows, found.name, fixed)
+    drift = drift_of(found)
+    values = {
+        "c": found,
+        "rows": rows,
+        "summary": summary,
+        "labels": LABELS,
+        "drift": drift,
+        "transfer": transfer,
+        "machine": machine_table(side.run.manifest for pair in found.pairs for side in pair.real),
+        "false_alarms": sum(sum(row["false_alarms"]) for row in drift),
+    }
+    pairs = {f"pair-{k}": partial(figures.over_time, one, found.target_s) for k, one in enumerate(found.pairs, start=1)}
+    costs = partial(figures.costs, rows, {name: LABELS[name] for name in COSTS})
+    files = {
+        "pairs.json": {"rows": rounded(rows), "summary": rounded(summary)},
+        "transfer.json": rounded(transfer),
+        "drift.json": {"experiment": found.name, "rows": rounded(drift)} if drift else None,
+    }
+    return Content(values, {"costs": costs} | pairs, {"timelines.png": partial(figures.timelines, found)}, files)
+
+
+REPORT = Report("experiment", "experiment.json", "kis experiment", gather)
