@@ -207,7 +207,7 @@ def test_a_repository_for_a_triton_of_ones_own(tmp_path: Path) -> None:
 
 
 MISTAKES = {
-    "a folder without runs": (["report", "."], "has no runs"),
+    "a folder of no kind": (["report", "."], "is no results folder"),
     "an archive of nothing": (["archive", "none"], "has no runs that ended"),
     "a restore of what was not archived": (["restore", "none"], "has no archive/"),
     "a batch size that the profile does not know": (
