@@ -1,14 +1,20 @@
 """Configuration files: YAML, read once at the edge, unknown keys refused with the nearest known one.
 
 One model a command; the command's flags override single keys. testbed/configs/ holds the ones that ship.
+
+A path in a YAML file is relative to that file. A JSON file is what a command has kept of its configuration beside its
+results: its paths are relative to the folder that kis is called in, so that a results folder goes with its checkout.
+Flags are relative to that folder, too.
 """
 
 from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeGuard, TypeVar
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeGuard, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -25,6 +31,7 @@ from workloads.emulated_profile import EmulatedProfile
 from workloads.repository import Execution, Precision
 
 T = TypeVar("T", bound=BaseModel)
+POLICY_FILES = ("file", "tuned")  # keys of a policy's settings, which no model describes, that name files
 
 
 def _known_pattern(name: str) -> str:
@@ -269,11 +276,11 @@ def load_config(path: Path, kind: type[T], overrides: dict[str, Any] | None = No
 
     A mapping with `extends: FILE` (beside the file that says so) has that file's keys under its own; see merge.
     """
-    return build(kind, merge(_read(path, ()), overrides or {}), str(path))
+    return build(kind, merge(_read(path, (), kind), overrides or {}), str(path))
 
 
-def _read(path: Path, readers: tuple[Path, ...]) -> dict[str, Any]:
-    """A file's mapping, what it extends included. readers: the files that led to it."""
+def _read(path: Path, readers: tuple[Path, ...], kind: Any) -> dict[str, Any]:
+    """A file's mapping, what it extends included. readers: the files that led to it; kind: what it is to be."""
     if path in readers:
         raise ConfigError(f"{readers[-1]}: extends {path}, which extends it: end the circle")
     try:
@@ -291,22 +298,54 @@ def _read(path: Path, readers: tuple[Path, ...]) -> dict[str, Any]:
         ) from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path} holds no mapping of keys: see testbed/configs/ for examples")
-    extended: dict[str, Any] = _extended(data, path, readers)
-    return extended
+    resolved: dict[str, Any] = _resolved(data, kind, path, readers)
+    return resolved
 
 
-def _extended(data: Any, path: Path, readers: tuple[Path, ...]) -> Any:
-    """Plain data of `path`, every `extends` in it replaced by that file's keys."""
+def _resolved(data: Any, kind: Any, path: Path, readers: tuple[Path, ...]) -> Any:
+    """Plain data of `path`: every `extends` in it replaced by that file's keys, its paths as seen from here."""
     if isinstance(data, list):
-        return [_extended(item, path, readers) for item in data]
+        return [_resolved(item, _kind_of_item(kind, number), path, readers) for number, item in enumerate(data)]
+    if isinstance(data, str):
+        return _from_here(data, path) if Path in alternatives(kind) else data
     if not isinstance(data, dict):
         return data
-    own = {key: _extended(value, path, readers) for key, value in data.items() if key != "extends"}
+    items = ((key, value) for key, value in data.items() if key != "extends")
+    own = {key: _resolved(value, _kind_of_item(kind, key), path, readers) for key, value in items}
     if "extends" not in data:
         return own
     if not isinstance(data["extends"], str):
         raise ConfigError(f"{path}: extends is {data['extends']!r}: give the name of a file beside it")
-    return merge(_read(path.parent / data["extends"], (*readers, path)), own)
+    return merge(_read(path.parent / data["extends"], (*readers, path), kind), own)
+
+
+def _kind_of_item(kind: Any, key: Any) -> Any:
+    """The annotation of what lies under a key of a mapping, or in a list; None: nothing is known of it."""
+    for one in alternatives(kind):
+        if isinstance(one, type) and issubclass(one, BaseModel):
+            return one.model_fields[key].annotation if key in one.model_fields else None
+        inner = get_args(one)[-1 if get_origin(one) is dict else 0] if get_args(one) else one
+        return Path if inner is Any and key in POLICY_FILES else inner
+    return None
+
+
+def alternatives(kind: Any) -> Iterator[Any]:
+    """The types that an annotation allows, without None."""
+    if get_origin(kind) is Annotated:
+        yield from alternatives(get_args(kind)[0])
+    elif get_origin(kind) in (Union, UnionType):
+        for one in get_args(kind):
+            yield from alternatives(one)
+    elif kind is not type(None):
+        yield kind
+
+
+def _from_here(text: str, path: Path) -> str:
+    """A path that stands in the file `path`: relative to the current folder if it is below that, else absolute."""
+    if path.suffix == ".json" or Path(text).is_absolute():
+        return text
+    whole, here = Path(os.path.normpath(path.parent.resolve() / text)), Path.cwd()
+    return str(whole.relative_to(here) if whole.is_relative_to(here) else whole)
 
 
 def build(kind: type[T], data: dict[str, Any], where: str) -> T:
