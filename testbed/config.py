@@ -54,9 +54,9 @@ class ServeConfig(Strict):
     """`kis serve`: what to serve on this machine, and how."""
 
     model: str = Field("resnet50", description="a name of the catalog (workloads/catalog.py)")
-    device: Literal["auto", "cpu", "gpu"] = "auto"
+    device: Literal["auto", "cpu", "gpu"] = Field("auto", description="auto: a GPU if there is one")
     weights: Path | None = Field(None, description="state dict file; none: seeded random weights, timing only")
-    weights_seed: int = 0
+    weights_seed: int = Field(0, description="of random weights")
     precision: Precision = Field("fp32", description="in which the network computes; tf32 is fp32 on a CPU")
     execution: Execution = Field("graph", description="on a GPU: a captured CUDA graph a batch size, or eager")
     gpus: tuple[int, ...] = Field((0,), min_length=1, description="on which a replica's instances are, evenly")
@@ -82,9 +82,9 @@ class ServeConfig(Strict):
 class TrafficConfig(Strict):
     """When requests arrive: a pattern with its parameters, or a recorded trace."""
 
-    pattern: PatternName | None = None
-    parameters: dict[str, int | float | str] = {}
-    trace: Path | None = None
+    pattern: PatternName | None = Field(None, description="a name, or my_module:MyPattern; none: bursty, or the trace")
+    parameters: dict[str, int | float | str] = Field({}, description="of the pattern, e.g. spike=200")
+    trace: Path | None = Field(None, description="recorded arrivals instead of a pattern")
     format: Annotated[str, AfterValidator(FORMATS.checked)] | None = Field(
         None, description="of the trace; none: azure if its first line names TIMESTAMP, else timestamps"
     )
@@ -96,7 +96,7 @@ class TrafficConfig(Strict):
     rate_factor: float | None = Field(None, gt=0, description="on that rate; arrivals are Poisson")
     duration_s: float | None = Field(None, gt=0, description="none: 30 s of a pattern, all of a trace")
     lengths: Lengths | None = Field(None, description="tokens of the requests; none: they are all alike")
-    seed: int = 0
+    seed: int = Field(0, description="of the arrivals")
 
     @model_validator(mode="before")
     @classmethod
@@ -121,7 +121,7 @@ class TrafficConfig(Strict):
 class ClientConfig(ClientLimits):
     """How the load generator sends."""
 
-    transport: TransportName = "http"
+    transport: TransportName = Field("http", description="of requests; http_shm: tensors in shared memory")
     workers: int = Field(1, ge=1, description="client processes")
     keep_awake: bool = Field(
         False,
@@ -140,7 +140,7 @@ class ReplayConfig(Strict):
     model: str | None = Field(None, description="none: the only model that the server has")
     traffic: TrafficConfig = TrafficConfig()
     client: ClientConfig = ClientConfig()
-    sample_period_s: float = Field(1.0, gt=0)
+    sample_period_s: float = Field(1.0, gt=0, description="from one sample of the metrics to the next")
 
 
 class MeasureConfig(Strict):
@@ -149,7 +149,7 @@ class MeasureConfig(Strict):
     serve: ServeConfig = ServeConfig()
     traffic: TrafficConfig = TrafficConfig()
     client: ClientConfig = ClientConfig()
-    sample_period_s: float = Field(1.0, gt=0)
+    sample_period_s: float = Field(1.0, gt=0, description="from one sample of the metrics to the next")
 
     @model_validator(mode="after")
     def _lengths_fit(self) -> MeasureConfig:
@@ -161,12 +161,12 @@ class MeasureConfig(Strict):
 class SimulateConfig(Strict):
     """`kis simulate`: a profile, a service, traffic -> a simulated run folder."""
 
-    profile: Path
+    profile: Path = Field(description="profile-<model>.json of a calibration")
     run: Path | None = Field(None, description="a real run to repeat: its schedule and its service")
     service: ServiceConfig | None = Field(None, description="none: one replica, up to the largest batch measured")
     traffic: TrafficConfig = TrafficConfig()
     client: ClientLimits = ClientLimits()
-    seed: int = 0
+    seed: int = Field(0, description="of service times")
 
 
 class FitPlan(Strict):
@@ -252,16 +252,16 @@ class StudyConfig(Strict):
 class CalibrateConfig(Strict):
     """`kis calibrate`: the whole loop, from serving to the report."""
 
-    seed: int = 1
-    device: Literal["auto", "cpu", "gpu"] = "auto"
+    seed: int = Field(1, description="of arrivals and simulated runs")
+    device: Literal["auto", "cpu", "gpu"] = Field("auto", description="auto: a GPU if there is one")
     client: ClientConfig = ClientConfig()
-    sample_period_s: float = Field(1.0, gt=0)
+    sample_period_s: float = Field(1.0, gt=0, description="from one sample of the metrics to the next")
     time_limit_s: float | None = Field(
         None,
         gt=0,
         description="beyond it no run is made again, or longer than its duration_s; none: as long as it takes",
     )
-    studies: tuple[StudyConfig, ...] = Field(min_length=1)
+    studies: tuple[StudyConfig, ...] = Field(min_length=1, description="a model each")
 
     @model_validator(mode="after")
     def _one_study_a_model(self) -> CalibrateConfig:
@@ -275,8 +275,9 @@ def load_config(path: Path, kind: type[T], overrides: dict[str, Any] | None = No
     """Read a YAML file as `kind`; ConfigError names the key, its place in the file, and the nearest known key.
 
     A mapping with `extends: FILE` (beside the file that says so) has that file's keys under its own; see merge.
+    overrides: from flags.
     """
-    return build(kind, merge(_read(path, (), kind), overrides or {}), str(path))
+    return build(kind, merge(_read(path, (), kind), overrides or {}), str(path), overrides)
 
 
 def _read(path: Path, readers: tuple[Path, ...], kind: Any) -> dict[str, Any]:
@@ -348,14 +349,24 @@ def _from_here(text: str, path: Path) -> str:
     return str(whole.relative_to(here) if whole.is_relative_to(here) else whole)
 
 
-def build(kind: type[T], data: dict[str, Any], where: str) -> T:
-    """Validate plain data as `kind`; ConfigError in one line otherwise."""
+def build(kind: type[T], data: dict[str, Any], where: str, flags: dict[str, Any] | None = None) -> T:
+    """Validate plain data as `kind`; ConfigError in one line otherwise. flags: what of the data came from flags."""
     try:
         return kind.model_validate(data)
     except ValidationError as error:
+        where = "flags" if _is_in(flags, error.errors()[0]["loc"]) else where
         raise ConfigError(f"{where}: {_explain(kind, error)}") from None
     except CatalogError as error:
         raise ConfigError(f"{where}: {error}") from None
+
+
+def _is_in(data: Any, place: tuple[int | str, ...]) -> bool:
+    """Does that place lie in the data, or beyond a value of it?"""
+    for step in place:
+        if not isinstance(data, dict) or step not in data:
+            return bool(data) and not isinstance(data, dict)
+        data = data[step]
+    return bool(place)
 
 
 def merge(data: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:

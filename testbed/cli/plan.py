@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
-import typer
-from rich.console import Console
 from rich.table import Table
 
 from loadgen.schedule import Schedule
 from testbed.calibration.profile import ServiceProfile
 from testbed.cli import options
-from testbed.cli.progress import ConsoleNarrator
-from testbed.config import TrafficConfig, build
-from testbed.pipeline.capacity import Option, Plan, PlanGrid, by_setting, plan_capacity, predict
+from testbed.cli.console import ConsoleNarrator, console, print_path
+from testbed.cli.flags import Given, Short, configured, flags
+from testbed.pipeline.capacity import Option, Plan, PlanConfig, by_setting, plan_capacity, predict
 from testbed.pipeline.traffic import make_schedule
 from testbed.reporting.plan_picture import save_plan
 from workloads.files import write_json
@@ -23,37 +21,32 @@ from workloads.files import write_json
 CONFIRMING_SEED, CONFIRMING_DRAWS = 1, 20  # other draws than the search's
 
 
-def plan(
-    profile: Annotated[Path, typer.Option("--profile", help="profile-<model>.json of a calibration.")],
-    target_ms: Annotated[float, typer.Option("--target-ms", help="Latency to hold.", min=0.001)],
-    percentile: Annotated[float, typer.Option("--percentile", help="Of the latency.", min=1, max=99.999)] = 95,
-    max_replicas: Annotated[int, typer.Option("--max-replicas")] = 16,
-    instances: Annotated[
-        list[int] | None, typer.Option("--instances", help="Instances to try; may be repeated.")
-    ] = None,
-    batch: Annotated[list[int] | None, typer.Option("--max-batch-size", help="To try; may be repeated.")] = None,
-    queue_delay_ms: Annotated[
-        list[float] | None, typer.Option("--queue-delay-ms", help="To try; may be repeated.")
-    ] = None,
-    pattern: options.Pattern = None,
-    parameters: options.Parameters = None,
-    trace: options.Trace = None,
-    trace_format: options.TraceFormat = None,
-    speed_up: Annotated[float, typer.Option("--speed-up", help="Of the trace.")] = 1.0,
-    duration: options.Duration = None,
-    seed: options.Seed = None,
-    out: options.Out = None,
-) -> None:
-    """How many replicas, instances, which batch size and queue delay hold a latency target on your traffic.
+def _delays(texts: list[str]) -> list[Any]:
+    return [options.seconds(text) for text in texts]
+
+
+@flags(
+    PlanConfig,
+    usual={
+        "--profile": "profile",
+        "--target-ms": "target_ms",
+        "--percentile": "percentile",
+        "--max-replicas": "max_replicas",
+        "--instances": "instances",
+        "--max-batch-size": "max_batch_size",
+        "--queue-delay-ms": Short("queue_delay_s", "To try; may be repeated.", _delays),
+        **options.TRAFFIC,
+        "--speed-up": "traffic.speed_up",
+        "--seed": "traffic.seed",
+    },
+)
+def plan(given: Given, config: options.ConfigFile = None, out: options.Out = None) -> None:
+    """The fewest replicas with each setting, and the best of them confirmed with other draws.
 
     Example: [bold]kis plan --profile results/x/profile-resnet50.json --trace trace.csv --target-ms 100[/bold]
     """
-    known = ServiceProfile.read(profile)
-    flags = {
-        **options.traffic_flags(pattern, parameters, trace, trace_format, duration, seed),
-        "speed_up": speed_up if trace is not None else None,
-    }
-    traffic = build(TrafficConfig, {key: value for key, value in flags.items() if value is not None}, "flags")
+    settings = configured(PlanConfig, config, given)
+    known, traffic = ServiceProfile.read(settings.profile), settings.traffic
     schedule = make_schedule(traffic, known.model)
 
     def arrivals(run_seed: int) -> Schedule:
@@ -61,21 +54,15 @@ def plan(
             return schedule
         return make_schedule(traffic.model_copy(update={"seed": run_seed}), known.model)
 
-    grid = build(
-        PlanGrid,
-        {
-            "max_replicas": max_replicas,
-            "instances": tuple(instances or (1,)),
-            "max_batch_size": tuple(batch or ()),
-            "queue_delay_s": tuple(one / 1e3 for one in queue_delay_ms or (0.0,)),
-        },
-        "flags",
-    )
-    console = Console()
-    with ConsoleNarrator(console) as narrator:
+    with ConsoleNarrator() as narrator:
         narrator.phase(f"{len(schedule)} requests of {known.model}, {schedule.rate_rps:.1f}/s on average: search")
         found = plan_capacity(
-            known, arrivals, target_ms / 1e3, grid, percentile=percentile, on_progress=narrator.progress
+            known,
+            arrivals,
+            settings.target_ms / 1e3,
+            settings,
+            percentile=settings.percentile,
+            on_progress=narrator.progress,
         )
         if found.best is not None:
             narrator.phase(f"confirm {found.best.service.label} with other draws")
@@ -83,8 +70,8 @@ def plan(
     folder = options.out_folder(out, f"plan-{known.model}")
     _write(found, confirmed, folder)
     console.print(_table(found))
-    console.print(_verdict(found, confirmed, max_replicas))
-    console.print(f"{folder / 'plan.png'}", highlight=False)
+    console.print(_verdict(found, confirmed, settings.max_replicas))
+    print_path(console, folder / "plan.png")
 
 
 def _confirmed(known: ServiceProfile, arrivals: Callable[[int], Schedule], found: Plan) -> Option | None:

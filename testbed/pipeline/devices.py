@@ -75,9 +75,9 @@ class DevicesConfig(Strict):
         ("cpu", "gpu"), description="ratios are first by second; [cpu, cpu] checks the comparison itself: about 1"
     )
     repeats: int = Field(5, ge=1, description="runs on each device, taking turns")
-    sample_period_s: float = Field(1.0, gt=0)
+    sample_period_s: float = Field(1.0, gt=0, description="from one sample of the metrics to the next")
     client: ClientConfig = ClientConfig()
-    studies: tuple[DeviceStudy, ...] = Field(min_length=1)
+    studies: tuple[DeviceStudy, ...] = Field(min_length=1, description="a model and its traffic each")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
