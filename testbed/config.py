@@ -161,7 +161,7 @@ class MeasureConfig(Strict):
 class SimulateConfig(Strict):
     """`kis simulate`: a profile, a service, traffic -> a simulated run folder."""
 
-    profile: Path = Field(description="profile-<model>.json of a calibration")
+    profile: Path = Field(description="a calibration's profile-<model>.json")
     run: Path | None = Field(None, description="a real run to repeat: its schedule and its service")
     service: ServiceConfig | None = Field(None, description="none: one replica, up to the largest batch measured")
     traffic: TrafficConfig = TrafficConfig()

@@ -8,7 +8,7 @@ from testbed.cli.flags import Given, configured, flags
 from testbed.pipeline import adaptation
 
 
-@flags(adaptation.AdaptRunConfig, usual={"--quiet-runs": "quiet_runs"})
+@flags(adaptation.AdaptRunConfig, usual=["quiet_runs"])
 def adapt(given: Given, config: options.Config, out: options.Out = None) -> None:
     """The drift is found, the profile recalibrated, the new policy judged and promoted; beside the same without that.
 

@@ -8,7 +8,7 @@ from testbed.cli.console import stop_event
 from testbed.cli.flags import Given, configured, flags
 
 
-@flags(AdapterConfig, usual={"--namespace": "namespace"})
+@flags(AdapterConfig, usual=["namespace"])
 def adapter(given: Given, config: options.Config, kubeconfig: options.Kubeconfig = None) -> None:
     """As external and custom metrics, until SIGTERM.
 

@@ -17,10 +17,8 @@ Results = Annotated[Path, typer.Argument(help="A results folder with runs/ in it
 
 def archive(
     results: Results,
-    unit_us: Annotated[int, typer.Option("--unit-us", min=1, help="Times are kept to the nearest of it.")] = 1,
-    keep_every: Annotated[
-        int, typer.Option("--keep-every", min=1, help="Of Triton's counters: one reading in so many.")
-    ] = 1,
+    unit_us: Annotated[int, typer.Option(min=1, help="Times are kept to the nearest of it.")] = 1,
+    keep_every: Annotated[int, typer.Option(min=1, help="Of Triton's counters: one reading in so many.")] = 1,
 ) -> None:
     """archive/ of the folder has them, to be carried or committed.
 

@@ -22,16 +22,14 @@ from testbed.reporting.compare import compare_folder
 REQUESTS = 250  # of each run against a server of unknown speed: enough for P95, and for lone requests at low load
 
 
-@flags(CalibrateConfig, usual={"--device": "device", "--seed": "seed"})
+@flags(CalibrateConfig, usual=["device", "seed"])
 def calibrate(
     given: Given,
     config: options.ConfigFile = None,
     quick: Annotated[bool, typer.Option("--quick", help="A first look in about 3 minutes.")] = False,
-    server: Annotated[
-        str | None, typer.Option("--server", help="Your own running Triton, e.g. http://host:8000.")
-    ] = None,
-    model: Annotated[str | None, typer.Option("--model", help="Your model on that server.")] = None,
-    metrics: Annotated[str | None, typer.Option("--metrics", help=r"Its metrics page. \[default: port 8002]")] = None,
+    server: Annotated[str | None, typer.Option(help="Your own running Triton, e.g. http://host:8000.")] = None,
+    model: Annotated[str | None, typer.Option(help="Your model on that server.")] = None,
+    metrics: Annotated[str | None, typer.Option(help=r"Its metrics page. \[default: port 8002]")] = None,
     shape: options.Shapes = None,
     measure_only: Annotated[
         bool, typer.Option("--measure-only", help="Only the real runs: `kis report --anew` fits them, anywhere.")

@@ -13,18 +13,16 @@ from testbed.cli.flags import Given, Short, configured, flags
 from testbed.config import load_config
 from testbed.controller.run import ControllerConfig, run_controller
 
-POLICY = Short(
-    "policy", "KIND:key=value,... or YAML, instead of the file's.", lambda texts: options.policy_of(texts[-1])
-)
+POLICY = Short("--policy", "policy", "KIND:key=value,... or YAML.", lambda texts: options.policy_of(texts[-1]))
 
 
-@flags(ControllerConfig, usual={"--policy": POLICY, "--shadow": "shadow"})
+@flags(ControllerConfig, usual=[POLICY, "shadow"])
 def controller(
     given: Given,
     config: options.Config,
     once: Annotated[bool, typer.Option("--once", help="One decision, then end.")] = False,
     adapt: Annotated[
-        Path | None, typer.Option("--adapt", help="Adapt the policy to its service as it drifts: a file (YAML).")
+        Path | None, typer.Option(help="Adapt the policy to its service as it drifts: a file (YAML).")
     ] = None,
     kubeconfig: options.Kubeconfig = None,
 ) -> None:

@@ -14,7 +14,7 @@ from testbed.pipeline.devices import DevicesConfig, compare_devices
 from testbed.reporting.devices_report import claim
 
 
-@flags(DevicesConfig)
+@flags(DevicesConfig, usual=["repeats"])
 def devices(given: Given, config: options.Config, out: options.Out = None) -> None:
     """Each study's ratio comes with an interval.
 

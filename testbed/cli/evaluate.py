@@ -15,11 +15,11 @@ from testbed.pipeline.evaluate_config import EvaluateConfig
 from testbed.reporting.verdict import verdict
 
 
-@flags(EvaluateConfig, usual={"--seeds": "seeds"})
+@flags(EvaluateConfig, usual=["seeds"])
 def evaluate(
     given: Given,
     config: options.Config,
-    workers: Annotated[int | None, typer.Option("--workers", min=1, help=r"Processes. \[default: one a core]")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help=r"Processes. \[default: one a core]")] = None,
     out: options.Out = None,
 ) -> None:
     """Given the folder of an evaluation with --out, it goes on: with what is missing, more seeds, traffic or policies.

@@ -13,7 +13,7 @@ from testbed.reporting.experiment import read_experiment, rows_of, summary_of
 from testbed.serving.kubernetes_api import api_client
 
 
-@flags(ExperimentConfig, usual={"--repeats": "repeats"})
+@flags(ExperimentConfig, usual=["repeats"])
 def experiment(
     given: Given, config: options.Config, kubeconfig: options.Kubeconfig = None, out: options.Out = None
 ) -> None:

@@ -1,6 +1,6 @@
 """A flag for each key of a command's configuration model; its help is the key's description.
 
-    @flags(EvaluateConfig, usual={"--seeds": "seeds"})
+    @flags(EvaluateConfig, usual=["seeds"])
     def evaluate(given: Given, config: options.Config, out: options.Out = None) -> None:
         settings = configured(EvaluateConfig, config, given)
 
@@ -11,7 +11,7 @@ NAME=VALUE, repeated, or YAML. What was typed goes over the file's keys before a
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
@@ -34,15 +34,15 @@ WORDS = {"true": True, "false": False, "null": None}
 
 
 class Short(NamedTuple):
-    """A usual flag for a key. help: instead of the key's; value: the key's, of the texts that were typed, if they are
-    typed otherwise than the key's own flag takes them."""
+    """A usual flag whose name is not the last word of its key. help: instead of the key's.
 
+    value: the key's, of the texts that were typed, if they are typed otherwise than the key's own flag takes them.
+    """
+
+    name: str
     key: str
-    help: str
+    help: str = ""
     value: Callable[[list[str]], Any] | None = None
-
-
-Usual = Mapping[str, str | Short]  # flag -> key
 
 
 class Flag(NamedTuple):
@@ -70,17 +70,17 @@ class Flag(NamedTuple):
         return inspect.Parameter(self.identifier, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
-def flags(*models: type[BaseModel], usual: Usual | None = None) -> Callable[[Command], Command]:
+def flags(*models: type[BaseModel], usual: Sequence[str | Short] = ()) -> Callable[[Command], Command]:
     """A command whose flags are the keys of these models; of a key that several have, the first one's.
 
-    What was typed is the command's parameter `given`. usual: what the help shows first, by names of one word.
+    What was typed is the command's parameter `given`. usual: keys that the help shows first; the last word of such a
+    key is a flag, too.
     """
     keys: dict[tuple[str, ...], Flag] = {}
     for model in models:
         before = {path[0] for path in keys}
         keys |= {flag.path: flag for flag in _flags_of(model) if flag.path[0] not in before}
-    shorts = {name: one if isinstance(one, Short) else Short(one, "") for name, one in (usual or {}).items()}
-    first = [_usual(name, one, keys) for name, one in shorts.items()]
+    first = [_usual(one, keys) for one in usual]
 
     def decorate(command: Command) -> Command:
         hints = get_type_hints(command, include_extras=True)
@@ -118,16 +118,17 @@ def typed(given: Given, above: str = "--") -> Iterator[str]:
         yield from typed(value, f"{name}.") if isinstance(value, dict) else (name,)
 
 
-def _usual(name: str, one: Short, keys: dict[tuple[str, ...], Flag]) -> Flag:
+def _usual(one: str | Short, keys: dict[tuple[str, ...], Flag]) -> Flag:
     """The key's flag under its usual name, out of `keys`; a flag of its own if it is typed otherwise."""
-    path = tuple(one.key.split("."))
-    own = keys[path]
-    if one.value is None or name in own.names:
+    short = one if isinstance(one, Short) else Short(f"--{one.rpartition('.')[2].replace('_', '-')}", one)
+    path = tuple(short.key.split("."))
+    if short.value is None:
+        own = keys.pop(path)
+        names = tuple(dict.fromkeys((short.name, *own.names)))
+        return own._replace(names=names, help=short.help or own.help, panel=None)
+    if short.name in keys[path].names:
         del keys[path]
-    if one.value is not None:
-        return Flag((name,), path, list[str], "TEXT", one.help, one.value)
-    names = own.names if name in own.names else (name, *own.names)
-    return own._replace(names=names, help=one.help or own.help, panel=None)
+    return Flag((short.name,), path, list[str], "TEXT", short.help, short.value)
 
 
 def _flags_of(model: type[BaseModel], above: tuple[str, ...] = (), panel: str = "Keys of the file") -> Iterator[Flag]:

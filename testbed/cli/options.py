@@ -11,7 +11,7 @@ import typer
 from loadgen.discovery import parse_shapes
 from loadgen.patterns import known_patterns
 from loadgen.traces import FORMATS
-from testbed.cli.flags import Short, Usual, plain
+from testbed.cli.flags import Short, plain
 from testbed.errors import ConfigError
 
 ConfigFile = Annotated[
@@ -20,40 +20,34 @@ ConfigFile = Annotated[
 Config = Annotated[Path, typer.Argument(help="Configuration file (YAML); flags override it.")]
 Out = Annotated[
     Path | None,
-    typer.Option("--out", help=r"Folder for the results; what it lacks is made. \[default: results/TIME-WHAT]"),
+    typer.Option(help=r"Folder for the results; what it lacks is made. \[default: results/TIME-WHAT]"),
 ]
-Kubeconfig = Annotated[
-    Path | None, typer.Option("--kubeconfig", help=r"\[default: the pod's own account, or KUBECONFIG]")
-]
-CLIENT: Usual = {"--timeout-s": "client.timeout_s", "--max-in-flight": "client.max_in_flight"}
+Kubeconfig = Annotated[Path | None, typer.Option(help=r"\[default: the pod's own account, or KUBECONFIG]")]
+CLIENT = ("client.timeout_s", "client.max_in_flight")
 _PATTERNS = ", ".join(name for name, kind in known_patterns().items() if kind.configurable)
-TRAFFIC: Usual = {
-    "--pattern": Short("traffic.pattern", f"{_PATTERNS}, or my_module:MyPattern."),
-    "--set": "traffic.parameters",
-    "--trace": "traffic.trace",
-    "--format": Short("traffic.format", f"Of the trace: {', '.join(FORMATS.known())}, or my_module:MyFormat."),
-    "--duration": "traffic.duration_s",
-}
+TRAFFIC = (
+    Short("--pattern", "traffic.pattern", f"{_PATTERNS}, or my_module:MyPattern."),
+    Short("--set", "traffic.parameters"),
+    "traffic.trace",
+    Short("--format", "traffic.format", f"Of the trace: {', '.join(FORMATS.known())}, or my_module:MyFormat."),
+    Short("--duration", "traffic.duration_s"),
+)
 _SHAPE = "Of an input that the model leaves free, e.g. --shape input_ids:128; may be repeated."
-Shapes = Annotated[list[str] | None, typer.Option("--shape", help=_SHAPE)]
-SHAPES: Usual = {"--shape": Short("shapes", _SHAPE, parse_shapes)}
+Shapes = Annotated[list[str] | None, typer.Option(help=_SHAPE)]
+SHAPES = Short("--shape", "shapes", _SHAPE, parse_shapes)
 
 
-def service(within: str = "service") -> Usual:
+def service(within: str = "service") -> list[str | Short]:
     """Of a ServiceConfig under that key."""
-    delay = Short(
-        f"{within}.dynamic_batching.max_queue_delay_s",
-        "Longest wait for a full batch.",
-        lambda texts: seconds(texts[-1]),
-    )
-    names = ("replicas", "instances", "max_batch_size")
-    return {**{f"--{name.replace('_', '-')}": f"{within}.{name}" for name in names}, "--queue-delay-ms": delay}
+    delay, key = "Longest wait for a full batch.", f"{within}.dynamic_batching.max_queue_delay_s"
+    keys = [f"{within}.{name}" for name in ("replicas", "instances", "max_batch_size")]
+    return [*keys, Short("--queue-delay-ms", key, delay, lambda texts: seconds(texts)[-1])]
 
 
-def seconds(milliseconds: str) -> Any:
-    """Of a number that was typed in milliseconds; what is no number stays, and validation refuses it."""
-    value = plain(milliseconds)
-    return value / 1e3 if isinstance(value, (int, float)) else value
+def seconds(milliseconds: list[str]) -> list[Any]:
+    """Of numbers that were typed in milliseconds; what is no number stays, and validation refuses it."""
+    values = [plain(one) for one in milliseconds]
+    return [one / 1e3 if isinstance(one, (int, float)) else one for one in values]
 
 
 def policy_of(text: str) -> dict[str, Any]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
@@ -21,24 +19,13 @@ from workloads.files import write_json
 CONFIRMING_SEED, CONFIRMING_DRAWS = 1, 20  # other draws than the search's
 
 
-def _delays(texts: list[str]) -> list[Any]:
-    return [options.seconds(text) for text in texts]
+DELAYS = Short("--queue-delay-ms", "queue_delay_s", "To try; may be repeated.", options.seconds)
+GRID = ("max_replicas", "instances", "max_batch_size", DELAYS)
 
 
 @flags(
     PlanConfig,
-    usual={
-        "--profile": "profile",
-        "--target-ms": "target_ms",
-        "--percentile": "percentile",
-        "--max-replicas": "max_replicas",
-        "--instances": "instances",
-        "--max-batch-size": "max_batch_size",
-        "--queue-delay-ms": Short("queue_delay_s", "To try; may be repeated.", _delays),
-        **options.TRAFFIC,
-        "--speed-up": "traffic.speed_up",
-        "--seed": "traffic.seed",
-    },
+    usual=["profile", "target_ms", "percentile", *GRID, *options.TRAFFIC, "traffic.speed_up", "traffic.seed"],
 )
 def plan(given: Given, config: options.ConfigFile = None, out: options.Out = None) -> None:
     """The fewest replicas with each setting, and the best of them confirmed with other draws.
@@ -64,9 +51,12 @@ def plan(given: Given, config: options.ConfigFile = None, out: options.Out = Non
             percentile=settings.percentile,
             on_progress=narrator.progress,
         )
+        confirmed = None
         if found.best is not None:
-            narrator.phase(f"confirm {found.best.service.label} with other draws")
-        confirmed = _confirmed(known, arrivals, found)
+            best, percentile = found.best.service, found.percentile
+            narrator.phase(f"confirm {best.label} with other draws")
+            again = {"draws": CONFIRMING_DRAWS, "seed": CONFIRMING_SEED}
+            confirmed = predict(known, arrivals, best, found.target_s, percentile=percentile, **again)
     folder = options.out_folder(out, f"plan-{known.model}")
     _write(found, confirmed, folder)
     console.print(_table(found))
@@ -74,30 +64,12 @@ def plan(given: Given, config: options.ConfigFile = None, out: options.Out = Non
     print_path(console, folder / "plan.png")
 
 
-def _confirmed(known: ServiceProfile, arrivals: Callable[[int], Schedule], found: Plan) -> Option | None:
-    """The best option with other draws than the search's; None: there is none."""
-    if found.best is None:
-        return None
-    return predict(
-        known,
-        arrivals,
-        found.best.service,
-        found.target_s,
-        percentile=found.percentile,
-        draws=CONFIRMING_DRAWS,
-        seed=CONFIRMING_SEED,
-    )
-
-
 def _write(found: Plan, confirmed: Option | None, folder: Path) -> None:
     """plan.json and plan.png."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "plan.json", _as_json(found, confirmed))
     points = {
-        name: [
-            (one.service.replicas, 1e3 * one.latency_s.low, 1e3 * one.latency_s.middle, 1e3 * one.latency_s.high)
-            for one in group
-        ]
+        name: [(one.service.replicas, *_in_ms(one)) for one in group]
         for name, group in by_setting(found.options).items()
     }
     save_plan(points, 1e3 * found.target_s, found.percentile, folder / "plan.png")
@@ -132,8 +104,13 @@ def _table(found: Plan) -> Table:
     return table
 
 
+def _in_ms(one: Option) -> tuple[float, float, float]:
+    low, middle, high = (1e3 * limit for limit in one.latency_s[:3])
+    return low, middle, high
+
+
 def _ms(one: Option) -> str:
-    low, middle, high = (1e3 * x for x in one.latency_s[:3])
+    low, middle, high = _in_ms(one)
     return f"{middle:.1f} ({low:.1f} to {high:.1f})"
 
 

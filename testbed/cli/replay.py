@@ -27,11 +27,10 @@ from testbed.pipeline.target import Target, remote, served
 from testbed.pipeline.traffic import make_schedule, traffic_identity
 from testbed.run_dir import RunDir
 
-USUAL = {**options.TRAFFIC, "--seed": "traffic.seed"}
-CLIENT = {"--transport": "client.transport", "--workers": "client.workers", **options.CLIENT}
+USUAL = (*options.TRAFFIC, "traffic.seed", "client.transport", "client.workers", *options.CLIENT)
 
 
-@flags(ReplayConfig, usual={"--server": "server", "--model": "model", **USUAL, **CLIENT, **options.SHAPES})
+@flags(ReplayConfig, usual=["server", "model", *USUAL, options.SHAPES])
 def replay(given: Given, config: options.ConfigFile = None, out: options.Out = None) -> None:
     """Leaves a run folder with its verdict.
 
@@ -56,10 +55,7 @@ def replay(given: Given, config: options.ConfigFile = None, out: options.Out = N
     show_run(console, run)
 
 
-@flags(
-    MeasureConfig,
-    usual={"--model": "serve.model", "--device": "serve.device", **options.service("serve.service"), **USUAL, **CLIENT},
-)
+@flags(MeasureConfig, usual=["serve.model", "serve.device", *options.service("serve.service"), *USUAL])
 def measure(given: Given, config: options.ConfigFile = None, out: options.Out = None) -> None:
     """Leaves a run folder with its verdict.
 

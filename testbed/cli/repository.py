@@ -16,24 +16,12 @@ from workloads.catalog import find_model
 from workloads.repository import BackendOptions, weights_label, write_repository
 
 
-@flags(
-    ServeConfig,
-    usual={
-        "--model": "model",
-        "--device": "device",
-        **options.service(),
-        "--precision": "precision",
-        "--threads": "threads",
-        "--weights": "weights",
-    },
-)
+@flags(ServeConfig, usual=["model", "device", *options.service(), "precision", "threads", "weights"])
 def repository(
     given: Given,
     folder: Annotated[Path, typer.Argument(help="New or empty folder: the --model-repository of a Triton.")],
-    config: Annotated[Path | None, typer.Option("--config", help="Of `kis serve`; flags override it.")] = None,
-    backend: Annotated[
-        str, typer.Option("--backend", help="python (torch), or onnxruntime for servers that have it.")
-    ] = "python",
+    config: Annotated[Path | None, typer.Option(help="Of `kis serve`; flags override it.")] = None,
+    backend: Annotated[str, typer.Option(help="python (torch), or onnxruntime for servers that have it.")] = "python",
     tensorrt: Annotated[
         bool, typer.Option("--tensorrt", help="onnxruntime on a GPU: TensorRT runs the network, in tf32 or fp16.")
     ] = False,

@@ -17,14 +17,14 @@ from testbed.config import ServeConfig
 from testbed.pipeline.target import served
 
 
-@flags(ServeConfig, usual={"--model": "model", "--device": "device", **options.service(), "--threads": "threads"})
+@flags(ServeConfig, usual=["model", "device", *options.service(), "threads"])
 def serve(
     given: Given,
     config: options.ConfigFile = None,
     http_port: Annotated[
-        int | None, typer.Option("--http-port", min=1, max=65535, help=r"Of the first replica. \[default: free]")
+        int | None, typer.Option(min=1, max=65535, help=r"Of the first replica. \[default: free]")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help=r"Folder for logs. \[default: temporary]")] = None,
+    out: Annotated[Path | None, typer.Option(help=r"Folder for logs. \[default: temporary]")] = None,
 ) -> None:
     """Example: [bold]kis serve --model resnet50 --http-port 8000[/bold], then, elsewhere,
     [bold]locust -f loadgen/bursty.py --host http://127.0.0.1:8000[/bold].

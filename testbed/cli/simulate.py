@@ -31,26 +31,18 @@ PEAK_S = 1.0  # over which a peak rate is counted
 @flags(
     SimulateConfig,
     ClusterRunConfig,
-    usual={
-        "--profile": "profile",
-        "--run": "run",
-        **options.service(),
-        **options.CLIENT,
-        **options.TRAFFIC,
-        "--seed": "seed",
-        "--draws": "draws",
-    },
+    usual=["profile", "run", *options.service(), *options.CLIENT, *options.TRAFFIC, "seed", "draws"],
 )
 def simulate(
     given: Given,
     config: options.ConfigFile = None,
     cluster: Annotated[
         Path | None,
-        typer.Option("--cluster", help="A cluster's configuration instead: nodes, models, traffic, policies."),
+        typer.Option(help="A cluster's configuration instead: nodes, models, traffic, policies."),
     ] = None,
     policy: Annotated[
         str | None,
-        typer.Option("--policy", help="Of the cluster's model: KIND, or KIND:key=value,... as in its configuration."),
+        typer.Option(help="Of the cluster's model: KIND, or KIND:key=value,... as in its configuration."),
     ] = None,
     out: options.Out = None,
 ) -> None:

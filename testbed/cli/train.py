@@ -8,7 +8,7 @@ import typer
 
 from testbed.cli import options
 from testbed.cli.console import ConsoleNarrator, console, print_path, say
-from testbed.cli.flags import Given, configured, flags
+from testbed.cli.flags import Given, Short, configured, flags
 from testbed.errors import ConfigError
 from testbed.kiscaler import seeds as many
 from testbed.kiscaler import train as training
@@ -16,16 +16,16 @@ from testbed.kiscaler.on_ray import on_ray
 from testbed.reporting.training import marks_passed
 
 
-@flags(training.TrainConfig, usual={"--steps": "total_steps", "--seed": "seed", "--control": "control"})
+@flags(training.TrainConfig, usual=[Short("--steps", "total_steps"), "seed", "control"])
 def train(
     given: Given,
     config: options.Config,
     seeds: Annotated[
-        str | None, typer.Option("--seeds", help="One training for each, e.g. 1,2,3; the best one's policy is kept.")
+        str | None, typer.Option(help="One training for each, e.g. 1,2,3; the best one's policy is kept.")
     ] = None,
     ray: Annotated[
         str | None,
-        typer.Option("--ray", help="Train the seeds on the Ray cluster of this address; local: on this machine."),
+        typer.Option(help="Train the seeds on the Ray cluster of this address; local: on this machine."),
     ] = None,
     out: options.Out = None,
 ) -> None:

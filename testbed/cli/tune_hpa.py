@@ -14,11 +14,11 @@ from testbed.cli.flags import Given, configured, flags
 from testbed.pipeline import tune_hpa as tuning
 
 
-@flags(tuning.TuneConfig, usual={"--trials": "trials"})
+@flags(tuning.TuneConfig, usual=["trials"])
 def tune_hpa(
     given: Given,
     config: options.Config,
-    target_ms: Annotated[float | None, typer.Option("--target-ms", help="Latency target.", min=0.001)] = None,
+    target_ms: Annotated[float | None, typer.Option(help="Latency target.", min=0.001)] = None,
     out: options.Out = None,
 ) -> None:
     """Searched in the simulator, checked on traffic that the search has not seen.

@@ -28,13 +28,13 @@ class PlanGrid(Strict):
     max_batch_size: tuple[int, ...] = Field(
         (), description="to try; none: the largest that was measured, and half of it"
     )
-    queue_delay_s: tuple[float, ...] = Field((0.0,), description="max_queue_delay of dynamic batching, to try")
+    queue_delay_s: tuple[float, ...] = Field((0.0,), description="longest waits for a full batch, to try")
 
 
 class PlanConfig(PlanGrid):
     """`kis plan`: a profile, traffic, a target, and what may be chosen."""
 
-    profile: Path = Field(description="profile-<model>.json of a calibration")
+    profile: Path = Field(description="a calibration's profile-<model>.json")
     target_ms: float = Field(gt=0, description="latency to hold")
     percentile: float = Field(95, ge=1, le=99.999, description="of the latency")
     traffic: TrafficConfig = TrafficConfig()
