@@ -50,20 +50,32 @@ class Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class ServeConfig(Strict):
+class NetworkConfig(Strict):
+    """What is served, and how it is computed."""
+
+    model: str = Field(description="a name of the catalog (workloads/catalog.py)")
+    emulated: EmulatedProfile | None = Field(None, description="what the emulated accelerator pretends to be")
+    weights: Path | None = Field(None, description="state dict file; none: seeded random weights, timing only")
+    precision: Precision = Field("fp32", description="in which the network computes; tf32 is fp32 on a CPU")
+    execution: Execution = Field("graph", description="on a GPU: a captured CUDA graph a batch size, or eager")
+    threads: int | None = Field(
+        None,
+        ge=1,
+        description="of an instance on a CPU; none: all instances share the cores evenly. On a GPU it has one",
+    )
+
+    def network(self) -> dict[str, Any]:
+        """These keys alone."""
+        return {name: getattr(self, name) for name in NetworkConfig.model_fields}
+
+
+class ServeConfig(NetworkConfig):
     """`kis serve`: what to serve on this machine, and how."""
 
     model: str = Field("resnet50", description="a name of the catalog (workloads/catalog.py)")
     device: Literal["auto", "cpu", "gpu"] = Field("auto", description="auto: a GPU if there is one")
-    weights: Path | None = Field(None, description="state dict file; none: seeded random weights, timing only")
     weights_seed: int = Field(0, description="of random weights")
-    precision: Precision = Field("fp32", description="in which the network computes; tf32 is fp32 on a CPU")
-    execution: Execution = Field("graph", description="on a GPU: a captured CUDA graph a batch size, or eager")
     gpus: tuple[int, ...] = Field((0,), min_length=1, description="on which a replica's instances are, evenly")
-    threads: int | None = Field(
-        None, ge=1, description="torch threads of an instance on a CPU; none: cores / instances. On a GPU it has one"
-    )
-    emulated: EmulatedProfile | None = Field(None, description="what the emulated accelerator pretends to be")
     service: ServiceConfig = ServiceConfig()
 
     @model_validator(mode="after")
@@ -193,15 +205,9 @@ class HeldOutPlan(Strict):
     repeats: int = Field(1, ge=1, description="real runs of the same schedule; their spread stands beside every error")
 
 
-class StudyConfig(Strict):
+class StudyConfig(NetworkConfig):
     """One model on one device: fitted once, judged on held-out traffic in every configuration."""
 
-    model: str
-    emulated: EmulatedProfile | None = None
-    threads: int | None = Field(None, ge=1)
-    weights: Path | None = None
-    precision: Precision = "fp32"
-    execution: Execution = "graph"
     gpus: tuple[int, ...] = Field((0,), min_length=1, description="CUDA's numbers; a replica's instances are on all")
     configurations: tuple[ServiceConfig, ...] = (ServiceConfig(),)
     lengths: Lengths | None = Field(None, description="tokens of held-out requests, for services with length_buckets")
@@ -235,17 +241,8 @@ class StudyConfig(Strict):
         # A core is left to server and client: a batch whose threads share theirs takes now this long, now that.
         largest = max(one.replicas * one.instances for one in self.configurations)
         cores = len(os.sched_getaffinity(0)) - 1
-        data = {
-            "model": self.model,
-            "device": device,
-            "weights": self.weights,
-            "precision": self.precision,
-            "execution": self.execution,
-            "gpus": self.gpus,
-            "threads": self.threads or max(1, cores // largest),
-            "emulated": self.emulated,
-            "service": service,
-        }
+        threads = self.threads or max(1, cores // largest)
+        data = {**self.network(), "device": device, "gpus": self.gpus, "threads": threads, "service": service}
         return build(ServeConfig, data, f"study of {self.model}, {service.label}")
 
 

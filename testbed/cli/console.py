@@ -6,8 +6,6 @@ import signal
 import threading
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from rich.box import SIMPLE
 from rich.console import Console
@@ -50,43 +48,24 @@ def stop_event() -> threading.Event:
     return stop
 
 
-class ConsoleNarrator:
+class ConsoleNarrator(Progress):
     """Context manager; implements pipeline.made_runs.Narrator: a bar on a terminal, one line a phase elsewhere."""
 
     def __init__(self, console: Console = console) -> None:
-        self._console = console
-        self._begin = time.monotonic()
-        self._bar = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
-            TimeElapsedColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self._task: TaskID | None = None
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=30), TimeElapsedColumn())
+        super().__init__(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._begun_s = time.monotonic()
+        self._phase: TaskID | None = None
 
     def phase(self, text: str) -> None:
         """A line that stays, with the time since the start; the bar begins anew."""
-        elapsed = time.monotonic() - self._begin
-        self._console.print(
-            f"[dim]{int(elapsed // 60):3d}:{int(elapsed % 60):02d}[/dim]  {escape(text)}", highlight=False
-        )
-        if self._task is not None:
-            self._bar.remove_task(self._task)
-        self._task = self._bar.add_task(escape(text), total=1.0)
+        minutes, seconds = divmod(int(time.monotonic() - self._begun_s), 60)
+        self.console.print(f"[dim]{minutes:3d}:{seconds:02d}[/dim]  {escape(text)}", highlight=False)
+        if self._phase is not None:
+            self.remove_task(self._phase)
+        self._phase = self.add_task(escape(text), total=1.0)
 
     def progress(self, share: float) -> None:
         """Move the bar."""
-        if self._task is not None:
-            self._bar.update(self._task, completed=min(share, 1.0))
+        if self._phase is not None:
+            self.update(self._phase, completed=min(share, 1.0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -30,10 +31,9 @@ def serve(
     [bold]locust -f loadgen/bursty.py --host http://127.0.0.1:8000[/bold].
     """
     settings = configured(ServeConfig, config, given)
-    with tempfile.TemporaryDirectory(prefix="kis-serve-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="kis-serve-") as scratch, ExitStack() as opened:
         with console.status(f"starting {settings.service.replicas} x tritonserver with {settings.model}"):
-            opened = served(settings, out or Path(scratch), http_port=http_port)
-            target = opened.__enter__()
+            target = opened.enter_context(served(settings, out or Path(scratch), http_port=http_port))
         try:
             table = Table("replica", "http", "metrics", "start-up", title=f"{target.model} on {target.device.name}")
             start_up = {event.replica: event.start_up_s for event in target.events() if event.start_up_s is not None}
@@ -47,5 +47,3 @@ def serve(
                 time.sleep(3600)
         except KeyboardInterrupt:
             console.print("stopping")
-        finally:
-            opened.__exit__(None, None, None)

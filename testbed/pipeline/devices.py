@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple, Self
 from pydantic import Field, model_validator
 
 from loadgen.validity import ValidityLimits
-from testbed.config import ClientConfig, ServeConfig, Strict, TrafficConfig, build
+from testbed.config import ClientConfig, NetworkConfig, ServeConfig, Strict, TrafficConfig, build
 from testbed.errors import ConfigError, ServingError
 from testbed.measurement.gpu_metrics import GpuSource
 from testbed.measurement.machine import look as look_at_machine
@@ -30,24 +30,14 @@ from testbed.pipeline.traffic import make_schedule, traffic_identity
 from testbed.reporting.devices import is_complete, run_id_of, side_labels
 from testbed.reporting.devices_report import write_devices_report
 from workloads.catalog import ServiceConfig, find_model
-from workloads.emulated_profile import EmulatedProfile
 from workloads.files import write_json
-from workloads.repository import Execution, Precision
 
 DeviceName = Literal["cpu", "gpu"]
 
 
-class DeviceStudy(Strict):
+class DeviceStudy(NetworkConfig):
     """One model under one traffic, on both devices."""
 
-    model: str
-    emulated: EmulatedProfile | None = None
-    weights: Path | None = Field(None, description="state dict file; none: seeded random weights, timing only")
-    precision: Precision = "fp32"
-    execution: Execution = "graph"
-    threads: int | None = Field(
-        None, ge=1, description="CPU threads of an instance; none: all cores but one, shared by the instances"
-    )
     service: ServiceConfig = ServiceConfig()
     traffic: TrafficConfig
 
@@ -55,16 +45,8 @@ class DeviceStudy(Strict):
         """What to serve; ConfigError if the catalog's model cannot be served so."""
         # A core is left to server and client, as in a calibration.
         cores = len(os.sched_getaffinity(0)) - 1
-        data = {
-            "model": self.model,
-            "device": device,
-            "weights": self.weights,
-            "precision": self.precision,
-            "execution": self.execution,
-            "threads": self.threads or max(1, cores // (self.service.replicas * self.service.instances)),
-            "emulated": self.emulated,
-            "service": self.service,
-        }
+        threads = self.threads or max(1, cores // (self.service.replicas * self.service.instances))
+        data = {**self.network(), "device": device, "threads": threads, "service": self.service}
         return build(ServeConfig, data, f"study of {self.model} on {device}")
 
 
