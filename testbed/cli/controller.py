@@ -21,9 +21,7 @@ def controller(
     given: Given,
     config: options.Config,
     once: Annotated[bool, typer.Option("--once", help="One decision, then end.")] = False,
-    adapt: Annotated[
-        Path | None, typer.Option(help="Adapt the policy to its service as it drifts: a file (YAML).")
-    ] = None,
+    adapt: Annotated[Path | None, typer.Option(help="A file (YAML): adapt the policy as its service drifts.")] = None,
     kubeconfig: options.Kubeconfig = None,
 ) -> None:
     """One JSON line a decision. Fails static.

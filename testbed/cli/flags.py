@@ -115,7 +115,7 @@ def typed(given: Given, above: str = "--") -> Iterator[str]:
     """The flags themselves."""
     for key, value in given.items():
         name = f"{above}{key.replace('_', '-')}"
-        yield from typed(value, f"{name}.") if isinstance(value, dict) else (name,)
+        yield from typed(value, f"{name}.") if value and isinstance(value, dict) else (name,)
 
 
 def _usual(one: str | Short, keys: dict[tuple[str, ...], Flag]) -> Flag:

@@ -36,14 +36,8 @@ PEAK_S = 1.0  # over which a peak rate is counted
 def simulate(
     given: Given,
     config: options.ConfigFile = None,
-    cluster: Annotated[
-        Path | None,
-        typer.Option(help="A cluster's configuration instead: nodes, models, traffic, policies."),
-    ] = None,
-    policy: Annotated[
-        str | None,
-        typer.Option(help="Of the cluster's model: KIND, or KIND:key=value,... as in its configuration."),
-    ] = None,
+    cluster: Annotated[Path | None, typer.Option(help="A cluster's configuration instead: nodes, models, ...")] = None,
+    policy: Annotated[str | None, typer.Option(help="Of the cluster's model: KIND:key=value,... or YAML.")] = None,
     out: options.Out = None,
 ) -> None:
     """Leaves a run folder like a real run's; of a cluster, a report.
@@ -67,9 +61,8 @@ def simulate(
     if settings.run is not None:
         show_run(console, simulate_twin(RunDir(settings.run), settings.profile, folder, settings.seed))
         return
-    service = settings.service or ServiceConfig()
-    given_keys = service.model_dump(exclude_unset=True)
-    service = ServiceConfig.model_validate({"max_batch_size": known.largest_batch, **given_keys})
+    own = {} if settings.service is None else settings.service.model_dump(exclude_unset=True)
+    service = ServiceConfig.model_validate({"max_batch_size": known.largest_batch, **own})
     schedule = make_schedule(settings.traffic, known.model)
     for note in _beyond_calibration(known, schedule):
         say(f"note: {note}")
@@ -133,8 +126,8 @@ def _cluster_settings(file: Path, given: Given, policy: str | None) -> ClusterRu
     if "duration_s" in given or (not traffic and "duration_s" in told.model_fields_set):
         return told
     lengths = [own_length_s(one) for one in told.traffic.values()]
-    known = [one for one in lengths if one is not None]
-    return told.model_copy(update={"duration_s": max(known)}) if known else told
+    longest = max((one for one in lengths if one is not None), default=None)
+    return told if longest is None else told.model_copy(update={"duration_s": longest})
 
 
 def _simulate_cluster(config: ClusterRunConfig, folder: Path) -> None:

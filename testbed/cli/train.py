@@ -20,13 +20,8 @@ from testbed.reporting.training import marks_passed
 def train(
     given: Given,
     config: options.Config,
-    seeds: Annotated[
-        str | None, typer.Option(help="One training for each, e.g. 1,2,3; the best one's policy is kept.")
-    ] = None,
-    ray: Annotated[
-        str | None,
-        typer.Option(help="Train the seeds on the Ray cluster of this address; local: on this machine."),
-    ] = None,
+    seeds: Annotated[str | None, typer.Option(help="A training each, e.g. 1,2,3; the best policy is kept.")] = None,
+    ray: Annotated[str | None, typer.Option(help="Train the seeds on a Ray cluster: its address, or local.")] = None,
     out: options.Out = None,
 ) -> None:
     """By PPO; it leaves as policy.onnx and policy.json.
