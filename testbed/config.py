@@ -1,14 +1,20 @@
 """Configuration files: YAML, read once at the edge, unknown keys refused with the nearest known one.
 
 One model a command; the command's flags override single keys. testbed/configs/ holds the ones that ship.
+
+A path in a YAML file is relative to that file. A JSON file is what a command has kept of its configuration beside its
+results: its paths are relative to the folder that kis is called in, so that a results folder goes with its checkout.
+Flags are relative to that folder, too.
 """
 
 from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeGuard, TypeVar
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeGuard, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
@@ -25,6 +31,7 @@ from workloads.emulated_profile import EmulatedProfile
 from workloads.repository import Execution, Precision
 
 T = TypeVar("T", bound=BaseModel)
+POLICY_FILES = ("file", "tuned")  # keys of a policy's settings, which no model describes, that name files
 
 
 def _known_pattern(name: str) -> str:
@@ -76,20 +83,32 @@ class Strict(BaseModel):
         return {names[key] if names[key] in cls.model_fields else key: value for key, value in data.items()}
 
 
-class ServeConfig(Strict):
+class NetworkConfig(Strict):
+    """What is served, and how it is computed."""
+
+    model: str = Field(description="a name of the catalog (workloads/catalog.py)")
+    emulated: EmulatedProfile | None = Field(None, description="what the emulated accelerator pretends to be")
+    weights: Path | None = Field(None, description="state dict file; none: seeded random weights, timing only")
+    precision: Precision = Field("fp32", description="in which the network computes; tf32 is fp32 on a CPU")
+    execution: Execution = Field("graph", description="on a GPU: a captured CUDA graph a batch size, or eager")
+    threads: int | None = Field(
+        None,
+        ge=1,
+        description="of an instance on a CPU; none: all instances share the cores evenly. On a GPU it has one",
+    )
+
+    def network(self) -> dict[str, Any]:
+        """These keys alone."""
+        return {name: getattr(self, name) for name in NetworkConfig.model_fields}
+
+
+class ServeConfig(NetworkConfig):
     """`kis serve`: what to serve on this machine, and how."""
 
     model: str = Field("resnet50", description="a name of the catalog (workloads/catalog.py)")
-    device: Literal["auto", "cpu", "gpu"] = "auto"
-    weights: Path | None = Field(None, description="state dict file; none: seeded random weights, timing only")
-    weights_seed: int = 0
-    precision: Precision = Field("fp32", description="in which the network computes; tf32 is fp32 on a CPU")
-    execution: Execution = Field("graph", description="on a GPU: a captured CUDA graph a batch size, or eager")
+    device: Literal["auto", "cpu", "gpu"] = Field("auto", description="auto: a GPU if there is one")
+    weights_seed: int = Field(0, description="of random weights")
     gpus: tuple[int, ...] = Field((0,), min_length=1, description="on which a replica's instances are, evenly")
-    threads: int | None = Field(
-        None, ge=1, description="torch threads of an instance on a CPU; none: cores / instances. On a GPU it has one"
-    )
-    emulated: EmulatedProfile | None = Field(None, description="what the emulated accelerator pretends to be")
     service: ServiceConfig = ServiceConfig()
 
     @model_validator(mode="after")
@@ -108,9 +127,9 @@ class ServeConfig(Strict):
 class TrafficConfig(Strict):
     """When requests arrive: a pattern with its parameters, or a recorded trace."""
 
-    pattern: PatternName | None = None
-    parameters: dict[str, int | float | str] = {}
-    trace: Path | None = None
+    pattern: PatternName | None = Field(None, description="a name, or my_module:MyPattern; none: bursty, or the trace")
+    parameters: dict[str, int | float | str] = Field({}, description="of the pattern, e.g. spike=200")
+    trace: Path | None = Field(None, description="recorded arrivals instead of a pattern")
     format: Annotated[str, AfterValidator(FORMATS.checked)] | None = Field(
         None, description="of the trace; none: azure if its first line names TIMESTAMP, else timestamps"
     )
@@ -122,7 +141,7 @@ class TrafficConfig(Strict):
     rate_factor: float | None = Field(None, gt=0, description="on that rate; arrivals are Poisson")
     duration_s: float | None = Field(None, gt=0, description="none: 30 s of a pattern, all of a trace")
     lengths: Lengths | None = Field(None, description="tokens of the requests; none: they are all alike")
-    seed: int = 0
+    seed: int = Field(0, description="of the arrivals")
 
     @model_validator(mode="before")
     @classmethod
@@ -147,7 +166,7 @@ class TrafficConfig(Strict):
 class ClientConfig(ClientLimits):
     """How the load generator sends."""
 
-    transport: TransportName = "http"
+    transport: TransportName = Field("http", description="of requests; http_shm: tensors in shared memory")
     workers: int = Field(1, ge=1, description="client processes")
     keep_awake: bool = Field(
         False,
@@ -166,7 +185,7 @@ class ReplayConfig(Strict):
     model: str | None = Field(None, description="none: the only model that the server has")
     traffic: TrafficConfig = TrafficConfig()
     client: ClientConfig = ClientConfig()
-    sample_period_s: float = Field(1.0, gt=0)
+    sample_period_s: float = Field(1.0, gt=0, description="from one sample of the metrics to the next")
 
 
 class MeasureConfig(Strict):
@@ -175,7 +194,7 @@ class MeasureConfig(Strict):
     serve: ServeConfig = ServeConfig()
     traffic: TrafficConfig = TrafficConfig()
     client: ClientConfig = ClientConfig()
-    sample_period_s: float = Field(1.0, gt=0)
+    sample_period_s: float = Field(1.0, gt=0, description="from one sample of the metrics to the next")
 
     @model_validator(mode="after")
     def _lengths_fit(self) -> MeasureConfig:
@@ -187,12 +206,12 @@ class MeasureConfig(Strict):
 class SimulateConfig(Strict):
     """`kis simulate`: a profile, a service, traffic -> a simulated run folder."""
 
-    profile: Path
+    profile: Path = Field(description="a calibration's profile-<model>.json")
     run: Path | None = Field(None, description="a real run to repeat: its schedule and its service")
     service: ServiceConfig | None = Field(None, description="none: one replica, up to the largest batch measured")
     traffic: TrafficConfig = TrafficConfig()
     client: ClientLimits = ClientLimits()
-    seed: int = 0
+    seed: int = Field(0, description="of service times")
 
 
 class FitPlan(Strict):
@@ -219,15 +238,9 @@ class HeldOutPlan(Strict):
     repeats: int = Field(1, ge=1, description="real runs of the same schedule; their spread stands beside every error")
 
 
-class StudyConfig(Strict):
+class StudyConfig(NetworkConfig):
     """One model on one device: fitted once, judged on held-out traffic in every configuration."""
 
-    model: str
-    emulated: EmulatedProfile | None = None
-    threads: int | None = Field(None, ge=1)
-    weights: Path | None = None
-    precision: Precision = "fp32"
-    execution: Execution = "graph"
     gpus: tuple[int, ...] = Field((0,), min_length=1, description="CUDA's numbers; a replica's instances are on all")
     configurations: tuple[ServiceConfig, ...] = (ServiceConfig(),)
     lengths: Lengths | None = Field(None, description="tokens of held-out requests, for services with length_buckets")
@@ -261,33 +274,24 @@ class StudyConfig(Strict):
         # A core is left to server and client: a batch whose threads share theirs takes now this long, now that.
         largest = max(one.replicas * one.instances for one in self.configurations)
         cores = len(os.sched_getaffinity(0)) - 1
-        data = {
-            "model": self.model,
-            "device": device,
-            "weights": self.weights,
-            "precision": self.precision,
-            "execution": self.execution,
-            "gpus": self.gpus,
-            "threads": self.threads or max(1, cores // largest),
-            "emulated": self.emulated,
-            "service": service,
-        }
+        threads = self.threads or max(1, cores // largest)
+        data = {**self.network(), "device": device, "gpus": self.gpus, "threads": threads, "service": service}
         return build(ServeConfig, data, f"study of {self.model}, {service.label}")
 
 
 class CalibrateConfig(Strict):
     """`kis calibrate`: the whole loop, from serving to the report."""
 
-    seed: int = 1
-    device: Literal["auto", "cpu", "gpu"] = "auto"
+    seed: int = Field(1, description="of arrivals and simulated runs")
+    device: Literal["auto", "cpu", "gpu"] = Field("auto", description="auto: a GPU if there is one")
     client: ClientConfig = ClientConfig()
-    sample_period_s: float = Field(1.0, gt=0)
+    sample_period_s: float = Field(1.0, gt=0, description="from one sample of the metrics to the next")
     time_limit_s: float | None = Field(
         None,
         gt=0,
         description="beyond it no run is made again, or longer than its duration_s; none: as long as it takes",
     )
-    studies: tuple[StudyConfig, ...] = Field(min_length=1)
+    studies: tuple[StudyConfig, ...] = Field(min_length=1, description="a model each")
 
     @model_validator(mode="after")
     def _one_study_a_model(self) -> CalibrateConfig:
@@ -301,12 +305,13 @@ def load_config(path: Path, kind: type[T], overrides: dict[str, Any] | None = No
     """Read a YAML file as `kind`; ConfigError names the key, its place in the file, and the nearest known key.
 
     A mapping with `extends: FILE` (beside the file that says so) has that file's keys under its own; see merge.
+    overrides: from flags.
     """
-    return build(kind, merge(_read(path, ()), overrides or {}), str(path))
+    return build(kind, merge(_read(path, (), kind), overrides or {}), str(path), overrides)
 
 
-def _read(path: Path, readers: tuple[Path, ...]) -> dict[str, Any]:
-    """A file's mapping, what it extends included. readers: the files that led to it."""
+def _read(path: Path, readers: tuple[Path, ...], kind: Any) -> dict[str, Any]:
+    """A file's mapping, what it extends included. readers: the files that led to it; kind: what it is to be."""
     if path in readers:
         raise ConfigError(f"{readers[-1]}: extends {path}, which extends it: end the circle")
     try:
@@ -324,32 +329,74 @@ def _read(path: Path, readers: tuple[Path, ...]) -> dict[str, Any]:
         ) from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path} holds no mapping of keys: see testbed/configs/ for examples")
-    extended: dict[str, Any] = _extended(data, path, readers)
-    return extended
+    resolved: dict[str, Any] = _resolved(data, kind, path, readers)
+    return resolved
 
 
-def _extended(data: Any, path: Path, readers: tuple[Path, ...]) -> Any:
-    """Plain data of `path`, every `extends` in it replaced by that file's keys."""
+def _resolved(data: Any, kind: Any, path: Path, readers: tuple[Path, ...]) -> Any:
+    """Plain data of `path`: every `extends` in it replaced by that file's keys, its paths as seen from here."""
     if isinstance(data, list):
-        return [_extended(item, path, readers) for item in data]
+        return [_resolved(item, _kind_of_item(kind, number), path, readers) for number, item in enumerate(data)]
+    if isinstance(data, str):
+        return _from_here(data, path) if Path in alternatives(kind) else data
     if not isinstance(data, dict):
         return data
-    own = {key: _extended(value, path, readers) for key, value in data.items() if key != "extends"}
+    items = ((key, value) for key, value in data.items() if key != "extends")
+    own = {key: _resolved(value, _kind_of_item(kind, key), path, readers) for key, value in items}
     if "extends" not in data:
         return own
     if not isinstance(data["extends"], str):
         raise ConfigError(f"{path}: extends is {data['extends']!r}: give the name of a file beside it")
-    return merge(_read(path.parent / data["extends"], (*readers, path)), own)
+    return merge(_read(path.parent / data["extends"], (*readers, path), kind), own)
 
 
-def build(kind: type[T], data: dict[str, Any], where: str) -> T:
-    """Validate plain data as `kind`; ConfigError in one line otherwise."""
+def _kind_of_item(kind: Any, key: Any) -> Any:
+    """The annotation of what lies under a key of a mapping, or in a list; None: nothing is known of it."""
+    for one in alternatives(kind):
+        if isinstance(one, type) and issubclass(one, BaseModel):
+            return one.model_fields[key].annotation if key in one.model_fields else None
+        inner = get_args(one)[-1 if get_origin(one) is dict else 0] if get_args(one) else one
+        return Path if inner is Any and key in POLICY_FILES else inner
+    return None
+
+
+def alternatives(kind: Any) -> Iterator[Any]:
+    """The types that an annotation allows, without None."""
+    if get_origin(kind) is Annotated:
+        yield from alternatives(get_args(kind)[0])
+    elif get_origin(kind) in (Union, UnionType):
+        for one in get_args(kind):
+            yield from alternatives(one)
+    elif kind is not type(None):
+        yield kind
+
+
+def _from_here(text: str, path: Path) -> str:
+    """A path that stands in the file `path`: relative to the current folder if it is below that, else absolute."""
+    if path.suffix == ".json" or Path(text).is_absolute():
+        return text
+    whole, here = Path(os.path.normpath(path.parent.resolve() / text)), Path.cwd()
+    return str(whole.relative_to(here) if whole.is_relative_to(here) else whole)
+
+
+def build(kind: type[T], data: dict[str, Any], where: str, flags: dict[str, Any] | None = None) -> T:
+    """Validate plain data as `kind`; ConfigError in one line otherwise. flags: what of the data came from flags."""
     try:
         return kind.model_validate(data)
     except ValidationError as error:
+        where = "flags" if _is_in(flags, error.errors()[0]["loc"]) else where
         raise ConfigError(f"{where}: {_explain(kind, error)}") from None
     except CatalogError as error:
         raise ConfigError(f"{where}: {error}") from None
+
+
+def _is_in(data: Any, place: tuple[int | str, ...]) -> bool:
+    """Does that place lie in the data, or beyond a value of it?"""
+    for step in place:
+        if not isinstance(data, dict) or step not in data:
+            return bool(data) and not isinstance(data, dict)
+        data = data[step]
+    return bool(place)
 
 
 def merge(data: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:

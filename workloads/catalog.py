@@ -46,20 +46,20 @@ class TensorSpec(_Frozen):
 class DynamicBatching(_Frozen):
     """Triton's `dynamic_batching` block; an empty preferred set means {max_batch_size}."""
 
-    preferred_batch_sizes: tuple[int, ...] = ()
-    max_queue_delay_s: float = Field(0.0, ge=0)
+    preferred_batch_sizes: tuple[int, ...] = Field((), description="none: max_batch_size")
+    max_queue_delay_s: float = Field(0.0, ge=0, description="longest wait for a full batch")
     default_timeout_s: float = Field(0.0, ge=0, description="0: a request may wait for ever")
-    timeout_action: Literal["REJECT", "DELAY"] = "REJECT"
+    timeout_action: Literal["REJECT", "DELAY"] = Field("REJECT", description="after default_timeout_s")
     max_queue_size: int = Field(0, ge=0, description="0: no limit")
 
 
 class ServiceConfig(_Frozen):
     """How one model is served: replicas behind a balancer, each with its instances and batching rules."""
 
-    replicas: int = Field(1, ge=1)
-    balancer: Balancer = "round_robin"
+    replicas: int = Field(1, ge=1, description="servers behind the balancer")
+    balancer: Balancer = Field("round_robin", description="how it chooses a replica")
     instances: int = Field(1, ge=1, description="model instances in each replica (instance_group count)")
-    max_batch_size: int = Field(8, ge=1)
+    max_batch_size: int = Field(8, ge=1, description="largest batch")
     dynamic_batching: DynamicBatching | None = DynamicBatching()
     length_buckets: tuple[int, ...] = Field(
         (), description="tokens: a batch is padded to the first that holds its longest request; none: all are as long"

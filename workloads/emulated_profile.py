@@ -17,7 +17,7 @@ class EmulatedProfile(BaseModel):
 
     mean_s: tuple[float, ...] = Field(min_length=1, description="by batch size, 1 first")
     sigma: float = Field(0.05, ge=0, description="standard deviation of the factor's logarithm")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, description="of the factor")
     slowness_file: Path | None = Field(None, description="of a factor that may change meanwhile; no file: 1")
 
     @classmethod

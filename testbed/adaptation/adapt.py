@@ -59,7 +59,7 @@ class AdaptSettings(Strict):
     probation_s: float = Field(180.0, gt=0, description="after it took over, that it may be undone")
     slower: float = Field(1.5, gt=1, description="factor on the time in the server that undoes a promotion")
     cooldown_s: float = Field(120.0, ge=0, description="from the end of one adaptation to the next")
-    promotions_per_hour: int = Field(4, ge=1)
+    promotions_per_hour: int = Field(4, ge=1, description="at most")
     hold_s: float = Field(900.0, ge=0, description="that everything stays after it was undone, or kept")
 
 

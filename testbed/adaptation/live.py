@@ -21,7 +21,9 @@ class AdaptConfig(Strict):
 
     cluster: ClusterConfig = Field(description="its one model, with its profile and latency target, is what is scaled")
     adaptation: AdaptSettings = AdaptSettings()
-    folder: Path = Field(Path("adaptation"), description="of adaptation.jsonl and the new profiles")
+    folder: Path = Field(
+        Path("adaptation"), description="of adaptation.jsonl and the new profiles; none named: in the current folder"
+    )
 
 
 @contextmanager

@@ -30,7 +30,7 @@ class RecalibrationSettings(Strict):
 
     windows: int = Field(12, ge=3, description="after the change")
     least_factor: float = Field(0.4, gt=0, lt=1, description="beyond them a service is not the one that was calibrated")
-    most_factor: float = Field(2.5, gt=1)
+    most_factor: float = Field(2.5, gt=1, description="see least_factor")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of the factor's interval")
 
     @model_validator(mode="after")

@@ -33,7 +33,7 @@ class TlsConfig(Strict):
     """Certificates, as PEM files."""
 
     certificate: Path = Field(description="of this server, for NAME.NAMESPACE.svc of its Service")
-    key: Path
+    key: Path = Field(description="of the certificate")
     client_ca: Path | None = Field(None, description="of the front proxy; none: as the API server publishes it")
     allowed_names: tuple[str, ...] = Field(("front-proxy-client",), description="only with client_ca; empty: any")
 
@@ -41,13 +41,13 @@ class TlsConfig(Strict):
 class AdapterConfig(Strict):
     """`kis adapter`: which deployments' metrics it offers, and how."""
 
-    namespace: str = "default"
-    deployments: tuple[FollowedConfig, ...] = Field(min_length=1)
+    namespace: str = Field("default", description="of the deployments")
+    deployments: tuple[FollowedConfig, ...] = Field(min_length=1, description="each with the model that it serves")
     window_s: float = Field(15.0, gt=0, description="over which values are means")
-    scrape_period_s: float = Field(1.0, gt=0)
+    scrape_period_s: float = Field(1.0, gt=0, description="of every pod's metrics")
     stale_s: float = Field(15.0, gt=0, description="values older than that are not known")
-    address: str = "0.0.0.0"  # all of them: who may call is told by certificates
-    port: int = Field(6443, ge=0, le=65535)
+    address: str = Field("0.0.0.0", description="all of them: certificates say who may call")
+    port: int = Field(6443, ge=0, le=65535, description="0: a free one")
     tls: TlsConfig
 
     @model_validator(mode="after")

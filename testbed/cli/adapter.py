@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
 from testbed.adapter.run import AdapterConfig, run_adapter
-from testbed.config import load_config
+from testbed.cli import options
+from testbed.cli.console import stop_event
+from testbed.cli.flags import Given, configured, flags
 
 
-def adapter(
-    config: Annotated[Path, typer.Argument(help="Configuration file (YAML).")],
-    kubeconfig: Annotated[
-        Path | None, typer.Option("--kubeconfig", help="[default: the pod's own account, or KUBECONFIG]")
-    ] = None,
-) -> None:
-    """Serve what Triton tells of its queues to the stock HPA: external and custom metrics.
+@flags(AdapterConfig, usual=["namespace"])
+def adapter(given: Given, config: options.Config, kubeconfig: options.Kubeconfig = None) -> None:
+    """As external and custom metrics, until SIGTERM.
 
     Example: [bold]kis adapter testbed/configs/adapter.yaml[/bold]
     """
-    settings = load_config(config, AdapterConfig)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    run_adapter(settings, kubeconfig=kubeconfig, stop=stop)
+    run_adapter(configured(AdapterConfig, config, given), kubeconfig=kubeconfig, stop=stop_event())

@@ -6,12 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from loadgen.artifact import ArtifactError
 from testbed.archive.folder import has_archive, write_archive
-from testbed.cli.progress import ConsoleNarrator
-from testbed.cli.replay import print_path
+from testbed.cli.console import ConsoleNarrator, console, print_path, say
 from testbed.pipeline.restore import restore as restore_runs
 from testbed.study import all_processors
 
@@ -20,12 +18,10 @@ Results = Annotated[Path, typer.Argument(help="A results folder with runs/ in it
 
 def archive(
     results: Results,
-    unit_us: Annotated[int, typer.Option("--unit-us", min=1, help="Times are kept to the nearest of it.")] = 1,
-    keep_every: Annotated[
-        int, typer.Option("--keep-every", min=1, help="Of Triton's counters: one reading in so many.")
-    ] = 1,
+    unit_us: Annotated[int, typer.Option(min=1, help="Times are kept to the nearest of it.")] = 1,
+    keep_every: Annotated[int, typer.Option(min=1, help="Of Triton's counters: one reading in so many.")] = 1,
 ) -> None:
-    """Write archive/ of a results folder: its real runs in a few small files, to be carried or committed.
+    """archive/ of the folder has them, to be carried or committed.
 
     runs/ stays; where it is lost, `kis restore` brings it back, simulated runs from their seeds.
 
@@ -34,19 +30,17 @@ def archive(
     path = write_archive(results, unit_us * 1000, keep_every)
     size = sum(file.stat().st_size for file in path.iterdir())
     before = sum(file.stat().st_size for file in results.glob("runs/*/*") if file.is_file())
-    console = Console()
-    console.print(f"{size / 1e6:.2f} MB for the {before / 1e6:.2f} MB of runs/", highlight=False)
+    say(f"{size / 1e6:.2f} MB for the {before / 1e6:.2f} MB of runs/")
     print_path(console, path)
 
 
 def restore(results: Results) -> None:
-    """Write the run folders that an archived results folder lacks; `kis report` and `kis compare` do so themselves.
+    """`kis report` and `kis compare` do so themselves.
 
     Example: [bold]kis restore results/golden-emulated[/bold]
     """
     if not has_archive(results):
         raise ArtifactError(f"{results} has no archive/: give a results folder that `kis archive` was run on")
-    console = Console()
-    with ConsoleNarrator(console) as narrator:
+    with ConsoleNarrator() as narrator:
         restore_runs(results, narrator, workers=all_processors())
     print_path(console, results / "runs")

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from loadgen.discovery import parse_shapes
 from testbed.cli import options
 from testbed.cli.compare import show_comparison
-from testbed.cli.progress import ConsoleNarrator
-from testbed.cli.replay import print_path
+from testbed.cli.console import ConsoleNarrator, console, print_path
+from testbed.cli.flags import Given, configured, flags
 from testbed.config import CalibrateConfig
 from testbed.errors import ConfigError
 from testbed.pipeline.calibrate import calibrate as run_campaign
@@ -24,27 +23,22 @@ from testbed.study import all_processors
 REQUESTS = 250  # of each run against a server of unknown speed: enough for P95, and for lone requests at low load
 
 
+@flags(CalibrateConfig, usual=["device", "seed"])
 def calibrate(
+    given: Given,
     config: options.ConfigFile = None,
     quick: Annotated[bool, typer.Option("--quick", help="A first look in about 3 minutes.")] = False,
-    server: Annotated[
-        str | None, typer.Option("--server", help="Your own running Triton, e.g. http://host:8000.")
-    ] = None,
-    model: Annotated[str | None, typer.Option("--model", help="Your model on that server.")] = None,
-    metrics: Annotated[str | None, typer.Option("--metrics", help="Its metrics page. [default: port 8002]")] = None,
+    server: Annotated[str | None, typer.Option(help="Your own running Triton, e.g. http://host:8000.")] = None,
+    model: Annotated[str | None, typer.Option(help="Your model on that server.")] = None,
+    metrics: Annotated[str | None, typer.Option(help=r"Its metrics page. \[default: port 8002]")] = None,
     shape: options.Shapes = None,
-    device: options.Device = None,
-    seed: options.Seed = None,
     measure_only: Annotated[
         bool, typer.Option("--measure-only", help="Only the real runs: `kis report --anew` fits them, anywhere.")
     ] = False,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Results folder; one that was interrupted is continued.")
-    ] = None,
+    out: options.Out = None,
 ) -> None:
-    """The whole loop: serve, replay, measure, fit, simulate held-out traffic, compare, report.
+    """Without arguments: ResNet-50, BERT and an emulated accelerator on this machine, about 12 minutes.
 
-    Without arguments: ResNet-50, BERT and an emulated accelerator on this machine, about 12 minutes.
     Your own model: [bold]kis calibrate --server http://127.0.0.1:8000 --model my_model[/bold]
     Continue after an interrupt: [bold]kis calibrate --out results/that-folder[/bold]
     """
@@ -54,7 +48,7 @@ def calibrate(
     target = None
     if server is not None:
         target = remote(server, model, metrics, shapes=parse_shapes(shape or ()))
-        settings = _for_server(config, target, seed)
+        settings = _for_server(config, target, given)
     else:
         if model is not None or metrics is not None or shape is not None:
             raise ConfigError(
@@ -64,23 +58,21 @@ def calibrate(
         made_with = folder / "config.json"
         shipped = Path(str(resources.files("testbed") / "configs" / ("quick.yaml" if quick else "default.yaml")))
         file = config or (made_with if made_with.exists() and not quick else shipped)
-        settings = options.configured(file, CalibrateConfig, {"device": device, "seed": seed})
-    console = Console()
-    with ConsoleNarrator(console) as narrator:
+        settings = configured(CalibrateConfig, file, given)
+    with ConsoleNarrator() as narrator:
         report = run_campaign(settings, folder, narrator, target, measure_only=measure_only, workers=all_processors())
     if not measure_only:
         show_comparison(console, compare_folder(folder))
     print_path(console, report)
 
 
-def _for_server(config: Path | None, target: Target, seed: int | None) -> CalibrateConfig:
+def _for_server(config: Path | None, target: Target, given: Given) -> CalibrateConfig:
     """The plan of the config file's only study, or one for a server of unknown speed, aimed at the user's model."""
-    aimed = {"model": target.model, "configurations": (target.service.model_dump(),)}
     if config is None:
         enough = {"requests": REQUESTS}
-        study = {**aimed, "fit": enough, "held_out": enough}
-        return options.configured(None, CalibrateConfig, {"seed": seed, "studies": [study]})
-    settings = options.configured(config, CalibrateConfig, {"seed": seed})
+        aimed = {"model": target.model, "configurations": (target.service.model_dump(),)}
+        return configured(CalibrateConfig, None, {"studies": [{**aimed, "fit": enough, "held_out": enough}], **given})
+    settings = configured(CalibrateConfig, config, given)
     if len(settings.studies) != 1:
         raise ConfigError(f"{config}: with --server it must have one study, it has {len(settings.studies)}")
     aimed_at = settings.studies[0].model_copy(

@@ -2,42 +2,37 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from testbed.cli import options
-from testbed.config import build, load_config
+from testbed.cli.console import stop_event
+from testbed.cli.flags import Given, Short, configured, flags
+from testbed.config import load_config
 from testbed.controller.run import ControllerConfig, run_controller
 
+POLICY = Short("--policy", "policy", "KIND:key=value,... or YAML.", lambda texts: options.policy_of(texts[-1]))
 
+
+@flags(ControllerConfig, usual=[POLICY, "shadow"])
 def controller(
-    config: Annotated[Path, typer.Argument(help="Configuration file (YAML); flags override it.")],
-    policy: Annotated[str | None, typer.Option("--policy", help="KIND:key=value,... instead of the file's.")] = None,
-    shadow: Annotated[bool, typer.Option("--shadow", help="Decide, log and export, and never patch.")] = False,
+    given: Given,
+    config: options.Config,
     once: Annotated[bool, typer.Option("--once", help="One decision, then end.")] = False,
-    adapt: Annotated[
-        Path | None, typer.Option("--adapt", help="Adapt the policy to its service as it drifts: a file (YAML).")
-    ] = None,
-    kubeconfig: Annotated[
-        Path | None, typer.Option("--kubeconfig", help="[default: the pod's own account, or KUBECONFIG]")
-    ] = None,
+    adapt: Annotated[Path | None, typer.Option(help="A file (YAML): adapt the policy as its service drifts.")] = None,
+    kubeconfig: options.Kubeconfig = None,
 ) -> None:
-    """Scale a real deployment of Triton pods with a policy; one JSON line a decision. Fails static.
+    """One JSON line a decision. Fails static.
 
     Example: [bold]kis controller testbed/configs/controller.yaml --shadow[/bold]
     """
-    settings = load_config(config, ControllerConfig)
-    changed: dict[str, Any] = {"shadow": True} if shadow else {}
+    policy = given.pop("policy", None)  # another one altogether, not some keys of the file's
+    settings = configured(ControllerConfig, config, given)
     if policy is not None:
-        changed["policy"] = options.policy_flag(policy)
-    settings = build(ControllerConfig, {**settings.model_dump(exclude_unset=True), **changed}, "flags")
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())  # it gives its lease back
+        settings = settings.model_copy(update={"policy": policy})
+    stop = stop_event()  # it gives its lease back
     if adapt is None:
         run_controller(settings, kubeconfig=kubeconfig, once=once, stop=stop)
         return

@@ -3,69 +3,50 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-from rich.box import SIMPLE
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from testbed.cli import options
-from testbed.cli.progress import ConsoleNarrator
-from testbed.cli.replay import print_path
-from testbed.config import load_config
+from testbed.cli.console import ConsoleNarrator, console, print_path, say, shown, table
+from testbed.cli.flags import Given, configured, flags
 from testbed.pipeline.devices import DevicesConfig, compare_devices
 from testbed.reporting.reports.devices import claim
 
 
-def devices(
-    config: Annotated[Path, typer.Argument(help="Configuration file (YAML).")],
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Results folder; one that was interrupted is continued.")
-    ] = None,
-) -> None:
-    """CPU against GPU: the same traffic on the same model on both, how many times slower, with an interval.
+@flags(DevicesConfig, usual=["repeats"])
+def devices(given: Given, config: options.Config, out: options.Out = None) -> None:
+    """Each study's ratio comes with an interval.
 
     Example: [bold]kis devices testbed/configs/devices.yaml[/bold]
     Continue after an interrupt: [bold]kis devices testbed/configs/devices.yaml --out results/that-folder[/bold]
     """
-    settings = load_config(config, DevicesConfig)
+    settings = configured(DevicesConfig, config, given)
     folder = options.out_folder(out, "devices")
-    console = Console()
-    with ConsoleNarrator(console) as narrator:
+    with ConsoleNarrator() as narrator:
         page = compare_devices(settings, folder, narrator)
-    show_devices(console, json.loads((folder / "ratios.json").read_text()))
+    _show(json.loads((folder / "ratios.json").read_text()))
     print_path(console, page)
 
 
-def show_devices(console: Console, found: dict[str, Any]) -> None:
+def _show(found: dict[str, Any]) -> None:
     """A sentence a study, what is wrong with it, and a line a run."""
-    table = Table(box=SIMPLE, caption="-: not measured", pad_edge=False)
-    table.add_column("run", overflow="fold")
-    for heading in ("P50 ms", "P95 ms", "mean ms", "requests/s", "busy %"):
-        table.add_column(heading, justify="right")
+    rows = table("run", "P50 ms", "P95 ms", "mean ms", "requests/s", "busy %", caption="-: not measured")
     for study in found["studies"]:
         for row in study["runs"]:
             mark = "" if row["valid"] else " [red]INVALID[/red]"
             mark += " [red]SATURATED[/red]" if row["saturated"] else ""
             busy = None if row["utilisation"] is None else 100 * row["utilisation"]
-            values = (row["p50_ms"], row["p95_ms"], row["mean_ms"])
-            table.add_row(
+            rows.add_row(
                 f"{escape(row['run_id'])}{mark}",
-                *(_shown(value, ".1f") for value in values),
-                _shown(row["throughput_rps"], ".2f"),
-                _shown(busy, ".0f"),
+                *(shown(row[name], ".1f") for name in ("p50_ms", "p95_ms", "mean_ms")),
+                shown(row["throughput_rps"]),
+                shown(busy, ".0f"),
             )
-    console.print(table)
+    console.print(rows)
     for study in found["studies"]:
         for reason in study["reasons"]:
             console.print(f"[red]INVALID[/red] {escape(reason)}", highlight=False)
         for label in study["saturated"]:
             console.print(f"[red]SATURATED[/red] {study['model']} on {label}: lower the rate", highlight=False)
-        console.print(escape(claim(study)), highlight=False)
-
-
-def _shown(value: float | None, form: str) -> str:
-    return "-" if value is None else f"{value:{form}}"
+        say(claim(study))

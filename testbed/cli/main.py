@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+import os
 import signal
 import sys
 from collections.abc import Iterable
 from importlib import import_module
+from importlib.util import find_spec
 from types import FrameType
+from typing import NamedTuple
 
 import typer
 from rich.console import Console
@@ -18,36 +22,45 @@ from workloads.errors import KisError
 WRONG = 2
 INTERRUPTED = 130  # as a shell reports SIGINT
 
-# Command -> the module of testbed.cli that has it, in the order of `kis --help`. Only what is called is imported: a
-# controller's pod needs no report and no plot.
-COMMANDS = {
-    "serve": "serve",
-    "repository": "repository",
-    "replay": "replay",
-    "measure": "replay",
-    "calibrate": "campaign",
-    "simulate": "simulate",
-    "plan": "plan",
-    "tune-hpa": "tune_hpa",
-    "train": "train",
-    "evaluate": "evaluate",
-    "adapt": "adapt",
-    "controller": "controller",
-    "adapter": "adapter",
-    "experiment": "experiment",
-    "devices": "devices",
-    "compare": "compare",
-    "report": "compare",
-    "archive": "archive",
-    "restore": "archive",
-}
 
-EXTRAS = {"train": "train", "tune-hpa": "train"}  # command -> the extra of pyproject.toml that it needs
+class Entry(NamedTuple):
+    """A command. module: of testbed.cli; needs: a package beyond the light core, which the extra brings."""
+
+    module: str
+    group: str
+    summary: str
+    needs: str | None = None
+    extra: str = "serve"
+
+
+# In the order of `kis --help`. Only what is called is imported: a controller's pod needs no report and no plot, and the
+# help comes at once.
+COMMANDS = {
+    "serve": Entry("serve", "Measure", "Serve a model of the catalog with real tritonserver processes, until ctrl-c."),
+    "repository": Entry("repository", "Measure", "A model of the catalog as a repository for a Triton of your own."),
+    "replay": Entry("replay", "Measure", "Send a pattern or a trace to a running Triton, open-loop."),
+    "measure": Entry("replay", "Measure", "Serve a model on this machine, send it traffic, sample everything."),
+    "calibrate": Entry("campaign", "Measure", "The whole loop: serve, measure, fit, simulate other traffic, report."),
+    "devices": Entry("devices", "Measure", "CPU against GPU: how many times slower, on the same model and traffic."),
+    "simulate": Entry("simulate", "Simulate", "A calibrated service, or a cluster, under any traffic."),
+    "plan": Entry("plan", "Simulate", "How many replicas, which batches and delay hold a latency target."),
+    "tune-hpa": Entry("tune_hpa", "Decide", "The HPA for your traffic and target, as YAML.", "optuna", "train"),
+    "train": Entry("train", "Decide", "An autoscaler learns in simulated clusters.", "stable_baselines3", "train"),
+    "evaluate": Entry("evaluate", "Decide", "Policies on the same simulated traffic: which is better, and how sure."),
+    "adapt": Entry("adapt", "Decide", "A service that drifts in KISim, under a policy that is adapted to it."),
+    "controller": Entry("controller", "Deploy", "Scale a real deployment of Triton pods with a policy."),
+    "adapter": Entry("adapter", "Deploy", "Triton's queue time, rate and more for the stock HPA of a cluster."),
+    "experiment": Entry("experiment", "Deploy", "Autoscalers on a real deployment and in KISim, beside each other."),
+    "compare": Entry("compare", "Results", "The simulated runs of a results folder beside the real ones."),
+    "report": Entry("compare", "Results", "Write the report of a results folder again."),
+    "archive": Entry("archive", "Results", "Keep a results folder's real runs in a few small files."),
+    "restore": Entry("archive", "Results", "Write the run folders that an archived results folder lacks."),
+}
 OURS = ("testbed", "workloads", "loadgen")
 
 
-def application(names: Iterable[str] = COMMANDS) -> typer.Typer:
-    """`kis` with these commands."""
+def application(called: Iterable[str] = COMMANDS) -> typer.Typer:
+    """`kis`, with all of its commands; those that are called can do something, the others have a place in the help."""
     made = typer.Typer(
         name="kis",
         help="Measure a real Triton service once, simulate it a million times, and see that the simulator was right.",
@@ -56,37 +69,53 @@ def application(names: Iterable[str] = COMMANDS) -> typer.Typer:
         rich_markup_mode="rich",
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    made.callback()(lambda: None)  # with one command, too, it is called by its name
-    for name in names:
-        try:
-            module = import_module(f"testbed.cli.{COMMANDS[name]}")
-        except ModuleNotFoundError as error:
-            if error.name is None or error.name.partition(".")[0] in OURS:
-                raise
-            _stand_in(made, name, error.name)
+    for name, entry in COMMANDS.items():
+        if name in called:
+            _add(made, name, entry)
         else:
-            made.command(name)(getattr(module, name.replace("-", "_")))
+            told = entry.summary if _is_installed(entry.needs) else _lacks(entry, str(entry.needs)).capitalize()
+            made.command(name, help=escape(told), rich_help_panel=entry.group)(lambda: None)
     return made
 
 
-def _stand_in(made: typer.Typer, name: str, missing: str) -> None:
-    """The light core is installed without what some commands need: they say so, and the others work."""
-    told = f"needs {missing}, which is not installed: pip install 'kis-testbed[{EXTRAS.get(name, 'serve')}]'"
+def _add(made: typer.Typer, name: str, entry: Entry) -> None:
+    try:
+        module = import_module(f"testbed.cli.{entry.module}")
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] in OURS:
+            raise
+        lacks = _lacks(entry, error.name)
+    else:
+        command = getattr(module, name.replace("-", "_"))
+        told = f"{entry.summary}\n\n{inspect.getdoc(command)}"
+        made.command(name, help=told, rich_help_panel=entry.group)(command)
+        return
 
-    def command() -> None:
-        raise ConfigError(f"kis {name} {told}")
+    def stand_in() -> None:
+        raise ConfigError(f"kis {name} {lacks}")
 
     settings = {"ignore_unknown_options": True, "allow_extra_args": True}
-    made.command(name, help=told.capitalize(), context_settings=settings)(command)
+    made.command(name, help=escape(lacks.capitalize()), context_settings=settings)(stand_in)
+
+
+def _lacks(entry: Entry, package: str) -> str:
+    """The light core is installed without what some commands need: they say so, and the others work."""
+    return f"needs {package}, which is not installed: pip install 'kis-testbed[{entry.extra}]'"
+
+
+def _is_installed(package: str | None) -> bool:
+    try:
+        return package is None or find_spec(package) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def main() -> None:
     """Run `kis`; exit status 2 for an error that the user can mend, 130 after an interrupt or SIGTERM."""
     errors = Console(stderr=True)
     signal.signal(signal.SIGTERM, _interrupt)  # as ctrl-c: what was measured is kept, and nothing is left running
-    called = sys.argv[1] if len(sys.argv) > 1 else ""
     try:
-        application([called] if called in COMMANDS else COMMANDS)()
+        application(_words()[1:2])()
     except KisError as error:
         _tell(errors, str(error))
     except OSError as error:  # a folder that cannot be written, a disk that is full
@@ -95,6 +124,12 @@ def main() -> None:
     except KeyboardInterrupt:
         errors.print("kis: interrupted; what was measured is kept", highlight=False)
         sys.exit(INTERRUPTED)
+
+
+def _words() -> list[str]:
+    """The command line; the one that is to be completed, if a shell asks for that."""
+    asked = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS")
+    return asked.split() if asked and "_KIS_COMPLETE" in os.environ else sys.argv
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

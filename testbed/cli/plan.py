@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
 
-import typer
-from rich.console import Console
 from rich.table import Table
 
 from loadgen.schedule import Schedule
 from testbed.calibration.profile import ServiceProfile
 from testbed.cli import options
-from testbed.cli.progress import ConsoleNarrator
-from testbed.config import TrafficConfig, build
-from testbed.pipeline.capacity import Option, Plan, PlanGrid, by_setting, plan_capacity, predict
+from testbed.cli.console import ConsoleNarrator, console, print_path
+from testbed.cli.flags import Given, Short, configured, flags
+from testbed.pipeline.capacity import Option, Plan, PlanConfig, by_setting, plan_capacity, predict
 from testbed.pipeline.traffic import make_schedule
 from testbed.reporting.drawing import save_png
 from testbed.reporting.figures.plan import plan as plan_figure
@@ -24,37 +20,21 @@ from workloads.files import write_json
 CONFIRMING_SEED, CONFIRMING_DRAWS = 1, 20  # other draws than the search's
 
 
-def plan(
-    profile: Annotated[Path, typer.Option("--profile", help="profile-<model>.json of a calibration.")],
-    target_ms: Annotated[float, typer.Option("--target-ms", help="Latency to hold.", min=0.001)],
-    percentile: Annotated[float, typer.Option("--percentile", help="Of the latency.", min=1, max=99.999)] = 95,
-    max_replicas: Annotated[int, typer.Option("--max-replicas")] = 16,
-    instances: Annotated[
-        list[int] | None, typer.Option("--instances", help="Instances to try; may be repeated.")
-    ] = None,
-    batch: Annotated[list[int] | None, typer.Option("--max-batch-size", help="To try; may be repeated.")] = None,
-    queue_delay_ms: Annotated[
-        list[float] | None, typer.Option("--queue-delay-ms", help="To try; may be repeated.")
-    ] = None,
-    pattern: options.Pattern = None,
-    parameters: options.Parameters = None,
-    trace: options.Trace = None,
-    trace_format: options.TraceFormat = None,
-    speed_up: Annotated[float, typer.Option("--speed-up", help="Of the trace.")] = 1.0,
-    duration: options.Duration = None,
-    seed: options.Seed = None,
-    out: options.Out = None,
-) -> None:
-    """How many replicas, instances, which batch size and queue delay hold a latency target on your traffic.
+DELAYS = Short("--queue-delay-ms", "queue_delay_s", "To try; may be repeated.", options.seconds)
+GRID = ("max_replicas", "instances", "max_batch_size", DELAYS)
+
+
+@flags(
+    PlanConfig,
+    usual=["profile", "target_ms", "percentile", *GRID, *options.TRAFFIC, "traffic.speed_up", "traffic.seed"],
+)
+def plan(given: Given, config: options.ConfigFile = None, out: options.Out = None) -> None:
+    """The fewest replicas with each setting, and the best of them confirmed with other draws.
 
     Example: [bold]kis plan --profile results/x/profile-resnet50.json --trace trace.csv --target-ms 100[/bold]
     """
-    known = ServiceProfile.read(profile)
-    flags = {
-        **options.traffic_flags(pattern, parameters, trace, trace_format, duration, seed),
-        "speed_up": speed_up if trace is not None else None,
-    }
-    traffic = build(TrafficConfig, {key: value for key, value in flags.items() if value is not None}, "flags")
+    settings = configured(PlanConfig, config, given)
+    known, traffic = ServiceProfile.read(settings.profile), settings.traffic
     schedule = make_schedule(traffic, known.model)
 
     def arrivals(run_seed: int) -> Schedule:
@@ -62,45 +42,27 @@ def plan(
             return schedule
         return make_schedule(traffic.model_copy(update={"seed": run_seed}), known.model)
 
-    grid = build(
-        PlanGrid,
-        {
-            "max_replicas": max_replicas,
-            "instances": tuple(instances or (1,)),
-            "max_batch_size": tuple(batch or ()),
-            "queue_delay_s": tuple(one / 1e3 for one in queue_delay_ms or (0.0,)),
-        },
-        "flags",
-    )
-    console = Console()
-    with ConsoleNarrator(console) as narrator:
+    with ConsoleNarrator() as narrator:
         narrator.phase(f"{len(schedule)} requests of {known.model}, {schedule.rate_rps:.1f}/s on average: search")
         found = plan_capacity(
-            known, arrivals, target_ms / 1e3, grid, percentile=percentile, on_progress=narrator.progress
+            known,
+            arrivals,
+            settings.target_ms / 1e3,
+            settings,
+            percentile=settings.percentile,
+            on_progress=narrator.progress,
         )
+        confirmed = None
         if found.best is not None:
-            narrator.phase(f"confirm {found.best.service.label} with other draws")
-        confirmed = _confirmed(known, arrivals, found)
+            best, percentile = found.best.service, found.percentile
+            narrator.phase(f"confirm {best.label} with other draws")
+            again = {"draws": CONFIRMING_DRAWS, "seed": CONFIRMING_SEED}
+            confirmed = predict(known, arrivals, best, found.target_s, percentile=percentile, **again)
     folder = options.out_folder(out, f"plan-{known.model}")
     _write(found, confirmed, folder)
     console.print(_table(found))
-    console.print(_verdict(found, confirmed, max_replicas))
-    console.print(f"{folder / 'plan.png'}", highlight=False)
-
-
-def _confirmed(known: ServiceProfile, arrivals: Callable[[int], Schedule], found: Plan) -> Option | None:
-    """The best option with other draws than the search's; None: there is none."""
-    if found.best is None:
-        return None
-    return predict(
-        known,
-        arrivals,
-        found.best.service,
-        found.target_s,
-        percentile=found.percentile,
-        draws=CONFIRMING_DRAWS,
-        seed=CONFIRMING_SEED,
-    )
+    console.print(_verdict(found, confirmed, settings.max_replicas))
+    print_path(console, folder / "plan.png")
 
 
 def _write(found: Plan, confirmed: Option | None, folder: Path) -> None:
@@ -108,10 +70,7 @@ def _write(found: Plan, confirmed: Option | None, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "plan.json", _as_json(found, confirmed))
     points = {
-        name: [
-            (one.service.replicas, 1e3 * one.latency_s.low, 1e3 * one.latency_s.middle, 1e3 * one.latency_s.high)
-            for one in group
-        ]
+        name: [(one.service.replicas, *_in_ms(one)) for one in group]
         for name, group in by_setting(found.options).items()
     }
     save_png(plan_figure(points, 1e3 * found.target_s, found.percentile), folder / "plan.png")
@@ -146,8 +105,13 @@ def _table(found: Plan) -> Table:
     return table
 
 
+def _in_ms(one: Option) -> tuple[float, float, float]:
+    low, middle, high = (1e3 * limit for limit in one.latency_s[:3])
+    return low, middle, high
+
+
 def _ms(one: Option) -> str:
-    low, middle, high = (1e3 * x for x in one.latency_s[:3])
+    low, middle, high = _in_ms(one)
     return f"{middle:.1f} ({low:.1f} to {high:.1f})"
 
 

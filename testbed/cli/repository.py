@@ -6,34 +6,27 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
 from testbed.cli import options
+from testbed.cli.console import console, say
+from testbed.cli.flags import Given, configured, flags
 from testbed.config import ServeConfig
 from testbed.errors import ServingError
 from workloads.catalog import find_model
 from workloads.repository import BackendOptions, weights_label, write_repository
 
 
+@flags(ServeConfig, usual=["model", "device", *options.service(), "precision", "threads", "weights"])
 def repository(
+    given: Given,
     folder: Annotated[Path, typer.Argument(help="New or empty folder: the --model-repository of a Triton.")],
-    config: Annotated[Path | None, typer.Option("--config", help="Of `kis serve`; flags override it.")] = None,
-    model: options.Model = None,
-    backend: Annotated[
-        str, typer.Option("--backend", help="python (torch), or onnxruntime for servers that have it.")
-    ] = "python",
-    device: options.Device = None,
-    instances: options.Instances = None,
-    max_batch_size: options.MaxBatchSize = None,
-    queue_delay_ms: options.QueueDelay = None,
-    precision: Annotated[str | None, typer.Option("--precision", help="fp32, tf32, fp16 or bf16.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Of `kis serve`; flags override it.")] = None,
+    backend: Annotated[str, typer.Option(help="python (torch), or onnxruntime for servers that have it.")] = "python",
     tensorrt: Annotated[
         bool, typer.Option("--tensorrt", help="onnxruntime on a GPU: TensorRT runs the network, in tf32 or fp16.")
     ] = False,
-    threads: Annotated[int | None, typer.Option("--threads", help="CPU threads of each instance.")] = None,
-    weights: Annotated[Path | None, typer.Option("--weights", help="State dict; none: random, timing only.")] = None,
 ) -> None:
-    """Write a model of the catalog as a repository for a Triton of your own, e.g. one with the ONNX Runtime backend.
+    """Also for one that has the ONNX Runtime backend.
 
     Example: [bold]kis repository models --model resnet50 --backend onnxruntime --device gpu[/bold], start your
     [bold]tritonserver --model-repository models[/bold], then [bold]kis calibrate --server http://host:8000[/bold].
@@ -41,15 +34,7 @@ def repository(
     if folder.exists() and any(folder.iterdir()):
         raise ServingError(f"{folder} is not empty: name a new folder")
     kind = _backend(backend)
-    flags = {
-        "model": model,
-        "device": device,
-        "threads": threads,
-        "precision": precision,
-        "weights": weights,
-        "service": options.service_flags(None, instances, max_batch_size, queue_delay_ms),
-    }
-    settings = options.configured(config, ServeConfig, flags)
+    settings = configured(ServeConfig, config, given)
     spec = find_model(settings.model)
     chosen = BackendOptions(
         backend=kind,
@@ -63,12 +48,11 @@ def repository(
         seed=settings.weights_seed,
         emulated=settings.emulated,
     )
-    console = Console()
     with console.status(f"writing {spec.name}"):
         write_repository(folder, spec, settings.service, chosen)
-    console.print(f"{folder / spec.name}: {kind} backend on {chosen.device}; weights: {weights_label(spec, chosen)}")
+    say(f"{folder / spec.name}: {kind} backend on {chosen.device}; weights: {weights_label(spec, chosen)}")
     if settings.device == "auto":
-        console.print("its instances run on the CPU: give --device gpu for a server with one", highlight=False)
+        say("its instances run on the CPU: give --device gpu for a server with one")
 
 
 def _backend(name: str) -> Literal["python", "onnxruntime"]:

@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from pydantic import BaseModel
 from rich.table import Table
 
 from loadgen.schedule import Schedule
 from testbed.calibration.profile import ServiceProfile
 from testbed.cli import options
-from testbed.cli.progress import ConsoleNarrator
-from testbed.cli.replay import print_path, show_run
-from testbed.config import SimulateConfig, build, load_config
+from testbed.cli.console import ConsoleNarrator, console, print_path, say
+from testbed.cli.flags import Given, configured, flags, typed
+from testbed.cli.replay import show_run
+from testbed.config import SimulateConfig, build, merge
 from testbed.errors import ConfigError
 from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.cluster_run import simulate_cluster
@@ -27,76 +28,44 @@ from workloads.catalog import ServiceConfig
 PEAK_S = 1.0  # over which a peak rate is counted
 
 
+@flags(
+    SimulateConfig,
+    ClusterRunConfig,
+    usual=["profile", "run", *options.service(), *options.CLIENT, *options.TRAFFIC, "seed", "draws"],
+)
 def simulate(
+    given: Given,
     config: options.ConfigFile = None,
-    profile: Annotated[Path | None, typer.Option("--profile", help="profile-<model>.json of a calibration.")] = None,
-    run: Annotated[Path | None, typer.Option("--run", help="A real run's folder, to repeat what it did.")] = None,
-    replicas: options.Replicas = None,
-    instances: options.Instances = None,
-    max_batch_size: options.MaxBatchSize = None,
-    queue_delay_ms: options.QueueDelay = None,
-    timeout_s: options.ClientTimeout = None,
-    max_in_flight: options.MaxInFlight = None,
-    pattern: options.Pattern = None,
-    parameters: options.Parameters = None,
-    trace: options.Trace = None,
-    trace_format: options.TraceFormat = None,
-    duration: options.Duration = None,
-    seed: options.Seed = None,
-    cluster: Annotated[
-        Path | None,
-        typer.Option("--cluster", help="A cluster's configuration instead: nodes, models, traffic, policies."),
-    ] = None,
-    policy: Annotated[
-        str | None,
-        typer.Option("--policy", help="Of the cluster's model: KIND, or KIND:key=value,... as in its configuration."),
-    ] = None,
-    draws: Annotated[
-        int | None, typer.Option("--draws", help="Of the cluster: further runs that might come, for 90 % intervals.")
-    ] = None,
+    cluster: Annotated[Path | None, typer.Option(help="A cluster's configuration instead: nodes, models, ...")] = None,
+    policy: Annotated[str | None, typer.Option(help="Of the cluster's model: KIND:key=value,... or YAML.")] = None,
     out: options.Out = None,
 ) -> None:
-    """Simulate a calibrated service under any traffic; leaves a run folder like a real run's.
+    """Leaves a run folder like a real run's; of a cluster, a report.
 
     Example: [bold]kis simulate --profile results/x/profile-resnet50.json --replicas 4 --pattern bursty[/bold]
-    A real run again: [bold]kis simulate --profile results/x/profile-resnet50.json --run results/y[/bold]
+    A real run, repeated: [bold]kis simulate --profile results/x/profile-resnet50.json --run results/y[/bold]
     A cluster under an autoscaler: [bold]kis simulate --cluster testbed/configs/cluster.yaml[/bold]
     Another one on your trace: [bold]kis simulate --cluster c.yaml --trace t.csv --policy fixed:replicas=4[/bold]
     """
-    service_flags = options.service_flags(replicas, instances, max_batch_size, queue_delay_ms)
-    client_flags = {"timeout_s": timeout_s, "max_in_flight": max_in_flight}
     if cluster is not None:
-        alone = {"FILE": config, "--profile": profile, "--run": run, **service_flags, **client_flags}
-        _refuse(alone, "go with one service: a cluster has its own in its configuration")
-        traffic = options.traffic_flags(pattern, parameters, trace, trace_format, None, None)
-        given = _cluster_settings(cluster, traffic, policy, duration, seed, draws)
-        _simulate_cluster(given, options.out_folder(out, "cluster"))
+        file = [] if config is None else ["FILE"]
+        _refuse(given, ClusterRunConfig, file, "go with one service: a cluster has its own in its configuration")
+        _simulate_cluster(_cluster_settings(cluster, given, policy), options.out_folder(out, "cluster"))
         return
-    _refuse({"--policy": policy, "--draws": draws}, "go with --cluster")
-    flags = {
-        "profile": profile,
-        "run": run,
-        "service": service_flags,
-        "client": client_flags,
-        "traffic": options.traffic_flags(pattern, parameters, trace, trace_format, duration, seed),
-    }
-    settings = options.configured(config, SimulateConfig, flags)
+    _refuse(given, SimulateConfig, [] if policy is None else ["--policy"], "go with --cluster")
+    if "seed" in given:  # other draws, and other arrivals unless --traffic.seed says which
+        given = merge({"traffic": {"seed": given["seed"]}}, given)
+    settings = configured(SimulateConfig, config, given)
     known = ServiceProfile.read(settings.profile)
     folder = options.out_folder(out, f"simulate-{known.model}")
-    console = Console()
     if settings.run is not None:
         show_run(console, simulate_counterpart(RunDir(settings.run), settings.profile, folder, settings.seed))
         return
-    if max_batch_size is None and (
-        settings.service is None or "max_batch_size" not in settings.service.model_fields_set
-    ):
-        set_ones = {} if settings.service is None else settings.service.model_dump(exclude_unset=True)
-        service = ServiceConfig.model_validate({**set_ones, "max_batch_size": known.largest_batch})
-    else:
-        service = settings.service or ServiceConfig()
+    own = {} if settings.service is None else settings.service.model_dump(exclude_unset=True)
+    service = ServiceConfig.model_validate({"max_batch_size": known.largest_batch, **own})
     schedule = make_schedule(settings.traffic, known.model)
     for note in _beyond_calibration(known, schedule):
-        console.print(f"note: {note}", highlight=False, markup=False)
+        say(f"note: {note}")
     manifest = RunManifest(
         run_id=folder.name,
         kind="simulated",
@@ -126,48 +95,44 @@ def _beyond_calibration(profile: ServiceProfile, schedule: Schedule) -> list[str
     return notes
 
 
-def _refuse(given: dict[str, Any], why: str) -> None:
-    told = [name for name, value in given.items() if value is not None]
+def _refuse(given: Given, kind: type[BaseModel], others: list[str], why: str) -> None:
+    """ConfigError if there are others, or flags that are no keys of that kind."""
+    told = [*others, *typed({key: value for key, value in given.items() if key not in kind.model_fields})]
     if told:
         raise ConfigError(f"{', '.join(told)}: {why}")
 
 
-def _cluster_settings(
-    file: Path,
-    traffic: dict[str, Any],
-    policy: str | None,
-    duration_s: float | None,
-    seed: int | None,
-    draws: int | None,
-) -> ClusterRunConfig:
+def _cluster_settings(file: Path, given: Given, policy: str | None) -> ClusterRunConfig:
     """The file's configuration with what flags say in its place: traffic and policy of its one model.
 
     A run of a trace lasts as long as the trace, unless somebody says otherwise: a flag, or the file that names both.
     """
-    config = load_config(file, ClusterRunConfig)
-    changed: dict[str, Any] = {"duration_s": duration_s, "seed": seed, "draws": draws}
-    given = {key: value for key, value in traffic.items() if value is not None}
-    if given or policy is not None:
-        names = [model.name for model in config.cluster.models]
+    traffic = given.pop("traffic", {})
+    if "duration_s" in traffic:
+        given.setdefault("duration_s", traffic.pop("duration_s"))
+    told = configured(ClusterRunConfig, file, given)
+    changed: dict[str, Any] = {}
+    if traffic or policy is not None:
+        names = [model.name for model in told.cluster.models]
         if len(names) > 1:
             raise ConfigError(f"{file}: serves {', '.join(names)}: say in the file which one's traffic or policy it is")
-        if given:
-            changed |= {"traffic": {names[0]: given}, "users": {}}
+        if traffic:  # another pattern or trace altogether, or other keys of the file's
+            own = told.traffic.get(names[0]) if traffic.keys().isdisjoint({"pattern", "trace"}) else None
+            whole = merge({} if own is None else own.model_dump(exclude_unset=True), traffic)
+            changed |= {"traffic": {names[0]: whole}, "users": {}}
         if policy is not None:
-            changed["policies"] = {names[0]: options.policy_flag(policy)}
-    changed = {key: value for key, value in changed.items() if value is not None}
-    told = build(ClusterRunConfig, {**config.model_dump(exclude_unset=True), **changed}, "flags")
-    if duration_s is not None or (not given and "duration_s" in config.model_fields_set):
+            changed["policies"] = {names[0]: options.policy_of(policy)}
+        told = build(ClusterRunConfig, {**told.model_dump(exclude_unset=True), **changed}, "flags")
+    if "duration_s" in given or (not traffic and "duration_s" in told.model_fields_set):
         return told
     lengths = [own_length_s(one) for one in told.traffic.values()]
-    known = [one for one in lengths if one is not None]
-    return told.model_copy(update={"duration_s": max(known)}) if known else told
+    longest = max((one for one in lengths if one is not None), default=None)
+    return told if longest is None else told.model_copy(update={"duration_s": longest})
 
 
 def _simulate_cluster(config: ClusterRunConfig, folder: Path) -> None:
-    console = Console()
     names = ", ".join(model.name for model in config.cluster.models)
-    with ConsoleNarrator(console) as narrator:
+    with ConsoleNarrator() as narrator:
         narrator.phase(f"simulate {config.duration_s:g} s of a cluster that serves {names}")
         summary = simulate_cluster(config, folder, narrator.progress)
     table = Table(title=f"{folder} (simulated)", title_justify="left")
@@ -188,7 +153,7 @@ def _simulate_cluster(config: ClusterRunConfig, folder: Path) -> None:
         )
     console.print(table)
     for note in summary["notes"]:
-        console.print(f"note: {note}", highlight=False, markup=False)
+        say(f"note: {note}")
     print_path(console, folder / "report.html")
 
 

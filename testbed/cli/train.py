@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from testbed.cli import options
-from testbed.cli.progress import ConsoleNarrator
-from testbed.cli.replay import print_path
-from testbed.config import build, load_config
+from testbed.cli.console import ConsoleNarrator, console, print_path, say
+from testbed.cli.flags import Given, Short, configured, flags
 from testbed.errors import ConfigError
 from testbed.kiscaler import seeds as many
 from testbed.kiscaler import train as training
@@ -21,41 +18,27 @@ from testbed.kiscaler.train_config import TrainConfig
 from testbed.reporting.training import baselines_passed
 
 
+@flags(TrainConfig, usual=[Short("--steps", "total_steps"), "seed", "control"])
 def train(
-    config: Annotated[Path, typer.Argument(help="Configuration file (YAML); flags override it.")],
-    steps: Annotated[int | None, typer.Option("--steps", help="Decisions to learn from.")] = None,
-    seed: options.Seed = None,
-    seeds: Annotated[
-        str | None, typer.Option("--seeds", help="One training for each, e.g. 1,2,3; the best one's policy is kept.")
-    ] = None,
-    shuffled: Annotated[
-        bool, typer.Option("--shuffled", help="A control: learn from observations of other steps; it must do worse.")
-    ] = False,
-    ray: Annotated[
-        str | None,
-        typer.Option("--ray", help="Train the seeds on the Ray cluster of this address; local: on this machine."),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Results folder; a training that was interrupted goes on.")
-    ] = None,
+    given: Given,
+    config: options.Config,
+    seeds: Annotated[str | None, typer.Option(help="A training each, e.g. 1,2,3; the best policy is kept.")] = None,
+    ray: Annotated[str | None, typer.Option(help="Train the seeds on a Ray cluster: its address, or local.")] = None,
+    out: options.Out = None,
 ) -> None:
-    """An autoscaler learns in simulated clusters (PPO); it leaves as policy.onnx and policy.json.
+    """By PPO; it leaves as policy.onnx and policy.json.
 
     Example: [bold]kis train testbed/configs/train.yaml --seeds 1,2,3 --out results/kiscaler[/bold]
     """
-    settings = load_config(config, TrainConfig)
-    given: dict[str, Any] = {"total_steps": steps, "seed": seed, "control": "shuffled" if shuffled else None}
-    changed = {name: value for name, value in given.items() if value is not None}
-    settings = build(TrainConfig, {**settings.model_dump(exclude_unset=True), **changed}, "flags")
+    settings = configured(TrainConfig, config, given)
     numbers = None if seeds is None else _numbers(seeds)
-    if numbers is not None and seed is not None:
+    if numbers is not None and "seed" in given:
         raise ConfigError("--seed is of one training, --seeds of several: give one of them")
     if numbers is None and ray is not None:
         raise ConfigError("--ray trains several seeds side by side: give --seeds too, e.g. --seeds 1,2,3")
     run = many.one_after_another if ray is None else on_ray(ray)
     folder = options.out_folder(out, "train")
-    console = Console()
-    with ConsoleNarrator(console) as narrator:
+    with ConsoleNarrator() as narrator:
         each = "" if numbers is None else f", for each of {len(numbers)} seeds"
         narrator.phase(f"{settings.total_steps} decisions in {settings.environments} processes{each}")
 
@@ -76,7 +59,7 @@ def train(
             )
             folders = many.folders_in(folder)
     for one in baselines_passed(folders):
-        console.print(f"{'' if len(folders) == 1 else 'median of the seeds: '}{one}", highlight=False, soft_wrap=True)
+        say(f"{'' if len(folders) == 1 else 'median of the seeds: '}{one}")
     print_path(console, policy)
 
 

@@ -3,43 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 
 from testbed.cli import options
-from testbed.cli.progress import ConsoleNarrator
-from testbed.cli.replay import print_path
-from testbed.config import build, load_config
+from testbed.cli.console import ConsoleNarrator, console, print_path, say, shown, table
+from testbed.cli.flags import Given, configured, flags
 from testbed.pipeline import tune_hpa as tuning
 
 
+@flags(tuning.TuneConfig, usual=["trials"])
 def tune_hpa(
-    config: Annotated[Path, typer.Argument(help="Configuration file (YAML); flags override it.")],
-    target_ms: Annotated[float | None, typer.Option("--target-ms", help="Latency target.", min=0.001)] = None,
-    trials: Annotated[int | None, typer.Option("--trials", help="HPAs to try.")] = None,
+    given: Given,
+    config: options.Config,
+    target_ms: Annotated[float | None, typer.Option(help="Latency target.", min=0.001)] = None,
     out: options.Out = None,
 ) -> None:
-    """The HPA for your traffic and target, as YAML: searched in the simulator, checked on traffic it has not seen.
+    """Searched in the simulator, checked on traffic that the search has not seen.
 
     Example: [bold]kis tune-hpa testbed/configs/tune-hpa.yaml --target-ms 30[/bold]
     """
-    settings = load_config(config, tuning.TuneConfig)
-    changed: dict[str, Any] = {} if trials is None else {"trials": trials}
+    settings = configured(tuning.TuneConfig, config, given)
     if target_ms is not None:
-        models = [
-            {**one.model_dump(exclude_unset=True), "latency_target_s": target_ms / 1e3}
-            for one in settings.cluster.models
-        ]
-        changed["cluster"] = {**settings.cluster.model_dump(exclude_unset=True), "models": models}
-    settings = build(tuning.TuneConfig, {**settings.model_dump(exclude_unset=True), **changed}, "flags")
+        models = [one.model_copy(update={"latency_target_s": target_ms / 1e3}) for one in settings.cluster.models]
+        settings = settings.model_copy(update={"cluster": settings.cluster.model_copy(update={"models": (*models,)})})
     folder = options.out_folder(out, "tune-hpa")
-    console = Console()
-    with ConsoleNarrator(console) as narrator:
+    with ConsoleNarrator() as narrator:
         names = f", for each of {', '.join(settings.families)}" if settings.families else ""
         narrator.phase(
             f"{settings.trials} HPAs of {settings.cluster.models[0].name}, {settings.seeds} runs each{names}"
@@ -52,7 +43,7 @@ def tune_hpa(
     for family, one in found.items():
         for note in one["notes"]:
             of = f"{family}: " if family else ""
-            console.print(f"note: {of}{note}", style="red" if not one["holds"] else None, highlight=False, markup=False)
+            say(f"note: {of}{note}", style="red" if not one["holds"] else None)
     print_path(console, folder if settings.families else folder / "hpa.yaml")
     if not all(one["holds"] for one in found.values()):
         raise typer.Exit(1)
@@ -60,23 +51,20 @@ def tune_hpa(
 
 def _table(found: Mapping[str, Mapping[str, Any]], allowed: float) -> Table:
     """Both HPAs of each family, or of the only traffic, whose name is empty."""
-    table = Table(box=SIMPLE, pad_edge=False, caption=f"simulated; allowed over the target: {allowed:.2%}")
-    table.add_column("HPA")
-    for heading in ("metric", "target", "P95 ms", "over target %", "GPU-s", "changes"):
-        table.add_column(heading, justify="right")
+    headings = ("metric", "target", "P95 ms", "over target %", "GPU-s", "changes")
+    rows = table("HPA", *headings, caption=f"simulated; allowed over the target: {allowed:.2%}")
     for family, one in found.items():
         fixed = one["fixed"]
         outcomes = one["outcomes"] if fixed is None else {**one["outcomes"], f"fixed-{fixed['replicas']}": fixed}
         for name, outcome in outcomes.items():
             policy = one["policies"].get(name, {})
-            p95 = outcome["p95_ms"]
-            table.add_row(
+            rows.add_row(
                 f"{family} {name}{' (written)' if name == one['chosen'] else ''}".strip(),
                 str(policy.get("metric", "-")),
-                f"{policy['target']:.4g}" if "target" in policy else "-",
-                "-" if p95 is None else f"{p95:.1f}",
+                shown(policy.get("target"), ".4g"),
+                shown(outcome["p95_ms"], ".1f"),
                 f"{100 * outcome['missed_share']:.2f}",
                 f"{outcome['gpu_seconds']:.0f}",
                 f"{outcome['changes']:.1f}",
             )
-    return table
+    return rows

@@ -17,8 +17,8 @@ from testbed.config import Strict
 class Limits(Strict):
     """How far and how fast a controller may go."""
 
-    min_replicas: int = Field(1, ge=0)
-    max_replicas: int = Field(ge=1)
+    min_replicas: int = Field(1, ge=0, description="fewest")
+    max_replicas: int = Field(ge=1, description="most")
     step_up: int | None = Field(None, ge=1, description="most replicas added at once; none: as many as wanted")
     step_down: int | None = Field(None, ge=1, description="most replicas removed at once; none: as many as wanted")
     down_window_s: float = Field(0.0, ge=0, description="down only to the largest wish of so long, as an HPA does")

@@ -24,7 +24,7 @@ class TrainConfig(Strict):
     ranges: Ranges = Field(Ranges(), description="what is drawn anew for each episode")
     weights: Weights = Field(Weights(), description="of the reward")
     step_s: float = Field(5.0, gt=0, description="from one decision to the next")
-    episode_steps: int = Field(60, ge=1)
+    episode_steps: int = Field(60, ge=1, description="decisions of an episode")
     max_step: int = Field(2, ge=1, description="largest change of one decision")
     total_steps: int = Field(300_000, ge=1, description="decisions, of all environments together")
     imitated_steps: int = Field(60_000, ge=0, description="decisions that a teacher shows before; 0: no teacher")
@@ -34,7 +34,7 @@ class TrainConfig(Strict):
     baselines: dict[str, PolicySettings] = Field({}, description="policies to compare with, by name (baselines.py)")
     control: Literal["shuffled"] | None = Field(None, description="learn from others' observations (control.py)")
     patience: int = Field(8, ge=1, description="evaluations without a better one, then it ends")
-    seed: int = 0
+    seed: int = Field(0, description="of everything that is drawn")
 
     @model_validator(mode="before")
     @classmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import product
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from pydantic import Field
 
 from loadgen.schedule import Schedule
 from testbed.calibration.profile import ServiceProfile
-from testbed.config import Strict
+from testbed.config import Strict, TrafficConfig
 from testbed.simulation.intervals import Interval, interval, interval_of
 from testbed.simulation.simulator import simulate
 from workloads.catalog import DynamicBatching, ServiceConfig
@@ -22,10 +23,21 @@ Arrivals = Callable[[int], Schedule]  # seed -> arrivals: others of the same pat
 class PlanGrid(Strict):
     """What may be chosen."""
 
-    max_replicas: int = Field(16, ge=1)
-    instances: tuple[int, ...] = (1,)
-    max_batch_size: tuple[int, ...] = Field((), description="none: the largest that was measured, and half of it")
-    queue_delay_s: tuple[float, ...] = (0.0,)
+    max_replicas: int = Field(16, ge=1, description="most that are tried")
+    instances: tuple[int, ...] = Field((1,), description="to try")
+    max_batch_size: tuple[int, ...] = Field(
+        (), description="to try; none: the largest that was measured, and half of it"
+    )
+    queue_delay_s: tuple[float, ...] = Field((0.0,), description="longest waits for a full batch, to try")
+
+
+class PlanConfig(PlanGrid):
+    """`kis plan`: a profile, traffic, a target, and what may be chosen."""
+
+    profile: Path = Field(description="a calibration's profile-<model>.json")
+    target_ms: float = Field(gt=0, description="latency to hold")
+    percentile: float = Field(95, ge=1, le=99.999, description="of the latency")
+    traffic: TrafficConfig = TrafficConfig()
 
 
 class Option(NamedTuple):

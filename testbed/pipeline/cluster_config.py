@@ -50,9 +50,9 @@ class ClusterRunConfig(Strict):
     traffic: dict[str, TrafficConfig] = Field({}, description="open loop, by model")
     users: dict[str, UsersConfig] = Field({}, description="closed loop, by model")
     policies: dict[str, PolicySettings] = Field({}, description="by model; none: its number of replicas stays")
-    faults: tuple[Fault, ...] = ()
-    duration_s: float = Field(600.0, gt=0)
-    seed: int = 0
+    faults: tuple[Fault, ...] = Field((), description="what breaks, and when")
+    duration_s: float = Field(600.0, gt=0, description="of the run")
+    seed: int = Field(0, description="of arrivals and service times")
     draws: int = Field(0, ge=0, description="further runs that might come, for 90 % intervals; 0: no intervals")
 
     @model_validator(mode="after")

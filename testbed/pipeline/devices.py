@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple, Self
 from pydantic import Field, model_validator
 
 from loadgen.validity import ValidityLimits
-from testbed.config import ClientConfig, ServeConfig, Strict, TrafficConfig, build
+from testbed.config import ClientConfig, NetworkConfig, ServeConfig, Strict, TrafficConfig, build
 from testbed.errors import ServingError
 from testbed.measurement.gpu_metrics import GpuSource
 from testbed.measurement.machine import look as look_at_machine
@@ -30,23 +30,13 @@ from testbed.reporting.devices import is_complete, run_id_of, side_labels
 from testbed.reporting.reports import write_report
 from testbed.study import remember
 from workloads.catalog import ServiceConfig, find_model
-from workloads.emulated_profile import EmulatedProfile
-from workloads.repository import Execution, Precision
 
 DeviceName = Literal["cpu", "gpu"]
 
 
-class DeviceStudy(Strict):
+class DeviceStudy(NetworkConfig):
     """One model under one traffic, on both devices."""
 
-    model: str
-    emulated: EmulatedProfile | None = None
-    weights: Path | None = Field(None, description="state dict file; none: seeded random weights, timing only")
-    precision: Precision = "fp32"
-    execution: Execution = "graph"
-    threads: int | None = Field(
-        None, ge=1, description="CPU threads of an instance; none: all cores but one, shared by the instances"
-    )
     service: ServiceConfig = ServiceConfig()
     traffic: TrafficConfig
 
@@ -54,16 +44,8 @@ class DeviceStudy(Strict):
         """What to serve; ConfigError if the catalog's model cannot be served so."""
         # A core is left to server and client, as in a calibration.
         cores = len(os.sched_getaffinity(0)) - 1
-        data = {
-            "model": self.model,
-            "device": device,
-            "weights": self.weights,
-            "precision": self.precision,
-            "execution": self.execution,
-            "threads": self.threads or max(1, cores // (self.service.replicas * self.service.instances)),
-            "emulated": self.emulated,
-            "service": self.service,
-        }
+        threads = self.threads or max(1, cores // (self.service.replicas * self.service.instances))
+        data = {**self.network(), "device": device, "threads": threads, "service": self.service}
         return build(ServeConfig, data, f"study of {self.model} on {device}")
 
 
@@ -74,9 +56,9 @@ class DevicesConfig(Strict):
         ("cpu", "gpu"), description="ratios are first by second; [cpu, cpu] checks the comparison itself: about 1"
     )
     repeats: int = Field(5, ge=1, description="runs on each device, taking turns")
-    sample_period_s: float = Field(1.0, gt=0)
+    sample_period_s: float = Field(1.0, gt=0, description="from one sample of the metrics to the next")
     client: ClientConfig = ClientConfig()
-    studies: tuple[DeviceStudy, ...] = Field(min_length=1)
+    studies: tuple[DeviceStudy, ...] = Field(min_length=1, description="a model and its traffic each")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

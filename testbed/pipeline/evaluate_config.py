@@ -32,7 +32,7 @@ class EvaluateConfig(Strict):
     )
     seeds: int = Field(10, ge=2, description="runs of each pair")
     duration_s: float = Field(600.0, gt=0, description="of a pattern that names none; a trace lasts as long as it does")
-    seed: int = 0
+    seed: int = Field(0, description="of which the runs' seeds are made")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

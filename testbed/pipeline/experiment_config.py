@@ -19,8 +19,8 @@ class RealConfig(Strict):
     """The deployment that is scaled for real, and how."""
 
     kustomization: Path | None = Field(None, description="applied first with kubectl; none: the deployment is there")
-    namespace: str = "default"
-    deployment: str
+    namespace: str = Field("default", description="of the deployment")
+    deployment: str = Field(description="its name")
     limits: Limits | None = Field(None, description="of `kis controller`; none: 1 to the model's max_replicas")
     scrape_period_s: float = Field(1.0, gt=0, description="of `kis controller`")
     ready_s: float = Field(120.0, gt=0, description="longest wait for the pods that a run begins with")
@@ -47,9 +47,9 @@ class ExperimentConfig(Strict):
     simulated_runs: int = Field(
         25, ge=1, description="of each pair: what is predicted is their mean; as many others give an interval"
     )
-    sample_period_s: float = Field(0.5, gt=0)
+    sample_period_s: float = Field(0.5, gt=0, description="from one sample of the metrics to the next")
     client: ClientConfig = ClientConfig()
-    seed: int = 0
+    seed: int = Field(0, description="of simulated runs")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
@@ -28,7 +27,7 @@ from testbed.controller.guard import Limits
 from testbed.controller.run import ControllerConfig
 from testbed.errors import ClusterError
 from testbed.pipeline.experiment_config import ExperimentConfig
-from workloads.files import write_json, write_text_atomically
+from workloads.files import write_json
 
 READY_S = 60.0  # a controller decides, and an HPA has its metrics, within that time
 POLL_S = 0.25
@@ -127,7 +126,7 @@ def _controller(
     folder: Path,
 ) -> Iterator[None]:
     real = config.real
-    file, log = folder / "controller.yaml", folder / "controller.jsonl"
+    file, log = folder / "controller.json", folder / "controller.jsonl"
     body = ControllerConfig(
         namespace=real.namespace,
         deployment=real.deployment,
@@ -136,13 +135,13 @@ def _controller(
         limits=real.limits or Limits(max_replicas=config.cluster.models[0].max_replicas),
         scrape_period_s=real.scrape_period_s,
     )
-    write_text_atomically(file, yaml.safe_dump(body.model_dump(mode="json")))
+    write_json(file, body)
     command = [sys.executable, "-m", "testbed.cli", "controller", str(file)]
     command += [] if kubeconfig is None else ["--kubeconfig", str(kubeconfig)]
     if adapted is not None:
         how = AdaptConfig(cluster=config.cluster, adaptation=adapted, folder=folder / "adaptation")
-        write_text_atomically(folder / "adapt.yaml", yaml.safe_dump(how.model_dump(mode="json")))
-        command += ["--adapt", str(folder / "adapt.yaml")]
+        write_json(folder / "adapt.json", how)
+        command += ["--adapt", str(folder / "adapt.json")]
     with log.open("w") as out, log.with_suffix(".err").open("w") as errors:
         # A group of its own: a bench that thinks over candidates ends with its controller.
         process = subprocess.Popen(

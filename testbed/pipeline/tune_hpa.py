@@ -54,16 +54,18 @@ class TuneConfig(ClusterRunConfig):
     variants: tuple[TrafficConfig, ...] = Field((), description="further traffic: a trial plays each, means count")
     allowed_missed: float = Field(0.01, gt=0, lt=1, description="share of requests over the target, or not answered")
     metrics: tuple[str, ...] = Field(
-        ("in_flight_requests", "requests_per_second", "queue_time_ms", "gpu_utilisation_pct"), min_length=1
+        ("in_flight_requests", "requests_per_second", "queue_time_ms", "gpu_utilisation_pct"),
+        min_length=1,
+        description="to try",
     )
     flags: ControllerFlags = Field(ControllerFlags(), description="of the cluster's controller manager")
     window_s: float = Field(15.0, gt=0, description="of the adapter's averages")
     metrics_delay_s: float = Field(1.0, ge=0, description="of the adapter's newest sample")
-    trials: int = Field(80, ge=1)
+    trials: int = Field(80, ge=1, description="HPAs to try")
     seeds: int = Field(3, ge=1, description="runs of each trial, each with other arrivals")
     check_seeds: int = Field(10, ge=1, description="runs of the found and of the untuned one, not seen by the search")
     deployment: str = Field("triton", description="named in hpa.yaml")
-    namespace: str = "default"
+    namespace: str = Field("default", description="named in hpa.yaml")
 
     @model_validator(mode="before")
     @classmethod

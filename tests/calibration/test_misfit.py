@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from testbed.reporting.context import gather
 
 from testbed.calibration.fit import fit_profile
 from testbed.calibration.profile import Residual, ServiceProfile
 from testbed.pipeline.counterpart import request_log_of, simulate_counterpart
-from testbed.reporting.context import gather
 from testbed.reporting.summary import ComparisonRow
 from testbed.run_dir import RunDir
 from tests.oracles.simpy_service import (

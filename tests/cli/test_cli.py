@@ -136,6 +136,18 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path, profile: Path) -> No
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
 
+def test_a_seed_is_of_arrivals_and_service_times_unless_the_traffic_has_its_own(tmp_path: Path, profile: Path) -> None:
+    def logs(out: str, *flags: str) -> tuple[bytes, bytes]:
+        kis("simulate", "--profile", str(profile), "--duration", "5", *flags, "--out", out, cwd=tmp_path)
+        return (tmp_path / out / "schedule.parquet").read_bytes(), (tmp_path / out / "requests.parquet").read_bytes()
+
+    arrivals, requests = logs("a", "--seed", "3")
+    assert logs("b", "--seed", "4")[0] != arrivals
+    same_arrivals, other_requests = logs("c", "--seed", "4", "--traffic.seed", "3")
+    assert same_arrivals == arrivals
+    assert other_requests != requests
+
+
 @pytest.mark.parametrize("valid", [True, False])
 def test_the_exit_code_says_when_a_run_is_not_to_be_relied_on(tmp_path: Path, profile: Path, valid: bool) -> None:
     """It was 0 for INVALID runs, with a third of the requests unsent."""

@@ -109,6 +109,20 @@ def test_a_trace_and_a_policy_from_flags_take_the_place_of_the_files(tmp_path: P
     assert replicas.iloc[-1] == 1  # the trace is over
 
 
+@pytest.mark.usefixtures("no_report")
+def test_flags_change_single_keys_of_the_clusters_traffic(tmp_path: Path):
+    given = settings(tmp_path)
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(given))
+    flags = ["--traffic.seed", "7", "--cluster.scheduler", "bin_pack", "--duration", "10"]
+    arguments = ["simulate", "--cluster", str(tmp_path / "c.yaml"), *flags, "--out", str(tmp_path / "run")]
+    result = CliRunner().invoke(application(), arguments)
+    assert result.exit_code == 0, result.output
+    made = json.loads((tmp_path / "run" / "cluster.json").read_text())
+    assert (made["duration_s"], made["cluster"]["scheduler"]) == (10, "bin_pack")
+    own = given["traffic"]["m"]
+    assert {key: made["traffic"]["m"][key] for key in [*own, "seed"]} == {**own, "seed": 7}
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from testbed.config import CalibrateConfig, MeasureConfig, ServeConfig, StudyConfig, load_config
+from testbed.config import CalibrateConfig, MeasureConfig, ServeConfig, SimulateConfig, StudyConfig, load_config
 from testbed.errors import ConfigError
+from testbed.pipeline.evaluate_config import EvaluateConfig
 from testbed.simulation.cluster.config import ClusterConfig
 from workloads.catalog import ServiceConfig
 
@@ -124,3 +125,46 @@ def test_the_configurations_that_ship_are_right(name: str) -> None:
     for study in config.studies:
         for service in study.configurations:
             assert study.serve(service, "auto").service == service
+
+
+RELATIVE = """
+cluster:
+  extends: ../parts/cluster.yaml
+traffic: {spike: {trace: spike.csv}}
+policies:
+  learned: {kind: learned, file: ../policies/policy.onnx}
+  hpa: {kind: hpa, tuned: /shared/tuned.json}
+  each: {per_traffic: {spike: {kind: hpa, tuned: tuned.json}}}
+baseline: hpa
+"""
+
+
+def relative_paths(config: EvaluateConfig) -> list[str]:
+    profile = config.cluster.models[0].profiles["x"]
+    policies = config.policies
+    named = [policies["learned"]["file"], policies["hpa"]["tuned"], policies["each"]["per_traffic"]["spike"]["tuned"]]
+    return [str(profile), str(config.traffic["spike"].trace), *named]
+
+
+def test_paths_are_relative_to_the_file_that_names_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Below the current folder they are kept relative to it, as a results folder goes with its checkout."""
+    for folder in ("configs", "parts", "elsewhere"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "configs" / "evaluate.yaml").write_text(RELATIVE)
+    (tmp_path / "parts" / "cluster.yaml").write_text(
+        "gpu_kinds: {x: {}}\npools: [{gpus: 1, gpu_kind: x}]\n"
+        "models: [{name: m, profiles: {x: profile.json}, latency_target_s: 1}]"
+    )
+    expected = ["parts/profile.json", "configs/spike.csv", "policies/policy.onnx", "/shared/tuned.json"]
+    expected.append("configs/tuned.json")
+    monkeypatch.chdir(tmp_path)
+    assert relative_paths(load_config(Path("configs/evaluate.yaml"), EvaluateConfig)) == expected
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    config = load_config(Path("../configs/evaluate.yaml"), EvaluateConfig)
+    assert relative_paths(config) == [str(tmp_path / one) for one in expected]
+
+
+def test_what_a_command_has_kept_beside_its_results_is_relative_to_the_current_folder(tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    file.write_text('{"profile": "results/profile.json"}')
+    assert load_config(file, SimulateConfig).profile == Path("results/profile.json")

@@ -101,11 +101,11 @@ class HpaSpec(Strict):
 class ControllerFlags(Strict):
     """kube-controller-manager's --horizontal-pod-autoscaler-* flags with its defaults, and what changed by version."""
 
-    sync_period_s: float = Field(15.0, gt=0)
-    tolerance: float = Field(0.1, ge=0)
-    downscale_stabilization_s: float = Field(300.0, ge=0)
-    cpu_initialization_period_s: float = Field(300.0, ge=0)
-    initial_readiness_delay_s: float = Field(30.0, ge=0)
+    sync_period_s: float = Field(15.0, gt=0, description="from one decision to the next")
+    tolerance: float = Field(0.1, ge=0, description="share off the target that changes nothing")
+    downscale_stabilization_s: float = Field(300.0, ge=0, description="down only to the most of so long")
+    cpu_initialization_period_s: float = Field(300.0, ge=0, description="of a pod, whose CPU may not count")
+    initial_readiness_delay_s: float = Field(30.0, ge=0, description="in which a pod may first be ready")
     kubernetes_minor: int = Field(34, ge=23, description="1.x: the tolerance is compared differently from 33 on")
     scale_up_limit_factor: int = Field(2, ge=1, description="without behavior; a constant of the controller")
     scale_up_limit_minimum: int = Field(4, ge=1, description="without behavior; a constant of the controller")

@@ -164,9 +164,9 @@ class ClusterConfig(Strict):
     """Nodes, what they serve, and how it is observed."""
 
     gpu_kinds: dict[str, GpuKind] = Field({}, description="by name; pools and profiles refer to them")
-    pools: tuple[NodePool, ...]
-    models: tuple[ServedModel, ...] = Field(min_length=1)
-    scheduler: Literal["spread", "bin_pack"] = "spread"
+    pools: tuple[NodePool, ...] = Field(description="of equal nodes")
+    models: tuple[ServedModel, ...] = Field(min_length=1, description="a deployment each")
+    scheduler: Literal["spread", "bin_pack"] = Field("spread", description="which node a pod gets")
     scrape_period_s: float = Field(1.0, gt=0, description="of every replica's metrics")
     scrape_jitter_s: float = Field(
         0.0,

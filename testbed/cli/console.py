@@ -1,0 +1,71 @@
+"""What commands have to do with a terminal: tables, paths, the progress of long work, and signals."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from pathlib import Path
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+console = Console()
+
+
+def say(text: str, style: str | None = None) -> None:
+    """A line as it is: no markup, no colours of numbers, no wrapping."""
+    console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_path(console: Console, path: Path) -> None:
+    """A path on a line of its own, never wrapped, so that it can be copied."""
+    console.print(str(path), soft_wrap=True, highlight=False, markup=False)
+
+
+def shown(value: float | None, form: str = ".2f") -> str:
+    """A number of a table; -: it was not measured."""
+    return "-" if value is None else f"{value:{form}}"
+
+
+def table(first: str, *headings: str, caption: str) -> Table:
+    """Names on the left, numbers on the right; in a narrow terminal names are folded, and headings between words."""
+    made = Table(box=SIMPLE, caption=caption, pad_edge=False)
+    made.add_column(first, overflow="fold", min_width=16)
+    for heading in headings:
+        made.add_column(heading, justify="right", min_width=max(map(len, [*heading.split(), "0.000"])))
+    return made
+
+
+def stop_event() -> threading.Event:
+    """Set by SIGTERM or ctrl-c, so that what runs until then ends in order."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+class ConsoleNarrator(Progress):
+    """Context manager; implements pipeline.made_runs.Narrator: a bar on a terminal, one line a phase elsewhere."""
+
+    def __init__(self, console: Console = console) -> None:
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=30), TimeElapsedColumn())
+        super().__init__(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._begun_s = time.monotonic()
+        self._phase: TaskID | None = None
+
+    def phase(self, text: str) -> None:
+        """A line that stays, with the time since the start; the bar begins anew."""
+        minutes, seconds = divmod(int(time.monotonic() - self._begun_s), 60)
+        self.console.print(f"[dim]{minutes:3d}:{seconds:02d}[/dim]  {escape(text)}", highlight=False)
+        if self._phase is not None:
+            self.remove_task(self._phase)
+        self._phase = self.add_task(escape(text), total=1.0)
+
+    def progress(self, share: float) -> None:
+        """Move the bar."""
+        if self._phase is not None:
+            self.update(self._phase, completed=min(share, 1.0))
