@@ -41,6 +41,7 @@ def test_missing_pods_use_nothing_when_it_is_to_be_more_and_all_they_may_when_it
 
 
 def test_exactly_on_target_nothing_is_filled_in() -> None:
+    assert of_average(samples(a=100, b=100), Groups(2, frozenset({"c"}), NONE, NONE), 100, 3, CLOSE).replicas == 3
     missing = Groups(2, NONE, frozenset({"c"}), NONE)
     requests = {"a": 100, "b": 100, "c": 100}
     assert of_utilization(samples(a=50, b=50), missing, requests, 50, 3, CLOSE) == Proposal(3, 50, 50)
