@@ -75,3 +75,10 @@ def test_a_change_of_exactly_a_period_ago_counts_no_more_but_keeps_its_place() -
     assert limit(5, 20, (1, 30), BY_PODS, history, 100.0) == (9, "ScaleUpLimit")
     assert record_change(history, BY_PODS, 5, 9, 100.0).up_events == (ScaleEvent(3, 85.0), ScaleEvent(4, 100.0))
     assert record_change(history, BY_PODS, 5, 9, 101.0).up_events == (ScaleEvent(4, 101.0),)
+
+
+def test_percents_are_exact_of_many_replicas() -> None:
+    rules = ScalingRules(policies=(ScalingPolicy(type="Percent", value=100, period_s=15),))
+    behavior = Behavior(scale_up=rules, scale_down=rules)
+    assert limit(200, 500, (0, 500), behavior, History(), 100.0) == (400, "ScaleUpLimit")
+    assert limit(200, 0, (0, 500), behavior, History(), 100.0) == (0, IN_RANGE)
