@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -161,9 +162,9 @@ def test_the_help_is_in_groups_and_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(("words", "found"), [("kis evalu", "evaluate"), ("kis adapter --depl", "--deployments")])
-def test_a_shell_completes_commands_and_flags(monkeypatch: pytest.MonkeyPatch, words: str, found: str) -> None:
-    monkeypatch.setenv("_KIS_COMPLETE", "complete_bash")
-    monkeypatch.setenv("COMP_WORDS", words)
-    monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
-    monkeypatch.setattr(sys, "argv", ["kis"])
-    assert found in kis().stdout
+def test_a_shell_completes_commands_and_flags(words: str, found: str) -> None:
+    asked = {"_KIS_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    script = "import sys; sys.argv = ['kis']\nfrom testbed.cli.main import main\nmain()"
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **asked})
+    assert found in done.stdout.split()
