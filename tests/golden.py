@@ -12,7 +12,7 @@ RESULTS = Path(__file__).parents[1] / "results"
 
 
 class Silent:
-    """A narrator that tells nothing."""
+    """A progress reporter that tells nothing."""
 
     def phase(self, text: str) -> None: ...
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from testbed.cli import options
-from testbed.cli.console import ConsoleNarrator, console, print_path, say, shown
+from testbed.cli.console import ConsoleReporter, console, print_path, say, shown
 from testbed.cli.flags import Given, configured, flags
 from testbed.pipeline import adaptation
 
@@ -23,13 +23,13 @@ def adapt(
     """
     settings = configured(adaptation.AdaptRunConfig, config, given)
     folder = options.out_folder(out, "adapt")
-    with ConsoleNarrator() as narrator:
+    with ConsoleReporter() as reporter:
         drift = settings.run.faults[0]
-        narrator.phase(
+        reporter.phase(
             f"{settings.run.duration_s:g} s of {settings.model}, batches {drift.slow_down:g} x as long from "
             f"{drift.at_s:g} s on; {settings.quiet_runs} runs without drift"
         )
-        found = adaptation.adapt(settings, folder, narrator.progress, options.workers_of(workers, ray))
+        found = adaptation.adapt(settings, folder, reporter.progress, options.workers_of(workers, ray))
     for time_s, state, why in found["states"]:
         say(f"{time_s:7.0f} s  {state:<13}  {why}")
     over, quiet = found["over_target"], found["quiet"]

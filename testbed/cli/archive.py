@@ -9,7 +9,7 @@ import typer
 
 from loadgen.artifact import ArtifactError
 from testbed.archive.folder import has_archive, write_archive
-from testbed.cli.console import ConsoleNarrator, console, print_path, say
+from testbed.cli.console import ConsoleReporter, console, print_path, say
 from testbed.pipeline.restore import restore as restore_runs
 from testbed.study import all_processors
 
@@ -41,6 +41,6 @@ def restore(results: Results) -> None:
     """
     if not has_archive(results):
         raise ArtifactError(f"{results} has no archive/: give a results folder that `kis archive` was run on")
-    with ConsoleNarrator() as narrator:
-        restore_runs(results, narrator, workers=all_processors())
+    with ConsoleReporter() as reporter:
+        restore_runs(results, reporter, workers=all_processors())
     print_path(console, results / "runs")

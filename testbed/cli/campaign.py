@@ -11,7 +11,7 @@ import typer
 from loadgen.discovery import parse_shapes
 from testbed.cli import options
 from testbed.cli.compare import show_comparison
-from testbed.cli.console import ConsoleNarrator, console, print_path
+from testbed.cli.console import ConsoleReporter, console, print_path
 from testbed.cli.flags import Given, configured, flags
 from testbed.config import CalibrateConfig
 from testbed.errors import ConfigError
@@ -59,8 +59,8 @@ def calibrate(
         shipped = Path(str(resources.files("testbed") / "configs" / ("quick.yaml" if quick else "default.yaml")))
         file = config or (made_with if made_with.exists() and not quick else shipped)
         settings = configured(CalibrateConfig, file, given)
-    with ConsoleNarrator() as narrator:
-        report = run_campaign(settings, folder, narrator, target, measure_only=measure_only, workers=all_processors())
+    with ConsoleReporter() as reporter:
+        report = run_campaign(settings, folder, reporter, target, measure_only=measure_only, workers=all_processors())
     if not measure_only:
         show_comparison(console, compare_folder(folder))
     print_path(console, report)

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from testbed.cli import options
-from testbed.cli.console import ConsoleNarrator, print_path, shown, table
+from testbed.cli.console import ConsoleReporter, print_path, shown, table
 from testbed.pipeline.anew import compute_anew
 from testbed.pipeline.restore import restore
 from testbed.reporting.compare import Comparison, compare_folder
@@ -46,16 +46,16 @@ def report(
     """
     console = Console()
     if anew:
-        with ConsoleNarrator(console) as narrator:
-            compute_anew(results, narrator, options.workers_of(workers))
+        with ConsoleReporter(console) as reporter:
+            compute_anew(results, reporter, options.workers_of(workers))
     _restored(console, results, workers)
     print_path(console, write_report(results))
 
 
 def _restored(console: Console, results: Path, workers: int | None = None) -> None:
     """An archived folder gets its runs back first."""
-    with ConsoleNarrator(console) as narrator:
-        restore(results, narrator, workers=options.workers_of(workers))
+    with ConsoleReporter(console) as reporter:
+        restore(results, reporter, workers=options.workers_of(workers))
 
 
 def show_comparison(console: Console, comparison: Comparison) -> None:

@@ -48,7 +48,7 @@ def stop_event() -> threading.Event:
     return stop
 
 
-class ConsoleNarrator(Progress):
+class ConsoleReporter(Progress):
     """Context manager; implements pipeline.made_runs.Narrator: a bar on a terminal, one line a phase elsewhere."""
 
     def __init__(self, console: Console = console) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from rich.markup import escape
 
 from testbed.cli import options
-from testbed.cli.console import ConsoleNarrator, console, print_path, say, shown, table
+from testbed.cli.console import ConsoleReporter, console, print_path, say, shown, table
 from testbed.cli.flags import Given, configured, flags
 from testbed.pipeline.devices import DevicesConfig, compare_devices
 from testbed.reporting.reports.devices import claim
@@ -23,8 +23,8 @@ def devices(given: Given, config: options.Config, out: options.Out = None) -> No
     """
     settings = configured(DevicesConfig, config, given)
     folder = options.out_folder(out, "devices")
-    with ConsoleNarrator() as narrator:
-        page = compare_devices(settings, folder, narrator)
+    with ConsoleReporter() as reporter:
+        page = compare_devices(settings, folder, reporter)
     _show(json.loads((folder / "ratios.json").read_text()))
     print_path(console, page)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from testbed.cli import options
-from testbed.cli.console import ConsoleNarrator, console, print_path, say, table
+from testbed.cli.console import ConsoleReporter, console, print_path, say, table
 from testbed.cli.flags import Given, configured, flags
 from testbed.pipeline import evaluate as evaluation
 from testbed.pipeline.evaluate_config import EvaluateConfig
@@ -26,10 +26,10 @@ def evaluate(
     """
     settings = configured(EvaluateConfig, config, given)
     folder = options.out_folder(out, "evaluate")
-    with ConsoleNarrator() as narrator:
+    with ConsoleReporter() as reporter:
         policies, traffics = len(settings.policies), len(settings.traffic)
-        narrator.phase(f"{policies} policies, {traffics} kinds of traffic, {settings.seeds} runs of each pair")
-        found = evaluation.evaluate(settings, folder, narrator.progress, options.workers_of(workers, ray))
+        reporter.phase(f"{policies} policies, {traffics} kinds of traffic, {settings.seeds} runs of each pair")
+        found = evaluation.evaluate(settings, folder, reporter.progress, options.workers_of(workers, ray))
     caption = f"simulated; beside {found['baseline']}, with 90 % intervals"
     rows = table("policy", "over target %", "GPU-s", "saving %", "changes", caption=caption)
     for policy, one in found["policies"].items():

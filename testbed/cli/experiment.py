@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from testbed.cli import options
-from testbed.cli.console import ConsoleNarrator, console, print_path, say, shown, table
+from testbed.cli.console import ConsoleReporter, console, print_path, say, shown, table
 from testbed.cli.flags import Given, configured, flags
 from testbed.pipeline.experiment import run_experiment
 from testbed.pipeline.experiment_config import ExperimentConfig
@@ -24,8 +24,8 @@ def experiment(
     """
     settings = configured(ExperimentConfig, config, given)
     folder = options.out_folder(out, "experiment")
-    with ConsoleNarrator() as narrator:
-        page = run_experiment(settings, folder, api_client(kubeconfig), kubeconfig, narrator)
+    with ConsoleReporter() as reporter:
+        page = run_experiment(settings, folder, api_client(kubeconfig), kubeconfig, reporter)
     _show(folder)
     print_path(console, page)
 

@@ -9,7 +9,7 @@ from rich.table import Table
 from loadgen.schedule import Schedule
 from testbed.calibration.profile import ServiceProfile
 from testbed.cli import options
-from testbed.cli.console import ConsoleNarrator, console, print_path
+from testbed.cli.console import ConsoleReporter, console, print_path
 from testbed.cli.flags import Given, Short, configured, flags
 from testbed.pipeline.capacity import Option, Plan, PlanConfig, by_setting, plan_capacity, predict
 from testbed.pipeline.traffic import make_schedule
@@ -42,20 +42,20 @@ def plan(given: Given, config: options.ConfigFile = None, out: options.Out = Non
             return schedule
         return make_schedule(traffic.model_copy(update={"seed": run_seed}), known.model)
 
-    with ConsoleNarrator() as narrator:
-        narrator.phase(f"{len(schedule)} requests of {known.model}, {schedule.rate_rps:.1f}/s on average: search")
+    with ConsoleReporter() as reporter:
+        reporter.phase(f"{len(schedule)} requests of {known.model}, {schedule.rate_rps:.1f}/s on average: search")
         found = plan_capacity(
             known,
             arrivals,
             settings.target_ms / 1e3,
             settings,
             percentile=settings.percentile,
-            on_progress=narrator.progress,
+            on_progress=reporter.progress,
         )
         confirmed = None
         if found.best is not None:
             best, percentile = found.best.service, found.percentile
-            narrator.phase(f"confirm {best.label} with other draws")
+            reporter.phase(f"confirm {best.label} with other draws")
             again = {"draws": CONFIRMING_DRAWS, "seed": CONFIRMING_SEED}
             confirmed = predict(known, arrivals, best, found.target_s, percentile=percentile, **again)
     folder = options.out_folder(out, f"plan-{known.model}")

@@ -16,7 +16,7 @@ from loadgen.request_log import RequestLog
 from loadgen.schedule import Schedule
 from loadgen.validity import EXIT_INVALID
 from testbed.cli import options
-from testbed.cli.console import ConsoleNarrator, console, print_path
+from testbed.cli.console import ConsoleReporter, console, print_path
 from testbed.cli.flags import Given, configured, flags
 from testbed.config import MeasureConfig, ReplayConfig
 from testbed.machine import Machine
@@ -49,9 +49,9 @@ def replay(given: Given, config: options.ConfigFile = None, out: options.Out = N
     )
     schedule = make_schedule(settings.traffic, target.model)
     folder = options.out_folder(out, f"replay-{target.model}")
-    with ConsoleNarrator() as narrator:
-        machine = look_first(narrator, look, settings.client)
-        run = _send(settings, schedule, target, folder, narrator, machine)
+    with ConsoleReporter() as reporter:
+        machine = look_first(reporter, look, settings.client)
+        run = _send(settings, schedule, target, folder, reporter, machine)
     show_run(console, run)
 
 
@@ -64,12 +64,12 @@ def measure(given: Given, config: options.ConfigFile = None, out: options.Out = 
     settings = configured(MeasureConfig, config, given)
     folder = options.out_folder(out, f"measure-{settings.serve.model}")
     schedule = make_schedule(settings.traffic, settings.serve.model)
-    with ConsoleNarrator() as narrator:
-        machine = look_first(narrator, look, settings.client, [settings.serve])
-        narrator.phase(f"start {settings.serve.service.replicas} x tritonserver with {settings.serve.model}")
+    with ConsoleReporter() as reporter:
+        machine = look_first(reporter, look, settings.client, [settings.serve])
+        reporter.phase(f"start {settings.serve.service.replicas} x tritonserver with {settings.serve.model}")
         publish: Literal["http", "grpc"] = "grpc" if settings.client.transport == "grpc" else "http"
         with served(settings.serve, folder / "serving", publish) as target:
-            run = _send(settings, schedule, target, folder, narrator, machine)
+            run = _send(settings, schedule, target, folder, reporter, machine)
     show_run(console, run)
 
 
@@ -78,10 +78,10 @@ def _send(
     schedule: Schedule,
     target: Target,
     folder: Path,
-    narrator: ConsoleNarrator,
+    reporter: ConsoleReporter,
     machine: Machine | None,
 ) -> RunDir:
-    narrator.phase(f"replay {len(schedule)} requests in {schedule.duration_s:.0f} s to {target.model}")
+    reporter.phase(f"replay {len(schedule)} requests in {schedule.duration_s:.0f} s to {target.model}")
     return run_real(
         target,
         schedule,
@@ -89,7 +89,7 @@ def _send(
         traffic_identity(folder.name, settings.traffic),
         settings.client,
         settings.sample_period_s,
-        narrator.progress,
+        reporter.progress,
         machine=machine,
     )
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from loadgen.schedule import Schedule
 from testbed.calibration.profile import ServiceProfile
 from testbed.cli import options
-from testbed.cli.console import ConsoleNarrator, console, print_path, say
+from testbed.cli.console import ConsoleReporter, console, print_path, say
 from testbed.cli.flags import Given, configured, flags, typed
 from testbed.cli.replay import show_run
 from testbed.config import SimulateConfig, build, merge
@@ -132,9 +132,9 @@ def _cluster_settings(file: Path, given: Given, policy: str | None) -> ClusterRu
 
 def _simulate_cluster(config: ClusterRunConfig, folder: Path) -> None:
     names = ", ".join(model.name for model in config.cluster.models)
-    with ConsoleNarrator() as narrator:
-        narrator.phase(f"simulate {config.duration_s:g} s of a cluster that serves {names}")
-        summary = simulate_cluster(config, folder, narrator.progress)
+    with ConsoleReporter() as reporter:
+        reporter.phase(f"simulate {config.duration_s:g} s of a cluster that serves {names}")
+        summary = simulate_cluster(config, folder, reporter.progress)
     table = Table(title=f"{folder} (simulated)", title_justify="left")
     for column in ("model", "policy", "requests", "missed", "failed", "waiting", "P95 ms", "GPU-s", "changes"):
         table.add_column(column, justify="left" if column in ("model", "policy") else "right")

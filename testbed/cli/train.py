@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from testbed.cli import options
-from testbed.cli.console import ConsoleNarrator, console, print_path, say
+from testbed.cli.console import ConsoleReporter, console, print_path, say
 from testbed.cli.flags import Given, Short, configured, flags
 from testbed.errors import ConfigError
 from testbed.kiscaler import seeds as many
@@ -38,23 +38,23 @@ def train(
         raise ConfigError("--ray trains several seeds side by side: give --seeds too, e.g. --seeds 1,2,3")
     run = many.one_after_another if ray is None else on_ray(ray)
     folder = options.out_folder(out, "train")
-    with ConsoleNarrator() as narrator:
+    with ConsoleReporter() as reporter:
         each = "" if numbers is None else f", for each of {len(numbers)} seeds"
-        narrator.phase(f"{settings.total_steps} decisions in {settings.environments} processes{each}")
+        reporter.phase(f"{settings.total_steps} decisions in {settings.environments} processes{each}")
 
         def tell(found: Evaluation, who: str = "") -> None:
             told = f"reward {found.reward:.3f}, over target {found.missed:.2%}, devices {found.gpu:.1%}"
-            narrator.phase(f"{who}{found.steps}: {told}")
+            reporter.phase(f"{who}{found.steps}: {told}")
 
         if numbers is None:
-            policy, folders = training.train(settings, folder, tell, narrator.progress), [folder]
+            policy, folders = training.train(settings, folder, tell, reporter.progress), [folder]
         else:
             policy = many.train_seeds(
                 settings,
                 numbers,
                 folder,
                 lambda number, found: tell(found, f"seed {number}, "),
-                narrator.progress,
+                reporter.progress,
                 run,
             )
             folders = many.folders_in(folder)

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from testbed.cli import options
-from testbed.cli.console import ConsoleNarrator, console, print_path, say, shown, table
+from testbed.cli.console import ConsoleReporter, console, print_path, say, shown, table
 from testbed.cli.flags import Given, configured, flags
 from testbed.pipeline import tune_hpa as tuning
 
@@ -30,15 +30,15 @@ def tune_hpa(
         models = [one.model_copy(update={"latency_target_s": target_ms / 1e3}) for one in settings.cluster.models]
         settings = settings.model_copy(update={"cluster": settings.cluster.model_copy(update={"models": (*models,)})})
     folder = options.out_folder(out, "tune-hpa")
-    with ConsoleNarrator() as narrator:
+    with ConsoleReporter() as reporter:
         names = f", for each of {', '.join(settings.families)}" if settings.families else ""
-        narrator.phase(
+        reporter.phase(
             f"{settings.trials} HPAs of {settings.cluster.models[0].name}, {settings.seeds} runs each{names}"
         )
         if settings.families:
-            found = tuning.tune_families(settings, folder, narrator.progress)
+            found = tuning.tune_families(settings, folder, reporter.progress)
         else:
-            found = {"": tuning.tune_hpa(settings, folder, narrator.progress)}
+            found = {"": tuning.tune_hpa(settings, folder, reporter.progress)}
     console.print(_table(found, settings.allowed_missed))
     for family, one in found.items():
         for note in one["notes"]:

@@ -41,7 +41,7 @@ def prepare(
 ) -> None:
     """Build Kubernetes once, into a cache outside the clone (minutes), and see that its packages are here."""
     host.check(needs_go=bool(binaries.missing()))
-    say = _narrator()
+    say = _reporter()
     if install:
         host.install_packages(say)
     host.check_packages()
@@ -57,7 +57,7 @@ def up(
     """Start a cluster, in place of any there is."""
     shape = lifecycle.Shape(nodes, gpus, kwok)
     host.check(needs_go=bool(binaries.missing()))
-    say = _narrator()
+    say = _reporter()
     kubeconfig = lifecycle.up(shape, say)
     say("the cluster is up")
     _out.print(f"export KUBECONFIG={kubeconfig} PATH={binaries.folder()}:$PATH")
@@ -109,7 +109,7 @@ def certificate(
     pki.serving_certificate(name, folder)
 
 
-def _narrator() -> Callable[[str], None]:
+def _reporter() -> Callable[[str], None]:
     begin = time.monotonic()
     return lambda text: _out.print(f"[dim]{time.monotonic() - begin:6.1f} s[/dim]  {escape(text)}")
 

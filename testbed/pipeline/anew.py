@@ -15,7 +15,7 @@ from testbed.errors import ConfigError
 from testbed.pipeline.counterpart import request_log_of, simulate_counterpart
 from testbed.pipeline.experiment_config import ExperimentConfig
 from testbed.pipeline.experiment_counterpart import real_folder, simulate_pair
-from testbed.pipeline.made_runs import Narrator
+from testbed.pipeline.made_runs import Reporter
 from testbed.pipeline.plan import seed_of
 from testbed.pipeline.restore import restore_real
 from testbed.reporting.reports import experiment
@@ -26,16 +26,16 @@ from testbed.study import HERE, Workers, all_done, computed
 NOT_FITTED = ("lone", "largest")  # patterns of runs that only set the loads of the others
 
 
-def compute_anew(folder: Path, narrator: Narrator, workers: Workers = HERE) -> None:
+def compute_anew(folder: Path, reporter: Reporter, workers: Workers = HERE) -> None:
     """A calibration's profiles and counterparts, or an experiment's simulated runs; its report is the caller's.
 
     ConfigError if the folder is of neither, or has no real runs.
     """
-    restore_real(folder, narrator)
+    restore_real(folder, reporter)
     if experiment.REPORT.fits(folder):
-        _simulate_experiment(folder, narrator, workers)
+        _simulate_experiment(folder, reporter, workers)
     elif (folder / "config.json").exists():
-        _fit_calibration(folder, narrator, workers)
+        _fit_calibration(folder, reporter, workers)
     else:
         raise ConfigError(f"{folder} is of neither `kis calibrate` nor `kis experiment`: leave out --anew")
 
@@ -46,11 +46,11 @@ def fit_and_simulate(
     seed: int,
     fitted: Sequence[RunDir],
     held_out: Sequence[RunDir],
-    narrator: Narrator,
+    reporter: Reporter,
     workers: Workers = HERE,
 ) -> None:
     """The profile of a campaign's runs, and a simulated counterpart for each held-out one. seed: the campaign's."""
-    narrator.phase(f"{model}: fit {len(fitted)} runs, simulate {len(held_out)} held-out runs")
+    reporter.phase(f"{model}: fit {len(fitted)} runs, simulate {len(held_out)} held-out runs")
     profile_file = folder / f"profile-{model}.json"
     profile = fit_profile([Evidence.load(run) for run in fitted], request_log_of)
     alone = [run.manifest.service for run in fitted if run.manifest.service.replicas == 1]
@@ -58,7 +58,7 @@ def fit_and_simulate(
         profile = profile.model_copy(update={"load_curve": load_curve(profile, alone[0], seed)})
     profile.write(profile_file)
     all_done(
-        computed(partial(_counterpart, profile_file=profile_file, seed=seed), held_out, workers, narrator.progress)
+        computed(partial(_counterpart, profile_file=profile_file, seed=seed), held_out, workers, reporter.progress)
     )
 
 
@@ -69,7 +69,7 @@ def _counterpart(run: RunDir, profile_file: Path, seed: int) -> None:
     simulate_counterpart(run, profile_file, folder, seed_of(seed, folder.name))
 
 
-def _fit_calibration(folder: Path, narrator: Narrator, workers: Workers) -> None:
+def _fit_calibration(folder: Path, reporter: Reporter, workers: Workers) -> None:
     config = load_config(folder / "config.json", CalibrateConfig)
     runs = [RunDir(path) for path in (folder / "runs").iterdir() if (path / "run.json").exists()]
     real = [run for run in runs if run.manifest.kind == "real" and run.manifest.state == "complete"]
@@ -80,10 +80,10 @@ def _fit_calibration(folder: Path, narrator: Narrator, workers: Workers) -> None
         if not fitted:
             raise ConfigError(f"{folder} has no real run of {study.model} to fit on: make them with `kis calibrate`")
         held_out = [run for run in mine if run.manifest.held_out]
-        fit_and_simulate(folder, study.model, config.seed, fitted, held_out, narrator, workers)
+        fit_and_simulate(folder, study.model, config.seed, fitted, held_out, reporter, workers)
 
 
-def _simulate_experiment(folder: Path, narrator: Narrator, workers: Workers) -> None:
+def _simulate_experiment(folder: Path, reporter: Reporter, workers: Workers) -> None:
     file = folder / "experiment.json"
     config = build(ExperimentConfig, read_json(file, "give a folder of `kis experiment`"), str(file))
     pairs = [
@@ -95,5 +95,5 @@ def _simulate_experiment(folder: Path, narrator: Narrator, workers: Workers) -> 
     there = [which for which in pairs if (real_folder(folder, which) / "decisions.json").exists()]
     if not there:
         raise ConfigError(f"{folder} has no real run: make some with `kis experiment`")
-    narrator.phase(f"simulate {len(there)} runs anew")
-    all_done(computed(partial(simulate_pair, config, folder), there, workers, narrator.progress))
+    reporter.phase(f"simulate {len(there)} runs anew")
+    all_done(computed(partial(simulate_pair, config, folder), there, workers, reporter.progress))

@@ -23,7 +23,7 @@ from testbed.measurement.machine import look as look_at_machine
 from testbed.pipeline.anew import fit_and_simulate
 from testbed.pipeline.campaign import Campaign, capacity_runs, first_runs, fit_run, held_out_runs, length_runs
 from testbed.pipeline.looked import Look, look_first
-from testbed.pipeline.made_runs import MadeRuns, Narrator
+from testbed.pipeline.made_runs import MadeRuns, Reporter
 from testbed.pipeline.plan import capacity_rps
 from testbed.pipeline.restore import restore_real
 from testbed.pipeline.target import Target, served
@@ -37,7 +37,7 @@ from workloads.catalog import ServiceConfig
 def calibrate(
     config: CalibrateConfig,
     folder: Path,
-    narrator: Narrator,
+    reporter: Reporter,
     target: Target | None = None,
     limits: ValidityLimits | None = None,
     look: Look | None = look_at_machine,
@@ -61,19 +61,19 @@ def calibrate(
     if target is None:  # a mistake in the last study is said before the first one runs
         serves = [study.serve(one, config.device) for study in config.studies for one in study.configurations]
     remember(config, folder / "config.json")
-    restore_real(folder, narrator)
+    restore_real(folder, reporter)
     limit = TimeLimit(config.time_limit_s, plan_of(config))
-    machine = look_first(narrator, look, config.client, serves)
-    runs = MadeRuns(folder, config.client, config.sample_period_s, narrator, limits, machine, limit.allows)
+    machine = look_first(reporter, look, config.client, serves)
+    runs = MadeRuns(folder, config.client, config.sample_period_s, reporter, limits, machine, limit.allows)
     campaign = Campaign(config, runs, limit)
     for study in config.studies:
         fitted, held_out = _real_runs(campaign, study, target)
         if not measure_only:
-            fit_and_simulate(folder, study.model, config.seed, fitted, held_out, narrator, workers)
+            fit_and_simulate(folder, study.model, config.seed, fitted, held_out, reporter, workers)
             limit.passed(fit_of(study))
     if measure_only:
         return folder
-    narrator.phase("report")
+    reporter.phase("report")
     return write_report(folder)
 
 
@@ -108,7 +108,7 @@ def _opened(campaign: Campaign, study: StudyConfig, service: ServiceConfig, targ
         with nullcontext(target) as given:
             yield given
         return
-    campaign.narrator.phase(f"{study.model} {service.label}: start {service.replicas} x tritonserver")
+    campaign.reporter.phase(f"{study.model} {service.label}: start {service.replicas} x tritonserver")
     folder = campaign.folder / "serving" / f"{study.model}-{service.label}"
     shutil.rmtree(folder, ignore_errors=True)
     publish: Literal["http", "grpc"] = "grpc" if campaign.config.client.transport == "grpc" else "http"

@@ -15,7 +15,7 @@ from testbed.calibration.evidence import CAPACITY, LENGTH, Evidence
 from testbed.calibration.service_time import ENOUGH_BATCHES, counts_by_size, curve_by_size
 from testbed.config import CalibrateConfig, StudyConfig
 from testbed.errors import CalibrationError
-from testbed.pipeline.made_runs import ATTEMPTS, MadeRuns, Narrator
+from testbed.pipeline.made_runs import ATTEMPTS, MadeRuns, Reporter
 from testbed.pipeline.plan import (
     EVERY_SIZE,
     burst_schedule,
@@ -54,9 +54,9 @@ class Campaign:
         return self.runs.folder
 
     @property
-    def narrator(self) -> Narrator:
+    def reporter(self) -> Reporter:
         """Who tells the user."""
-        return self.runs.narrator
+        return self.runs.reporter
 
 
 def first_runs(campaign: Campaign, study: StudyConfig, aim: Target) -> RunDir:
@@ -113,7 +113,7 @@ def capacity_runs(campaign: Campaign, study: StudyConfig, aim: Target, bursts: R
         batches = min(wanted, int(left_s / (MOST_CAPACITY_RUNS + 1 - number) * aim.service.instances / batch_s))
         if batches < ENOUGH_BATCHES:
             break
-        campaign.narrator.phase(f"{study.model}: a batch of {size} is known to {known:.1%}, {batches} more of them")
+        campaign.reporter.phase(f"{study.model}: a batch of {size} is known to {known:.1%}, {batches} more of them")
         run_id = f"{study.model}-{CAPACITY}-{number}"
         schedule = capacity_schedule(study.model, aim.service, size, batch_s, batches)
         parameters = {"batch_size": size, "batches": batches}
@@ -192,7 +192,7 @@ def _length(campaign: Campaign, run_id: str, wanted_s: float, least_s: float) ->
     if length_s >= wanted_s:
         return wanted_s, ()
     note = f"{SHORTENED} ({campaign.time.limit_s:g} s): {length_s:.0f} s instead of {wanted_s:.0f} s"
-    campaign.narrator.phase(f"{run_id} is {note}")
+    campaign.reporter.phase(f"{run_id} is {note}")
     return length_s, (note,)
 
 

@@ -23,7 +23,7 @@ from testbed.errors import ServingError
 from testbed.measurement.gpu_metrics import GpuSource
 from testbed.measurement.machine import look as look_at_machine
 from testbed.pipeline.looked import Look, look_first
-from testbed.pipeline.made_runs import MadeRuns, Narrator
+from testbed.pipeline.made_runs import MadeRuns, Reporter
 from testbed.pipeline.target import Target, served
 from testbed.pipeline.traffic import make_schedule, traffic_identity
 from testbed.reporting.devices import is_complete, run_id_of, side_labels
@@ -86,7 +86,7 @@ class _Turn(NamedTuple):
 def compare_devices(
     config: DevicesConfig,
     folder: Path,
-    narrator: Narrator,
+    reporter: Reporter,
     limits: ValidityLimits | None = None,
     look: Look | None = look_at_machine,
 ) -> Path:
@@ -104,16 +104,16 @@ def compare_devices(
     if missing:
         refuse_without_gpu()
     remember(config, folder / "devices.json", may_change=("repeats",))
-    machine = look_first(narrator, look, config.client, serves)
+    machine = look_first(reporter, look, config.client, serves)
     for study in {turn.study.model: turn.study for turn in missing}.values():
         # A GPU that the server cannot use (a driver too old, too little memory) is found before a CPU was measured.
-        narrator.phase(f"{study.model}: try a start on the GPU")
+        reporter.phase(f"{study.model}: try a start on the GPU")
         with _opened(config, study, "gpu", folder / "serving" / f"{study.model}-try"):
             pass
-    runs = MadeRuns(folder, config.client, config.sample_period_s, narrator, limits, machine)
+    runs = MadeRuns(folder, config.client, config.sample_period_s, reporter, limits, machine)
     for turn in _turns(config):
         _make(config, runs, turn)
-    narrator.phase("report")
+    reporter.phase("report")
     return write_report(folder)
 
 
@@ -141,7 +141,7 @@ def _make(config: DevicesConfig, runs: MadeRuns, turn: _Turn) -> None:
     schedule = make_schedule(turn.study.traffic, turn.study.model)
     if runs.kept(turn.run_id, schedule, turn.study.service) is not None:
         return
-    runs.narrator.phase(f"{turn.run_id}: start {turn.study.service.replicas} x tritonserver on the {turn.device}")
+    runs.reporter.phase(f"{turn.run_id}: start {turn.study.service.replicas} x tritonserver on the {turn.device}")
     identity = replace(traffic_identity(turn.run_id, turn.study.traffic), repeat=turn.repeat - 1)
     with _opened(config, turn.study, turn.device, runs.folder / "serving" / turn.run_id) as aim:
         runs.make(aim, schedule, identity)

@@ -35,7 +35,7 @@ from testbed.pipeline.experiment_counterpart import (
 )
 from testbed.pipeline.fault_injection import injecting
 from testbed.pipeline.looked import Look, look_first
-from testbed.pipeline.made_runs import MadeRuns, Narrator
+from testbed.pipeline.made_runs import MadeRuns, Reporter
 from testbed.pipeline.restore import restore_real
 from testbed.pipeline.scalers import change_reasons, remove_leftovers, scaled_by
 from testbed.pipeline.target import pods_of
@@ -57,7 +57,7 @@ def run_experiment(
     folder: Path,
     api: client.ApiClient,
     kubeconfig: Path | None,
-    narrator: Narrator,
+    reporter: Reporter,
     look: Look | None = look_at_machine,
 ) -> Path:
     """Run what is not there yet, simulate, and write the report; returns its path.
@@ -68,9 +68,9 @@ def run_experiment(
         read_services(cluster)  # a profile that is not there is said before the runs
     _refuse_what_cannot_run(config)
     remember(config, folder / "experiment.json", may_change=may_change(config), may_grow=MAY_GROW)
-    restore_real(folder, narrator)
-    machine = look_first(narrator, look, config.client)
-    runs = MadeRuns(folder, config.client, config.sample_period_s, narrator, machine=machine, again_if=only_late)
+    restore_real(folder, reporter)
+    machine = look_first(reporter, look, config.client)
+    runs = MadeRuns(folder, config.client, config.sample_period_s, reporter, machine=machine, again_if=only_late)
     remove_leftovers(api, config.real.namespace)
     if config.real.kustomization is not None:
         apply(config.real.kustomization, config.real.namespace, kubeconfig)
@@ -79,7 +79,7 @@ def run_experiment(
         for policy in config.policies:
             for repeat in range(1, config.repeats + 1):
                 make_real(config, runs, (traffic, policy, repeat), api, kubeconfig)
-                narrator.phase(f"simulate {traffic} under {policy}, {repeat} of {config.repeats}")
+                reporter.phase(f"simulate {traffic} under {policy}, {repeat} of {config.repeats}")
                 simulate_pair(config, folder, (traffic, policy, repeat))
     return write_report(folder)
 
@@ -147,7 +147,7 @@ def _attempt(
     traffic, policy, repeat = which
     schedule = make_schedule(config.traffic[traffic], config.model)
     start, real = config.start_replicas(policy), config.real
-    runs.narrator.phase(f"{path.name}: start with {start} pods")
+    runs.reporter.phase(f"{path.name}: start with {start} pods")
     path.mkdir(parents=True)
     with KubernetesService(api, real.namespace, real.deployment, path / "raw") as service:
         service.scale(start)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from testbed.config import ClientConfig, ServeConfig
 from testbed.machine import Machine, Needs, troubles
-from testbed.pipeline.made_runs import Narrator
+from testbed.pipeline.made_runs import Reporter
 from workloads.catalog import find_model
 
 Look = Callable[[], Machine]
@@ -16,7 +16,7 @@ _FILES = 64  # of a client, beside its connections
 
 
 def look_first(
-    narrator: Narrator, look: Look | None, client: ClientConfig, serves: Sequence[ServeConfig] = ()
+    reporter: Reporter, look: Look | None, client: ClientConfig, serves: Sequence[ServeConfig] = ()
 ) -> Machine | None:
     """Look, and tell in one line what was found and what is in the way of VALID runs.
 
@@ -24,9 +24,9 @@ def look_first(
     """
     if look is None:
         return None
-    narrator.phase("look at the machine")
+    reporter.phase("look at the machine")
     machine = look()
-    narrator.phase("; ".join((f"machine: {machine.line}", *troubles(machine, needs=needs_of(client, serves)))))
+    reporter.phase("; ".join((f"machine: {machine.line}", *troubles(machine, needs=needs_of(client, serves)))))
     return machine
 
 

@@ -57,7 +57,7 @@ SPOILT = (
 Once = Callable[[Path, tuple[str, ...]], RunDir]
 
 
-class Narrator(Protocol):
+class Reporter(Protocol):
     """Tells the user what goes on."""
 
     def phase(self, text: str) -> None:
@@ -80,7 +80,7 @@ class MadeRuns:
     folder: Path
     client: ClientConfig
     sample_period_s: float
-    narrator: Narrator
+    reporter: Reporter
     limits: ValidityLimits | None = None  # None: those of every run
     machine: Machine | None = None
     has_time: Callable[[float], bool] = lambda _: True
@@ -120,7 +120,7 @@ class MadeRuns:
             self._refuse_another_server(run, aim)
         for spoilt, why, aside in SPOILT:
             if spoilt(run):
-                self.narrator.phase(f"{run_id}: {why}: it is made again")
+                self.reporter.phase(f"{run_id}: {why}: it is made again")
                 self._put_aside(run.path, aside)
                 return None
         if (schedule is not None and not Schedule.read(run.schedule).same_requests(schedule)) or (
@@ -166,7 +166,7 @@ class MadeRuns:
     ) -> RunDir:
         """One attempt at a run."""
         again = f" (again: {notes[-1]})" if notes else ""
-        self.narrator.phase(f"{identity.run_id}: {len(schedule)} requests in {schedule.duration_s:.0f} s{again}")
+        self.reporter.phase(f"{identity.run_id}: {len(schedule)} requests in {schedule.duration_s:.0f} s{again}")
         identity = replace(identity, notes=(*identity.notes, *notes))
         return run_real(
             aim,
@@ -175,7 +175,7 @@ class MadeRuns:
             identity,
             self.client,
             self.sample_period_s,
-            self.narrator.progress,
+            self.reporter.progress,
             self.limits,
             self.machine,
         )
@@ -235,7 +235,7 @@ class MadeRuns:
         """The rule, with the first verdict that it was kept for."""
         if rule not in self._said:
             self._said.add(rule)
-            self.narrator.phase(f"INVALID ({'; '.join(verdict.reasons)}); {rule}")
+            self.reporter.phase(f"INVALID ({'; '.join(verdict.reasons)}); {rule}")
 
     def _put_aside(self, folder: Path, why: str) -> None:
         """Move a run that does not count to invalid/: what was measured is kept."""

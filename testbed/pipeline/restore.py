@@ -12,7 +12,7 @@ from testbed.config import CalibrateConfig, build, load_config
 from testbed.pipeline.counterpart import simulate_counterpart
 from testbed.pipeline.experiment_config import ExperimentConfig
 from testbed.pipeline.experiment_counterpart import counterpart_folder, simulate_pair
-from testbed.pipeline.made_runs import Narrator
+from testbed.pipeline.made_runs import Reporter
 from testbed.pipeline.plan import seed_of
 from testbed.reporting.reports import experiment
 from testbed.run_dir import RunDir, RunManifest
@@ -22,7 +22,7 @@ Makers = Iterator[tuple[str, Callable[[], object]]]  # a simulated run's name, a
 
 
 def restore(
-    folder: Path, narrator: Narrator, wanted: Callable[[str], bool] = lambda run: True, workers: Workers = HERE
+    folder: Path, reporter: Reporter, wanted: Callable[[str], bool] = lambda run: True, workers: Workers = HERE
 ) -> None:
     """Write the runs that `folder`/runs lacks; nothing if it lacks none, or was never archived.
 
@@ -31,25 +31,25 @@ def restore(
     """
     if not has_archive(folder):
         return
-    restore_real(folder, narrator)
+    restore_real(folder, reporter)
     unpack_logs(folder)
     simulated = {name: one for name, one in archived_manifests(folder).items() if one.simulates is not None}
     lacking = [name for name in simulated if wanted(name) and not RunDir(folder / "runs" / name).manifest_file.exists()]
     if not lacking:
         return
-    narrator.phase(f"{len(lacking)} simulated runs made again from their seeds")
+    reporter.phase(f"{len(lacking)} simulated runs made again from their seeds")
     makers = dict(_of_experiment(folder) if experiment.REPORT.fits(folder) else _of_calibration(folder, simulated))
-    all_done(computed(_call, [makers[name] for name in lacking], workers, narrator.progress))
+    all_done(computed(_call, [makers[name] for name in lacking], workers, reporter.progress))
 
 
 def _call(make: Callable[[], object]) -> None:
     make()
 
 
-def restore_real(folder: Path, narrator: Narrator) -> None:
+def restore_real(folder: Path, reporter: Reporter) -> None:
     """Write the real runs that `folder`/runs lacks, if it was archived."""
     if has_archive(folder) and (real := unpack(folder)):
-        narrator.phase(f"{len(real)} real runs unpacked from {folder.name}/archive")
+        reporter.phase(f"{len(real)} real runs unpacked from {folder.name}/archive")
 
 
 def _of_calibration(folder: Path, simulated: dict[str, RunManifest]) -> Makers:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from testbed.reporting.context import gather
 
 from testbed.calibration.fit import fit_profile
 from testbed.calibration.profile import Residual, ServiceProfile
 from testbed.pipeline.counterpart import request_log_of, simulate_counterpart
+from testbed.reporting.reports.calibration import context_of
 from testbed.reporting.summary import ComparisonRow
 from testbed.run_dir import RunDir
 from tests.oracles.simpy_service import (
@@ -48,7 +48,7 @@ def calibrated(
         held_out.batches.write(real.batches)
     real.write_manifest(held_out.manifest)
     simulate_counterpart(real, file, folder / "runs" / "held-out-sim", seed=3)
-    (group,) = gather(folder).groups
+    (group,) = context_of(folder).groups
     return profile, group.rows[0], group.claim
 
 

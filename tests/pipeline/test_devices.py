@@ -39,7 +39,7 @@ needs_no_gpu = pytest.mark.skipif(GpuSource().absent_because is None, reason="th
 
 
 class Told:
-    """A narrator; stop: ctrl-c in the middle of the run of that name."""
+    """A progress reporter; stop: ctrl-c in the middle of the run of that name."""
 
     def __init__(self, stop: str | None = None) -> None:
         self.phases: list[str] = []

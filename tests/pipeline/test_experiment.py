@@ -255,10 +255,10 @@ class Silent:
     """Tells nobody."""
 
     def phase(self, text: str) -> None:
-        """See Narrator."""
+        """See Progress reporter."""
 
     def progress(self, share: float) -> None:
-        """See Narrator."""
+        """See Progress reporter."""
 
 
 @pytest.mark.parametrize(

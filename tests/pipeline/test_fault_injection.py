@@ -143,7 +143,7 @@ class Service:
         return None
 
 
-class Narrator:
+class Reporter:
     def phase(self, text: str) -> None:
         return None
 
@@ -184,7 +184,7 @@ def test_an_experiments_run_whose_fault_fails_is_kept_and_invalid(
         monkeypatch.setattr(experiment, name, what)
     monkeypatch.setattr(made_runs, "run_real", run_real)
     nobody: Any = None
-    runs = MadeRuns(tmp_path / "e", config.client, 1.0, Narrator(), again_if=only_late)
+    runs = MadeRuns(tmp_path / "e", config.client, 1.0, Reporter(), again_if=only_late)
     experiment.make_real(config, runs, ("steady", "plain", 1), nobody, None)
     (path,) = (tmp_path / "e" / "runs").iterdir()
     verdict = RunDir(path).manifest.verdict

@@ -1,4 +1,4 @@
-"""A narrator that remembers."""
+"""A progress reporter that remembers."""
 
 from __future__ import annotations
 
