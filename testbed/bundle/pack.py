@@ -118,7 +118,9 @@ def locked(lock: str, names: set[str], target: Target) -> tuple[str, ...]:
         requirement = Requirement(entry.split(" --hash")[0])
         name = canonicalize_name(requirement.name)
         if name in names and (requirement.marker is None or requirement.marker.evaluate(environment)):
-            found[name] = entry
+            # Without the marker: pip would evaluate it for the Python that it runs in, and leave the package out.
+            hashes = [part for part in entry.split() if part.startswith("--hash=")]
+            found[name] = " ".join((f"{requirement.name}{requirement.specifier}", *hashes))
     missing = sorted(names - found.keys())
     if missing:
         raise ConfigError(f"requirements.lock has no {', '.join(missing)} for Python {target.version}: `make lock`")

@@ -36,6 +36,12 @@ def test_the_entry_of_the_lock_is_the_one_for_the_bundles_python() -> None:
     assert locked(LOCK, {"one"}, of("3.12"))[0].count("--hash=") == 2
 
 
+def test_pip_is_told_no_marker_as_it_would_evaluate_it_for_the_python_that_it_runs_in() -> None:
+    """A bundle of Python 3.12 that was made with 3.11 had neither numpy nor scipy."""
+    assert ";" in LOCK
+    assert not any(";" in entry for entry in locked(LOCK, {"one", "two"}, of("3.12")))
+
+
 def test_a_package_that_the_lock_lacks_is_named() -> None:
     with pytest.raises(ConfigError, match="three"):
         locked(LOCK, {"one", "three"}, of("3.12"))
