@@ -1,14 +1,34 @@
 """What an autoscaler is told of pods, computed from a window: by the adapter of a cluster, and by the simulation.
 
-Add a metric of pods to METRICS, and to docs/kubernetes.md.
+Add a metric of pods to METRICS: the adapter, the HPA and its tuning find it there. docs/kubernetes.md lists them.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from testbed.autoscaling.observation import Window
+
+
+class Replica(NamedTuple):
+    """What one replica can do. batch: the largest; full_rps: with full batches all the time; target_rps: requests a
+    second that it answers within the latency target."""
+
+    instances: int
+    batch: int
+    full_rps: float
+    target_rps: float
+    latency_target_s: float
+
+
+class PodMetric(NamedTuple):
+    """value: for some pods of a window, by their places in it: for one pod, or for all. targets: between which an HPA's
+    target is searched, on a logarithmic scale."""
+
+    value: Callable[[Window, Sequence[int]], float]
+    targets: Callable[[Replica], tuple[float, float]]
 
 
 def queue_time_ms(window: Window, pods: Sequence[int]) -> float:
@@ -48,13 +68,16 @@ def arrivals_per_second(window: Window) -> float | None:
     return None if window.sent is None else window.sent / window.seconds
 
 
-# Name in the metrics API -> its value for some pods of a window, by their places in it: for one pod, or for all.
-METRICS: Mapping[str, Callable[[Window, Sequence[int]], float]] = {
-    "queue_time_ms": queue_time_ms,
-    "pending_requests": pending_requests,
-    "in_flight_requests": in_flight_requests,
-    "requests_per_second": requests_per_second,
-    "gpu_utilisation_pct": gpu_utilisation_pct,
+METRICS: Mapping[str, PodMetric] = {  # by their name in the metrics API
+    "queue_time_ms": PodMetric(queue_time_ms, lambda one: (20 * one.latency_target_s, 1000 * one.latency_target_s)),
+    "pending_requests": PodMetric(pending_requests, lambda one: (0.1, 4.0 * one.batch * one.instances)),
+    "in_flight_requests": PodMetric(
+        in_flight_requests, lambda one: (0.2 * one.instances, 4.0 * one.batch * one.instances)
+    ),
+    "requests_per_second": PodMetric(  # a target above what a replica serves is never reached: nothing scales up
+        requests_per_second, lambda one: (0.15 * one.full_rps, max(0.2 * one.full_rps, 0.95 * one.target_rps))
+    ),
+    "gpu_utilisation_pct": PodMetric(gpu_utilisation_pct, lambda one: (20.0, 99.0)),
 }
 
 
@@ -65,7 +88,7 @@ SERVICE_METRICS: Mapping[str, Callable[[Window], float | None]] = {"arrivals_per
 
 def of_each(metric: str, window: Window) -> dict[str, float]:
     """By pod; a pod that was not measured is not there."""
-    found = {window.pods[place]: METRICS[metric](window, [place]) for place in _counted(window)}
+    found = {window.pods[place]: METRICS[metric].value(window, [place]) for place in _counted(window)}
     return {pod: value for pod, value in found.items() if math.isfinite(value)}
 
 
@@ -79,7 +102,7 @@ def of_all(metric: str, window: Window) -> float | None:
     places = _counted(window)
     if not places or len(places) < len(window.pods):
         return None
-    value = METRICS[metric](window, places)
+    value = METRICS[metric].value(window, places)
     return value if math.isfinite(value) else None
 
 

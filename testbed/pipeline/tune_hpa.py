@@ -22,7 +22,7 @@ from loadgen.artifact import read_json
 from testbed.autoscaling.build import build_policy
 from testbed.autoscaling.hpa.manifest import hpa_object
 from testbed.autoscaling.hpa.spec import ControllerFlags
-from testbed.autoscaling.metrics import METRICS
+from testbed.autoscaling.metrics import METRICS, Replica
 from testbed.autoscaling.policies import Hpa
 from testbed.autoscaling.rollout import Outcome, outcome_of
 from testbed.config import TrafficConfig
@@ -337,16 +337,9 @@ def _suggested(config: TuneConfig, service: Service, most_rps: float, trial: Any
     served = config.cluster.models[0]
     batch = served.max_batch_size if served.dynamic_batching is not None else 1
     full_rps = served.instances * batch / service.profile.service_time.mean_s[batch - 1]
-    ranges = {
-        "in_flight_requests": (0.2 * served.instances, 4.0 * batch * served.instances),
-        "pending_requests": (0.1, 4.0 * batch * served.instances),
-        # A target above what a replica serves is never reached: such an HPA never scales up.
-        "requests_per_second": (0.15 * full_rps, max(0.2 * full_rps, 0.95 * most_rps)),
-        "queue_time_ms": (20.0 * served.latency_target_s, 1000.0 * served.latency_target_s),
-        "gpu_utilisation_pct": (20.0, 99.0),
-    }
+    replica = Replica(served.instances, batch, full_rps, most_rps, served.latency_target_s)
     metric = trial.suggest_categorical("metric", list(config.metrics))
-    target = trial.suggest_float(f"target_{metric}", *ranges[metric], log=True)
+    target = trial.suggest_float(f"target_{metric}", *METRICS[metric].targets(replica), log=True)
     least = trial.suggest_int("min_replicas", 1, max(1, served.max_replicas // 2))
     period_s = config.flags.sync_period_s
     up = trial.suggest_int("up_pods", 1, max(1, served.max_replicas))

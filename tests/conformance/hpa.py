@@ -56,15 +56,15 @@ def behavior_of(up: Case | None, down: Case | None) -> Behavior:
 
 
 def events_of(data: list[Case]) -> tuple[ScaleEvent, ...]:
-    return tuple(ScaleEvent(one["change"], NOW_S - one["metrics_delay_s"]) for one in data)
+    return tuple(ScaleEvent(one["change"], NOW_S - one["age_s"]) for one in data)
 
 
 def recommendations_of(data: list[Case]) -> tuple[Recommendation, ...]:
-    return tuple(Recommendation(one["replicas"], NOW_S - one["metrics_delay_s"]) for one in data)
+    return tuple(Recommendation(one["replicas"], NOW_S - one["age_s"]) for one in data)
 
 
-def since(metrics_delay_s: float | None) -> float:
-    return ZERO_TIME_S if metrics_delay_s is None else NOW_S - metrics_delay_s
+def since(age_s: float | None) -> float:
+    return ZERO_TIME_S if age_s is None else NOW_S - age_s
 
 
 def scaling_with_rules(case: Case) -> Outcome:
@@ -142,16 +142,14 @@ def group_pods_case(case: Case) -> Outcome:
             name=pod["name"],
             phase=pod["phase"],
             ready=pod["ready_condition"]["status"] if pod["ready_condition"] else None,
-            ready_changed_s=since(pod["ready_condition"]["last_transition_metrics_delay_s"])
-            if pod["ready_condition"]
-            else 0.0,
-            start_s=None if pod["start_metrics_delay_s"] is None else since(pod["start_metrics_delay_s"]),
+            ready_changed_s=since(pod["ready_condition"]["last_transition_age_s"]) if pod["ready_condition"] else 0.0,
+            start_s=None if pod["start_age_s"] is None else since(pod["start_age_s"]),
             deleting=pod["deleting"],
         )
         for pod in case["pods"]
     ]
     samples = {
-        one["pod"]: PodSample(one["value"], since(one["timestamp_metrics_delay_s"]), one["window_s"] or 0.0)
+        one["pod"]: PodSample(one["value"], since(one["timestamp_age_s"]), one["window_s"] or 0.0)
         for one in case["metrics"]
     }
     got, expected = group_pods(pods, samples, case["resource"], NOW_S, FLAGS), case["expected"]
@@ -178,7 +176,7 @@ def replica_calculator(case: Case) -> Outcome:
             phase=pod["phase"],
             ready=pod["ready"],
             ready_changed_s=ZERO_TIME_S,
-            start_s=since(pod["start_metrics_delay_s"]),
+            start_s=since(pod["start_age_s"]),
             deleting=pod["deleting"],
             requests_m={f"container{k}": m for k, m in enumerate(pod.get("container_requests_m") or (), start=1)},
         )
@@ -276,7 +274,7 @@ def _controller_pods(case: Case) -> list[PodState]:
     pods = []
     for k in range(count):
         half = (1000 if requests is None else requests[k]) // 2
-        start_s = since(given("pod_start_metrics_delay_s", k, None))
+        start_s = since(given("pod_start_age_s", k, None))
         pods.append(
             PodState(
                 name=f"pod-{k}",
