@@ -196,7 +196,8 @@ class MadeRuns:
         verdict = run.manifest.verdict
         if verdict is None or verdict.valid:
             return True
-        attempt = 1 + len(self._attempts_aside(run.path.name))
+        noted = sum(note.startswith("attempt ") for note in run.manifest.notes)  # an archive has no invalid/
+        attempt = 1 + max(noted, len(self._attempts_aside(run.path.name)))
         if attempt > 1 and only_late(verdict):
             self._late_twice.append(verdict.figures["lag_limit_ms"])
         if attempt >= attempts or not self._may_improve(verdict, run.manifest.duration_s):

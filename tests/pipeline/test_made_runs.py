@@ -252,3 +252,15 @@ def test_a_run_that_others_spoilt_is_made_again(tmp_path: Path) -> None:
 
 def test_a_valid_run_is_kept_whatever_its_last_requests_were(tmp_path: Path) -> None:
     assert Kept(tmp_path, SLOW, ["ok"] * 150 + ["error"] * 50, valid=True).again(SLOW) is not None
+
+
+@pytest.mark.parametrize(("noted", "again"), [((), True), (("attempt 1 was INVALID (late)",), False)])
+def test_an_invalid_run_is_made_again_when_a_study_goes_on_unless_it_was_its_last_attempt(
+    tmp_path: Path, noted: tuple[str, ...], again: bool
+) -> None:
+    """Also in a folder that was unpacked from an archive, which has no invalid/."""
+    kept = Kept(tmp_path, SLOW, ["ok"] * 200)
+    run = RunDir(tmp_path / "runs" / "one")
+    run.write_manifest(run.manifest.model_copy(update={"notes": noted}))
+    assert (kept.runs.kept("one", kept.schedule, ServiceConfig()) is None) is again
+    assert (tmp_path / "invalid" / "one-attempt1").exists() is again
