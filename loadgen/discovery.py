@@ -22,7 +22,7 @@ class DiscoveryError(KisError):
 
 
 @dataclass(frozen=True)
-class ServedModel:
+class DiscoveredModel:
     """One model of a running server. batched: requests carry a batch dimension (max_batch_size > 0)."""
 
     name: str
@@ -52,7 +52,7 @@ def the_model(endpoint: str, name: str | None) -> str:
 
 def model_tensors(
     endpoint: str, model: str, shapes: Mapping[str, tuple[int, ...]] | None = None, *, have_lengths: bool = False
-) -> ServedModel:
+) -> DiscoveredModel:
     """Describe `model` as served at `endpoint` (host:port or http URL).
 
     shapes gives an input's shape (without batch dimension) where the model leaves sizes free. have_lengths: what is
@@ -79,7 +79,7 @@ def model_tensors(
         names = ", ".join(spec.name for spec in inputs)
         raise DiscoveryError(f"model '{model}' has no input '{next(iter(given))}': its inputs are {names}")
     outputs = tuple(_spec(tensor, batched, None) for tensor in metadata.get("outputs", ()))
-    return ServedModel(model, inputs, outputs, service_config(config), batched, unmodelled(config))
+    return DiscoveredModel(model, inputs, outputs, service_config(config), batched, unmodelled(config))
 
 
 def parse_shapes(texts: Iterable[str]) -> dict[str, tuple[int, ...]]:

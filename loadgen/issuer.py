@@ -43,7 +43,7 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Limits:
+class IssuerLimits:
     """Of one process. drain_s: how long answers are waited for if the run is cut short (timeout_s if shorter)."""
 
     max_in_flight: int
@@ -63,7 +63,7 @@ class Issuer:
         rows: RowStream,
         *,
         report: Report,
-        limits: Limits,
+        limits: IssuerLimits,
     ) -> None:
         self.counts = [0] * len(STATUSES)
         self.stopped: str | None = None

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from loadgen.endpoints import Endpoints
-from loadgen.issuer import Issuer, Limits, Report, Share
+from loadgen.issuer import Issuer, IssuerLimits, Report, Share
 from loadgen.job import ReplayError, ReplayJob
 from loadgen.priority import take_realtime
 from loadgen.request_log import STATUSES
@@ -85,7 +85,7 @@ class Client:
         rows = RowStream(self.rows_file, len(share.request_ids), span_s + job.timeout_s)
         self._transport = make_transport(job.transport, tensors, job.timeout_s, connections)
         _connect(self._transport, endpoints)
-        limits = Limits(connections, job.timeout_s, min(job.drain_s, job.timeout_s), job.spin_s)
+        limits = IssuerLimits(connections, job.timeout_s, min(job.drain_s, job.timeout_s), job.spin_s)
         self.issuer = Issuer(share, self._transport, endpoints, rows, report=report, limits=limits)
 
     @property

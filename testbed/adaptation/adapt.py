@@ -29,11 +29,21 @@ from pydantic import Field
 
 from testbed.adaptation.candidate import Finding, Task, TuningSettings
 from testbed.adaptation.drift import DriftSettings, new_detector, reference_of, watched
-from testbed.adaptation.journal import Entry
+from testbed.adaptation.journal import JournalEntry
 from testbed.adaptation.judge import JudgeSettings
 from testbed.adaptation.recalibrate import RecalibrationSettings, estimate, recalibrated
 from testbed.adaptation.residual import arrivals_of, residual_of, time_in_server_s
-from testbed.adaptation.states import Alarmed, Kept, Memory, Promoted, Recalibrating, Shadow, Side, State, Watching
+from testbed.adaptation.states import (
+    ActivePolicy,
+    Alarmed,
+    Kept,
+    Memory,
+    Promoted,
+    Recalibrating,
+    Shadow,
+    State,
+    Watching,
+)
 from testbed.autoscaling.observation import Window
 from testbed.autoscaling.policy import Policy
 from testbed.calibration.profile import ServiceProfile
@@ -80,14 +90,14 @@ class Stepped(NamedTuple):
     """What follows from one step. task: to be thought over; write: a profile to be written first."""
 
     memory: Memory
-    entries: tuple[Entry, ...] = ()
+    entries: tuple[JournalEntry, ...] = ()
     task: Task | None = None
     write: tuple[Path, ServiceProfile] | None = None
 
 
 def first_memory(profile: ServiceProfile, incumbent: Policy, settings: AdaptSettings) -> Memory:
     """Before anything was seen."""
-    return Memory(profile, profile, new_detector(profile, settings.drift), Side(incumbent))
+    return Memory(profile, profile, new_detector(profile, settings.drift), ActivePolicy(incumbent))
 
 
 def step(memory: Memory, now_s: float, replicas: int, window: Window | None, answer: Any, setting: Setting) -> Stepped:
@@ -153,7 +163,7 @@ def _alarmed(memory: Memory, state: Alarmed, now_s: float, replicas: int, settin
     if waits:
         if waits == state.waits:
             return Stepped(memory)
-        return Stepped(replace(memory, state=Alarmed(waits)), (Entry(now_s, state.name, waits, {}),))
+        return Stepped(replace(memory, state=Alarmed(waits)), (JournalEntry(now_s, state.name, waits, {}),))
     window_s = settings.drift.window_s
     after = [one for one in memory.after if one.start_s >= memory.detector.change_s + window_s]  # the first is mixed
     if len(after) < settings.recalibration.windows:
@@ -216,7 +226,7 @@ def _recalibrating(memory: Memory, state: Recalibrating, now_s: float, answer: A
         why = f"not better: {verdict.told}, {needed:.3f} is needed of candidate {memory.tests}"
         return keep(memory, now_s, why, figures, setting)
     alike = type(memory.incumbent.policy) is type(answer.candidate)  # they then remember the same things
-    candidate = Side(answer.candidate, memory.incumbent.memory if alike else None)
+    candidate = ActivePolicy(answer.candidate, memory.incumbent.memory if alike else None)
     shadow = Shadow(now_s, candidate, predicted_s=verdict.candidate.latency_s)
     return _enter(memory, now_s, shadow, f"{answer.what}: {verdict.told}", figures)
 
@@ -282,7 +292,9 @@ def _unknown(
     if state.prolonged:  # it is told once
         return Stepped(memory)
     told = f"{why}: the probation goes on, for {(PROLONGED - 1) * probation_s:g} s at most"
-    return Stepped(replace(memory, state=replace(state, prolonged=why)), (Entry(now_s, state.name, told, figures),))
+    return Stepped(
+        replace(memory, state=replace(state, prolonged=why)), (JournalEntry(now_s, state.name, told, figures),)
+    )
 
 
 def _kept(memory: Memory, now_s: float, replicas: int, setting: Setting) -> Stepped:
@@ -296,7 +308,7 @@ def _kept(memory: Memory, now_s: float, replicas: int, setting: Setting) -> Step
 
 
 def _enter(memory: Memory, now_s: float, state: State, why: str, figures: dict[str, Any]) -> Stepped:
-    entry = Entry(now_s, state.name, why, {"policy": memory.incumbent.policy.name, **figures})
+    entry = JournalEntry(now_s, state.name, why, {"policy": memory.incumbent.policy.name, **figures})
     return Stepped(replace(memory, state=state), (entry,))
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from testbed.adaptation.adapt import AdaptSettings, Setting, first_memory, keep, step
 from testbed.adaptation.candidate import deliberate, per_replica_of
-from testbed.adaptation.journal import JOURNAL, Entry, Journal
-from testbed.adaptation.judge import Bench
-from testbed.adaptation.states import Memory, Promoted, Recalibrating, Shadow, Side
+from testbed.adaptation.journal import JOURNAL, Journal, JournalEntry
+from testbed.adaptation.judge import JudgeWorker
+from testbed.adaptation.states import ActivePolicy, Memory, Promoted, Recalibrating, Shadow
 from testbed.autoscaling.observation import Observation, Window
 from testbed.autoscaling.policy import Decision, Policy
 from testbed.calibration.profile import ServiceProfile
@@ -33,7 +33,7 @@ class Adaptive:
     incumbent: Policy
     profile: ServiceProfile
     setting: Setting
-    bench: Bench
+    bench: JudgeWorker
     journal: Journal
     metrics_delay_s: float = 0.0
 
@@ -51,12 +51,12 @@ class Adaptive:
         """See Policy."""
         memory = memory or first_memory(self.profile, self.incumbent, self.setting.settings)
         decision = memory.incumbent.policy.decide(seen, memory.incumbent.memory)
-        memory = replace(memory, incumbent=Side(memory.incumbent.policy, decision.memory))
+        memory = replace(memory, incumbent=ActivePolicy(memory.incumbent.policy, decision.memory))
         memory = self._beside(seen, memory, decision.replicas)
         try:
             memory = self._stepped(seen, memory)
         except Exception as error:  # whatever it is, the incumbent's decision holds
-            self._note_once(Entry(seen.now_s, memory.state.name, f"{type(error).__name__}: {error}", {}))
+            self._note_once(JournalEntry(seen.now_s, memory.state.name, f"{type(error).__name__}: {error}", {}))
         return Decision(decision.replicas, memory, decision.reason)
 
     def _stepped(self, seen: Observation, memory: Memory) -> Memory:
@@ -69,12 +69,12 @@ class Adaptive:
             try:
                 _write_new(file, profile)
             except OSError as error:  # it is known all the same, and the factor is in the journal
-                self._note_once(Entry(seen.now_s, done.memory.state.name, f"{file}: {error.strerror}", {}))
+                self._note_once(JournalEntry(seen.now_s, done.memory.state.name, f"{file}: {error.strerror}", {}))
         if done.task is not None:
             self.bench.submit(partial(deliberate, done.task))
         return done.memory
 
-    def _note_once(self, entry: Entry) -> None:
+    def _note_once(self, entry: JournalEntry) -> None:
         """What goes wrong at every decision is told once."""
         if not self.journal.entries or self.journal.entries[-1].why != entry.why:
             self.journal.note(entry)
@@ -100,10 +100,10 @@ class Adaptive:
     def _with_predecessor(self, seen: Observation, state: Promoted) -> Promoted:
         policy, remembered = state.predecessor
         try:
-            return replace(state, predecessor=Side(policy, policy.decide(seen, remembered).memory))
+            return replace(state, predecessor=ActivePolicy(policy, policy.decide(seen, remembered).memory))
         except Exception as error:  # it then takes over with what it remembered last
             why = f"the predecessor fails ({type(error).__name__}: {error})"
-            self._note_once(Entry(seen.now_s, state.name, why, {}))
+            self._note_once(JournalEntry(seen.now_s, state.name, why, {}))
             return state
 
     def _with_candidate(self, seen: Observation, memory: Memory, state: Shadow, replicas: int) -> Memory:
@@ -116,7 +116,9 @@ class Adaptive:
                 self.journal.note(entry)
             return done.memory
         differences = (*state.differences, decision.replicas - replicas)
-        return replace(memory, state=replace(state, candidate=Side(policy, decision.memory), differences=differences))
+        return replace(
+            memory, state=replace(state, candidate=ActivePolicy(policy, decision.memory), differences=differences)
+        )
 
 
 def _write_new(file: Path, profile: ServiceProfile) -> None:
@@ -131,7 +133,7 @@ def make_adaptive(
     cluster: ClusterConfig,
     settings: AdaptSettings,
     folder: Path | None,
-    bench: Bench,
+    bench: JudgeWorker,
     source: str,
     metrics_delay_s: float = 0.0,
 ) -> Adaptive:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, cast
 
 from pydantic import Field
 
-from testbed.adaptation.judge import Case, JudgeSettings, Verdict, best_of, judge
+from testbed.adaptation.judge import CandidateVerdict, Case, JudgeSettings, best_of, judge
 from testbed.adaptation.recalibrate import Serves, rescaled
 from testbed.autoscaling.policies.learned import Learned
 from testbed.autoscaling.policy import Policy
@@ -54,7 +54,7 @@ class Finding(NamedTuple):
     candidate: Policy
     what: str
     serves: Serves
-    verdict: Verdict
+    verdict: CandidateVerdict
     others: dict[str, float]
 
 

@@ -13,7 +13,7 @@ JOURNAL = "adaptation.jsonl"
 KEPT = 1000  # in memory: a controller runs for months, and takes some steps a day
 
 
-class Entry(NamedTuple):
+class JournalEntry(NamedTuple):
     """One step. state: the one that is entered; figures: what it rests on."""
 
     time_s: float
@@ -26,15 +26,15 @@ class Journal:
     """Appends entries to a file, each at once; None: there is none."""
 
     def __init__(self, file: Path | None) -> None:
-        self._last, self._unwritten = deque[Entry](maxlen=KEPT), deque[Entry](maxlen=KEPT)
+        self._last, self._unwritten = deque[JournalEntry](maxlen=KEPT), deque[JournalEntry](maxlen=KEPT)
         self._file = file
 
     @property
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[JournalEntry]:
         """The last KEPT of this process."""
         return list(self._last)
 
-    def note(self, entry: Entry) -> None:
+    def note(self, entry: JournalEntry) -> None:
         """Write it down, and what could not be written before: a disk that is full must not stop a policy."""
         self._last.append(entry)
         if self._file is not None:
@@ -47,7 +47,7 @@ class Journal:
 
 
 def read_journal(file: Path) -> list[dict[str, Any]]:
-    """Its lines, each a step as Entry has it; none: there is no file, as no step was taken.
+    """Its lines, each a step as JournalEntry has it; none: there is no file, as no step was taken.
 
     A last line that was not finished (its process was killed) is left out.
     """

@@ -67,7 +67,7 @@ class Costs(NamedTuple):
     cost: float
 
 
-class Verdict(NamedTuple):
+class CandidateVerdict(NamedTuple):
     """The candidate beside the incumbent. gain: cost saved; confidence: that there is a gain."""
 
     candidate: Costs
@@ -98,7 +98,7 @@ class Case(NamedTuple):
     settings: JudgeSettings
 
 
-def judge(case: Case) -> tuple[Verdict, ...]:
+def judge(case: Case) -> tuple[CandidateVerdict, ...]:
     """One verdict a candidate; KisError if the arrivals are no numbers."""
     if not case.rates or not np.isfinite(case.rates).all():
         raise KisError("there are no arrivals of late to judge a candidate on")
@@ -128,9 +128,9 @@ def _played(case: Case, policy: Policy, rng: np.random.Generator) -> tuple[float
     return missed, gpu, outcome.mean_latency_s or float("nan"), settings.slo_penalty * missed + gpu
 
 
-def _verdict(incumbent: np.ndarray, candidate: np.ndarray) -> Verdict:
+def _verdict(incumbent: np.ndarray, candidate: np.ndarray) -> CandidateVerdict:
     saved = incumbent[:, 3] - candidate[:, 3]
-    return Verdict(
+    return CandidateVerdict(
         Costs(*candidate.mean(axis=0).tolist()),
         Costs(*incumbent.mean(axis=0).tolist()),
         float(saved.mean()),
@@ -138,7 +138,7 @@ def _verdict(incumbent: np.ndarray, candidate: np.ndarray) -> Verdict:
     )
 
 
-class Bench(Protocol):
+class JudgeWorker(Protocol):
     """Where cases are judged."""
 
     def submit(self, work: Callable[[], object]) -> None:
@@ -162,11 +162,11 @@ class Inline:
         self._answer_after, self._left = answer_after, answer_after
 
     def submit(self, work: Callable[[], object]) -> None:
-        """See Bench."""
+        """See JudgeWorker."""
         self._answer, self._left = _done(work), self._answer_after
 
     def answer(self) -> object | None:
-        """See Bench."""
+        """See JudgeWorker."""
         self._left -= 1
         if self._left > 0:
             return None
@@ -174,7 +174,7 @@ class Inline:
         return found
 
     def close(self) -> None:
-        """See Bench."""
+        """See JudgeWorker."""
 
 
 class Background:
@@ -185,7 +185,7 @@ class Background:
         self._answers: Connection | None = None
 
     def submit(self, work: Callable[[], object]) -> None:
-        """See Bench. The process is new each time, and ends with its answer."""
+        """See JudgeWorker. The process is new each time, and ends with its answer."""
         self.close()
         spawn = get_context("spawn")  # the controller has threads, and a fork of them may hang
         self._answers, theirs = spawn.Pipe(duplex=False)
@@ -194,7 +194,7 @@ class Background:
         theirs.close()
 
     def answer(self) -> object | None:
-        """See Bench."""
+        """See JudgeWorker."""
         if self._answers is None or not self._answers.poll():
             return None
         try:
@@ -205,7 +205,7 @@ class Background:
         return found
 
     def close(self) -> None:
-        """See Bench: a process that still thinks is killed."""
+        """See JudgeWorker: a process that still thinks is killed."""
         if self._process is not None:
             self._process.kill()
             self._process.join()
@@ -227,6 +227,6 @@ def _done(work: Callable[[], object]) -> object:
         return KisError(f"{type(error).__name__}: {error}")
 
 
-def best_of(verdicts: Sequence[Verdict]) -> int:
+def best_of(verdicts: Sequence[CandidateVerdict]) -> int:
     """The candidate that saves most."""
     return max(range(len(verdicts)), key=lambda k: verdicts[k].gain)

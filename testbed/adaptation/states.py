@@ -17,7 +17,7 @@ from testbed.autoscaling.policy import Policy
 from testbed.calibration.profile import ServiceProfile
 
 
-class Side(NamedTuple):
+class ActivePolicy(NamedTuple):
     """A policy that decides, or decides beside one, and what it remembers."""
 
     policy: Policy
@@ -57,7 +57,7 @@ class Shadow:
 
     name: ClassVar[str] = "SHADOW"
     since_s: float
-    candidate: Side
+    candidate: ActivePolicy
     predicted_s: float
     differences: tuple[int, ...] = ()
 
@@ -73,7 +73,7 @@ class Promoted:
 
     name: ClassVar[str] = "PROMOTED"
     since_s: float
-    predecessor: Side
+    predecessor: ActivePolicy
     fitted_before: ServiceProfile
     before_s: float
     predicted_s: float
@@ -104,7 +104,7 @@ class Memory:
     profile: ServiceProfile
     fitted: ServiceProfile
     detector: Detector
-    incumbent: Side
+    incumbent: ActivePolicy
     state: State = Watching()
     file: Path | None = None
     free_s: float = -math.inf

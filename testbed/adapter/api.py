@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from testbed.adapter.selectors import SelectorError, parse_selector, selects
-from testbed.adapter.source import Source, Value
+from testbed.adapter.source import MetricSource, Value
 
 EXTERNAL, CUSTOM = "external.metrics.k8s.io/v1beta1", "custom.metrics.k8s.io/v1beta2"
 _VERSIONS = {name.partition("/")[0]: name for name in (EXTERNAL, CUSTOM)}  # by group
@@ -23,7 +23,7 @@ class Answer(NamedTuple):
     body: Mapping[str, Any]
 
 
-def answer(source: Source, target: str) -> Answer:
+def answer(source: MetricSource, target: str) -> Answer:
     """The answer to GET `target`: an object, or a Status that says why there is none."""
     url = urlsplit(target)
     try:
@@ -33,7 +33,7 @@ def answer(source: Source, target: str) -> Answer:
     return found or refusal(HTTPStatus.NOT_FOUND, "NotFound", f"there is nothing at {url.path}")
 
 
-def _looked_up(source: Source, path: str, query: Mapping[str, str]) -> Answer | None:
+def _looked_up(source: MetricSource, path: str, query: Mapping[str, str]) -> Answer | None:
     match [unquote(word) for word in path.strip("/").split("/")]:
         case ["apis"]:
             return _groups()
@@ -75,7 +75,7 @@ def _resources(group_version: str, metrics: Sequence[str]) -> Answer:
     return Answer(HTTPStatus.OK, body)
 
 
-def _external(source: Source, namespace: str, metric: str, query: Mapping[str, str]) -> Answer:
+def _external(source: MetricSource, namespace: str, metric: str, query: Mapping[str, str]) -> Answer:
     found = _found(source, source.of_deployments, namespace, metric, query.get("labelSelector", ""))
     items = [
         {
@@ -90,7 +90,7 @@ def _external(source: Source, namespace: str, metric: str, query: Mapping[str, s
     return _list("ExternalMetricValueList", EXTERNAL, items, metric)
 
 
-def _custom(source: Source, namespace: str, pod: str, metric: str, query: Mapping[str, str]) -> Answer:
+def _custom(source: MetricSource, namespace: str, pod: str, metric: str, query: Mapping[str, str]) -> Answer:
     if query.get("metricLabelSelector"):
         raise SelectorError("metricLabelSelector: metrics of pods have no labels of their own: select pods by theirs")
     found = _found(source, source.of_pods, namespace, metric, query.get("labelSelector", ""))
@@ -109,7 +109,7 @@ def _custom(source: Source, namespace: str, pod: str, metric: str, query: Mappin
 
 
 def _found(
-    source: Source, ask: Callable[[str, str], Sequence[Value]], namespace: str, metric: str, selector: str
+    source: MetricSource, ask: Callable[[str, str], Sequence[Value]], namespace: str, metric: str, selector: str
 ) -> list[Value]:
     wanted = parse_selector(selector)
     return [one for one in ask(namespace, metric) if selects(wanted, one.labels)] if metric in source.metrics else []

@@ -26,7 +26,7 @@ class View(Protocol):
         """Its scale and its pods, now."""
 
 
-class Known(NamedTuple):
+class LastScrape(NamedTuple):
     """What was found at the last look. window None: there has not been a whole one yet."""
 
     ready: frozenset[str]
@@ -53,7 +53,7 @@ class Followed:
         self._window_s, self._stale_s = window_s, stale_s
         self._clock = clock or steady_clock()
         self.name = labels["deployment"]
-        self._known: Known | None = None  # replaced as a whole: whoever reads it needs no lock
+        self._known: LastScrape | None = None  # replaced as a whole: whoever reads it needs no lock
 
     def turn(self) -> Mapping[str, str]:
         """Look and scrape, once. What told nothing, and why: by pod, or by deployment if that could not be seen."""
@@ -66,7 +66,7 @@ class Followed:
         window = LiveObservation(now_s, seen.spec_replicas, seen.pods, tuple(self._scraper.scrapes)).window(
             self._window_s, 0.0
         )
-        self._known = Known(frozenset(one.endpoint for one in seen.addresses), seen.labels, window)
+        self._known = LastScrape(frozenset(one.endpoint for one in seen.addresses), seen.labels, window)
         return dict(self._scraper.failures)
 
     def of_pods(self, metric: str) -> list[Value]:
@@ -85,7 +85,7 @@ class Followed:
             if known.ready == frozenset(window.pods) and (value := of_all(metric, window)) is not None
         ]
 
-    def _fresh(self) -> list[tuple[Window, Known]]:
+    def _fresh(self) -> list[tuple[Window, LastScrape]]:
         """What is known, if it is not too old: at most one."""
         known = self._known
         if known is None or known.window is None or self._clock() - known.window.end_s > self._stale_s:

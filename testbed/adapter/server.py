@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from testbed.adapter.api import Answer, answer, refusal
-from testbed.adapter.source import Source
+from testbed.adapter.source import MetricSource
 from testbed.errors import ConfigError
 from testbed.log_line import of_error, print_line
 
@@ -36,7 +36,7 @@ class AdapterServer:
 
     def __init__(
         self,
-        source: Source,
+        source: MetricSource,
         address: tuple[str, int],
         certificate: Path,
         key: Path,
@@ -108,7 +108,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    source: Source
+    source: MetricSource
     names: frozenset[str]
     log: TextIO | None
     connection: ssl.SSLSocket

@@ -19,7 +19,7 @@ class Value(NamedTuple):
     window_s: float
 
 
-class Source(Protocol):
+class MetricSource(Protocol):
     """Values by namespace and metric. What was not measured is not among them: there is no value for 'not known'."""
 
     @property

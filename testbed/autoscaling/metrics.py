@@ -12,7 +12,7 @@ from typing import NamedTuple
 from testbed.autoscaling.observation import Window
 
 
-class Replica(NamedTuple):
+class ReplicaCapacity(NamedTuple):
     """What one replica can do. batch: the largest; full_rps: with full batches all the time; target_rps: requests a
     second that it answers within the latency target."""
 
@@ -28,7 +28,7 @@ class PodMetric(NamedTuple):
     target is searched, on a logarithmic scale."""
 
     value: Callable[[Window, Sequence[int]], float]
-    targets: Callable[[Replica], tuple[float, float]]
+    targets: Callable[[ReplicaCapacity], tuple[float, float]]
 
 
 def queue_time_ms(window: Window, pods: Sequence[int]) -> float:

@@ -44,7 +44,7 @@ class PolicyFile(Strict):
     trained: dict[str, Any] = Field({}, description="provenance: scenarios, seeds, steps, code, and when")
 
 
-class Pair(NamedTuple):
+class PolicyPair(NamedTuple):
     """What the two files hold. digest: sha256 of policy.json, and so of both, as it has the network's."""
 
     told: PolicyFile
@@ -61,7 +61,7 @@ def write_pair(file: Path, network: bytes, told: PolicyFile) -> None:
     _finish(file)
 
 
-def read_pair(file: Path) -> Pair:
+def read_pair(file: Path) -> PolicyPair:
     """policy.onnx and the policy.json beside it; ConfigError in one line if they are not there, or do not match."""
     beside, before = file.with_suffix(".json"), b""
     while True:
@@ -74,7 +74,7 @@ def read_pair(file: Path) -> Pair:
         told = _parsed(text, beside)
         network = _network(file, told.sha256)
         if network is not None:
-            return Pair(told, network, _sha256(text))
+            return PolicyPair(told, network, _sha256(text))
         if text == before:
             raise ConfigError(
                 f"{file} is not the file that {beside.name} was written for (its hash differs): export again"

@@ -49,7 +49,7 @@ class Stage(Strict):
     mps: bool = Field(False, description="under NVIDIA's Multi-Process Service, started for it")
 
 
-class Plan(Strict):
+class CampaignPlan(Strict):
     """The most valuable campaign first."""
 
     stages: tuple[Stage, ...] = Field(min_length=1)
@@ -63,7 +63,7 @@ class Ended(NamedTuple):
     archive: Path | None
 
 
-def run(plan: Plan, seconds: float, out: Path, work: Path) -> list[Ended]:
+def run(plan: CampaignPlan, seconds: float, out: Path, work: Path) -> list[Ended]:
     """Run what fits into `seconds`; archives go to `out`, results to `work`/NAME."""
     begun = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
@@ -181,7 +181,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("/tmp/kis-results"), help="for the results themselves")
     given = parser.parse_args()
     try:
-        ended = run(load_config(given.plan, Plan), given.seconds, given.out, given.work)
+        ended = run(load_config(given.plan, CampaignPlan), given.seconds, given.out, given.work)
     except KisError as error:
         raise SystemExit(f"kis: {error}") from None
     raise SystemExit(0 if all(one.status == 0 for one in ended) else 1)

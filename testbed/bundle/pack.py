@@ -48,7 +48,7 @@ _NOT_OF_PYTHON = (
 _NOT_OF_WHEELS = ("share", "bin")
 
 
-class Target(NamedTuple):
+class BundlePython(NamedTuple):
     """The Python that goes along."""
 
     version: str  # "3.12"
@@ -58,7 +58,7 @@ class Target(NamedTuple):
     library: Path  # libpython3.12.so.1.0
 
 
-def describe(python: Path) -> Target:
+def describe(python: Path) -> BundlePython:
     """ConfigError if it is no Python of 3.11 to 3.13 with a shared library."""
     ask = (
         "import json, platform, sys, sysconfig; print(json.dumps([platform.python_version(), "
@@ -76,11 +76,11 @@ def describe(python: Path) -> Target:
     for folder in (Path(library_folder), Path(prefix) / "lib"):
         library = folder / f"libpython{version}.so.1.0"
         if library.exists():
-            return Target(version, full, Path(executable).resolve(), Path(stdlib), library)
+            return BundlePython(version, full, Path(executable).resolve(), Path(stdlib), library)
     raise ConfigError(f"--python {python} has no libpython{version}.so.1.0: give one built with --enable-shared")
 
 
-def wanted(target: Target, there: Iterable[str]) -> set[str]:
+def wanted(target: BundlePython, there: Iterable[str]) -> set[str]:
     """Canonical names of the packages that the light core and its server need on the target, less those it has."""
     environment: dict[str, Any] = {**default_environment(), "extra": ""}
     environment |= {"python_version": target.version, "python_full_version": target.full_version}
@@ -107,7 +107,7 @@ def _needs_of(name: str, extras: frozenset[str], environment: dict[str, Any]) ->
             yield need
 
 
-def locked(lock: str, names: set[str], target: Target) -> tuple[str, ...]:
+def locked(lock: str, names: set[str], target: BundlePython) -> tuple[str, ...]:
     """The lock's entries, hashes and all, of these packages for that Python. ConfigError names one that is missing."""
     environment: dict[str, Any] = {**default_environment(), "extra": ""}
     environment |= {"python_version": target.version, "python_full_version": target.full_version}
@@ -127,7 +127,7 @@ def locked(lock: str, names: set[str], target: Target) -> tuple[str, ...]:
     return tuple(found[name] for name in sorted(found))
 
 
-def pack(out: Path, target: Target, there: Iterable[str]) -> Path:
+def pack(out: Path, target: BundlePython, there: Iterable[str]) -> Path:
     """Make the bundle in the folder `out`; returns it. ConfigError if pip cannot get a wheel."""
     missing = [tool for tool in ("tar", "xz", "strip") if shutil.which(tool) is None]
     if missing:
@@ -163,7 +163,7 @@ def pack(out: Path, target: Target, there: Iterable[str]) -> Path:
     return out
 
 
-def _install(entries: tuple[str, ...], target: Target, work: Path) -> None:
+def _install(entries: tuple[str, ...], target: BundlePython, work: Path) -> None:
     wants = work / "requirements.txt"
     wants.write_text("\n".join(entries) + "\n")
     digits = target.version.replace(".", "")
@@ -188,7 +188,7 @@ def _install(entries: tuple[str, ...], target: Target, work: Path) -> None:
         raise ConfigError(f"pip cannot get what the bundle needs: {reason}")
 
 
-def _trim(site: Path, target: Target) -> None:
+def _trim(site: Path, target: BundlePython) -> None:
     for name in _NOT_OF_WHEELS:
         shutil.rmtree(site / name, ignore_errors=True)
     for stub in (site / "pytriton" / "tritonserver" / "python_backend_stubs").glob("*"):
@@ -199,7 +199,7 @@ def _trim(site: Path, target: Target) -> None:
             library.unlink()  # of the stub for another Python
 
 
-def _copy_python(target: Target, python: Path) -> None:
+def _copy_python(target: BundlePython, python: Path) -> None:
     name = f"python{target.version}"
     (python / "bin").mkdir(parents=True)
     shutil.copy2(target.executable, python / "bin" / name)

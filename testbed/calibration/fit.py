@@ -18,7 +18,7 @@ from testbed.calibration.evidence import CAPACITY, LENGTH, Evidence
 from testbed.calibration.lengths import fit_lengths
 from testbed.calibration.load import cold_starts, fit_contention, fit_server_cpu, load_points
 from testbed.calibration.overhead import fit_overhead
-from testbed.calibration.profile import LengthTime, Residual, ServiceProfile
+from testbed.calibration.profile import FitResidual, LengthTime, ServiceProfile
 from testbed.calibration.service_time import QUANTILES, fit_service_time, idleness, quantile_table
 from testbed.calibration.sharing import fit_interference, interferes, shares_a_device
 from testbed.calibration.simulate import Simulate
@@ -236,10 +236,12 @@ def _fit_residual_parameters(profile: ServiceProfile, runs: Sequence[Evidence], 
     return with_parameters(best.x)
 
 
-def _residual(profile: ServiceProfile, run: Evidence, simulate: Simulate) -> Residual:
+def _residual(profile: ServiceProfile, run: Evidence, simulate: Simulate) -> FitResidual:
     log = simulate(run.schedule, profile, run.manifest.service, SEED)
     real, simulated = run.requests.latency_s[run.requests.ok], log.latency_s[log.ok]
     p50, p95 = (100 * (np.quantile(simulated, q) / np.quantile(real, q) - 1) for q in (0.5, 0.95))
     ks = float(ks_2samp(real, simulated, method="asymp").statistic)  # the distance alone is used
     valid = run.manifest.verdict.valid if run.manifest.verdict else None
-    return Residual(run_id=run.manifest.run_id, valid=valid, p50_error_pct=float(p50), p95_error_pct=float(p95), ks=ks)
+    return FitResidual(
+        run_id=run.manifest.run_id, valid=valid, p50_error_pct=float(p50), p95_error_pct=float(p95), ks=ks
+    )

@@ -269,7 +269,7 @@ class LoadCurve(_Frozen):
     points: tuple[CurvePoint, ...]
 
 
-class Residual(_Frozen):
+class FitResidual(_Frozen):
     """How well the profile repeats one run that it was fitted on. valid: that run's verdict; None: it has none."""
 
     run_id: str
@@ -302,7 +302,7 @@ class ServiceProfile(_Frozen):
     device_use: DeviceUse | None = None  # None: no GPU, or not measured
     load_curve: LoadCurve | None = None  # None: no GPU, or nothing of it was measured
     server_cpu: ServerCpu | None = None  # None: not measured (a server of the user's), or at one rate only
-    residuals: tuple[Residual, ...] = ()
+    residuals: tuple[FitResidual, ...] = ()
     ranges: dict[str, tuple[float, float]] = {}  # e.g. rate_rps, batch_size: where the profile holds
     runs: tuple[str, ...] = ()
     invalid_runs: tuple[str, ...] = ()  # of those: INVALID, and fitted on because too few others were not

@@ -11,7 +11,7 @@ from testbed.calibration.profile import ServiceProfile
 from testbed.cli import options
 from testbed.cli.console import ConsoleReporter, console, print_path
 from testbed.cli.flags import Given, Short, configured, flags
-from testbed.pipeline.capacity import Option, Plan, PlanConfig, by_setting, plan_capacity, predict
+from testbed.pipeline.capacity import CapacityPlan, Option, PlanConfig, by_setting, plan_capacity, predict
 from testbed.pipeline.traffic import make_schedule
 from testbed.reporting.drawing import save_png
 from testbed.reporting.figures.plan import plan as plan_figure
@@ -65,7 +65,7 @@ def plan(given: Given, config: options.ConfigFile = None, out: options.Out = Non
     print_path(console, folder / "plan.png")
 
 
-def _write(found: Plan, confirmed: Option | None, folder: Path) -> None:
+def _write(found: CapacityPlan, confirmed: Option | None, folder: Path) -> None:
     """plan.json and plan.png."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "plan.json", _as_json(found, confirmed))
@@ -76,7 +76,7 @@ def _write(found: Plan, confirmed: Option | None, folder: Path) -> None:
     save_png(plan_figure(points, 1e3 * found.target_s, found.percentile), folder / "plan.png")
 
 
-def _verdict(found: Plan, confirmed: Option | None, max_replicas: int) -> str:
+def _verdict(found: CapacityPlan, confirmed: Option | None, max_replicas: int) -> str:
     if confirmed is None:
         return (
             f"nothing up to {max_replicas} replicas holds P{found.percentile:g} <= {1e3 * found.target_s:g} ms: allow "
@@ -86,7 +86,7 @@ def _verdict(found: Plan, confirmed: Option | None, max_replicas: int) -> str:
     return f"{told}: {confirmed.service.label}, P{found.percentile:g} {_ms(confirmed)} ms with other draws (simulated)"
 
 
-def _table(found: Plan) -> Table:
+def _table(found: CapacityPlan) -> Table:
     title = f"P{found.percentile:g} <= {1e3 * found.target_s:g} ms (simulated; 90 % intervals for one run)"
     table = Table(title=title, title_justify="left")
     for column in ("service", "replicas", f"P{found.percentile:g} ms", "over target", "utilisation", "holds"):
@@ -115,7 +115,7 @@ def _ms(one: Option) -> str:
     return f"{middle:.1f} ({low:.1f} to {high:.1f})"
 
 
-def _as_json(found: Plan, confirmed: Option | None) -> dict[str, object]:
+def _as_json(found: CapacityPlan, confirmed: Option | None) -> dict[str, object]:
     def told(one: Option | None) -> dict[str, object] | None:
         if one is None:
             return None

@@ -32,14 +32,14 @@ class Limits(Strict):
         return self
 
 
-class Wish(NamedTuple):
+class DesiredCount(NamedTuple):
     """A policy's answer that may have been followed. For the window of scaling down."""
 
     time_s: float
     replicas: int
 
 
-class Known(NamedTuple):
+class GuardInput(NamedTuple):
     """What the controller knows when it decides.
 
     metrics_s: when the newest scrape of every ready pod was made; None: there is none. ready, scraped: pods.
@@ -54,14 +54,14 @@ class Known(NamedTuple):
     lost_s: float | None = None
 
 
-class Crew(NamedTuple):
-    """The ready pods over time. most: as many as there were for the present count. lost_s: see Known."""
+class ReadyPods(NamedTuple):
+    """The ready pods over time. most: as many as there were for the present count. lost_s: see GuardInput."""
 
     most: int
     lost_s: float | None
 
 
-def count_crew(before: Crew | None, now_s: float, spec_replicas: int, ready: int) -> Crew:
+def count_crew(before: ReadyPods | None, now_s: float, spec_replicas: int, ready: int) -> ReadyPods:
     """The crew after a look. None: the first look, to which the count that it finds is what there was.
 
     Pods that go because the count went down are not lost. Those of a dead node or server are: what they did shows in
@@ -69,19 +69,19 @@ def count_crew(before: Crew | None, now_s: float, spec_replicas: int, ready: int
     """
     most, lost_s = (spec_replicas, None) if before is None else (min(before.most, spec_replicas), before.lost_s)
     if ready < most:
-        return Crew(ready, now_s)
-    return Crew(min(ready, spec_replicas), lost_s)
+        return ReadyPods(ready, now_s)
+    return ReadyPods(min(ready, spec_replicas), lost_s)
 
 
-class Verdict(NamedTuple):
+class GuardDecision(NamedTuple):
     """replicas: to be patched; None: the count stays. held: why not what was wanted, or empty."""
 
     replicas: int | None
     held: str
-    wishes: tuple[Wish, ...]
+    wishes: tuple[DesiredCount, ...]
 
 
-def judge(wanted: float | None, known: Known, wishes: tuple[Wish, ...], limits: Limits) -> Verdict:
+def judge(wanted: float | None, known: GuardInput, wishes: tuple[DesiredCount, ...], limits: Limits) -> GuardDecision:
     """May the deployment go to `wanted` replicas? None: the policy failed.
 
     Out of bounds is brought into bounds even without metrics, but only upwards: a count below min_replicas is never
@@ -97,9 +97,9 @@ def judge(wanted: float | None, known: Known, wishes: tuple[Wish, ...], limits: 
         reason = _blind(bounded - known.spec_replicas, known, limits)
     if reason is not None:
         floor = limits.min_replicas if known.spec_replicas < limits.min_replicas else None
-        return Verdict(floor, reason, kept)
+        return GuardDecision(floor, reason, kept)
     held = "" if bounded == whole else f"{whole} is out of {limits.min_replicas}..{limits.max_replicas}"
-    kept = (*kept, Wish(known.now_s, bounded))
+    kept = (*kept, DesiredCount(known.now_s, bounded))
     target = bounded
     if target < known.spec_replicas:
         largest = min(max(one.replicas for one in kept), known.spec_replicas)
@@ -109,10 +109,10 @@ def judge(wanted: float | None, known: Known, wishes: tuple[Wish, ...], limits: 
             target, held = known.spec_replicas - limits.step_down, f"at most {limits.step_down} less at once"
     elif limits.step_up is not None and target > known.spec_replicas + limits.step_up:
         target, held = known.spec_replicas + limits.step_up, f"at most {limits.step_up} more at once"
-    return Verdict(None if target == known.spec_replicas else target, held, kept)
+    return GuardDecision(None if target == known.spec_replicas else target, held, kept)
 
 
-def _blind(step: int, known: Known, limits: Limits) -> str | None:
+def _blind(step: int, known: GuardInput, limits: Limits) -> str | None:
     """Why a step of so many replicas may not be taken on what is known; None: it may."""
     if known.ready == 0:
         # Nothing serves, so nothing can be measured: waiting for pods is all there is to do, but more may be asked for.

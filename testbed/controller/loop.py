@@ -13,7 +13,7 @@ from testbed.autoscaling.live.observation import LiveObservation
 from testbed.autoscaling.live.scraper import PodScraper
 from testbed.autoscaling.policy import Policy
 from testbed.clock import steady_clock
-from testbed.controller.guard import Crew, Known, Limits, Verdict, Wish, count_crew, judge
+from testbed.controller.guard import DesiredCount, GuardDecision, GuardInput, Limits, ReadyPods, count_crew, judge
 from testbed.errors import ClusterError
 
 EARLY = 0.1  # of a period: the loop turns about when a decision is due, and a look takes its time
@@ -71,10 +71,10 @@ class Controller:
         self._deployment, self._scraper, self._policy, self._limits = deployment, scraper, policy, limits
         self._leads, self._shadow, self._clock = leads, shadow, clock or steady_clock()
         self._memory: Any = None
-        self._wishes: tuple[Wish, ...] = ()
+        self._wishes: tuple[DesiredCount, ...] = ()
         self._decide_s = -math.inf  # when the policy is asked again
         self._started = False
-        self._crew: Crew | None = None
+        self._crew: ReadyPods | None = None
         self._held = ("", -HELD_S)  # what the last event said, without its figures, and when
 
     def _look(self) -> Seen | str:
@@ -102,7 +102,7 @@ class Controller:
         if isinstance(seen, str):
             return Turn(now_s, acting, None, None, None, "", seen)  # an event would not arrive either
         if not self._started:  # the count that it finds is a wish: after a restart, a step down waits for its window
-            self._started, self._wishes = True, (Wish(now_s, seen.spec_replicas),)
+            self._started, self._wishes = True, (DesiredCount(now_s, seen.spec_replicas),)
         wanted, reason = self._ask(seen, now_s)
         verdict = judge(wanted, self._known(seen, now_s), self._wishes, self._limits)
         self._wishes = verdict.wishes
@@ -117,15 +117,17 @@ class Controller:
         self._memory = decision.memory
         return decision.replicas, decision.reason
 
-    def _known(self, seen: Seen, now_s: float) -> Known:
+    def _known(self, seen: Seen, now_s: float) -> GuardInput:
         last = self._scraper.scrapes[-1] if self._scraper.scrapes else None
         told = [one for one in self._scraper.scrapes if one.pods]
         scraped = 0 if last is None else len(set(last.pods) & {one.endpoint for one in seen.addresses})
         metrics_s = told[-1].time_s if told else None
         lost_s = None if self._crew is None else self._crew.lost_s
-        return Known(now_s, seen.spec_replicas, len(seen.addresses), scraped, metrics_s, lost_s)
+        return GuardInput(now_s, seen.spec_replicas, len(seen.addresses), scraped, metrics_s, lost_s)
 
-    def _act(self, seen: Seen, now_s: float, acting: bool, wanted: int | None, reason: str, verdict: Verdict) -> Turn:
+    def _act(
+        self, seen: Seen, now_s: float, acting: bool, wanted: int | None, reason: str, verdict: GuardDecision
+    ) -> Turn:
         replicas, held = verdict.replicas, verdict.held
         if replicas is not None and acting:
             try:

@@ -21,7 +21,7 @@ from testbed.errors import ClusterError
 from testbed.localcluster import binaries, cleanup, control_plane, host, hostroot, images, network, pki, sysctls
 from testbed.localcluster.api import Api
 from testbed.localcluster.layout import GPU, KUBECONFIG, LOGS, SHARED, STATE, login
-from testbed.localcluster.node import MAX_NODES, Node
+from testbed.localcluster.node import MAX_NODES, LocalNode
 from testbed.localcluster.processes import GPU_KEEPER, Daemon, all_recorded, wait_until
 
 Say = Callable[[str], None]
@@ -83,7 +83,7 @@ def daemons() -> list[tuple[Daemon, int]]:
 
 
 def _start(shape: Shape, built: Path, say: Say) -> None:
-    nodes = [Node(index) for index in range(shape.nodes)]
+    nodes = [LocalNode(index) for index in range(shape.nodes)]
     STATE.mkdir(mode=0o700)
     sysctls.remember()
     pki.write_certificates()
@@ -117,12 +117,12 @@ def _start_control_plane(built: Path, say: Say) -> tuple[Api, list[Daemon]]:
     return api, control
 
 
-def _start_runtime(node: Node) -> Daemon:
+def _start_runtime(node: LocalNode) -> Daemon:
     node.prepare()
     return _started(node.containerd())
 
 
-def _import_images(nodes: list[Node], runtimes: list[Daemon], built: Path) -> None:
+def _import_images(nodes: list[LocalNode], runtimes: list[Daemon], built: Path) -> None:
     folder, machine = STATE / "images", platform.machine()
     folder.mkdir()
     archives = [folder / "pause.tar", folder / "hostroot.tar"]
@@ -143,7 +143,7 @@ def _started(daemon: Daemon) -> Daemon:
     return daemon
 
 
-def _is_usable(api: Api, node: Node, gpus: int) -> bool:
+def _is_usable(api: Api, node: LocalNode, gpus: int) -> bool:
     """Ready, and its GPUs are there."""
     found = api.get(f"/api/v1/nodes/{node.name}")
     if found is None:

@@ -26,7 +26,7 @@ LEASE_S = 8  # shorter than control_plane.NODE_MONITOR_GRACE_S needs: a lost nod
 
 
 @dataclass(frozen=True)
-class Node:
+class LocalNode:
     """The node of that index, 0 first."""
 
     index: int

@@ -28,7 +28,7 @@ _STOP_WITHIN_S = 10.0  # a source that takes longer for its last reading is left
 
 
 @dataclass(frozen=True)
-class Readings:
+class SourceHealth:
     """How one source did: `taken` readings without fault, `missed` ones in whole or in part, and why the first."""
 
     taken: int = 0
@@ -51,7 +51,7 @@ class Sampler:
         self._sources = tuple(sources)
         self._stream_file = stream
         self._period_s = period_s
-        self._readings = {name: Readings() for name in names}
+        self._readings = {name: SourceHealth() for name in names}
         self._lock = Lock()  # guards the stream and the counts
         self._stopping = Event()
         self._stopped = False
@@ -82,7 +82,7 @@ class Sampler:
             self._stream.close()
 
     @property
-    def readings(self) -> dict[str, Readings]:
+    def readings(self) -> dict[str, SourceHealth]:
         """By source: how many readings were taken and missed, for the verdict and the notes of the run."""
         with self._lock:
             return dict(self._readings)
@@ -138,6 +138,6 @@ class Sampler:
     def _count(self, source: Source, *, taken: int = 0, missed: int = 0, reason: str | None = None) -> None:
         with self._lock:
             so_far = self._readings[source.name]
-            self._readings[source.name] = Readings(
+            self._readings[source.name] = SourceHealth(
                 so_far.taken + taken, so_far.missed + missed, so_far.first_reason or reason
             )

@@ -63,7 +63,7 @@ class AdaptRunConfig(Strict):
         return self.run.faults[0].at_s
 
 
-class Row(NamedTuple):
+class IntervalRow(NamedTuple):
     """What clients saw in the seconds up to time_s: requests decided and missed (measurement.misses); replicas then."""
 
     time_s: float
@@ -136,7 +136,7 @@ def _adaptive(run: PolicyRun, config: AdaptRunConfig) -> Adaptive:
     return policy
 
 
-def _advanced(config: ClusterRunConfig, run: PolicyRun, model: str) -> list[Row]:
+def _advanced(config: ClusterRunConfig, run: PolicyRun, model: str) -> list[IntervalRow]:
     rows, before = [], outcome_of(run, model)
 
     def note() -> None:
@@ -144,24 +144,24 @@ def _advanced(config: ClusterRunConfig, run: PolicyRun, model: str) -> list[Row]
         now = outcome_of(run, model)
         passed = now.since(before)
         counts = (passed.totals.decided, passed.totals.missed, len(run.sim.wanted(model)))
-        rows.append(Row(run.sim.now_s, *counts, passed.gpu_seconds))
+        rows.append(IntervalRow(run.sim.now_s, *counts, passed.gpu_seconds))
         before = now
 
     advance(config, run, note, lambda share: None)
     return rows
 
 
-def _write_rows(file: Path, rows: list[Row]) -> None:
+def _write_rows(file: Path, rows: list[IntervalRow]) -> None:
     with replacing(file) as temporary, temporary.open("w", newline="") as out:
         writer = csv.writer(out)
-        writer.writerows([Row._fields, *rows])
+        writer.writerows([IntervalRow._fields, *rows])
 
 
-def read_rows(file: Path) -> list[Row]:
+def read_rows(file: Path) -> list[IntervalRow]:
     """As _write_rows left them."""
     with file.open() as rows:
         return [
-            Row(
+            IntervalRow(
                 float(one["time_s"]),
                 int(one["decided"]),
                 int(one["missed"]),
@@ -213,11 +213,11 @@ def summarise(folder: Path) -> dict[str, Any]:
     return result
 
 
-def _share(rows: list[Row], start_s: float, end_s: float) -> float | None:
+def _share(rows: list[IntervalRow], start_s: float, end_s: float) -> float | None:
     """Of the requests decided between the two, that missed the target; None: none was."""
     those = [one for one in rows if start_s < one.time_s <= end_s]
     return missed_share(sum(one.missed for one in those), sum(one.decided for one in those))
 
 
-def _replicas(rows: list[Row], start_s: float, end_s: float) -> float:
+def _replicas(rows: list[IntervalRow], start_s: float, end_s: float) -> float:
     return float(np.mean([one.replicas for one in rows if start_s < one.time_s <= end_s]))

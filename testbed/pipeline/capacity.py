@@ -50,7 +50,7 @@ class Option(NamedTuple):
     holds: bool  # even at the interval's upper end
 
 
-class Plan(NamedTuple):
+class CapacityPlan(NamedTuple):
     """options: all that were simulated. best: fewest replicas, then the lowest latency; None: nothing holds."""
 
     target_s: float
@@ -69,7 +69,7 @@ def plan_capacity(
     draws: int = 20,
     seed: int = 0,
     on_progress: Callable[[float], None] | None = None,
-) -> Plan:
+) -> CapacityPlan:
     """For every setting of the grid, the fewest replicas whose latency percentile is at most target_s with confidence.
 
     The number of replicas is found by halving, so more of them are taken to be no slower.
@@ -93,7 +93,7 @@ def plan_capacity(
             on_progress((number + 1) / len(settings))
     holding = [one for one in seen if one.holds]
     best = min(holding, key=lambda one: (one.service.replicas, one.latency_s.high), default=None)
-    return Plan(target_s, percentile, tuple(seen), best)
+    return CapacityPlan(target_s, percentile, tuple(seen), best)
 
 
 def _fewest(option: Callable[[int], Option], most: int) -> list[Option]:

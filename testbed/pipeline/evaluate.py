@@ -35,7 +35,7 @@ MAY_CHANGE = ("baseline", "challenger")  # when an evaluation goes on
 MAY_GROW = ("seeds", "traffic", "policies", "policies.*.per_traffic")
 
 
-class Pair(NamedTuple):
+class Cell(NamedTuple):
     """A policy on one traffic: where its log is, and what the log says that it was made with."""
 
     traffic: str
@@ -84,7 +84,7 @@ def play(told: ClusterRunConfig, services: Sequence[Service]) -> pd.DataFrame:
     return record.frame(told.seed)
 
 
-def _pair(config: EvaluateConfig, services: Sequence[Service], folder: Path, traffic: str, policy: str) -> Pair:
+def _pair(config: EvaluateConfig, services: Sequence[Service], folder: Path, traffic: str, policy: str) -> Cell:
     """ConfigError if the policy cannot be built."""
     settings = _resolved(policy, config.settings_of(policy, traffic))
     settings = with_served_rate(settings, config.cluster.models[0], services)
@@ -100,7 +100,7 @@ def _pair(config: EvaluateConfig, services: Sequence[Service], folder: Path, tra
         "sha256": {str(file): _sha256(file) for file in files},
     }
     plain = json.loads(json.dumps(provenance, default=str))
-    return Pair(traffic, settings, folder / log_name(traffic, policy), plain)
+    return Cell(traffic, settings, folder / log_name(traffic, policy), plain)
 
 
 def _resolved(policy: str, settings: dict[str, Any]) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def _sha256(file: Path) -> str:
         raise ConfigError(f"{file}: {error.strerror}: give a file that exists and can be read") from None
 
 
-def _kept(pair: Pair, seeds: Sequence[int]) -> list[pd.DataFrame]:
+def _kept(pair: Cell, seeds: Sequence[int]) -> list[pd.DataFrame]:
     """The runs that a log has already, the first of the seeds; ConfigError if it was made with something else."""
     pair.file.parent.mkdir(parents=True, exist_ok=True)
     if not pair.file.exists():

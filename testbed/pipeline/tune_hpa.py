@@ -22,7 +22,7 @@ from loadgen.artifact import read_json
 from testbed.autoscaling.build import build_policy
 from testbed.autoscaling.hpa.manifest import hpa_object
 from testbed.autoscaling.hpa.spec import ControllerFlags
-from testbed.autoscaling.metrics import METRICS, Replica
+from testbed.autoscaling.metrics import METRICS, ReplicaCapacity
 from testbed.autoscaling.policies import Hpa
 from testbed.autoscaling.rollout import Outcome, outcome_of
 from testbed.config import TrafficConfig
@@ -337,7 +337,7 @@ def _suggested(config: TuneConfig, service: Service, most_rps: float, trial: Any
     served = config.cluster.models[0]
     batch = served.max_batch_size if served.dynamic_batching is not None else 1
     full_rps = served.instances * batch / service.profile.service_time.mean_s[batch - 1]
-    replica = Replica(served.instances, batch, full_rps, most_rps, served.latency_target_s)
+    replica = ReplicaCapacity(served.instances, batch, full_rps, most_rps, served.latency_target_s)
     metric = trial.suggest_categorical("metric", list(config.metrics))
     target = trial.suggest_float(f"target_{metric}", *METRICS[metric].targets(replica), log=True)
     least = trial.suggest_int("min_replicas", 1, max(1, served.max_replicas // 2))

@@ -28,7 +28,7 @@ AGAIN = "run `kis devices` again"
 
 
 @dataclass(frozen=True)
-class Side:
+class DeviceRuns:
     """One device: a label for tables, and its runs in the order of their repeats."""
 
     label: str
@@ -45,7 +45,7 @@ class Study:
     """One model under one traffic on both devices; the k-th runs of the two sides are a pair."""
 
     model: str
-    sides: tuple[Side, Side]
+    sides: tuple[DeviceRuns, DeviceRuns]
 
     @property
     def runs(self) -> tuple[LoadedRun, ...]:
@@ -94,7 +94,7 @@ def read_devices(folder: Path) -> Devices:
                 pairs.append([load_run(path) for path in paths])
         if pairs:
             first, second = zip(*pairs, strict=True)
-            studies.append(_fitting(Study(model, (Side(labels[0], first), Side(labels[1], second)))))
+            studies.append(_fitting(Study(model, (DeviceRuns(labels[0], first), DeviceRuns(labels[1], second)))))
     if not studies:
         raise ReportError(f"{folder} has no run on both devices yet: {AGAIN}")
     return Devices(folder.resolve().name, config, tuple(studies), tuple(missing))

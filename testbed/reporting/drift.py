@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from testbed.reporting.experiment import Experiment, Side
+from testbed.reporting.experiment import Experiment, ExperimentRun
 
 
 def drift_of(experiment: Experiment) -> list[dict[str, Any]]:
@@ -45,7 +45,7 @@ def drift_of(experiment: Experiment) -> list[dict[str, Any]]:
     return rows if any(row["adapted"] or row["slow_down"] for row in rows) else []
 
 
-def _missed(side: Side, target_s: float, from_s: float | None, phase: str) -> float | None:
+def _missed(side: ExperimentRun, target_s: float, from_s: float | None, phase: str) -> float | None:
     duration_s = side.run.manifest.duration_s
     change_s = duration_s if from_s is None else from_s
     start_s, end_s = {
@@ -58,20 +58,20 @@ def _missed(side: Side, target_s: float, from_s: float | None, phase: str) -> fl
     return float(side.run.requests.missed(target_s)[mine].mean()) if mine.any() else None
 
 
-def _later(side: Side, from_s: float | None) -> list[dict[str, Any]]:
+def _later(side: ExperimentRun, from_s: float | None) -> list[dict[str, Any]]:
     """Steps since the change; none if there was none."""
     return [] if from_s is None else [one for one in side.adaptation if one["time_s"] >= from_s]
 
 
-def _false_alarms(side: Side, from_s: float | None) -> int:
+def _false_alarms(side: ExperimentRun, from_s: float | None) -> int:
     return sum(one["state"] == "ALARMED" and (from_s is None or one["time_s"] < from_s) for one in side.adaptation)
 
 
-def _first(side: Side, state: str, from_s: float | None) -> float | None:
+def _first(side: ExperimentRun, state: str, from_s: float | None) -> float | None:
     times = [one["time_s"] for one in _later(side, from_s) if one["state"] == state]
     return times[0] - (from_s or 0.0) if times else None
 
 
-def _factor(side: Side, from_s: float | None) -> dict[str, float] | None:
+def _factor(side: ExperimentRun, from_s: float | None) -> dict[str, float] | None:
     found = [one["figures"]["factor"] for one in _later(side, from_s) if "factor" in one["figures"]]
     return {name: found[0][name] for name in ("value", "low", "high")} if found else None

@@ -48,7 +48,7 @@ class Cost(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Side:
+class ExperimentRun:
     """One run, real or simulated."""
 
     run: LoadedRun
@@ -65,8 +65,8 @@ class PairOfRuns:
 
     traffic: str
     policy: str
-    real: tuple[Side, ...]
-    sim: tuple[Side, ...]
+    real: tuple[ExperimentRun, ...]
+    sim: tuple[ExperimentRun, ...]
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def read_experiment(folder: Path) -> Experiment:
     return Experiment(folder.resolve().name, config, target_s, tuple(pairs))
 
 
-def _side(path: Path, target_s: float) -> Side:
+def _side(path: Path, target_s: float) -> ExperimentRun:
     run, decisions = load_run(path), read_json(path / "decisions.json", AGAIN)
     if run.metrics is None:
         raise ReportError(f"{path} has no metrics.parquet: make the run again")
@@ -112,7 +112,7 @@ def _side(path: Path, target_s: float) -> Side:
         read_json(file, AGAIN) if (file := path / f"{name}.json").exists() else []
         for name in ("draws", "adaptation", "faults")
     )
-    return Side(run, decisions, cost, draws, adaptation, faults)
+    return ExperimentRun(run, decisions, cost, draws, adaptation, faults)
 
 
 def cost_of(requests: RequestLog, metrics: MetricLog, duration_s: float, changes: int, target_s: float) -> Cost:
@@ -202,7 +202,7 @@ def summary_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _mean(counterpart: Side, name: str) -> float | None:
+def _mean(counterpart: ExperimentRun, name: str) -> float | None:
     """Over the simulated runs of the service as it is on average, in which there is a value."""
     known = [one[name] for one in counterpart.draws if one[name] is not None and not one["another_run"]]
     return float(np.mean(known)) if known else None

@@ -15,7 +15,7 @@ from typing import Literal, Self
 
 from loadgen.endpoints import write_endpoints
 from testbed.errors import ServingError
-from testbed.serving.replica import DRAIN_S, EXIT_S, Launch, Replica
+from testbed.serving.replica import DRAIN_S, EXIT_S, Launch, ServerReplica
 from testbed.serving.server_process import free_ports
 from testbed.serving.service import Endpoint, ReplicaEvent, ReplicaState
 from testbed.serving.tritonserver import find_tritonserver, make_backend_directory
@@ -50,7 +50,7 @@ class LocalService:
         self._start_timeout_s = start_timeout_s
         self._launch: Launch | None = None  # None: not started, or stopped
         self._changed = threading.Condition()
-        self._replicas: list[Replica] = []  # all there ever were, oldest first
+        self._replicas: list[ServerReplica] = []  # all there ever were, oldest first
         self._events: list[ReplicaEvent] = []
         self._wanted = 0
 
@@ -139,7 +139,7 @@ class LocalService:
         for one in replicas:
             one.join()
 
-    def _in_state(self, *states: ReplicaState) -> list[Replica]:
+    def _in_state(self, *states: ReplicaState) -> list[ServerReplica]:
         return [one for one in self._replicas if one.state in states]
 
     def _add(self) -> None:
@@ -147,19 +147,19 @@ class LocalService:
             raise ServingError("the service is not running: start it before scaling")
         index = len(self._replicas)
         http_port = self._http_port if index == 0 else None
-        one = Replica(index, self._folder / f"replica-{index}", self._launch, http_port, self._entered)
+        one = ServerReplica(index, self._folder / f"replica-{index}", self._launch, http_port, self._entered)
         self._replicas.append(one)
         self._enter(one, "starting", None)
         one.start()
 
-    def _entered(self, one: Replica, state: ReplicaState, start_up_s: float | None) -> None:
+    def _entered(self, one: ServerReplica, state: ReplicaState, start_up_s: float | None) -> None:
         """A replica reports its new state."""
         with self._changed:
             if state == "ready" and one.state != "starting":
                 return  # it was told to leave in this very moment
             self._enter(one, state, start_up_s)
 
-    def _enter(self, one: Replica, state: ReplicaState, start_up_s: float | None) -> None:
+    def _enter(self, one: ServerReplica, state: ReplicaState, start_up_s: float | None) -> None:
         one.state = state
         self._events.append(ReplicaEvent(time.monotonic_ns(), one.name, state, start_up_s))
         addresses = [getattr(ready.endpoint, self._publish) for ready in self._in_state("ready")]

@@ -39,7 +39,7 @@ class Launch:
     start_timeout_s: float
 
 
-class Replica(threading.Thread):
+class ServerReplica(threading.Thread):
     """A tritonserver from start to end. `report` is called at each change of state, from this thread.
 
     `state` belongs to whoever gets the reports; `error` says why a replica ended that nobody told to.
@@ -51,7 +51,7 @@ class Replica(threading.Thread):
         folder: Path,
         launch: Launch,
         http_port: int | None,
-        report: Callable[[Replica, ReplicaState, float | None], None],
+        report: Callable[[ServerReplica, ReplicaState, float | None], None],
     ) -> None:
         super().__init__(name=f"replica-{index}", daemon=True)
         self.index = index

@@ -11,8 +11,8 @@ import numpy as np
 from testbed.adaptation.adapt import AdaptSettings, Setting, first_memory, step
 from testbed.adaptation.candidate import Finding, with_rate
 from testbed.adaptation.drift import DriftSettings
-from testbed.adaptation.journal import Entry
-from testbed.adaptation.judge import Costs, JudgeSettings, Verdict
+from testbed.adaptation.journal import JournalEntry
+from testbed.adaptation.judge import CandidateVerdict, Costs, JudgeSettings
 from testbed.adaptation.recalibrate import Serves
 from testbed.adaptation.states import Memory, State
 from testbed.autoscaling.observation import Window
@@ -40,7 +40,7 @@ def small_cluster(**model: Any) -> ClusterConfig:
 def finding(confidence: float = 1.0, latency_s: float = 0.01) -> Finding:
     outcome = Costs(0.01, 0.5, latency_s, 0.6)
     serves = Serves(120.0, "told")
-    verdict = Verdict(outcome, outcome, 0.1, confidence)
+    verdict = CandidateVerdict(outcome, outcome, 0.1, confidence)
     return Finding(with_rate(POLICY, 120.0), "replica_capacity_rps 200 -> 120", serves, verdict, {"another": 0.05})
 
 
@@ -55,7 +55,7 @@ class Story:
     answer: Any = None
     answered: bool = True  # does the service answer anything?
     scraped: bool = True  # are there windows at all?
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[JournalEntry] = field(default_factory=list)
     tasks: list[Any] = field(default_factory=list)
     written: list[tuple[Path, ServiceProfile]] = field(default_factory=list)
 

@@ -11,7 +11,7 @@ import pytest
 from testbed.adaptation.adapt import step
 from testbed.adaptation.candidate import per_replica_of, with_rate
 from testbed.adaptation.judge import JudgeSettings
-from testbed.adaptation.states import Promoted, Recalibrating, Shadow, Side, Watching
+from testbed.adaptation.states import ActivePolicy, Promoted, Recalibrating, Shadow, Watching
 from testbed.autoscaling.policies import Fixed
 from testbed.autoscaling.policy import Policy
 from testbed.errors import ConfigError
@@ -45,11 +45,11 @@ def test_found_recalibrated_judged_shadowed_promoted_and_passed():
 @pytest.mark.parametrize(("candidate", "remembers"), [(with_rate(POLICY, 120.0), "what it saw"), (Fixed(3), None)])
 def test_a_candidate_of_the_incumbents_kind_goes_on_with_what_that_remembers(candidate: Policy, remembers: str | None):
     story = drifted()
-    story.memory = replace(story.memory, incumbent=Side(POLICY, "what it saw"))
+    story.memory = replace(story.memory, incumbent=ActivePolicy(POLICY, "what it saw"))
     story.answer = finding()._replace(candidate=candidate)
     assert story.go(1) == ["SHADOW"]
     assert isinstance(story.state, Shadow)
-    assert story.state.candidate == Side(candidate, remembers)
+    assert story.state.candidate == ActivePolicy(candidate, remembers)
 
 
 def test_after_a_passed_probation_nothing_is_begun_for_a_while():

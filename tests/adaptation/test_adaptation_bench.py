@@ -18,7 +18,7 @@ from testbed.adaptation.adapt import first_memory
 from testbed.adaptation.adaptive import Adaptive, make_adaptive
 from testbed.adaptation.candidate import Finding, deliberate, with_rate
 from testbed.adaptation.judge import Background, Inline
-from testbed.adaptation.states import Promoted, Shadow, Side
+from testbed.adaptation.states import ActivePolicy, Promoted, Shadow
 from testbed.autoscaling.policies import Fixed
 from testbed.autoscaling.policy import Decision
 from testbed.autoscaling.simulated import PolicyRun, SimulatedObservation
@@ -103,7 +103,7 @@ class Failing:
 def test_a_candidate_that_fails_is_given_up_and_the_incumbent_goes_on(tmp_path: Path):
     policy = made(tmp_path)
     memory = first_memory(policy.profile, POLICY, SETTINGS)
-    memory = replace(memory, state=Shadow(0.0, Side(Failing()), predicted_s=math.nan))
+    memory = replace(memory, state=Shadow(0.0, ActivePolicy(Failing()), predicted_s=math.nan))
     sim = varying_run(policy.profile, 1)
     sim.advance(20.0)
     decision = policy.decide(SimulatedObservation(sim, "m"), memory)
@@ -115,7 +115,7 @@ def test_a_candidate_that_fails_is_given_up_and_the_incumbent_goes_on(tmp_path: 
 def test_a_predecessor_that_fails_is_told_once_and_the_incumbent_goes_on(tmp_path: Path):
     policy = made(tmp_path)
     memory = first_memory(policy.profile, POLICY, SETTINGS)
-    memory = replace(memory, state=Promoted(0.0, Side(Failing()), policy.profile, math.nan, math.nan))
+    memory = replace(memory, state=Promoted(0.0, ActivePolicy(Failing()), policy.profile, math.nan, math.nan))
     sim = varying_run(policy.profile, 1)
     for _ in range(2):
         sim.advance(sim.now_s + 1.0)
@@ -142,8 +142,8 @@ class Counting:
 def test_who_decides_beside_the_incumbent_remembers_and_is_not_heard(tmp_path: Path, role: str):
     policy = made(tmp_path)
     beside = {
-        "candidate": Shadow(20.0, Side(Counting()), predicted_s=math.nan),
-        "predecessor": Promoted(20.0, Side(Counting()), policy.profile, math.nan, math.nan),
+        "candidate": Shadow(20.0, ActivePolicy(Counting()), predicted_s=math.nan),
+        "predecessor": Promoted(20.0, ActivePolicy(Counting()), policy.profile, math.nan, math.nan),
     }
     memory = replace(first_memory(policy.profile, POLICY, SETTINGS), state=beside[role])
     sim = varying_run(policy.profile, 1)
@@ -153,7 +153,7 @@ def test_who_decides_beside_the_incumbent_remembers_and_is_not_heard(tmp_path: P
         decision = policy.decide(SimulatedObservation(sim, "m"), memory)
         memory = decision.memory
         replicas.append(decision.replicas)
-    assert getattr(memory.state, role) == Side(Counting(), 2)
+    assert getattr(memory.state, role) == ActivePolicy(Counting(), 2)
     assert max(replicas) <= 4
     if role == "candidate":
         assert memory.state.differences == tuple(9 - one for one in replicas)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from testbed.adaptation.journal import KEPT, Entry, Journal, read_journal
+from testbed.adaptation.journal import KEPT, Journal, JournalEntry, read_journal
 
 MANY = 3 * KEPT
 
 
-def entry(number: int) -> Entry:
-    return Entry(float(number), "WATCHING", f"step {number}", {})
+def entry(number: int) -> JournalEntry:
+    return JournalEntry(float(number), "WATCHING", f"step {number}", {})
 
 
 def test_the_file_has_every_step_and_the_memory_the_last_ones(tmp_path: Path) -> None:

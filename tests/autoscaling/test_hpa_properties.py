@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from testbed.autoscaling.hpa.controller import ScaleTarget, Sync, sync
 from testbed.autoscaling.hpa.pods import PodSample, PodState
-from testbed.autoscaling.hpa.proposal import Readings, Tolerance
+from testbed.autoscaling.hpa.proposal import MetricReadings, Tolerance
 from testbed.autoscaling.hpa.spec import Behavior, ControllerFlags, HpaSpec, MetricSpec, ScalingPolicy, ScalingRules
 from testbed.autoscaling.hpa.stabilization import History, Recommendation, ScaleEvent, limit, stabilize
 
@@ -45,7 +45,7 @@ def one_sync(spec: HpaSpec, replicas: int, total_m: int, history: History, now_s
     """A load that is shared evenly by the pods that there are."""
     samples = {f"pod-{k}": PodSample(total_m // replicas, now_s, 15.0) for k in range(replicas)}
     target = ScaleTarget(replicas, replicas, pods_of(replicas))
-    return sync(spec, target, Readings({PER_POD.key: samples}, {}), history, now_s)
+    return sync(spec, target, MetricReadings({PER_POD.key: samples}, {}), history, now_s)
 
 
 @given(

@@ -6,8 +6,8 @@ import pytest
 
 from testbed.autoscaling.hpa.pods import Groups, MetricError, PodSample, PodState
 from testbed.autoscaling.hpa.proposal import (
+    MetricReadings,
     Proposal,
-    Readings,
     Tolerance,
     of_average,
     of_total,
@@ -55,7 +55,7 @@ def test_a_total_from_zero_replicas() -> None:
 
 def test_what_tells_nothing_is_an_error() -> None:
     metric = MetricSpec(type="Pods", name="load", target_average_value_m=100)
-    readings = Readings({metric.key: samples(a=300)}, {})
+    readings = MetricReadings({metric.key: samples(a=300)}, {})
     pending = PodState("a", "Pending", ready=None, ready_changed_s=0.0, start_s=None)
 
     def proposed(pods: list[PodState]) -> Proposal:

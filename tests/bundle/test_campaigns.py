@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from testbed.bundle.campaigns import Plan, Stage, run
+from testbed.bundle.campaigns import CampaignPlan, Stage, run
 from testbed.config import CalibrateConfig, load_config
 from testbed.pipeline.devices import DevicesConfig
 
@@ -38,7 +38,7 @@ def members(archive: Path) -> set[str]:
 
 
 def test_what_a_campaign_left_is_packed_without_pages_and_streamed_rows(tmp_path: Path) -> None:
-    plan = Plan(stages=(stage("good", ""), stage("bad", "sys.exit(3)")))
+    plan = CampaignPlan(stages=(stage("good", ""), stage("bad", "sys.exit(3)")))
     ended = run(plan, 100, tmp_path / "out", tmp_path / "work")
     assert [(one.name, one.status) for one in ended] == [("good", 0), ("bad", 3)]
     for one in ended:
@@ -50,7 +50,7 @@ def test_what_a_campaign_left_is_packed_without_pages_and_streamed_rows(tmp_path
 
 def test_a_campaign_whose_time_is_up_is_interrupted_and_keeps_what_it_has(tmp_path: Path) -> None:
     then = "try: time.sleep(60)\nexcept KeyboardInterrupt: (folder / 'kept').write_text('in time')"
-    (ended,) = run(Plan(stages=(stage("long", then, most_s=2),)), 100, tmp_path / "out", tmp_path / "work")
+    (ended,) = run(CampaignPlan(stages=(stage("long", then, most_s=2),)), 100, tmp_path / "out", tmp_path / "work")
     assert ended.status == 124
     assert ended.archive is not None
     assert "long/kept" in members(ended.archive)
@@ -60,19 +60,19 @@ def test_one_that_does_not_listen_is_killed(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("testbed.bundle.campaigns.KILL_AFTER_S", 1.0)
     deaf = stage("deaf", "signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(60)", most_s=2)
     begun = time.monotonic()
-    (ended,) = run(Plan(stages=(deaf,)), 100, tmp_path / "out", tmp_path / "work")
+    (ended,) = run(CampaignPlan(stages=(deaf,)), 100, tmp_path / "out", tmp_path / "work")
     assert ended.status == 124
     assert time.monotonic() - begun < 50
 
 
 def test_without_time_a_campaign_is_not_begun(tmp_path: Path) -> None:
-    (ended,) = run(Plan(stages=(stage("late", "", most_s=100),)), 20, tmp_path / "out", tmp_path / "work")
+    (ended,) = run(CampaignPlan(stages=(stage("late", "", most_s=100),)), 20, tmp_path / "out", tmp_path / "work")
     assert (ended.status, ended.archive) == (None, None)
     assert not (tmp_path / "work" / "late").exists()
 
 
 def test_a_command_that_is_not_there_ends_its_campaign_only(tmp_path: Path) -> None:
-    plan = Plan(stages=(Stage(name="none", most_s=20, command=("no-such-command",)), stage("good", "")))
+    plan = CampaignPlan(stages=(Stage(name="none", most_s=20, command=("no-such-command",)), stage("good", "")))
     ended = run(plan, 100, tmp_path / "out", tmp_path / "work")
     assert [one.status for one in ended] == [127, 0]
     assert "no-such-command" in (tmp_path / "work" / "none" / "console.log").read_text()
@@ -80,7 +80,7 @@ def test_a_command_that_is_not_there_ends_its_campaign_only(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("name", ["gpu-day", "gpu-day-cpu"])
 def test_the_shipped_plans_name_shipped_campaigns(name: str) -> None:
-    for one in load_config(CONFIGS / f"{name}.yaml", Plan).stages:
+    for one in load_config(CONFIGS / f"{name}.yaml", CampaignPlan).stages:
         assert one.command[0] == "kis"
         file = CONFIGS / Path(one.command[2]).name
         load_config(file, DevicesConfig if one.command[1] == "devices" else CalibrateConfig)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from testbed.bundle.pack import PROJECT, Target, describe, locked, wanted
+from testbed.bundle.pack import PROJECT, BundlePython, describe, locked, wanted
 from testbed.errors import ConfigError
 
 RUN = PROJECT / "testbed" / "bundle" / "run.sh"
@@ -26,8 +26,8 @@ two==2.5 ; python_full_version >= '3.12' \\
 """
 
 
-def of(version: str) -> Target:
-    return Target(version, f"{version}.1", Path(), Path(), Path())
+def of(version: str) -> BundlePython:
+    return BundlePython(version, f"{version}.1", Path(), Path(), Path())
 
 
 def test_the_entry_of_the_lock_is_the_one_for_the_bundles_python() -> None:

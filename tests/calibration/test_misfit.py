@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from testbed.calibration.fit import fit_profile
-from testbed.calibration.profile import Residual, ServiceProfile
+from testbed.calibration.profile import FitResidual, ServiceProfile
 from testbed.pipeline.counterpart import request_log_of, simulate_counterpart
 from testbed.reporting.reports.calibration import context_of
 from testbed.reporting.summary import ComparisonRow
@@ -86,7 +86,7 @@ def test_of_a_service_that_no_profile_describes_the_report_says_so(physics: type
 
 
 def test_a_run_that_was_not_valid_is_no_sign_of_a_misfit() -> None:
-    residual = Residual(run_id="late", valid=False, p50_error_pct=0.0, p95_error_pct=40.0, ks=0.1)
+    residual = FitResidual(run_id="late", valid=False, p50_error_pct=0.0, p95_error_pct=40.0, ks=0.1)
     profile = ServiceProfile.model_construct(residuals=(residual,))
     assert profile.misfit is None
     wrong = profile.model_copy(update={"residuals": (residual, residual.model_copy(update={"valid": True}))})

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from testbed.adaptation.live import AdaptConfig
 from testbed.adapter.run import AdapterConfig
-from testbed.bundle.campaigns import Plan
+from testbed.bundle.campaigns import CampaignPlan
 from testbed.cli.main import COMMANDS, application
 from testbed.config import CalibrateConfig, load_config
 from testbed.controller.run import ControllerConfig
@@ -41,7 +41,7 @@ KINDS: dict[str, type[BaseModel]] = {  # the first that matches
     "drift": ExperimentConfig,
     "evaluate*": EvaluateConfig,
     "experiment": ExperimentConfig,
-    "gpu-day*": Plan,
+    "gpu-day*": CampaignPlan,
     "train*": TrainConfig,
     "transfer": ExperimentConfig,
     "tune-*": TuneConfig,

@@ -11,7 +11,7 @@ import psutil
 import tritonclient.http
 
 from testbed.localcluster import cgroups, processes
-from testbed.localcluster.node import MAX_NODES, Node
+from testbed.localcluster.node import MAX_NODES, LocalNode
 from testbed.localcluster.processes import Daemon
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
@@ -88,7 +88,7 @@ def bring_back_node(node: str) -> None:
     """Its daemons start again; what they were doing is in their folders, as after a boot."""
     containerd = Daemon.recorded(f"containerd-{node}")
     containerd.start()
-    (one,) = (found for found in map(Node, range(MAX_NODES)) if found.name == node)
+    (one,) = (found for found in map(LocalNode, range(MAX_NODES)) if found.name == node)
     processes.wait_until("containerd answers", one.answers, [containerd])
     Daemon.recorded(f"kubelet-{node}").start()
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from testbed.autoscaling.hpa.controller import ScaleTarget, sync
 from testbed.autoscaling.hpa.pods import MetricError, PodSample, PodState, group_pods, request_of
-from testbed.autoscaling.hpa.proposal import Readings, Tolerance, propose
+from testbed.autoscaling.hpa.proposal import MetricReadings, Tolerance, propose
 from testbed.autoscaling.hpa.spec import (
     DEFAULT_SCALE_DOWN,
     DEFAULT_SCALE_UP,
@@ -189,7 +189,7 @@ def replica_calculator(case: Case) -> Outcome:
         if one["value_m"] is not None
     }
     values = case.get("external_values_m") or ([case["object_value_m"]] if "object_value_m" in case else [])
-    readings = Readings(per_pod={metric.key: samples}, values={metric.key: values})
+    readings = MetricReadings(per_pod={metric.key: samples}, values={metric.key: values})
     tolerance = Tolerance(case["tolerance_down"], case["tolerance_up"])
     expected, current = case["expected"], case["current_replicas"]
     try:
@@ -289,7 +289,7 @@ def _controller_pods(case: Case) -> list[PodState]:
     return pods
 
 
-def _controller_readings(case: Case, specs: list[MetricSpec], failing: list[str]) -> Readings:
+def _controller_readings(case: Case, specs: list[MetricSpec], failing: list[str]) -> MetricReadings:
     per_pod: dict[str, dict[str, PodSample]] = {}
     values: dict[str, list[int]] = {}
     levels = case["reported_levels_m"]
@@ -302,7 +302,7 @@ def _controller_readings(case: Case, specs: list[MetricSpec], failing: list[str]
         parts = {"Resource": lambda level: 2 * (level // 2), "ContainerResource": lambda level: level // 2}
         part: Callable[[int], int] = parts.get(metric.type, lambda level: level)
         per_pod[metric.key] = {f"pod-{k}": PodSample(part(level), NOW_S, 60.0) for k, level in enumerate(levels)}
-    return Readings(per_pod, values)
+    return MetricReadings(per_pod, values)
 
 
 SECTIONS: dict[str, Callable[[Case], Outcome]] = {

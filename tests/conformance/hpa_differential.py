@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from testbed.autoscaling.hpa.controller import ScaleTarget, sync
 from testbed.autoscaling.hpa.pods import PodSample, PodState
-from testbed.autoscaling.hpa.proposal import Readings
+from testbed.autoscaling.hpa.proposal import MetricReadings
 from testbed.autoscaling.hpa.spec import ControllerFlags, HpaSpec
 from testbed.autoscaling.hpa.stabilization import History
 from testbed.localcluster.control_plane import HPA_DOWNSCALE_STABILIZATION_S, HPA_SYNC_PERIOD_S
@@ -49,7 +49,7 @@ def compare(story: Mapping[str, Any]) -> Compared:
     spec = HpaSpec.model_validate(story["spec"])
     history, replicas, simulated = History(), int(story["replicas"]), []
     for one in story["syncs"]:
-        readings = Readings(
+        readings = MetricReadings(
             per_pod={
                 key: {pod: PodSample(value_m, one["time_s"], 5.0) for pod, value_m in values.items()}
                 for key, values in one["per_pod"].items()

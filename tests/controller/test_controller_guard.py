@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from testbed.controller.guard import Crew, Known, Limits, Wish, count_crew, judge
+from testbed.controller.guard import DesiredCount, GuardInput, Limits, ReadyPods, count_crew, judge
 
 LIMITS = Limits(min_replicas=2, max_replicas=10, stale_s=15.0)
-FRESH = Known(now_s=100.0, spec_replicas=4, ready=4, scraped=4, metrics_s=99.0)
+FRESH = GuardInput(now_s=100.0, spec_replicas=4, ready=4, scraped=4, metrics_s=99.0)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_pods_that_go_on_their_own_are_lost_and_those_of_a_smaller_count_are_not
         (8.0, 5, 7, 7.0),  # a rolling update has one more for a while
         (9.0, 5, 5, 7.0),
     ]
-    crew: Crew | None = None
+    crew: ReadyPods | None = None
     for now_s, count, ready, lost_s in looks:
         crew = count_crew(crew, now_s, count, ready)
         assert crew.lost_s == lost_s, now_s
@@ -106,14 +106,14 @@ def test_a_controller_that_starts_and_finds_pods_missing_counts_them_as_lost():
     ready=st.integers(0, 20),
     missing=st.integers(0, 20),
     metrics_delay_s=st.none() | st.floats(0, 100),
-    wishes=st.lists(st.builds(Wish, st.floats(0, 1e6), st.integers(2, 10)), max_size=5).map(tuple),
+    wishes=st.lists(st.builds(DesiredCount, st.floats(0, 1e6), st.integers(2, 10)), max_size=5).map(tuple),
     step_down=st.none() | st.integers(1, 3),
 )
 def test_never_out_of_bounds_and_never_down_blind(
     wanted, now_s, spec, ready, missing, metrics_delay_s, wishes, step_down
 ):
     limits = LIMITS.model_copy(update={"step_down": step_down, "down_window_s": 30.0})
-    known = Known(
+    known = GuardInput(
         now_s, spec, ready, max(0, ready - missing), None if metrics_delay_s is None else now_s - metrics_delay_s
     )
     replicas = judge(wanted, known, wishes, limits).replicas

@@ -16,7 +16,7 @@ import pytest
 from fake_http_server import FakeServer, Reply
 
 from loadgen.endpoints import Endpoints, write_endpoints
-from loadgen.issuer import DROPPED, Issuer, Limits, Share
+from loadgen.issuer import DROPPED, Issuer, IssuerLimits, Share
 from loadgen.request_log import RequestLog
 from loadgen.row_stream import RowStream, collect_rows
 from loadgen.schedule import Schedule
@@ -76,7 +76,7 @@ class Replay:
         share = Share(np.arange(n), self.schedule.scheduled_ns, (RequestKind("toy"),), np.zeros(n, dtype=np.int64))
         source = Endpoints(endpoints) if not isinstance(endpoints, Endpoints) else endpoints
         rows = RowStream(self.raw / "rows-0.arrows", n, 1)
-        limits = Limits(self.max_in_flight, self.timeout_s, self.drain_s, 1e-4)
+        limits = IssuerLimits(self.max_in_flight, self.timeout_s, self.drain_s, 1e-4)
         return Issuer(share, transport, source, rows, report=lambda *r: self.reports.append(r), limits=limits)
 
     def http(self, *servers: FakeServer) -> HttpTransport:

@@ -10,7 +10,7 @@ import pytest
 from loadgen.artifact import ArtifactError
 from testbed.measurement.metric_log import MetricLog
 from testbed.measurement.sample_stream import SampleStream, read_samples
-from testbed.measurement.sampler import Readings, Sampler
+from testbed.measurement.sampler import Sampler, SourceHealth
 from testbed.measurement.source import MissedSample
 
 NEVER_S = 3600.0  # a period that passes in no test: the first and the closing reading only
@@ -84,7 +84,7 @@ def test_ticks_are_absolute_however_long_a_reading_takes(stream, monkeypatch):
     clock.drive(sampler, monkeypatch, until_ns=3_500_000_000)
     sampler._watch(source, begin_ns=0)
     assert due == [0, 10**9, 2 * 10**9, 3 * 10**9, 3_500_000_000]
-    assert sampler.readings["counted"] == Readings(5, 0, None)
+    assert sampler.readings["counted"] == SourceHealth(5, 0, None)
 
 
 def test_ticks_that_a_slow_reading_ran_over_are_missed_not_made_up(stream, monkeypatch):
@@ -100,7 +100,7 @@ def test_ticks_that_a_slow_reading_ran_over_are_missed_not_made_up(stream, monke
     clock.drive(sampler, monkeypatch, until_ns=4_500_000_000)
     sampler._watch(source, begin_ns=0)
     assert due == [0, 10**9, 4 * 10**9, 4_500_000_000]  # 2 s and 3 s passed meanwhile
-    assert sampler.readings["counted"] == Readings(4, 2, "a reading was over 2.5 s after it was due: 2 skipped")
+    assert sampler.readings["counted"] == SourceHealth(4, 2, "a reading was over 2.5 s after it was due: 2 skipped")
 
 
 class Clock:
@@ -130,7 +130,10 @@ def test_a_source_that_fails_leaves_no_row_and_its_first_reason(stream):
     log = sampler.finish(0)
     assert log.select("flaky", "n")["value"].tolist() == [2]
     assert log.select("steady", "n")["value"].tolist() == [1, 2]
-    assert sampler.readings == {"flaky": Readings(1, 1, "ConnectionError: refused"), "steady": Readings(2, 0, None)}
+    assert sampler.readings == {
+        "flaky": SourceHealth(1, 1, "ConnectionError: refused"),
+        "steady": SourceHealth(2, 0, None),
+    }
     assert log.provenance["readings"]["flaky"] == {
         "taken": 1,
         "missed": 1,
@@ -146,7 +149,7 @@ def test_a_reading_missed_in_part_keeps_the_rows_that_came(stream):
     with Sampler([source], stream, NEVER_S) as sampler:
         source.after(1)
     assert sampler.finish(0).frame["value"].tolist() == [1, 2]
-    assert sampler.readings["triton"] == Readings(0, 2, "endpoint 1 is down")
+    assert sampler.readings["triton"] == SourceHealth(0, 2, "endpoint 1 is down")
     assert sampler.readings["triton"].missed_share == 1.0
 
 

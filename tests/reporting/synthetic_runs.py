@@ -17,10 +17,10 @@ from loadgen.request_log import RequestLog
 from loadgen.schedule import Schedule
 from loadgen.validity import Verdict
 from testbed.calibration.profile import (
+    FitResidual,
     LoadPoint,
     Overhead,
     OverheadLevel,
-    Residual,
     ServiceProfile,
     ServiceTime,
     SlowPhase,
@@ -226,7 +226,7 @@ def profile_of(service: Service, rates_rps: tuple[float, ...], runs: tuple[str, 
         cold_start_s=(3.1, 3.4, 3.2),
         load=tuple(LoadPoint(rate_rps=rate, utilisation=0.9 * rate / rates_rps[-1]) for rate in rates_rps),
         residuals=tuple(
-            Residual(run_id=run, valid=True, p50_error_pct=0.6, p95_error_pct=-1.1, ks=0.021) for run in runs
+            FitResidual(run_id=run, valid=True, p50_error_pct=0.6, p95_error_pct=-1.1, ks=0.021) for run in runs
         ),
         ranges={"rate_rps": (rates_rps[0], rates_rps[-1]), "batch_size": (1, 8)},
         runs=runs,

@@ -230,7 +230,7 @@ def test_the_front_is_a_staircase_and_a_policy_beyond_it_is_hollow() -> None:
 def test_policies_follow_the_traffic_in_three_panels_for_each_kind() -> None:
     time_s = np.arange(0.0, 50, 10)
     lines = [
-        evaluation.Timeline(name, time_s, time_s, np.full(5, asked), np.full(5, asked - 1), np.zeros(5))
+        evaluation.ScalingTimeline(name, time_s, time_s, np.full(5, asked), np.full(5, asked - 1), np.zeros(5))
         for name, asked in (("learned", 3.0), ("hpa", 4.0))
     ]
     figure = evaluation.timelines({"ramp": lines, "bursty": lines, "periodic": lines})

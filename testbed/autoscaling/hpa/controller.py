@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple, get_args
 
 from testbed.autoscaling.hpa.pods import MetricError, PodState
-from testbed.autoscaling.hpa.proposal import Proposal, Readings, Tolerance, propose
+from testbed.autoscaling.hpa.proposal import MetricReadings, Proposal, Tolerance, propose
 from testbed.autoscaling.hpa.spec import ControllerFlags, HpaSpec, MetricType
 from testbed.autoscaling.hpa.stabilization import (
     History,
@@ -52,7 +52,7 @@ class _Conditions:
 def sync(
     spec: HpaSpec,
     target: ScaleTarget | None,
-    readings: Readings,
+    readings: MetricReadings,
     history: History,
     now_s: float,
     flags: ControllerFlags | None = None,
@@ -93,7 +93,12 @@ def _percentages(proposals: Mapping[str, Proposal]) -> dict[str, int | None]:
 
 
 def _largest_proposal(
-    spec: HpaSpec, target: ScaleTarget, readings: Readings, now_s: float, flags: ControllerFlags, told: _Conditions
+    spec: HpaSpec,
+    target: ScaleTarget,
+    readings: MetricReadings,
+    now_s: float,
+    flags: ControllerFlags,
+    told: _Conditions,
 ) -> tuple[int | None, dict[str, Proposal], str | None]:
     """The largest size that a metric proposes; None if it cannot be trusted: all failed, or some did and the others
     would scale down."""

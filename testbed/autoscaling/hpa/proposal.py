@@ -49,7 +49,7 @@ class Proposal(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Readings:
+class MetricReadings:
     """What the metrics APIs answer at one sync, by MetricSpec.key; a key that is not there could not be had.
 
     per_pod: a sample for each pod that has one. values: of an Object (one) or External (any number, summed) metric.
@@ -61,7 +61,7 @@ class Readings:
 
 def propose(
     metric: MetricSpec,
-    readings: Readings,
+    readings: MetricReadings,
     pods: Sequence[PodState],
     replicas: tuple[int, int],
     now_s: float,

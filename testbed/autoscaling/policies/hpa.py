@@ -8,7 +8,7 @@ from typing import Any
 
 from testbed.autoscaling.hpa.controller import ScaleTarget, sync
 from testbed.autoscaling.hpa.pods import PodSample
-from testbed.autoscaling.hpa.proposal import Readings
+from testbed.autoscaling.hpa.proposal import MetricReadings
 from testbed.autoscaling.hpa.spec import ControllerFlags, HpaSpec
 from testbed.autoscaling.hpa.stabilization import History
 from testbed.autoscaling.metrics import METRICS, SERVICE_METRICS, milli, of_all, of_each
@@ -84,7 +84,7 @@ class Hpa:
         reason = "; ".join(f"{name}={status} {why}" for name, (status, why) in answer.conditions.items())
         return Decision(wanted, answer.history, answer.error or reason)
 
-    def _readings(self, seen: Observation) -> Readings:
+    def _readings(self, seen: Observation) -> MetricReadings:
         adapter, kubelet = (
             seen.window(self.window_s, self.metrics_delay_s),
             seen.window(self.cpu_window_s, self.cpu_metrics_delay_s),
@@ -106,4 +106,4 @@ class Hpa:
             per_pod[metric.key] = {
                 pod: PodSample(milli(value), window.end_s, window.seconds) for pod, value in found.items()
             }
-        return Readings(per_pod, values)
+        return MetricReadings(per_pod, values)

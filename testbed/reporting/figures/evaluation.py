@@ -28,7 +28,7 @@ LINES = ((SIMULATED, "-", 1.8), (INK, "-", 1.2), (MUTED, "--", 1.2))  # challeng
 
 
 @dataclass(frozen=True)
-class Timeline:
+class ScalingTimeline:
     """One run of a policy: float64[n] each, for intervals that end at time_s; the first entry is the start."""
 
     policy: str
@@ -39,7 +39,7 @@ class Timeline:
     missed_rps: FloatArray
 
 
-def timeline_of(policy: str, log: ScalingLog) -> Timeline:
+def timeline_of(policy: str, log: ScalingLog) -> ScalingTimeline:
     """Of the log's first run."""
     run = log.run(log.seeds[0])
     time_s = run["time_ns"].to_numpy() / 1e9
@@ -49,7 +49,7 @@ def timeline_of(policy: str, log: ScalingLog) -> Timeline:
         return _from_start(np.diff(run[name].to_numpy(), prepend=0) / seconds)
 
     asked, ready = (_from_start(run[name].to_numpy(dtype=float)) for name in ("asked", "ready"))
-    return Timeline(policy, np.append(0.0, time_s), rate("arrived"), asked, ready, rate("missed"))
+    return ScalingTimeline(policy, np.append(0.0, time_s), rate("arrived"), asked, ready, rate("missed"))
 
 
 def _from_start(values: FloatArray) -> FloatArray:
@@ -85,7 +85,7 @@ def pareto(found: Mapping[str, Any]) -> Figure:
 
 
 @rc_context(LOOK)
-def timelines(by_traffic: Mapping[str, Sequence[Timeline]]) -> Figure:
+def timelines(by_traffic: Mapping[str, Sequence[ScalingTimeline]]) -> Figure:
     """Of each traffic the offered rate, replicas asked for (dotted: ready), and requests that miss the target."""
     columns = min(2, len(by_traffic))
     rows = -(-len(by_traffic) // columns)

@@ -23,7 +23,7 @@ from testbed.reporting.drawing import (
     log_axis,
     thinned,
 )
-from testbed.reporting.experiment import Experiment, PairOfRuns, Side, ready_replicas
+from testbed.reporting.experiment import Experiment, ExperimentRun, PairOfRuns, ready_replicas
 from testbed.reporting.series import middles, quantiles_of_bins
 
 BIN_S = 2.0
@@ -32,7 +32,7 @@ COLUMNS = 5  # pairs in a line of `timelines`
 Steps = tuple[FloatArray, FloatArray]
 
 
-def asked_for(side: Side) -> Steps:
+def asked_for(side: ExperimentRun) -> Steps:
     """Steps of the number of replicas that the scaler asked for."""
     duration_s, start = side.run.manifest.duration_s, side.run.manifest.service.replicas
     changes = [one for one in side.decisions if one["time_s"] <= duration_s]
@@ -41,23 +41,23 @@ def asked_for(side: Side) -> Steps:
     return np.array(times), np.array([*counts, counts[-1]], dtype=float)
 
 
-def ready(side: Side) -> Steps:
+def ready(side: ExperimentRun) -> Steps:
     """Steps of the number of replicas that are ready."""
     assert side.run.metrics is not None
     return ready_replicas(side.run.metrics, side.run.manifest.duration_s)
 
 
-def bins(side: Side) -> FloatArray:
+def bins(side: ExperimentRun) -> FloatArray:
     """Edges of the bins of BIN_S, in seconds."""
     return np.arange(0, side.run.manifest.duration_s + BIN_S, BIN_S)
 
 
-def p95_of_bins(side: Side) -> Steps:
+def p95_of_bins(side: ExperimentRun) -> Steps:
     """Middle of each bin, and the P95 in ms of the requests scheduled in it; NaN: too few answered."""
     return middles(bins(side)), quantiles_of_bins(side.run, bins(side), (0.95,), FEWEST)[0]
 
 
-def offered(side: Side) -> Steps:
+def offered(side: ExperimentRun) -> Steps:
     """Middle of each bin, and requests a second."""
     return middles(bins(side)), np.histogram(side.run.schedule.scheduled_s, bins(side))[0] / BIN_S
 
@@ -150,7 +150,7 @@ def timelines(experiment: Experiment) -> Figure:
     return figure
 
 
-def _sides(pair: PairOfRuns) -> Iterator[tuple[Side, dict[str, Any], str]]:
+def _sides(pair: PairOfRuns) -> Iterator[tuple[ExperimentRun, dict[str, Any], str]]:
     """Each run with the look of its lines (the first runs are the widest) and its name."""
     for sides, colour, style, name in ((pair.real, REAL, "-", "real"), (pair.sim, SIMULATED, "--", "simulated")):
         for k, side in enumerate(sides, start=1):
