@@ -37,9 +37,7 @@ _SHAPE = "Of an input that the model leaves free, e.g. --shape input_ids:128; ma
 Shapes = Annotated[list[str] | None, typer.Option(help=_SHAPE)]
 SHAPES = Short("--shape", "shapes", _SHAPE, parse_shapes)
 
-WorkerCount = Annotated[
-    int | None, typer.Option("--workers", min=1, help="Processes. [default: one a core]", show_default=False)
-]
+WorkerCount = Annotated[int | None, typer.Option("--workers", min=1, help=r"Processes. \[default: one a core]")]
 Ray = Annotated[
     str | None, typer.Option("--ray", help="Address of a Ray cluster that does the work; local: one on this machine.")
 ]
