@@ -18,7 +18,10 @@ from workloads.catalog import ModelSpec, ServiceConfig
 from workloads.errors import KisError
 from workloads.repository import BackendOptions, write_repository
 
-PORT_ATTEMPTS = 3  # a free port may be taken between our look and the server's bind
+START_ATTEMPTS = 3
+# What may not happen again: a free port may be taken between our look and the server's bind, and the python backend now
+# and then aborts over a mutex in shared memory (triton-inference-server/server#8882).
+START_AGAIN = ("already in use", "lock_exception")
 POLL_S = 0.02
 WATCH_S = 0.1
 QUIET_S = 1.0  # so long without a change before a draining server is asked to exit,
@@ -91,11 +94,12 @@ class ServerReplica(threading.Thread):
         launch = self._launch
         options = launch.options.model_copy(update={"batch_log_dir": self.batch_log_dir, "replica": self.index})
         repository = write_repository(self._folder / "models", launch.spec, launch.service, options)
-        for attempt in range(1, PORT_ATTEMPTS + 1):
+        again = START_AGAIN if self._http_port is None else START_AGAIN[1:]
+        for attempt in range(1, START_ATTEMPTS + 1):
             try:
                 return self._start_once(repository)
             except ServingError as error:
-                if "already in use" not in str(error) or self._http_port is not None or attempt == PORT_ATTEMPTS:
+                if attempt == START_ATTEMPTS or not any(reason in str(error) for reason in again):
                     raise
         raise AssertionError("unreachable: the last attempt returns or raises")
 

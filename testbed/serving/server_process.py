@@ -86,6 +86,9 @@ def last_error(log: Path) -> str:
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     errors = [match["text"] for match in map(_ERROR_LINE.match, lines) if match]
     failures = [text for text in errors if "failed to load" in text]
+    thrown = [line.partition("what():")[2].strip() for line in lines if line.startswith("what():")]
+    if thrown and not failures:  # C++ says so before it aborts
+        return thrown[-1]
     if failures or errors:
         cause = failures[0] if failures else errors[-1]
         return cause.split("\\n")[0].strip()  # the rest is a traceback, its line ends written out

@@ -6,13 +6,16 @@ import importlib.util
 import platform
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pynvml
 import pytest
 
 from testbed.errors import ServingError
+from testbed.serving import replica
 from testbed.serving.device import detect_device
+from testbed.serving.replica import ServerReplica
 from testbed.serving.server_process import free_ports, last_error
 from testbed.serving.tritonserver import find_tritonserver, server_environment
 
@@ -70,6 +73,40 @@ def test_the_log_line_that_tells_most_is_chosen(tmp_path: Path) -> None:
     assert last_error(log) == "ld.so: cannot open shared object file"
     log.write_text("")
     assert last_error(log) == "it wrote nothing to its log"
+    log.write_text(
+        'E1128 11:36:09.175474 25019 server.cc:241] "CudaDriverHelper has not been initialized."\n'
+        "terminate called after throwing an instance of 'boost::interprocess::lock_exception'\n"
+        "  what():  boost::interprocess::lock_exception\n"
+    )
+    assert last_error(log) == "boost::interprocess::lock_exception"
+
+
+@pytest.mark.parametrize(
+    ("port", "reason", "tries"),
+    [
+        (None, "boost::interprocess::lock_exception", 3),
+        (8000, "boost::interprocess::lock_exception", 3),
+        (None, "bind: Address already in use", 3),
+        (8000, "bind: Address already in use", 1),
+        (None, "failed to load 'm' version 1", 1),
+    ],
+)
+def test_a_start_is_tried_again_only_where_it_may_go_well(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, port: int | None, reason: str, tries: int
+) -> None:
+    started: list[Path] = []
+
+    def start(_: ServerReplica, repository: Path) -> None:
+        started.append(repository)
+        raise ServingError(f"the server died during start-up: {reason}")
+
+    monkeypatch.setattr(ServerReplica, "_start_once", start)
+    monkeypatch.setattr(replica, "write_repository", lambda *_: tmp_path)
+    options: Any = SimpleNamespace(batch_log_dir=None, model_copy=lambda update: None)
+    launch: Any = SimpleNamespace(options=options, spec=SimpleNamespace(name="m"), service=None)
+    with pytest.raises(ServingError, match="died during start-up"):
+        ServerReplica(1, tmp_path, launch, port, lambda *_: None)._start_up()
+    assert len(started) == tries
 
 
 def test_free_ports_are_three_different_ones() -> None:
