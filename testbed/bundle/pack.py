@@ -27,6 +27,7 @@ from workloads.errors import KisError
 
 PROJECT = Path(__file__).parents[2]
 EMBEDDED_SERVER = "nvidia-pytriton"
+SERVER_LIBRARIES = "nvidia_pytriton.libs"
 # PyTorch comes with its CUDA, gigabytes of it: a machine with a GPU has its own.
 NEVER = frozenset({"torch", "torchvision", "transformers"})
 _PLATFORMS = (
@@ -176,6 +177,7 @@ def _install(entries: tuple[str, ...], target: BundlePython, work: Path) -> None
         "--disable-pip-version-check",
         "--no-deps",
         "--no-compile",
+        "--ignore-requires-python",  # pip would ask the Python that it runs in; the lock is for the target
     ]
     command += ["--require-hashes", "--only-binary=:all:", "--implementation", "cp", "--python-version", target.version]
     command += [part for abi in (f"cp{digits}", "abi3", "none") for part in ("--abi", abi)]
@@ -194,7 +196,7 @@ def _trim(site: Path, target: BundlePython) -> None:
     for stub in (site / "pytriton" / "tritonserver" / "python_backend_stubs").glob("*"):
         if stub.name != target.version:
             shutil.rmtree(stub)
-    for library in (site / "nvidia_pytriton.libs").glob("libpython3-*"):
+    for library in (site / SERVER_LIBRARIES).glob("libpython3-*"):
         if f".{target.version.split('.')[1]}." not in library.name:
             library.unlink()  # of the stub for another Python
 
@@ -212,8 +214,13 @@ def _copy_python(target: BundlePython, python: Path) -> None:
 
 
 def _strip(work: Path) -> None:
-    """Without debugging symbols; a file that cannot be stripped stays as it is."""
+    """Without debugging symbols; a file that cannot be stripped stays as it is.
+
+    Libraries that came into a wheel from outside (NAME.libs) do not survive it: their tables were moved (patchelf).
+    The server's own are large, and do.
+    """
     files = [file for file in work.rglob("*") if file.is_file() and not file.is_symlink() and _is_elf(file)]
+    files = [file for file in files if file.parent.suffix != ".libs" or file.parent.name == SERVER_LIBRARIES]
     for file in files:
         subprocess.run(["strip", "--strip-unneeded", str(file)], capture_output=True, check=False)
 
