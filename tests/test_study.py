@@ -48,7 +48,9 @@ def go_on(folder: Path, **changes: Any) -> None:
 )
 def test_a_study_goes_on_where_nothing_else_changed(tmp_path: Path, changes: dict[str, Any]) -> None:
     go_on(tmp_path, **changes)
-    go_on(tmp_path, **changes)  # what was added is remembered
+    written = Config.model_validate_json((tmp_path / "new" / "config.json").read_text())
+    assert written == Config(**changes)  # what was added is remembered
+    go_on(tmp_path, **changes)
 
 
 @pytest.mark.parametrize(
