@@ -112,22 +112,31 @@ def test_what_another_stops_meanwhile_stays_stopped(sleeper: psutil.Process) -> 
 def test_after_a_kill_in_the_middle_of_a_stop_everything_runs_and_no_loop_stays() -> None:
     lasting = "import time; time.sleep(120)"  # input() would end at once where nobody gives any
     process = noise("--busy", "1", "--every-ms", "1", "2", "--stop-ms", "600000", "600001", code=lasting)
-    ours, there = psutil.Process(process.pid), list[psutil.Process]()
+    there = list[psutil.Process]()  # the guardian, its loop, and the command
+
+    def is_command(one: psutil.Process) -> bool:
+        return lasting in one.cmdline()
+
+    def all_there_and_the_command_stopped() -> bool:
+        there[:] = psutil.Process(process.pid).children(recursive=True)
+        try:
+            stopped = [one.status() == psutil.STATUS_STOPPED for one in there if is_command(one)]
+        except psutil.NoSuchProcess:
+            return False  # the guardian counts its loops with a process of its own
+        return len(there) == 3 and stopped == [True]
+
     try:
-        until(lambda: any(one.status() == psutil.STATUS_STOPPED for one in ours.children(recursive=True)))
-        there = ours.children(recursive=True)
-        (command,) = (one for one in there if one.status() == psutil.STATUS_STOPPED)
-        loops = [one for one in there if one != command]
-        assert len(loops) == 2  # the guardian and its loop
+        until(all_there_and_the_command_stopped)
+        (command,) = filter(is_command, there)
         process.kill()
-        until(lambda: all(map(gone, loops)))
+        until(lambda: all(gone(one) for one in there if one != command))
         until(lambda: gone(command) or command.status() != psutil.STATUS_STOPPED)
     finally:
         process.kill()
         for one in there:
             with contextlib.suppress(psutil.NoSuchProcess):
                 one.kill()
-        process.communicate()
+        process.communicate(timeout=60)
 
 
 def test_the_command_outlives_the_shell_that_started_it(tmp_path: Path) -> None:
