@@ -108,8 +108,8 @@ class Replay:
                     self._client = Client(job, share, 0, 1, _report_to(environment))
                     self._client.run(Instant.ahead(_PROVISIONING_DELAY_S))
             if job.close:
-                verdict, told = _close(job, schedule)
-                self._say(environment, told, verdict.valid)
+                verdict, sentence = _close(job, schedule)
+                self._say(environment, sentence, verdict.valid)
                 if not verdict.valid:
                     environment.process_exit_code = EXIT_INVALID
         except KisError as error:

@@ -124,7 +124,7 @@ def unmodelled(config: Mapping[str, Any]) -> tuple[str, ...]:
     kinds = {str(group.get("kind", "KIND_AUTO")) for group in groups if not group.get("passive")}
     limited = any((group.get("rate_limiter") or {}).get("resources") for group in groups)
     parameters = config.get("parameters") or {}
-    found = {
+    extensions = {
         "an ensemble of models (ensemble_scheduling)": config.get("ensemble_scheduling") is not None
         or config.get("platform") == "ensemble",
         "a response cache (response_cache)": (config.get("response_cache") or {}).get("enable"),
@@ -133,7 +133,7 @@ def unmodelled(config: Mapping[str, Any]) -> tuple[str, ...]:
         f"instances of several kinds ({', '.join(sorted(kinds))})": len(kinds) > 1,
         "a batching strategy of its own (TRITON_BATCH_STRATEGY_PATH)": "TRITON_BATCH_STRATEGY_PATH" in parameters,
     }
-    return tuple(what for what, there in found.items() if there)
+    return tuple(what for what, supported in extensions.items() if supported)
 
 
 def _dynamic_batching(rules: Mapping[str, Any], max_batch_size: int) -> DynamicBatching:

@@ -39,8 +39,8 @@ def replay_chosen_pattern() -> None:
 
     def _argument(parser: Any) -> None:
         known = ", ".join(name for name, kind in known_patterns().items() if kind.configurable)
-        told = f"{known}, or my_module:MyPattern (default: bursty)"
-        parser.add_argument("--pattern", default="bursty", help=told, include_in_web_ui=False)
+        text = f"{known}, or my_module:MyPattern (default: bursty)"
+        parser.add_argument("--pattern", default="bursty", help=text, include_in_web_ui=False)
 
     events.init_command_line_parser.add_listener(_argument)
     _replay(kind)

@@ -71,8 +71,8 @@ class RequestLog:
 
     def counts(self) -> dict[Status, int]:
         """Requests by status, every status present."""
-        seen = self.frame["status"].value_counts()
-        return {status: int(seen.get(status, 0)) for status in STATUSES}
+        counted = self.frame["status"].value_counts()
+        return {status: int(counted.get(status, 0)) for status in STATUSES}
 
     def write(self, path: Path) -> None:
         """Write requests.parquet."""

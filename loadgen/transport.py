@@ -104,8 +104,8 @@ class _Prepared:
         if json_size is not None:
             head += f"Inference-Header-Content-Length: {json_size}\r\n"
         request = head.encode() + b"\r\n" + body
-        before, found, after = request.partition(f'"id":"{PLACEHOLDER}"'.encode())
-        assert found, "tritonclient writes the request id first"
+        before, separator, after = request.partition(f'"id":"{PLACEHOLDER}"'.encode())
+        assert separator, "tritonclient writes the request id first"
         self.before = before + b'"id":"'
         rest = b'"' + after
         inline = len(rest) if len(body) <= _SMALL_BODY else len(rest) - (len(body) - (json_size or 0))

@@ -319,7 +319,7 @@ def plan(
     low_s, high_s: 90 % interval of the percentile in the next run. `kis plan` takes more settings, and checks what it
     finds on arrivals of other seeds.
     """
-    found = plan_capacity(
+    capacity = plan_capacity(
         profile,
         lambda run_seed: _arrivals(profile, traffic, duration_s, run_seed),
         latency_target_s,
@@ -334,11 +334,11 @@ def plan(
             "low_s": one.latency_s.low,
             "latency_s": one.latency_s.middle,
             "high_s": one.latency_s.high,
-            "slo_violation_rate": one.missed.middle,
+            "slo_violation_rate": one.slo_violation_rate.middle,
             "utilisation": one.utilisation,
             "holds": one.holds,
         }
-        for one in found.options
+        for one in capacity.options
     ]
     return pd.DataFrame(rows).sort_values(["max_batch_size", "replicas"], ignore_index=True)
 

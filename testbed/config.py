@@ -54,6 +54,7 @@ EARLIER_NAMES = {
     "prices": "slo_penalties",
     "reach": "max_step",
     "worlds": "scenarios",
+    "allowed_missed": "allowed_slo_violation_rate",
     "marks": "baselines",
     "evaluation_worlds": "evaluation_scenarios",
 }
@@ -441,10 +442,10 @@ def _fields_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[s
     for step in location:
         if isinstance(step, int) or step not in kind.model_fields:
             continue
-        found = _model_inside(kind.model_fields[step].annotation)
-        if found is None:
+        inner_model = _model_inside(kind.model_fields[step].annotation)
+        if inner_model is None:
             return []
-        kind = found
+        kind = inner_model
     return list(kind.model_fields)
 
 
@@ -452,7 +453,7 @@ def _model_inside(annotation: Any) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     for part in getattr(annotation, "__args__", ()):
-        found = _model_inside(part)
-        if found is not None:
-            return found
+        inner_model = _model_inside(part)
+        if inner_model is not None:
+            return inner_model
     return None

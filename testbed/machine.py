@@ -42,21 +42,21 @@ class Machine(BaseModel):
     @property
     def lateness(self) -> str:
         """`0.02 ms P50, 4.9 ms P99, 18 ms at worst`."""
-        found = (self.wakeup_p50_ms, self.wakeup_p99_ms, self.wakeup_worst_ms)
-        named = zip(found, ("P50", "P99", "at worst"), strict=True)
+        wakeups_ms = (self.wakeup_p50_ms, self.wakeup_p99_ms, self.wakeup_worst_ms)
+        named = zip(wakeups_ms, ("P50", "P99", "at worst"), strict=True)
         return ", ".join(f"{_ms(value)} ms {name}" for value, name in named if value is not None) or "not measured"
 
     @property
     def line(self) -> str:
         """Its figures in one line."""
-        told = [f"timed wake-ups are late by {self.lateness}"]
+        parts = [f"timed wake-ups are late by {self.lateness}"]
         if self.busy_share is not None:
-            told.append(f"other work uses {self.busy_share:.0%} of the processors")
+            parts.append(f"other work uses {self.busy_share:.0%} of the processors")
         if self.steal_share is not None:
-            told.append(f"{self.steal_share:.1%} is stolen")
+            parts.append(f"{self.steal_share:.1%} is stolen")
         quota = "" if self.quota_cores is None else f", quota {self.quota_cores:g}"
-        told.append(f"{_counted(self.cores, 'core')}{quota}")
-        return "; ".join(told)
+        parts.append(f"{_counted(self.cores, 'core')}{quota}")
+        return "; ".join(parts)
 
     def keeps(self, lag_limit_ms: float) -> bool | None:
         """False if wake-ups alone are later at P99 than requests may be; None: they were not measured."""
@@ -88,13 +88,13 @@ def _of_wakeups(machine: Machine, limits: ValidityLimits) -> Iterator[str]:
     limit_ms, late_ms = 1e3 * limits.lag_p99_s, machine.wakeup_p99_ms
     if late_ms is None or late_ms <= limit_ms:
         return
-    told = f"timed wake-ups are {_ms(late_ms)} ms late at P99, requests may be {limit_ms:g} ms"
+    parts = f"timed wake-ups are {_ms(late_ms)} ms late at P99, requests may be {limit_ms:g} ms"
     which = "runs"
     if limits.of_latency:
-        told += f", or {100 * limits.of_latency:g} % of the latency percentile if that is longer"
+        parts += f", or {100 * limits.of_latency:g} % of the latency percentile if that is longer"
         which = f"runs whose percentile is below {late_ms / limits.of_latency:.0f} ms"
     yield (
-        f"{told}: {which} are likely INVALID, and are not made again for that; a machine with cores of its own, or no "
+        f"{parts}: {which} are likely INVALID, and are not made again for that; a machine with cores of its own, or no "
         "other load, would help"
     )
 

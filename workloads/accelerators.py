@@ -33,5 +33,5 @@ def _shapes(inputs: tuple[TensorSpec, ...], batch_size: int) -> str:
 
 
 def _block(name: str, parameters: dict[str, str]) -> str:
-    told = " ".join(f'parameters {{ key: "{key}" value: "{value}" }}' for key, value in parameters.items())
-    return f'optimization {{ execution_accelerators {{ gpu_execution_accelerator: [ {{ name: "{name}" {told} }} ] }} }}'
+    text = " ".join(f'parameters {{ key: "{key}" value: "{value}" }}' for key, value in parameters.items())
+    return f'optimization {{ execution_accelerators {{ gpu_execution_accelerator: [ {{ name: "{name}" {text} }} ] }} }}'

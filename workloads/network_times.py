@@ -74,9 +74,9 @@ def main() -> None:
                 runner = Runner(network, device, precision)
             answer = runner.run([[tensor] for tensor in examples]).double()
             truth = answer if truth is None else truth
-            told = {"model": given.model, "device": name, "precision": precision, "execution": execution}
-            told["relative_error"] = float(f"{float((answer - truth).norm() / truth.norm()):.2g}")
-            print(json.dumps(told | measure(runner, examples, given.sizes, given.repeats)), flush=True)
+            record = {"model": given.model, "device": name, "precision": precision, "execution": execution}
+            record["relative_error"] = float(f"{float((answer - truth).norm() / truth.norm()):.2g}")
+            print(json.dumps(record | measure(runner, examples, given.sizes, given.repeats)), flush=True)
 
 
 if __name__ == "__main__":

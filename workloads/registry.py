@@ -24,13 +24,13 @@ class Registry(Generic[T]):
     def of_subclasses(cls, base: type, what: str, error: type[KisError], group: str) -> Registry[T]:
         """Of classes that derive from `base`."""
 
-        def fits(found: Any) -> bool:
-            return isinstance(found, type) and issubclass(found, base)
+        def fits(candidate: Any) -> bool:
+            return isinstance(candidate, type) and issubclass(candidate, base)
 
         return cls(what, error, group, fits, f"derive it from {base.__module__}.{base.__qualname__}")
 
-    def __init__(self, what: str, error: type[KisError], group: str, fits: Callable[[Any], bool], told: str) -> None:
-        self._what, self._error, self._group, self._fits, self._told = what, error, group, fits, told
+    def __init__(self, what: str, error: type[KisError], group: str, fits: Callable[[Any], bool], hint: str) -> None:
+        self._what, self._error, self._group, self._fits, self._hint = what, error, group, fits, hint
         self._by_name: dict[str, T] = {}
 
     def add(self, name: str, cls: T) -> None:
@@ -68,12 +68,12 @@ class Registry(Generic[T]):
 
     def _at(self, module: str, attribute: str) -> T:
         try:
-            found: Any = getattr(importlib.import_module(module), attribute, None)
+            candidate: Any = getattr(importlib.import_module(module), attribute, None)
         except ImportError as error:
             raise self._error(f"{self._what} '{module}:{attribute}': {error}: is its folder on PYTHONPATH?") from None
-        if not self._fits(found):
-            raise self._error(f"{self._what} '{module}:{attribute}' is none: {self._told}")
-        fitting: T = found
+        if not self._fits(candidate):
+            raise self._error(f"{self._what} '{module}:{attribute}' is none: {self._hint}")
+        fitting: T = candidate
         return fitting
 
 

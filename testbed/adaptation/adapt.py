@@ -223,12 +223,12 @@ def _recalibrating(memory: Memory, state: Recalibrating, now_s: float, answer: A
     needed = setting.settings.judge.needed(memory.tests)
     figures |= {"tests": memory.tests, "confidence_needed": needed}
     if not verdict.confidence >= needed:
-        why = f"not better: {verdict.told}, {needed:.3f} is needed of candidate {memory.tests}"
+        why = f"not better: {verdict.summary}, {needed:.3f} is needed of candidate {memory.tests}"
         return keep(memory, now_s, why, figures, setting)
     alike = type(memory.incumbent.policy) is type(answer.candidate)  # they then remember the same things
     candidate = ActivePolicy(answer.candidate, memory.incumbent.memory if alike else None)
     shadow = Shadow(now_s, candidate, predicted_s=verdict.candidate.latency_s)
-    return _enter(memory, now_s, shadow, f"{answer.what}: {verdict.told}", figures)
+    return _enter(memory, now_s, shadow, f"{answer.what}: {verdict.summary}", figures)
 
 
 def _shadow(memory: Memory, state: Shadow, now_s: float, setting: Setting) -> Stepped:
@@ -291,9 +291,9 @@ def _unknown(
         return _roll_back(memory, state, now_s, why, figures, setting)
     if state.prolonged:  # it is told once
         return Stepped(memory)
-    told = f"{why}: the probation goes on, for {(PROLONGED - 1) * probation_s:g} s at most"
+    summary = f"{why}: the probation goes on, for {(PROLONGED - 1) * probation_s:g} s at most"
     return Stepped(
-        replace(memory, state=replace(state, prolonged=why)), (JournalEntry(now_s, state.name, told, figures),)
+        replace(memory, state=replace(state, prolonged=why)), (JournalEntry(now_s, state.name, summary, figures),)
     )
 
 

@@ -47,21 +47,28 @@ class Adaptive:
         """See Policy."""
         return self.incumbent.period_s
 
-    def decide(self, seen: Observation, memory: Memory | None) -> Decision:
+    def decide(self, observation: Observation, memory: Memory | None) -> Decision:
         """See Policy."""
         memory = memory or first_memory(self.profile, self.incumbent, self.setting.settings)
-        decision = memory.incumbent.policy.decide(seen, memory.incumbent.memory)
+        decision = memory.incumbent.policy.decide(observation, memory.incumbent.memory)
         memory = replace(memory, incumbent=ActivePolicy(memory.incumbent.policy, decision.memory))
-        memory = self._beside(seen, memory, decision.replicas)
+        memory = self._beside(observation, memory, decision.replicas)
         try:
-            memory = self._stepped(seen, memory)
+            memory = self._stepped(observation, memory)
         except Exception as error:  # whatever it is, the incumbent's decision holds
-            self._note_once(JournalEntry(seen.now_s, memory.state.name, f"{type(error).__name__}: {error}", {}))
+            self._note_once(JournalEntry(observation.now_s, memory.state.name, f"{type(error).__name__}: {error}", {}))
         return Decision(decision.replicas, memory, decision.reason)
 
-    def _stepped(self, seen: Observation, memory: Memory) -> Memory:
+    def _stepped(self, observation: Observation, memory: Memory) -> Memory:
         answer = self.bench.answer() if isinstance(memory.state, Recalibrating) else None
-        done = step(memory, seen.now_s, seen.spec_replicas, self._new_window(seen, memory), answer, self.setting)
+        done = step(
+            memory,
+            observation.now_s,
+            observation.spec_replicas,
+            self._new_window(observation, memory),
+            answer,
+            self.setting,
+        )
         for entry in done.entries:
             self.journal.note(entry)
         if done.write is not None and self.setting.folder is not None:
@@ -69,7 +76,9 @@ class Adaptive:
             try:
                 _write_new(file, profile)
             except OSError as error:  # it is known all the same, and the factor is in the journal
-                self._note_once(JournalEntry(seen.now_s, done.memory.state.name, f"{file}: {error.strerror}", {}))
+                self._note_once(
+                    JournalEntry(observation.now_s, done.memory.state.name, f"{file}: {error.strerror}", {})
+                )
         if done.task is not None:
             self.bench.submit(partial(deliberate, done.task))
         return done.memory
@@ -79,39 +88,41 @@ class Adaptive:
         if not self.journal.entries or self.journal.entries[-1].why != entry.why:
             self.journal.note(entry)
 
-    def _new_window(self, seen: Observation, memory: Memory) -> Window | None:
+    def _new_window(self, observation: Observation, memory: Memory) -> Window | None:
         """The last one, if it is another one than before."""
         window_s = self.setting.settings.drift.window_s
-        window = seen.window(window_s, self.metrics_delay_s)
+        window = observation.window(window_s, self.metrics_delay_s)
         if window is None or window.end_s < memory.seen_s + OVERLAP * window_s:
             return None
         return window
 
-    def _beside(self, seen: Observation, memory: Memory, replicas: int) -> Memory:
+    def _beside(self, observation: Observation, memory: Memory, replicas: int) -> Memory:
         """Whoever decides beside the incumbent does so; a candidate that cannot is given up."""
         match memory.state:
             case Promoted() as state:
-                return replace(memory, state=self._with_predecessor(seen, state))
+                return replace(memory, state=self._with_predecessor(observation, state))
             case Shadow() as state:
-                return self._with_candidate(seen, memory, state, replicas)
+                return self._with_candidate(observation, memory, state, replicas)
             case _:
                 return memory
 
-    def _with_predecessor(self, seen: Observation, state: Promoted) -> Promoted:
+    def _with_predecessor(self, observation: Observation, state: Promoted) -> Promoted:
         policy, remembered = state.predecessor
         try:
-            return replace(state, predecessor=ActivePolicy(policy, policy.decide(seen, remembered).memory))
+            return replace(state, predecessor=ActivePolicy(policy, policy.decide(observation, remembered).memory))
         except Exception as error:  # it then takes over with what it remembered last
             why = f"the predecessor fails ({type(error).__name__}: {error})"
-            self._note_once(JournalEntry(seen.now_s, state.name, why, {}))
+            self._note_once(JournalEntry(observation.now_s, state.name, why, {}))
             return state
 
-    def _with_candidate(self, seen: Observation, memory: Memory, state: Shadow, replicas: int) -> Memory:
+    def _with_candidate(self, observation: Observation, memory: Memory, state: Shadow, replicas: int) -> Memory:
         policy, remembered = state.candidate
         try:
-            decision = policy.decide(seen, remembered)
+            decision = policy.decide(observation, remembered)
         except Exception as error:
-            done = keep(memory, seen.now_s, f"the candidate fails ({type(error).__name__}: {error})", {}, self.setting)
+            done = keep(
+                memory, observation.now_s, f"the candidate fails ({type(error).__name__}: {error})", {}, self.setting
+            )
             for entry in done.entries:
                 self.journal.note(entry)
             return done.memory

@@ -90,11 +90,11 @@ def deliberate(task: Task) -> Finding | str:
     if isinstance(serves, str):
         return serves
     candidates = [with_rate(task.incumbent, serves.replica_capacity_rps)]
-    told = [f"replica_capacity_rps {before:.1f} -> {serves.replica_capacity_rps:.1f}"]
+    descriptions = [f"replica_capacity_rps {before:.1f} -> {serves.replica_capacity_rps:.1f}"]
     if task.tuning is not None and isinstance(task.incumbent, Learned):
         file = fine_tuned(task.tuning, task.new, task.new_file, serves.replica_capacity_rps)
         candidates.append(of_file(task.incumbent, file, serves.replica_capacity_rps))
-        told.append(f"{told[0]}, taught on for {task.tuning.steps} decisions ({file})")
+        descriptions.append(f"{descriptions[0]}, taught on for {task.tuning.steps} decisions ({file})")
     case = Case(
         task.cluster,
         task.new,
@@ -107,8 +107,8 @@ def deliberate(task: Task) -> Finding | str:
     )
     verdicts = judge(case)
     best = best_of(verdicts)
-    others = {what: one.gain for k, (what, one) in enumerate(zip(told, verdicts, strict=True)) if k != best}
-    return Finding(candidates[best], told[best], serves, verdicts[best], others)
+    others = {what: one.gain for k, (what, one) in enumerate(zip(descriptions, verdicts, strict=True)) if k != best}
+    return Finding(candidates[best], descriptions[best], serves, verdicts[best], others)
 
 
 def fine_tuned(

@@ -61,7 +61,7 @@ class JudgeSettings(Strict):
 class Costs(NamedTuple):
     """One policy, mean over the scenarios. latency_s: mean of the answered requests."""
 
-    missed: float
+    slo_violation_rate: float
     gpu: float
     latency_s: float
     cost: float
@@ -76,11 +76,11 @@ class CandidateVerdict(NamedTuple):
     confidence: float
 
     @property
-    def told(self) -> str:
+    def summary(self) -> str:
         """One line."""
         was, now = self.incumbent, self.candidate
         return (
-            f"in KISim it misses {now.missed:.2%} instead of {was.missed:.2%} with {now.gpu:.2f} instead of "
+            f"in KISim it misses {now.slo_violation_rate:.2%} instead of {was.slo_violation_rate:.2%} with {now.gpu:.2f} instead of "
             f"{was.gpu:.2f} of the GPU time: better with confidence {self.confidence:.3f}"
         )
 
@@ -107,7 +107,7 @@ def judge(case: Case) -> tuple[CandidateVerdict, ...]:
 
 
 def _costs(case: Case, policy: Policy) -> np.ndarray:
-    """float64[scenarios, 4]: missed, gpu, latency_s and cost in each scenario."""
+    """float64[scenarios, 4]: slo_violation_rate, gpu, latency_s and cost in each scenario."""
     states = np.random.SeedSequence(case.settings.seed).spawn(case.settings.scenarios)
     return np.array([_played(case, policy, np.random.default_rng(one)) for one in states])
 
@@ -170,8 +170,8 @@ class Inline:
         self._left -= 1
         if self._left > 0:
             return None
-        found, self._answer = self._answer, None
-        return found
+        kept_answer, self._answer = self._answer, None
+        return kept_answer
 
     def close(self) -> None:
         """See JudgeWorker."""
@@ -198,11 +198,11 @@ class Background:
         if self._answers is None or not self._answers.poll():
             return None
         try:
-            found: object = self._answers.recv()
+            received: object = self._answers.recv()
         except EOFError:
-            found = KisError("the process that judged ended without an answer")
+            received = KisError("the process that judged ended without an answer")
         self.close()
-        return found
+        return received
 
     def close(self) -> None:
         """See JudgeWorker: a process that still thinks is killed."""

@@ -96,5 +96,5 @@ def rescaled(
         return f"the old profile serves nothing within {target_s:g} s: is that the service's latency target?"
     if after <= 0:
         return f"with the new profile no rate is served within {target_s:g} s: replicas cannot mend that"
-    told = f"P{PERCENTILE:g} within {target_s:g} s: {before:.0f}/s of one replica before, {after:.0f}/s now"
-    return Serves(replica_capacity_rps * after / before, told)
+    text = f"P{PERCENTILE:g} within {target_s:g} s: {before:.0f}/s of one replica before, {after:.0f}/s now"
+    return Serves(replica_capacity_rps * after / before, text)

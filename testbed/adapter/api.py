@@ -27,10 +27,10 @@ def answer(source: MetricSource, target: str) -> Answer:
     """The answer to GET `target`: an object, or a Status that says why there is none."""
     url = urlsplit(target)
     try:
-        found = _looked_up(source, url.path, {key: values[-1] for key, values in parse_qs(url.query).items()})
+        answer = _looked_up(source, url.path, {key: values[-1] for key, values in parse_qs(url.query).items()})
     except SelectorError as error:
         return refusal(HTTPStatus.BAD_REQUEST, "BadRequest", str(error))
-    return found or refusal(HTTPStatus.NOT_FOUND, "NotFound", f"there is nothing at {url.path}")
+    return answer or refusal(HTTPStatus.NOT_FOUND, "NotFound", f"there is nothing at {url.path}")
 
 
 def _looked_up(source: MetricSource, path: str, query: Mapping[str, str]) -> Answer | None:
@@ -76,7 +76,7 @@ def _resources(group_version: str, metrics: Sequence[str]) -> Answer:
 
 
 def _external(source: MetricSource, namespace: str, metric: str, query: Mapping[str, str]) -> Answer:
-    found = _found(source, source.of_deployments, namespace, metric, query.get("labelSelector", ""))
+    values = _values_of(source, source.of_deployments, namespace, metric, query.get("labelSelector", ""))
     items = [
         {
             "metricName": metric,
@@ -85,7 +85,7 @@ def _external(source: MetricSource, namespace: str, metric: str, query: Mapping[
             "windowSeconds": round(one.window_s),
             "value": f"{one.value_m}m",
         }
-        for one in found
+        for one in values
     ]
     return _list("ExternalMetricValueList", EXTERNAL, items, metric)
 
@@ -93,7 +93,7 @@ def _external(source: MetricSource, namespace: str, metric: str, query: Mapping[
 def _custom(source: MetricSource, namespace: str, pod: str, metric: str, query: Mapping[str, str]) -> Answer:
     if query.get("metricLabelSelector"):
         raise SelectorError("metricLabelSelector: metrics of pods have no labels of their own: select pods by theirs")
-    found = _found(source, source.of_pods, namespace, metric, query.get("labelSelector", ""))
+    values = _values_of(source, source.of_pods, namespace, metric, query.get("labelSelector", ""))
     items = [
         {
             "describedObject": {"kind": "Pod", "namespace": namespace, "name": one.pod, "apiVersion": "v1"},
@@ -102,13 +102,13 @@ def _custom(source: MetricSource, namespace: str, pod: str, metric: str, query: 
             "windowSeconds": round(one.window_s),
             "value": f"{one.value_m}m",
         }
-        for one in found
+        for one in values
         if pod in (_ALL, one.pod)
     ]
     return _list("MetricValueList", CUSTOM, items, metric)
 
 
-def _found(
+def _values_of(
     source: MetricSource, ask: Callable[[str, str], Sequence[Value]], namespace: str, metric: str, selector: str
 ) -> list[Value]:
     wanted = parse_selector(selector)

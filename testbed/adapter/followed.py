@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol, TextIO
 
 from testbed.adapter.source import Value
-from testbed.autoscaling.live.deployment import Seen
+from testbed.autoscaling.live.deployment import DeploymentStatus
 from testbed.autoscaling.live.observation import LiveObservation
 from testbed.autoscaling.live.scraper import PodScraper
 from testbed.autoscaling.metrics import METRICS, milli, of_all, of_each
@@ -22,7 +22,7 @@ from testbed.log_line import print_line
 class View(Protocol):
     """A deployment that can be looked at; ClusterError if the API does not answer."""
 
-    def look(self) -> Seen:
+    def look(self) -> DeploymentStatus:
         """Its scale and its pods, now."""
 
 
@@ -58,15 +58,15 @@ class Followed:
     def turn(self) -> Mapping[str, str]:
         """Look and scrape, once. What told nothing, and why: by pod, or by deployment if that could not be seen."""
         try:
-            seen = self._view.look()
+            status = self._view.look()
         except ClusterError as error:
             return {self.name: str(error)}  # what was known grows old meanwhile
         now_s = self._clock()
-        self._scraper.scrape(now_s, seen.addresses)
-        window = LiveObservation(now_s, seen.spec_replicas, seen.pods, tuple(self._scraper.scrapes)).window(
+        self._scraper.scrape(now_s, status.addresses)
+        window = LiveObservation(now_s, status.spec_replicas, status.pods, tuple(self._scraper.scrapes)).window(
             self._window_s, 0.0
         )
-        self._known = LastScrape(frozenset(one.endpoint for one in seen.addresses), seen.labels, window)
+        self._known = LastScrape(frozenset(one.endpoint for one in status.addresses), status.labels, window)
         return dict(self._scraper.failures)
 
     def of_pods(self, metric: str) -> list[Value]:
@@ -122,14 +122,14 @@ class FollowedDeployments:
         return [v for one in self._deployments.get(namespace, ()) for v in one.of_deployment(metric)]
 
     def _follow(self, one: Followed) -> None:
-        told: Mapping[str, str] = {}
+        reported: Mapping[str, str] = {}
         while not self._stop.is_set():
             begin = time.monotonic()
             try:
                 failures = one.turn()
             except Exception as error:  # whatever it was, the next turn may do; meanwhile what was known grows old
                 failures = {one.name: f"{type(error).__name__}: {error}"}
-            if failures != told:  # a line when something changes
+            if failures != reported:  # a line when something changes
                 print_line(self._log, not_measured=failures)
-                told = failures
+                reported = failures
             self._stop.wait(max(0.0, self._period_s - (time.monotonic() - begin)))

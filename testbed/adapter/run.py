@@ -16,7 +16,7 @@ from testbed.autoscaling.live.deployment import DeploymentView
 from testbed.autoscaling.live.scraper import PodScraper
 from testbed.config import Strict
 from testbed.errors import ClusterError, ConfigError
-from testbed.serving.kubernetes_api import Told, api_client
+from testbed.serving.kubernetes_api import AsClusterError, api_client
 
 # Where every API server says by which certificates it will call those behind it.
 _AUTHENTICATION = ("kube-system", "extension-apiserver-authentication")
@@ -99,7 +99,7 @@ def _trust(tls: TlsConfig, api: client.ApiClient) -> Trust:
     namespace, name = _AUTHENTICATION
     core: Any = client.CoreV1Api(api)
     what = f"ConfigMap {namespace}/{name}"
-    with Told(what, "may this account read it? See role extension-apiserver-authentication-reader"):
+    with AsClusterError(what, "may this account read it? See role extension-apiserver-authentication-reader"):
         data = core.read_namespaced_config_map(name, namespace, _request_timeout=10).data or {}
     if "requestheader-client-ca-file" not in data:
         raise ClusterError(f"{what} names no front proxy: the API server aggregates no APIs")

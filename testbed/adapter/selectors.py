@@ -45,11 +45,11 @@ def selects(selector: tuple[Requirement, ...], labels: Mapping[str, str]) -> boo
 
 
 def _requirement(part: str) -> Requirement:
-    if found := _SET.fullmatch(part):
-        values = frozenset(value.strip() for value in found["values"].split(","))
-        return Requirement(found["key"], values, found["operator"] == "in")
-    if found := _EQUALITY.fullmatch(part):
-        return Requirement(found["key"], frozenset({found["values"]}), found["operator"] != "!=")
-    if found := _EXISTENCE.fullmatch(part):
-        return Requirement(found["key"], frozenset(), not found["operator"])
+    if match := _SET.fullmatch(part):
+        values = frozenset(value.strip() for value in match["values"].split(","))
+        return Requirement(match["key"], values, match["operator"] == "in")
+    if match := _EQUALITY.fullmatch(part):
+        return Requirement(match["key"], frozenset({match["values"]}), match["operator"] != "!=")
+    if match := _EXISTENCE.fullmatch(part):
+        return Requirement(match["key"], frozenset(), not match["operator"])
     raise SelectorError(f"label selector: '{part}' cannot be read: write key=value, key!=value, key in (a, b) or !key")

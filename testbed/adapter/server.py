@@ -138,8 +138,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self) -> tuple[int, bytes]:
         shown = _common_names(self.connection.getpeercert() or {})
         if self.names and not shown & self.names:
-            told = f"this client is {', '.join(shown) or 'nobody'}: only the API server's front proxy may call"
-            return _as_bytes(refusal(HTTPStatus.FORBIDDEN, "Forbidden", told))
+            message = f"this client is {', '.join(shown) or 'nobody'}: only the API server's front proxy may call"
+            return _as_bytes(refusal(HTTPStatus.FORBIDDEN, "Forbidden", message))
         return _as_bytes(answer(self.source, self.path))
 
     def _tell(self, error: Exception) -> None:

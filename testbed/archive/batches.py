@@ -64,11 +64,11 @@ def decode_batches(coded: Coded) -> dict[str, BatchLog]:
     ids, positions = (table[name].combine_chunks().flatten().to_numpy() for name in ("request_id", "position"))
     rows["request_id"] = from_steps(ids, [rows["run"].to_numpy()])
     rows["position"] = positions + np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-    found = dict(iter(rows.groupby("run", sort=False)))
+    of_run = dict(iter(rows.groupby("run", sort=False)))
     order = ["start_ns", "replica", "instance", "position"]
     return {
         run: BatchLog(
-            found.get(run, rows.iloc[:0])[SCHEMA.names].sort_values(order, kind="stable", ignore_index=True),
+            of_run.get(run, rows.iloc[:0])[SCHEMA.names].sort_values(order, kind="stable", ignore_index=True),
             provenance,
         )
         for run, provenance in coded.header["provenance"].items()

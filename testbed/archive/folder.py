@@ -48,8 +48,8 @@ def write_archive(folder: Path, unit_ns: int = MICROSECOND, keep_every: int = 1)
     logs = sorted(folder.glob("logs/*/*.parquet"))
     if logs:
         archive.mkdir(exist_ok=True)
-        told = {str(file.relative_to(folder)): ScalingLog.read(file) for file in logs}
-        _write(archive, "logs", encode_logs(told))
+        by_name = {str(file.relative_to(folder)): ScalingLog.read(file) for file in logs}
+        _write(archive, "logs", encode_logs(by_name))
     if not logs or run_dirs(folder):
         _write_runs(folder, archive, unit_ns, keep_every)
     return archive

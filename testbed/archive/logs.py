@@ -38,10 +38,10 @@ def encode_logs(logs: Mapping[str, ScalingLog]) -> Coded:
         ignore_index=True,
     )
     run = [frame[name].to_numpy() for name in ("log", "seed")]
-    told = {name: json.dumps(log.provenance, sort_keys=True) for name, log in logs.items()}
+    headers = {name: json.dumps(log.provenance, sort_keys=True) for name, log in logs.items()}
     columns = {f.name: pa.array(frame[f.name], f.type, from_pandas=True) for f in SCHEMA}
     columns |= {name: pa.array(steps(frame[name].to_numpy(dtype=np.int64), run), pa.int64()) for name in _TOTALS}
-    texts = {"log": frame["log"], "provenance": frame["log"].map(told)}
+    texts = {"log": frame["log"], "provenance": frame["log"].map(headers)}
     columns |= {name: pa.array(text, pa.string()).dictionary_encode() for name, text in texts.items()}
     return Coded(pa.table(columns), {})
 
@@ -53,9 +53,9 @@ def decode_logs(coded: Coded) -> dict[str, ScalingLog]:
     for name in _TOTALS:
         frame[name] = from_steps(frame[name].to_numpy(dtype=np.int64), run)
     logs = {}
-    for name, mine in frame.groupby("log", sort=False, observed=True):
-        table = pa.Table.from_pandas(mine[SCHEMA.names], schema=SCHEMA, preserve_index=False)
-        logs[str(name)] = ScalingLog.of_table(table, json.loads(mine["provenance"].iloc[0]))
+    for name, rows in frame.groupby("log", sort=False, observed=True):
+        table = pa.Table.from_pandas(rows[SCHEMA.names], schema=SCHEMA, preserve_index=False)
+        logs[str(name)] = ScalingLog.of_table(table, json.loads(rows["provenance"].iloc[0]))
     return logs
 
 

@@ -66,10 +66,10 @@ def decode_metrics(coded: Coded) -> dict[str, MetricLog]:
     value[whole] = from_steps(step[whole], [series[whole]]) / scale[whole]
     time = from_steps(frame["time"].to_numpy(dtype=np.int64), [series]) * coded.header["unit_ns"]
     frame = frame.assign(time_ns=time, value=value)
-    found = dict(iter(frame.groupby("run", sort=False)))
+    of_run = dict(iter(frame.groupby("run", sort=False)))
     return {
         run: MetricLog(
-            found.get(run, frame.iloc[:0])[SCHEMA.names].sort_values("time_ns", kind="stable", ignore_index=True),
+            of_run.get(run, frame.iloc[:0])[SCHEMA.names].sort_values("time_ns", kind="stable", ignore_index=True),
             provenance,
         )
         for run, provenance in coded.header["provenance"].items()

@@ -57,12 +57,12 @@ def decode_schedules(coded: Coded) -> dict[str, Schedule]:
     """By run."""
     frame = coded.table.to_pandas()
     arrivals = {}
-    for number, mine in frame.groupby("schedule"):
-        times = np.cumsum(mine["step"].to_numpy(dtype=np.int64)) * coded.header["unit_ns"][int(str(number))]
+    for number, part in frame.groupby("schedule"):
+        times = np.cumsum(part["step"].to_numpy(dtype=np.int64)) * coded.header["unit_ns"][int(str(number))]
         tokens = None
-        if "tokens" in mine and mine["tokens"].notna().all():
-            tokens = mine["tokens"].to_numpy(dtype=np.int64)
-        arrivals[int(str(number))] = (times, mine["model"].to_numpy(dtype=object), tokens)
+        if "tokens" in part and part["tokens"].notna().all():
+            tokens = part["tokens"].to_numpy(dtype=np.int64)
+        arrivals[int(str(number))] = (times, part["model"].to_numpy(dtype=object), tokens)
     empty = (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=object), None)
     schedules = {}
     for run, one in coded.header["runs"].items():
@@ -95,32 +95,32 @@ def decode_requests(
 ) -> dict[str, RequestLog]:
     """By run."""
     frame, unit_ns = coded.table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get), coded.header["unit_ns"]
-    found = dict(iter(frame.groupby("run", observed=True, sort=False)))
+    of_run = dict(iter(frame.groupby("run", observed=True, sort=False)))
     logs = {}
     for run, provenance in coded.header["provenance"].items():
         schedule = schedules[run]
-        mine = found[run].reset_index(drop=True) if run in found else frame.iloc[:0]
-        answered = mine["answer"].notna().to_numpy()
-        endpoints = mine["endpoint"].astype(object).to_numpy()
+        part = of_run[run].reset_index(drop=True) if run in of_run else frame.iloc[:0]
+        answered = part["answer"].notna().to_numpy()
+        endpoints = part["endpoint"].astype(object).to_numpy()
         end = _batch_ends(batches.get(run), len(schedule), unit_ns)
-        done = mine["answer"].to_numpy(dtype=np.int64, na_value=0) + end
+        done = part["answer"].to_numpy(dtype=np.int64, na_value=0) + end
         alone = answered & (end == 0)
         done[alone] = from_steps(done[alone], [endpoints[alone]])
         completed = pd.array(done * unit_ns, dtype="Int64")
         completed[~answered] = pd.NA
-        told = pd.DataFrame(
+        decoded = pd.DataFrame(
             {
-                "request_id": pd.array(np.arange(len(mine)), dtype="Int64"),
+                "request_id": pd.array(np.arange(len(part)), dtype="Int64"),
                 "model": schedule.model,
                 "endpoint": endpoints,
                 "scheduled_ns": pd.array(schedule.scheduled_ns, dtype="Int64"),
-                "sent_ns": pd.array(schedule.scheduled_ns, dtype="Int64") + mine["lag"].array * unit_ns,
+                "sent_ns": pd.array(schedule.scheduled_ns, dtype="Int64") + part["lag"].array * unit_ns,
                 "completed_ns": completed,
-                "status": mine["status"].astype(object),
-                "detail": mine["detail"].astype(object),
+                "status": part["status"].astype(object),
+                "detail": part["detail"].astype(object),
             }
         )
-        table = pa.Table.from_pandas(told, schema=SCHEMA, preserve_index=False)
+        table = pa.Table.from_pandas(decoded, schema=SCHEMA, preserve_index=False)
         logs[run] = RequestLog(table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get), provenance)
     return logs
 

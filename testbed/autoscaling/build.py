@@ -40,7 +40,7 @@ def build_policy(settings: dict[str, Any], max_replicas: int, rate_rps: Callable
     try:
         policy: Policy = TypeAdapter(cls).validate_python(given)
     except ValidationError as error:
-        raise _told(kind, error) from None
+        raise _refusal(kind, error) from None
     return policy
 
 
@@ -52,15 +52,15 @@ def resolved(settings: dict[str, Any]) -> dict[str, Any]:
         raise ConfigError("`tuned` goes with `kind: hpa` and nothing else")
     file = Path(str(settings["tuned"]))
     try:
-        told = json.loads(file.read_text())
-        found = told["policies"][told.get("chosen", "tuned")]
+        tuned = json.loads(file.read_text())
+        chosen = tuned["policies"][tuned.get("chosen", "tuned")]
     except OSError as error:
         raise ConfigError(f"{file}: {error.strerror}: give a tuned.json of kis tune-hpa") from None
     except (ValueError, KeyError, TypeError):
-        found = None
-    if not isinstance(found, dict) or found.get("kind") != "hpa":
+        chosen = None
+    if not isinstance(chosen, dict) or chosen.get("kind") != "hpa":
         raise ConfigError(f"{file} is not what kis tune-hpa writes: give its tuned.json")
-    return found
+    return chosen
 
 
 def start_replicas(settings: dict[str, Any], otherwise: int) -> int:
@@ -77,6 +77,6 @@ def knows_the_future(settings: dict[str, Any]) -> bool:
     return bool(getattr(find_policy(settings.get("kind")), "knows_the_future", False))
 
 
-def _told(kind: str, error: ValidationError) -> ConfigError:
+def _refusal(kind: str, error: ValidationError) -> ConfigError:
     first = error.errors()[0]
     return ConfigError(f"policy {kind}: {'.'.join(map(str, first['loc']))}: {first['msg']} (got {first['input']!r})")

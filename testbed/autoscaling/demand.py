@@ -24,25 +24,25 @@ class Demand(NamedTuple):
         return max(0.0, self.rate_rps + self.slope_rps_s * (self.middle_s + provisioning_delay_s))
 
 
-def demand_of(seen: Observation, window_s: float, windows: int, metrics_delay_s: float) -> Demand | None:
+def demand_of(observation: Observation, window_s: float, windows: int, metrics_delay_s: float) -> Demand | None:
     """From so many windows, each as long, the newest metrics_delay_s old at least; None: there are no two of them yet.
 
     What arrived in a window is what was answered, and what the queues grew by: a full replica answers no more than it
     can. The oldest window says only what waited before the next.
     """
-    found: list[Window] = []
+    newest_first: list[Window] = []
     for k in range(windows + 1):
-        window = seen.window(window_s, metrics_delay_s + k * window_s)
+        window = observation.window(window_s, metrics_delay_s + k * window_s)
         if window is None:
             break
-        found.append(window)
-    if len(found) < 2:
+        newest_first.append(window)
+    if len(newest_first) < 2:
         return None
-    waiting = [float(window.waiting.sum()) for window in found]
+    waiting = [float(window.waiting.sum()) for window in newest_first]
     rates = [
         max(0.0, window.rate_rps + (here - before) / window.seconds)
-        for window, here, before in zip(found, waiting, waiting[1:], strict=False)
+        for window, here, before in zip(newest_first, waiting, waiting[1:], strict=False)
     ]
-    newest = found[0]
-    middle_s = seen.now_s - (newest.start_s + newest.end_s) / 2
+    newest = newest_first[0]
+    middle_s = observation.now_s - (newest.start_s + newest.end_s) / 2
     return Demand(rates[0], slope_of(np.array(rates[::-1])) / newest.seconds, waiting[0], middle_s)

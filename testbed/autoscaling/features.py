@@ -48,7 +48,7 @@ class Past(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _Inputs:
     """What the features are computed from."""
 
     scale: FeatureScale
@@ -79,10 +79,10 @@ class Feature(NamedTuple):
     unit: str
     low: float
     high: float
-    value: Callable[[_Seen], float]
+    value: Callable[[_Inputs], float]
 
 
-def _queue_time(seen: _Seen) -> float:
+def _queue_time(seen: _Inputs) -> float:
     """Mean over the requests of all pods; with nothing answered, what waits decides."""
     answered = float(seen.window.requests.sum())
     if answered == 0:
@@ -179,7 +179,7 @@ def features_of(seen: Observation, past: Past, scale: FeatureScale) -> tuple[npt
     if not math.isfinite(rate):
         return None, past
     past = past._replace(rates=(*past.rates[1 - REMEMBERED :], rate), waiting=waiting)
-    known = _seen(seen, window, past, scale)
+    known = _inputs_of(seen, window, past, scale)
     values = np.array([one.value(known) for one in FEATURES.values()], dtype=np.float64)
     if np.isnan(values).any():
         return None, past
@@ -187,13 +187,13 @@ def features_of(seen: Observation, past: Past, scale: FeatureScale) -> tuple[npt
     return np.clip(values, low, high).astype(np.float32), past
 
 
-def _seen(seen: Observation, window: Window, past: Past, scale: FeatureScale) -> _Seen:
+def _inputs_of(seen: Observation, window: Window, past: Past, scale: FeatureScale) -> _Inputs:
     rates = np.array(past.rates)
     ahead = math.ceil((scale.provisioning_delay_s + scale.metrics_delay_s) / scale.step_s) + 1
     level = float(rates[-SMOOTHED:].mean())
     smoothed = smooth(rates) if len(rates) >= SMOOTHED else np.array([level])
     season = season_of(smoothed, ahead + SMOOTHED)
-    return _Seen(
+    return _Inputs(
         scale=scale,
         now_s=seen.now_s,
         spec=seen.spec_replicas,

@@ -88,8 +88,8 @@ SERVICE_METRICS: Mapping[str, Callable[[Window], float | None]] = {"arrivals_per
 
 def of_each(metric: str, window: Window) -> dict[str, float]:
     """By pod; a pod that was not measured is not there."""
-    found = {window.pods[place]: METRICS[metric].value(window, [place]) for place in _counted(window)}
-    return {pod: value for pod, value in found.items() if math.isfinite(value)}
+    values = {window.pods[place]: METRICS[metric].value(window, [place]) for place in _counted(window)}
+    return {pod: value for pod, value in values.items() if math.isfinite(value)}
 
 
 def of_all(metric: str, window: Window) -> float | None:

@@ -83,7 +83,7 @@ def window_of(scrapes: Sequence[Scrape]) -> Window:
     seconds = end.time_s - start.time_s
     before = [dict(zip(start.pods, range(len(start.pods)), strict=True)).get(pod) for pod in end.pods]
 
-    def told(name: str) -> FloatArray | None:
+    def known(name: str) -> FloatArray | None:
         return None if getattr(start, name) is None or getattr(end, name) is None else increase(name)
 
     def increase(name: str) -> FloatArray:
@@ -92,8 +92,8 @@ def window_of(scrapes: Sequence[Scrape]) -> Window:
 
     waiting = np.zeros(len(end.pods))
     for one in scrapes[1:]:
-        held = dict(zip(one.pods, one.waiting.tolist(), strict=True))
-        waiting += [held.get(pod, 0.0) for pod in end.pods]
+        queued = dict(zip(one.pods, one.waiting.tolist(), strict=True))
+        waiting += [queued.get(pod, 0.0) for pod in end.pods]
     return Window(
         start_s=start.time_s,
         end_s=end.time_s,
@@ -102,24 +102,24 @@ def window_of(scrapes: Sequence[Scrape]) -> Window:
         queue_s=increase("queue_s"),
         waiting=end.waiting,
         in_flight=waiting / (len(scrapes) - 1) + increase("compute_s") / seconds,
-        utilisation=_told_or(scrapes[1:], np.minimum(increase("active_s") / seconds, 1.0)),
+        utilisation=_reported_or(scrapes[1:], np.minimum(increase("active_s") / seconds, 1.0)),
         cpu_cores=increase("cpu_s") / seconds,
         sent=None if start.sent is None or end.sent is None else end.sent - start.sent,
-        batches=told("batches"),
-        batch_s=told("batch_s"),
+        batches=known("batches"),
+        batch_s=known("batch_s"),
     )
 
 
-def _told_or(scrapes: Sequence[Scrape], share: FloatArray) -> FloatArray:
+def _reported_or(scrapes: Sequence[Scrape], share: FloatArray) -> FloatArray:
     """Mean of what the GPUs of each pod of the last scrape say; `share` of the pods that have none."""
-    total, told = np.zeros(len(share)), np.zeros(len(share))
+    total, known = np.zeros(len(share)), np.zeros(len(share))
     for one in scrapes:
         if one.gpu_share is not None:
             of_pod = dict(zip(one.pods, one.gpu_share.tolist(), strict=True))
             values = np.array([of_pod.get(pod, np.nan) for pod in scrapes[-1].pods])
             total += np.nan_to_num(values)
-            told += np.isfinite(values)
-    return np.where(told > 0, total / np.maximum(told, 1), share)
+            known += np.isfinite(values)
+    return np.where(known > 0, total / np.maximum(known, 1), share)
 
 
 class Observation(Protocol):

@@ -30,5 +30,5 @@ class Policy(Protocol):
     def period_s(self) -> float:
         """Seconds from one decision to the next."""
 
-    def decide(self, seen: Observation, memory: Any) -> Decision:
+    def decide(self, observation: Observation, memory: Any) -> Decision:
         """How many replicas there should be."""

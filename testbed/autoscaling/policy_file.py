@@ -47,17 +47,17 @@ class PolicyFile(Strict):
 class PolicyPair(NamedTuple):
     """What the two files hold. digest: sha256 of policy.json, and so of both, as it has the network's."""
 
-    told: PolicyFile
+    description: PolicyFile
     network: bytes
     digest: str
 
 
-def write_pair(file: Path, network: bytes, told: PolicyFile) -> None:
+def write_pair(file: Path, network: bytes, description: PolicyFile) -> None:
     """Replace policy.onnx and the policy.json beside it. told.sha256 must be the network's."""
-    assert told.sha256 == _sha256(network)
+    assert description.sha256 == _sha256(network)
     with replacing(_next(file)) as temporary:
         temporary.write_bytes(network)
-    write_json(file.with_suffix(".json"), told)
+    write_json(file.with_suffix(".json"), description)
     _finish(file)
 
 
@@ -71,10 +71,10 @@ def read_pair(file: Path) -> PolicyPair:
                     f"no policy {path}: a policy is an .onnx file and a .json file of the same name beside it"
                 )
         text = beside.read_bytes()
-        told = _parsed(text, beside)
-        network = _network(file, told.sha256)
+        description = _parsed(text, beside)
+        network = _network(file, description.sha256)
         if network is not None:
-            return PolicyPair(told, network, _sha256(text))
+            return PolicyPair(description, network, _sha256(text))
         if text == before:
             raise ConfigError(
                 f"{file} is not the file that {beside.name} was written for (its hash differs): export again"

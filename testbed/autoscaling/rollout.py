@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from testbed.autoscaling.simulated import PolicyRun
 from testbed.measurement.latency_histogram import quantile_of
-from testbed.measurement.misses import missed_share
+from testbed.measurement.misses import slo_violation_rate
 from testbed.simulation.cluster.samples import Totals
 
 
@@ -30,7 +30,7 @@ class Outcome:
     @property
     def slo_violation_rate(self) -> float | None:
         """Share of the decided requests that missed their deadline (measurement.misses); None: none is decided."""
-        return missed_share(self.totals.missed, self.totals.decided)
+        return slo_violation_rate(self.totals.missed, self.totals.decided)
 
     def latency_s(self, q: float) -> float | None:
         """The q-quantile of the answered requests; None: none was answered."""

@@ -35,10 +35,10 @@ class SimulatedObservation:
     def window(self, seconds: float, metrics_delay_s: float) -> Window | None:
         """See Observation."""
         times_s = [one.time_ns / SECOND_NS for one in self._samples]
-        found = last_window(times_s, self.now_s, seconds, metrics_delay_s)
-        if found is None:
+        places = last_window(times_s, self.now_s, seconds, metrics_delay_s)
+        if places is None:
             return None
-        first, last = found
+        first, last = places
         return window_of([self._scrape(self._samples[k]) for k in range(first, last + 1)])
 
     def _scrape(self, sample: Sample) -> Scrape:
@@ -136,8 +136,8 @@ class PolicyRun:
             self.sim.scale(model, replicas)
 
     def _ask(self, model: str, policy: Policy) -> None:
-        seen = SimulatedObservation(self.sim, model, self.since_s)
-        decision = policy.decide(seen, self.memories[model])
+        observation = SimulatedObservation(self.sim, model, self.since_s)
+        decision = policy.decide(observation, self.memories[model])
         self.memories[model] = decision.memory
         most = self.sim.config.models[self.sim.model_number(model)].max_replicas
         self.scale(model, min(max(decision.replicas, 0), most), decision.reason)

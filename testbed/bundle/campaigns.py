@@ -141,9 +141,9 @@ def _service(mps: bool, folder: Path) -> Iterator[Mapping[str, str]]:
     try:
         yield more
     finally:
-        told = {"env": {**os.environ, **more}, "input": b"quit\n", "timeout": KILL_AFTER_S}
+        options = {"env": {**os.environ, **more}, "input": b"quit\n", "timeout": KILL_AFTER_S}
         with contextlib.suppress(subprocess.TimeoutExpired):
-            subprocess.run(["nvidia-cuda-mps-control"], check=False, **told)  # type: ignore[call-overload]
+            subprocess.run(["nvidia-cuda-mps-control"], check=False, **options)  # type: ignore[call-overload]
         shutil.rmtree(pipes, ignore_errors=True)
 
 

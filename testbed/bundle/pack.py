@@ -67,10 +67,10 @@ def describe(python: Path) -> BundlePython:
         "sysconfig.get_config_var('LIBDIR'), sys.base_prefix]))"
     )
     try:
-        told = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=True).stdout
+        answer = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError) as error:
         raise ConfigError(f"--python {python}: {error}: give the interpreter of the Python to bring") from None
-    full, executable, stdlib, library_folder, prefix = json.loads(told)
+    full, executable, stdlib, library_folder, prefix = json.loads(answer)
     version = ".".join(full.split(".")[:2])
     if version not in ("3.11", "3.12", "3.13"):
         raise ConfigError(f"--python {python} is Python {full}: the embedded server has stubs for 3.11 to 3.13")
@@ -89,13 +89,13 @@ def wanted(target: BundlePython, there: Iterable[str]) -> set[str]:
     names: set[str] = {EMBEDDED_SERVER}
     left = [Requirement(text) for text in metadata.requires("kis-testbed") or ()]
     left = [one for one in left if one.marker is None or one.marker.evaluate(environment)]
-    seen: set[tuple[str, frozenset[str]]] = set()
+    visited: set[tuple[str, frozenset[str]]] = set()
     while left:
         one = left.pop()
         name, extras = canonicalize_name(one.name), frozenset(one.extras)
-        if name in have or (name, extras) in seen:
+        if name in have or (name, extras) in visited:
             continue
-        seen.add((name, extras))
+        visited.add((name, extras))
         names.add(name)
         left += _needs_of(name, extras, environment)
     return names
@@ -112,7 +112,7 @@ def locked(lock: str, names: set[str], target: BundlePython) -> tuple[str, ...]:
     """The lock's entries, hashes and all, of these packages for that Python. ConfigError names one that is missing."""
     environment: dict[str, Any] = {**default_environment(), "extra": ""}
     environment |= {"python_version": target.version, "python_full_version": target.full_version}
-    found: dict[str, str] = {}
+    locked_names: dict[str, str] = {}
     for entry in lock.replace("\\\n", " ").splitlines():
         if not entry.strip() or entry.lstrip().startswith(("#", "-")):
             continue
@@ -121,11 +121,11 @@ def locked(lock: str, names: set[str], target: BundlePython) -> tuple[str, ...]:
         if name in names and (requirement.marker is None or requirement.marker.evaluate(environment)):
             # Without the marker: pip would evaluate it for the Python that it runs in, and leave the package out.
             hashes = [part for part in entry.split() if part.startswith("--hash=")]
-            found[name] = " ".join((f"{requirement.name}{requirement.specifier}", *hashes))
-    missing = sorted(names - found.keys())
+            locked_names[name] = " ".join((f"{requirement.name}{requirement.specifier}", *hashes))
+    missing = sorted(names - locked_names.keys())
     if missing:
         raise ConfigError(f"requirements.lock has no {', '.join(missing)} for Python {target.version}: `make lock`")
-    return tuple(found[name] for name in sorted(found))
+    return tuple(locked_names[name] for name in sorted(locked_names))
 
 
 def pack(out: Path, target: BundlePython, there: Iterable[str]) -> Path:

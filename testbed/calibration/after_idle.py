@@ -100,15 +100,15 @@ def fit_after_idle(
     own = (rows["own"] - rows.groupby(cell)["own"].transform("mean")).to_numpy()
     kept = np.abs(own) <= np.quantile(np.abs(own), 0.99)  # stalls of the machine are its noise
     weight = hats.sum().to_numpy()[1:]
-    seen = weight > 5
-    if not seen.any():
+    filled = weight > 5
+    if not filled.any():
         return NO_EFFECT
-    solved, *_ = np.linalg.lstsq(inner[kept][:, seen], own[kept], rcond=None)
-    left = own[kept] - inner[kept][:, seen] @ solved
-    covariance = np.linalg.pinv(inner[kept][:, seen].T @ inner[kept][:, seen]) * left.var()
-    rising = isotonic_regression(solved, weights=weight[seen]).x
+    solved, *_ = np.linalg.lstsq(inner[kept][:, filled], own[kept], rcond=None)
+    left = own[kept] - inner[kept][:, filled] @ solved
+    covariance = np.linalg.pinv(inner[kept][:, filled].T @ inner[kept][:, filled]) * left.var()
+    rising = isotonic_regression(solved, weights=weight[filled]).x
     table = np.zeros(KNOTS)
-    table[1:] = np.interp(np.arange(1, KNOTS), np.flatnonzero(seen) + 1, np.maximum(rising, 0.0))
+    table[1:] = np.interp(np.arange(1, KNOTS), np.flatnonzero(filled) + 1, np.maximum(rising, 0.0))
     error = float(np.sqrt(max(covariance[-1, -1], 0.0)))
     lone_s = float(rows["own"][rows["size"] == rows["size"].min()].mean())
     if table[-1] < NOTICED * lone_s or table[-1] < CERTAIN * error:

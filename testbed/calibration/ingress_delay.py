@@ -29,9 +29,9 @@ def who_joined(run: Evidence) -> pd.DataFrame:
     largest = run.manifest.service.max_batch_size
     rate = run.local_rate_rps(RATE_WINDOW_S)
     rules = run.manifest.service.dynamic_batching
-    found = [pd.DataFrame({"rate": [], "before_start": [], "in_time": []})]
+    frames = [pd.DataFrame({"rate": [], "before_start": [], "in_time": []})]
     if rules is None or rules.max_queue_delay_s > 0 or rules.preferred_batch_sizes:
-        return found[0]  # there a batch does not take all that is in the queue
+        return frames[0]  # there a batch does not take all that is in the queue
     for _, one in served.groupby("replica"):
         batches = one.drop_duplicates(["instance", "start"]).sort_values("start")
         free = batches.groupby("instance")["end"].shift(1)
@@ -47,7 +47,7 @@ def who_joined(run: Evidence) -> pd.DataFrame:
         batch = np.repeat(np.arange(len(starts)), last - first)
         ranges = [np.arange(a, b) for a, b in zip(first, last, strict=True)]
         request = np.concatenate([np.empty(0, dtype=np.int64), *ranges])
-        found.append(
+        frames.append(
             pd.DataFrame(
                 {
                     "rate": rate[order["request_id"].to_numpy()[request]],
@@ -56,7 +56,7 @@ def who_joined(run: Evidence) -> pd.DataFrame:
                 }
             )
         )
-    return pd.concat(found, ignore_index=True)
+    return pd.concat(frames, ignore_index=True)
 
 
 def ingress_delay_under_load(joined: pd.DataFrame) -> FloatArray:

@@ -48,11 +48,11 @@ def fit_contention(runs: Sequence[Evidence], mean_s: FloatArray) -> Contention:
 
 def cold_starts(runs: Sequence[Evidence]) -> tuple[float, ...]:
     """Start-up seconds (process start to ready) of every replica that was seen to start, each once."""
-    seen: dict[tuple[str, float], float] = {}
+    starts: dict[tuple[str, float], float] = {}
     for run in runs:
         for _, row in run.metrics.select("replica", "start_up_seconds").iterrows():
-            seen[(str(row["replica"]), float(row["value"]))] = float(row["value"])
-    return tuple(seen.values())
+            starts[(str(row["replica"]), float(row["value"]))] = float(row["value"])
+    return tuple(starts.values())
 
 
 def load_points(runs: Sequence[Evidence]) -> tuple[LoadPoint, ...]:

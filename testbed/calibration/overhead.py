@@ -84,8 +84,8 @@ def _mean_factor(run: Evidence, mean_s: FloatArray, idle: AfterIdle) -> pd.DataF
     """One row: the run's rate, the logarithm of the mean factor on its batches' times, and how long these took."""
     (_, factor), *_ = slowness([run], mean_s, idle)
     _, seconds = counts_by_size([run], len(mean_s))
-    told = {"rate": run.schedule.rate_rps, "service": np.log(factor.mean()), "weight": float(seconds.sum())}
-    return pd.DataFrame([told])
+    row = {"rate": run.schedule.rate_rps, "service": np.log(factor.mean()), "weight": float(seconds.sum())}
+    return pd.DataFrame([row])
 
 
 def _split(run: Evidence, beyond_log_s: FloatArray, idle: AfterIdle) -> pd.DataFrame:
@@ -145,13 +145,13 @@ def _timer_slack(rows: pd.DataFrame) -> float | None:
     """
     lone = rows.dropna(subset="ingress_delay")
     octave = np.floor(np.log2(lone["rate"])).rename("octave")
-    found = lone.groupby(["replicas", octave, "delayed"])["ingress_delay"].agg(["median", "count"]).unstack("delayed")
-    if found.empty or found.columns.get_level_values("delayed").nunique() < 2:
+    medians = lone.groupby(["replicas", octave, "delayed"])["ingress_delay"].agg(["median", "count"]).unstack("delayed")
+    if medians.empty or medians.columns.get_level_values("delayed").nunique() < 2:
         return None
-    enough = (found["count"][True] >= ENOUGH_REQUESTS / 2) & (found["count"][False] >= ENOUGH_REQUESTS / 2)
+    enough = (medians["count"][True] >= ENOUGH_REQUESTS / 2) & (medians["count"][False] >= ENOUGH_REQUESTS / 2)
     if not enough.any():
         return None
-    both = found[enough]
+    both = medians[enough]
     weight = np.minimum(both["count"][True], both["count"][False])
     return max(0.0, float(np.average(both["median"][True] - both["median"][False], weights=weight)))
 

@@ -70,8 +70,8 @@ def fit_run_effects(rows: pd.DataFrame, gaps: pd.DataFrame, factors: pd.DataFram
     )
 
 
-def _with_the_usual(found: RunEffect) -> RunEffect:
+def _with_the_usual(effect: RunEffect) -> RunEffect:
     """What the runs say and what was known before, each by how much it is worth (a scaled inverse chi-square prior)."""
-    degrees_of_freedom = found.degrees_of_freedom + USUAL_DEGREES_OF_FREEDOM
-    squares = found.degrees_of_freedom * found.std**2 + USUAL_DEGREES_OF_FREEDOM * USUAL_SERVICE**2
+    degrees_of_freedom = effect.degrees_of_freedom + USUAL_DEGREES_OF_FREEDOM
+    squares = effect.degrees_of_freedom * effect.std**2 + USUAL_DEGREES_OF_FREEDOM * USUAL_SERVICE**2
     return RunEffect(std=float(np.sqrt(squares / degrees_of_freedom)), degrees_of_freedom=degrees_of_freedom)

@@ -126,7 +126,7 @@ def _average(
     prior, constant = priors[which[:, 1]], constant + chance[which[:, 1]]
     jumps = np.tri(size)[:, 1:].T  # [B - 1, B]: 1 above the size of the step
     log_odds = np.log(STEPS_EXPECTED / max(1, size - 1))
-    found: list[tuple[float, FloatArray, FloatArray]] = []
+    candidates: list[tuple[float, FloatArray, FloatArray]] = []
     steps: tuple[int, ...] = ()
     best, best_steps = -np.inf, steps
     while True:
@@ -136,12 +136,12 @@ def _average(
         if now.log_weight.max() > best:
             best, best_steps = float(now.log_weight.max()), steps
         floor = max(best, with_step.max(initial=-np.inf)) + np.log(LEAST_WEIGHT)
-        found += [
+        candidates += [
             (now.log_weight[k], now.mean[k], now.covariance[k]) for k in np.flatnonzero(now.log_weight > floor).tolist()
         ]
         for k, j in np.argwhere(with_step > floor).tolist():
             moved, spread = now.step_shape[k, j], now.step_variance[k, j]
-            found.append(
+            candidates.append(
                 (
                     with_step[k, j],
                     now.mean[k] + moved * now.step_mean[k, j],
@@ -153,12 +153,12 @@ def _average(
         added = int(np.unravel_index(np.argmax(with_step), with_step.shape)[1])
         steps = (*steps, added + 1)
         prior = prior + STEP_STD**2 * np.outer(jumps[added], jumps[added])
-    weight = np.exp(np.array([one[0] for one in found]) - max(one[0] for one in found))
+    weight = np.exp(np.array([one[0] for one in candidates]) - max(one[0] for one in candidates))
     weight /= weight.sum()
-    means = np.stack([one[1] for one in found])
+    means = np.stack([one[1] for one in candidates])
     mean = weight @ means
     apart = means - mean
-    covariance = np.einsum("k,kij->ij", weight, np.stack([one[2] for one in found]))
+    covariance = np.einsum("k,kij->ij", weight, np.stack([one[2] for one in candidates]))
     covariance += np.einsum("k,ki,kj->ij", weight, apart, apart)
     return mean * unit, covariance * unit**2, tuple(sorted(best_steps))
 
@@ -187,12 +187,12 @@ def _curves(size: int) -> list[tuple[FloatArray, float]]:
     place = np.arange(size) / max(1, size - 1)
     first, second = np.minimum(*np.meshgrid(place, place)), np.maximum(*np.meshgrid(place, place))
     wiener = first**2 * (3 * second - first) / 2  # variance 1 at the largest size
-    found = [(np.zeros((size, size)), NO_CURVE)]
-    found += [(std**2 * wiener, chance) for std, chance in ROUGHNESS.items()]
+    candidates = [(np.zeros((size, size)), NO_CURVE)]
+    candidates += [(std**2 * wiener, chance) for std, chance in ROUGHNESS.items()]
     for scale, chance in SATURATION.items():
         rise = SATURATION_STD * (1 - np.exp(-place / scale))
-        found.append((np.outer(rise, rise), chance))
-    return found
+        candidates.append((np.outer(rise, rise), chance))
+    return candidates
 
 
 def _prior(shape: FloatArray, curve: FloatArray, own_std: float) -> FloatArray:
@@ -212,9 +212,11 @@ def _condition(
     mean = np.einsum("kij,kj->ki", covariance, score)
     log_weight = constant - 0.5 * np.linalg.slogdet(mixed)[1] + 0.5 * (mean * score).sum(axis=1)
     # S = S0 + height * jump: what the data say of the height when S0 may adapt.
-    told = jumps @ precision  # [K, B - 1, B]
+    explained = jumps @ precision  # [K, B - 1, B]
     left = score - np.einsum("kij,kj->ki", precision, mean)
-    information = np.einsum("kjb,jb->kj", told, jumps) - np.einsum("kjb,kbc,kjc->kj", told, covariance, told)
+    information = np.einsum("kjb,jb->kj", explained, jumps) - np.einsum(
+        "kjb,kbc,kjc->kj", explained, covariance, explained
+    )
     variance = 1 / (np.maximum(information, 0) + 1 / STEP_STD**2)
     height = (left @ jumps.T) * variance
     gain = 0.5 * (np.log(variance / STEP_STD**2) + height**2 / variance)
@@ -229,7 +231,7 @@ def _condition(
         gain=gain + np.log(2) + norm.logcdf(z),
         step_mean=std * (np.maximum(z, near) + ratio),
         step_variance=variance * np.clip(1 - ratio * (ratio + near), 0, 1),
-        step_shape=jumps - np.einsum("kjb,kbc->kjc", told, covariance),
+        step_shape=jumps - np.einsum("kjb,kbc->kjc", explained, covariance),
     )
 
 

@@ -177,10 +177,10 @@ def _fit_phase(logs: Sequence[tuple[FloatArray, FloatArray]]) -> SlowPhase:
             both = np.minimum(count[:-lag], count[lag:])
             products[k] += float((both * np.nan_to_num(mean[:-lag] * mean[lag:])).sum())
             weights[k] += float(both.sum())
-    seen = weights > 0
-    if seen.sum() < 3:
+    filled = weights > 0
+    if filled.sum() < 3:
         return none
-    covariance, weight, lag_s = products[seen] / weights[seen], weights[seen], lags[seen] * PHASE_BIN_S
+    covariance, weight, lag_s = products[filled] / weights[filled], weights[filled], lags[filled] * PHASE_BIN_S
 
     def fitted(log_timescale: float) -> tuple[float, float]:
         """Variance and loss at that time scale. A positive covariance only: there is no phase otherwise."""
@@ -193,9 +193,9 @@ def _fit_phase(logs: Sequence[tuple[FloatArray, FloatArray]]) -> SlowPhase:
     grid = np.log(np.geomspace(PHASE_BIN_S, LONGEST_PHASE_S, 40))
     best = int(np.argmin([fitted(one)[1] for one in grid]))
     around = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
-    found = float(minimize_scalar(lambda one: fitted(one)[1], bounds=around, method="bounded").x)
-    variance = fitted(found)[0]
-    return SlowPhase(sigma=variance**0.5, timescale_s=float(np.exp(found))) if variance > 0 else none
+    log_scale = float(minimize_scalar(lambda one: fitted(one)[1], bounds=around, method="bounded").x)
+    variance = fitted(log_scale)[0]
+    return SlowPhase(sigma=variance**0.5, timescale_s=float(np.exp(log_scale))) if variance > 0 else none
 
 
 def _binned(time_s: FloatArray, x: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -29,10 +29,10 @@ def adapt(
             f"{settings.run.duration_s:g} s of {settings.model}, batches {drift.slow_down:g} x as long from "
             f"{drift.at_s:g} s on; {settings.quiet_runs} runs without drift"
         )
-        found = adaptation.adapt(settings, folder, reporter.progress, options.workers_of(workers, ray))
-    for time_s, state, why in found["states"]:
+        result = adaptation.adapt(settings, folder, reporter.progress, options.workers_of(workers, ray))
+    for time_s, state, why in result["states"]:
         say(f"{time_s:7.0f} s  {state:<13}  {why}")
-    over, quiet = found["over_target"], found["quiet"]
+    over, quiet = result["slo_violation_rate"], result["quiet"]
     before, adapted, not_adapted = (shown(over[name], ".2%") for name in ("before", "adapted", "not_adapted"))
     say(f"over target: {before} before, {adapted} after the adaptation, {not_adapted} without one (simulated)")
     say(f"{quiet['without_a_step']} of {quiet['runs']} runs without drift took no step ({quiet['seconds']:g} s each)")

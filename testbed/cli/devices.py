@@ -29,10 +29,10 @@ def devices(given: Given, config: options.Config, out: options.Out = None) -> No
     print_path(console, page)
 
 
-def _show(found: dict[str, Any]) -> None:
+def _show(comparison: dict[str, Any]) -> None:
     """A sentence a study, what is wrong with it, and a line a run."""
     rows = table("run", "P50 ms", "P95 ms", "mean ms", "requests/s", "busy %", caption="-: not measured")
-    for study in found["studies"]:
+    for study in comparison["studies"]:
         for row in study["runs"]:
             mark = "" if row["valid"] else " [red]INVALID[/red]"
             mark += " [red]SATURATED[/red]" if row["saturated"] else ""
@@ -44,7 +44,7 @@ def _show(found: dict[str, Any]) -> None:
                 shown(busy, ".0f"),
             )
     console.print(rows)
-    for study in found["studies"]:
+    for study in comparison["studies"]:
         for reason in study["reasons"]:
             console.print(f"[red]INVALID[/red] {escape(reason)}", highlight=False)
         for label in study["saturated"]:

@@ -29,19 +29,19 @@ def evaluate(
     with ConsoleReporter() as reporter:
         policies, traffics = len(settings.policies), len(settings.traffic)
         reporter.phase(f"{policies} policies, {traffics} kinds of traffic, {settings.seeds} runs of each pair")
-        found = evaluation.evaluate(settings, folder, reporter.progress, options.workers_of(workers, ray))
-    caption = f"simulated; beside {found['baseline']}, with 90 % intervals"
+        result = evaluation.evaluate(settings, folder, reporter.progress, options.workers_of(workers, ray))
+    caption = f"simulated; beside {result['baseline']}, with 90 % intervals"
     rows = table("policy", "over target %", "GPU-s", "saving %", "changes", caption=caption)
-    for policy, one in found["policies"].items():
+    for policy, one in result["policies"].items():
         rows.add_row(
             policy,
-            f"{100 * one['slo_miss']:.2f}",
+            f"{100 * one['slo_violation_rate']:.2f}",
             f"{one['gpu_seconds']:.0f}",
-            "-" if policy == found["baseline"] else _saving(one),
+            "-" if policy == result["baseline"] else _saving(one),
             f"{one['changes']:.1f}",
         )
     console.print(rows)
-    say(verdict(found))
+    say(verdict(result))
     print_path(console, folder / "report.html")
 
 

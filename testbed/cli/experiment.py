@@ -32,29 +32,29 @@ def experiment(
 
 def _show(folder: Path) -> None:
     """One line a real run, and the correlations."""
-    found = rows_of(read_experiment(folder))
+    pairs = rows_of(read_experiment(folder))
     headings = ("P95 ms", "error %", "over target %", "replica-s", "error %", "changes")
     rows = table("run", *headings, caption="real above simulated; -: not measured")
-    for row in found:
+    for row in pairs:
         rows.add_row(
             f"{row['run_id']} [red]INVALID[/red]" if row["valid"] is False else row["run_id"],
             _both(row, "p95_ms", ".1f"),
             shown(row["p95_ms_error_pct"], "+.1f"),
-            f"{100 * row['missed_share_real']:.2f}\n{100 * row['missed_share_sim']:.2f}",
+            f"{100 * row['slo_violation_rate_real']:.2f}\n{100 * row['slo_violation_rate_sim']:.2f}",
             _both(row, "replica_seconds", ".1f"),
             shown(row["replica_seconds_error_pct"], "+.1f"),
             _both(row, "changes", ".0f"),
         )
     console.print(rows)
-    summary = summary_of(found)
+    summary = summary_of(pairs)
     for cost, one in summary["pairs"].items():
         within = f"{one['within']} of {one['pairs']} pairs within {one['bar_pct']:g} %"
         say(f"{cost}, means of repeats: {within}, worst {shown(one['worst_pct'], '.1f')} %")
     for cost, share in summary["within_simulated_range"].items():
         say(f"real {cost} within 90 % of the simulated runs: {shown(share, '.0%')}")
-    for cost, coefficients in summary["srcc"].items():
-        told = ", ".join(f"{name} {shown(value, '.3f')}" for name, value in coefficients.items())
-        say(f"sim-vs-real correlation of {cost}: {told}")
+    for cost, coefficients in summary["pearson"].items():
+        text = ", ".join(f"{name} {shown(value, '.3f')}" for name, value in coefficients.items())
+        say(f"sim-vs-real correlation of {cost}: {text}")
 
 
 def _both(row: dict[str, float | None], name: str, form: str) -> str:

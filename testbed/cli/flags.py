@@ -168,8 +168,11 @@ def _help_of(field: FieldInfo, choices: list[str]) -> str:
     if isinstance(default, tuple) and not any(isinstance(one, BaseModel) for one in default):
         default = ", ".join(map(str, default))
     shown = str(default).lower() if isinstance(default, bool) else default
-    told = field.description or ""
-    parts = [f"{told[:1].upper()}{told[1:]}." if told else "", f"One of {', '.join(choices)}." if choices else ""]
+    sentence = field.description or ""
+    parts = [
+        f"{sentence[:1].upper()}{sentence[1:]}." if sentence else "",
+        f"One of {', '.join(choices)}." if choices else "",
+    ]
     parts.append(f"[default: {shown}]" if isinstance(shown, (str, int, float)) and shown != "" else "")
     return " ".join(filter(None, parts))
 
@@ -195,14 +198,14 @@ def _list_of(texts: list[str]) -> list[Any]:
 
 
 def _mapping_of(flag: str, texts: list[str]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    nested: dict[str, Any] = {}
     for text in texts:
         whole = plain(text)
         name, _, value = text.partition("=")
         if not isinstance(whole, dict) and not value:
             raise ConfigError(f"{flag} {text}: give NAME=VALUE, e.g. {flag} spike=200, or a mapping as YAML")
-        found |= whole if isinstance(whole, dict) else {name: plain(value)}
-    return found
+        nested |= whole if isinstance(whole, dict) else {name: plain(value)}
+    return nested
 
 
 def _nested(path: tuple[str, ...], value: Any) -> Given:

@@ -73,8 +73,8 @@ def application(called: Iterable[str] = COMMANDS) -> typer.Typer:
         if name in called:
             _add(made, name, entry)
         else:
-            told = entry.summary if _is_installed(entry.needs) else _lacks(entry, str(entry.needs)).capitalize()
-            made.command(name, help=escape(told), rich_help_panel=entry.group)(lambda: None)
+            text = entry.summary if _is_installed(entry.needs) else _lacks(entry, str(entry.needs)).capitalize()
+            made.command(name, help=escape(text), rich_help_panel=entry.group)(lambda: None)
     return made
 
 
@@ -87,8 +87,8 @@ def _add(made: typer.Typer, name: str, entry: Entry) -> None:
         lacks = _lacks(entry, error.name)
     else:
         command = getattr(module, name.replace("-", "_"))
-        told = f"{entry.summary}\n\n{inspect.getdoc(command)}"
-        made.command(name, help=told, rich_help_panel=entry.group)(command)
+        text = f"{entry.summary}\n\n{inspect.getdoc(command)}"
+        made.command(name, help=text, rich_help_panel=entry.group)(command)
         return
 
     def stand_in() -> None:

@@ -44,7 +44,7 @@ def plan(given: Given, config: options.ConfigFile = None, out: options.Out = Non
 
     with ConsoleReporter() as reporter:
         reporter.phase(f"{len(schedule)} requests of {known.model}, {schedule.rate_rps:.1f}/s on average: search")
-        found = plan_capacity(
+        plan = plan_capacity(
             known,
             arrivals,
             settings.target_ms / 1e3,
@@ -53,54 +53,56 @@ def plan(given: Given, config: options.ConfigFile = None, out: options.Out = Non
             on_progress=reporter.progress,
         )
         confirmed = None
-        if found.best is not None:
-            best, percentile = found.best.service, found.percentile
+        if plan.best is not None:
+            best, percentile = plan.best.service, plan.percentile
             reporter.phase(f"confirm {best.label} with other draws")
             again = {"draws": CONFIRMING_DRAWS, "seed": CONFIRMING_SEED}
-            confirmed = predict(known, arrivals, best, found.target_s, percentile=percentile, **again)
+            confirmed = predict(known, arrivals, best, plan.target_s, percentile=percentile, **again)
     folder = options.out_folder(out, f"plan-{known.model}")
-    _write(found, confirmed, folder)
-    console.print(_table(found))
-    console.print(_verdict(found, confirmed, settings.max_replicas))
+    _write(plan, confirmed, folder)
+    console.print(_table(plan))
+    console.print(_verdict(plan, confirmed, settings.max_replicas))
     print_path(console, folder / "plan.png")
 
 
-def _write(found: CapacityPlan, confirmed: Option | None, folder: Path) -> None:
+def _write(plan: CapacityPlan, confirmed: Option | None, folder: Path) -> None:
     """plan.json and plan.png."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "plan.json", _as_json(found, confirmed))
+    write_json(folder / "plan.json", _as_json(plan, confirmed))
     points = {
         name: [(one.service.replicas, *_in_ms(one)) for one in group]
-        for name, group in by_setting(found.options).items()
+        for name, group in by_setting(plan.options).items()
     }
-    save_png(plan_figure(points, 1e3 * found.target_s, found.percentile), folder / "plan.png")
+    save_png(plan_figure(points, 1e3 * plan.target_s, plan.percentile), folder / "plan.png")
 
 
-def _verdict(found: CapacityPlan, confirmed: Option | None, max_replicas: int) -> str:
+def _verdict(plan: CapacityPlan, confirmed: Option | None, max_replicas: int) -> str:
     if confirmed is None:
         return (
-            f"nothing up to {max_replicas} replicas holds P{found.percentile:g} <= {1e3 * found.target_s:g} ms: allow "
+            f"nothing up to {max_replicas} replicas holds P{plan.percentile:g} <= {1e3 * plan.target_s:g} ms: allow "
             "more replicas, or another target"
         )
-    told = "confirmed" if confirmed.holds else "NOT confirmed"
-    return f"{told}: {confirmed.service.label}, P{found.percentile:g} {_ms(confirmed)} ms with other draws (simulated)"
+    as_dict = "confirmed" if confirmed.holds else "NOT confirmed"
+    return (
+        f"{as_dict}: {confirmed.service.label}, P{plan.percentile:g} {_ms(confirmed)} ms with other draws (simulated)"
+    )
 
 
-def _table(found: CapacityPlan) -> Table:
-    title = f"P{found.percentile:g} <= {1e3 * found.target_s:g} ms (simulated; 90 % intervals for one run)"
+def _table(plan: CapacityPlan) -> Table:
+    title = f"P{plan.percentile:g} <= {1e3 * plan.target_s:g} ms (simulated; 90 % intervals for one run)"
     table = Table(title=title, title_justify="left")
-    for column in ("service", "replicas", f"P{found.percentile:g} ms", "over target", "utilisation", "holds"):
+    for column in ("service", "replicas", f"P{plan.percentile:g} ms", "over target", "utilisation", "holds"):
         table.add_column(column, justify="left" if column == "service" else "right")
-    for name, group in by_setting(found.options).items():
+    for name, group in by_setting(plan.options).items():
         for one in group:
             table.add_row(
                 name,
                 str(one.service.replicas),
                 _ms(one),
-                f"{one.missed.middle:.1%} ({one.missed.low:.1%} to {one.missed.high:.1%})",
+                f"{one.slo_violation_rate.middle:.1%} ({one.slo_violation_rate.low:.1%} to {one.slo_violation_rate.high:.1%})",
                 f"{one.utilisation:.2f}",
                 "yes" if one.holds else "no",
-                style="bold" if one is found.best else None,
+                style="bold" if one is plan.best else None,
             )
     return table
 
@@ -115,14 +117,14 @@ def _ms(one: Option) -> str:
     return f"{middle:.1f} ({low:.1f} to {high:.1f})"
 
 
-def _as_json(found: CapacityPlan, confirmed: Option | None) -> dict[str, object]:
-    def told(one: Option | None) -> dict[str, object] | None:
+def _as_json(plan: CapacityPlan, confirmed: Option | None) -> dict[str, object]:
+    def as_dict(one: Option | None) -> dict[str, object] | None:
         if one is None:
             return None
         return {
             "service": one.service.model_dump(),
             "latency_ms": {key: 1e3 * getattr(one.latency_s, key) for key in ("low", "middle", "high")},
-            "over_target": {key: getattr(one.missed, key) for key in ("low", "middle", "high")},
+            "slo_violation_rate": {key: getattr(one.slo_violation_rate, key) for key in ("low", "middle", "high")},
             "coverage": one.latency_s.coverage,
             "utilisation": one.utilisation,
             "holds": one.holds,
@@ -130,9 +132,9 @@ def _as_json(found: CapacityPlan, confirmed: Option | None) -> dict[str, object]
 
     return {
         "simulated": True,
-        "target_ms": 1e3 * found.target_s,
-        "percentile": found.percentile,
-        "best": told(found.best),
-        "confirmed": told(confirmed),
-        "options": [told(one) for one in found.options],
+        "target_ms": 1e3 * plan.target_s,
+        "percentile": plan.percentile,
+        "best": as_dict(plan.best),
+        "confirmed": as_dict(confirmed),
+        "options": [as_dict(one) for one in plan.options],
     }

@@ -39,8 +39,8 @@ def serve(
             start_up = {event.replica: event.start_up_s for event in target.events() if event.start_up_s is not None}
             for address in target.addresses():
                 seconds = start_up.get(address.endpoint)
-                told = "not measured" if seconds is None else f"{seconds:.1f} s"
-                table.add_row(address.endpoint, address.http_url, address.metrics_url or "", told)
+                text = "not measured" if seconds is None else f"{seconds:.1f} s"
+                table.add_row(address.endpoint, address.http_url, address.metrics_url or "", text)
             console.print(table)
             say(f"weights: {target.weights}; ctrl-c stops")
             while True:

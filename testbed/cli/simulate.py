@@ -97,9 +97,9 @@ def _beyond_calibration(profile: ServiceProfile, schedule: Schedule) -> list[str
 
 def _refuse(given: Given, kind: type[BaseModel], others: list[str], why: str) -> None:
     """ConfigError if there are others, or flags that are no keys of that kind."""
-    told = [*others, *typed({key: value for key, value in given.items() if key not in kind.model_fields})]
-    if told:
-        raise ConfigError(f"{', '.join(told)}: {why}")
+    unused = [*others, *typed({key: value for key, value in given.items() if key not in kind.model_fields})]
+    if unused:
+        raise ConfigError(f"{', '.join(unused)}: {why}")
 
 
 def _cluster_settings(file: Path, given: Given, policy: str | None) -> ClusterRunConfig:
@@ -110,24 +110,24 @@ def _cluster_settings(file: Path, given: Given, policy: str | None) -> ClusterRu
     traffic = given.pop("traffic", {})
     if "duration_s" in traffic:
         given.setdefault("duration_s", traffic.pop("duration_s"))
-    told = configured(ClusterRunConfig, file, given)
+    run_config = configured(ClusterRunConfig, file, given)
     changed: dict[str, Any] = {}
     if traffic or policy is not None:
-        names = [model.name for model in told.cluster.models]
+        names = [model.name for model in run_config.cluster.models]
         if len(names) > 1:
             raise ConfigError(f"{file}: serves {', '.join(names)}: say in the file which one's traffic or policy it is")
         if traffic:  # another pattern or trace altogether, or other keys of the file's
-            own = told.traffic.get(names[0]) if traffic.keys().isdisjoint({"pattern", "trace"}) else None
+            own = run_config.traffic.get(names[0]) if traffic.keys().isdisjoint({"pattern", "trace"}) else None
             whole = merge({} if own is None else own.model_dump(exclude_unset=True), traffic)
             changed |= {"traffic": {names[0]: whole}, "users": {}}
         if policy is not None:
             changed["policies"] = {names[0]: options.policy_of(policy)}
-        told = build(ClusterRunConfig, {**told.model_dump(exclude_unset=True), **changed}, "flags")
-    if "duration_s" in given or (not traffic and "duration_s" in told.model_fields_set):
-        return told
-    lengths = [own_length_s(one) for one in told.traffic.values()]
+        run_config = build(ClusterRunConfig, {**run_config.model_dump(exclude_unset=True), **changed}, "flags")
+    if "duration_s" in given or (not traffic and "duration_s" in run_config.model_fields_set):
+        return run_config
+    lengths = [own_length_s(one) for one in run_config.traffic.values()]
     longest = max((one for one in lengths if one is not None), default=None)
-    return told if longest is None else told.model_copy(update={"duration_s": longest})
+    return run_config if longest is None else run_config.model_copy(update={"duration_s": longest})
 
 
 def _simulate_cluster(config: ClusterRunConfig, folder: Path) -> None:
@@ -139,12 +139,12 @@ def _simulate_cluster(config: ClusterRunConfig, folder: Path) -> None:
     for column in ("model", "policy", "requests", "missed", "failed", "waiting", "P95 ms", "GPU-s", "changes"):
         table.add_column(column, justify="left" if column in ("model", "policy") else "right")
     for name, one in summary["models"].items():
-        share = one["missed_share"]
+        share = one["slo_violation_rate"]
         table.add_row(
             name,
             one["policy"],
             f"{one['requests']:,}",
-            "-" if share is None else _with_interval(one, "missed_share", ".2%"),
+            "-" if share is None else _with_interval(one, "slo_violation_rate", ".2%"),
             f"{one['error'] + one['timeout'] + one['dropped']:,}",
             f"{one['waiting']:,}",
             "-" if one["p95_ms"] is None else _with_interval(one, "p95_ms", ".1f"),

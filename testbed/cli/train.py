@@ -42,9 +42,9 @@ def train(
         each = "" if numbers is None else f", for each of {len(numbers)} seeds"
         reporter.phase(f"{settings.total_steps} decisions in {settings.environments} processes{each}")
 
-        def tell(found: Evaluation, who: str = "") -> None:
-            told = f"reward {found.reward:.3f}, over target {found.missed:.2%}, devices {found.gpu:.1%}"
-            reporter.phase(f"{who}{found.steps}: {told}")
+        def tell(evaluation: Evaluation, who: str = "") -> None:
+            text = f"reward {evaluation.reward:.3f}, over target {evaluation.slo_violation_rate:.2%}, devices {evaluation.gpu:.1%}"
+            reporter.phase(f"{who}{evaluation.steps}: {text}")
 
         if numbers is None:
             policy, folders = training.train(settings, folder, tell, reporter.progress), [folder]
@@ -53,7 +53,7 @@ def train(
                 settings,
                 numbers,
                 folder,
-                lambda number, found: tell(found, f"seed {number}, "),
+                lambda number, evaluation: tell(evaluation, f"seed {number}, "),
                 reporter.progress,
                 run,
             )

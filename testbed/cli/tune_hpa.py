@@ -36,24 +36,24 @@ def tune_hpa(
             f"{settings.trials} HPAs of {settings.cluster.models[0].name}, {settings.seeds} runs each{names}"
         )
         if settings.families:
-            found = tuning.tune_families(settings, folder, reporter.progress)
+            tuned = tuning.tune_families(settings, folder, reporter.progress)
         else:
-            found = {"": tuning.tune_hpa(settings, folder, reporter.progress)}
-    console.print(_table(found, settings.allowed_missed))
-    for family, one in found.items():
+            tuned = {"": tuning.tune_hpa(settings, folder, reporter.progress)}
+    console.print(_table(tuned, settings.allowed_slo_violation_rate))
+    for family, one in tuned.items():
         for note in one["notes"]:
             of = f"{family}: " if family else ""
             say(f"note: {of}{note}", style="red" if not one["holds"] else None)
     print_path(console, folder if settings.families else folder / "hpa.yaml")
-    if not all(one["holds"] for one in found.values()):
+    if not all(one["holds"] for one in tuned.values()):
         raise typer.Exit(1)
 
 
-def _table(found: Mapping[str, Mapping[str, Any]], allowed: float) -> Table:
+def _table(tuned: Mapping[str, Mapping[str, Any]], allowed: float) -> Table:
     """Both HPAs of each family, or of the only traffic, whose name is empty."""
     headings = ("metric", "target", "P95 ms", "over target %", "GPU-s", "changes")
     rows = table("HPA", *headings, caption=f"simulated; allowed over the target: {allowed:.2%}")
-    for family, one in found.items():
+    for family, one in tuned.items():
         fixed = one["fixed"]
         outcomes = one["outcomes"] if fixed is None else {**one["outcomes"], f"fixed-{fixed['replicas']}": fixed}
         for name, outcome in outcomes.items():
@@ -63,7 +63,7 @@ def _table(found: Mapping[str, Mapping[str, Any]], allowed: float) -> Table:
                 str(policy.get("metric", "-")),
                 shown(policy.get("target"), ".4g"),
                 shown(outcome["p95_ms"], ".1f"),
-                f"{100 * outcome['missed_share']:.2f}",
+                f"{100 * outcome['slo_violation_rate']:.2f}",
                 f"{outcome['gpu_seconds']:.0f}",
                 f"{outcome['changes']:.1f}",
             )

@@ -9,9 +9,9 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
-from testbed.autoscaling.live.deployment import DeploymentView, Seen
+from testbed.autoscaling.live.deployment import DeploymentStatus, DeploymentView
 from testbed.errors import ClusterError
-from testbed.serving.kubernetes_api import Told
+from testbed.serving.kubernetes_api import AsClusterError
 
 COMPONENT = "kis-controller"
 _TEST_FAILED = 422  # of a JSON patch
@@ -26,7 +26,7 @@ class KubernetesDeployment:
         self._view = DeploymentView(api, namespace, name, timeout_s)
         self._namespace, self._name, self._timeout_s = namespace, name, timeout_s
 
-    def look(self) -> Seen:
+    def look(self) -> DeploymentStatus:
         """See Scalable."""
         return self._view.look()
 
@@ -38,7 +38,7 @@ class KubernetesDeployment:
         """
         test = {"op": "test", "path": "/spec/replicas", "value": judged or None}  # 0 is left out of a scale
         steps = [test, {"op": "add", "path": "/spec/replicas", "value": replicas}]
-        with Told(f"scale of {self._namespace}/{self._name}"):
+        with AsClusterError(f"scale of {self._namespace}/{self._name}"):
             try:
                 self._apps.patch_namespaced_deployment_scale(
                     self._name, self._namespace, steps, _request_timeout=self._timeout_s

@@ -40,7 +40,7 @@ class Election:
         self._namespace, self._name, self._me, self._duration_s = namespace, name, me, duration_s
         self._watcher = Watcher(None, time.monotonic())
         self._renewed_s: float | None = None
-        self._pulse, self._log, self._told = pulse, log, ""
+        self._pulse, self._log, self._last_error = pulse, log, ""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="election", daemon=True)
 
@@ -87,9 +87,9 @@ class Election:
 
     def _tell(self, error: str) -> None:
         """A line when what goes wrong begins, or becomes something else."""
-        if error and error != self._told:
+        if error and error != self._last_error:
             print_line(self._log, lease=f"{self._namespace}/{self._name}", error=error)
-        self._told = error
+        self._last_error = error
 
     def _stand(self) -> None:
         """Renew, take, or wait."""

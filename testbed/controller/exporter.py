@@ -51,7 +51,7 @@ class Exporter:
             self._silent.labels(*labels).set(len(failures))
         if turn.replicas is not None and turn.acted:
             self._patches.labels(*labels).inc()
-        if turn.held:
+        if turn.refusal:
             self._holds.labels(*labels).inc()
         line: dict[str, Any] = {"deployment": self._deployment, "policy": self._policy}
         line |= {**turn._asdict(), "not_ready": dict(turn.not_ready)}

@@ -77,17 +77,17 @@ class GuardDecision(NamedTuple):
     """replicas: to be patched; None: the count stays. held: why not what was wanted, or empty."""
 
     replicas: int | None
-    held: str
-    wishes: tuple[DesiredCount, ...]
+    refusal: str
+    history: tuple[DesiredCount, ...]
 
 
-def judge(wanted: float | None, known: GuardInput, wishes: tuple[DesiredCount, ...], limits: Limits) -> GuardDecision:
+def judge(wanted: float | None, known: GuardInput, history: tuple[DesiredCount, ...], limits: Limits) -> GuardDecision:
     """May the deployment go to `wanted` replicas? None: the policy failed.
 
     Out of bounds is brought into bounds even without metrics, but only upwards: a count below min_replicas is never
     right, whatever is known. wishes: of the last call's verdict.
     """
-    kept = tuple(one for one in wishes if one.time_s > known.now_s - limits.down_window_s)
+    kept = tuple(one for one in history if one.time_s > known.now_s - limits.down_window_s)
     known_wish = wanted is not None and math.isfinite(wanted) and wanted >= 0
     whole = math.ceil(wanted) if wanted is not None and known_wish else known.spec_replicas
     bounded = min(max(whole, limits.min_replicas), limits.max_replicas)
@@ -98,18 +98,18 @@ def judge(wanted: float | None, known: GuardInput, wishes: tuple[DesiredCount, .
     if reason is not None:
         floor = limits.min_replicas if known.spec_replicas < limits.min_replicas else None
         return GuardDecision(floor, reason, kept)
-    held = "" if bounded == whole else f"{whole} is out of {limits.min_replicas}..{limits.max_replicas}"
+    refusal = "" if bounded == whole else f"{whole} is out of {limits.min_replicas}..{limits.max_replicas}"
     kept = (*kept, DesiredCount(known.now_s, bounded))
     target = bounded
     if target < known.spec_replicas:
         largest = min(max(one.replicas for one in kept), known.spec_replicas)
         if largest > target:
-            target, held = largest, f"{largest} were wanted within the last {limits.down_window_s:g} s"
+            target, refusal = largest, f"{largest} were wanted within the last {limits.down_window_s:g} s"
         if limits.step_down is not None and target < known.spec_replicas - limits.step_down:
-            target, held = known.spec_replicas - limits.step_down, f"at most {limits.step_down} less at once"
+            target, refusal = known.spec_replicas - limits.step_down, f"at most {limits.step_down} less at once"
     elif limits.step_up is not None and target > known.spec_replicas + limits.step_up:
-        target, held = known.spec_replicas + limits.step_up, f"at most {limits.step_up} more at once"
-    return GuardDecision(None if target == known.spec_replicas else target, held, kept)
+        target, refusal = known.spec_replicas + limits.step_up, f"at most {limits.step_up} more at once"
+    return GuardDecision(None if target == known.spec_replicas else target, refusal, kept)
 
 
 def _blind(step: int, known: GuardInput, limits: Limits) -> str | None:

@@ -22,7 +22,7 @@ class Watcher(NamedTuple):
     """What one candidate has seen: the record, and when it first saw it like this, on its own clock."""
 
     record: LeaseRecord | None
-    seen_s: float
+    changed_s: float
 
 
 def move(
@@ -37,4 +37,4 @@ def move(
         return "take", watcher
     if record.holder == me:
         return "renew", watcher
-    return ("take" if now_s - watcher.seen_s >= duration_s else "wait"), watcher
+    return ("take" if now_s - watcher.changed_s >= duration_s else "wait"), watcher

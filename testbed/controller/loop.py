@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
-from testbed.autoscaling.live.deployment import Seen
+from testbed.autoscaling.live.deployment import DeploymentStatus
 from testbed.autoscaling.live.observation import LiveObservation
 from testbed.autoscaling.live.scraper import PodScraper
 from testbed.autoscaling.policy import Policy
@@ -17,14 +17,14 @@ from testbed.controller.guard import DesiredCount, GuardDecision, GuardInput, Li
 from testbed.errors import ClusterError
 
 EARLY = 0.1  # of a period: the loop turns about when a decision is due, and a look takes its time
-HELD_S = 60.0  # what holds a decision back is an event when it begins, and so often while it lasts
+REPEAT_S = 60.0  # what holds a decision back is an event when it begins, and so often while it lasts
 _FIGURES = re.compile(r"[\d.]+")
 
 
 class Scalable(Protocol):
     """A deployment that can be looked at and scaled. ClusterError if the API does not answer, or refuses."""
 
-    def look(self) -> Seen:
+    def look(self) -> DeploymentStatus:
         """Its scale and its pods, now."""
 
     def patch(self, replicas: int, judged: int) -> None:
@@ -43,7 +43,7 @@ class Turn(NamedTuple):
     wanted: int | None
     replicas: int | None
     reason: str  # of the policy
-    held: str  # why not what was wanted, or what went wrong
+    refusal: str  # why not what was wanted, or what went wrong
     not_made: int = 0  # replicas asked for that are no pods at all: a quota, or an admission, refuses them
     not_ready: Mapping[str, str] = MappingProxyType({})  # pod -> why
     ready: int | None = None  # pods that take requests; None: the API did not answer
@@ -71,27 +71,27 @@ class Controller:
         self._deployment, self._scraper, self._policy, self._limits = deployment, scraper, policy, limits
         self._leads, self._shadow, self._clock = leads, shadow, clock or steady_clock()
         self._memory: Any = None
-        self._wishes: tuple[DesiredCount, ...] = ()
+        self._history: tuple[DesiredCount, ...] = ()
         self._decide_s = -math.inf  # when the policy is asked again
         self._started = False
         self._crew: ReadyPods | None = None
-        self._held = ("", -HELD_S)  # what the last event said, without its figures, and when
+        self._last_refusal = ("", -REPEAT_S)  # what the last event said, without its figures, and when
 
-    def _look(self) -> Seen | str:
+    def _look(self) -> DeploymentStatus | str:
         """Look and scrape, without deciding; a text says what went wrong."""
         try:
-            seen = self._deployment.look()
+            status = self._deployment.look()
         except ClusterError as error:
             return str(error)
         now_s = self._clock()
-        self._crew = count_crew(self._crew, now_s, seen.spec_replicas, len(seen.addresses))
-        self._scraper.scrape(now_s, seen.addresses)
-        return seen
+        self._crew = count_crew(self._crew, now_s, status.spec_replicas, len(status.addresses))
+        self._scraper.scrape(now_s, status.addresses)
+        return status
 
     def turn(self) -> Turn | None:
         """Look and scrape; decide if the policy's time has come. None: only looked."""
         begin_s, period_s = self._clock(), self._policy.period_s
-        seen = self._look()
+        status = self._look()
         now_s = self._clock()
         if begin_s < self._decide_s - EARLY * period_s:
             return None
@@ -99,17 +99,17 @@ class Controller:
             self._decide_s = begin_s
         self._decide_s += period_s
         acting = self._leads() and not self._shadow
-        if isinstance(seen, str):
-            return Turn(now_s, acting, None, None, None, "", seen)  # an event would not arrive either
+        if isinstance(status, str):
+            return Turn(now_s, acting, None, None, None, "", status)  # an event would not arrive either
         if not self._started:  # the count that it finds is a wish: after a restart, a step down waits for its window
-            self._started, self._wishes = True, (DesiredCount(now_s, seen.spec_replicas),)
-        wanted, reason = self._ask(seen, now_s)
-        verdict = judge(wanted, self._known(seen, now_s), self._wishes, self._limits)
-        self._wishes = verdict.wishes
-        return self._act(seen, now_s, acting, wanted, reason, verdict)
+            self._started, self._history = True, (DesiredCount(now_s, status.spec_replicas),)
+        wanted, reason = self._ask(status, now_s)
+        verdict = judge(wanted, self._known(status, now_s), self._history, self._limits)
+        self._history = verdict.history
+        return self._act(status, now_s, acting, wanted, reason, verdict)
 
-    def _ask(self, seen: Seen, now_s: float) -> tuple[int | None, str]:
-        observation = LiveObservation(now_s, seen.spec_replicas, seen.pods, tuple(self._scraper.scrapes))
+    def _ask(self, status: DeploymentStatus, now_s: float) -> tuple[int | None, str]:
+        observation = LiveObservation(now_s, status.spec_replicas, status.pods, tuple(self._scraper.scrapes))
         try:
             decision = self._policy.decide(observation, self._memory)
         except Exception as error:
@@ -117,50 +117,56 @@ class Controller:
         self._memory = decision.memory
         return decision.replicas, decision.reason
 
-    def _known(self, seen: Seen, now_s: float) -> GuardInput:
+    def _known(self, status: DeploymentStatus, now_s: float) -> GuardInput:
         last = self._scraper.scrapes[-1] if self._scraper.scrapes else None
-        told = [one for one in self._scraper.scrapes if one.pods]
-        scraped = 0 if last is None else len(set(last.pods) & {one.endpoint for one in seen.addresses})
-        metrics_s = told[-1].time_s if told else None
+        with_pods = [one for one in self._scraper.scrapes if one.pods]
+        scraped = 0 if last is None else len(set(last.pods) & {one.endpoint for one in status.addresses})
+        metrics_s = with_pods[-1].time_s if with_pods else None
         lost_s = None if self._crew is None else self._crew.lost_s
-        return GuardInput(now_s, seen.spec_replicas, len(seen.addresses), scraped, metrics_s, lost_s)
+        return GuardInput(now_s, status.spec_replicas, len(status.addresses), scraped, metrics_s, lost_s)
 
     def _act(
-        self, seen: Seen, now_s: float, acting: bool, wanted: int | None, reason: str, verdict: GuardDecision
+        self,
+        status: DeploymentStatus,
+        now_s: float,
+        acting: bool,
+        wanted: int | None,
+        reason: str,
+        verdict: GuardDecision,
     ) -> Turn:
-        replicas, held = verdict.replicas, verdict.held
+        replicas, refusal = verdict.replicas, verdict.refusal
         if replicas is not None and acting:
             try:
                 if not self._leads():  # it may have been stopped for a while since it was asked
                     raise ClusterError("the lease ran out before the decision was carried out")
-                self._deployment.patch(replicas, seen.spec_replicas)
+                self._deployment.patch(replicas, status.spec_replicas)
             except ClusterError as error:
-                replicas, held = None, str(error)
+                replicas, refusal = None, str(error)
             else:
-                self._deployment.tell("Scaled", f"{seen.spec_replicas} -> {replicas}: {reason}", warning=False)
+                self._deployment.tell("Scaled", f"{status.spec_replicas} -> {replicas}: {reason}", warning=False)
         if acting:
-            self._tell_held(held, now_s)
-        living = sum(not pod.deleting and pod.phase in ("Pending", "Running") for pod in seen.pods)
-        not_made = max(0, seen.spec_replicas - living)
-        pending = sum(pod.phase == "Pending" and not pod.deleting for pod in seen.pods)
+            self._tell_refusal(refusal, now_s)
+        living = sum(not pod.deleting and pod.phase in ("Pending", "Running") for pod in status.pods)
+        not_made = max(0, status.spec_replicas - living)
+        pending = sum(pod.phase == "Pending" and not pod.deleting for pod in status.pods)
         return Turn(
             now_s,
             acting,
-            seen.spec_replicas,
+            status.spec_replicas,
             wanted,
             replicas,
             reason,
-            held,
+            refusal,
             not_made=not_made,
-            not_ready=dict(seen.not_ready),
-            ready=len(seen.addresses),
+            not_ready=dict(status.not_ready),
+            ready=len(status.addresses),
             pending=pending,
         )
 
-    def _tell_held(self, held: str, now_s: float) -> None:
-        what, (before, told_s) = _FIGURES.sub("", held), self._held
-        if not held:
-            self._held = ("", -HELD_S)
-        elif what != before or now_s - told_s >= HELD_S:
-            self._held = (what, now_s)
-            self._deployment.tell("Held", held, warning=True)
+    def _tell_refusal(self, refusal: str, now_s: float) -> None:
+        what, (before, event_s) = _FIGURES.sub("", refusal), self._last_refusal
+        if not refusal:
+            self._last_refusal = ("", -REPEAT_S)
+        elif what != before or now_s - event_s >= REPEAT_S:
+            self._last_refusal = (what, now_s)
+            self._deployment.tell("Held", refusal, warning=True)

@@ -31,7 +31,7 @@ class StepReward(NamedTuple):
     """Of one step: the reward, and its parts, unweighted (see ScalingEnv)."""
 
     reward: float
-    missed: float
+    slo_violation_rate: float
     gpu: float
     churn: float
 
@@ -132,8 +132,8 @@ class ScalingEnv(gymnasium.Env[FloatArray, np.int64]):
         return {"teacher": int(np.clip(change, -self.max_step, self.max_step)) + self.max_step}
 
     def _observe(self) -> FloatArray:
-        seen = SimulatedObservation(self._run.sim, self._scenario.model)
-        features, self._past = features_of(seen, self._past, self._scenario.scale)
+        observation = SimulatedObservation(self._run.sim, self._scenario.model)
+        features, self._past = features_of(observation, self._past, self._scenario.scale)
         if features is None:  # every pod was lost: nothing is known, which reads as nothing there
             return np.zeros(self.observation_space.shape or (), dtype=np.float32)
         return features

@@ -11,26 +11,27 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from loadgen.artifact import ArtifactError
 from testbed.kiscaler.baselines import play_baselines
 from testbed.kiscaler.control import Shuffled
 from testbed.kiscaler.env import ScalingEnv
 from testbed.kiscaler.scenarios import Scenarios
 from testbed.kiscaler.train_config import TrainConfig
-from testbed.reporting.training import baselines_file
+from testbed.reporting.training import BASELINES
 from workloads.files import write_json
 
 EVALUATION_SEED = 10_000_000  # scenarios from here on are for judging; training draws its own below 2**31 at random
 
 
 class Evaluation(NamedTuple):
-    """Means over the evaluation's scenarios. missed: share of requests; gpu: share of what max_replicas would hold.
+    """Means over the evaluation's scenarios. slo_violation_rate: of the decided requests; gpu: share of what max_replicas would hold.
 
     steps: decisions that were learned from, seconds: wall clock of the training so far; both 0 of a baseline.
     """
 
     steps: int
     reward: float
-    missed: float
+    slo_violation_rate: float
     gpu: float
     churn: float
     seconds: float = 0.0
@@ -42,17 +43,17 @@ def evaluate(
     """Play each of `count` evaluation scenarios once."""
     sums = np.zeros(4)
     for number in range(count):
-        seen, _ = env.reset(options={"scenario_seed": EVALUATION_SEED + number})
+        observation, _ = env.reset(options={"scenario_seed": EVALUATION_SEED + number})
         over = False
         while not over:
-            seen, reward, _, over, parts = env.step(np.int64(choose(seen)))
-            sums += (float(reward), parts["missed"], parts["gpu"], parts["churn"])
+            observation, reward, _, over, parts = env.step(np.int64(choose(observation)))
+            sums += (float(reward), parts["slo_violation_rate"], parts["gpu"], parts["churn"])
     return Evaluation(steps, *(sums / (count * env.steps)).tolist())
 
 
 def write_baselines(config: TrainConfig, scenarios: Scenarios, folder: Path) -> None:
     """baselines.json: a row of curve.csv for each, by its name; they are played once, as the configuration stays."""
-    file = baselines_file(folder)
+    file = folder / BASELINES
     if file.exists():
         return
     seeds = range(EVALUATION_SEED, EVALUATION_SEED + config.evaluation_scenarios)
@@ -61,14 +62,15 @@ def write_baselines(config: TrainConfig, scenarios: Scenarios, folder: Path) -> 
 
 
 def read_curve(file: Path) -> list[Evaluation]:
-    """Every evaluation so far."""
+    """Every evaluation so far; ArtifactError if the file has other columns."""
     if not file.exists():
         return []
-    with file.open() as rows:
-        return [
-            Evaluation(int(row["steps"]), *(float(row[name]) for name in Evaluation._fields[1:]))
-            for row in csv.DictReader(rows)
-        ]
+    with file.open() as lines:
+        rows = list(csv.DictReader(lines))
+    try:
+        return [Evaluation(int(row["steps"]), *(float(row[name]) for name in Evaluation._fields[1:])) for row in rows]
+    except (KeyError, ValueError) as error:
+        raise ArtifactError(f"{file} is no learning curve of this version ({error}): train in another folder") from None
 
 
 def append_to_curve(file: Path, evaluation: Evaluation) -> None:

@@ -24,8 +24,8 @@ TAIL = 60  # steps at the end of what was collected, whose rewards are not all k
 
 @dataclass
 class _Collected:
-    seen: list[npt.NDArray[np.float32]] = field(default_factory=list)
-    told: list[npt.NDArray[np.int64]] = field(default_factory=list)
+    observations: list[npt.NDArray[np.float32]] = field(default_factory=list)
+    teacher_actions: list[npt.NDArray[np.int64]] = field(default_factory=list)
     returns: list[npt.NDArray[np.float32]] = field(default_factory=list)
 
 
@@ -48,24 +48,26 @@ def _collect(
 ) -> float:
     """One round; returns the share of its steps in which the network chose as the teacher did."""
     n = environments.num_envs
-    seen = np.asarray(environments.reset())
-    teacher = _told(environments.reset_infos)
+    observations = np.asarray(environments.reset())
+    teacher = _actions_of_teacher(environments.reset_infos)
     rows, labels, rewards, ends, agreed = [], [], [], [], []
     for _ in range(max(2 * TAIL, steps // n)):
-        own, _ = model.predict(seen, deterministic=False)
+        own, _ = model.predict(observations, deterministic=False)
         agreed.append(float(np.mean(own == teacher)))
         stray = rng.random(n) < STRAY
         actions = np.where(stray, rng.integers(_choices(model), size=n), own if follow_model else teacher)
-        rows.append(seen)
+        rows.append(observations)
         labels.append(teacher)
         answer, reward, over, infos = environments.step(actions)
-        seen = np.asarray(answer)
+        observations = np.asarray(answer)
         rewards.append(reward)
         ends.append(over)
         # Where an episode is over, what is shown is the next one's beginning.
-        teacher = _told([environments.reset_infos[k] if done else infos[k] for k, done in enumerate(over.tolist())])
-    into.seen.extend(rows[:-TAIL])
-    into.told.extend(labels[:-TAIL])
+        teacher = _actions_of_teacher(
+            [environments.reset_infos[k] if done else infos[k] for k, done in enumerate(over.tolist())]
+        )
+    into.observations.extend(rows[:-TAIL])
+    into.teacher_actions.extend(labels[:-TAIL])
     into.returns.extend(returns_of(rewards, ends, model.gamma)[:-TAIL])
     return float(np.mean(agreed))
 
@@ -74,14 +76,14 @@ def returns_of(
     rewards: Sequence[npt.NDArray[np.float32]], ends: Sequence[npt.NDArray[np.bool_]], gamma: float
 ) -> list[npt.NDArray[np.float32]]:
     """What the rewards from each step on add up to, discounted, until the episode is over or nothing more is known."""
-    later, found = np.zeros_like(rewards[0]), []
+    later, discounted = np.zeros_like(rewards[0]), []
     for reward, over in zip(reversed(rewards), reversed(ends), strict=True):
         later = (reward + gamma * later * ~over).astype(np.float32)
-        found.append(later)
-    return found[::-1]
+        discounted.append(later)
+    return discounted[::-1]
 
 
-def _told(infos: Sequence[dict[str, Any]]) -> npt.NDArray[np.int64]:
+def _actions_of_teacher(infos: Sequence[dict[str, Any]]) -> npt.NDArray[np.int64]:
     return np.array([one["teacher"] for one in infos], dtype=np.int64)
 
 
@@ -92,15 +94,15 @@ def _choices(model: PPO) -> int:
 
 
 def _fit(model: PPO, collected: _Collected) -> None:
-    seen = torch.as_tensor(np.concatenate(collected.seen))
-    told = torch.as_tensor(np.concatenate(collected.told))
+    observations = torch.as_tensor(np.concatenate(collected.observations))
+    teacher_actions = torch.as_tensor(np.concatenate(collected.teacher_actions))
     returns = torch.as_tensor(np.concatenate(collected.returns), dtype=torch.float32)
     policy = model.policy
     optimiser = torch.optim.Adam(policy.parameters(), lr=RATE)
     policy.set_training_mode(True)
     for _ in range(EPOCHS):
-        for batch in torch.split(torch.randperm(len(seen)), BATCH):
-            values, log_probability, _ = policy.evaluate_actions(seen[batch], told[batch])
+        for batch in torch.split(torch.randperm(len(observations)), BATCH):
+            values, log_probability, _ = policy.evaluate_actions(observations[batch], teacher_actions[batch])
             loss = -log_probability.mean() + 0.5 * torch.nn.functional.mse_loss(values.flatten(), returns[batch])
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]

@@ -56,10 +56,10 @@ def _run(
     while pending:
         ended, _ = ray.wait(list(pending), timeout=POLL_S)
         while not inbox.empty():
-            seed, found, files = inbox.get()
+            seed, evaluation, files = inbox.get()
             unpack(files, folders[seed])
-            steps[seed] = found.steps
-            on_evaluation(seed, found)
+            steps[seed] = evaluation.steps
+            on_evaluation(seed, evaluation)
             progress(sum(steps.values()) / total)
         for reference in ended:
             one = pending.pop(reference)
@@ -78,8 +78,8 @@ def _learn(config: TrainConfig, scenarios: Scenarios, files: bytes, inbox: Any) 
         folder = Path(place)
         unpack(files, folder)
 
-        def tell(found: Evaluation) -> None:
-            inbox.put((config.seed, found, pack(folder)))
+        def tell(evaluation: Evaluation) -> None:
+            inbox.put((config.seed, evaluation, pack(folder)))
 
         train(config, folder, tell, lambda share: None, scenarios)
         return pack(folder)

@@ -21,7 +21,7 @@ from testbed.kiscaler.evaluation import Evaluation, read_curve, write_baselines
 from testbed.kiscaler.scenarios import Scenarios
 from testbed.kiscaler.train import Progress, train
 from testbed.kiscaler.train_config import TrainConfig, scenarios_of
-from testbed.reporting.training import baselines_file, baselines_passed, save_curves
+from testbed.reporting.training import BASELINES, baselines_passed, save_curves
 from testbed.study import refuse_others
 from workloads.files import write_json
 
@@ -62,7 +62,7 @@ def train_seeds(
 
     Seeds that the folder was given before stay in it, and go on too. ConfigError if it is of another configuration.
     """
-    told = config.model_dump(mode="json", exclude={"seed"})
+    settings = config.model_dump(mode="json", exclude={"seed"})
     seeds = [*(earlier := _seeds_before(folder, config)), *(seed for seed in seeds if seed not in earlier)]
     trainings = [Training(config.model_copy(update={"seed": seed}), folder / f"seed-{seed}") for seed in seeds]
     scenarios = scenarios_of(config)
@@ -70,23 +70,23 @@ def train_seeds(
     write_baselines(config, scenarios, folder)
     for one in trainings:
         one.folder.mkdir(exist_ok=True)
-        if not baselines_file(one.folder).exists():  # the scenarios that judge are the same for every seed
-            shutil.copy(baselines_file(folder), one.folder)
+        if not (one.folder / BASELINES).exists():  # the scenarios that judge are the same for every seed
+            shutil.copy(folder / BASELINES, one.folder)
 
-    def tell(seed: int, found: Evaluation) -> None:
-        _summarise(trainings, told, folder)
-        on_evaluation(seed, found)
+    def tell(seed: int, evaluation: Evaluation) -> None:
+        _summarise(trainings, settings, folder)
+        on_evaluation(seed, evaluation)
 
-    _summarise(trainings, told, folder)
+    _summarise(trainings, settings, folder)
     run(trainings, scenarios, tell, progress)
-    _summarise(trainings, told, folder)
+    _summarise(trainings, settings, folder)
     return folder / "policy.onnx"
 
 
 def folders_in(folder: Path) -> list[Path]:
     """Of all seeds that a folder of train_seeds has."""
-    found = read_json(folder / "seeds.json", "give the folder of a training with --seeds")
-    return [folder / f"seed-{seed}" for seed in found["seeds"]]
+    summary = read_json(folder / "seeds.json", "give the folder of a training with --seeds")
+    return [folder / f"seed-{seed}" for seed in summary["seeds"]]
 
 
 def _seeds_before(folder: Path, config: TrainConfig) -> list[int]:
@@ -100,14 +100,14 @@ def _seeds_before(folder: Path, config: TrainConfig) -> list[int]:
     return [int(seed) for seed in before["seeds"]]
 
 
-def _summarise(trainings: Sequence[Training], told: dict[str, Any], folder: Path) -> None:
+def _summarise(trainings: Sequence[Training], settings: dict[str, Any], folder: Path) -> None:
     """curves.png, policy.onnx, policy.json and seeds.json, from what the trainings have left so far."""
     folders = [one.folder for one in trainings]
     best = {one.config.seed: _best(one.folder) for one in trainings}
     judged = {
-        one.config.seed: found
+        one.config.seed: evaluation
         for one in trainings
-        if (found := best[one.config.seed]) is not None and (one.folder / "policy.json").exists()
+        if (evaluation := best[one.config.seed]) is not None and (one.folder / "policy.json").exists()
     }
     chosen = max(judged, key=lambda seed: judged[seed].reward) if judged else None
     save_curves(folders, folder / "curves.png")
@@ -116,19 +116,19 @@ def _summarise(trainings: Sequence[Training], told: dict[str, Any], folder: Path
     summary = {
         "simulated": True,
         "best": chosen,
-        "seeds": {seed: None if found is None else found._asdict() for seed, found in best.items()},
+        "seeds": {seed: None if evaluation is None else evaluation._asdict() for seed, evaluation in best.items()},
         "baselines_passed": [one._asdict() for one in baselines_passed(folders)],
-        "configuration": told,
+        "configuration": settings,
     }
     write_json(folder / "seeds.json", summary)
 
 
 def _best(folder: Path) -> Evaluation | None:
     """The evaluation whose policy a training has exported."""
-    return max(read_curve(folder / "curve.csv"), key=lambda found: found.reward, default=None)
+    return max(read_curve(folder / "curve.csv"), key=lambda evaluation: evaluation.reward, default=None)
 
 
 def _copy_policy(source: Path, to: Path, provenance: dict[str, Any]) -> None:
     pair = read_pair(source / "policy.onnx")
-    named = pair.told.model_copy(update={"trained": {**pair.told.trained, **provenance}})
+    named = pair.description.model_copy(update={"trained": {**pair.description.trained, **provenance}})
     write_pair(to / "policy.onnx", pair.network, named)

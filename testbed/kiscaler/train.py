@@ -147,7 +147,7 @@ class _Judge(BaseCallback):
         append_to_curve(self._folder / "curve.csv", evaluation)
         with replacing(self._folder / "checkpoint.zip") as temporary:
             self.model.save(temporary)
-        for name in ("reward", "missed", "gpu", "churn"):
+        for name in ("reward", "slo_violation_rate", "gpu", "churn"):
             self.logger.record(f"evaluation/{name}", getattr(evaluation, name))
         save_curves([self._folder], self._folder / "curves.png")
         self._on_evaluation(evaluation)

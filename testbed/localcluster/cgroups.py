@@ -37,11 +37,11 @@ def processes() -> list[psutil.Process]:
         for file in root.rglob("cgroup.procs"):
             with suppress(OSError):
                 pids.update(map(int, file.read_text().split()))
-    found = []
+    inside = []
     for pid in pids:
         with suppress(psutil.NoSuchProcess):
-            found.append(psutil.Process(pid))
-    return [process for process in found if alive(process)]
+            inside.append(psutil.Process(pid))
+    return [process for process in inside if alive(process)]
 
 
 def remove() -> list[Path]:

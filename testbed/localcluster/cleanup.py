@@ -60,20 +60,20 @@ def clean() -> None:
 
 def leftovers() -> list[str]:
     """What of a cluster is on this machine, a phrase each; empty if there is none."""
-    found = [f"process {one.pid}" for one in (*processes.ours(), *cgroups.processes())]
-    found += [f"mount {path}" for path in _mounts()]
-    found += [f"cgroup {path}" for path in cgroups.roots()]
-    found += ["network bridge"] if network.exists() else []
-    found += [f"{path}" for path in (*_cni_results(), *_log_links())]
-    found += [str(STATE)] if STATE.exists() else []
-    return found
+    names = [f"process {one.pid}" for one in (*processes.ours(), *cgroups.processes())]
+    names += [f"mount {path}" for path in _mounts()]
+    names += [f"cgroup {path}" for path in cgroups.roots()]
+    names += ["network bridge"] if network.exists() else []
+    names += [f"{path}" for path in (*_cni_results(), *_log_links())]
+    names += [str(STATE)] if STATE.exists() else []
+    return names
 
 
 def foreign_kubelet() -> psutil.Process | None:
     """A kubelet that is not ours: this machine is a node of a real cluster, whose files we would share."""
-    mine = {process.pid for process in processes.ours(["kubelet"])}
+    own = {process.pid for process in processes.ours(["kubelet"])}
     for process in psutil.process_iter(["name"]):
-        if process.info["name"] == "kubelet" and process.pid not in mine and processes.alive(process):
+        if process.info["name"] == "kubelet" and process.pid not in own and processes.alive(process):
             return process
     return None
 

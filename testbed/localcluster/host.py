@@ -82,7 +82,7 @@ def install_packages(say: Callable[[str], None]) -> None:
             raise ClusterError(f"apt-get {command[0]} failed: {reason}")
 
 
-def found(command: str) -> Path:
+def path_of(command: str) -> Path:
     """The command's path; ClusterError if it is not installed."""
     path = shutil.which(command)
     if path is None:

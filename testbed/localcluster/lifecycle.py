@@ -75,11 +75,11 @@ def down() -> None:
 
 def daemons() -> list[tuple[Daemon, int]]:
     """The daemons of the cluster, each with its memory in bytes, 0 if it has ended; empty if there is no cluster."""
-    found = []
+    rows = []
     for daemon in all_recorded():
         process = daemon.process()
-        found.append((daemon, 0 if process is None else process.memory_info().rss))
-    return found
+        rows.append((daemon, 0 if process is None else process.memory_info().rss))
+    return rows
 
 
 def _start(shape: Shape, built: Path, say: Say) -> None:
@@ -145,12 +145,12 @@ def _started(daemon: Daemon) -> Daemon:
 
 def _is_usable(api: Api, node: LocalNode, gpus: int) -> bool:
     """Ready, and its GPUs are there."""
-    found = api.get(f"/api/v1/nodes/{node.name}")
-    if found is None:
+    shown_node = api.get(f"/api/v1/nodes/{node.name}")
+    if shown_node is None:
         return False
-    conditions = found["status"].get("conditions", [])
+    conditions = shown_node["status"].get("conditions", [])
     ready = any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
-    return ready and found["status"]["allocatable"].get(GPU, "0") == str(gpus)
+    return ready and shown_node["status"]["allocatable"].get(GPU, "0") == str(gpus)
 
 
 def _kept_logs() -> Path:

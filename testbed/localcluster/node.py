@@ -14,7 +14,7 @@ from pathlib import Path
 
 from testbed.errors import ClusterError
 from testbed.localcluster import cgroups, network, pki
-from testbed.localcluster.host import cni_plugins, found
+from testbed.localcluster.host import cni_plugins, path_of
 from testbed.localcluster.images import PAUSE
 from testbed.localcluster.layout import HOST_IP, STATE, login
 from testbed.localcluster.processes import Daemon
@@ -66,7 +66,7 @@ class LocalNode:
 
     def containerd(self) -> Daemon:
         """The container runtime."""
-        command = (str(found("containerd")), f"--config={self.folder}/containerd.toml")
+        command = (str(path_of("containerd")), f"--config={self.folder}/containerd.toml")
         return Daemon(f"containerd-{self.name}", command)
 
     def answers(self) -> bool:
@@ -96,7 +96,7 @@ class LocalNode:
         )
 
     def _ctr(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [str(found("ctr")), "--address", str(self.socket), "--namespace", "k8s.io", *arguments]
+        command = [str(path_of("ctr")), "--address", str(self.socket), "--namespace", "k8s.io", *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
     def _containerd_configuration(self) -> str:

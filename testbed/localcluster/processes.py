@@ -126,13 +126,13 @@ def wait_until(what: str, true: Callable[[], bool], daemons: Iterable[Daemon], t
 def ours(programs: Iterable[str] = PROGRAMS) -> list[psutil.Process]:
     """The running processes of these programs that belong to this cluster, whoever started them."""
     wanted = frozenset(programs)
-    found = []
+    running = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
             command = process.cmdline()
             if any(f"{STATE}/" in word for word in command) and _program(command) in wanted and alive(process):
-                found.append(process)
-    return found
+                running.append(process)
+    return running
 
 
 def _program(command: list[str]) -> str:

@@ -71,10 +71,10 @@ def without_foreign(batches: BatchLog, log: RequestLog) -> tuple[BatchLog, int]:
 
 
 def _number(file: Path, name: str, what: str) -> int:
-    found = _NUMBER_AT_THE_END.search(name)
-    if found is None:
+    match = _NUMBER_AT_THE_END.search(name)
+    if match is None:
         raise ArtifactError(f"{file}: '{name}' names no {what}: expected one that ends in its number")
-    return int(found[1])
+    return int(match[1])
 
 
 def _read(file: Path) -> pd.DataFrame:

@@ -28,10 +28,11 @@ class DeploymentSource:
     def sample(self) -> list[Sample]:
         """One reading."""
         try:
-            found = self._look()
+            counts = self._look()
         except KisError as error:
             raise MissedSample(str(error)) from None
         labels = {"model": self._model}
         return [
-            ("deployment", f"{name}_replicas", labels, float(value), "count") for name, value in found._asdict().items()
+            ("deployment", f"{name}_replicas", labels, float(value), "count")
+            for name, value in counts._asdict().items()
         ]

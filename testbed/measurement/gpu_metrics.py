@@ -43,7 +43,7 @@ class _Gpu(NamedTuple):
     handle: Any
 
 
-class _Found(NamedTuple):
+class _OpenedGpus(NamedTuple):
     gpus: tuple[_Gpu, ...]
     lost: dict[str, str]  # label -> why it could not be opened
     absent_because: str | None
@@ -61,12 +61,12 @@ class GpuSource:
         self.unsupported: dict[tuple[str, str], str] = {}  # (gpu, metric) -> why it has no rows
 
     @cached_property
-    def _found(self) -> _Found:
+    def _opened(self) -> _OpenedGpus:
         try:
             pynvml.nvmlInit()
             count = pynvml.nvmlDeviceGetCount()
         except pynvml.NVMLError as error:
-            return _Found((), {}, f"NVML: {error}")
+            return _OpenedGpus((), {}, f"NVML: {error}")
         gpus: list[_Gpu] = []
         lost = {}
         for index in range(count):
@@ -78,25 +78,25 @@ class GpuSource:
                 continue
             gpus += _mig_instances(str(index), handle)
         if gpus:
-            return _Found(tuple(gpus), lost, None)
+            return _OpenedGpus(tuple(gpus), lost, None)
         reasons = "; ".join(f"GPU {label}: {why}" for label, why in lost.items())
-        return _Found((), lost, f"NVML: {reasons}" if reasons else "NVML shows no GPU")
+        return _OpenedGpus((), lost, f"NVML: {reasons}" if reasons else "NVML shows no GPU")
 
     @property
     def absent_because(self) -> str | None:
         """Why there are no GPU rows; None if there is a GPU."""
-        return self._found.absent_because
+        return self._opened.absent_because
 
     @property
     def lost(self) -> dict[str, str]:
         """GPUs that NVML counts and may not open: index -> why."""
-        return self._found.lost
+        return self._opened.lost
 
     @property
     def names(self) -> dict[str, str]:
         """UUID -> product name, of GPUs and MIG instances, in NVML's order; a GPU that does not tell is left out."""
         names = {}
-        for gpu in self._found.gpus:
+        for gpu in self._opened.gpus:
             try:
                 names[gpu.uuid] = str(pynvml.nvmlDeviceGetName(gpu.handle))
             except pynvml.NVMLError:
@@ -111,13 +111,13 @@ class GpuSource:
                 family |= {child.pid for child in psutil.Process(pid).children(recursive=True)}
             except psutil.Error:
                 continue
-        return tuple(gpu.uuid for gpu in self._found.gpus if family & _computing(gpu.handle))
+        return tuple(gpu.uuid for gpu in self._opened.gpus if family & _computing(gpu.handle))
 
     def sample(self) -> list[Sample]:
         """One reading of all GPUs. A call that fails loses its metric only; MissedSample says which and why."""
         rows: list[Sample] = []
         reasons = []
-        for gpu in self._found.gpus:
+        for gpu in self._opened.gpus:
             labels = {"gpu": gpu.label, "gpu_uuid": gpu.uuid}
             for metric in _METRICS:
                 if (gpu.label, metric.name) in self.unsupported:
@@ -141,14 +141,14 @@ def _mig_instances(label: str, parent: Any) -> list[_Gpu]:
         most = pynvml.nvmlDeviceGetMaxMigDeviceCount(parent)
     except pynvml.NVMLError:
         return []
-    found = []
+    instances = []
     for number in range(most):
         try:
             handle = pynvml.nvmlDeviceGetMigDeviceHandleByIndex(parent, number)
-            found.append(_Gpu(f"{label}:{number}", str(pynvml.nvmlDeviceGetUUID(handle)), handle))
+            instances.append(_Gpu(f"{label}:{number}", str(pynvml.nvmlDeviceGetUUID(handle)), handle))
         except pynvml.NVMLError:  # a place without an instance
             continue
-    return found
+    return instances
 
 
 def _computing(handle: Any) -> set[int]:

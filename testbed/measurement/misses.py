@@ -8,6 +8,6 @@ later, failed, refused, given up, never sent, or still waiting. From its answer,
 from __future__ import annotations
 
 
-def missed_share(missed: int, decided: int) -> float | None:
+def slo_violation_rate(missed: int, decided: int) -> float | None:
     """Share of the decided requests that missed; None: none is decided. Nothing answered in time is 1."""
     return missed / decided if decided else None

@@ -36,7 +36,7 @@ class SourceHealth:
     first_reason: str | None = None
 
     @property
-    def missed_share(self) -> float:
+    def lost_share(self) -> float:
         """missed / (taken + missed); NaN before the first reading."""
         return self.missed / (self.taken + self.missed) if self.taken + self.missed else math.nan
 

@@ -25,7 +25,7 @@ from testbed.autoscaling.build import build_policy
 from testbed.autoscaling.rollout import outcome_of
 from testbed.autoscaling.simulated import PolicyRun
 from testbed.config import Strict
-from testbed.measurement.misses import missed_share
+from testbed.measurement.misses import slo_violation_rate
 from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.cluster_run import advance, prepare
 from testbed.simulation.cluster.services import Service, other_runs, read_services
@@ -194,7 +194,7 @@ def summarise(folder: Path) -> dict[str, Any]:
         "factor": factors[0] if factors else None,
         "promoted_after_s": None if promotion is None else promotion["time_s"] - config.drift_s,
         "states": [[one["time_s"], one["state"], one["why"]] for one in steps],
-        "over_target": {
+        "slo_violation_rate": {
             "before": _share(adapted, SETTLE_S, config.drift_s),
             "from_drift_to_promotion": _share(adapted, config.drift_s, from_s - SETTLE_S) if promotion else None,
             "adapted": _share(adapted, from_s, end_s),
@@ -216,7 +216,7 @@ def summarise(folder: Path) -> dict[str, Any]:
 def _share(rows: list[IntervalRow], start_s: float, end_s: float) -> float | None:
     """Of the requests decided between the two, that missed the target; None: none was."""
     those = [one for one in rows if start_s < one.time_s <= end_s]
-    return missed_share(sum(one.missed for one in those), sum(one.decided for one in those))
+    return slo_violation_rate(sum(one.missed for one in those), sum(one.decided for one in those))
 
 
 def _replicas(rows: list[IntervalRow], start_s: float, end_s: float) -> float:

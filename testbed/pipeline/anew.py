@@ -75,11 +75,11 @@ def _fit_calibration(folder: Path, reporter: Reporter, workers: Workers) -> None
     real = [run for run in runs if run.manifest.kind == "real" and run.manifest.state == "complete"]
     real.sort(key=lambda run: run.manifest.start_unix_ns or 0)  # as the campaign made them
     for study in config.studies:
-        mine = [run for run in real if run.manifest.model == study.model]
-        fitted = [run for run in mine if not run.manifest.held_out and run.manifest.pattern not in NOT_FITTED]
+        own = [run for run in real if run.manifest.model == study.model]
+        fitted = [run for run in own if not run.manifest.held_out and run.manifest.pattern not in NOT_FITTED]
         if not fitted:
             raise ConfigError(f"{folder} has no real run of {study.model} to fit on: make them with `kis calibrate`")
-        held_out = [run for run in mine if run.manifest.held_out]
+        held_out = [run for run in own if run.manifest.held_out]
         fit_and_simulate(folder, study.model, config.seed, fitted, held_out, reporter, workers)
 
 

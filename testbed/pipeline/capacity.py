@@ -45,7 +45,7 @@ class Option(NamedTuple):
 
     service: ServiceConfig
     latency_s: Interval  # the percentile that was asked for
-    missed: Interval  # share of requests over the target
+    slo_violation_rate: Interval
     utilisation: float
     holds: bool  # even at the interval's upper end
 
@@ -76,7 +76,7 @@ def plan_capacity(
     """
     sizes = grid.max_batch_size or tuple(sorted({max(1, profile.largest_batch // 2), profile.largest_batch}))
     settings = list(product(grid.instances, sizes, grid.queue_delay_s))
-    seen: list[Option] = []
+    evaluated: list[Option] = []
     for number, (instances, size, delay_s) in enumerate(settings):
 
         def option(replicas: int, instances: int = instances, size: int = size, delay_s: float = delay_s) -> Option:
@@ -88,12 +88,12 @@ def plan_capacity(
             )
             return predict(profile, arrivals, service, target_s, percentile=percentile, draws=draws, seed=seed)
 
-        seen += _fewest(option, grid.max_replicas)
+        evaluated += _fewest(option, grid.max_replicas)
         if on_progress is not None:
             on_progress((number + 1) / len(settings))
-    holding = [one for one in seen if one.holds]
+    holding = [one for one in evaluated if one.holds]
     best = min(holding, key=lambda one: (one.service.replicas, one.latency_s.high), default=None)
-    return CapacityPlan(target_s, percentile, tuple(seen), best)
+    return CapacityPlan(target_s, percentile, tuple(evaluated), best)
 
 
 def _fewest(option: Callable[[int], Option], most: int) -> list[Option]:
@@ -135,7 +135,7 @@ def predict(
     return Option(
         service=service,
         latency_s=latency,
-        missed=interval_of(shares, latency.coverage),
+        slo_violation_rate=interval_of(shares, latency.coverage),
         utilisation=float(np.mean(busy)) / (service.replicas * service.instances),
         holds=latency.high <= target_s,
     )

@@ -37,7 +37,7 @@ from workloads.files import write_json
 ROWS_UP_TO = 2_000_000  # requests: longer runs keep no row for each
 RATE_S = 5.0  # of a trace, for who knows it beforehand
 OBSERVED_S = 5.0  # spacing of metrics.parquet
-INTERVALS = ("p50_ms", "p95_ms", "p99_ms", "missed_share", "gpu_seconds")  # what gets one, if runs are drawn
+INTERVALS = ("p50_ms", "p95_ms", "p99_ms", "slo_violation_rate", "gpu_seconds")  # what gets one, if runs are drawn
 
 
 def simulate_cluster(
@@ -186,8 +186,8 @@ def _interval(values: Sequence[float | None]) -> dict[str, float] | None:
 def _traffic(config: ClusterRunConfig, seed: int) -> tuple[Traffic | None, dict[str, Callable[[float], float]], float]:
     """Arrivals, the true rate of each model that has some, and about how many arrivals there are."""
     names = [model.name for model in config.cluster.models]
-    found = {name: pattern_of(one) for name, one in config.traffic.items()}
-    patterns = {name: pattern for name, pattern in found.items() if pattern is not None}
+    all_patterns = {name: pattern_of(one) for name, one in config.traffic.items()}
+    patterns = {name: pattern for name, pattern in all_patterns.items() if pattern is not None}
     traces = {name: one for name, one in config.traffic.items() if name not in patterns}
     rates: dict[str, Callable[[float], float]] = {name: pattern.at for name, pattern in patterns.items()}
     grid = np.linspace(0, config.duration_s, 2000)
@@ -266,7 +266,7 @@ def summary_of_model(config: ClusterRunConfig, run: PolicyRun, name: str) -> dic
         "timeout": totals.timeout,
         "dropped": totals.dropped,
         "waiting": totals.waiting,
-        "missed_share": outcome.slo_violation_rate,
+        "slo_violation_rate": outcome.slo_violation_rate,
         "p50_ms": _ms(outcome.latency_s(0.5)),
         "p95_ms": _ms(outcome.latency_s(0.95)),
         "p99_ms": _ms(outcome.latency_s(0.99)),

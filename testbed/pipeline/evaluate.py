@@ -72,16 +72,16 @@ def evaluate(
         kept[pair.file].append(frame)
         ScalingLog(pd.concat(kept[pair.file], ignore_index=True), pair.provenance).write(pair.file)
     write_report(folder)
-    found: dict[str, Any] = read_json(folder / "evaluation.json", "run `kis evaluate` again")
-    return found
+    evaluation: dict[str, Any] = read_json(folder / "evaluation.json", "run `kis evaluate` again")
+    return evaluation
 
 
-def play(told: ClusterRunConfig, services: Sequence[Service]) -> pd.DataFrame:
+def play(run_config: ClusterRunConfig, services: Sequence[Service]) -> pd.DataFrame:
     """One run; the rows of its ScalingLog."""
-    run = prepare(told, services, told.seed, keep_rows=False)
-    record = ScalingRecord(run, told.cluster.models[0].name)
-    advance(told, run, record.note, lambda share: None)
-    return record.frame(told.seed)
+    run = prepare(run_config, services, run_config.seed, keep_rows=False)
+    record = ScalingRecord(run, run_config.cluster.models[0].name)
+    advance(run_config, run, record.note, lambda share: None)
+    return record.frame(run_config.seed)
 
 
 def _pair(config: EvaluateConfig, services: Sequence[Service], folder: Path, traffic: str, policy: str) -> Cell:

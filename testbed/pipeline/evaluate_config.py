@@ -62,8 +62,8 @@ class EvaluateConfig(Strict):
         missing = [traffic for traffic in self.traffic if traffic not in each]
         unknown = [traffic for traffic in each if traffic not in self.traffic]
         if missing or unknown:
-            told = f"has nothing for {', '.join(missing)}" if missing else f"names {', '.join(unknown)}"
-            raise ValueError(f"policies: {name}: per_traffic {told}; the traffic is {', '.join(self.traffic)}")
+            problem = f"has nothing for {', '.join(missing)}" if missing else f"names {', '.join(unknown)}"
+            raise ValueError(f"policies: {name}: per_traffic {problem}; the traffic is {', '.join(self.traffic)}")
 
     @property
     def model(self) -> str:

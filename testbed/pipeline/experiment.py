@@ -180,17 +180,17 @@ def refuse_without_faults(run: RunDir, missed: tuple[str, ...]) -> None:
     """The run is INVALID, with what was not made as the reason; it is kept, and shows what the service did without."""
     verdict = run.manifest.verdict
     if missed and verdict is not None:
-        told = verdict.model_copy(update={"valid": False, "reasons": (*verdict.reasons, *missed)})
-        run.write_manifest(run.manifest.model_copy(update={"verdict": told}))
+        expected = verdict.model_copy(update={"valid": False, "reasons": (*verdict.reasons, *missed)})
+        run.write_manifest(run.manifest.model_copy(update={"verdict": expected}))
 
 
-def refuse_other_service(config: ExperimentConfig, found: ServiceConfig) -> None:
+def refuse_other_service(config: ExperimentConfig, reported: ServiceConfig) -> None:
     """ConfigError if the pods serve otherwise than KISim is told."""
     served = config.cluster.models[0]
     for name in ("instances", "max_batch_size", "dynamic_batching"):
-        told, real = getattr(served, name), getattr(found, name)
-        if told != real:
-            raise ConfigError(f"cluster.models: {name} is {told}, the pods say {real}: make them agree")
+        expected, real = getattr(served, name), getattr(reported, name)
+        if expected != real:
+            raise ConfigError(f"cluster.models: {name} is {expected}, the pods say {real}: make them agree")
 
 
 def decisions_of(

@@ -113,9 +113,11 @@ def simulate_pair(config: ExperimentConfig, folder: Path, which: tuple[str, str,
         write_adaptation(path, shown.adaptation)
     write_json(path / "draws.json", costs)
     profile = next(iter(cluster.models[0].profiles.values()))
-    told = "at any time before the traffic" if clock is None else f"{clock.first_s:+.2f} s from it, as in the real run"
+    provenance = (
+        "at any time before the traffic" if clock is None else f"{clock.first_s:+.2f} s from it, as in the real run"
+    )
     manifest = counterpart_manifest(real.manifest, path.name, config.simulated_runs)
-    notes = (*manifest.notes, f"the policy decides first {told}")
+    notes = (*manifest.notes, f"the policy decides first {provenance}")
     made.write_manifest(manifest.model_copy(update={"profile": str(profile), "notes": notes}))
 
 
@@ -125,14 +127,14 @@ def scaler_clock(path: Path, period_s: float, sample_period_s: float) -> ScalerC
     A change of an HPA is seen up to a sample late: the earliest within the period is nearest to its clock, and after it
     by the mean of the least delay of so many.
     """
-    log, seen = path / "controller.jsonl", path / SCALER
+    log, scaler = path / "controller.jsonl", path / SCALER
     start_s = (RunDir(path).manifest.start_unix_ns or 0) / 1e9
     if log.exists():
         turns = [json.loads(line)["time_s"] for line in log.read_text().splitlines() if line.endswith("}")]
         return ScalerClock(turns[0] - start_s, own_scrapes=True) if turns else None
-    if not seen.exists():
+    if not scaler.exists():
         return None
-    first_s = json.loads(seen.read_text())["first_seen_unix_s"] - start_s
+    first_s = json.loads(scaler.read_text())["first_seen_unix_s"] - start_s
     times = np.array([step["time_s"] for step in json.loads((path / "decisions.json").read_text())])
     if len(times):
         middle = np.angle(np.exp(2j * np.pi * times / period_s).mean()) / (2 * np.pi)  # on the period's circle
@@ -181,8 +183,12 @@ def _simulate(
     observed = Observed(run.sim)
     advance(pair, run, observed.note, lambda share: None)
     run.sim.advance(pair.duration_s + pair.cluster.models[0].client.timeout_s)
-    told: dict[str, Any] = {"simulated": True, "seed": seed}
-    requests, batches, metrics = request_log(run.sim, told), batch_log(run.sim, told), observed.metrics(told)
+    provenance: dict[str, Any] = {"simulated": True, "seed": seed}
+    requests, batches, metrics = (
+        request_log(run.sim, provenance),
+        batch_log(run.sim, provenance),
+        observed.metrics(provenance),
+    )
     for frame in (requests.frame, batches.frame, metrics.frame):
         for column in frame.columns.intersection(CLOCKS):
             frame[column] -= before_ns
@@ -210,13 +216,13 @@ def on_traffic_clock(steps: Iterable[Mapping[str, Any]], start_s: float) -> list
     return [moved(one, start_s, ("time_s",)) for one in steps]
 
 
-def moved(told: Mapping[str, Any], by_s: float, names: Sequence[str] = TIMES) -> dict[str, Any]:
+def moved(provenance: Mapping[str, Any], by_s: float, names: Sequence[str] = TIMES) -> dict[str, Any]:
     """The same with these times earlier by by_s, and TIMES in what is nested."""
     return {
         name: value - by_s
         if name in names and value is not None
         else (moved(value, by_s) if isinstance(value, Mapping) else value)
-        for name, value in told.items()
+        for name, value in provenance.items()
     }
 
 

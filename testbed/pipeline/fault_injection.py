@@ -75,9 +75,9 @@ class FaultInjector:
 
     def write(self, folder: Path) -> None:
         """After the end: FAULTS, if any struck."""
-        told = [{"at_s": one.at_s, "slow_down": one.slow_down, "struck_s": at_s} for one, at_s in self._struck]
-        if told:
-            write_json(folder / FAULTS, told)
+        struck = [{"at_s": one.at_s, "slow_down": one.slow_down, "struck_s": at_s} for one, at_s in self._struck]
+        if struck:
+            write_json(folder / FAULTS, struck)
 
 
 @contextmanager
@@ -103,5 +103,5 @@ def injecting(
 def read_faults(real: Path) -> tuple[Fault, ...]:
     """The faults of a real run, at the second of its traffic at which they struck."""
     file = real / FAULTS
-    told = json.loads(file.read_text()) if file.exists() else []
-    return tuple(Fault(at_s=max(0.0, one["struck_s"]), slow_down=one["slow_down"]) for one in told)
+    struck = json.loads(file.read_text()) if file.exists() else []
+    return tuple(Fault(at_s=max(0.0, one["struck_s"]), slow_down=one["slow_down"]) for one in struck)

@@ -171,7 +171,7 @@ def _close(
     lost = [
         f"telemetry lost: {one.missed} of {one.missed + one.taken} readings of {name} missed ({one.first_reason})"
         for name, one in sampler.readings.items()
-        if one.missed_share > LOST_TELEMETRY_SHARE
+        if one.lost_share > LOST_TELEMETRY_SHARE
     ]
     if foreign:
         lost.append(f"{foreign} requests in the server's batches are not this client's: {OTHERS} the server")
@@ -252,8 +252,8 @@ def shapes_of(target: Target) -> dict[str, tuple[int, ...]]:
 
 def versions() -> dict[str, str]:
     """Versions of what decides a measurement; what is not installed is left out."""
-    found = {"python": platform.python_version(), "kernel": platform.release()}
+    installed = {"python": platform.python_version(), "kernel": platform.release()}
     for name in _VERSIONED:
         with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
+            installed[name] = metadata.version(name)
+    return installed

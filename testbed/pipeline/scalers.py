@@ -101,8 +101,8 @@ def _wait_for_metrics(autoscaling: Any, namespace: str) -> None:
     """Until the HPA has read its metrics once."""
     deadline, why = time.monotonic() + READY_S, "it did not look"
     while time.monotonic() < deadline:
-        found = autoscaling.read_namespaced_horizontal_pod_autoscaler(HPA_NAME, namespace, _request_timeout=10)
-        active = next((one for one in found.status.conditions or () if one.type == "ScalingActive"), None)
+        current = autoscaling.read_namespaced_horizontal_pod_autoscaler(HPA_NAME, namespace, _request_timeout=10)
+        active = next((one for one in current.status.conditions or () if one.type == "ScalingActive"), None)
         if active is not None and active.status == "True":
             return
         why = why if active is None else f"{active.reason}: {active.message}"

@@ -65,10 +65,10 @@ def served(
 ) -> Iterator[Target]:
     """Serve on this machine for the length of the block; server logs and repositories go to `folder`."""
     spec = find_model(config.model)
-    found = detect_device()
-    if config.device == "gpu" and found.kind != "gpu":
+    detected = detect_device()
+    if config.device == "gpu" and detected.kind != "gpu":
         raise ServingError("device: gpu was asked for, but this machine shows no NVIDIA GPU: use cpu or auto")
-    on_gpu = found.kind == "gpu" and config.device != "cpu" and not spec.emulated
+    on_gpu = detected.kind == "gpu" and config.device != "cpu" and not spec.emulated
     cores = len(os.sched_getaffinity(0))
     service = config.service
     options = BackendOptions(
@@ -86,7 +86,7 @@ def served(
     with LocalService(folder, spec, service, options, publish=publish, http_port=http_port) as running:
         yield Target(
             model=spec.name,
-            device=EMULATED if spec.emulated else found if on_gpu else processor(),
+            device=EMULATED if spec.emulated else detected if on_gpu else processor(),
             threads=options.threads,
             weights=weights_label(spec, options),
             service=service,
@@ -115,16 +115,16 @@ def pods_of(service: KubernetesService, name: str, model: str, replicas: int) ->
         pending = sum(pod.scheduled_s is None and pod.gone_s is None for pod in service.pods())
         return Replicas(service.spec_replicas(), len(service.endpoints()), pending)
 
-    found = model_tensors(service.endpoints()[0].http, model)
+    detected = model_tensors(service.endpoints()[0].http, model)
     emulated = model in CATALOG and CATALOG[model].emulated
     return Target(
         model=model,
         device=EMULATED if emulated else Device(kind="unknown", name=f"pods of {name}"),
         threads=None,
         weights=weights_label(CATALOG[model], BackendOptions()) if emulated else "the server's own",
-        service=found.service.model_copy(update={"replicas": replicas}),
-        inputs=found.inputs,
-        batched=found.batched,
+        service=detected.service.model_copy(update={"replicas": replicas}),
+        inputs=detected.inputs,
+        batched=detected.batched,
         endpoints=service.endpoints_file,
         addresses=lambda: [TritonAddress(one.name, one.http, one.metrics) for one in service.endpoints()],
         pids=dict,
@@ -151,24 +151,24 @@ def remote(
     """
     address = http_address(server)
     host = address.rpartition(":")[0]
-    found = model_tensors(address, the_model(address, model), shapes, have_lengths=have_lengths)
+    detected = model_tensors(address, the_model(address, model), shapes, have_lengths=have_lengths)
     page: str | None = metrics or f"http://{host}:8002/metrics"
     if page is not None and not answers(page, STARTING_S if metrics is not None else 0.0):
         if metrics is not None:
             raise ServingError(f"--metrics {metrics}: no metrics page answers there: give the right one, or none")
         page = None  # the statistics at the server's own port are enough
     return Target(
-        model=found.name,
+        model=detected.name,
         device=Device(kind="unknown", name=f"server at {address}"),
         threads=None,
         weights="the server's own",
-        service=found.service,
-        inputs=found.inputs,
-        batched=found.batched,
+        service=detected.service,
+        inputs=detected.inputs,
+        batched=detected.batched,
         endpoints=(address if grpc is None else http_address(grpc),),
         addresses=lambda: [TritonAddress(address, f"http://{address}", page)],
         pids=dict,
         events=list,
         batch_logs=None,
-        unmodelled=found.unmodelled,
+        unmodelled=detected.unmodelled,
     )

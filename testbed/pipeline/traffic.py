@@ -59,7 +59,7 @@ def traffic_identity(run_id: str, traffic: TrafficConfig) -> Identity:
 def _of_trace(traffic: TrafficConfig) -> dict[str, Any]:
     """What was made of a trace."""
     assert traffic.trace is not None
-    told = {"trace": traffic.trace.name, "speed_up": traffic.speed_up}
+    provenance = {"trace": traffic.trace.name, "speed_up": traffic.speed_up}
     if traffic.rate_factor is None:
-        return {**told, "keep": traffic.keep}
-    return {**told, "rate_interval_s": traffic.rate_interval_s, "rate_factor": traffic.rate_factor}
+        return {**provenance, "keep": traffic.keep}
+    return {**provenance, "rate_interval_s": traffic.rate_interval_s, "rate_factor": traffic.rate_factor}

@@ -52,7 +52,9 @@ class TuneConfig(ClusterRunConfig):
         {}, description="by a name of yours, in place of traffic: each gets an HPA of its own, for all that is listed"
     )
     variants: tuple[TrafficConfig, ...] = Field((), description="further traffic: a trial plays each, means count")
-    allowed_missed: float = Field(0.01, gt=0, lt=1, description="share of requests over the target, or not answered")
+    allowed_slo_violation_rate: float = Field(
+        0.01, gt=0, lt=1, description="share of requests over the target, or not answered"
+    )
     metrics: tuple[str, ...] = Field(
         ("in_flight_requests", "requests_per_second", "queue_time_ms", "gpu_utilisation_pct"),
         min_length=1,
@@ -89,26 +91,26 @@ class TuneConfig(ClusterRunConfig):
     def of_family(self, name: str) -> Self:
         """The same search for one of the families."""
         first, *others = self.families[name]
-        told = {"families": {}, "traffic": {self.cluster.models[0].name: first}, "variants": tuple(others)}
-        return self.model_copy(update=told)
+        changed = {"families": {}, "traffic": {self.cluster.models[0].name: first}, "variants": tuple(others)}
+        return self.model_copy(update=changed)
 
 
 @dataclass(frozen=True)
 class MeanOutcome:
     """Means over runs, and the P95 of all their requests together; None: none was answered."""
 
-    missed_share: float
+    slo_violation_rate: float
     gpu_seconds: float
     p95_ms: float | None
     changes: float
 
-    def holds(self, allowed_missed: float) -> bool:
+    def holds(self, allowed_slo_violation_rate: float) -> bool:
         """Does it keep to the allowed share?"""
-        return self.missed_share <= allowed_missed
+        return self.slo_violation_rate <= allowed_slo_violation_rate
 
-    def cost(self, allowed_missed: float) -> float:
+    def cost(self, allowed_slo_violation_rate: float) -> float:
         """GPU-seconds, and more for what is missed beyond the allowed share: what the search makes small."""
-        return self.gpu_seconds * (1.0 + STEEP * max(0.0, self.missed_share - allowed_missed))
+        return self.gpu_seconds * (1.0 + STEEP * max(0.0, self.slo_violation_rate - allowed_slo_violation_rate))
 
 
 class Trials:
@@ -177,7 +179,7 @@ def tune_hpa(config: TuneConfig, folder: Path, on_progress: Callable[[float], No
         cost = trials.kept_cost(trial.number, trial.params)
         if cost is None:
             outcome = play(config, services, settings, [config.seed + k for k in range(config.seeds)])
-            cost = outcome.cost(config.allowed_missed)
+            cost = outcome.cost(config.allowed_slo_violation_rate)
             trials.keep(trial.number, {**trial.params, **outcome.__dict__, "cost": cost})
         on_progress((trial.number + 1) / (config.trials + 1))
         return cost
@@ -190,7 +192,7 @@ def tune_hpa(config: TuneConfig, folder: Path, on_progress: Callable[[float], No
     seeds = [CHECK_SEED + config.seed + k for k in range(config.check_seeds)]
     policies = {"untuned": untuned, "tuned": tuned}
     checked = {name: play(config, services, one, seeds) for name, one in policies.items()}
-    chosen = better(checked, config.allowed_missed)
+    chosen = better(checked, config.allowed_slo_violation_rate)
     fixed = _fewest_fixed(config, services, seeds)
     louder = play(config, services, policies[chosen], seeds, LOUDER)
     on_progress(1.0)
@@ -202,13 +204,13 @@ def tune_hpa(config: TuneConfig, folder: Path, on_progress: Callable[[float], No
     write_text_atomically(folder / "hpa.yaml", header + yaml.safe_dump(body, sort_keys=False))
     result = {
         "simulated": True,
-        "allowed_missed": config.allowed_missed,
+        "allowed_slo_violation_rate": config.allowed_slo_violation_rate,
         "trials": config.trials,
         "check_seeds": seeds,
         "policies": policies,
         "outcomes": {name: one.__dict__ for name, one in checked.items()},
         "chosen": chosen,
-        "holds": checked[chosen].holds(config.allowed_missed),
+        "holds": checked[chosen].holds(config.allowed_slo_violation_rate),
         "fixed": None if fixed is None else {"replicas": fixed[0], **fixed[1].__dict__},
         "louder": {"factor": LOUDER, **louder.__dict__},
         "notes": notes,
@@ -226,32 +228,32 @@ def play(
 ) -> MeanOutcome:
     """The traffic, each of its variants, under one policy, once for each seed. factor: on its rate."""
     name = config.cluster.models[0].name
-    found: list[Outcome] = []
+    outcomes: list[Outcome] = []
     for traffic in (config.traffic[name], *config.variants):
         duration_s = own_length_s(traffic) or config.duration_s
         change = {"policies": {name: dict(settings)}, "traffic": {name: traffic}, "duration_s": duration_s}
-        told = config.model_copy(update=change)
+        changed = config.model_copy(update=change)
         for seed in seeds:
             schedule = None if factor == 1.0 else louder_schedule(traffic, factor, duration_s, seed, name)
-            run = prepare(told, services, seed, keep_rows=False, schedule=schedule)
-            advance(told, run, lambda: None, lambda share: None)
-            found.append(outcome_of(run, name))
-    histogram = np.sum([one.histogram for one in found], axis=0)
+            run = prepare(changed, services, seed, keep_rows=False, schedule=schedule)
+            advance(changed, run, lambda: None, lambda share: None)
+            outcomes.append(outcome_of(run, name))
+    histogram = np.sum([one.histogram for one in outcomes], axis=0)
     return MeanOutcome(
         # None: nothing was sent, so nothing missed.
-        missed_share=float(np.mean([one.slo_violation_rate or 0.0 for one in found])),
-        gpu_seconds=float(np.mean([one.gpu_seconds for one in found])),
+        slo_violation_rate=float(np.mean([one.slo_violation_rate or 0.0 for one in outcomes])),
+        gpu_seconds=float(np.mean([one.gpu_seconds for one in outcomes])),
         p95_ms=1e3 * quantile_of(histogram, 0.95) if histogram.any() else None,
-        changes=float(np.mean([one.changes for one in found])),
+        changes=float(np.mean([one.changes for one in outcomes])),
     )
 
 
-def better(checked: Mapping[str, MeanOutcome], allowed_missed: float) -> str:
+def better(checked: Mapping[str, MeanOutcome], allowed_slo_violation_rate: float) -> str:
     """The cheapest of those that hold the allowed share; if none does, the one that misses least."""
-    holding = [name for name, one in checked.items() if one.holds(allowed_missed)]
+    holding = [name for name, one in checked.items() if one.holds(allowed_slo_violation_rate)]
     if holding:
         return min(holding, key=lambda name: checked[name].gpu_seconds)
-    return min(checked, key=lambda name: checked[name].missed_share)
+    return min(checked, key=lambda name: checked[name].slo_violation_rate)
 
 
 def _fewest_fixed(
@@ -264,12 +266,12 @@ def _fewest_fixed(
 
     low, high = 1, config.cluster.models[0].max_replicas
     best = outcome(high)
-    if not best.holds(config.allowed_missed):
+    if not best.holds(config.allowed_slo_violation_rate):
         return None
     while low < high:
         middle = (low + high) // 2
         tried = outcome(middle)
-        if tried.holds(config.allowed_missed):
+        if tried.holds(config.allowed_slo_violation_rate):
             high, best = middle, tried
         else:
             low = middle + 1
@@ -284,12 +286,14 @@ def _notes(
     louder: MeanOutcome,
 ) -> list[str]:
     """What a user must know before using the HPA; the first is why it is not to be used, if it does not hold."""
-    one, allowed = checked[chosen], f"{config.allowed_missed:.2%}"
+    one, allowed = checked[chosen], f"{config.allowed_slo_violation_rate:.2%}"
     target = f"{1e3 * config.cluster.models[0].latency_target_s:g} ms"
     most = config.cluster.models[0].max_replicas
     notes = []
-    if not one.holds(config.allowed_missed):
-        notes.append(f"It does not hold: {one.missed_share:.2%} of the requests miss {target}, {allowed} are allowed")
+    if not one.holds(config.allowed_slo_violation_rate):
+        notes.append(
+            f"It does not hold: {one.slo_violation_rate:.2%} of the requests miss {target}, {allowed} are allowed"
+        )
         notes.append(
             f"{fixed[0]} replicas all the time hold that share: give more trials"
             if fixed is not None
@@ -297,15 +301,21 @@ def _notes(
         )
     if chosen == "untuned":
         notes.append("The search found nothing better than the given HPA: that one is written")
-    if fixed is not None and one.holds(config.allowed_missed) and one.gpu_seconds >= AS_GOOD * fixed[1].gpu_seconds:
+    if (
+        fixed is not None
+        and one.holds(config.allowed_slo_violation_rate)
+        and one.gpu_seconds >= AS_GOOD * fixed[1].gpu_seconds
+    ):
         notes.append(
             f"It saves nothing on this traffic: {fixed[0]} replicas all the time hold {allowed} with "
             f"{fixed[1].gpu_seconds:,.0f} GPU-seconds, this HPA takes {one.gpu_seconds:,.0f}"
         )
     if one.changes == 0:
         notes.append("It never changes the number of replicas on this traffic")
-    if one.holds(config.allowed_missed) and not louder.holds(config.allowed_missed):
-        notes.append(f"At {LOUDER:g} times the rate {louder.missed_share:.2%} miss {target}, {allowed} are allowed")
+    if one.holds(config.allowed_slo_violation_rate) and not louder.holds(config.allowed_slo_violation_rate):
+        notes.append(
+            f"At {LOUDER:g} times the rate {louder.slo_violation_rate:.2%} miss {target}, {allowed} are allowed"
+        )
     return notes
 
 
@@ -365,6 +375,6 @@ def _header(config: TuneConfig, checked: Mapping[str, MeanOutcome], notes: Seque
     for name, one in checked.items():
         p95 = "-" if one.p95_ms is None else f"{one.p95_ms:.1f} ms"
         lines.append(
-            f"#   {name}: P95 {p95}, {100 * one.missed_share:.2f} % over the target, {one.gpu_seconds:.0f} GPU-seconds"
+            f"#   {name}: P95 {p95}, {100 * one.slo_violation_rate:.2f} % over the target, {one.gpu_seconds:.0f} GPU-seconds"
         )
     return "\n".join([*lines, *(f"# NOTE: {note}" for note in notes)]) + "\n"

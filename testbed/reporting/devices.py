@@ -127,11 +127,11 @@ def summary_of(study: Study) -> dict[str, Any]:
     reasons = [text for run in study.runs for text in _not_valid(run)]
     rows = [_row(side.label, run) for side in study.sides for run in side.runs]
     pairs = len(study.sides[0].runs)
-    found = None
+    ratios_of = None
     if not reasons:
         answers = [[_answers(run) for run in side.runs] for side in study.sides]
-        told = ratios(answers[0], answers[1], first.schedule.scheduled_s, first.manifest.duration_s)
-        found = {name: ratio._asdict() for name, ratio in told.items()}
+        compared = ratios(answers[0], answers[1], first.schedule.scheduled_s, first.manifest.duration_s)
+        ratios_of = {name: ratio._asdict() for name, ratio in compared.items()}
     return {
         "model": study.model,
         "weights": first.manifest.weights,
@@ -150,7 +150,7 @@ def summary_of(study: Study) -> dict[str, Any]:
         "reasons": reasons,
         "saturated": [side.label for side in study.sides if any(_strain(run).saturated for run in side.runs)],
         "interleaved": interleaved(study),
-        "ratios": found,
+        "ratios": ratios_of,
         "runs": rows,
     }
 

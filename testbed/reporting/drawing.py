@@ -73,7 +73,7 @@ def svg_address(figure: Figure) -> str:
     with rc_context(LOOK):
         figure.savefig(drawn, format="svg", metadata={"Date": None})
     # A hundredth of a point is less than a pixel: without the other decimals a page has two thirds of the bytes.
-    short = re.sub(r' (?:d|x|y)="[^"]*"', lambda found: re.sub(r"(\.\d\d)\d+", r"\1", found[0]), drawn.getvalue())
+    short = re.sub(r' (?:d|x|y)="[^"]*"', lambda match: re.sub(r"(\.\d\d)\d+", r"\1", match[0]), drawn.getvalue())
     return "data:image/svg+xml;base64," + base64.b64encode(short.encode()).decode()
 
 

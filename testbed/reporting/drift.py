@@ -10,7 +10,7 @@ from testbed.reporting.experiment import Experiment, ExperimentRun
 def drift_of(experiment: Experiment) -> list[dict[str, Any]]:
     """One row a real run, if anything drifted or was adapted. Each value is [real, simulated]; None: there is none.
 
-    missed_share of the requests scheduled `before` the service changed (all of them, if it did not), `after` that, and
+    slo_violation_rate of the requests scheduled `before` the service changed (all of them, if it did not), `after` that, and
     in the `last` half of what came after, when an adaptation has done what it could. alarm_after_s, promoted_after_s:
     from the change. false_alarms: before it (all, if it did not change). factor: as measured, with its
     interval. steps: all that were taken.
@@ -31,7 +31,7 @@ def drift_of(experiment: Experiment) -> list[dict[str, Any]]:
                     "valid": None if verdict is None else verdict.valid,
                     "drift_s": from_s,
                     "slow_down": None if fault is None else fault["slow_down"],
-                    "missed_share": {
+                    "slo_violation_rate": {
                         phase: [_missed(side, experiment.target_s, from_s, phase) for side in sides]
                         for phase in ("before", "after", "last")
                     },
@@ -54,8 +54,8 @@ def _missed(side: ExperimentRun, target_s: float, from_s: float | None, phase: s
         "last": ((change_s + duration_s) / 2, duration_s),
     }[phase]
     scheduled_s = side.run.requests.seconds("scheduled_ns")
-    mine = (start_s <= scheduled_s) & (scheduled_s < end_s)
-    return float(side.run.requests.missed(target_s)[mine].mean()) if mine.any() else None
+    in_phase = (start_s <= scheduled_s) & (scheduled_s < end_s)
+    return float(side.run.requests.missed(target_s)[in_phase].mean()) if in_phase.any() else None
 
 
 def _later(side: ExperimentRun, from_s: float | None) -> list[dict[str, Any]]:
@@ -73,5 +73,5 @@ def _first(side: ExperimentRun, state: str, from_s: float | None) -> float | Non
 
 
 def _factor(side: ExperimentRun, from_s: float | None) -> dict[str, float] | None:
-    found = [one["figures"]["factor"] for one in _later(side, from_s) if "factor" in one["figures"]]
-    return {name: found[0][name] for name in ("value", "low", "high")} if found else None
+    factors = [one["figures"]["factor"] for one in _later(side, from_s) if "factor" in one["figures"]]
+    return {name: factors[0][name] for name in ("value", "low", "high")} if factors else None

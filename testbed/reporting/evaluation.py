@@ -16,7 +16,7 @@ import pandas as pd
 from loadgen.artifact import read_json
 from testbed.errors import ReportError
 from testbed.measurement.latency_histogram import quantile_of
-from testbed.measurement.misses import missed_share
+from testbed.measurement.misses import slo_violation_rate
 from testbed.measurement.scaling_log import ScalingLog, histogram_of
 from testbed.statistics import bootstrap_interval, mean_interval
 
@@ -34,7 +34,7 @@ def log_name(traffic: str, policy: str) -> str:
 def recomputed(folder: Path) -> dict[str, Any]:
     """evaluation.json's content, from the logs alone. ArtifactError or ReportError if a run is missing.
 
-    The headline is the challenger's: gpu_seconds_saving_vs_tuned_hpa_pct with its interval, and slo_miss_difference
+    The headline is the challenger's: gpu_seconds_saving_vs_tuned_hpa_pct with its interval, and slo_violation_rate_difference
     (challenger's share less the baseline's). The baseline is what the configuration says; it is a tuned HPA if that is.
     """
     config = read_json(folder / "evaluate.json", "give a folder of `kis evaluate`")
@@ -58,7 +58,7 @@ def recomputed(folder: Path) -> dict[str, Any]:
 
 
 def row_of(traffic: str, policy: str, seed: int, run: pd.DataFrame, log: str) -> dict[str, Any]:
-    """What one run comes to. None: nothing was answered (p95_ms), or sent (slo_miss), or power is not known."""
+    """What one run comes to. None: nothing was answered (p95_ms), or sent (slo_violation_rate), or power is not known."""
     last = run.iloc[-1]
     histogram = histogram_of(run)
     return {
@@ -67,7 +67,7 @@ def row_of(traffic: str, policy: str, seed: int, run: pd.DataFrame, log: str) ->
         "seed": seed,
         "requests": int(last["arrived"]),
         "waiting": int(last["arrived"] - last["ok"] - last["error"] - last["timeout"] - last["dropped"]),
-        "slo_miss": missed_share(int(last["missed"]), int(last["decided"])),
+        "slo_violation_rate": slo_violation_rate(int(last["missed"]), int(last["decided"])),
         "p95_ms": 1e3 * quantile_of(histogram, 0.95) if histogram.any() else None,
         "gpu_seconds": int(last["gpu_us"]) / 1e6,
         "changes": int(last["changes"]),
@@ -87,10 +87,10 @@ def summary_of(
     over its seeds. distance_to_oracle_pct: GPU-seconds beyond the oracle's, in per cent of those; not there without an
     oracle.
     """
-    told = _policies(rows, baseline, histograms)
-    points = np.array([[one["slo_miss"], one["gpu_seconds"]] for one in told.values()])
+    summaries = _policies(rows, baseline, histograms)
+    points = np.array([[one["slo_violation_rate"], one["gpu_seconds"]] for one in summaries.values()])
     best = front(points)
-    headline = told[challenger]
+    headline = summaries[challenger]
     traffics = list(dict.fromkeys(row["traffic"] for row in rows))
     summary = {
         "gpu_seconds_saving_vs_tuned_hpa_pct": headline["saving_pct"],
@@ -98,40 +98,40 @@ def summary_of(
         "interval_high_pct": headline["saving_high_pct"],
         "mean_over_kinds_pct": headline["saving_mean_over_kinds_pct"],
         "interval_over": "kinds of traffic" if len(traffics) > 1 else "seeds",
-        "slo_miss_difference": headline["slo_miss_difference"],
+        "slo_violation_rate_difference": headline["slo_violation_rate_difference"],
         "simulated": True,
         "baseline": baseline,
         "challenger": challenger,
-        "policies": told,
+        "policies": summaries,
         "per_traffic": {
             traffic: _policies([row for row in rows if row["traffic"] == traffic], baseline, histograms)
             for traffic in traffics
         },
-        "pareto_front": [policy for policy, on in zip(told, best, strict=True) if on],
+        "pareto_front": [policy for policy, on in zip(summaries, best, strict=True) if on],
         "hypervolume": hypervolume(points),
     }
     if oracle is not None:
         summary["distance_to_oracle_pct"] = {
-            policy: _distance(_sums(rows, policy, oracle)) for policy in told if policy != oracle
+            policy: _distance(_sums(rows, policy, oracle)) for policy in summaries if policy != oracle
         }
     return summary
 
 
 def _policies(rows: Rows, baseline: str, histograms: Histograms) -> dict[str, dict[str, Any]]:
     """Each policy's figures over these rows, in the order in which they come."""
-    told = {}
+    summaries = {}
     for policy in dict.fromkeys(row["policy"] for row in rows):
-        mine = [row for row in rows if row["policy"] == policy]
-        table = table_of(mine, policy)
-        told[policy] = {
-            "slo_miss": float(table[:, 0].mean()),
+        own = [row for row in rows if row["policy"] == policy]
+        table = table_of(own, policy)
+        summaries[policy] = {
+            "slo_violation_rate": float(table[:, 0].mean()),
             "gpu_seconds": float(table[:, 1].mean()),
-            "p95_ms": _p95_ms([histograms[of] for of in dict.fromkeys((row["traffic"], policy) for row in mine)]),
-            "energy_j": _mean_if_known([row["energy_j"] for row in mine]),
-            "changes": float(np.mean([row["changes"] for row in mine])),
+            "p95_ms": _p95_ms([histograms[of] for of in dict.fromkeys((row["traffic"], policy) for row in own)]),
+            "energy_j": _mean_if_known([row["energy_j"] for row in own]),
+            "changes": float(np.mean([row["changes"] for row in own])),
             **_paired(rows, policy, baseline),
         }
-    return told
+    return summaries
 
 
 def _p95_ms(histograms: Sequence[IntArray]) -> float | None:
@@ -147,8 +147,10 @@ def _mean_if_known(values: Sequence[float | None]) -> float | None:
 
 def table_of(rows: Rows, policy: str) -> FloatArray:
     """float[n, 2]: share missed and GPU-seconds of each of a policy's runs, in the order of traffic and seed."""
-    mine = sorted((row for row in rows if row["policy"] == policy), key=lambda row: (row["traffic"], row["seed"]))
-    return np.array([[1.0 if row["slo_miss"] is None else row["slo_miss"], row["gpu_seconds"]] for row in mine])
+    own = sorted((row for row in rows if row["policy"] == policy), key=lambda row: (row["traffic"], row["seed"]))
+    return np.array(
+        [[1.0 if row["slo_violation_rate"] is None else row["slo_violation_rate"], row["gpu_seconds"]] for row in own]
+    )
 
 
 class Sums(NamedTuple):
@@ -173,12 +175,12 @@ class Sums(NamedTuple):
 
 
 def _sums(rows: Rows, policy: str, other: str) -> Sums:
-    mine, theirs = table_of(rows, policy), table_of(rows, other)
+    own, theirs = table_of(rows, policy), table_of(rows, other)
     ordered = sorted({(row["traffic"], row["seed"]) for row in rows if row["policy"] == policy})
     kinds = [traffic for traffic, _ in ordered]
     units = kinds if len(set(kinds)) > 1 else list(range(len(ordered)))
     number = np.unique(np.array(units), return_inverse=True)[1]
-    columns = (np.ones(len(mine)), mine[:, 1], theirs[:, 1], mine[:, 0] - theirs[:, 0])
+    columns = (np.ones(len(own)), own[:, 1], theirs[:, 1], own[:, 0] - theirs[:, 0])
     return Sums(*(np.bincount(number, weights=column).astype(np.float64) for column in columns))
 
 
@@ -195,9 +197,9 @@ def _paired(rows: Rows, policy: str, baseline: str) -> dict[str, float | None]:
         "saving_mean_over_kinds_pct": None if by_unit is None else float(by_unit.mean()),
         "saving_mean_over_kinds_low_pct": spread.low if spread else None,
         "saving_mean_over_kinds_high_pct": spread.high if spread else None,
-        "slo_miss_difference": difference,
-        "slo_miss_difference_low": low,
-        "slo_miss_difference_high": high,
+        "slo_violation_rate_difference": difference,
+        "slo_violation_rate_difference_low": low,
+        "slo_violation_rate_difference_high": high,
     }
 
 
@@ -226,8 +228,8 @@ def _less(value: float | None) -> float | None:
 
 def _with_interval(units: int, statistic: Callable[[IntArray], FloatArray]) -> tuple[float, float | None, float | None]:
     """A statistic and its 90 % interval; None: too few units for one."""
-    found = bootstrap_interval(units, statistic)
-    return float(statistic(np.arange(units))), *(found or (None, None))
+    interval = bootstrap_interval(units, statistic)
+    return float(statistic(np.arange(units))), *(interval or (None, None))
 
 
 def front(points: FloatArray) -> npt.NDArray[np.bool_]:

@@ -1,6 +1,6 @@
 """An experiment in numbers: each real run beside its simulated one, and how well the costs of policies agree.
 
-Everything is computed from the run folders alone. SRCC: the sim-vs-real correlation coefficient, Pearson's r between a
+Everything is computed from the run folders alone. The sim-vs-real correlation coefficient is Pearson's r between a
 policy's real and simulated cost (Kadian et al. 2020, "Sim2Real Predictivity").
 """
 
@@ -26,7 +26,7 @@ from testbed.statistics import next_interval, relative_error_pct, spread_pct
 FloatArray = npt.NDArray[np.float64]
 READY = ("ready", "serving")  # of a real pod, of a simulated one
 AGAIN = "run `kis experiment` again"
-COSTS = ("p95_ms", "missed_share", "replica_seconds")
+COSTS = ("p95_ms", "slo_violation_rate", "replica_seconds")
 BARS_PCT = {
     "p95_ms": 10.0,
     "replica_seconds": 5.0,
@@ -34,7 +34,7 @@ BARS_PCT = {
 
 
 class Cost(NamedTuple):
-    """What one run cost. missed_share: of all requests, over the target or not answered. Replica-seconds: of all pods
+    """What one run cost. slo_violation_rate: of all requests, over the target or not answered. Replica-seconds: of all pods
     from asked for to gone, within the schedule's span."""
 
     requests: int
@@ -42,7 +42,7 @@ class Cost(NamedTuple):
     p50_ms: float | None
     p95_ms: float | None
     p99_ms: float | None
-    missed_share: float
+    slo_violation_rate: float
     replica_seconds: float
     changes: int
 
@@ -124,7 +124,7 @@ def cost_of(requests: RequestLog, metrics: MetricLog, duration_s: float, changes
         p50_ms=quantile_ms(latency_s, 0.50),
         p95_ms=quantile_ms(latency_s, 0.95),
         p99_ms=quantile_ms(latency_s, 0.99),
-        missed_share=float(missed.mean()) if len(missed) else 0.0,
+        slo_violation_rate=float(missed.mean()) if len(missed) else 0.0,
         replica_seconds=replica_seconds(metrics, duration_s),
         changes=changes,
     )
@@ -133,10 +133,10 @@ def cost_of(requests: RequestLog, metrics: MetricLog, duration_s: float, changes
 def replica_seconds(metrics: MetricLog, duration_s: float) -> float:
     """Pod-seconds within [0, duration_s], from a pod's first state until it is gone."""
     total = 0.0
-    for _, mine in metrics.select("replica", "state").groupby("replica", sort=False):
-        gone = mine.loc[mine["state"] == "gone", "time_s"]
+    for _, samples in metrics.select("replica", "state").groupby("replica", sort=False):
+        gone = samples.loc[samples["state"] == "gone", "time_s"]
         end_s = min(duration_s, float(gone.min())) if len(gone) else duration_s
-        total += max(0.0, end_s - max(0.0, float(mine["time_s"].min())))
+        total += max(0.0, end_s - max(0.0, float(samples["time_s"].min())))
     return total
 
 
@@ -175,7 +175,7 @@ def rows_of(experiment: Experiment) -> list[dict[str, Any]]:
                 "valid": None if verdict is None else verdict.valid,
                 "requests": side.cost.requests,
             }
-            for name in ("errors", "changes", "p50_ms", "p95_ms", "p99_ms", "missed_share", "replica_seconds"):
+            for name in ("errors", "changes", "p50_ms", "p95_ms", "p99_ms", "slo_violation_rate", "replica_seconds"):
                 row[f"{name}_real"], row[f"{name}_sim"] = getattr(side.cost, name), _mean(counterpart, name)
             for name in ("p50_ms", "p95_ms", "p99_ms", "replica_seconds"):
                 row[f"{name}_error_pct"] = relative_error_pct(row[f"{name}_sim"], row[f"{name}_real"])
@@ -187,16 +187,16 @@ def rows_of(experiment: Experiment) -> list[dict[str, Any]]:
 
 
 def summary_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Median and worst errors, and the SRCC of each cost over all pairs, and over the policies of each traffic."""
+    """Median and worst errors, and Pearson's r of each cost over all pairs, and over the policies of each traffic."""
     traffics = list(dict.fromkeys(row["traffic"] for row in rows))
     return {
         "real_runs": len(rows),
         "errors_pct": {name: _errors(rows, name) for name in ("p50_ms", "p95_ms", "p99_ms", "replica_seconds")},
         "pairs": {name: pairs_within(rows, name) for name in BARS_PCT},
         "within_simulated_range": {name: _within(rows, name) for name in COSTS},
-        "srcc": {
-            name: {"all": srcc_of(rows, name)}
-            | {traffic: srcc_of([row for row in rows if row["traffic"] == traffic], name) for traffic in traffics}
+        "pearson": {
+            name: {"all": pearson_of(rows, name)}
+            | {traffic: pearson_of([row for row in rows if row["traffic"] == traffic], name) for traffic in traffics}
             for name in COSTS
         },
     }
@@ -216,9 +216,9 @@ def _range_of(draws: list[dict[str, Any]], name: str) -> tuple[float | None, flo
 
 def _within(rows: list[dict[str, Any]], name: str) -> float | None:
     """Share of the real runs that lie in the range of the simulated ones, by half a per cent at least."""
-    told = [row for row in rows if row[f"{name}_sim_low"] is not None and row[f"{name}_real"] is not None]
-    inside = [0.995 * row[f"{name}_sim_low"] <= row[f"{name}_real"] <= 1.005 * row[f"{name}_sim_high"] for row in told]
-    return sum(inside) / len(told) if told else None
+    known = [row for row in rows if row[f"{name}_sim_low"] is not None and row[f"{name}_real"] is not None]
+    inside = [0.995 * row[f"{name}_sim_low"] <= row[f"{name}_real"] <= 1.005 * row[f"{name}_sim_high"] for row in known]
+    return sum(inside) / len(known) if known else None
 
 
 def _errors(rows: list[dict[str, Any]], name: str) -> dict[str, float | None]:
@@ -226,7 +226,7 @@ def _errors(rows: list[dict[str, Any]], name: str) -> dict[str, float | None]:
     return {"median": float(np.median(known)) if known else None, "worst": max(known, default=None)}
 
 
-def srcc_of(rows: Sequence[Mapping[str, Any]], name: str) -> float | None:
+def pearson_of(rows: Sequence[Mapping[str, Any]], name: str) -> float | None:
     """Over the pairs' means of their runs; None for fewer than three, or if one side does not vary."""
     return correlation("pearson", means_of_pairs(rows, name))
 

@@ -251,8 +251,8 @@ def _throttled(run: LoadedRun) -> str | None:
     rows = None if run.metrics is None else readings(run.metrics, "throttle_reasons", run.manifest.gpu_uuids)
     if rows is None or rows.empty:
         return None
-    seen = reduce(or_, rows["value"].astype(int), 0)
-    return ", ".join(name for bit, name in THROTTLED.items() if seen & bit)
+    bits = reduce(or_, rows["value"].astype(int), 0)
+    return ", ".join(name for bit, name in THROTTLED.items() if bits & bit)
 
 
 def _parts(runs: list[tuple[LoadedRun, DeviceTimes]]) -> Iterable[BatchParts]:
@@ -271,10 +271,10 @@ def _by_triton(runs: list[LoadedRun]) -> tuple[dict[int, float], dict[int, float
     counts: dict[int, float] = {}
     seconds: dict[int, float] = {}
     for run in runs:
-        for found, name in ((counts, "batch_executions"), (seconds, "batch_compute_seconds")):
+        for by_size, name in ((counts, "batch_executions"), (seconds, "batch_compute_seconds")):
             if run.metrics is not None:
                 for size, more in run.metrics.increase_by_batch_size(name, run.manifest.model).items():
-                    found[size] = found.get(size, 0.0) + more
+                    by_size[size] = by_size.get(size, 0.0) + more
     return counts, seconds
 
 

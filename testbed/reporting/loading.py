@@ -80,11 +80,11 @@ def load_run(path: Path) -> LoadedRun:
 
 def open_folder(folder: Path) -> Folder:
     """Find the pairs under `folder`/runs. ReportError if there are none, or if they contradict each other."""
-    found = {file.parent: RunDir(file.parent).manifest for file in sorted(folder.glob("runs/*/run.json"))}
-    if not found:
+    manifests = {file.parent: RunDir(file.parent).manifest for file in sorted(folder.glob("runs/*/run.json"))}
+    if not manifests:
         raise ReportError(f"{folder} has no runs: expected runs/<run_id>/run.json in it, as `kis calibrate` writes")
-    real = _by_run_id({path: m for path, m in found.items() if m.kind == "real"})
-    counterparts = _counterparts({path: m for path, m in found.items() if m.kind == "simulated"}, set(real))
+    real = _by_run_id({path: m for path, m in manifests.items() if m.kind == "real"})
+    counterparts = _counterparts({path: m for path, m in manifests.items() if m.kind == "simulated"}, set(real))
     if not counterparts:
         raise ReportError(
             f"{folder} has {len(real)} real and no simulated runs: simulate them first with `kis simulate`"

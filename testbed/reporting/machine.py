@@ -48,8 +48,8 @@ def machine_table(manifests: Iterable[RunManifest]) -> MachineTable | None:
     if not looks:
         return None
     ordered = sorted(looks, key=lambda one: one.looked_unix_ns)
-    told = dict.fromkeys(trouble for one in ordered for trouble in troubles(one))
-    return MachineTable(tuple(_cells(one, looks[one]) for one in ordered), not_looked, tuple(told))
+    troubles_of_all = dict.fromkeys(trouble for one in ordered for trouble in troubles(one))
+    return MachineTable(tuple(_cells(one, looks[one]) for one in ordered), not_looked, tuple(troubles_of_all))
 
 
 def _cells(machine: Machine, runs: int) -> tuple[str, ...]:

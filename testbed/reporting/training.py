@@ -1,7 +1,7 @@
 """Learning curves: one training or one for each seed, their median, and the baselines that they are compared with.
 
 A training's folder has curve.csv, a row an evaluation (steps: decisions so far, seconds: wall clock so far; reward,
-missed, gpu, churn: means over the evaluation's scenarios), and baselines.json, a row of the same names for each other
+slo_violation_rate, gpu, churn: means over the evaluation's scenarios), and baselines.json, a row of the same names for each other
 policy.
 """
 
@@ -23,7 +23,8 @@ from testbed.reporting.drawing import LOOK, SIMULATED, WIDTH, FloatArray, save_p
 
 Curve = Mapping[str, FloatArray]  # by the names of curve.csv's columns, float64[evaluations] each
 Baselines = Mapping[str, Mapping[str, float]]
-COLUMNS = ("steps", "seconds", "reward", "missed", "gpu", "churn")
+BASELINES = "baselines.json"
+COLUMNS = ("steps", "seconds", "reward", "slo_violation_rate", "gpu", "churn")
 AXES = {"decisions": ("steps", 1.0), "minutes": ("seconds", 1 / 60)}  # of a picture: its column, and the factor
 
 
@@ -49,18 +50,12 @@ def read_curves(folders: Sequence[Path]) -> list[Curve]:
     return [{name: table[name].to_numpy(dtype=np.float64) for name in COLUMNS} for table in tables if len(table)]
 
 
-def baselines_file(folder: Path) -> Path:
-    """baselines.json of a training; marks.json, as trainings of before December 2026 named it, if that is there."""
-    earlier = folder / "marks.json"
-    return earlier if earlier.exists() else folder / "baselines.json"
-
-
 def read_baselines(folders: Sequence[Path]) -> Baselines:
     """Of the first that has some: they do not depend on a training's seed."""
-    for file in map(baselines_file, folders):
-        if file.exists():
-            found: Baselines = read_json(file, "delete it and go on with the training")
-            return found
+    for folder in folders:
+        if (file := folder / BASELINES).exists():
+            baselines: Baselines = read_json(file, "delete it and go on with the training")
+            return baselines
     return {}
 
 
@@ -73,16 +68,16 @@ def median_of(curves: Sequence[Curve]) -> Curve:
 
 def passed(curve: Curve, baselines: Baselines) -> list[Passed]:
     """When the curve passes each baseline for good."""
-    found = []
+    each = []
     for name, baseline in baselines.items():
         below = np.flatnonzero(curve["reward"] <= baseline["reward"])
         first = int(below[-1]) + 1 if len(below) else 0
         if first < len(curve["steps"]):
             at = (int(curve["steps"][first]), float(curve["seconds"][first]) / 60)
-            found.append(Passed(name, baseline["reward"], *at))
+            each.append(Passed(name, baseline["reward"], *at))
         else:
-            found.append(Passed(name, baseline["reward"], None, None))
-    return found
+            each.append(Passed(name, baseline["reward"], None, None))
+    return each
 
 
 def baselines_passed(folders: Sequence[Path]) -> list[Passed]:
@@ -107,7 +102,7 @@ def learning_curves(curves: Sequence[Curve], baselines: Baselines) -> Figure:
     by_minutes.sharey(by_steps)
     _panel(by_steps, curves, median, baselines, "decisions", "reward")
     _panel(by_minutes, curves, median, baselines, "minutes", "reward")
-    _panel(missed, curves, median, baselines, "decisions", "missed")
+    _panel(missed, curves, median, baselines, "decisions", "slo_violation_rate")
     _panel(gpu, curves, median, baselines, "decisions", "gpu")
     by_steps.set(title="reward of a step, mean of the scenarios that judge (simulated)")
     by_minutes.set(title="the same against wall-clock time of one training")

@@ -8,13 +8,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from testbed.reporting.experiment import correlation, means_of_pairs, pairs_within, srcc_of
+from testbed.reporting.experiment import correlation, means_of_pairs, pairs_within, pearson_of
 
-COSTS = {"slo_miss": "missed_share", "replica_seconds": "replica_seconds"}  # name here -> in an experiment's rows
+COSTS = ("slo_violation_rate", "replica_seconds")
 
 
 def transfer_of(rows: Sequence[Mapping[str, Any]], experiment: str, fixed: Collection[str]) -> dict[str, Any]:
-    """transfer.json: one row for each policy and pattern, means of its real and of its simulated repeats, and the SRCC.
+    """transfer.json: one row for each policy and pattern, means of its real and of its simulated repeats, and how they
+    correlate (Pearson).
 
     in_order: share of the pairs of policies under the same pattern that differ on both sides, in which both agree on
     who is better; in_order_beyond_spread: of those whose real runs do not overlap. runs: the folders, in the
@@ -26,41 +27,38 @@ def transfer_of(rows: Sequence[Mapping[str, Any]], experiment: str, fixed: Colle
     pairs: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for row in rows:
         pairs.setdefault((row["traffic"], row["policy"]), []).append(row)
-    told, repeated = [], []
-    for (pattern, policy), mine in pairs.items():
+    means, repeated = [], []
+    for (pattern, policy), pair in pairs.items():
         one: dict[str, Any] = {"policy": policy, "pattern": pattern}
-        for name, key in COSTS.items():
-            one[f"{name}_real"] = float(np.mean([row[f"{key}_real"] for row in mine]))
-            one[f"{name}_sim"] = float(np.mean([row[f"{key}_sim"] for row in mine]))
-            one[f"{name}_real_runs"] = [float(row[f"{key}_real"]) for row in mine]
-        one["valid"] = all(row["valid"] is True for row in mine)
-        if len(mine) > 1:
-            repeated.append({"policy": policy, "pattern": pattern, "traffic": pattern} | _against_each_other(*mine[:2]))
-        one["runs"] = [f"runs/{row[key]}" for row in mine for key in ("run_id", "simulated")]
-        told.append(one)
+        for name in COSTS:
+            one[f"{name}_real"] = float(np.mean([row[f"{name}_real"] for row in pair]))
+            one[f"{name}_sim"] = float(np.mean([row[f"{name}_sim"] for row in pair]))
+            one[f"{name}_real_runs"] = [float(row[f"{name}_real"]) for row in pair]
+        one["valid"] = all(row["valid"] is True for row in pair)
+        if len(pair) > 1:
+            repeated.append({"policy": policy, "pattern": pattern, "traffic": pattern} | _against_each_other(*pair[:2]))
+        one["runs"] = [f"runs/{row[key]}" for row in pair for key in ("run_id", "simulated")]
+        means.append(one)
     return {
         "experiment": experiment,
-        "policies": list(dict.fromkeys(row["policy"] for row in told)),
-        **_agreement(rows, told),
-        **{f"in_order_beyond_spread_{name}": in_order(told, name, beyond_spread=True) for name in COSTS},
+        "policies": list(dict.fromkeys(row["policy"] for row in means)),
+        **_agreement(rows, means),
+        **{f"in_order_beyond_spread_{name}": in_order(means, name, beyond_spread=True) for name in COSTS},
         **_nearness(rows, fixed),
         "real_repeats": _agreement(repeated, repeated) | _nearness(repeated, fixed) if repeated else None,
-        "rows": told,
+        "rows": means,
     }
 
 
 def _against_each_other(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    """Two real runs as if the second were the simulated one, under both names of each cost."""
-    told = {"p95_ms_real": first["p95_ms_real"], "p95_ms_sim": second["p95_ms_real"]}
-    for name, key in COSTS.items():
-        for side, run in (("real", first), ("sim", second)):
-            told[f"{name}_{side}"] = told[f"{key}_{side}"] = float(run[f"{key}_real"])
-    return told
+    """Two real runs as if the second were the simulated one."""
+    sides = {"real": first, "sim": second}
+    return {f"{name}_{side}": run[f"{name}_real"] for side, run in sides.items() for name in ("p95_ms", *COSTS)}
 
 
 def _agreement(rows: Sequence[Mapping[str, Any]], means: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     """Of an experiment's rows, and of their means by policy and pattern."""
-    return {f"srcc_{name}": srcc_of(rows, key) for name, key in COSTS.items()} | {
+    return {f"pearson_{name}": pearson_of(rows, name) for name in COSTS} | {
         f"in_order_{name}": in_order(means, name) for name in COSTS
     }
 
@@ -70,9 +68,7 @@ def _nearness(rows: Sequence[Mapping[str, Any]], fixed: Collection[str]) -> dict
     scaled = [row for row in rows if row["policy"] not in fixed]
     kinds: tuple[Literal["pearson", "spearman"], ...] = ("pearson", "spearman")
     correlations = {
-        f"{kind}_{name}": correlation(kind, means_of_pairs(scaled, key))
-        for name, key in {"slo_violation_rate": "missed_share", "replica_seconds": "replica_seconds"}.items()
-        for kind in kinds
+        f"{kind}_{name}": correlation(kind, means_of_pairs(scaled, name)) for name in COSTS for kind in kinds
     }
     return {
         "pairs": pairs_within(rows, "replica_seconds")["pairs"],

@@ -84,7 +84,9 @@ class KubernetesService:
     def start(self) -> None:
         """Follow from now on; ClusterError if there is no such deployment, or the API does not answer."""
         try:
-            found = self._apps.read_namespaced_deployment(self._deployment, self._namespace, _request_timeout=10)
+            deployment_object = self._apps.read_namespaced_deployment(
+                self._deployment, self._namespace, _request_timeout=10
+            )
         except ApiException as error:
             raise ClusterError(
                 f"deployment {self._namespace}/{self._deployment}: the API answers {error.status} {error.reason}: "
@@ -94,7 +96,9 @@ class KubernetesService:
             raise ClusterError(
                 f"the Kubernetes API does not answer ({type(error).__name__}): is KUBECONFIG right?"
             ) from None
-        self._selector = ",".join(f"{key}={value}" for key, value in found.spec.selector.match_labels.items())
+        self._selector = ",".join(
+            f"{key}={value}" for key, value in deployment_object.spec.selector.match_labels.items()
+        )
         self.endpoints_file.parent.mkdir(parents=True, exist_ok=True)
         write_endpoints(self.endpoints_file, [])
         for name, task in (("pods", self._follow_pods), ("endpoints", self._follow_slices)):
@@ -177,8 +181,8 @@ class KubernetesService:
         return [name for name, one in self._pods.items() if one.states[-1] != "gone"]
 
     def _listed(self) -> list[Listed]:
-        found = {one.endpoint.name: one for part in self._slices.values() for one in part}
-        return [found[name] for name in sorted(found, key=lambda name: (self._age(name), name))]
+        by_name = {one.endpoint.name: one for part in self._slices.values() for one in part}
+        return [by_name[name] for name in sorted(by_name, key=lambda name: (self._age(name), name))]
 
     def _ready(self) -> list[Endpoint]:
         return [one.endpoint for one in self._listed() if one.ready]

@@ -61,7 +61,7 @@ def follow(
     line on stderr when it begins.
     """
     known: dict[str, Any] = {}
-    told = ""
+    last_error = ""
     while not stopping.is_set():
         try:
             listed = list_all(namespace, label_selector=selector, _request_timeout=10)
@@ -85,13 +85,13 @@ def follow(
                 else:
                     known[one.metadata.name] = one
                 heard(event["type"], one)
-                told = ""
+                last_error = ""
                 if stopping.is_set():
                     return
-            told = ""  # the watch ended as it should
+            last_error = ""  # the watch ended as it should
         except Exception as error:  # also what the client makes of half an answer: nobody would follow any more
-            if type(error).__name__ != told:  # what it says has addresses in it that differ each time
-                told = type(error).__name__
+            if type(error).__name__ != last_error:  # what it says has addresses in it that differ each time
+                last_error = type(error).__name__
                 print_line(followed=selector, namespace=namespace, error=in_words(error))
             stopping.wait(RETRY_S)  # what was known stays until the API is back
 
@@ -103,7 +103,7 @@ def in_words(error: Exception) -> str:
     return of_error(error)
 
 
-class Told:
+class AsClusterError:
     """`with Told("deployment default/web"):` turns whatever the client raises into a ClusterError of one line.
 
     hint: what to look at when the API refuses.

@@ -42,14 +42,14 @@ def ready_pods(part: Any) -> list[tuple[str, str]]:
 
 
 def _pods_in(part: Any) -> list[tuple[str, str, bool]]:
-    found = []
+    triples = []
     for one in part.endpoints or ():
         conditions = one.conditions
         if conditions is None or conditions.terminating:
             continue
         ip = one.addresses[0]
-        found.append((one.target_ref.name if one.target_ref is not None else ip, ip, bool(conditions.ready)))
-    return found
+        triples.append((one.target_ref.name if one.target_ref is not None else ip, ip, bool(conditions.ready)))
+    return triples
 
 
 def why_not_ready(pod: Any) -> str:

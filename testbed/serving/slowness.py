@@ -17,7 +17,7 @@ from testbed.errors import ClusterError
 
 VOLUME, KEY = "slowness", "factor"
 ANNOTATION = "kis/slowness"
-TOLD_AGAIN_S = 0.5  # a kubelet may hear of the pod before it hears of the ConfigMap
+RETRY_S = 0.5  # a kubelet may hear of the pod before it hears of the ConfigMap
 T = TypeVar("T")
 
 
@@ -35,21 +35,21 @@ class Slowness:
         Pods follow as soon as their kubelet has written the file (tenths of a second). ClusterError if the pods have no
         such volume.
         """
-        held, selector = self._told(self._volume)
-        if held is None:
+        volume_map, selector = self._retried(self._volume)
+        if volume_map is None:
             raise ClusterError(
                 f"the pods of {self._namespace}/{self._deployment} have no volume '{VOLUME}' of a ConfigMap: add "
                 "manifests/components/slowness to their overlay, or leave out `slow_down`"
             )
-        return self._told(lambda: self._write(held, selector, f"{factor:g}"))
+        return self._retried(lambda: self._write(volume_map, selector, f"{factor:g}"))
 
     def reset(self) -> None:
         """As the profile says; nothing is done to pods that have no such volume."""
-        held, selector = self._told(self._volume)
-        if held is not None:
-            self._told(lambda: self._write(held, selector, "1"))
+        volume_map, selector = self._retried(self._volume)
+        if volume_map is not None:
+            self._retried(lambda: self._write(volume_map, selector, "1"))
 
-    def _told(self, task: Callable[[], T]) -> T:
+    def _retried(self, task: Callable[[], T]) -> T:
         try:
             return task()
         except ApiException as error:
@@ -60,11 +60,13 @@ class Slowness:
 
     def _volume(self) -> tuple[str | None, str]:
         """Name of the ConfigMap (None: there is no such volume), and the pods' selector."""
-        found = self._apps.read_namespaced_deployment(self._deployment, self._namespace, _request_timeout=10)
-        volumes = {one.name: one.config_map for one in found.spec.template.spec.volumes or ()}
-        selector = ",".join(f"{key}={value}" for key, value in found.spec.selector.match_labels.items())
-        held = volumes.get(VOLUME)
-        return (None if held is None else str(held.name)), selector
+        deployment_object = self._apps.read_namespaced_deployment(
+            self._deployment, self._namespace, _request_timeout=10
+        )
+        volumes = {one.name: one.config_map for one in deployment_object.spec.template.spec.volumes or ()}
+        selector = ",".join(f"{key}={value}" for key, value in deployment_object.spec.selector.match_labels.items())
+        volume_map = volumes.get(VOLUME)
+        return (None if volume_map is None else str(volume_map.name)), selector
 
     def _write(self, config_map: str, selector: str, text: str) -> float:
         body: dict[str, Any] = {"data": {KEY: text}}
@@ -72,7 +74,7 @@ class Slowness:
         since_s, since_unix_s = time.monotonic(), time.time()
         # By itself a kubelet looks at its pods' ConfigMaps once a minute; at a pod that changes it looks now.
         for attempt in range(2):
-            time.sleep(TOLD_AGAIN_S * attempt)
+            time.sleep(RETRY_S * attempt)
             body = {"metadata": {"annotations": {ANNOTATION: f"{text}, {attempt} after {since_unix_s:.3f}"}}}
             pods = self._core.list_namespaced_pod(self._namespace, label_selector=selector, _request_timeout=10)
             for pod in pods.items:

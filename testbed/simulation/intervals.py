@@ -34,8 +34,8 @@ def interval_of(results: Sequence[float], coverage: float = 0.9) -> Interval:
     if not len(known):
         return Interval(np.nan, np.nan, np.nan, coverage)
     middle = float(np.quantile(known, 0.5, method="higher"))  # it may be infinite: nothing was answered
-    if (found := next_interval(known, coverage)) is not None:
-        return Interval(found.low, middle, found.high, coverage)
+    if (bounds := next_interval(known, coverage)) is not None:
+        return Interval(bounds.low, middle, bounds.high, coverage)
     return Interval(float(known.min()), middle, float(known.max()), (len(known) - 1) / (len(known) + 1))
 
 

@@ -17,7 +17,7 @@ from testbed.autoscaling.policy_file import read_pair
 from testbed.errors import ConfigError
 from tests.oracles.cluster_worlds import flat_profile, six_replicas
 
-COLUMNS = "steps,reward,missed,gpu,churn,seconds\n"
+COLUMNS = "steps,reward,slo_violation_rate,gpu,churn,seconds\n"
 
 
 def test_the_incumbent_with_another_number():

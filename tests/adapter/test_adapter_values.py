@@ -9,7 +9,7 @@ import pytest
 
 from testbed.adapter.followed import Followed
 from testbed.autoscaling.hpa.pods import PodState
-from testbed.autoscaling.live.deployment import Seen
+from testbed.autoscaling.live.deployment import DeploymentStatus
 from testbed.autoscaling.live.scraper import PodScraper
 from testbed.errors import ClusterError
 from testbed.measurement import triton_metrics
@@ -57,12 +57,12 @@ class World:
         labels = {"deployment": "web", "model": "m"}
         self.followed = Followed(self, PodScraper("m"), labels, window_s=2.0, stale_s=5.0, clock=lambda: self.now_s)
 
-    def look(self) -> Seen:
+    def look(self) -> DeploymentStatus:
         if self.broken:
             raise ClusterError("the API does not answer")
         states = [PodState(name, "Running", True, 0.0, 0.0) for name in self.pods]
         addresses = [TritonAddress(name, f"{name}:8000", f"{name}:8002") for name in self.pods]
-        return Seen(len(states), states, addresses, {name: {"app": "web"} for name in self.pods})
+        return DeploymentStatus(len(states), states, addresses, {name: {"app": "web"} for name in self.pods})
 
     def second(self, **changed: Pod) -> None:
         """A second passes, in which pods become as given; then one turn."""

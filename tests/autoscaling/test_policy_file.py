@@ -63,7 +63,7 @@ def test_a_kill_between_any_two_steps_leaves_one_pair_or_the_other(
         write_and_die(monkeypatch, file, b"new", number)
     pair = read_pair(file)
     assert pair.network == found
-    assert pair.told.sha256 == hashlib.sha256(found).hexdigest()
+    assert pair.description.sha256 == hashlib.sha256(found).hexdigest()
     assert file.read_bytes() == found, "who reads the file itself finds the same"
     write(file, b"newer")
     assert read_pair(file).network == b"newer"

@@ -88,7 +88,7 @@ def test_an_api_server_that_is_away_for_twenty_seconds_costs_no_request_and_no_r
     killed_s, started_s = instants
     silent = [turn for turn in keeper.turns() if killed_s + 1 < turn["time_s"] < started_s]
     assert len(silent) >= 5
-    assert all("the API does not answer" in turn["held"] for turn in silent)
+    assert all("the API does not answer" in turn["refusal"] for turn in silent)
     assert {turn["replicas"] for turn in keeper.turns()} == {None}
     assert lives() == before, "no pod was replaced or started again"
 
@@ -175,7 +175,7 @@ def test_a_pod_whose_pages_are_nonsense_stops_every_step_down_until_it_is_gone(
     one = controllers(**fixed(applied, 1))
     eventually(lambda: len(one.turns()) >= 12, "it decides, whatever the page says")
     for turn in one.turns()[1:]:
-        assert turn["held"].endswith("of 3 ready pods told nothing: no step down")
+        assert turn["refusal"].endswith("of 3 ready pods told nothing: no step down")
         assert "liar" in turn["not_scraped"]
     assert one.patched() == []
     core.delete_namespaced_pod("liar", applied, grace_period_seconds=0)
@@ -215,7 +215,7 @@ def test_a_node_that_is_lost_is_replaced_and_the_count_stays(
         nodes = {"node-a"}
         eventually(lambda: {pod.spec.node_name for pod in running(core, applied)} == nodes, "all are on the other node")
         for why in ("told nothing", "ready pods were lost"):
-            eventually(lambda why=why: any(why in turn["held"] for turn in one.turns()), f"it holds: {why}")
+            eventually(lambda why=why: any(why in turn["refusal"] for turn in one.turns()), f"it holds: {why}")
         assert {turn["spec_replicas"] for turn in one.turns()} == {4}
     finally:
         bring_back_node("node-b")

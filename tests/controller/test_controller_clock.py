@@ -61,7 +61,7 @@ def test_a_controller_whose_clock_is_set_back_decides_at_its_pace_on_whole_windo
         machine.second()
     assert [one.time_s - 1_700_000_000.0 for one in turns] == [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]
     assert [one.seconds for one in windows[1:]] == [2.0] * 5
-    assert not any(one.held for one in turns)
+    assert not any(one.refusal for one in turns)
 
 
 def test_kis_controller_has_such_a_clock(monkeypatch, triton):

@@ -49,8 +49,8 @@ FRESH = GuardInput(now_s=100.0, spec_replicas=4, ready=4, scraped=4, metrics_s=9
 def test_what_is_patched_and_what_is_held(wanted, known, replicas, held):
     verdict = judge(wanted, known, (), LIMITS)
     assert verdict.replicas == replicas
-    assert held in verdict.held
-    assert bool(held) == bool(verdict.held)
+    assert held in verdict.refusal
+    assert bool(held) == bool(verdict.refusal)
 
 
 def test_steps_have_a_largest_size():
@@ -68,10 +68,10 @@ def test_smaller_steps_are_taken_as_they_are():
 def test_down_only_to_the_largest_wish_of_the_window():
     limits = LIMITS.model_copy(update={"down_window_s": 60.0})
     first = judge(4.0, FRESH, (), limits)
-    soon = judge(2.0, FRESH._replace(now_s=130.0, metrics_s=130.0), first.wishes, limits)
+    soon = judge(2.0, FRESH._replace(now_s=130.0, metrics_s=130.0), first.history, limits)
     assert soon.replicas is None
-    assert "wanted within the last 60 s" in soon.held
-    later = judge(2.0, FRESH._replace(now_s=160.0, metrics_s=160.0), soon.wishes, limits)
+    assert "wanted within the last 60 s" in soon.refusal
+    later = judge(2.0, FRESH._replace(now_s=160.0, metrics_s=160.0), soon.history, limits)
     assert later.replicas == 2  # a wish of exactly a window ago is over
 
 

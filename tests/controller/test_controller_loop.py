@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from testbed.autoscaling.hpa.pods import PodState
-from testbed.autoscaling.live.deployment import Seen
+from testbed.autoscaling.live.deployment import DeploymentStatus
 from testbed.autoscaling.live.scraper import Counters, PodScraper
 from testbed.autoscaling.observation import Observation
 from testbed.autoscaling.policy import Decision
@@ -33,13 +33,13 @@ class Deployment:
     patches: list[int] = field(default_factory=list)
     told: list[tuple[str, str]] = field(default_factory=list)
 
-    def look(self) -> Seen:
+    def look(self) -> DeploymentStatus:
         if self.broken:
             raise ClusterError(self.broken)
         names = [f"pod-{k}" for k in range(self.replicas)]
         pods = [PodState(name, "Running", name not in self.dead, 0.0, 0.0) for name in names]
         addresses = [TritonAddress(n, f"{n}:8000", f"{n}:8002") for n in names if n not in self.dead]
-        return Seen(self.replicas, pods, addresses, not_ready=dict.fromkeys(self.dead, "its node is gone"))
+        return DeploymentStatus(self.replicas, pods, addresses, not_ready=dict.fromkeys(self.dead, "its node is gone"))
 
     def patch(self, replicas: int, judged: int) -> None:
         assert judged == self.replicas
@@ -143,7 +143,7 @@ def test_an_api_that_is_away_and_comes_back(monkeypatch):
     world.deployment.broken = "the API does not answer"
     turns = world.run(6)
     assert world.deployment.patches == []
-    assert {turn.held for turn in turns} == {"the API does not answer"}
+    assert {turn.refusal for turn in turns} == {"the API does not answer"}
     world.deployment.broken = ""
     world.run(8)
     assert world.deployment.patches == [4]
@@ -164,7 +164,7 @@ def test_a_policy_that_fails_takes_nothing_with_it(monkeypatch):
 
 def test_nonsense_answers_are_held(monkeypatch):
     world = World(monkeypatch, lambda seen: float("nan"))
-    assert all(turn.replicas is None and "nan" in turn.held for turn in world.run(5))
+    assert all(turn.replicas is None and "nan" in turn.refusal for turn in world.run(5))
 
 
 NEGATIVE = """{"model_stats": [{"name": "m", "batch_stats": [], "inference_stats":
@@ -190,7 +190,7 @@ def test_pods_that_tell_garbage_stop_a_step_down_but_not_up(monkeypatch, page):
     world.down, world.page = {"pod-1"}, page
     turns = world.run(3)
     assert world.deployment.patches == []
-    assert "told nothing" in turns[0].held
+    assert "told nothing" in turns[0].refusal
     assert "pod-1" in world.scraper.failures
     world.down = set()
     world.run(5)
@@ -204,7 +204,7 @@ def test_when_all_pods_have_been_silent_too_long_the_count_stays(monkeypatch):
     turns = world.run(12)
     assert world.deployment.patches == [8]  # the metrics of second 3 were fresh enough at second 5
     world.deployment.replicas = 2
-    assert all("old" in turn.held for turn in world.run(20))
+    assert all("old" in turn.refusal for turn in world.run(20))
     assert world.deployment.patches == [8]
     assert turns
 
@@ -217,7 +217,7 @@ def test_after_pods_were_lost_the_count_stays_though_the_policy_sees_less(monkey
     world.deployment.dead = {"pod-2", "pod-3"}
     turns = world.run(13)
     assert world.deployment.patches == []
-    assert "ready pods were lost" in turns[-1].held
+    assert "ready pods were lost" in turns[-1].refusal
     assert turns[-1].not_ready == {"pod-2": "its node is gone", "pod-3": "its node is gone"}
     world.run(16)
     assert world.deployment.patches == [2], "it is no accident any more"
@@ -228,7 +228,7 @@ def test_a_leader_that_was_stopped_between_its_question_and_its_deed_does_nothin
     world = World(monkeypatch, lambda seen: 5, leads=lambda: next(leads))
     (turn,) = world.run(1)
     assert world.deployment.patches == []
-    assert turn.held == "the lease ran out before the decision was carried out"
+    assert turn.refusal == "the lease ran out before the decision was carried out"
 
 
 def test_what_holds_is_told_when_it_begins_and_once_a_minute(monkeypatch):

@@ -35,7 +35,7 @@ def play(one: ScalingEnv, choose: Callable[[int], int], seed: int) -> tuple[floa
     total, missed, gpu = 0.0, 0.0, 0.0
     for k in range(one.steps):
         _, reward, terminated, truncated, parts = one.step(np.int64(choose(k)))
-        total, missed, gpu = total + reward, missed + parts["missed"], gpu + parts["gpu"]
+        total, missed, gpu = total + reward, missed + parts["slo_violation_rate"], gpu + parts["gpu"]
         assert not terminated
         assert truncated == (k == one.steps - 1)
     return total, missed, gpu
@@ -119,8 +119,8 @@ def test_the_reward_is_what_the_docstring_says() -> None:
     for k in range(one.steps):
         _, reward, _, _, told = one.step(np.int64(0 if k < 2 else 2 * MAX_STEP))
         assert told["slo_penalty"] == pytest.approx(25.0)
-        assert reward == pytest.approx(-(25 * told["missed"] + told["gpu"] + 0.1 * told["churn"]) / 5)
-        missed += told["missed"]
+        assert reward == pytest.approx(-(25 * told["slo_violation_rate"] + told["gpu"] + 0.1 * told["churn"]) / 5)
+        missed += told["slo_violation_rate"]
     assert missed > 0
 
 

@@ -150,7 +150,7 @@ def test_a_reading_missed_in_part_keeps_the_rows_that_came(stream):
         source.after(1)
     assert sampler.finish(0).frame["value"].tolist() == [1, 2]
     assert sampler.readings["triton"] == SourceHealth(0, 2, "endpoint 1 is down")
-    assert sampler.readings["triton"].missed_share == 1.0
+    assert sampler.readings["triton"].lost_share == 1.0
 
 
 def test_a_source_that_stalls_costs_no_other_source_its_readings(stream):

@@ -47,7 +47,7 @@ def test_drift_is_found_measured_and_recovered_from(adapted: tuple[Path, dict[st
     assert 0 < found["alarm_after_s"] <= 40
     assert found["factor"]["value"] == pytest.approx(1.4, rel=0.03)
     assert found["promoted_after_s"] is not None
-    over = found["over_target"]
+    over = found["slo_violation_rate"]
     assert over["not_adapted"] > 5 * over["adapted"]
     assert over["adapted"] < over["before"] + 0.01
     assert found["quiet"] == {"runs": 2, "seconds": 500.0, "without_a_step": 2, "promoted": 0}

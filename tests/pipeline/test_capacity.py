@@ -45,7 +45,10 @@ def test_more_replicas_lower_the_latency_and_the_misses():
     by_replicas = sorted(plan.options, key=lambda one: one.service.replicas)
     middles = [one.latency_s.middle for one in by_replicas]
     assert middles == sorted(middles, reverse=True)
-    assert all(0 <= one.missed.low <= one.missed.middle <= one.missed.high <= 1 for one in by_replicas)
+    assert all(
+        0 <= one.slo_violation_rate.low <= one.slo_violation_rate.middle <= one.slo_violation_rate.high <= 1
+        for one in by_replicas
+    )
 
 
 def test_the_command_leaves_a_table_a_picture_and_a_file(tmp_path: Path):

@@ -89,8 +89,8 @@ def test_an_adapted_policy_recovers_and_the_report_says_so(tmp_path: Path) -> No
         assert 0 < adapted["alarm_after_s"][side] < 15
         assert adapted["alarm_after_s"][side] < adapted["promoted_after_s"][side] < 60
         assert adapted["factor"][side]["value"] == pytest.approx(FACTOR, rel=0.05)
-        assert rows["plain"]["missed_share"]["before"][side] < 0.01
-        assert adapted["missed_share"]["last"][side] < 0.5 * rows["plain"]["missed_share"]["last"][side]
+        assert rows["plain"]["slo_violation_rate"]["before"][side] < 0.01
+        assert adapted["slo_violation_rate"]["last"][side] < 0.5 * rows["plain"]["slo_violation_rate"]["last"][side]
     assert "x 1.5" in (folder / "report.md").read_text()
 
     which = ("steady", "adapted", 1)

@@ -84,7 +84,7 @@ def test_every_policy_has_the_same_arrivals_and_the_oracle_is_on_the_front(tmp_p
     assert all(len(requests) == 1 for requests in by_pair.values())
     assert len({requests.pop() for requests in by_pair.values()}) == 6  # and each seed its own
     told = found["policies"]
-    assert told["one"]["slo_miss"] > 0.3 > told["oracle"]["slo_miss"]
+    assert told["one"]["slo_violation_rate"] > 0.3 > told["oracle"]["slo_violation_rate"]
     assert told["oracle"]["saving_pct"] > 20
     assert told["oracle"]["saving_low_pct"] is None  # of two kinds of traffic there is no interval
     assert all(one["oracle"]["saving_low_pct"] > 10 for one in found["per_traffic"].values())
@@ -119,8 +119,8 @@ def test_everything_is_computed_from_the_logs(tmp_path: Path) -> None:
     log.write(tmp_path / "out" / found["rows"][0]["log"])
     again = recomputed(tmp_path / "out")
     assert again["rows"][0] == found["rows"][0]
-    assert again["rows"][1]["slo_miss"] > found["rows"][1]["slo_miss"]
-    assert again["slo_miss_difference"] != found["slo_miss_difference"]
+    assert again["rows"][1]["slo_violation_rate"] > found["rows"][1]["slo_violation_rate"]
+    assert again["slo_violation_rate_difference"] != found["slo_violation_rate_difference"]
 
 
 def test_a_log_has_the_run_interval_by_interval(tmp_path: Path) -> None:

@@ -113,12 +113,14 @@ def test_costs_are_told_beside_each_other(played: Path) -> None:
     rows = {row["policy"]: row for row in rows_of(read_experiment(played))}
     assert rows["fixed-3"]["replica_seconds_real"] == rows["fixed-3"]["replica_seconds_sim"] == pytest.approx(60.0)
     assert rows["fixed-1"]["replica_seconds_error_pct"] == 0
-    assert rows["fixed-1"]["missed_share_real"] > rows["fixed-3"]["missed_share_real"]  # one cannot hold 500/s
+    assert (
+        rows["fixed-1"]["slo_violation_rate_real"] > rows["fixed-3"]["slo_violation_rate_real"]
+    )  # one cannot hold 500/s
     assert rows["kpa"]["changes_sim"] > 0
     assert rows["fixed-1"]["p95_ms_spread_pct"] is None  # one real run has no spread
-    srcc = summary_of(list(rows.values()))["srcc"]
-    assert 0.8 < srcc["replica_seconds"]["all"] <= 1.0  # kpa has luck
-    assert srcc["replica_seconds"]["ramp"] == srcc["replica_seconds"]["all"]
+    pearson = summary_of(list(rows.values()))["pearson"]
+    assert 0.8 < pearson["replica_seconds"]["all"] <= 1.0  # kpa has luck
+    assert pearson["replica_seconds"]["ramp"] == pearson["replica_seconds"]["all"]
 
 
 def test_traffic_that_was_sent_on_another_day_is_simulated_as_calibrated_there(played: Path) -> None:

@@ -11,7 +11,7 @@ from testbed.config import ClientConfig, ServeConfig
 from testbed.machine import Machine, Needs, troubles
 from testbed.pipeline.looked import look_first, needs_of
 from tests.pipeline.machines import machine_of
-from tests.pipeline.told import Told
+from tests.pipeline.recording_reporter import RecordingReporter
 from workloads.catalog import ServiceConfig
 from workloads.emulated_profile import EmulatedProfile
 
@@ -55,7 +55,7 @@ def test_limits_that_allow_nothing_for_a_long_latency_say_nothing_of_it() -> Non
 
 
 def test_the_look_is_a_phase_and_one_line_with_figures_and_troubles() -> None:
-    told = Told()
+    told = RecordingReporter()
     found = look_first(told, lambda: machine_of(wakeup_p99_ms=4.9), ClientConfig())
     assert found == machine_of(wakeup_p99_ms=4.9)
     look, line = told.phases
@@ -66,7 +66,7 @@ def test_the_look_is_a_phase_and_one_line_with_figures_and_troubles() -> None:
 
 
 def test_without_a_look_nothing_is_said() -> None:
-    told = Told()
+    told = RecordingReporter()
     assert look_first(told, None, ClientConfig()) is None
     assert told.phases == []
 

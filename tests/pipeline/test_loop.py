@@ -17,7 +17,7 @@ from testbed.pipeline.calibrate import calibrate
 from testbed.pipeline.target import remote, served
 from testbed.reporting.compare import recompute
 from testbed.run_dir import RunDir
-from tests.pipeline.told import Told
+from tests.pipeline.recording_reporter import RecordingReporter
 from workloads.emulated_profile import EmulatedProfile
 
 pytestmark = pytest.mark.server
@@ -38,9 +38,11 @@ STUDY = {
 
 def test_one_study_from_serving_to_the_report(tmp_path: Path) -> None:
     config = CalibrateConfig.model_validate({"studies": [STUDY]})
-    folder = calibrate(config, tmp_path, Told(), limits=ANY_MACHINE, look=lambda: look(0.02), measure_only=True)
+    folder = calibrate(
+        config, tmp_path, RecordingReporter(), limits=ANY_MACHINE, look=lambda: look(0.02), measure_only=True
+    )
     assert (folder, (tmp_path / "profile-emulated.json").exists()) == (tmp_path, False)  # it may be fitted elsewhere
-    told = Told()
+    told = RecordingReporter()
     report = calibrate(config, tmp_path, told, limits=ANY_MACHINE, look=None)
     assert not [phase for phase in told.phases if "requests in" in phase]  # all runs are there
 
@@ -73,7 +75,7 @@ def test_a_folder_made_with_other_settings_is_not_continued(tmp_path: Path) -> N
         CalibrateConfig.model_validate({"seed": 2, "studies": [STUDY]}).model_dump_json()
     )
     with pytest.raises(ConfigError, match="made with other settings"):
-        calibrate(CalibrateConfig.model_validate({"studies": [STUDY]}), tmp_path, Told(), look=None)
+        calibrate(CalibrateConfig.model_validate({"studies": [STUDY]}), tmp_path, RecordingReporter(), look=None)
 
 
 def test_a_server_of_the_users_is_calibrated_from_what_it_says_of_itself(tmp_path: Path) -> None:
@@ -85,11 +87,11 @@ def test_a_server_of_the_users_is_calibrated_from_what_it_says_of_itself(tmp_pat
         assert theirs.service == study.configurations[0]
         ensemble = replace(theirs, unmodelled=("an ensemble of models (ensemble_scheduling)",))
         with pytest.raises(ServingError, match=r"has an ensemble.*does not model"):  # before any traffic
-            calibrate(config, tmp_path / "results", Told(), ensemble, look=None)
+            calibrate(config, tmp_path / "results", RecordingReporter(), ensemble, look=None)
         once = study.held_out.model_copy(update={"repeats": 1})
         user = study.model_copy(update={"emulated": None, "model": theirs.model, "held_out": once})
         settings = config.model_copy(update={"studies": (user,)})
-        calibrate(settings, tmp_path / "results", Told(), theirs, ANY_MACHINE, look=None)
+        calibrate(settings, tmp_path / "results", RecordingReporter(), theirs, ANY_MACHINE, look=None)
     profile = ServiceProfile.read(tmp_path / "results" / "profile-emulated.json")
     assert profile.device.kind == "unknown"
     assert profile.steadiness is None  # no log of batches: not measured

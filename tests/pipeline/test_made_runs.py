@@ -23,7 +23,7 @@ from testbed.pipeline.target import Target
 from testbed.run_dir import Device, RunDir, RunManifest
 from tests.pipeline.machines import machine_of
 from tests.pipeline.played import write_requests
-from tests.pipeline.told import Told
+from tests.pipeline.recording_reporter import RecordingReporter
 from workloads.catalog import ServiceConfig, TensorSpec
 
 MS = 1_000_000
@@ -51,7 +51,7 @@ class Runs:
     """A campaign's runs whose verdicts are given."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> None:
-        self.told = Told()
+        self.told = RecordingReporter()
         self.made: list[str] = []
         self.verdict: Callable[[Schedule], Verdict] = verdict_of
         self.runs = MadeRuns(folder, ClientConfig(), 1.0, self.told, **settings)
@@ -170,7 +170,7 @@ class Kept:
     """A run in a campaign's folder, and whether it is taken for one that would be made now."""
 
     def __init__(self, folder: Path, device: Device, status: list[str], valid: bool = False) -> None:
-        self.runs = MadeRuns(folder, ClientConfig(), 1.0, Told())
+        self.runs = MadeRuns(folder, ClientConfig(), 1.0, RecordingReporter())
         self.schedule = schedule_of(len(status))
         run = RunDir(folder / "runs" / "one").create()
         write_requests(run, status)

@@ -11,7 +11,7 @@ from testbed.config import CalibrateConfig
 from testbed.pipeline.campaign import Campaign, _length
 from testbed.pipeline.made_runs import MadeRuns
 from testbed.pipeline.time_limit import RUN_S, TimeLimit, plan_of
-from tests.pipeline.told import Told
+from tests.pipeline.recording_reporter import RecordingReporter
 from tests.reporting.synthetic_runs import write_run
 
 STUDY = {
@@ -80,7 +80,7 @@ def test_a_limit_is_a_positive_number() -> None:
 
 def campaign_of(folder: Path, limit: TimeLimit) -> Campaign:
     config = CalibrateConfig.model_validate({"studies": [STUDY]})
-    return Campaign(config, MadeRuns(folder, config.client, 1.0, Told()), limit)
+    return Campaign(config, MadeRuns(folder, config.client, 1.0, RecordingReporter()), limit)
 
 
 def test_a_shortened_run_says_so_and_is_as_long_when_the_folder_is_continued(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def settings(folder: Path, **changes: Any) -> dict[str, Any]:
         "flags": {"sync_period_s": 5, "downscale_stabilization_s": 10},
         "window_s": 5,
         "duration_s": 240,
-        "allowed_missed": 0.05,
+        "allowed_slo_violation_rate": 0.05,
         "trials": 25,
         "seeds": 1,
         "check_seeds": 2,
@@ -41,7 +41,7 @@ def test_one_that_keeps_everything_running_is_improved_on(tmp_path: Path) -> Non
     found = tune_hpa(TuneConfig.model_validate(settings(tmp_path)), tmp_path / "out", shares.append)
     untuned, tuned = (MeanOutcome(**found["outcomes"][name]) for name in ("untuned", "tuned"))
     assert tuned.gpu_seconds < 0.9 * untuned.gpu_seconds  # that one has all six replicas all the time
-    assert tuned.missed_share < 0.10
+    assert tuned.slo_violation_rate < 0.10
     assert shares[-1] == 1.0
     text = (tmp_path / "out" / "hpa.yaml").read_text()
     assert f"untuned: P95 {untuned.p95_ms:.1f} ms" in text
@@ -117,7 +117,7 @@ def test_a_trial_plays_every_variant(tmp_path: Path) -> None:
     steps = play(first.model_copy(update={"variants": ()}), services, given, [1])
     wave = play(second, services, given, [1])
     assert both.gpu_seconds == pytest.approx((steps.gpu_seconds + wave.gpu_seconds) / 2)
-    assert both.missed_share == pytest.approx((steps.missed_share + wave.missed_share) / 2)
+    assert both.slo_violation_rate == pytest.approx((steps.slo_violation_rate + wave.slo_violation_rate) / 2)
 
 
 def test_what_is_missed_costs_more_than_a_replica() -> None:
@@ -152,7 +152,7 @@ def test_runs_in_which_nothing_is_answered_in_time_are_all_missed(tmp_path: Path
     told["cluster"]["models"][0]["max_batch_size"] = 1
     config = TuneConfig.model_validate(told)
     found = play(config, read_services(config.cluster), {"kind": "fixed", "replicas": 1}, [1])
-    assert (found.missed_share, found.p95_ms) == (1.0, None)
+    assert (found.slo_violation_rate, found.p95_ms) == (1.0, None)
 
 
 def test_an_hpa_that_does_not_pay_is_set_beside_the_fixed_number_that_does_as_well(tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_an_hpa_that_more_traffic_would_break_is_told_of(tmp_path: Path) -> None
     told["traffic"] = {"m": {"pattern": "constant", "parameters": {"rate": 410}}}
     found = tune_hpa(TuneConfig.model_validate(told), tmp_path / "out", lambda share: None)
     assert found["holds"]
-    assert found["louder"]["missed_share"] > 0.3  # 492/s for two of 250
+    assert found["louder"]["slo_violation_rate"] > 0.3  # 492/s for two of 250
     assert any(one.startswith("At 1.2 times the rate") for one in found["notes"])
 
 
@@ -232,7 +232,9 @@ def test_mistakes_are_one_line(tmp_path: Path) -> None:
 
 
 def test_the_command_shows_both_and_where_the_yaml_is(tmp_path: Path) -> None:
-    (tmp_path / "c.yaml").write_text(yaml.safe_dump(settings(tmp_path, trials=2, policies={}, allowed_missed=0.2)))
+    (tmp_path / "c.yaml").write_text(
+        yaml.safe_dump(settings(tmp_path, trials=2, policies={}, allowed_slo_violation_rate=0.2))
+    )
     arguments = ["tune-hpa", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "out"), "--target-ms", "60"]
     result = CliRunner().invoke(application(), arguments)
     assert result.exit_code == 0, result.output

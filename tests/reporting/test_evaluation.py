@@ -14,7 +14,9 @@ from testbed.reporting.evaluation import front, hypervolume, row_of, summary_of
 
 def rows_of(policy: str, runs: list[tuple[float | None, float]], traffic: str = "ramp", **more: Any) -> Any:
     told = {"traffic": traffic, "policy": policy, "p95_ms": 20.0, "energy_j": None, "changes": 2, **more}
-    return [{**told, "seed": seed, "slo_miss": miss, "gpu_seconds": gpu} for seed, (miss, gpu) in enumerate(runs)]
+    return [
+        {**told, "seed": seed, "slo_violation_rate": miss, "gpu_seconds": gpu} for seed, (miss, gpu) in enumerate(runs)
+    ]
 
 
 def histogram(latencies_s: dict[float, int]) -> Any:
@@ -48,7 +50,7 @@ def test_a_run_in_which_nothing_was_answered_is_all_missed() -> None:
     rest = {"time_ns": 10**9, "asked": 1, "ready": 1, "changes": 0, "gpu_us": 10**6, "energy_mj": None}
     frame = scaling_frame(1, [{**counts, **rest}], np.zeros(BINS, dtype=np.int64))
     row = row_of("ramp", "hpa", 1, frame, "log")
-    assert (row["slo_miss"], row["waiting"], row["p95_ms"]) == (1.0, 70, None)
+    assert (row["slo_violation_rate"], row["waiting"], row["p95_ms"]) == (1.0, 70, None)
 
 
 def test_a_policy_no_other_beats_in_both_is_on_the_front() -> None:
@@ -70,9 +72,9 @@ def test_savings_are_paired_and_have_an_interval() -> None:
     assert told["saving_pct"] == pytest.approx(10.0)
     assert told["saving_low_pct"] == pytest.approx(10.0)  # runs differ by much, the pairs not at all
     assert told["saving_high_pct"] == pytest.approx(10.0)
-    assert told["slo_miss_difference"] == pytest.approx(0.01)
+    assert told["slo_violation_rate_difference"] == pytest.approx(0.01)
     assert found["gpu_seconds_saving_vs_tuned_hpa_pct"] == told["saving_pct"]
-    assert found["slo_miss_difference"] == told["slo_miss_difference"]
+    assert found["slo_violation_rate_difference"] == told["slo_violation_rate_difference"]
 
 
 def test_runs_that_disagree_widen_the_interval() -> None:
@@ -117,7 +119,7 @@ def test_a_run_without_an_answer_has_missed_everything() -> None:
     rows = rows_of("hpa", [(0.5, 1.0)] * 2) + rows_of("none", [(None, 1.0), (0.0, 1.0)], p95_ms=None)
     found = summary_of(rows, "hpa", "none", None, {("ramp", name): np.zeros(BINS, int) for name in ("hpa", "none")})
     told = found["policies"]["none"]
-    assert told["slo_miss"] == 0.5
+    assert told["slo_violation_rate"] == 0.5
     assert told["p95_ms"] is None
 
 
@@ -127,7 +129,7 @@ def test_each_traffic_has_its_own_figures() -> None:
     found = told_of(rows, "ours")
     assert found["per_traffic"]["ramp"]["ours"]["saving_pct"] == pytest.approx(20.0)
     assert found["per_traffic"]["burst"]["ours"]["saving_pct"] == pytest.approx(-10.0)
-    assert found["per_traffic"]["burst"]["ours"]["slo_miss_difference_low"] == pytest.approx(0.1)
+    assert found["per_traffic"]["burst"]["ours"]["slo_violation_rate_difference_low"] == pytest.approx(0.1)
     assert found["policies"]["ours"]["saving_pct"] == pytest.approx(100 * (1 - 410 / 400))
 
 
@@ -151,7 +153,7 @@ def test_energy_is_known_if_it_is_known_of_every_run() -> None:
 def test_nothing_is_saved_of_nothing() -> None:
     found = told_of(rows_of("hpa", [(None, 0.0)] * 2) + rows_of("ours", [(0.0, 1.0)] * 2), "ours")
     assert found["gpu_seconds_saving_vs_tuned_hpa_pct"] is None
-    assert found["slo_miss_difference"] == -1.0
+    assert found["slo_violation_rate_difference"] == -1.0
 
 
 def test_a_row_is_the_end_of_its_log() -> None:
@@ -166,7 +168,7 @@ def test_a_row_is_the_end_of_its_log() -> None:
     ]
     row = row_of("ramp", "hpa", 7, scaling_frame(7, rows, histogram), "logs/ramp/hpa.parquet")
     assert row["requests"] == 106
-    assert row["slo_miss"] == 13 / 105
+    assert row["slo_violation_rate"] == 13 / 105
     assert row["waiting"] == 2
     assert row["p95_ms"] == pytest.approx(2**23 / 1e6, rel=0.008)
     assert (row["gpu_seconds"], row["changes"], row["energy_j"]) == (21.5, 1, 4.5)

@@ -204,9 +204,9 @@ FOUND: dict[str, Any] = {
     "baseline": "hpa",
     "pareto_front": ["learned", "all"],
     "policies": {
-        "hpa": {"gpu_seconds": 120, "slo_miss": 0.05},
-        "learned": {"gpu_seconds": 100, "slo_miss": 0.04},
-        "all": {"gpu_seconds": 200, "slo_miss": 0.0},
+        "hpa": {"gpu_seconds": 120, "slo_violation_rate": 0.05},
+        "learned": {"gpu_seconds": 100, "slo_violation_rate": 0.04},
+        "all": {"gpu_seconds": 200, "slo_violation_rate": 0.0},
     },
 }
 FOUND["per_traffic"] = {"ramp": FOUND["policies"], "bursty": FOUND["policies"]}
@@ -243,10 +243,16 @@ def test_policies_follow_the_traffic_in_three_panels_for_each_kind() -> None:
 
 def test_costs_of_an_experiment_are_a_panel_each_with_the_line_of_equality() -> None:
     rows = [
-        {"policy": policy, "p95_ms_real": real, "p95_ms_sim": sim, "missed_share_real": 0.1, "missed_share_sim": None}
+        {
+            "policy": policy,
+            "p95_ms_real": real,
+            "p95_ms_sim": sim,
+            "slo_violation_rate_real": 0.1,
+            "slo_violation_rate_sim": None,
+        }
         for policy, real, sim in (("hpa", 10.0, 11.0), ("hpa", 12.0, 12.5), ("kpa", 20.0, 18.0))
     ]
-    p95, missed = experiment.costs(rows, {"p95_ms": "P95, ms", "missed_share": "share"}).axes
+    p95, missed = experiment.costs(rows, {"p95_ms": "P95, ms", "slo_violation_rate": "share"}).axes
     equal, hpa, kpa = p95.lines
     assert list(equal.get_xdata()) == list(equal.get_ydata()) == [10, 20]
     assert hpa.get_xydata().tolist() == [[10, 11], [12, 12.5]]

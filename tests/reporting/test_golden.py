@@ -159,7 +159,7 @@ def test_the_drift_was_found_measured_and_recovered_from_on_real_pods() -> None:
     for row in adapted:
         assert row["factor"][0]["value"] == pytest.approx(row["slow_down"], rel=0.05)  # with the run's own level in it
         plain = [one for one in told if one["policy"] == row["policy"].removesuffix("-adapted")]
-        assert row["missed_share"]["last"][0] < 0.2 * min(one["missed_share"]["last"][0] for one in plain)
+        assert row["slo_violation_rate"]["last"][0] < 0.2 * min(one["slo_violation_rate"]["last"][0] for one in plain)
 
 
 @pytest.mark.parametrize("name", EVALUATED_AGAIN)

@@ -13,21 +13,20 @@ from testbed.reporting.training import (
     baselines_passed,
     median_of,
     passed,
-    read_baselines,
     read_curves,
     save_curves,
 )
 
 BASELINES = {
-    "hpa": {"steps": 0, "reward": -0.5, "missed": 0.02, "gpu": 0.6, "churn": 0.1, "seconds": 0},
-    "oracle": {"steps": 0, "reward": -0.1, "missed": 0.0, "gpu": 0.5, "churn": 0.1, "seconds": 0},
+    "hpa": {"steps": 0, "reward": -0.5, "slo_violation_rate": 0.02, "gpu": 0.6, "churn": 0.1, "seconds": 0},
+    "oracle": {"steps": 0, "reward": -0.1, "slo_violation_rate": 0.0, "gpu": 0.5, "churn": 0.1, "seconds": 0},
 }
 
 
 def write(folder: Path, rewards: list[float], baselines: bool = True, pace_s: float = 60.0) -> Path:
     folder.mkdir()
     rows = [f"{1000 * k},{reward},0.01,0.5,0.1,{pace_s * k}" for k, reward in enumerate(rewards)]
-    (folder / "curve.csv").write_text("\n".join(["steps,reward,missed,gpu,churn,seconds", *rows]) + "\n")
+    (folder / "curve.csv").write_text("\n".join(["steps,reward,slo_violation_rate,gpu,churn,seconds", *rows]) + "\n")
     if baselines:
         (folder / "baselines.json").write_text(json.dumps(BASELINES))
     return folder
@@ -66,9 +65,3 @@ def test_curves_are_drawn_as_far_as_they_are(tmp_path: Path) -> None:
     save_curves([tmp_path / "none"], tmp_path / "nothing.png")
     assert baselines_passed([tmp_path / "none"]) == []
     assert not (tmp_path / "nothing.png").exists()
-
-
-def test_the_baselines_of_an_earlier_training_have_their_earlier_name(tmp_path: Path) -> None:
-    folder = write(tmp_path / "a", [-0.4], baselines=False)
-    (folder / "marks.json").write_text(json.dumps(BASELINES))
-    assert read_baselines([tmp_path / "none", folder]) == BASELINES

@@ -12,12 +12,12 @@ from testbed.reporting.verdict import interval_words, verdict
 def found(saving: tuple[float, float, float] | None, misses: tuple[float, float, float]) -> dict[str, Any]:
     told = dict(zip(("saving_pct", "saving_low_pct", "saving_high_pct"), saving or (None,) * 3, strict=True))
     told["saving_mean_over_kinds_pct"] = saving and saving[0] - 2
-    names = ("slo_miss_difference", "slo_miss_difference_low", "slo_miss_difference_high")
-    ours = {"slo_miss": 0.01 + misses[0], **told, **dict(zip(names, misses, strict=True))}
+    names = ("slo_violation_rate_difference", "slo_violation_rate_difference_low", "slo_violation_rate_difference_high")
+    ours = {"slo_violation_rate": 0.01 + misses[0], **told, **dict(zip(names, misses, strict=True))}
     return {
         "challenger": "ppo",
         "baseline": "tuned-hpa",
-        "policies": {"tuned-hpa": {"slo_miss": 0.01}, "ppo": ours},
+        "policies": {"tuned-hpa": {"slo_violation_rate": 0.01}, "ppo": ours},
         "per_traffic": {"ramp": {}, "wave": {}},
         "rows": [{"policy": "ppo"}] * 6 + [{"policy": "tuned-hpa"}] * 6,
     }

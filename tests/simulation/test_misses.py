@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from testbed.measurement.misses import missed_share
+from testbed.measurement.misses import slo_violation_rate
 from testbed.simulation.cluster.records import request_log
 from tests.oracles.cluster_worlds import cluster, flat_profile, simulate
 
@@ -24,7 +24,7 @@ def test_a_request_misses_at_its_deadline_though_nothing_has_been_answered() -> 
     sim.advance(0.58)  # the third has .02 s left
     now = sim.totals("m")
     assert (now.ok, now.missed, now.decided, now.waiting) == (0, 2, 2, 3)
-    assert missed_share(now.missed, now.decided) == 1.0  # a run in which nothing ends is all missed
+    assert slo_violation_rate(now.missed, now.decided) == 1.0  # a run in which nothing ends is all missed
 
 
 def test_an_answer_after_the_deadline_does_not_count_again() -> None:
@@ -46,8 +46,8 @@ def test_given_up_and_tried_again_is_one_request() -> None:
 
 
 def test_nothing_sent_is_no_share() -> None:
-    assert missed_share(0, 0) is None
-    assert missed_share(3, 4) == 0.75
+    assert slo_violation_rate(0, 0) is None
+    assert slo_violation_rate(3, 4) == 0.75
 
 
 @settings(max_examples=20, deadline=None)

@@ -62,30 +62,30 @@ def sync(
     The decision is recorded as made: hand `history` of the answer to the next call.
     """
     flags = flags or ControllerFlags()
-    told = _Conditions()
+    conditions = _Conditions()
     if target is None:
-        told.set("AbleToScale", "False", "FailedGetScale")
-        return Sync(None, history, told.of, {}, "the scale of the target could not be read")
+        conditions.set("AbleToScale", "False", "FailedGetScale")
+        return Sync(None, history, conditions.of, {}, "the scale of the target could not be read")
     current = target.spec_replicas
-    told.set("AbleToScale", "True", "SucceededGetScale")
+    conditions.set("AbleToScale", "True", "SucceededGetScale")
     if history.recommendations is None:  # after a restart a scale-down waits for a whole window
         history = replace(history, recommendations=(Recommendation(current, now_s),))
     if current == 0 and spec.min_replicas != 0:
-        told.set("ScalingActive", "False", "ScalingDisabled")
-        return Sync(0, history, told.of, {})
+        conditions.set("ScalingActive", "False", "ScalingDisabled")
+        return Sync(0, history, conditions.of, {})
     proposals: dict[str, Proposal] = {}
     error = None
     if not spec.min_replicas <= current <= spec.max_replicas:  # back into bounds, whatever the metrics say
         desired = min(max(current, spec.min_replicas), spec.max_replicas)
     else:
-        wanted, proposals, error = _largest_proposal(spec, target, readings, now_s, flags, told)
+        wanted, proposals, error = _largest_proposal(spec, target, readings, now_s, flags, conditions)
         if wanted is None:
-            return Sync(current, history, told.of, _percentages(proposals), error)
-        desired, history = _damped(spec, current, wanted, history, now_s, flags, told)
+            return Sync(current, history, conditions.of, _percentages(proposals), error)
+        desired, history = _damped(spec, current, wanted, history, now_s, flags, conditions)
     if desired != current:
-        told.set("AbleToScale", "True", "SucceededRescale")
+        conditions.set("AbleToScale", "True", "SucceededRescale")
         history = record_change(history, spec.behavior, current, desired, now_s)
-    return Sync(desired, history, told.of, _percentages(proposals), error)
+    return Sync(desired, history, conditions.of, _percentages(proposals), error)
 
 
 def _percentages(proposals: Mapping[str, Proposal]) -> dict[str, int | None]:
@@ -98,12 +98,12 @@ def _largest_proposal(
     readings: MetricReadings,
     now_s: float,
     flags: ControllerFlags,
-    told: _Conditions,
+    conditions: _Conditions,
 ) -> tuple[int | None, dict[str, Proposal], str | None]:
     """The largest size that a metric proposes; None if it cannot be trusted: all failed, or some did and the others
     would scale down."""
     if target.pods is None:
-        told.set("ScalingActive", "False", "InvalidSelector")
+        conditions.set("ScalingActive", "False", "InvalidSelector")
         return None, {}, "the target's selector is missing or cannot be parsed"
     tolerance = Tolerance.of(spec, flags)
     proposals: dict[str, Proposal] = {}
@@ -119,9 +119,9 @@ def _largest_proposal(
     largest = max((one.replicas for one in proposals.values()), default=None)
     if largest is None or (failed and largest < target.spec_replicas):
         if failed:
-            told.set("ScalingActive", "False", failed[0][0])
+            conditions.set("ScalingActive", "False", failed[0][0])
         return None, proposals, error or "the HPA names no metric"
-    told.set("ScalingActive", "True", "ValidMetricFound")
+    conditions.set("ScalingActive", "True", "ValidMetricFound")
     return largest, proposals, error
 
 
@@ -132,7 +132,7 @@ def _damped(
     history: History,
     now_s: float,
     flags: ControllerFlags,
-    told: _Conditions,
+    conditions: _Conditions,
 ) -> tuple[int, History]:
     """Stabilized, then limited; the unstabilized size is what is recorded."""
     record = history.recommendations or ()
@@ -147,6 +147,6 @@ def _damped(
         stable, record = stabilize(current, wanted, record, up_s, down_s, now_s)
         reason = "ScaleUpStabilized" if wanted >= current else "ScaleDownStabilized"
         limited = limit(current, stable, (spec.min_replicas, spec.max_replicas), spec.behavior, history, now_s)
-    told.set("AbleToScale", "True", reason if stable != wanted else "ReadyForNewScale")
-    told.set("ScalingLimited", "True" if limited.replicas != stable else "False", limited.reason)
+    conditions.set("AbleToScale", "True", reason if stable != wanted else "ReadyForNewScale")
+    conditions.set("ScalingLimited", "True" if limited.replicas != stable else "False", limited.reason)
     return limited.replicas, replace(history, recommendations=record)

@@ -13,13 +13,13 @@ from kubernetes.utils import quantity
 from testbed.autoscaling.hpa.pods import PodState
 from testbed.errors import ClusterError
 from testbed.measurement.triton_metrics import TritonAddress
-from testbed.serving.kubernetes_api import Told
+from testbed.serving.kubernetes_api import AsClusterError
 from testbed.serving.kubernetes_objects import HTTP_PORT, METRICS_PORT, why_not_ready
 
 _parse: Any = quantity.parse_quantity  # untyped
 
 
-class Seen(NamedTuple):
+class DeploymentStatus(NamedTuple):
     """A deployment as the API shows it. addresses: of its ready pods that are not being deleted; labels: by pod.
 
     not_ready: its other pods, but those that are being deleted, and why each is not ready.
@@ -40,10 +40,10 @@ class DeploymentView:
         self._core: Any = client.CoreV1Api(api)
         self.namespace, self.name, self._timeout_s = namespace, name, timeout_s
 
-    def look(self) -> Seen:
+    def look(self) -> DeploymentStatus:
         """Its scale and its pods, now; ClusterError if the API does not answer, or refuses."""
         what = f"deployment {self.namespace}/{self.name}"
-        with Told(what, "is it applied, and may this account read its scale and list pods?"):
+        with AsClusterError(what, "is it applied, and may this account read its scale and list pods?"):
             scale = self._apps.read_namespaced_deployment_scale(
                 self.name, self.namespace, _request_timeout=self._timeout_s
             )
@@ -64,7 +64,7 @@ class DeploymentView:
             for pod, state in zip(pods, states, strict=True)
             if not state.ready and not state.deleting
         }
-        return Seen(int(scale.spec.replicas or 0), states, addresses, labels, not_ready)
+        return DeploymentStatus(int(scale.spec.replicas or 0), states, addresses, labels, not_ready)
 
 
 def pod_state(pod: Any) -> PodState:

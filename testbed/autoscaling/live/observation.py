@@ -20,5 +20,5 @@ class LiveObservation:
 
     def window(self, seconds: float, metrics_delay_s: float) -> Window | None:
         """See Observation. The metrics are as old as they are: metrics_delay_s is the least age wanted."""
-        found = last_window([one.time_s for one in self.scrapes], self.now_s, seconds, metrics_delay_s)
-        return None if found is None else window_of(self.scrapes[found[0] : found[1] + 1])
+        places = last_window([one.time_s for one in self.scrapes], self.now_s, seconds, metrics_delay_s)
+        return None if places is None else window_of(self.scrapes[places[0] : places[1] + 1])

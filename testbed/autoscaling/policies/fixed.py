@@ -30,6 +30,6 @@ class Fixed:
         replicas = settings.get("replicas")
         return replicas if isinstance(replicas, int) else None
 
-    def decide(self, seen: Observation, memory: Any) -> Decision:
+    def decide(self, observation: Observation, memory: Any) -> Decision:
         """See Policy."""
         return Decision(self.replicas, None, "fixed")

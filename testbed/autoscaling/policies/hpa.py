@@ -76,18 +76,22 @@ class Hpa:
         """See Policy."""
         return self.flags.sync_period_s + self.sync_takes_s
 
-    def decide(self, seen: Observation, memory: History | None) -> Decision:
+    def decide(self, observation: Observation, memory: History | None) -> Decision:
         """See Policy."""
-        target = ScaleTarget(seen.spec_replicas, sum(1 for pod in seen.pods if not pod.deleting), seen.pods)
-        answer = sync(self.spec, target, self._readings(seen), memory or History(), seen.now_s, self.flags)
-        wanted = seen.spec_replicas if answer.desired_replicas is None else answer.desired_replicas
+        target = ScaleTarget(
+            observation.spec_replicas, sum(1 for pod in observation.pods if not pod.deleting), observation.pods
+        )
+        answer = sync(
+            self.spec, target, self._readings(observation), memory or History(), observation.now_s, self.flags
+        )
+        wanted = observation.spec_replicas if answer.desired_replicas is None else answer.desired_replicas
         reason = "; ".join(f"{name}={status} {why}" for name, (status, why) in answer.conditions.items())
         return Decision(wanted, answer.history, answer.error or reason)
 
-    def _readings(self, seen: Observation) -> MetricReadings:
+    def _readings(self, observation: Observation) -> MetricReadings:
         adapter, kubelet = (
-            seen.window(self.window_s, self.metrics_delay_s),
-            seen.window(self.cpu_window_s, self.cpu_metrics_delay_s),
+            observation.window(self.window_s, self.metrics_delay_s),
+            observation.window(self.cpu_window_s, self.cpu_metrics_delay_s),
         )
         per_pod: dict[str, dict[str, PodSample]] = {}
         values: dict[str, list[int]] = {}
@@ -102,8 +106,8 @@ class Hpa:
                     values[metric.key] = [milli(total)]
                 continue
             cpu = {pod: float(cores) for pod, cores in zip(window.pods, window.cpu_cores, strict=True)}
-            found = {pod: c for pod, c in cpu.items() if math.isfinite(c)} if is_cpu else of_each(metric.name, window)
+            finite = {pod: c for pod, c in cpu.items() if math.isfinite(c)} if is_cpu else of_each(metric.name, window)
             per_pod[metric.key] = {
-                pod: PodSample(milli(value), window.end_s, window.seconds) for pod, value in found.items()
+                pod: PodSample(milli(value), window.end_s, window.seconds) for pod, value in finite.items()
             }
         return MetricReadings(per_pod, values)

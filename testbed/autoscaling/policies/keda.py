@@ -50,16 +50,16 @@ class Keda:
         """See Policy."""
         return self.flags.sync_period_s
 
-    def decide(self, seen: Observation, memory: _KedaMemory | None) -> Decision:
+    def decide(self, observation: Observation, memory: _KedaMemory | None) -> Decision:
         """See Policy."""
-        memory = memory or _KedaMemory(seen.now_s, None)
-        window = seen.window(self.window_s, self.metrics_delay_s)
+        memory = memory or _KedaMemory(observation.now_s, None)
+        window = observation.window(self.window_s, self.metrics_delay_s)
         total = None if window is None else of_all(self.metric, window)
-        active_s = seen.now_s if total is not None and total > self.activation else memory.active_s
-        if seen.spec_replicas == 0:
+        active_s = observation.now_s if total is not None and total > self.activation else memory.active_s
+        if observation.spec_replicas == 0:
             up = total is not None and total > self.activation
             return Decision(max(1, self.min_replicas) if up else 0, _KedaMemory(active_s, None), "activation")
-        if self.min_replicas == 0 and seen.now_s - active_s >= self.cooldown_s:
+        if self.min_replicas == 0 and observation.now_s - active_s >= self.cooldown_s:
             return Decision(0, _KedaMemory(active_s, None), "cooldown is over")
         spec = HpaSpec(
             min_replicas=max(1, self.min_replicas),
@@ -67,5 +67,5 @@ class Keda:
             metrics=(MetricSpec(type="External", name=self.metric, target_average_value_m=milli(self.threshold)),),
         )
         inner = Hpa(spec, self.flags, self.window_s, self.metrics_delay_s)
-        decided = inner.decide(seen, memory.hpa)
+        decided = inner.decide(observation, memory.hpa)
         return Decision(decided.replicas, _KedaMemory(active_s, decided.memory), decided.reason)

@@ -43,19 +43,19 @@ class Knative:
     period_s: float = 2.0
     name: str = "knative"
 
-    def decide(self, seen: Observation, memory: _KnativeMemory | None) -> Decision:
+    def decide(self, observation: Observation, memory: _KnativeMemory | None) -> Decision:
         """See Policy.
 
         Example: 3 ready pods, target 7 (10 x .7), 30 in flight: ceil(30 / 7) = 5; within the panic window 50 in flight
         want 8 of 3, more than twice: panic, 8.
         """
         memory = memory or _KnativeMemory(-1.0, 0, ())
-        stable = seen.window(self.stable_window_s, self.metrics_delay_s)
-        panic = seen.window(self.panic_window_s, self.metrics_delay_s)
+        stable = observation.window(self.stable_window_s, self.metrics_delay_s)
+        panic = observation.window(self.panic_window_s, self.metrics_delay_s)
         if panic is None:
-            return Decision(seen.spec_replicas, memory, "no metrics yet")
+            return Decision(observation.spec_replicas, memory, "no metrics yet")
         stable = stable or panic
-        ready = max(1, sum(1 for pod in seen.pods if pod.ready and not pod.deleting))
+        ready = max(1, sum(1 for pod in observation.pods if pod.ready and not pod.deleting))
         target = self.container_concurrency * self.target_utilisation
         most, least = math.ceil(self.max_scale_up_rate * ready), math.floor(ready / self.max_scale_down_rate)
 
@@ -65,17 +65,17 @@ class Knative:
         by_stable, by_panic = wanted_by(stable), wanted_by(panic)
         panic_until_s, panic_replicas = memory.panic_until_s, memory.panic_replicas
         if math.ceil(float(panic.in_flight.sum()) / target) / ready >= self.panic_threshold:
-            panic_until_s = seen.now_s + self.stable_window_s
-        panicking = seen.now_s < panic_until_s
+            panic_until_s = observation.now_s + self.stable_window_s
+        panicking = observation.now_s < panic_until_s
         if panicking:
             panic_replicas = max(panic_replicas, by_panic, ready)
             wanted = panic_replicas
         else:
             panic_replicas, wanted = 0, by_stable
-        history = kept(memory.wanted, seen.now_s, self.scale_down_delay_s, wanted)
+        history = kept(memory.wanted, observation.now_s, self.scale_down_delay_s, wanted)
         wanted = max(count for _, count in history)
         wanted = min(max(wanted, self.min_replicas), self.max_replicas)
-        told = f"concurrency {stable.in_flight.sum():.1f} stable, {panic.in_flight.sum():.1f} panic"
+        reason = f"concurrency {stable.in_flight.sum():.1f} stable, {panic.in_flight.sum():.1f} panic"
         return Decision(
-            wanted, _KnativeMemory(panic_until_s, panic_replicas, history), f"{'panic: ' if panicking else ''}{told}"
+            wanted, _KnativeMemory(panic_until_s, panic_replicas, history), f"{'panic: ' if panicking else ''}{reason}"
         )

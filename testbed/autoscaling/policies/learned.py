@@ -28,7 +28,7 @@ from testbed.errors import ConfigError
 class _Loaded(NamedTuple):
     """A policy that was read and checked. session: onnxruntime's."""
 
-    told: PolicyFile
+    description: PolicyFile
     session: Any
 
 
@@ -61,7 +61,7 @@ class Learned:
                 raise ConfigError(f"policy learned: {name} must be above 0, not {getattr(self, name):g}")
         if not self.digest:
             object.__setattr__(self, "digest", read_pair(self.file).digest)
-        low, high = self._known.told.slo_penalties
+        low, high = self._known.description.slo_penalties
         if not low <= self.slo_penalty <= high:
             raise ConfigError(
                 f"policy learned: slo_penalty is {self.slo_penalty:g}, it was trained with {low:g} to {high:g}: "
@@ -71,69 +71,69 @@ class Learned:
     @property
     def period_s(self) -> float:
         """See Policy."""
-        return self._known.told.step_s
+        return self._known.description.step_s
 
     @property
     def _known(self) -> _Loaded:
         return _loaded(self.file, self.digest)
 
-    def decide(self, seen: Observation, memory: Past | None) -> Decision:
+    def decide(self, observation: Observation, memory: Past | None) -> Decision:
         """See Policy."""
-        told, session = self._known
-        past = memory or Past(seen.now_s, 0)
+        description, session = self._known
+        past = memory or Past(observation.now_s, 0)
         scale = FeatureScale(
             replica_capacity_rps=self.replica_capacity_rps,
             latency_target_s=self.latency_target_s,
             max_replicas=self.max_replicas,
             provisioning_delay_s=self.provisioning_delay_s,
-            step_s=told.step_s,
+            step_s=description.step_s,
             slo_penalty=self.slo_penalty,
             metrics_delay_s=self.metrics_delay_s,
         )
-        features, past = features_of(seen, past, scale)
+        features, past = features_of(observation, past, scale)
         if features is None:
-            return Decision(seen.spec_replicas, past, "no metrics yet, or one is no number")
+            return Decision(observation.spec_replicas, past, "no metrics yet, or one is no number")
         if len(past.rates) < SMOOTHED:  # the first window may have begun before the traffic did
-            return Decision(seen.spec_replicas, past, "too little is known yet")
+            return Decision(observation.spec_replicas, past, "too little is known yet")
         (logits,) = session.run(None, {"features": features[np.newaxis]})
         if not np.isfinite(logits).all():
-            return Decision(seen.spec_replicas, past, "the network's answer is no number")
-        change = int(np.argmax(logits[0])) - told.max_step
-        wanted = min(max(seen.spec_replicas + change, self.min_replicas), self.max_replicas)
-        if wanted != seen.spec_replicas:
-            past = past._replace(change_s=seen.now_s, change=wanted - seen.spec_replicas)
+            return Decision(observation.spec_replicas, past, "the network's answer is no number")
+        change = int(np.argmax(logits[0])) - description.max_step
+        wanted = min(max(observation.spec_replicas + change, self.min_replicas), self.max_replicas)
+        if wanted != observation.spec_replicas:
+            past = past._replace(change_s=observation.now_s, change=wanted - observation.spec_replicas)
         shown = ", ".join(f"{name} {value:.2f}" for name, value in zip(FEATURES, features.tolist(), strict=True))
         return Decision(wanted, past, f"{change:+d} for {shown}")
 
 
 def read_policy(file: Path) -> PolicyFile:
     """policy.json beside policy.onnx, checked against it and against this code; ConfigError in one line."""
-    return _loaded(file, read_pair(file).digest).told
+    return _loaded(file, read_pair(file).digest).description
 
 
 @lru_cache(maxsize=32)
 def _loaded(file: Path, digest: str) -> _Loaded:
     """Read once for each content: a policy that runs stays what it was when it was made. See Pair for the digest."""
     pair, beside = read_pair(file), file.with_suffix(".json")
-    told = pair.told
+    description = pair.description
     if pair.digest != digest:
         raise ConfigError(f"{file} is another policy by now than the one asked for (digest {digest[:12]}): begin anew")
-    if told.trained.get("control") is not None:
+    if description.trained.get("control") is not None:
         raise ConfigError(
-            f"{beside}: a control ({told.trained['control']}), to compare a training with: it scales nothing; give a "
-            "policy that was trained without `control`"
+            f"{beside}: a control ({description.trained['control']}), to compare a training with: it scales nothing; "
+            "give a policy that was trained without `control`"
         )
-    if told.features_version != VERSION or told.features != tuple(FEATURES):
+    if description.features_version != VERSION or description.features != tuple(FEATURES):
         raise ConfigError(
-            f"{beside} expects features of version {told.features_version} ({', '.join(told.features)}), this code has "
-            f"version {VERSION} ({', '.join(FEATURES)}): train it again, or use the code that it was trained with"
+            f"{beside} expects features of version {description.features_version} "
+            f"({', '.join(description.features)}), this code has version {VERSION} ({', '.join(FEATURES)}): train it again, or use the code that it was trained with"
         )
     session = _session(file, pair.network)
     ports = [(one.name, list(one.shape[1:])) for one in (*session.get_inputs(), *session.get_outputs())]
-    expected = [("features", [len(FEATURES)]), ("logits", [2 * told.max_step + 1])]
+    expected = [("features", [len(FEATURES)]), ("logits", [2 * description.max_step + 1])]
     if ports != expected:
         raise ConfigError(f"{file} has the ports {ports}, expected are {expected}: export the policy again")
-    return _Loaded(told, session)
+    return _Loaded(description, session)
 
 
 def _session(file: Path, network: bytes) -> Any:

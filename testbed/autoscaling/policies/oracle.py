@@ -30,9 +30,9 @@ class Oracle:
     period_s: float = 1.0
     name: str = "oracle"
 
-    def decide(self, seen: Observation, memory: Any) -> Decision:
+    def decide(self, observation: Observation, memory: Any) -> Decision:
         """See Policy."""
         steps = max(1, math.ceil(self.provisioning_delay_s / self.period_s)) + 1
-        peak = max(self.rate_rps(seen.now_s + k * self.period_s) for k in range(steps))
+        peak = max(self.rate_rps(observation.now_s + k * self.period_s) for k in range(steps))
         wanted = math.ceil(peak / self.replica_capacity_rps)
         return Decision(min(max(wanted, self.min_replicas), self.max_replicas), None, f"{peak:.0f}/s to come")

@@ -47,20 +47,24 @@ class Predictive:
         if self.windows < 2:
             raise KisError(f"policy predictive: a line needs 2 windows, not {self.windows}")
 
-    def decide(self, seen: Observation, memory: _PredictiveMemory | None) -> Decision:
+    def decide(self, observation: Observation, memory: _PredictiveMemory | None) -> Decision:
         """See Policy.
 
         Example: 40, 50, 60 requests/s in three windows of 5 s, 10 s ahead: 60 + 2 * 12.5 = 85 at the middle of a window
         that far away; one replica serves 30: 3 wanted.
         """
         memory = memory or _PredictiveMemory(())
-        demand = demand_of(seen, self.window_s, self.windows, self.metrics_delay_s)
+        demand = demand_of(observation, self.window_s, self.windows, self.metrics_delay_s)
         if demand is None:
-            return Decision(seen.spec_replicas, memory, "no metrics yet")
+            return Decision(observation.spec_replicas, memory, "no metrics yet")
         to_come = max(demand.rate_rps, demand.expected_rps(self.provisioning_delay_s))
         wanted = math.ceil((to_come + demand.waiting / self.drain_s) / self.replica_capacity_rps - 1e-9)
         wanted = min(max(wanted, self.min_replicas), self.max_replicas)
-        history = kept(memory.wanted, seen.now_s, self.down_delay_s, wanted)
-        held = wanted if wanted >= seen.spec_replicas else min(seen.spec_replicas, max(count for _, count in history))
-        told = f"{demand.rate_rps:.0f}/s now, {to_come:.0f}/s to come, {demand.waiting:.0f} wait"
-        return Decision(held, _PredictiveMemory(history), told)
+        history = kept(memory.wanted, observation.now_s, self.down_delay_s, wanted)
+        replicas = (
+            wanted
+            if wanted >= observation.spec_replicas
+            else min(observation.spec_replicas, max(count for _, count in history))
+        )
+        reason = f"{demand.rate_rps:.0f}/s now, {to_come:.0f}/s to come, {demand.waiting:.0f} wait"
+        return Decision(replicas, _PredictiveMemory(history), reason)

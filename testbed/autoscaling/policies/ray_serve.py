@@ -37,16 +37,16 @@ class RayServe:
     period_s: float = 0.1
     name: str = "ray_serve"
 
-    def decide(self, seen: Observation, memory: _RayMemory | None) -> Decision:
+    def decide(self, observation: Observation, memory: _RayMemory | None) -> Decision:
         """See Policy.
 
         Example: 2 replicas with 3 ongoing requests each and target 2: error ratio 1.5, so 3 are wanted.
         """
-        memory = memory or _RayMemory(0, seen.now_s)
-        window = seen.window(self.look_back_period_s, self.metrics_delay_s)
+        memory = memory or _RayMemory(0, observation.now_s)
+        window = observation.window(self.look_back_period_s, self.metrics_delay_s)
         if window is None:
-            return Decision(seen.spec_replicas, memory, "no metrics yet")
-        current = seen.spec_replicas
+            return Decision(observation.spec_replicas, memory, "no metrics yet")
+        current = observation.spec_replicas
         total = float(window.in_flight.sum())
         if current == 0:
             wanted = 1 if total > 0 else 0
@@ -56,9 +56,9 @@ class RayServe:
             wanted = math.ceil(current * (1 + (error - 1) * factor) - 1e-9)
         wanted = min(max(wanted, self.min_replicas), self.max_replicas)
         direction = (wanted > current) - (wanted < current)
-        since_s = memory.since_s if direction == memory.direction else seen.now_s
+        since_s = memory.since_s if direction == memory.direction else observation.now_s
         delay_s = self.upscale_delay_s if direction > 0 else self.downscale_delay_s
-        told = f"{total:.1f} ongoing requests want {wanted}"
-        if direction == 0 or seen.now_s - since_s < delay_s:
-            return Decision(current, _RayMemory(direction, since_s), told)
-        return Decision(wanted, _RayMemory(0, seen.now_s), told)
+        reason = f"{total:.1f} ongoing requests want {wanted}"
+        if direction == 0 or observation.now_s - since_s < delay_s:
+            return Decision(current, _RayMemory(direction, since_s), reason)
+        return Decision(wanted, _RayMemory(0, observation.now_s), reason)

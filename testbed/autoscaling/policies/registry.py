@@ -21,7 +21,9 @@ REGISTRY: Registry[Any] = Registry(
     "policy",
     ConfigError,
     "kis.policies",
-    lambda found: isinstance(found, type) and hasattr(found, "decide") and hasattr(found, "__dataclass_fields__"),
+    lambda candidate: (
+        isinstance(candidate, type) and hasattr(candidate, "decide") and hasattr(candidate, "__dataclass_fields__")
+    ),
     "give a dataclass with name, period_s and decide (see testbed.autoscaling.policy)",
 )
 known_policies = REGISTRY.known

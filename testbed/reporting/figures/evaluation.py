@@ -58,21 +58,21 @@ def _from_start(values: FloatArray) -> FloatArray:
 
 
 @rc_context(LOOK)
-def pareto(found: Mapping[str, Any]) -> Figure:
+def pareto(evaluation: Mapping[str, Any]) -> Figure:
     """Share over the target against GPU-seconds: a mark a policy, and beside it its kinds of traffic, pale."""
     figure = Figure(figsize=(WIDTH, 4.8), layout="constrained")
     means, kinds = figure.subplots(1, 2, sharey=True)
-    front = sorted(_point(found["policies"][policy]) for policy in found["pareto_front"])
+    front = sorted(_point(evaluation["policies"][policy]) for policy in evaluation["pareto_front"])
     for axes in (means, kinds):
         axes.step(*zip(*front, strict=True), where="post", color=MUTED, linewidth=0.9, linestyle=":", label="front")
         axes.set_xlabel("GPU-seconds a run")
-    roles = {found["challenger"]: (SIMULATED, "challenger"), found["baseline"]: (INK, "baseline")}
-    for k, (policy, one) in enumerate(found["policies"].items()):
+    roles = {evaluation["challenger"]: (SIMULATED, "challenger"), evaluation["baseline"]: (INK, "baseline")}
+    for k, (policy, one) in enumerate(evaluation["policies"].items()):
         colour, role = roles.get(policy, (f"C{k}", ""))
         drawn: dict[str, Any] = {"marker": SYMBOLS[k % len(SYMBOLS)], "color": colour, "linestyle": "none"}
-        fill = "full" if policy in found["pareto_front"] else "none"
+        fill = "full" if policy in evaluation["pareto_front"] else "none"
         label = f"{policy} ({role})" if role else policy
-        each = [_point(policies[policy]) for policies in found["per_traffic"].values()]
+        each = [_point(policies[policy]) for policies in evaluation["per_traffic"].values()]
         kinds.plot(*zip(*each, strict=True), **drawn, markersize=4, alpha=0.35, markeredgewidth=0, clip_on=False)
         for axes in (means, kinds):
             axes.plot(*_point(one), **drawn, markersize=8, mew=1.4, fillstyle=fill, clip_on=False, label=label)
@@ -112,4 +112,4 @@ def timelines(by_traffic: Mapping[str, Sequence[ScalingTimeline]]) -> Figure:
 
 
 def _point(one: Mapping[str, Any]) -> tuple[float, float]:
-    return one["gpu_seconds"], 100 * one["slo_miss"]
+    return one["gpu_seconds"], 100 * one["slo_violation_rate"]

@@ -119,19 +119,19 @@ def gather(folder: Path) -> Content:
 def context_of(folder: Path) -> ReportContext:
     """Compare the folder's pairs and keep what is drawn of them; one pair is in memory at a time."""
     opened = open_folder(folder)
-    seen: list[tuple[Any, ...]] = []
+    opened_pairs: list[tuple[Any, ...]] = []
     looked: dict[str, RunManifest] = {}  # real runs, of which a repeat may have a simulated counterpart of its own
     for pair in opened.load():
-        seen.append(_seen(opened, pair))
+        opened_pairs.append(_opened_pair(opened, pair))
         looked |= {run.manifest.run_id: run.manifest for run in (pair.real, *pair.repeats)}
-    rows = tuple(row for row, *_ in seen)
+    rows = tuple(row for row, *_ in opened_pairs)
     comparison = Comparison(runs=rows, summary=summarise(rows, opened.unpaired))
-    manifests = [manifest for _, _, real, sim, *_ in seen for manifest in (real, sim)]
+    manifests = [manifest for _, _, real, sim, *_ in opened_pairs for manifest in (real, sim)]
     starts = [manifest.start_unix_ns for manifest in manifests if manifest.start_unix_ns is not None]
     return ReportContext(
         title=folder.resolve().name,
         comparison=comparison,
-        groups=tuple(_groups(comparison, seen, opened.profiles.values())),
+        groups=tuple(_groups(comparison, opened_pairs, opened.profiles.values())),
         profiles=tuple(
             ProfileView(f"profile-{n}", file.name, profile)
             for n, (file, profile) in enumerate(opened.profiles.items(), start=1)
@@ -144,7 +144,7 @@ def context_of(folder: Path) -> ReportContext:
     )
 
 
-def _seen(opened: Folder, pair: Pair) -> tuple[Any, ...]:
+def _opened_pair(opened: Folder, pair: Pair) -> tuple[Any, ...]:
     """A pair without its logs: row, series, manifests, folders, statuses."""
     folders = {"real": pair.real.path, "simulated": pair.sim.path}
     folders |= {f"repeat {run.manifest.repeat}": run.path for run in pair.repeats}
@@ -155,10 +155,10 @@ def _seen(opened: Folder, pair: Pair) -> tuple[Any, ...]:
 
 
 def _groups(
-    comparison: Comparison, seen: Sequence[tuple[Any, ...]], profiles: Iterable[ServiceProfile]
+    comparison: Comparison, opened_pairs: Sequence[tuple[Any, ...]], profiles: Iterable[ServiceProfile]
 ) -> Iterable[GroupView]:
     misfits = [(one.model, one.device.name, one.misfit) for one in profiles if one.misfit]
-    numbered = list(enumerate(seen, start=1))
+    numbered = list(enumerate(opened_pairs, start=1))
     keys = list(dict.fromkeys(group_key(row) for row in comparison.runs))
     for n, (key, summary) in enumerate(zip(keys, comparison.summary.groups, strict=True), start=1):
         members = [(number, parts) for number, parts in numbered if group_key(parts[0]) == key]

@@ -21,24 +21,29 @@ INTERVALS = {
 
 def gather(folder: Path) -> Content:
     """Of its run folders."""
-    found = read_devices(folder)
-    summaries = [summary_of(study) for study in found.studies]
-    facts = {"confidence": 0.90, "devices": found.config["devices"], "missing": found.missing, "studies": summaries}
+    comparison = read_devices(folder)
+    summaries = [summary_of(study) for study in comparison.studies]
+    facts = {
+        "confidence": 0.90,
+        "devices": comparison.config["devices"],
+        "missing": comparison.missing,
+        "studies": summaries,
+    }
     values = {
-        "c": found,
+        "c": comparison,
         "studies": summaries,
         "labels": LABELS,
         "intervals": INTERVALS,
         "claim": claim,
         "ratio": ratio_text,
-        "machine": machine_table(run.manifest for study in found.studies for run in study.runs),
+        "machine": machine_table(run.manifest for study in comparison.studies for run in study.runs),
         "invalid": [reason for one in summaries for reason in one["reasons"]],
     }
     drawn = {}
-    for k, study in enumerate(found.studies, start=1):
+    for k, study in enumerate(comparison.studies, start=1):
         drawn[f"ecdf-{k}"] = partial(figures.distributions, (study,))
         drawn[f"time-{k}"] = partial(figures.over_time, study)
-    pictures = {"ecdf.png": partial(figures.distributions, found.studies)}
+    pictures = {"ecdf.png": partial(figures.distributions, comparison.studies)}
     return Content(values, drawn, pictures, {"ratios.json": rounded(facts)})
 
 
@@ -59,10 +64,10 @@ def claim(study: dict[str, Any]) -> str:
     where = f"{study['model']} at {number(study['offered_rps'], 2)} requests/s"
     if not study["valid"]:
         return f"{where}: a run is INVALID, so {first} and {second} are not compared."
-    found = study["ratios"]
+    comparison = study["ratios"]
     return (
-        f"{where}: P95 latency on {first} is {ratio_text(found['p95'])} times that on {second}, mean latency "
-        f"{ratio_text(found['mean'])} times, throughput {ratio_text(found['throughput'])} times."
+        f"{where}: P95 latency on {first} is {ratio_text(comparison['p95'])} times that on {second}, mean latency "
+        f"{ratio_text(comparison['mean'])} times, throughput {ratio_text(comparison['throughput'])} times."
     )
 
 

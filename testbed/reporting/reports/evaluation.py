@@ -19,34 +19,36 @@ Provenance = dict[str, dict[str, dict[str, Any]]]  # traffic -> policy -> of its
 
 def gather(folder: Path) -> Content:
     """Of its logs."""
-    found = recomputed(folder)
+    evaluation = recomputed(folder)
     config = read_json(folder / "evaluate.json", "give a folder of `kis evaluate`")
     logs = {
         traffic: {policy: ScalingLog.read(folder / log_name(traffic, policy)) for policy in config["policies"]}
         for traffic in config["traffic"]
     }
     provenance = {traffic: {policy: log.provenance for policy, log in one.items()} for traffic, one in logs.items()}
-    far = found.get("distance_to_oracle_pct")
-    oracle = None if far is None else next(policy for policy in found["policies"] if policy not in far)
-    shown = [one for one in dict.fromkeys((found["challenger"], found["baseline"], oracle)) if one is not None]
+    far = evaluation.get("distance_to_oracle_pct")
+    oracle = None if far is None else next(policy for policy in evaluation["policies"] if policy not in far)
+    shown = [
+        one for one in dict.fromkeys((evaluation["challenger"], evaluation["baseline"], oracle)) if one is not None
+    ]
     lines = {traffic: [timeline_of(policy, policies[policy]) for policy in shown] for traffic, policies in logs.items()}
     values = {
         "name": folder.resolve().name,
-        "found": found,
+        "evaluation": evaluation,
         "config": config,
         "oracle": oracle,
-        "verdict": verdict(found),
+        "verdict": verdict(evaluation),
         "shown": shown,
-        "energy_known": any(one["energy_j"] is not None for one in found["policies"].values()),
-        "settings": {policy: _settings(provenance, policy) for policy in found["policies"]},
+        "energy_known": any(one["energy_j"] is not None for one in evaluation["policies"].values()),
+        "settings": {policy: _settings(provenance, policy) for policy in evaluation["policies"]},
         "sha256": _sha256(provenance),
     }
-    pareto = partial(figures.pareto, found)
+    pareto = partial(figures.pareto, evaluation)
     drawn = {
         f"traffic-{k}": partial(figures.timelines, {name: one}) for k, (name, one) in enumerate(lines.items(), start=1)
     }
     pictures = {"pareto.png": pareto, "timelines.png": partial(figures.timelines, lines)}
-    return Content(values, {"pareto": pareto} | drawn, pictures, {"evaluation.json": found})
+    return Content(values, {"pareto": pareto} | drawn, pictures, {"evaluation.json": evaluation})
 
 
 def _settings(provenance: Provenance, policy: str) -> dict[str, dict[str, Any]]:

@@ -12,35 +12,37 @@ from testbed.reporting.machine import machine_table
 from testbed.reporting.report import Content, Report, rounded
 from testbed.reporting.transfer import transfer_of
 
-LABELS = {"p95_ms": "P95, ms", "missed_share": "share over target", "replica_seconds": "replica-seconds"}
+LABELS = {"p95_ms": "P95, ms", "slo_violation_rate": "share over target", "replica_seconds": "replica-seconds"}
 
 
 def gather(folder: Path) -> Content:
     """Of its run folders."""
-    found = read_experiment(folder)
-    rows = rows_of(found)
+    results = read_experiment(folder)
+    rows = rows_of(results)
     summary = summary_of(rows)
-    fixed = {name for name, policy in found.config["policies"].items() if policy["kind"] == "fixed"}
-    transfer = transfer_of(rows, found.name, fixed)
-    drift = drift_of(found)
+    fixed = {name for name, policy in results.config["policies"].items() if policy["kind"] == "fixed"}
+    transfer = transfer_of(rows, results.name, fixed)
+    drift = drift_of(results)
     values = {
-        "c": found,
+        "c": results,
         "rows": rows,
         "summary": summary,
         "labels": LABELS,
         "drift": drift,
         "transfer": transfer,
-        "machine": machine_table(side.run.manifest for pair in found.pairs for side in pair.real),
+        "machine": machine_table(side.run.manifest for pair in results.pairs for side in pair.real),
         "false_alarms": sum(sum(row["false_alarms"]) for row in drift),
     }
-    pairs = {f"pair-{k}": partial(figures.over_time, one, found.target_s) for k, one in enumerate(found.pairs, start=1)}
+    pairs = {
+        f"pair-{k}": partial(figures.over_time, one, results.target_s) for k, one in enumerate(results.pairs, start=1)
+    }
     costs = partial(figures.costs, rows, {name: LABELS[name] for name in COSTS})
     files = {
         "pairs.json": {"rows": rounded(rows), "summary": rounded(summary)},
         "transfer.json": rounded(transfer),
-        "drift.json": {"experiment": found.name, "rows": rounded(drift)} if drift else None,
+        "drift.json": {"experiment": results.name, "rows": rounded(drift)} if drift else None,
     }
-    return Content(values, {"costs": costs} | pairs, {"timelines.png": partial(figures.timelines, found)}, files)
+    return Content(values, {"costs": costs} | pairs, {"timelines.png": partial(figures.timelines, results)}, files)
 
 
 REPORT = Report("experiment", "experiment.json", "kis experiment", gather)

@@ -60,11 +60,11 @@ class Accounting:
         """float64[devices]: that containers hold, while they load too; NaN where no replica's memory is known."""
         state = self._state
         known = {one.kind for one in state.services if np.isfinite(one.memory_bytes)}
-        held = np.array([0.0 if node.kind in known else np.nan for node in state.nodes for _ in node.used])
+        in_use = np.array([0.0 if node.kind in known else np.nan for node in state.nodes for _ in node.used])
         for pod in state.alive():
             if pod.replica is not None and pod.started_ns is not None:
-                held[self._device_of(pod)] += state.services[state.service_of(pod)].memory_bytes
-        return held
+                in_use[self._device_of(pod)] += state.services[state.service_of(pod)].memory_bytes
+        return in_use
 
     def fits(self, pod: Pod) -> bool:
         """Has its device, or its slice of it, memory for the model that it has just loaded?"""

@@ -306,9 +306,9 @@ class PodLifecycle:
         if times.load_s is not None:
             share = np.random.default_rng(np.random.SeedSequence((self._seed, 2))).uniform(-1.0, 1.0)
             return times.load_s + times.load_spread_s * float(share)
-        seen = self.state.services[self.state.service_of(pod)].profile.cold_start_s
-        if not seen:
+        cold_starts_s = self.state.services[self.state.service_of(pod)].profile.cold_start_s
+        if not cold_starts_s:
             name = self.state.config.models[pod.model].name
             raise KisError(f"model '{name}': its profile has no cold start: set pod.load_s")
         rng = np.random.default_rng(np.random.SeedSequence((self._seed, pod.number, pod.restarts, 1)))
-        return float(rng.choice(seen))
+        return float(rng.choice(cold_starts_s))

@@ -64,7 +64,7 @@ def other_runs(services: Sequence[Service], rng: np.random.Generator) -> list[Se
 def served_by(profile: ServiceProfile, kind: str, service: ServiceConfig, **more: Any) -> ServedModel:
     """The deployment of a service whose profile is here already, on one kind of device. more: other keys of it;
     ConfigError if one is wrong."""
-    told = {
+    settings = {
         "name": profile.model,
         "profiles": {kind: Path(kind)},  # nobody reads it
         "instances": service.instances,
@@ -73,7 +73,7 @@ def served_by(profile: ServiceProfile, kind: str, service: ServiceConfig, **more
         "length_buckets": service.length_buckets,
         **more,
     }
-    return build(ServedModel, told, profile.model)
+    return build(ServedModel, settings, profile.model)
 
 
 def make_service(m: int, model: ServedModel, kind: str, profile: ServiceProfile) -> Service:

@@ -71,11 +71,11 @@ class RequestStream:
         new = range(end, end + count - int(group["users"]))
         group["first_user"], group["users"] = end + len(new) - count, count
         self._grow_events(len(new))
-        held = [tuple(one) for one in self.sim.events[: int(stream["events"])].tolist()]
-        held += [(self.now_ns, int(stream["next_event"]) + k, USER, user, model) for k, user in enumerate(new)]
+        queue = [tuple(one) for one in self.sim.events[: int(stream["events"])].tolist()]
+        queue += [(self.now_ns, int(stream["next_event"]) + k, USER, user, model) for k, user in enumerate(new)]
         stream["next_event"] += len(new)
-        stream["events"] = len(held)
-        self.sim.events[: len(held)] = sorted(held)  # a sorted row is a heap
+        stream["events"] = len(queue)
+        self.sim.events[: len(queue)] = sorted(queue)  # a sorted row is a heap
 
     def all_rows(self) -> npt.NDArray[Any]:
         """ROW[n]: every request that has ended, if rows are kept, and those ABANDONED; their order says nothing."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 
-class Told:
-    """What a user was told, phase by phase."""
+class RecordingReporter:
+    """What a user reads, phase by phase."""
 
     def __init__(self) -> None:
         self.phases: list[str] = []
