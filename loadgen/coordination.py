@@ -317,5 +317,5 @@ def _pack(job: ReplayJob, share: Share, worker: int, workers: int, token: str) -
 
 def _unpack(data: dict[str, Any]) -> tuple[ReplayJob, Share]:
     arrays = {key: np.frombuffer(data[key], "<i8") for key in ("request_ids", "scheduled_ns", "kind_index")}
-    kinds = tuple(RequestKind(*one) for one in data["kinds"])
+    kinds = tuple(RequestKind(*fields) for fields in data["kinds"])
     return ReplayJob.model_validate_json(data["job"]), Share(kinds=kinds, **arrays)

@@ -87,7 +87,7 @@ class Endpoints:
 
         refused: endpoints that this request found closed, and that are not to be asked again.
         """
-        open_ones = tuple(one for one in self.current if one not in refused) if refused else self.current
+        open_ones = tuple(endpoint for endpoint in self.current if endpoint not in refused) if refused else self.current
         if not open_ones:
             return None
         turn = self._turn

@@ -86,7 +86,9 @@ def _read_times(path: Path, format: str | None) -> FloatArray:
     except UnicodeDecodeError:
         raise TraceError(f"{path} is not a text file: give a CSV or a list of times") from None
     if format is None:
-        format = next((name for name, one in FORMATS.known().items() if one.is_of(lines)), Timestamps.name)
+        format = next(
+            (name for name, trace_format in FORMATS.known().items() if trace_format.is_of(lines)), Timestamps.name
+        )
     times_s = FORMATS.find(format).times_s(path, lines)
     if not len(times_s):
         raise TraceError(f"{path} holds no times: a trace needs at least two requests")

@@ -70,8 +70,8 @@ def request_tensors(inputs: tuple[TensorSpec, ...], batched: bool, seed: int, to
     """
     if tokens is not None:
         inputs = tuple(
-            one.model_copy(update={"shape": tuple(tokens if size < 0 else size for size in one.shape)})
-            for one in inputs
+            tensor.model_copy(update={"shape": tuple(tokens if size < 0 else size for size in tensor.shape)})
+            for tensor in inputs
         )
     data = payload(inputs, seed)
     return {spec.name: (spec.datatype, data[spec.name][None] if batched else data[spec.name]) for spec in inputs}

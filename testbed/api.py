@@ -329,32 +329,32 @@ def plan(
     )
     rows = [
         {
-            "replicas": one.service.replicas,
-            "max_batch_size": one.service.max_batch_size,
-            "low_s": one.latency_s.low,
-            "latency_s": one.latency_s.middle,
-            "high_s": one.latency_s.high,
-            "slo_violation_rate": one.slo_violation_rate.middle,
-            "utilisation": one.utilisation,
-            "holds": one.holds,
+            "replicas": option.service.replicas,
+            "max_batch_size": option.service.max_batch_size,
+            "low_s": option.latency_s.low,
+            "latency_s": option.latency_s.middle,
+            "high_s": option.latency_s.high,
+            "slo_violation_rate": option.slo_violation_rate.middle,
+            "utilisation": option.utilisation,
+            "holds": option.holds,
         }
-        for one in capacity.options
+        for option in capacity.options
     ]
     return pd.DataFrame(rows).sort_values(["max_batch_size", "replicas"], ignore_index=True)
 
 
 def _summary(runs: Sequence[ClusterRun]) -> pd.Series[float]:
     outcomes = [run.outcome for run in runs]
-    histogram = np.sum([one.histogram for one in outcomes], axis=0)
-    missed, decided = (sum(getattr(one.totals, name) for one in outcomes) for name in ("missed", "decided"))
+    histogram = np.sum([outcome.histogram for outcome in outcomes], axis=0)
+    missed, decided = (sum(getattr(outcome.totals, name) for outcome in outcomes) for name in ("missed", "decided"))
     return pd.Series(
         {
             "p50_s": quantile_of(histogram, 0.5),
             "p95_s": quantile_of(histogram, 0.95),
             "p99_s": quantile_of(histogram, 0.99),
             "slo_violation_rate": missed / decided if decided else float("nan"),
-            "gpu_seconds": float(np.mean([one.gpu_seconds for one in outcomes])),
-            "changes": float(np.mean([one.changes for one in outcomes])),
+            "gpu_seconds": float(np.mean([outcome.gpu_seconds for outcome in outcomes])),
+            "changes": float(np.mean([outcome.changes for outcome in outcomes])),
         }
     )
 

@@ -273,7 +273,7 @@ class StudyConfig(NetworkConfig):
         """What to serve for one of the configurations; ConfigError if the catalog's model cannot be served so."""
         # The same in every configuration: another number of threads is another service time, and another profile.
         # A core is left to server and client: a batch whose threads share theirs takes now this long, now that.
-        largest = max(one.replicas * one.instances for one in self.configurations)
+        largest = max(configuration.replicas * configuration.instances for configuration in self.configurations)
         cores = len(os.sched_getaffinity(0)) - 1
         threads = self.threads or max(1, cores // largest)
         data = {**self.network(), "device": device, "gpus": self.gpus, "threads": threads, "service": service}
@@ -353,10 +353,14 @@ def _resolved(data: Any, kind: Any, path: Path, readers: tuple[Path, ...]) -> An
 
 def _kind_of_item(kind: Any, key: Any) -> Any:
     """The annotation of what lies under a key of a mapping, or in a list; None: nothing is known of it."""
-    for one in alternatives(kind):
-        if isinstance(one, type) and issubclass(one, BaseModel):
-            return one.model_fields[key].annotation if key in one.model_fields else None
-        inner = get_args(one)[-1 if get_origin(one) is dict else 0] if get_args(one) else one
+    for alternative in alternatives(kind):
+        if isinstance(alternative, type) and issubclass(alternative, BaseModel):
+            return alternative.model_fields[key].annotation if key in alternative.model_fields else None
+        inner = (
+            get_args(alternative)[-1 if get_origin(alternative) is dict else 0]
+            if get_args(alternative)
+            else alternative
+        )
         return Path if inner is Any and key in POLICY_FILES else inner
     return None
 
@@ -366,8 +370,8 @@ def alternatives(kind: Any) -> Iterator[Any]:
     if get_origin(kind) is Annotated:
         yield from alternatives(get_args(kind)[0])
     elif get_origin(kind) in (Union, UnionType):
-        for one in get_args(kind):
-            yield from alternatives(one)
+        for argument in get_args(kind):
+            yield from alternatives(argument)
     elif kind is not type(None):
         yield kind
 

@@ -89,11 +89,11 @@ def _first_difference(before: Any, now: Any, key: tuple[str, ...], allowed: Allo
     grows = _matches(key, allowed.grow)
     if isinstance(before, dict) and isinstance(now, dict) and (grows or before.keys() == now.keys()):
         inner = (_first_difference(before[name], now.get(name), (*key, name), allowed) for name in before)
-        return next((one for one in inner if one is not None), None)
+        return next((difference for difference in inner if difference is not None), None)
     if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
         pairs = enumerate(zip(before, now, strict=True))
-        inner = (_first_difference(one, other, (*key, str(n)), allowed) for n, (one, other) in pairs)
-        return next((one for one in inner if one is not None), None)
+        inner = (_first_difference(inner_before, other, (*key, str(n)), allowed) for n, (inner_before, other) in pairs)
+        return next((difference for difference in inner if difference is not None), None)
     if grows and isinstance(before, int) and isinstance(now, int) and before <= now:
         return None
     return ".".join(key)

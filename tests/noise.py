@@ -96,7 +96,7 @@ def _mark_of(pid: int) -> str | None:
         variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:
         return None
-    marks = [one.partition(b"=")[2].decode() for one in variables if one.startswith(f"{MARK}=".encode())]
+    marks = [variable.partition(b"=")[2].decode() for variable in variables if variable.startswith(f"{MARK}=".encode())]
     return marks[0] if marks else None
 
 

@@ -129,7 +129,7 @@ class ModelSpec(_Frozen):
         """As the service takes them: with length buckets, a request chooses its length."""
         if not service.length_buckets:
             return self.inputs
-        return tuple(one.model_copy(update={"shape": (-1,)}) for one in self.inputs)
+        return tuple(tensor.model_copy(update={"shape": (-1,)}) for tensor in self.inputs)
 
 
 CATALOG: dict[str, ModelSpec] = {

@@ -53,14 +53,24 @@ def _laid_out(value: Any, indent: str) -> str:
     profile has thousands of numbers, and a table is read by its rows."""
     inner = indent + "  "
     if isinstance(value, dict) and value:
-        entries = [f"{json.dumps(name, ensure_ascii=False)}: {_laid_out(one, inner)}" for name, one in value.items()]
-    elif isinstance(value, list) and value and not all(isinstance(one, int | float | None) for one in value):
-        entries = [json.dumps(one, ensure_ascii=False) if _is_flat(one) else _laid_out(one, inner) for one in value]
+        entries = [
+            f"{json.dumps(name, ensure_ascii=False)}: {_laid_out(inner_value, inner)}"
+            for name, inner_value in value.items()
+        ]
+    elif (
+        isinstance(value, list)
+        and value
+        and not all(isinstance(inner_value, int | float | None) for inner_value in value)
+    ):
+        entries = [
+            json.dumps(inner_value, ensure_ascii=False) if _is_flat(inner_value) else _laid_out(inner_value, inner)
+            for inner_value in value
+        ]
     else:
         return json.dumps(value, ensure_ascii=False)
     begin, end = "{}" if isinstance(value, dict) else "[]"
-    return begin + ",".join(f"\n{inner}{one}" for one in entries) + f"\n{indent}{end}"
+    return begin + ",".join(f"\n{inner}{entry}" for entry in entries) + f"\n{indent}{end}"
 
 
 def _is_flat(value: Any) -> bool:
-    return isinstance(value, dict) and not any(isinstance(one, dict | list) for one in value.values())
+    return isinstance(value, dict) and not any(isinstance(inner, dict | list) for inner in value.values())

@@ -23,7 +23,9 @@ class _InHalf(torch.nn.Module):
         self.network = network.half()
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        output: torch.Tensor = self.network(*(one.half() if one.is_floating_point() else one for one in inputs))
+        output: torch.Tensor = self.network(
+            *(tensor.half() if tensor.is_floating_point() else tensor for tensor in inputs)
+        )
         return output.float()
 
 

@@ -91,7 +91,7 @@ find_pattern = REGISTRY.find
 
 def known_patterns() -> dict[str, type[Pattern]]:
     """By name, those of installed packages too; in the order of lists."""
-    return dict(sorted(REGISTRY.known().items(), key=lambda one: (one[1].rank, one[0])))
+    return dict(sorted(REGISTRY.known().items(), key=lambda item: (item[1].rank, item[0])))
 
 
 def families() -> dict[str, type[Pattern]]:

@@ -132,7 +132,7 @@ def _with_window(memory: Memory, window: Window, setting: Setting) -> Memory:
     return replace(
         memory,
         detector=detector,
-        after=tuple(one for one in after if one.start_s >= detector.change_s),
+        after=tuple(kept for kept in after if kept.start_s >= detector.change_s),
         rates=(*memory.rates[1 - REMEMBERED :], rate),
         slowness=(*memory.slowness[1 - REMEMBERED :], (window.end_s, time_in_server_s(window))),
         waiting=float(np.nan_to_num(window.waiting.sum())),
@@ -165,7 +165,9 @@ def _alarmed(memory: Memory, state: Alarmed, now_s: float, replicas: int, settin
             return Stepped(memory)
         return Stepped(replace(memory, state=Alarmed(waits)), (JournalEntry(now_s, state.name, waits, {}),))
     window_s = settings.drift.window_s
-    after = [one for one in memory.after if one.start_s >= memory.detector.change_s + window_s]  # the first is mixed
+    after = [
+        residual for residual in memory.after if residual.start_s >= memory.detector.change_s + window_s
+    ]  # the first is mixed
     if len(after) < settings.recalibration.windows:
         return Stepped(memory)
     recent = after[-2 * settings.recalibration.windows :]
@@ -194,7 +196,7 @@ def _begin(
         new=memory.profile,
         new_file=file,
         incumbent=memory.incumbent.policy,
-        rates=tuple(one for one in memory.rates if math.isfinite(one)),
+        rates=tuple(rate for rate in memory.rates if math.isfinite(rate)),
         interval_s=setting.settings.drift.window_s,
         replicas=replicas,
         settings=setting.settings.judge,
@@ -237,7 +239,7 @@ def _shadow(memory: Memory, state: Shadow, now_s: float, setting: Setting) -> St
         return keep(memory, now_s, "the new profile does not hold either: it changed again", {}, setting)
     if now_s - state.since_s < settings.shadow_s:
         return Stepped(memory)
-    differ = [one for one in state.differences if one != 0]
+    differ = [difference for difference in state.differences if difference != 0]
     before_s = _mean_of_late(memory, now_s, now_s - state.since_s, settings.drift.window_s)
     figures = {
         "decisions": len(state.differences),
@@ -251,7 +253,7 @@ def _shadow(memory: Memory, state: Shadow, now_s: float, setting: Setting) -> St
         incumbent=state.candidate,
         fitted=memory.profile,
         tests=0,
-        promotions=(*(one for one in memory.promotions if now_s - one < HOUR_S), now_s),
+        promotions=(*(promotion for promotion in memory.promotions if now_s - promotion < HOUR_S), now_s),
     )
     why = f"of {len(state.differences)} decisions beside the incumbent {len(differ)} were other ones"
     return _enter(memory, now_s, promoted, why, figures)
@@ -266,7 +268,7 @@ def _promoted(memory: Memory, state: Promoted, now_s: float, setting: Setting) -
         return Stepped(memory)
     # The first half is what it takes to get out of where the service was.
     slow_s = _mean_of_late(memory, now_s, settings.probation_s / 2, settings.drift.window_s)
-    known = [one for one in (state.before_s, state.predicted_s) if math.isfinite(one)]
+    known = [seconds for seconds in (state.before_s, state.predicted_s) if math.isfinite(seconds)]
     allowed = settings.slower * max(known, default=math.nan)
     figures = {"slow_s": slow_s, "slow_before_s": state.before_s, "slow_predicted_s": state.predicted_s}
     if math.isnan(slow_s) or math.isnan(allowed):
@@ -331,7 +333,7 @@ def _roll_back(
 def _why_wait(memory: Memory, now_s: float, settings: AdaptSettings) -> str:
     if now_s < memory.free_s:
         return "the last adaptation was too short a time ago"
-    if sum(now_s - one < HOUR_S for one in memory.promotions) >= settings.promotions_per_hour:
+    if sum(now_s - promotion < HOUR_S for promotion in memory.promotions) >= settings.promotions_per_hour:
         return f"promotions_per_hour ({settings.promotions_per_hour}) is reached"
     return ""
 

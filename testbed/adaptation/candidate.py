@@ -60,7 +60,7 @@ class Finding(NamedTuple):
 
 def per_replica_of(policy: Policy) -> float:
     """What one replica serves, as the policy takes it; ConfigError if it takes no such number."""
-    known: set[str] = {one.name for one in fields(policy)} if is_dataclass(policy) else set()
+    known: set[str] = {field.name for field in fields(policy)} if is_dataclass(policy) else set()
     if "replica_capacity_rps" not in known:
         raise ConfigError(
             f"policy {policy.name} has no replica_capacity_rps, so there is nothing that a new profile sets right: "
@@ -107,7 +107,9 @@ def deliberate(task: Task) -> Finding | str:
     )
     verdicts = judge(case)
     best = best_of(verdicts)
-    others = {what: one.gain for k, (what, one) in enumerate(zip(descriptions, verdicts, strict=True)) if k != best}
+    others = {
+        what: verdict.gain for k, (what, verdict) in enumerate(zip(descriptions, verdicts, strict=True)) if k != best
+    }
     return Finding(candidates[best], descriptions[best], serves, verdicts[best], others)
 
 

@@ -86,7 +86,7 @@ def expected_spread(profile: ServiceProfile, settings: DriftSettings) -> Spread:
     """What the profile says of windows with the least number of batches: fuller ones spread less."""
     quantiles = np.array(profile.service_time.noise_quantiles)
     steps = len(quantiles) - 1
-    mean, square = (float(np.trapezoid(one, dx=1 / steps)) for one in (quantiles, np.square(quantiles)))
+    mean, square = (float(np.trapezoid(curve, dx=1 / steps)) for curve in (quantiles, np.square(quantiles)))
     noise = max(0.0, square - mean**2) / settings.least_batches
     effect = profile.run_effects.service
     reach = math.inf

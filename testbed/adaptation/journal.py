@@ -42,7 +42,7 @@ class Journal:
             with contextlib.suppress(OSError):
                 self._file.parent.mkdir(parents=True, exist_ok=True)
                 with self._file.open("a") as lines:
-                    lines.writelines(json.dumps(plain(one._asdict())) + "\n" for one in self._unwritten)
+                    lines.writelines(json.dumps(plain(entry._asdict())) + "\n" for entry in self._unwritten)
                 self._unwritten.clear()
 
 
@@ -58,9 +58,9 @@ def read_journal(file: Path) -> list[dict[str, Any]]:
 def plain(value: Any) -> Any:
     """As JSON has it: what is no number is null."""
     if isinstance(value, dict):
-        return {key: plain(one) for key, one in value.items()}
+        return {key: plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(one) for one in value]
+        return [plain(inner) for inner in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return str(value) if isinstance(value, Path) else value

@@ -80,8 +80,8 @@ class CandidateVerdict(NamedTuple):
         """One line."""
         was, now = self.incumbent, self.candidate
         return (
-            f"in KISim it misses {now.slo_violation_rate:.2%} instead of {was.slo_violation_rate:.2%} with {now.gpu:.2f} instead of "
-            f"{was.gpu:.2f} of the GPU time: better with confidence {self.confidence:.3f}"
+            f"in KISim it misses {now.slo_violation_rate:.2%} instead of {was.slo_violation_rate:.2%} with "
+            f"{now.gpu:.2f} instead of {was.gpu:.2f} of the GPU time: better with confidence {self.confidence:.3f}"
         )
 
 
@@ -103,13 +103,13 @@ def judge(case: Case) -> tuple[CandidateVerdict, ...]:
     if not case.rates or not np.isfinite(case.rates).all():
         raise KisError("there are no arrivals of late to judge a candidate on")
     incumbent = _costs(case, case.incumbent)
-    return tuple(_verdict(incumbent, _costs(case, one)) for one in case.candidates)
+    return tuple(_verdict(incumbent, _costs(case, candidate)) for candidate in case.candidates)
 
 
 def _costs(case: Case, policy: Policy) -> np.ndarray:
     """float64[scenarios, 4]: slo_violation_rate, gpu, latency_s and cost in each scenario."""
     states = np.random.SeedSequence(case.settings.seed).spawn(case.settings.scenarios)
-    return np.array([_played(case, policy, np.random.default_rng(one)) for one in states])
+    return np.array([_played(case, policy, np.random.default_rng(state)) for state in states])
 
 
 def _played(case: Case, policy: Policy, rng: np.random.Generator) -> tuple[float, float, float, float]:
@@ -120,7 +120,7 @@ def _played(case: Case, policy: Policy, rng: np.random.Generator) -> tuple[float
     service = make_service(0, served, kind, another_run(case.profile, rng))
     repeats = int(np.ceil(settings.duration_s / (case.interval_s * len(case.rates))))
     pattern = make_pattern("trace", rates=case.rates * repeats, interval_s=case.interval_s)
-    traffic_seed, seed = (int(one) for one in rng.integers(2**31, size=2))
+    traffic_seed, seed = (int(integer) for integer in rng.integers(2**31, size=2))
     sim = KISim(config, [service], PatternTraffic((pattern,), traffic_seed), seed=seed)
     outcome = rollout(PolicyRun(sim, {served.name: policy}), served.name, settings.duration_s)
     missed = outcome.slo_violation_rate or 0.0  # None: nothing was sent

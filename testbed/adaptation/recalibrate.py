@@ -57,13 +57,13 @@ def estimate(residuals: Sequence[Residual], spread: Spread, settings: Recalibrat
     The interval is Student's t about the windows' mean, with the larger of their own error and the expected one, in
     which phases count.
     """
-    values = np.array([one.value for one in residuals])
+    values = np.array([residual.value for residual in residuals])
     if len(values) < settings.windows:
         return f"{len(values)} windows after the change, {settings.windows} are needed"
     middle, count = float(values.mean()), len(values)
     error = max(float(values.std(ddof=1)) / math.sqrt(count), spread.level_error(count))
     reach = float(student.ppf((1 + settings.confidence) / 2, count - 1)) * error
-    low, value, high = (math.exp(middle + one) for one in (-reach, 0.0, reach))
+    low, value, high = (math.exp(middle + step) for step in (-reach, 0.0, reach))
     if not settings.least_factor <= value <= settings.most_factor:
         return (
             f"batches take {value:.2f} of the profile's time, and only {settings.least_factor:g} to "
@@ -91,7 +91,7 @@ def rescaled(
     replica_capacity_rps: float, old: ServiceProfile, new: ServiceProfile, service: ServiceConfig, target_s: float
 ) -> Serves | str:
     """replica_capacity_rps under the new profile; a text says why there is none."""
-    before, after = (rate_within(one, service, target_s) for one in (old, new))
+    before, after = (rate_within(profile, service, target_s) for profile in (old, new))
     if before <= 0:
         return f"the old profile serves nothing within {target_s:g} s: is that the service's latency target?"
     if after <= 0:

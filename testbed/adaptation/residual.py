@@ -33,7 +33,7 @@ def residual_of(window: Window, profile: ServiceProfile, least_batches: int) -> 
     """
     if window.batches is None or window.batch_s is None:
         return None
-    batches, busy_s, requests = (float(one.sum()) for one in (window.batches, window.batch_s, window.requests))
+    batches, busy_s, requests = (float(values.sum()) for values in (window.batches, window.batch_s, window.requests))
     if not all(map(math.isfinite, (batches, busy_s, requests))) or batches < least_batches or busy_s <= 0:
         return None
     times = profile.service_time

@@ -61,7 +61,8 @@ def _group(group: str) -> dict[str, Any]:
 
 def _groups() -> Answer:
     return Answer(
-        HTTPStatus.OK, {"kind": "APIGroupList", "apiVersion": "v1", "groups": [_group(one) for one in _VERSIONS]}
+        HTTPStatus.OK,
+        {"kind": "APIGroupList", "apiVersion": "v1", "groups": [_group(version) for version in _VERSIONS]},
     )
 
 
@@ -80,12 +81,12 @@ def _external(source: MetricSource, namespace: str, metric: str, query: Mapping[
     items = [
         {
             "metricName": metric,
-            "metricLabels": dict(one.labels),
-            "timestamp": _time(one),
-            "windowSeconds": round(one.window_s),
-            "value": f"{one.value_m}m",
+            "metricLabels": dict(value.labels),
+            "timestamp": _time(value),
+            "windowSeconds": round(value.window_s),
+            "value": f"{value.value_m}m",
         }
-        for one in values
+        for value in values
     ]
     return _list("ExternalMetricValueList", EXTERNAL, items, metric)
 
@@ -96,14 +97,14 @@ def _custom(source: MetricSource, namespace: str, pod: str, metric: str, query: 
     values = _values_of(source, source.of_pods, namespace, metric, query.get("labelSelector", ""))
     items = [
         {
-            "describedObject": {"kind": "Pod", "namespace": namespace, "name": one.pod, "apiVersion": "v1"},
+            "describedObject": {"kind": "Pod", "namespace": namespace, "name": value.pod, "apiVersion": "v1"},
             "metric": {"name": metric, "selector": None},
-            "timestamp": _time(one),
-            "windowSeconds": round(one.window_s),
-            "value": f"{one.value_m}m",
+            "timestamp": _time(value),
+            "windowSeconds": round(value.window_s),
+            "value": f"{value.value_m}m",
         }
-        for one in values
-        if pod in (_ALL, one.pod)
+        for value in values
+        if pod in (_ALL, value.pod)
     ]
     return _list("MetricValueList", CUSTOM, items, metric)
 
@@ -112,7 +113,9 @@ def _values_of(
     source: MetricSource, ask: Callable[[str, str], Sequence[Value]], namespace: str, metric: str, selector: str
 ) -> list[Value]:
     wanted = parse_selector(selector)
-    return [one for one in ask(namespace, metric) if selects(wanted, one.labels)] if metric in source.metrics else []
+    return (
+        [value for value in ask(namespace, metric) if selects(wanted, value.labels)] if metric in source.metrics else []
+    )
 
 
 def _list(kind: str, group_version: str, items: list[dict[str, Any]], metric: str) -> Answer:

@@ -66,7 +66,7 @@ class Followed:
         window = LiveObservation(now_s, status.spec_replicas, status.pods, tuple(self._scraper.scrapes)).window(
             self._window_s, 0.0
         )
-        self._known = LastScrape(frozenset(one.endpoint for one in status.addresses), status.labels, window)
+        self._known = LastScrape(frozenset(address.endpoint for address in status.addresses), status.labels, window)
         return dict(self._scraper.failures)
 
     def of_pods(self, metric: str) -> list[Value]:
@@ -106,8 +106,8 @@ class FollowedDeployments:
 
     def start(self) -> None:
         """Follow from now on."""
-        for one in (one for group in self._deployments.values() for one in group):
-            threading.Thread(target=self._follow, args=(one,), name="follow", daemon=True).start()
+        for deployment in (deployment for group in self._deployments.values() for deployment in group):
+            threading.Thread(target=self._follow, args=(deployment,), name="follow", daemon=True).start()
 
     def stop(self) -> None:
         """Follow no more."""
@@ -115,20 +115,20 @@ class FollowedDeployments:
 
     def of_pods(self, namespace: str, metric: str) -> Sequence[Value]:
         """See Source."""
-        return [v for one in self._deployments.get(namespace, ()) for v in one.of_pods(metric)]
+        return [v for deployment in self._deployments.get(namespace, ()) for v in deployment.of_pods(metric)]
 
     def of_deployments(self, namespace: str, metric: str) -> Sequence[Value]:
         """See Source."""
-        return [v for one in self._deployments.get(namespace, ()) for v in one.of_deployment(metric)]
+        return [v for deployment in self._deployments.get(namespace, ()) for v in deployment.of_deployment(metric)]
 
-    def _follow(self, one: Followed) -> None:
+    def _follow(self, deployment: Followed) -> None:
         reported: Mapping[str, str] = {}
         while not self._stop.is_set():
             begin = time.monotonic()
             try:
-                failures = one.turn()
+                failures = deployment.turn()
             except Exception as error:  # whatever it was, the next turn may do; meanwhile what was known grows old
-                failures = {one.name: f"{type(error).__name__}: {error}"}
+                failures = {deployment.name: f"{type(error).__name__}: {error}"}
             if failures != reported:  # a line when something changes
                 print_line(self._log, not_measured=failures)
                 reported = failures

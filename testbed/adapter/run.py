@@ -56,7 +56,7 @@ class AdapterConfig(Strict):
             raise ValueError(
                 f"window_s {self.window_s:g} is below scrape_period_s {self.scrape_period_s:g}: a window needs two"
             )
-        names = [one.deployment for one in self.deployments]
+        names = [deployment.deployment for deployment in self.deployments]
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"deployments: {', '.join(sorted(twice))} is named twice")
         return self
@@ -66,16 +66,16 @@ def run_adapter(config: AdapterConfig, *, kubeconfig: Path | None, stop: threadi
     """Serve until `stop`. A deployment that is not there yet has no values until it is."""
     api = api_client(kubeconfig)
     trust = _trust(config.tls, api)
-    scrapers = [PodScraper(one.model) for one in config.deployments]
+    scrapers = [PodScraper(deployment.model) for deployment in config.deployments]
     followed = [
         Followed(
-            DeploymentView(api, config.namespace, one.deployment),
+            DeploymentView(api, config.namespace, deployment.deployment),
             scraper,
-            {"deployment": one.deployment, "model": one.model},
+            {"deployment": deployment.deployment, "model": deployment.model},
             config.window_s,
             config.stale_s,
         )
-        for one, scraper in zip(config.deployments, scrapers, strict=True)
+        for deployment, scraper in zip(config.deployments, scrapers, strict=True)
     ]
     source = FollowedDeployments({config.namespace: followed}, config.scrape_period_s)
     server = AdapterServer(source, (config.address, config.port), config.tls.certificate, config.tls.key, trust)

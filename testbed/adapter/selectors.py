@@ -41,7 +41,7 @@ def parse_selector(text: str) -> tuple[Requirement, ...]:
 
 def selects(selector: tuple[Requirement, ...], labels: Mapping[str, str]) -> bool:
     """True if every requirement holds."""
-    return all(one.holds(labels) for one in selector)
+    return all(requirement.holds(labels) for requirement in selector)
 
 
 def _requirement(part: str) -> Requirement:

@@ -120,7 +120,7 @@ def unpack(folder: Path) -> list[Path]:
             batches[name].write(run.batches)
         if name in metrics:
             metrics[name].write(run.metrics)
-        for file, text in sorted(texts[name].items(), key=lambda one: one[0] == "run.json"):
+        for file, text in sorted(texts[name].items(), key=lambda item: item[0] == "run.json"):
             write_text_atomically(run.path / file, text)
     return [folder / "runs" / name for name in missing]
 

@@ -78,9 +78,9 @@ def _kept(log: ScalingLog, places: set[int]) -> pd.DataFrame:
     seeds = log.frame["seed"]
     first = seeds == seeds.iloc[0]
     last = log.frame[~first & ~seeds.duplicated(keep="last")].copy()
-    both = [_around(*one, places) for one in zip(last["latency_bin"], last["latency_count"], strict=True)]
+    both = [_around(*cell, places) for cell in zip(last["latency_bin"], last["latency_count"], strict=True)]
     for k, name in enumerate(("latency_bin", "latency_count")):
-        last[name] = pd.Series([one[k] for one in both], index=last.index, dtype=object)
+        last[name] = pd.Series([pair[k] for pair in both], index=last.index, dtype=object)
     kept: pd.DataFrame = pd.concat([log.frame[first], last])
     return kept
 
@@ -94,7 +94,7 @@ def _around(bins: Sequence[int], counts: Sequence[int], places: set[int]) -> tup
     kept = places | {int(bins[_place(count)])}
     edges = sorted(kept)
     parts: dict[tuple[int, bool], list[int]] = {}  # stretch between two edges, or an edge: its first bin, requests
-    for one, many in zip(bins, count.tolist(), strict=True):
-        part = parts.setdefault((bisect_left(edges, one), int(one) in kept), [int(one), 0])
+    for place, many in zip(bins, count.tolist(), strict=True):
+        part = parts.setdefault((bisect_left(edges, place), int(place) in kept), [int(place), 0])
         part[1] += many
-    return [one for one, _ in parts.values()], [many for _, many in parts.values()]
+    return [place for place, _ in parts.values()], [many for _, many in parts.values()]

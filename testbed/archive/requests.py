@@ -35,20 +35,24 @@ def encode_schedules(schedules: Mapping[str, Schedule]) -> Coded:
     """By run. Runs with the same arrivals share them; nothing is lost."""
     numbers: dict[bytes, int] = {}
     parts, units, runs = [], [], {}
-    have_lengths = any(one.tokens is not None for one in schedules.values())
-    for run, one in schedules.items():
-        key = one.scheduled_ns.tobytes() + "\n".join(map(str, one.model)).encode()
-        key += b"" if one.tokens is None else one.tokens.tobytes()
+    have_lengths = any(schedule.tokens is not None for schedule in schedules.values())
+    for run, schedule in schedules.items():
+        key = schedule.scheduled_ns.tobytes() + "\n".join(map(str, schedule.model)).encode()
+        key += b"" if schedule.tokens is None else schedule.tokens.tobytes()
         if key not in numbers:
             numbers[key] = len(numbers)
-            unit = MICROSECOND if not (one.scheduled_ns % MICROSECOND).any() else 1
+            unit = MICROSECOND if not (schedule.scheduled_ns % MICROSECOND).any() else 1
             units.append(unit)
-            part = _arrivals(numbers[key], one.scheduled_ns // unit, one.model)
+            part = _arrivals(numbers[key], schedule.scheduled_ns // unit, schedule.model)
             if have_lengths:
-                tokens = pa.nulls(len(one), pa.int64()) if one.tokens is None else pa.array(one.tokens, pa.int64())
+                tokens = (
+                    pa.nulls(len(schedule), pa.int64())
+                    if schedule.tokens is None
+                    else pa.array(schedule.tokens, pa.int64())
+                )
                 part = part.append_column("tokens", tokens)
             parts.append(part)
-        runs[run] = {"schedule": numbers[key], "duration_s": one.duration_s, "provenance": one.provenance}
+        runs[run] = {"schedule": numbers[key], "duration_s": schedule.duration_s, "provenance": schedule.provenance}
     table = pa.concat_tables(parts).unify_dictionaries().combine_chunks()
     return Coded(table, {"unit_ns": units, "runs": runs})
 
@@ -65,9 +69,9 @@ def decode_schedules(coded: Coded) -> dict[str, Schedule]:
         arrivals[int(str(number))] = (times, part["model"].to_numpy(dtype=object), tokens)
     empty = (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=object), None)
     schedules = {}
-    for run, one in coded.header["runs"].items():
-        times, model, tokens = arrivals.get(one["schedule"], empty)
-        schedules[run] = Schedule(times, model, one["duration_s"], one["provenance"], tokens)
+    for run, header in coded.header["runs"].items():
+        times, model, tokens = arrivals.get(header["schedule"], empty)
+        schedules[run] = Schedule(times, model, header["duration_s"], header["provenance"], tokens)
     return schedules
 
 

@@ -180,7 +180,7 @@ def features_of(seen: Observation, past: Past, scale: FeatureScale) -> tuple[npt
         return None, past
     past = past._replace(rates=(*past.rates[1 - REMEMBERED :], rate), waiting=waiting)
     known = _inputs_of(seen, window, past, scale)
-    values = np.array([one.value(known) for one in FEATURES.values()], dtype=np.float64)
+    values = np.array([feature.value(known) for feature in FEATURES.values()], dtype=np.float64)
     if np.isnan(values).any():
         return None, past
     low, high = bounds()
@@ -210,6 +210,6 @@ def _inputs_of(seen: Observation, window: Window, past: Past, scale: FeatureScal
 
 def bounds() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """float32[len(FEATURES)] each: the least and the greatest value of every feature."""
-    low = np.array([one.low for one in FEATURES.values()], dtype=np.float32)
-    high = np.array([one.high for one in FEATURES.values()], dtype=np.float32)
+    low = np.array([feature.low for feature in FEATURES.values()], dtype=np.float32)
+    high = np.array([feature.high for feature in FEATURES.values()], dtype=np.float32)
     return low, high

@@ -69,15 +69,18 @@ def arrivals_per_second(window: Window) -> float | None:
 
 
 METRICS: Mapping[str, PodMetric] = {  # by their name in the metrics API
-    "queue_time_ms": PodMetric(queue_time_ms, lambda one: (20 * one.latency_target_s, 1000 * one.latency_target_s)),
-    "pending_requests": PodMetric(pending_requests, lambda one: (0.1, 4.0 * one.batch * one.instances)),
+    "queue_time_ms": PodMetric(
+        queue_time_ms, lambda service: (20 * service.latency_target_s, 1000 * service.latency_target_s)
+    ),
+    "pending_requests": PodMetric(pending_requests, lambda service: (0.1, 4.0 * service.batch * service.instances)),
     "in_flight_requests": PodMetric(
-        in_flight_requests, lambda one: (0.2 * one.instances, 4.0 * one.batch * one.instances)
+        in_flight_requests, lambda service: (0.2 * service.instances, 4.0 * service.batch * service.instances)
     ),
     "requests_per_second": PodMetric(  # a target above what a replica serves is never reached: nothing scales up
-        requests_per_second, lambda one: (0.15 * one.full_rps, max(0.2 * one.full_rps, 0.95 * one.target_rps))
+        requests_per_second,
+        lambda service: (0.15 * service.full_rps, max(0.2 * service.full_rps, 0.95 * service.target_rps)),
     ),
-    "gpu_utilisation_pct": PodMetric(gpu_utilisation_pct, lambda one: (20.0, 99.0)),
+    "gpu_utilisation_pct": PodMetric(gpu_utilisation_pct, lambda service: (20.0, 99.0)),
 }
 
 

@@ -91,8 +91,8 @@ def window_of(scrapes: Sequence[Scrape]) -> Window:
         return np.array([last[k] - (first[j] if j is not None else 0.0) for k, j in enumerate(before)], dtype=float)
 
     waiting = np.zeros(len(end.pods))
-    for one in scrapes[1:]:
-        queued = dict(zip(one.pods, one.waiting.tolist(), strict=True))
+    for scrape in scrapes[1:]:
+        queued = dict(zip(scrape.pods, scrape.waiting.tolist(), strict=True))
         waiting += [queued.get(pod, 0.0) for pod in end.pods]
     return Window(
         start_s=start.time_s,
@@ -113,9 +113,9 @@ def window_of(scrapes: Sequence[Scrape]) -> Window:
 def _reported_or(scrapes: Sequence[Scrape], share: FloatArray) -> FloatArray:
     """Mean of what the GPUs of each pod of the last scrape say; `share` of the pods that have none."""
     total, known = np.zeros(len(share)), np.zeros(len(share))
-    for one in scrapes:
-        if one.gpu_share is not None:
-            of_pod = dict(zip(one.pods, one.gpu_share.tolist(), strict=True))
+    for scrape in scrapes:
+        if scrape.gpu_share is not None:
+            of_pod = dict(zip(scrape.pods, scrape.gpu_share.tolist(), strict=True))
             values = np.array([of_pod.get(pod, np.nan) for pod in scrapes[-1].pods])
             total += np.nan_to_num(values)
             known += np.isfinite(values)

@@ -29,12 +29,12 @@ class SimulatedObservation:
         self._model = m
         request_m = sim.config.models[m].cpu_request_m
         self.pods = [pod_state(pod, request_m) for pod in sim.alive(model)]
-        self._samples = [one for one in sim.samples if one.time_ns >= since_s * SECOND_NS]
+        self._samples = [sample for sample in sim.samples if sample.time_ns >= since_s * SECOND_NS]
         self._sim = sim
 
     def window(self, seconds: float, metrics_delay_s: float) -> Window | None:
         """See Observation."""
-        times_s = [one.time_ns / SECOND_NS for one in self._samples]
+        times_s = [sample.time_ns / SECOND_NS for sample in self._samples]
         places = last_window(times_s, self.now_s, seconds, metrics_delay_s)
         if places is None:
             return None

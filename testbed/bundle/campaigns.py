@@ -184,7 +184,7 @@ def main() -> None:
         ended = run(load_config(given.plan, CampaignPlan), given.seconds, given.out, given.work)
     except KisError as error:
         raise SystemExit(f"kis: {error}") from None
-    raise SystemExit(0 if all(one.status == 0 for one in ended) else 1)
+    raise SystemExit(0 if all(campaign.status == 0 for campaign in ended) else 1)
 
 
 if __name__ == "__main__":

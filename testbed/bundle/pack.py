@@ -88,11 +88,13 @@ def wanted(target: BundlePython, there: Iterable[str]) -> set[str]:
     have = {canonicalize_name(name) for name in there} | NEVER
     names: set[str] = {EMBEDDED_SERVER}
     left = [Requirement(text) for text in metadata.requires("kis-testbed") or ()]
-    left = [one for one in left if one.marker is None or one.marker.evaluate(environment)]
+    left = [
+        requirement for requirement in left if requirement.marker is None or requirement.marker.evaluate(environment)
+    ]
     visited: set[tuple[str, frozenset[str]]] = set()
     while left:
-        one = left.pop()
-        name, extras = canonicalize_name(one.name), frozenset(one.extras)
+        requirement = left.pop()
+        name, extras = canonicalize_name(requirement.name), frozenset(requirement.extras)
         if name in have or (name, extras) in visited:
             continue
         visited.add((name, extras))

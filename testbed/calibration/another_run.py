@@ -51,7 +51,7 @@ def moved(profile: ServiceProfile, shifts: Mapping[str, float]) -> ServiceProfil
                 update={
                     "mean_s": tuple(mean_s * factor for mean_s in times.mean_s),
                     "lengths": tuple(
-                        one.model_copy(update={"offset_s": one.offset_s * factor}) for one in times.lengths
+                        length.model_copy(update={"offset_s": length.offset_s * factor}) for length in times.lengths
                     ),
                 }
             ),
@@ -88,7 +88,7 @@ def fit_inflation(
     for number, (profile, run) in enumerate(left_out):
         rng = np.random.default_rng(np.random.SeedSequence((seed, number)))
         seeds = rng.integers(2**31, size=DRAWS).tolist()
-        same = [_log_p95(run, profile, simulate, one) for one in seeds]
+        same = [_log_p95(run, profile, simulate, other_seed) for other_seed in seeds]
         off.append(float(np.log(np.quantile(run.requests.latency_s[run.requests.ok], 0.95)) - np.mean(same)))
         chance.append(float(np.var(same, ddof=1)) * (1 + 1 / DRAWS) + _variance_by_means(run, profile, simulate, seeds))
         effect.append(_variance_by_effects(run, profile, simulate, seeds[:PAIRS]))
@@ -111,7 +111,7 @@ def _variance_by_effects(run: Evidence, profile: ServiceProfile, simulate: Simul
         if effect is None:
             continue
         up, down = (moved(profile, {name: sign * effect.std}) for sign in (1, -1))
-        pairs = [_log_p95(run, up, simulate, one) - _log_p95(run, down, simulate, one) for one in seeds]
+        pairs = [_log_p95(run, up, simulate, seed) - _log_p95(run, down, simulate, seed) for seed in seeds]
         heavy = (
             effect.degrees_of_freedom / (effect.degrees_of_freedom - 2) if effect.degrees_of_freedom > 2 else 3.0
         )  # variance of Student's t
@@ -130,7 +130,7 @@ def _variance_by_means(run: Evidence, profile: ServiceProfile, simulate: Simulat
             with_means(profile, np.maximum.accumulate(np.maximum(mean_s + sign * np.array(component_s), 1e-9)).tolist())
             for sign in (1, -1)
         )
-        pairs = [_log_p95(run, up, simulate, one) - _log_p95(run, down, simulate, one) for one in seeds[:PAIRS]]
+        pairs = [_log_p95(run, up, simulate, seed) - _log_p95(run, down, simulate, seed) for seed in seeds[:PAIRS]]
         total += float(np.mean(pairs) / 2) ** 2
     return total
 

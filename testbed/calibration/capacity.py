@@ -21,7 +21,7 @@ def drawn_means(times: ServiceTime, rng: np.random.Generator, draws: int) -> npt
     drawn = mean_s + rng.standard_normal((draws, len(components_s))) @ components_s
     drawn += rng.standard_normal(drawn.shape) * np.array(times.uncertainty.own_std_s)
     least_s = 0.01 * mean_s[0]  # a draw far in the tail is no time below 0
-    return np.stack([rising(one) for one in np.maximum(drawn, least_s)])
+    return np.stack([rising(times_s) for times_s in np.maximum(drawn, least_s)])
 
 
 def capacity_of(times: ServiceTime) -> Capacity:

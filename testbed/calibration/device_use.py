@@ -74,10 +74,10 @@ def _network_s(runs: Sequence[Evidence], max_batch_size: int) -> tuple[float, ..
     """Mean by batch size; sizes between measured ones on a line, beyond them as the nearest."""
     count, seconds = np.zeros(max_batch_size), np.zeros(max_batch_size)
     for run in runs:
-        for one in run.device_times.sizes if run.device_times is not None else ():
-            if one.batch_size <= max_batch_size:
-                count[one.batch_size - 1] += one.batches
-                seconds[one.batch_size - 1] += one.batches * one.network_s
+        for size in run.device_times.sizes if run.device_times is not None else ():
+            if size.batch_size <= max_batch_size:
+                count[size.batch_size - 1] += size.batches
+                seconds[size.batch_size - 1] += size.batches * size.network_s
     known = np.flatnonzero(count)
     if not len(known):
         return None

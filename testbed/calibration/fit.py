@@ -68,7 +68,9 @@ def fit_profile(runs: Sequence[Evidence], simulate: Simulate, *, leave_out: bool
     profile = profile.model_copy(update={"run_effects": effects})
     # What `simulate` repeats: replicas that do nothing to each other.
     repeated = [run for run in loads if not shares_a_device(profile, run.manifest.service.replicas)]
-    fitted = {run.manifest.run_id for run in loads} | {one.manifest.run_id for one in sound if not _has_traffic(one)}
+    fitted = {run.manifest.run_id for run in loads} | {
+        other.manifest.run_id for other in sound if not _has_traffic(other)
+    }
     return profile.model_copy(
         update={
             "residuals": tuple(_residual(profile, run, simulate) for run in repeated),
@@ -186,7 +188,7 @@ def left_out_of(
     pairs = []
     constant = [run for run in loads if run.manifest.pattern == "constant"]
     for run in constant:
-        rates = [one.schedule.rate_rps for one in constant if one.manifest.service == run.manifest.service]
+        rates = [other.schedule.rate_rps for other in constant if other.manifest.service == run.manifest.service]
         if not min(rates) < run.schedule.rate_rps < max(rates) or not _valid(run):
             continue
         with suppress(CalibrationError):  # the others alone may be too few
@@ -197,7 +199,7 @@ def left_out_of(
 
 
 def _without(runs: Sequence[Evidence], run: Evidence) -> list[Evidence]:
-    return [one for one in runs if one is not run]
+    return [other for other in runs if other is not run]
 
 
 def _ranges(runs: Sequence[Evidence], batches: tuple[int, ...]) -> dict[str, tuple[float, float]]:

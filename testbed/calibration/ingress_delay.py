@@ -32,13 +32,13 @@ def who_joined(run: Evidence) -> pd.DataFrame:
     frames = [pd.DataFrame({"rate": [], "before_start": [], "in_time": []})]
     if rules is None or rules.max_queue_delay_s > 0 or rules.preferred_batch_sizes:
         return frames[0]  # there a batch does not take all that is in the queue
-    for _, one in served.groupby("replica"):
-        batches = one.drop_duplicates(["instance", "start"]).sort_values("start")
+    for _, rows in served.groupby("replica"):
+        batches = rows.drop_duplicates(["instance", "start"]).sort_values("start")
         free = batches.groupby("instance")["end"].shift(1)
-        oldest = one.groupby(["instance", "start"])["scheduled"].min()
+        oldest = rows.groupby(["instance", "start"])["scheduled"].min()
         queued = oldest.loc[list(zip(batches["instance"], batches["start"], strict=True))].to_numpy()
         busy = (batches["start"] - free < BUSY_GAP_S) & (queued < free - QUEUED_S)
-        order = one.sort_values("scheduled")
+        order = rows.sort_values("scheduled")
         scheduled, start = order["scheduled"].to_numpy(), order["start"].to_numpy()
         begins = batches["start"].to_numpy()
         not_served = np.searchsorted(scheduled, begins) - np.searchsorted(np.sort(start), begins)

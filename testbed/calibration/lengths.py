@@ -44,4 +44,4 @@ def fit_lengths(
         fitted.append(
             LengthTime(tokens=tokens, offset_s=float(offset_s), factor=float(factor), batches=int(batches.sum()))
         )
-    return tuple(sorted(fitted, key=lambda one: one.tokens))
+    return tuple(sorted(fitted, key=lambda bucket: bucket.tokens))

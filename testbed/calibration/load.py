@@ -66,10 +66,10 @@ def fit_server_cpu(runs: Sequence[Evidence]) -> ServerCpu | None:
     for run in runs:
         rows = _during(run, run.metrics.select("process", "cpu_seconds"))
         rows = rows[rows["role"].str.startswith("server:")] if len(rows) else rows
-        for _, one in rows.groupby("role") if len(rows) else ():
-            span_s = float(one["time_s"].iloc[-1] - one["time_s"].iloc[0])
+        for _, samples in rows.groupby("role") if len(rows) else ():
+            span_s = float(samples["time_s"].iloc[-1] - samples["time_s"].iloc[0])
             if span_s > 0:
-                cores.append(float(one["value"].iloc[-1] - one["value"].iloc[0]) / span_s)
+                cores.append(float(samples["value"].iloc[-1] - samples["value"].iloc[0]) / span_s)
                 rate.append(run.schedule.rate_rps / run.manifest.service.replicas)
     if len(rate) < 2 or np.ptp(rate) < 0.2 * np.mean(rate):
         return None

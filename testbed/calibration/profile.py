@@ -100,7 +100,7 @@ class ServiceTime(_Frozen):
 
     def padded_mean_s(self, buckets: Sequence[int]) -> list[list[float]]:
         """Mean seconds of a batch by length bucket and size - 1; ArtifactError: a bucket was not measured."""
-        known = {one.tokens: one for one in self.lengths}
+        known = {length.tokens: length for length in self.lengths}
         missing = [tokens for tokens in buckets if tokens not in known]
         if missing:
             there = ", ".join(map(str, known)) or "none"
@@ -325,8 +325,8 @@ class ServiceProfile(_Frozen):
     def misfit(self) -> str | None:
         """What is wrong if the simulator does not repeat a valid run that was fitted on: the service then does what no
         profile can say (pauses, several modes, batches that depend on those before). None: it repeats them."""
-        of_valid = [one for one in self.residuals if one.valid is not False]
-        worst = max(of_valid, key=lambda one: abs(one.p95_error_pct), default=None)
+        of_valid = [residual for residual in self.residuals if residual.valid is not False]
+        worst = max(of_valid, key=lambda residual: abs(residual.p95_error_pct), default=None)
         if worst is None or abs(worst.p95_error_pct) <= MISFIT_PCT:
             return None
         return (

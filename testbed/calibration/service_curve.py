@@ -120,7 +120,7 @@ def _average(
     precision, score, constant = _likelihoods(batches, mean_s / unit, shape, levels)
     curves = _curves(size)
     priors = np.stack([_prior(shape, curve, own) for (curve, _), own in product(curves, OWN_STD)])
-    chance = np.log([one * own for (_, one), own in product(curves, OWN_STD.values())])
+    chance = np.log([curve_chance * own for (_, curve_chance), own in product(curves, OWN_STD.values())])
     which = np.array(list(product(range(len(levels)), range(len(priors)))))
     precision, score, constant = precision[which[:, 0]], score[which[:, 0]], constant[which[:, 0]]
     prior, constant = priors[which[:, 1]], constant + chance[which[:, 1]]
@@ -153,12 +153,14 @@ def _average(
         added = int(np.unravel_index(np.argmax(with_step), with_step.shape)[1])
         steps = (*steps, added + 1)
         prior = prior + STEP_STD**2 * np.outer(jumps[added], jumps[added])
-    weight = np.exp(np.array([one[0] for one in candidates]) - max(one[0] for one in candidates))
+    weight = np.exp(
+        np.array([candidate[0] for candidate in candidates]) - max(candidate[0] for candidate in candidates)
+    )
     weight /= weight.sum()
-    means = np.stack([one[1] for one in candidates])
+    means = np.stack([candidate[1] for candidate in candidates])
     mean = weight @ means
     apart = means - mean
-    covariance = np.einsum("k,kij->ij", weight, np.stack([one[2] for one in candidates]))
+    covariance = np.einsum("k,kij->ij", weight, np.stack([candidate[2] for candidate in candidates]))
     covariance += np.einsum("k,ki,kj->ij", weight, apart, apart)
     return mean * unit, covariance * unit**2, tuple(sorted(best_steps))
 

@@ -191,9 +191,9 @@ def _fit_phase(logs: Sequence[tuple[FloatArray, FloatArray]]) -> SlowPhase:
         return variance, float((weight * (covariance - variance * shape) ** 2).sum())
 
     grid = np.log(np.geomspace(PHASE_BIN_S, LONGEST_PHASE_S, 40))
-    best = int(np.argmin([fitted(one)[1] for one in grid]))
+    best = int(np.argmin([fitted(timescale)[1] for timescale in grid]))
     around = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
-    log_scale = float(minimize_scalar(lambda one: fitted(one)[1], bounds=around, method="bounded").x)
+    log_scale = float(minimize_scalar(lambda log_s: fitted(log_s)[1], bounds=around, method="bounded").x)
     variance = fitted(log_scale)[0]
     return SlowPhase(sigma=variance**0.5, timescale_s=float(np.exp(log_scale))) if variance > 0 else none
 

@@ -32,21 +32,21 @@ def evaluate(
         result = evaluation.evaluate(settings, folder, reporter.progress, options.workers_of(workers, ray))
     caption = f"simulated; beside {result['baseline']}, with 90 % intervals"
     rows = table("policy", "over target %", "GPU-s", "saving %", "changes", caption=caption)
-    for policy, one in result["policies"].items():
+    for policy, summary in result["policies"].items():
         rows.add_row(
             policy,
-            f"{100 * one['slo_violation_rate']:.2f}",
-            f"{one['gpu_seconds']:.0f}",
-            "-" if policy == result["baseline"] else _saving(one),
-            f"{one['changes']:.1f}",
+            f"{100 * summary['slo_violation_rate']:.2f}",
+            f"{summary['gpu_seconds']:.0f}",
+            "-" if policy == result["baseline"] else _saving(summary),
+            f"{summary['changes']:.1f}",
         )
     console.print(rows)
     say(verdict(result))
     print_path(console, folder / "report.html")
 
 
-def _saving(one: dict[str, Any]) -> str:
-    if one["saving_pct"] is None:
+def _saving(policy: dict[str, Any]) -> str:
+    if policy["saving_pct"] is None:
         return "-"
-    low, high = one["saving_low_pct"], one["saving_high_pct"]
-    return f"{one['saving_pct']:+.1f}" + ("" if low is None else f" ({low:+.1f} to {high:+.1f})")
+    low, high = policy["saving_low_pct"], policy["saving_high_pct"]
+    return f"{policy['saving_pct']:+.1f}" + ("" if low is None else f" ({low:+.1f} to {high:+.1f})")

@@ -47,9 +47,9 @@ def _show(folder: Path) -> None:
         )
     console.print(rows)
     summary = summary_of(pairs)
-    for cost, one in summary["pairs"].items():
-        within = f"{one['within']} of {one['pairs']} pairs within {one['bar_pct']:g} %"
-        say(f"{cost}, means of repeats: {within}, worst {shown(one['worst_pct'], '.1f')} %")
+    for cost, within_bar in summary["pairs"].items():
+        within = f"{within_bar['within']} of {within_bar['pairs']} pairs within {within_bar['bar_pct']:g} %"
+        say(f"{cost}, means of repeats: {within}, worst {shown(within_bar['worst_pct'], '.1f')} %")
     for cost, share in summary["within_simulated_range"].items():
         say(f"real {cost} within 90 % of the simulated runs: {shown(share, '.0%')}")
     for cost, coefficients in summary["pearson"].items():

@@ -64,7 +64,7 @@ class Flag(NamedTuple):
     @property
     def parameter(self) -> inspect.Parameter:
         """For typer."""
-        names = [f"{one}/--no-{one[2:]}" if self.type is bool else one for one in self.names]
+        names = [f"{name}/--no-{name[2:]}" if self.type is bool else name for name in self.names]
         option = typer.Option(*names, help=escape(self.help), metavar=self.metavar, rich_help_panel=self.panel)
         annotation: Any = Annotated[self.type | None, option]
         return inspect.Parameter(self.identifier, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
@@ -80,13 +80,13 @@ def flags(*models: type[BaseModel], usual: Sequence[str | Short] = ()) -> Callab
     for model in models:
         before = {path[0] for path in keys}
         keys |= {flag.path: flag for flag in _flags_of(model) if flag.path[0] not in before}
-    first = [_usual(one, keys) for one in usual]
+    first = [_usual(flag, keys) for flag in usual]
 
     def decorate(command: Command) -> Command:
         hints = get_type_hints(command, include_extras=True)
         own = [
-            one.replace(annotation=hints[name], kind=one.KEYWORD_ONLY)
-            for name, one in inspect.signature(command).parameters.items()
+            parameter.replace(annotation=hints[name], kind=parameter.KEYWORD_ONLY)
+            for name, parameter in inspect.signature(command).parameters.items()
             if name != "given"
         ]
 
@@ -98,7 +98,7 @@ def flags(*models: type[BaseModel], usual: Sequence[str | Short] = ()) -> Callab
                     given = merge(given, _nested(flag.path, flag.value(value)))
             command(given=given, **arguments)
 
-        parameters = [*(one.parameter for one in first), *own, *(one.parameter for one in keys.values())]
+        parameters = [*(flag.parameter for flag in first), *own, *(flag.parameter for flag in keys.values())]
         run.__name__, run.__doc__ = command.__name__, command.__doc__
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         return run
@@ -118,9 +118,9 @@ def typed(given: Given, above: str = "--") -> Iterator[str]:
         yield from typed(value, f"{name}.") if value and isinstance(value, dict) else (name,)
 
 
-def _usual(one: str | Short, keys: dict[tuple[str, ...], Flag]) -> Flag:
+def _usual(flag: str | Short, keys: dict[tuple[str, ...], Flag]) -> Flag:
     """The key's flag under its usual name, out of `keys`; a flag of its own if it is typed otherwise."""
-    short = one if isinstance(one, Short) else Short(f"--{one.rpartition('.')[2].replace('_', '-')}", one)
+    short = flag if isinstance(flag, Short) else Short(f"--{flag.rpartition('.')[2].replace('_', '-')}", flag)
     path = tuple(short.key.split("."))
     if short.value is None:
         own = keys.pop(path)
@@ -149,7 +149,7 @@ def _is_model(kind: Any) -> bool:
 def _flag(path: tuple[str, ...], field: FieldInfo, kinds: list[Any]) -> Flag:
     name = f"--{'.'.join(path).replace('_', '-')}"
     origins = {get_origin(kind) for kind in kinds}
-    choices = [str(one) for kind in kinds if get_origin(kind) is Literal for one in get_args(kind)]
+    choices = [str(argument) for kind in kinds if get_origin(kind) is Literal for argument in get_args(kind)]
     help_text = _help_of(field, choices)
     if kinds == [bool]:
         return Flag((name,), path, bool, None, help_text, bool)
@@ -165,7 +165,7 @@ def _flag(path: tuple[str, ...], field: FieldInfo, kinds: list[Any]) -> Flag:
 def _help_of(field: FieldInfo, choices: list[str]) -> str:
     """The description, the choices, and the default if it can be typed."""
     default = None if field.is_required() else field.get_default()
-    if isinstance(default, tuple) and not any(isinstance(one, BaseModel) for one in default):
+    if isinstance(default, tuple) and not any(isinstance(value, BaseModel) for value in default):
         default = ", ".join(map(str, default))
     shown = str(default).lower() if isinstance(default, bool) else default
     sentence = field.description or ""

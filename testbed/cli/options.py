@@ -59,8 +59,8 @@ def service(within: str = "service") -> list[str | Short]:
 
 def seconds(milliseconds: list[str]) -> list[Any]:
     """Of numbers that were typed in milliseconds; what is no number stays, and validation refuses it."""
-    values = [plain(one) for one in milliseconds]
-    return [one / 1e3 if isinstance(one, (int, float)) else one for one in values]
+    values = [plain(millisecond) for millisecond in milliseconds]
+    return [value / 1e3 if isinstance(value, (int, float)) else value for value in values]
 
 
 def policy_of(text: str) -> dict[str, Any]:

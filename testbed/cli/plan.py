@@ -70,7 +70,7 @@ def _write(plan: CapacityPlan, confirmed: Option | None, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "plan.json", _as_json(plan, confirmed))
     points = {
-        name: [(one.service.replicas, *_in_ms(one)) for one in group]
+        name: [(option.service.replicas, *_in_ms(option)) for option in group]
         for name, group in by_setting(plan.options).items()
     }
     save_png(plan_figure(points, 1e3 * plan.target_s, plan.percentile), folder / "plan.png")
@@ -94,40 +94,40 @@ def _table(plan: CapacityPlan) -> Table:
     for column in ("service", "replicas", f"P{plan.percentile:g} ms", "over target", "utilisation", "holds"):
         table.add_column(column, justify="left" if column == "service" else "right")
     for name, group in by_setting(plan.options).items():
-        for one in group:
+        for option in group:
             table.add_row(
                 name,
-                str(one.service.replicas),
-                _ms(one),
-                f"{one.slo_violation_rate.middle:.1%} ({one.slo_violation_rate.low:.1%} to {one.slo_violation_rate.high:.1%})",
-                f"{one.utilisation:.2f}",
-                "yes" if one.holds else "no",
-                style="bold" if one is plan.best else None,
+                str(option.service.replicas),
+                _ms(option),
+                "{1:.1%} ({0:.1%} to {2:.1%})".format(*option.slo_violation_rate),
+                f"{option.utilisation:.2f}",
+                "yes" if option.holds else "no",
+                style="bold" if option is plan.best else None,
             )
     return table
 
 
-def _in_ms(one: Option) -> tuple[float, float, float]:
-    low, middle, high = (1e3 * limit for limit in one.latency_s[:3])
+def _in_ms(option: Option) -> tuple[float, float, float]:
+    low, middle, high = (1e3 * limit for limit in option.latency_s[:3])
     return low, middle, high
 
 
-def _ms(one: Option) -> str:
-    low, middle, high = _in_ms(one)
+def _ms(option: Option) -> str:
+    low, middle, high = _in_ms(option)
     return f"{middle:.1f} ({low:.1f} to {high:.1f})"
 
 
 def _as_json(plan: CapacityPlan, confirmed: Option | None) -> dict[str, object]:
-    def as_dict(one: Option | None) -> dict[str, object] | None:
-        if one is None:
+    def as_dict(option: Option | None) -> dict[str, object] | None:
+        if option is None:
             return None
         return {
-            "service": one.service.model_dump(),
-            "latency_ms": {key: 1e3 * getattr(one.latency_s, key) for key in ("low", "middle", "high")},
-            "slo_violation_rate": {key: getattr(one.slo_violation_rate, key) for key in ("low", "middle", "high")},
-            "coverage": one.latency_s.coverage,
-            "utilisation": one.utilisation,
-            "holds": one.holds,
+            "service": option.service.model_dump(),
+            "latency_ms": {key: 1e3 * getattr(option.latency_s, key) for key in ("low", "middle", "high")},
+            "slo_violation_rate": {key: getattr(option.slo_violation_rate, key) for key in ("low", "middle", "high")},
+            "coverage": option.latency_s.coverage,
+            "utilisation": option.utilisation,
+            "holds": option.holds,
         }
 
     return {
@@ -136,5 +136,5 @@ def _as_json(plan: CapacityPlan, confirmed: Option | None) -> dict[str, object]:
         "percentile": plan.percentile,
         "best": as_dict(plan.best),
         "confirmed": as_dict(confirmed),
-        "options": [as_dict(one) for one in plan.options],
+        "options": [as_dict(option) for option in plan.options],
     }

@@ -125,8 +125,8 @@ def _cluster_settings(file: Path, given: Given, policy: str | None) -> ClusterRu
         run_config = build(ClusterRunConfig, {**run_config.model_dump(exclude_unset=True), **changed}, "flags")
     if "duration_s" in given or (not traffic and "duration_s" in run_config.model_fields_set):
         return run_config
-    lengths = [own_length_s(one) for one in run_config.traffic.values()]
-    longest = max((one for one in lengths if one is not None), default=None)
+    lengths = [own_length_s(served) for served in run_config.traffic.values()]
+    longest = max((length for length in lengths if length is not None), default=None)
     return run_config if longest is None else run_config.model_copy(update={"duration_s": longest})
 
 
@@ -138,18 +138,18 @@ def _simulate_cluster(config: ClusterRunConfig, folder: Path) -> None:
     table = Table(title=f"{folder} (simulated)", title_justify="left")
     for column in ("model", "policy", "requests", "missed", "failed", "waiting", "P95 ms", "GPU-s", "changes"):
         table.add_column(column, justify="left" if column in ("model", "policy") else "right")
-    for name, one in summary["models"].items():
-        share = one["slo_violation_rate"]
+    for name, model in summary["models"].items():
+        share = model["slo_violation_rate"]
         table.add_row(
             name,
-            one["policy"],
-            f"{one['requests']:,}",
-            "-" if share is None else _with_interval(one, "slo_violation_rate", ".2%"),
-            f"{one['error'] + one['timeout'] + one['dropped']:,}",
-            f"{one['waiting']:,}",
-            "-" if one["p95_ms"] is None else _with_interval(one, "p95_ms", ".1f"),
-            _with_interval(one, "gpu_seconds", ",.0f"),
-            str(one["changes"]),
+            model["policy"],
+            f"{model['requests']:,}",
+            "-" if share is None else _with_interval(model, "slo_violation_rate", ".2%"),
+            f"{model['error'] + model['timeout'] + model['dropped']:,}",
+            f"{model['waiting']:,}",
+            "-" if model["p95_ms"] is None else _with_interval(model, "p95_ms", ".1f"),
+            _with_interval(model, "gpu_seconds", ",.0f"),
+            str(model["changes"]),
         )
     console.print(table)
     for note in summary["notes"]:
@@ -157,7 +157,7 @@ def _simulate_cluster(config: ClusterRunConfig, folder: Path) -> None:
     print_path(console, folder / "report.html")
 
 
-def _with_interval(one: dict[str, Any], name: str, form: str) -> str:
-    band = one["intervals"].get(name)
-    value = f"{one[name]:{form}}"
+def _with_interval(result: dict[str, Any], name: str, form: str) -> str:
+    band = result["intervals"].get(name)
+    value = f"{result[name]:{form}}"
     return value if band is None else f"{value}\n{band['low']:{form}}..{band['high']:{form}}"

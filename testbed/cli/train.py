@@ -43,8 +43,8 @@ def train(
         reporter.phase(f"{settings.total_steps} decisions in {settings.environments} processes{each}")
 
         def tell(evaluation: Evaluation, who: str = "") -> None:
-            text = f"reward {evaluation.reward:.3f}, over target {evaluation.slo_violation_rate:.2%}, devices {evaluation.gpu:.1%}"
-            reporter.phase(f"{who}{evaluation.steps}: {text}")
+            missed, devices = f"over target {evaluation.slo_violation_rate:.2%}", f"devices {evaluation.gpu:.1%}"
+            reporter.phase(f"{who}{evaluation.steps}: reward {evaluation.reward:.3f}, {missed}, {devices}")
 
         if numbers is None:
             policy, folders = training.train(settings, folder, tell, reporter.progress), [folder]
@@ -58,13 +58,13 @@ def train(
                 run,
             )
             folders = many.folders_in(folder)
-    for one in baselines_passed(folders):
-        say(f"{'' if len(folders) == 1 else 'median of the seeds: '}{one}")
+    for passed in baselines_passed(folders):
+        say(f"{'' if len(folders) == 1 else 'median of the seeds: '}{passed}")
     print_path(console, policy)
 
 
 def _numbers(text: str) -> list[int]:
-    parts = [one.strip() for one in text.split(",")]
-    if not all(one.isdecimal() for one in parts) or len(set(parts)) < len(parts):
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
         raise ConfigError(f"--seeds {text}: give whole numbers with commas between, each once, e.g. --seeds 1,2,3")
-    return [int(one) for one in parts]
+    return [int(part) for part in parts]

@@ -27,7 +27,7 @@ def tune_hpa(
     """
     settings = configured(tuning.TuneConfig, config, given)
     if target_ms is not None:
-        models = [one.model_copy(update={"latency_target_s": target_ms / 1e3}) for one in settings.cluster.models]
+        models = [model.model_copy(update={"latency_target_s": target_ms / 1e3}) for model in settings.cluster.models]
         settings = settings.model_copy(update={"cluster": settings.cluster.model_copy(update={"models": (*models,)})})
     folder = options.out_folder(out, "tune-hpa")
     with ConsoleReporter() as reporter:
@@ -40,12 +40,12 @@ def tune_hpa(
         else:
             tuned = {"": tuning.tune_hpa(settings, folder, reporter.progress)}
     console.print(_table(tuned, settings.allowed_slo_violation_rate))
-    for family, one in tuned.items():
-        for note in one["notes"]:
+    for family, result in tuned.items():
+        for note in result["notes"]:
             of = f"{family}: " if family else ""
-            say(f"note: {of}{note}", style="red" if not one["holds"] else None)
+            say(f"note: {of}{note}", style="red" if not result["holds"] else None)
     print_path(console, folder if settings.families else folder / "hpa.yaml")
-    if not all(one["holds"] for one in tuned.values()):
+    if not all(result["holds"] for result in tuned.values()):
         raise typer.Exit(1)
 
 
@@ -53,13 +53,13 @@ def _table(tuned: Mapping[str, Mapping[str, Any]], allowed: float) -> Table:
     """Both HPAs of each family, or of the only traffic, whose name is empty."""
     headings = ("metric", "target", "P95 ms", "over target %", "GPU-s", "changes")
     rows = table("HPA", *headings, caption=f"simulated; allowed over the target: {allowed:.2%}")
-    for family, one in tuned.items():
-        fixed = one["fixed"]
-        outcomes = one["outcomes"] if fixed is None else {**one["outcomes"], f"fixed-{fixed['replicas']}": fixed}
+    for family, result in tuned.items():
+        fixed = result["fixed"]
+        outcomes = result["outcomes"] if fixed is None else {**result["outcomes"], f"fixed-{fixed['replicas']}": fixed}
         for name, outcome in outcomes.items():
-            policy = one["policies"].get(name, {})
+            policy = result["policies"].get(name, {})
             rows.add_row(
-                f"{family} {name}{' (written)' if name == one['chosen'] else ''}".strip(),
+                f"{family} {name}{' (written)' if name == result['chosen'] else ''}".strip(),
                 str(policy.get("metric", "-")),
                 shown(policy.get("target"), ".4g"),
                 shown(outcome["p95_ms"], ".1f"),

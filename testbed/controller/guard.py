@@ -87,7 +87,7 @@ def judge(wanted: float | None, known: GuardInput, history: tuple[DesiredCount, 
     Out of bounds is brought into bounds even without metrics, but only upwards: a count below min_replicas is never
     right, whatever is known. wishes: of the last call's verdict.
     """
-    kept = tuple(one for one in history if one.time_s > known.now_s - limits.down_window_s)
+    kept = tuple(desired for desired in history if desired.time_s > known.now_s - limits.down_window_s)
     known_wish = wanted is not None and math.isfinite(wanted) and wanted >= 0
     whole = math.ceil(wanted) if wanted is not None and known_wish else known.spec_replicas
     bounded = min(max(whole, limits.min_replicas), limits.max_replicas)
@@ -102,7 +102,7 @@ def judge(wanted: float | None, known: GuardInput, history: tuple[DesiredCount, 
     kept = (*kept, DesiredCount(known.now_s, bounded))
     target = bounded
     if target < known.spec_replicas:
-        largest = min(max(one.replicas for one in kept), known.spec_replicas)
+        largest = min(max(desired.replicas for desired in kept), known.spec_replicas)
         if largest > target:
             target, refusal = largest, f"{largest} were wanted within the last {limits.down_window_s:g} s"
         if limits.step_down is not None and target < known.spec_replicas - limits.step_down:

@@ -49,7 +49,7 @@ def serve(port: int, registry: CollectorRegistry, pulses: Sequence[Pulse]) -> in
     def page(environ: dict[str, Any], start: Any) -> Any:
         if environ["PATH_INFO"] != HEALTH_PATH:
             return metrics(environ, start)
-        silent = [(one.of, seconds) for one in pulses if (seconds := one.silent_s()) is not None]
+        silent = [(pulse.of, seconds) for pulse in pulses if (seconds := pulse.silent_s()) is not None]
         said = "; ".join(f"{of} has been silent for {seconds:.0f} s" for of, seconds in silent) or "ok"
         start("503 Service Unavailable" if silent else "200 OK", [("Content-Type", "text/plain")])
         return [said.encode() + b"\n"]

@@ -119,8 +119,8 @@ class Controller:
 
     def _known(self, status: DeploymentStatus, now_s: float) -> GuardInput:
         last = self._scraper.scrapes[-1] if self._scraper.scrapes else None
-        with_pods = [one for one in self._scraper.scrapes if one.pods]
-        scraped = 0 if last is None else len(set(last.pods) & {one.endpoint for one in status.addresses})
+        with_pods = [scrape for scrape in self._scraper.scrapes if scrape.pods]
+        scraped = 0 if last is None else len(set(last.pods) & {address.endpoint for address in status.addresses})
         metrics_s = with_pods[-1].time_s if with_pods else None
         lost_s = None if self._crew is None else self._crew.lost_s
         return GuardInput(now_s, status.spec_replicas, len(status.addresses), scraped, metrics_s, lost_s)

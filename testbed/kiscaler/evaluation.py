@@ -24,7 +24,7 @@ EVALUATION_SEED = 10_000_000  # scenarios from here on are for judging; training
 
 
 class Evaluation(NamedTuple):
-    """Means over the evaluation's scenarios. slo_violation_rate: of the decided requests; gpu: share of what max_replicas would hold.
+    """Means over the evaluation's scenarios. gpu: share of what max_replicas would hold.
 
     steps: decisions that were learned from, seconds: wall clock of the training so far; both 0 of a baseline.
     """

@@ -84,7 +84,7 @@ def returns_of(
 
 
 def _actions_of_teacher(infos: Sequence[dict[str, Any]]) -> npt.NDArray[np.int64]:
-    return np.array([one["teacher"] for one in infos], dtype=np.int64)
+    return np.array([info["teacher"] for info in infos], dtype=np.int64)
 
 
 def _choices(model: PPO) -> int:

@@ -49,8 +49,8 @@ def _run(
     inbox = Queue(actor_options={"num_cpus": 0})
     task = ray.remote(_learn).options(num_cpus=_cores(ray, trainings[0].config), max_retries=0)
     shared = ray.put(scenarios)
-    pending = {task.remote(one.config, shared, pack(one.folder), inbox): one for one in trainings}
-    folders = {one.config.seed: one.folder for one in trainings}
+    pending = {task.remote(training.config, shared, pack(training.folder), inbox): training for training in trainings}
+    folders = {training.config.seed: training.folder for training in trainings}
     steps = dict.fromkeys(folders, 0)
     total = len(trainings) * trainings[0].config.total_steps
     while pending:
@@ -62,8 +62,8 @@ def _run(
             on_evaluation(seed, evaluation)
             progress(sum(steps.values()) / total)
         for reference in ended:
-            one = pending.pop(reference)
-            unpack(fetched(ray, reference, f"seed {one.config.seed}"), one.folder)
+            training = pending.pop(reference)
+            unpack(fetched(ray, reference, f"seed {training.config.seed}"), training.folder)
 
 
 def _cores(ray: Any, config: TrainConfig) -> int:

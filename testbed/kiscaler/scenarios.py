@@ -89,7 +89,7 @@ class Scenarios:
         ranges, served = self.ranges, self.cluster.models[0]
         slo_penalty = float(np.exp(rng.uniform(*np.log(ranges.slo_penalty))))
         slowness, load_s, metrics_delay_s = (
-            float(rng.uniform(*one)) for one in (ranges.service, ranges.load_s, ranges.metrics_delay_s)
+            float(rng.uniform(*bounds)) for bounds in (ranges.service, ranges.load_s, ranges.metrics_delay_s)
         )
         replica_capacity_rps = self.replica_capacity_rps / slowness
         pattern = self._pattern(rng, replica_capacity_rps * served.max_replicas)

@@ -68,10 +68,10 @@ def train_seeds(
     scenarios = scenarios_of(config)
     folder.mkdir(parents=True, exist_ok=True)
     write_baselines(config, scenarios, folder)
-    for one in trainings:
-        one.folder.mkdir(exist_ok=True)
-        if not (one.folder / BASELINES).exists():  # the scenarios that judge are the same for every seed
-            shutil.copy(folder / BASELINES, one.folder)
+    for training in trainings:
+        training.folder.mkdir(exist_ok=True)
+        if not (training.folder / BASELINES).exists():  # the scenarios that judge are the same for every seed
+            shutil.copy(folder / BASELINES, training.folder)
 
     def tell(seed: int, evaluation: Evaluation) -> None:
         _summarise(trainings, settings, folder)
@@ -102,12 +102,12 @@ def _seeds_before(folder: Path, config: TrainConfig) -> list[int]:
 
 def _summarise(trainings: Sequence[Training], settings: dict[str, Any], folder: Path) -> None:
     """curves.png, policy.onnx, policy.json and seeds.json, from what the trainings have left so far."""
-    folders = [one.folder for one in trainings]
-    best = {one.config.seed: _best(one.folder) for one in trainings}
+    folders = [training.folder for training in trainings]
+    best = {training.config.seed: _best(training.folder) for training in trainings}
     judged = {
-        one.config.seed: evaluation
-        for one in trainings
-        if (evaluation := best[one.config.seed]) is not None and (one.folder / "policy.json").exists()
+        training.config.seed: evaluation
+        for training in trainings
+        if (evaluation := best[training.config.seed]) is not None and (training.folder / "policy.json").exists()
     }
     chosen = max(judged, key=lambda seed: judged[seed].reward) if judged else None
     save_curves(folders, folder / "curves.png")
@@ -117,7 +117,7 @@ def _summarise(trainings: Sequence[Training], settings: dict[str, Any], folder: 
         "simulated": True,
         "best": chosen,
         "seeds": {seed: None if evaluation is None else evaluation._asdict() for seed, evaluation in best.items()},
-        "baselines_passed": [one._asdict() for one in baselines_passed(folders)],
+        "baselines_passed": [passed._asdict() for passed in baselines_passed(folders)],
         "configuration": settings,
     }
     write_json(folder / "seeds.json", summary)

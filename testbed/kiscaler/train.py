@@ -129,7 +129,7 @@ class _Judge(BaseCallback):
     @property
     def over(self) -> bool:
         """Has nothing got better for as long as the patience lasts?"""
-        rewards = [one.reward for one in self._curve]
+        rewards = [row.reward for row in self._curve]
         return bool(rewards) and len(rewards) - 1 - int(np.argmax(rewards)) >= self._config.patience
 
     def _on_step(self) -> bool:
@@ -140,7 +140,7 @@ class _Judge(BaseCallback):
             return True
         evaluation = evaluate(self._env, self._greedy, self._config.evaluation_scenarios, self.num_timesteps)
         evaluation = evaluation._replace(seconds=round(time.monotonic() - self._began_s, 1))
-        better = not self._curve or evaluation.reward > max(one.reward for one in self._curve)
+        better = not self._curve or evaluation.reward > max(row.reward for row in self._curve)
         self._curve.append(evaluation)
         if better:  # before its row: a row without its policy would keep all later ones from being exported
             export(self.model.policy, self._config, evaluation, self._folder)

@@ -60,7 +60,7 @@ def clean() -> None:
 
 def leftovers() -> list[str]:
     """What of a cluster is on this machine, a phrase each; empty if there is none."""
-    names = [f"process {one.pid}" for one in (*processes.ours(), *cgroups.processes())]
+    names = [f"process {process.pid}" for process in (*processes.ours(), *cgroups.processes())]
     names += [f"mount {path}" for path in _mounts()]
     names += [f"cgroup {path}" for path in cgroups.roots()]
     names += ["network bridge"] if network.exists() else []

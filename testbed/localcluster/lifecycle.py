@@ -149,7 +149,7 @@ def _is_usable(api: Api, node: LocalNode, gpus: int) -> bool:
     if shown_node is None:
         return False
     conditions = shown_node["status"].get("conditions", [])
-    ready = any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+    ready = any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
     return ready and shown_node["status"]["allocatable"].get(GPU, "0") == str(gpus)
 
 

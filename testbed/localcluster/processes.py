@@ -62,7 +62,7 @@ class Daemon:
         try:
             record = json.loads((STATE / "daemons" / f"{name}.json").read_text())
         except FileNotFoundError:
-            known = ", ".join(one.name for one in all_recorded()) or "none: the cluster is not up"
+            known = ", ".join(daemon.name for daemon in all_recorded()) or "none: the cluster is not up"
             raise ClusterError(f"no daemon '{name}': there are {known}") from None
         return cls(name, tuple(record["command"]))
 

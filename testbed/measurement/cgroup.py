@@ -43,7 +43,7 @@ def _folders(membership: Path, mount: Path) -> Iterator[Path]:
             roots = [mount / name for name in _CONTROLLERS_V1]
         else:
             continue
-        root = next((one for one in roots if one.is_dir()), None)
+        root = next((candidate for candidate in roots if candidate.is_dir()), None)
         if root is not None:
             inner = root / path.lstrip("/")
             yield inner

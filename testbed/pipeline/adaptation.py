@@ -48,7 +48,7 @@ class AdaptRunConfig(Strict):
     def _drifts_once(self) -> Self:
         if len(self.run.cluster.models) != 1 or len(self.run.policies) != 1:
             raise ValueError("run: adaptation is of one model under one policy")
-        if [one.slow_down is not None for one in self.run.faults] != [True]:
+        if [fault.slow_down is not None for fault in self.run.faults] != [True]:
             raise ValueError("run.faults: give one fault, `slow_down: <factor>` at a second of the run")
         return self
 
@@ -162,13 +162,13 @@ def read_rows(file: Path) -> list[IntervalRow]:
     with file.open() as rows:
         return [
             IntervalRow(
-                float(one["time_s"]),
-                int(one["decided"]),
-                int(one["missed"]),
-                int(one["replicas"]),
-                float(one["gpu_seconds"]),
+                float(row["time_s"]),
+                int(row["decided"]),
+                int(row["missed"]),
+                int(row["replicas"]),
+                float(row["gpu_seconds"]),
             )
-            for one in csv.DictReader(rows)
+            for row in csv.DictReader(rows)
         ]
 
 
@@ -178,8 +178,10 @@ def summarise(folder: Path) -> dict[str, Any]:
     steps = read_journal(folder / JOURNAL)
     quiet = [json.loads(line) for line in (folder / "quiet.jsonl").read_text().splitlines()]
     adapted, plain = (read_rows(folder / f"{name}.csv") for name in ("adapted", "plain"))
-    first = {state: next((one for one in steps if one["state"] == state), None) for state in ("ALARMED", "PROMOTED")}
-    factors = [one["figures"]["factor"] for one in steps if "factor" in one["figures"]]
+    first = {
+        state: next((entry for entry in steps if entry["state"] == state), None) for state in ("ALARMED", "PROMOTED")
+    }
+    factors = [entry["figures"]["factor"] for entry in steps if "factor" in entry["figures"]]
     alarm, promotion = first["ALARMED"], first["PROMOTED"]
     from_s = config.drift_s if promotion is None else promotion["time_s"] + SETTLE_S
     end_s = config.run.duration_s
@@ -190,10 +192,10 @@ def summarise(folder: Path) -> dict[str, Any]:
         "target_s": config.run.cluster.models[0].latency_target_s,
         "drift": {"at_s": config.drift_s, "factor": config.run.faults[0].slow_down},
         "alarm_after_s": None if alarm is None else alarm["time_s"] - config.drift_s,
-        "alarms_before_drift": sum(one["time_s"] < config.drift_s for one in steps),
+        "alarms_before_drift": sum(entry["time_s"] < config.drift_s for entry in steps),
         "factor": factors[0] if factors else None,
         "promoted_after_s": None if promotion is None else promotion["time_s"] - config.drift_s,
-        "states": [[one["time_s"], one["state"], one["why"]] for one in steps],
+        "states": [[entry["time_s"], entry["state"], entry["why"]] for entry in steps],
         "slo_violation_rate": {
             "before": _share(adapted, SETTLE_S, config.drift_s),
             "from_drift_to_promotion": _share(adapted, config.drift_s, from_s - SETTLE_S) if promotion else None,
@@ -205,8 +207,8 @@ def summarise(folder: Path) -> dict[str, Any]:
         "quiet": {
             "runs": len(quiet),
             "seconds": end_s,
-            "without_a_step": sum(not one["steps"] for one in quiet),
-            "promoted": sum(any(step[1] == "PROMOTED" for step in one["steps"]) for one in quiet),
+            "without_a_step": sum(not run["steps"] for run in quiet),
+            "promoted": sum(any(step[1] == "PROMOTED" for step in run["steps"]) for run in quiet),
         },
     }
     write_json(folder / "adaptation.json", result)
@@ -215,9 +217,9 @@ def summarise(folder: Path) -> dict[str, Any]:
 
 def _share(rows: list[IntervalRow], start_s: float, end_s: float) -> float | None:
     """Of the requests decided between the two, that missed the target; None: none was."""
-    those = [one for one in rows if start_s < one.time_s <= end_s]
-    return slo_violation_rate(sum(one.missed for one in those), sum(one.decided for one in those))
+    those = [row for row in rows if start_s < row.time_s <= end_s]
+    return slo_violation_rate(sum(row.missed for row in those), sum(row.decided for row in those))
 
 
 def _replicas(rows: list[IntervalRow], start_s: float, end_s: float) -> float:
-    return float(np.mean([one.replicas for one in rows if start_s < one.time_s <= end_s]))
+    return float(np.mean([row.replicas for row in rows if start_s < row.time_s <= end_s]))

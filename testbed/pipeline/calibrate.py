@@ -59,7 +59,11 @@ def calibrate(
         )
     serves = []
     if target is None:  # a mistake in the last study is said before the first one runs
-        serves = [study.serve(one, config.device) for study in config.studies for one in study.configurations]
+        serves = [
+            study.serve(configuration, config.device)
+            for study in config.studies
+            for configuration in study.configurations
+        ]
     remember(config, folder / "config.json")
     restore_real(folder, reporter)
     limit = TimeLimit(config.time_limit_s, plan_of(config))

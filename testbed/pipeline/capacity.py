@@ -91,8 +91,8 @@ def plan_capacity(
         evaluated += _fewest(option, grid.max_replicas)
         if on_progress is not None:
             on_progress((number + 1) / len(settings))
-    holding = [one for one in evaluated if one.holds]
-    best = min(holding, key=lambda one: (one.service.replicas, one.latency_s.high), default=None)
+    holding = [option for option in evaluated if option.holds]
+    best = min(holding, key=lambda option: (option.service.replicas, option.latency_s.high), default=None)
     return CapacityPlan(target_s, percentile, tuple(evaluated), best)
 
 
@@ -144,6 +144,6 @@ def predict(
 def by_setting(options: Sequence[Option]) -> dict[str, list[Option]]:
     """Options of one setting each, by their label without the number of replicas, ascending in replicas."""
     groups: dict[str, list[Option]] = {}
-    for one in options:
-        groups.setdefault(one.service.label.split("-", 1)[1], []).append(one)
-    return {name: sorted(group, key=lambda one: one.service.replicas) for name, group in groups.items()}
+    for option in options:
+        groups.setdefault(option.service.label.split("-", 1)[1], []).append(option)
+    return {name: sorted(group, key=lambda option: option.service.replicas) for name, group in groups.items()}

@@ -59,7 +59,7 @@ class ClusterRunConfig(Strict):
     def _models_are_served(self) -> Self:
         served = [model.name for model in self.cluster.models]
         struck = [name for fault in self.faults for name in (fault.crash, fault.model) if name is not None]
-        if len(served) > 1 and any(one.slow_down is not None and one.model is None for one in self.faults):
+        if len(served) > 1 and any(planned.slow_down is not None and planned.model is None for planned in self.faults):
             raise ValueError(f"faults: the cluster serves {', '.join(served)}: say which `model` is slowed down")
         named: dict[str, Iterable[str]] = {
             "traffic": self.traffic,

@@ -59,8 +59,8 @@ def simulate_cluster(
     advance(config, prepared, observed.note, progress)
     models = {model.name: summary_of_model(config, prepared, model.name) for model in config.cluster.models}
     drawn = _draw_runs(config, services, progress)
-    for name, one in models.items():
-        one["intervals"] = {key: _interval([run[name][key] for run in drawn]) for key in INTERVALS if drawn}
+    for name, result in models.items():
+        result["intervals"] = {key: _interval([run[name][key] for run in drawn]) for key in INTERVALS if drawn}
     summary = {
         "duration_s": config.duration_s,
         "notes": [*_cut_or_idle(config)],
@@ -83,8 +83,8 @@ def simulate_cluster(
 
 def _cut_or_idle(config: ClusterRunConfig) -> Iterator[str]:
     """Where the run is not as long as its traces."""
-    for name, one in config.traffic.items():
-        length_s = None if one.trace is None else own_length_s(one)
+    for name, traffic in config.traffic.items():
+        length_s = None if traffic.trace is None else own_length_s(traffic)
         if length_s is None or abs(length_s - config.duration_s) < 1e-3 * config.duration_s:
             continue
         lasts = f"the trace of {name} lasts {length_s:,.0f} s, the run {config.duration_s:,.0f} s"
@@ -128,7 +128,7 @@ def _with_served_rates(config: ClusterRunConfig, services: Sequence[Service]) ->
     policies = dict(config.policies)
     for m, model in enumerate(config.cluster.models):
         if model.name in policies:
-            mine = [one for one in services if one.model == m]
+            mine = [service for service in services if service.model == m]
             policies[model.name] = with_served_rate(policies[model.name], model, mine)
     return config.model_copy(update={"policies": policies})
 
@@ -186,9 +186,9 @@ def _interval(values: Sequence[float | None]) -> dict[str, float] | None:
 def _traffic(config: ClusterRunConfig, seed: int) -> tuple[Traffic | None, dict[str, Callable[[float], float]], float]:
     """Arrivals, the true rate of each model that has some, and about how many arrivals there are."""
     names = [model.name for model in config.cluster.models]
-    all_patterns = {name: pattern_of(one) for name, one in config.traffic.items()}
+    all_patterns = {name: pattern_of(traffic) for name, traffic in config.traffic.items()}
     patterns = {name: pattern for name, pattern in all_patterns.items() if pattern is not None}
-    traces = {name: one for name, one in config.traffic.items() if name not in patterns}
+    traces = {name: traffic for name, traffic in config.traffic.items() if name not in patterns}
     rates: dict[str, Callable[[float], float]] = {name: pattern.at for name, pattern in patterns.items()}
     grid = np.linspace(0, config.duration_s, 2000)
     expected = sum(float(pattern.rate_rps(grid).mean()) * config.duration_s for pattern in patterns.values())
@@ -203,16 +203,18 @@ def _traffic(config: ClusterRunConfig, seed: int) -> tuple[Traffic | None, dict[
         silent = make_pattern("trace", rates=(0.0, 1e-9), interval_s=1e12)
         return PatternTraffic(tuple(patterns.get(name, silent) for name in names), seed), rates, expected
     schedules: list[Schedule] = []
-    for name, one in traces.items():
-        assert one.trace is not None
+    for name, trace in traces.items():
+        assert trace.trace is not None
         schedules.append(
-            read_trace(one.trace, name, format=one.format, speed_up=one.speed_up, keep=one.keep, seed=one.seed)
+            read_trace(
+                trace.trace, name, format=trace.format, speed_up=trace.speed_up, keep=trace.keep, seed=trace.seed
+            )
         )
-    rates = {name: _counted_rate(one) for name, one in zip(traces, schedules, strict=True)}
-    times = np.concatenate([one.scheduled_ns for one in schedules])
+    rates = {name: _counted_rate(schedule) for name, schedule in zip(traces, schedules, strict=True)}
+    times = np.concatenate([schedule.scheduled_ns for schedule in schedules])
     order = np.argsort(times, kind="stable")
-    model = np.concatenate([one.model for one in schedules])[order]
-    whole = Schedule(times[order], model, max(one.duration_s for one in schedules))
+    model = np.concatenate([schedule.model for schedule in schedules])[order]
+    whole = Schedule(times[order], model, max(schedule.duration_s for schedule in schedules))
     return ScheduledTraffic(whole, names), rates, float(len(whole))
 
 
@@ -232,12 +234,12 @@ def _counted_rate(schedule: Schedule) -> Callable[[float], float]:
 def _users(config: ClusterRunConfig) -> list[Users]:
     names = [model.name for model in config.cluster.models]
     groups = []
-    for name, one in config.users.items():
+    for name, user in config.users.items():
         seconds = np.arange(0.0, config.duration_s, 1.0)
-        counts = np.rint(make_pattern(one.pattern, **one.parameters).rate_rps(seconds)).astype(int)
+        counts = np.rint(make_pattern(user.pattern, **user.parameters).rate_rps(seconds)).astype(int)
         changed = np.flatnonzero(np.diff(counts, prepend=-1))
         steps = tuple((float(seconds[k]), int(counts[k])) for k in changed)
-        groups.append(Users(names.index(name), steps, think_s=one.think_s, think=one.think))
+        groups.append(Users(names.index(name), steps, think_s=user.think_s, think=user.think))
     return groups
 
 

@@ -28,10 +28,10 @@ def simulate_counterpart(real: RunDir, profile_file: Path, folder: Path, seed: i
     manifest = counterpart_manifest(measured, folder.name, COUNTERPART_DRAWS)
     profile = ServiceProfile.read(profile_file)
     draws = [
-        simulate(schedule, profile, measured.service, one, measured.client)
-        for one in counterpart_seeds(seed, COUNTERPART_DRAWS)
+        simulate(schedule, profile, measured.service, counterpart_seed, measured.client)
+        for counterpart_seed in counterpart_seeds(seed, COUNTERPART_DRAWS)
     ]
-    return _write(manifest, schedule, draws[middle_of([one.requests for one in draws])], profile_file, folder)
+    return _write(manifest, schedule, draws[middle_of([draw.requests for draw in draws])], profile_file, folder)
 
 
 def counterpart_manifest(measured: RunManifest, run_id: str, draws: int) -> RunManifest:
@@ -55,12 +55,12 @@ def counterpart_manifest(measured: RunManifest, run_id: str, draws: int) -> RunM
 
 def counterpart_seeds(seed: int, draws: int) -> list[int]:
     """Of the simulated runs that a simulated counterpart is chosen from."""
-    return [int(one) for one in np.random.SeedSequence(seed).generate_state(draws)]
+    return [int(state) for state in np.random.SeedSequence(seed).generate_state(draws)]
 
 
 def middle_of(logs: Sequence[RequestLog]) -> int:
     """The place of the run with the middle P95."""
-    p95_s = [np.quantile(one.latency_s[one.ok], 0.95) if one.ok.any() else 0 for one in logs]
+    p95_s = [np.quantile(log.latency_s[log.ok], 0.95) if log.ok.any() else 0 for log in logs]
     return int(np.argsort(p95_s, kind="stable")[len(logs) // 2])
 
 

@@ -90,12 +90,12 @@ def _pair(config: EvaluateConfig, services: Sequence[Service], folder: Path, tra
     settings = with_served_rate(settings, config.cluster.models[0], services)
     build_policy(settings, config.cluster.models[0].max_replicas, lambda time_s: 0.0)  # wrong: told before the runs
     files = [*config.cluster.models[0].profiles.values()]
-    one = config.traffic[traffic]
-    files += [one.trace] if one.trace is not None else []
+    of_traffic = config.traffic[traffic]
+    files += [of_traffic.trace] if of_traffic.trace is not None else []
     files += [Path(settings["file"]), Path(settings["file"]).with_suffix(".json")] if "file" in settings else []
     provenance = {
         "simulated": True,
-        "traffic": one.model_dump(mode="json"),
+        "traffic": of_traffic.model_dump(mode="json"),
         "policy": settings,
         "sha256": {str(file): _sha256(file) for file in files},
     }

@@ -55,7 +55,11 @@ class EvaluateConfig(Strict):
         if PER_TRAFFIC not in settings:
             return
         each = settings[PER_TRAFFIC]
-        if len(settings) > 1 or not isinstance(each, dict) or not all(isinstance(one, dict) for one in each.values()):
+        if (
+            len(settings) > 1
+            or not isinstance(each, dict)
+            or not all(isinstance(inner, dict) for inner in each.values())
+        ):
             raise ValueError(
                 f"policies: {name}: per_traffic stands alone, and has kind and parameters for each name of traffic"
             )
@@ -73,7 +77,7 @@ class EvaluateConfig(Strict):
     @property
     def run_seeds(self) -> list[int]:
         """One a run, the same for every policy and traffic; more of them begin with the same ones."""
-        return [int(one >> 1) for one in np.random.SeedSequence(self.seed).generate_state(self.seeds)]
+        return [int(state >> 1) for state in np.random.SeedSequence(self.seed).generate_state(self.seeds)]
 
     @property
     def headline(self) -> str:
@@ -92,11 +96,11 @@ class EvaluateConfig(Strict):
 
     def run_of(self, traffic: str, settings: dict[str, Any], seed: int) -> ClusterRunConfig:
         """One run under a policy's settings."""
-        one = self.traffic[traffic]
+        of_traffic = self.traffic[traffic]
         return ClusterRunConfig(
             cluster=self.cluster,
-            traffic={self.model: one},
+            traffic={self.model: of_traffic},
             policies={self.model: settings},
-            duration_s=own_length_s(one) or self.duration_s,
+            duration_s=own_length_s(of_traffic) or self.duration_s,
             seed=seed,
         )

@@ -90,7 +90,7 @@ def _refuse_what_cannot_run(config: ExperimentConfig) -> None:
         policy_of(config, policy)
     for traffic, faults in config.faults.items():
         duration_s = make_schedule(config.traffic[traffic], config.model).duration_s
-        late = [one.at_s for one in faults if one.at_s >= duration_s]
+        late = [fault.at_s for fault in faults if fault.at_s >= duration_s]
         if late:
             raise ConfigError(f"faults of '{traffic}': at_s is {late[0]:g}, the traffic ends at {duration_s:g} s")
 
@@ -202,7 +202,7 @@ def decisions_of(
     for time_s, value in zip(rows["time_s"], rows["value"], strict=True):
         if int(value) != before:
             near = [(abs(at - start_unix_s - time_s), text) for at, text in reasons]
-            near = [one for one in near if one[0] <= REASON_S]
+            near = [decision for decision in near if decision[0] <= REASON_S]
             steps.append(Step(float(time_s), model, before, int(value), min(near)[1] if near else ""))
             before = int(value)
     return steps

@@ -56,7 +56,7 @@ class ExperimentConfig(Strict):
         if len(self.cluster.models) != 1:
             raise ValueError(f"cluster.models: an experiment has one model, this has {len(self.cluster.models)}")
         for name, cluster in self.clusters.items():
-            if [one.name for one in cluster.models] != [self.model]:
+            if [model.name for model in cluster.models] != [self.model]:
                 raise ValueError(f"clusters.{name}.models: the model is {self.model}, and there is no other")
         for what, names in (("traffic", self.traffic), ("policies", self.policies)):
             for name in names:
@@ -77,9 +77,9 @@ class ExperimentConfig(Strict):
         for name, faults in self.faults.items():
             if len(faults) > 1:
                 raise ValueError(f"faults of '{name}': one at most, so that there is a before and an after")
-            if any(one.slow_down is None for one in faults):
+            if any(fault.slow_down is None for fault in faults):
                 raise ValueError("faults: only `slow_down` can be made to happen on a real deployment")
-            if any(one.model not in (None, self.model) for one in faults):
+            if any(fault.model not in (None, self.model) for fault in faults):
                 raise ValueError(f"faults of '{name}': the model is {self.model}")
         for name, how in self.adapted.items():
             if how.tuning is not None:

@@ -95,11 +95,11 @@ def simulate_pair(config: ExperimentConfig, folder: Path, which: tuple[str, str,
         another = number >= config.simulated_runs
         drawn = other_runs(services, np.random.default_rng(np.random.SeedSequence((seed, 1)))) if another else services
         decides = policy_of(config, policy, answer_after)  # it remembers what it did
-        one = _simulate(pair, drawn, schedule, seed, decides, clock)
-        cost = cost_of(one.requests, one.metrics, schedule.duration_s, len(one.steps), target_s)
+        simulated = _simulate(pair, drawn, schedule, seed, decides, clock)
+        cost = cost_of(simulated.requests, simulated.metrics, schedule.duration_s, len(simulated.steps), target_s)
         costs.append(cost._asdict() | {"seed": seed, "another_run": another})
-        runs += [] if another else [one]
-    shown = runs[middle_of([one.requests for one in runs])]
+        runs += [] if another else [simulated]
+    shown = runs[middle_of([run.requests for run in runs])]
     path = counterpart_folder(folder, which)
     if path.exists():
         shutil.rmtree(path)  # simulated anew, by the code and the profile of today
@@ -168,7 +168,7 @@ def _simulate(
     first_s = before_s + clock.first_s
     since_s = first_s - scrape_s / 2 if clock.own_scrapes else 0.0
     late = Schedule(schedule.scheduled_ns + before_ns, schedule.model, schedule.duration_s + before_s)
-    faults = tuple(one.model_copy(update={"at_s": one.at_s + before_s}) for one in pair.faults)
+    faults = tuple(fault.model_copy(update={"at_s": fault.at_s + before_s}) for fault in pair.faults)
     pair = pair.model_copy(update={"duration_s": pair.duration_s + before_s, "faults": faults})
     run = prepare(
         pair,
@@ -195,7 +195,7 @@ def _simulate(
     steps = [step._replace(time_s=step.time_s - before_s) for step in run.steps]
     adaptation = None
     if isinstance(policy, Adaptive):
-        adaptation = on_traffic_clock([one._asdict() for one in policy.journal.entries], before_s)
+        adaptation = on_traffic_clock([entry._asdict() for entry in policy.journal.entries], before_s)
     return Simulated(requests, batches, metrics, steps, adaptation)
 
 
@@ -204,16 +204,16 @@ def deliberation_s(real: Path, end_s: float) -> float:
     answer; 0: there were none."""
     file = real / ADAPTATION
     steps = json.loads(file.read_text()) if file.exists() else []
-    begun_s = next((one["time_s"] for one in steps if one["state"] == "RECALIBRATING"), None)
+    begun_s = next((step["time_s"] for step in steps if step["state"] == "RECALIBRATING"), None)
     if begun_s is None:
         return 0.0
-    later = (one["time_s"] for one in steps if one["time_s"] >= begun_s and one["state"] in ("SHADOW", "KEPT"))
+    later = (step["time_s"] for step in steps if step["time_s"] >= begun_s and step["state"] in ("SHADOW", "KEPT"))
     return float(next(later, end_s) - begun_s)
 
 
 def on_traffic_clock(steps: Iterable[Mapping[str, Any]], start_s: float) -> list[dict[str, Any]]:
     """Steps of an adaptation with every time on the traffic's clock; start_s: its start on the clock of the steps."""
-    return [moved(one, start_s, ("time_s",)) for one in steps]
+    return [moved(step, start_s, ("time_s",)) for step in steps]
 
 
 def moved(provenance: Mapping[str, Any], by_s: float, names: Sequence[str] = TIMES) -> dict[str, Any]:

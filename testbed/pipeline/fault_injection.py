@@ -31,7 +31,7 @@ class FaultInjector:
     """
 
     def __init__(self, faults: Sequence[Fault], slowness: Slowness, start_ns: Callable[[], int | None]) -> None:
-        self._faults = sorted(faults, key=lambda one: one.at_s)
+        self._faults = sorted(faults, key=lambda fault: fault.at_s)
         self._slowness, self._start_ns = slowness, start_ns
         self._struck: list[tuple[Fault, float]] = []  # and when, in seconds from the start
         self._error = ""
@@ -69,13 +69,13 @@ class FaultInjector:
         """After the end: each fault that was not made, and why. A run without its faults is not the one asked for."""
         why = self._error or "the run was over before"
         return tuple(
-            f"the fault of second {one.at_s:g} (slow_down {one.slow_down:g}) was not made: {why}"
-            for one in self._faults[len(self._struck) :]
+            f"the fault of second {fault.at_s:g} (slow_down {fault.slow_down:g}) was not made: {why}"
+            for fault in self._faults[len(self._struck) :]
         )
 
     def write(self, folder: Path) -> None:
         """After the end: FAULTS, if any struck."""
-        struck = [{"at_s": one.at_s, "slow_down": one.slow_down, "struck_s": at_s} for one, at_s in self._struck]
+        struck = [{"at_s": fault.at_s, "slow_down": fault.slow_down, "struck_s": at_s} for fault, at_s in self._struck]
         if struck:
             write_json(folder / FAULTS, struck)
 
@@ -104,4 +104,4 @@ def read_faults(real: Path) -> tuple[Fault, ...]:
     """The faults of a real run, at the second of its traffic at which they struck."""
     file = real / FAULTS
     struck = json.loads(file.read_text()) if file.exists() else []
-    return tuple(Fault(at_s=max(0.0, one["struck_s"]), slow_down=one["slow_down"]) for one in struck)
+    return tuple(Fault(at_s=max(0.0, fault["struck_s"]), slow_down=fault["slow_down"]) for fault in struck)

@@ -33,8 +33,8 @@ def look_first(
 def needs_of(client: ClientConfig, serves: Sequence[ServeConfig] = ()) -> Needs:
     """What the largest of the services wants of the machine, and the client beside it."""
     return Needs(
-        cores=max((1 + max(1, _threads(one)) for one in serves), default=None),
-        shm_bytes=max((_shm_bytes(one) for one in serves), default=None),
+        cores=max((1 + max(1, _threads(serve)) for serve in serves), default=None),
+        shm_bytes=max((_shm_bytes(serve) for serve in serves), default=None),
         open_files=math.ceil(client.max_in_flight / client.workers) + _FILES,
     )
 
@@ -49,6 +49,6 @@ def _threads(serve: ServeConfig) -> int:
 def _shm_bytes(serve: ServeConfig) -> int:
     """Of all instances: what each has from its start, and room for a full batch of requests and answers."""
     spec = find_model(serve.model)
-    values = sum(math.prod(max(size, 1) for size in one.shape) for one in (*spec.inputs, *spec.outputs))
+    values = sum(math.prod(max(size, 1) for size in tensor.shape) for tensor in (*spec.inputs, *spec.outputs))
     batch_bytes = 8 * serve.service.max_batch_size * values  # no type of the catalog is longer than 8 bytes
     return serve.service.replicas * serve.service.instances * (_MIB + math.ceil(batch_bytes / _MIB) * _MIB)

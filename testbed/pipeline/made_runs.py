@@ -142,7 +142,7 @@ class MadeRuns:
             )
         shapes = shapes_of(aim)
         if made.shapes and made.shapes != shapes:
-            name = next(one for one in {**made.shapes, **shapes} if made.shapes.get(one) != shapes.get(one))
+            name = next(tensor for tensor in {**made.shapes, **shapes} if made.shapes.get(tensor) != shapes.get(tensor))
             raise ConfigError(
                 f"{run.path} was made with input '{name}' of shape {list(made.shapes.get(name, ()))}, this campaign "
                 f"has {list(shapes.get(name, ()))}: give that one (--shape), or choose another folder with --out"
@@ -183,7 +183,7 @@ class MadeRuns:
     def _attempts_before(self, run_id: str) -> tuple[str, ...]:
         """A note on each INVALID attempt at a run that lies in invalid/."""
         verdicts = [RunDir(path).manifest.verdict for path in self._attempts_aside(run_id)]
-        reasons = ["; ".join(one.reasons) if one is not None else "not judged" for one in verdicts]
+        reasons = ["; ".join(verdict.reasons) if verdict is not None else "not judged" for verdict in verdicts]
         return tuple(f"attempt {number} was INVALID ({why})" for number, why in enumerate(reasons, start=1))
 
     def _attempts_aside(self, run_id: str) -> list[Path]:

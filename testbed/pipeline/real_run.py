@@ -121,7 +121,7 @@ def _wait_for_empty_queues(target: Target) -> None:
     is somebody else's: the run is made, and says so."""
     deadline = time.monotonic() + EMPTY_S
     while time.monotonic() < deadline:
-        pages = [one.metrics_url for one in target.addresses() if one.metrics_url is not None]
+        pages = [address.metrics_url for address in target.addresses() if address.metrics_url is not None]
         try:
             if not any(read_gauges(page, target.model).waiting for page in pages):
                 return
@@ -132,7 +132,7 @@ def _wait_for_empty_queues(target: Target) -> None:
 
 def _clients(raw: Path) -> dict[str, int]:
     """Process ids of the client processes, as soon as they have said so."""
-    return {f"client:{one.worker}": one.pid for one in read_clients(raw)}
+    return {f"client:{client.worker}": client.pid for client in read_clients(raw)}
 
 
 def _close(
@@ -156,9 +156,9 @@ def _close(
         beyond = _beyond_sent(metrics, log, target.model)
         manifest = _with_gpus(manifest, target, metrics, gpus)
         notes += [
-            f"{name}: {one.missed} readings missed, first because {one.first_reason}"
-            for name, one in sampler.readings.items()
-            if one.missed
+            f"{name}: {reading.missed} readings missed, first because {reading.first_reason}"
+            for name, reading in sampler.readings.items()
+            if reading.missed
         ]
         notes += [f"NVML may not open GPU {gpu} ({why}): no readings of it" for gpu, why in _lost(gpus).items()]
         if target.batch_logs is not None:
@@ -169,9 +169,10 @@ def _close(
                 on_device.write(run.path)
     verdict = judge(schedule, log, client_figures(log), percentile, limits)
     lost = [
-        f"telemetry lost: {one.missed} of {one.missed + one.taken} readings of {name} missed ({one.first_reason})"
-        for name, one in sampler.readings.items()
-        if one.lost_share > LOST_TELEMETRY_SHARE
+        f"telemetry lost: {reading.missed} of {reading.missed + reading.taken} readings of {name} missed "
+        f"({reading.first_reason})"
+        for name, reading in sampler.readings.items()
+        if reading.lost_share > LOST_TELEMETRY_SHARE
     ]
     if foreign:
         lost.append(f"{foreign} requests in the server's batches are not this client's: {OTHERS} the server")
@@ -247,7 +248,7 @@ def _manifest(
 
 def shapes_of(target: Target) -> dict[str, tuple[int, ...]]:
     """Of each input, as requests have it."""
-    return {one.name: tuple(one.shape) for one in target.inputs}
+    return {tensor.name: tuple(tensor.shape) for tensor in target.inputs}
 
 
 def versions() -> dict[str, str]:

@@ -33,7 +33,11 @@ def restore(
         return
     restore_real(folder, reporter)
     unpack_logs(folder)
-    simulated = {name: one for name, one in archived_manifests(folder).items() if one.simulates is not None}
+    simulated = {
+        name: archived_manifest
+        for name, archived_manifest in archived_manifests(folder).items()
+        if archived_manifest.simulates is not None
+    }
     lacking = [name for name in simulated if wanted(name) and not RunDir(folder / "runs" / name).manifest_file.exists()]
     if not lacking:
         return

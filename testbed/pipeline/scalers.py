@@ -77,7 +77,7 @@ def change_reasons(config: ExperimentConfig, api: client.ApiClient, folder: Path
         ).items
     except (ApiException, HTTPError, OSError):
         return []  # a reason is a courtesy
-    stamped = [(one.last_timestamp or one.event_time, one.message) for one in events]
+    stamped = [(event.last_timestamp or event.event_time, event.message) for event in events]
     return sorted((stamp.timestamp(), message) for stamp, message in stamped if stamp is not None)
 
 
@@ -102,7 +102,9 @@ def _wait_for_metrics(autoscaling: Any, namespace: str) -> None:
     deadline, why = time.monotonic() + READY_S, "it did not look"
     while time.monotonic() < deadline:
         current = autoscaling.read_namespaced_horizontal_pod_autoscaler(HPA_NAME, namespace, _request_timeout=10)
-        active = next((one for one in current.status.conditions or () if one.type == "ScalingActive"), None)
+        active = next(
+            (condition for condition in current.status.conditions or () if condition.type == "ScalingActive"), None
+        )
         if active is not None and active.status == "True":
             return
         why = why if active is None else f"{active.reason}: {active.message}"

@@ -22,7 +22,7 @@ def with_served_rate(settings: Mapping[str, Any], served: ServedModel, services:
     if NAME not in find_policy(settings.get("kind")).__dataclass_fields__ or NAME in settings:
         return dict(settings)
     if len(services) > 1:
-        kinds = ", ".join(one.kind for one in services)
+        kinds = ", ".join(service.kind for service in services)
         why = f"'{served.name}' runs on several kinds ({kinds})"
         raise ConfigError(f"policy {settings['kind']}: give {NAME}, as {why}")
     rate_rps = rate_within(services[0].profile, services[0].config, served.latency_target_s)

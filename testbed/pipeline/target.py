@@ -94,10 +94,12 @@ def served(
             batched=True,
             endpoints=running.endpoints_file,
             addresses=lambda: [
-                TritonAddress(one.name, f"http://{one.http}", f"http://{one.metrics}/metrics")
-                for one in running.endpoints()
+                TritonAddress(endpoint.name, f"http://{endpoint.http}", f"http://{endpoint.metrics}/metrics")
+                for endpoint in running.endpoints()
             ],
-            pids=lambda: {f"server:{one.name}": one.pid for one in running.endpoints() if one.pid is not None},
+            pids=lambda: {
+                f"server:{endpoint.name}": endpoint.pid for endpoint in running.endpoints() if endpoint.pid is not None
+            },
             events=running.events,
             batch_logs=folder / "batches",
             precision=None if spec.emulated else options.precision,
@@ -126,7 +128,9 @@ def pods_of(service: KubernetesService, name: str, model: str, replicas: int) ->
         inputs=detected.inputs,
         batched=detected.batched,
         endpoints=service.endpoints_file,
-        addresses=lambda: [TritonAddress(one.name, one.http, one.metrics) for one in service.endpoints()],
+        addresses=lambda: [
+            TritonAddress(endpoint.name, endpoint.http, endpoint.metrics) for endpoint in service.endpoints()
+        ],
         pids=dict,
         events=service.events,
         batch_logs=None,

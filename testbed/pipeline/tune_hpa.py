@@ -134,8 +134,8 @@ class Trials:
 
     def keep(self, number: int, row: dict[str, Any]) -> None:
         """Write the number-th trial; what was there of later ones is of another search, and goes."""
-        self._rows = [*self._rows[:number], {name: "" if one is None else str(one) for name, one in row.items()}]
-        names = list(dict.fromkeys(name for one in self._rows for name, value in one.items() if value != ""))
+        self._rows = [*self._rows[:number], {name: "" if value is None else str(value) for name, value in row.items()}]
+        names = list(dict.fromkeys(name for each in self._rows for name, value in each.items() if value != ""))
         with replacing(self._file) as temporary, temporary.open("w", newline="") as rows:
             writer = csv.DictWriter(rows, names, extrasaction="ignore")
             writer.writeheader()
@@ -191,7 +191,7 @@ def tune_hpa(config: TuneConfig, folder: Path, on_progress: Callable[[float], No
     tuned = _suggested(config, services[0], most_rps, optuna.trial.FixedTrial(study.best_params))
     seeds = [CHECK_SEED + config.seed + k for k in range(config.check_seeds)]
     policies = {"untuned": untuned, "tuned": tuned}
-    checked = {name: play(config, services, one, seeds) for name, one in policies.items()}
+    checked = {name: play(config, services, policy, seeds) for name, policy in policies.items()}
     chosen = better(checked, config.allowed_slo_violation_rate)
     fixed = _fewest_fixed(config, services, seeds)
     louder = play(config, services, policies[chosen], seeds, LOUDER)
@@ -208,7 +208,7 @@ def tune_hpa(config: TuneConfig, folder: Path, on_progress: Callable[[float], No
         "trials": config.trials,
         "check_seeds": seeds,
         "policies": policies,
-        "outcomes": {name: one.__dict__ for name, one in checked.items()},
+        "outcomes": {name: outcome.__dict__ for name, outcome in checked.items()},
         "chosen": chosen,
         "holds": checked[chosen].holds(config.allowed_slo_violation_rate),
         "fixed": None if fixed is None else {"replicas": fixed[0], **fixed[1].__dict__},
@@ -238,19 +238,19 @@ def play(
             run = prepare(changed, services, seed, keep_rows=False, schedule=schedule)
             advance(changed, run, lambda: None, lambda share: None)
             outcomes.append(outcome_of(run, name))
-    histogram = np.sum([one.histogram for one in outcomes], axis=0)
+    histogram = np.sum([outcome.histogram for outcome in outcomes], axis=0)
     return MeanOutcome(
         # None: nothing was sent, so nothing missed.
-        slo_violation_rate=float(np.mean([one.slo_violation_rate or 0.0 for one in outcomes])),
-        gpu_seconds=float(np.mean([one.gpu_seconds for one in outcomes])),
+        slo_violation_rate=float(np.mean([outcome.slo_violation_rate or 0.0 for outcome in outcomes])),
+        gpu_seconds=float(np.mean([outcome.gpu_seconds for outcome in outcomes])),
         p95_ms=1e3 * quantile_of(histogram, 0.95) if histogram.any() else None,
-        changes=float(np.mean([one.changes for one in outcomes])),
+        changes=float(np.mean([outcome.changes for outcome in outcomes])),
     )
 
 
 def better(checked: Mapping[str, MeanOutcome], allowed_slo_violation_rate: float) -> str:
     """The cheapest of those that hold the allowed share; if none does, the one that misses least."""
-    holding = [name for name, one in checked.items() if one.holds(allowed_slo_violation_rate)]
+    holding = [name for name, outcome in checked.items() if outcome.holds(allowed_slo_violation_rate)]
     if holding:
         return min(holding, key=lambda name: checked[name].gpu_seconds)
     return min(checked, key=lambda name: checked[name].slo_violation_rate)
@@ -286,13 +286,13 @@ def _notes(
     louder: MeanOutcome,
 ) -> list[str]:
     """What a user must know before using the HPA; the first is why it is not to be used, if it does not hold."""
-    one, allowed = checked[chosen], f"{config.allowed_slo_violation_rate:.2%}"
+    best, allowed = checked[chosen], f"{config.allowed_slo_violation_rate:.2%}"
     target = f"{1e3 * config.cluster.models[0].latency_target_s:g} ms"
     most = config.cluster.models[0].max_replicas
     notes = []
-    if not one.holds(config.allowed_slo_violation_rate):
+    if not best.holds(config.allowed_slo_violation_rate):
         notes.append(
-            f"It does not hold: {one.slo_violation_rate:.2%} of the requests miss {target}, {allowed} are allowed"
+            f"It does not hold: {best.slo_violation_rate:.2%} of the requests miss {target}, {allowed} are allowed"
         )
         notes.append(
             f"{fixed[0]} replicas all the time hold that share: give more trials"
@@ -303,16 +303,16 @@ def _notes(
         notes.append("The search found nothing better than the given HPA: that one is written")
     if (
         fixed is not None
-        and one.holds(config.allowed_slo_violation_rate)
-        and one.gpu_seconds >= AS_GOOD * fixed[1].gpu_seconds
+        and best.holds(config.allowed_slo_violation_rate)
+        and best.gpu_seconds >= AS_GOOD * fixed[1].gpu_seconds
     ):
         notes.append(
             f"It saves nothing on this traffic: {fixed[0]} replicas all the time hold {allowed} with "
-            f"{fixed[1].gpu_seconds:,.0f} GPU-seconds, this HPA takes {one.gpu_seconds:,.0f}"
+            f"{fixed[1].gpu_seconds:,.0f} GPU-seconds, this HPA takes {best.gpu_seconds:,.0f}"
         )
-    if one.changes == 0:
+    if best.changes == 0:
         notes.append("It never changes the number of replicas on this traffic")
-    if one.holds(config.allowed_slo_violation_rate) and not louder.holds(config.allowed_slo_violation_rate):
+    if best.holds(config.allowed_slo_violation_rate) and not louder.holds(config.allowed_slo_violation_rate):
         notes.append(
             f"At {LOUDER:g} times the rate {louder.slo_violation_rate:.2%} miss {target}, {allowed} are allowed"
         )
@@ -372,9 +372,10 @@ def _header(config: TuneConfig, checked: Mapping[str, MeanOutcome], notes: Seque
         f"# Found by `kis tune-hpa` in the simulator ({config.trials} trials). Predicted on {config.check_seeds} runs",
         f"# that the search did not see, for a target of {1e3 * config.cluster.models[0].latency_target_s:g} ms:",
     ]
-    for name, one in checked.items():
-        p95 = "-" if one.p95_ms is None else f"{one.p95_ms:.1f} ms"
+    for name, outcome in checked.items():
+        p95 = "-" if outcome.p95_ms is None else f"{outcome.p95_ms:.1f} ms"
         lines.append(
-            f"#   {name}: P95 {p95}, {100 * one.slo_violation_rate:.2f} % over the target, {one.gpu_seconds:.0f} GPU-seconds"
+            f"#   {name}: P95 {p95}, {100 * outcome.slo_violation_rate:.2f} % over the target, "
+            f"{outcome.gpu_seconds:.0f} GPU-seconds"
         )
     return "\n".join([*lines, *(f"# NOTE: {note}" for note in notes)]) + "\n"

@@ -161,7 +161,7 @@ def interleaved(study: Study) -> bool | None:
     known = sorted((start, number) for start, number in started if start is not None)
     if len(known) < len(started):
         return None
-    return all(one[1] != following[1] for one, following in pairwise(known))
+    return all(block[1] != following[1] for block, following in pairwise(known))
 
 
 def _not_valid(run: LoadedRun) -> list[str]:

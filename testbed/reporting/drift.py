@@ -10,10 +10,10 @@ from testbed.reporting.experiment import Experiment, ExperimentRun
 def drift_of(experiment: Experiment) -> list[dict[str, Any]]:
     """One row a real run, if anything drifted or was adapted. Each value is [real, simulated]; None: there is none.
 
-    slo_violation_rate of the requests scheduled `before` the service changed (all of them, if it did not), `after` that, and
-    in the `last` half of what came after, when an adaptation has done what it could. alarm_after_s, promoted_after_s:
-    from the change. false_alarms: before it (all, if it did not change). factor: as measured, with its
-    interval. steps: all that were taken.
+    slo_violation_rate of the requests scheduled `before` the service changed (all of them, if it did not), `after`
+    that, and in the `last` half of what came after, when an adaptation has done what it could. alarm_after_s,
+    promoted_after_s: from the change. false_alarms: before it (all, if it did not change). factor: as measured, with
+    its interval. steps: all that were taken.
     """
     rows = []
     for pair in experiment.pairs:
@@ -39,7 +39,9 @@ def drift_of(experiment: Experiment) -> list[dict[str, Any]]:
                     "alarm_after_s": [_first(side, "ALARMED", from_s) for side in sides],
                     "promoted_after_s": [_first(side, "PROMOTED", from_s) for side in sides],
                     "factor": [_factor(side, from_s) for side in sides],
-                    "steps": [[[one["time_s"], one["state"], one["why"]] for one in side.adaptation] for side in sides],
+                    "steps": [
+                        [[step["time_s"], step["state"], step["why"]] for step in side.adaptation] for side in sides
+                    ],
                 }
             )
     return rows if any(row["adapted"] or row["slow_down"] for row in rows) else []
@@ -60,18 +62,18 @@ def _missed(side: ExperimentRun, target_s: float, from_s: float | None, phase: s
 
 def _later(side: ExperimentRun, from_s: float | None) -> list[dict[str, Any]]:
     """Steps since the change; none if there was none."""
-    return [] if from_s is None else [one for one in side.adaptation if one["time_s"] >= from_s]
+    return [] if from_s is None else [step for step in side.adaptation if step["time_s"] >= from_s]
 
 
 def _false_alarms(side: ExperimentRun, from_s: float | None) -> int:
-    return sum(one["state"] == "ALARMED" and (from_s is None or one["time_s"] < from_s) for one in side.adaptation)
+    return sum(step["state"] == "ALARMED" and (from_s is None or step["time_s"] < from_s) for step in side.adaptation)
 
 
 def _first(side: ExperimentRun, state: str, from_s: float | None) -> float | None:
-    times = [one["time_s"] for one in _later(side, from_s) if one["state"] == state]
+    times = [step["time_s"] for step in _later(side, from_s) if step["state"] == state]
     return times[0] - (from_s or 0.0) if times else None
 
 
 def _factor(side: ExperimentRun, from_s: float | None) -> dict[str, float] | None:
-    factors = [one["figures"]["factor"] for one in _later(side, from_s) if "factor" in one["figures"]]
+    factors = [step["figures"]["factor"] for step in _later(side, from_s) if "factor" in step["figures"]]
     return {name: factors[0][name] for name in ("value", "low", "high")} if factors else None

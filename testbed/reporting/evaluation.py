@@ -34,8 +34,9 @@ def log_name(traffic: str, policy: str) -> str:
 def recomputed(folder: Path) -> dict[str, Any]:
     """evaluation.json's content, from the logs alone. ArtifactError or ReportError if a run is missing.
 
-    The headline is the challenger's: gpu_seconds_saving_vs_tuned_hpa_pct with its interval, and slo_violation_rate_difference
-    (challenger's share less the baseline's). The baseline is what the configuration says; it is a tuned HPA if that is.
+    The headline is the challenger's: gpu_seconds_saving_vs_tuned_hpa_pct with its interval, and
+    slo_violation_rate_difference (challenger's rate less the baseline's). The baseline is what the configuration says;
+    it is a tuned HPA if that is.
     """
     config = read_json(folder / "evaluate.json", "give a folder of `kis evaluate`")
     rows, oracles = [], dict.fromkeys(config["policies"], True)
@@ -58,7 +59,7 @@ def recomputed(folder: Path) -> dict[str, Any]:
 
 
 def row_of(traffic: str, policy: str, seed: int, run: pd.DataFrame, log: str) -> dict[str, Any]:
-    """What one run comes to. None: nothing was answered (p95_ms), or sent (slo_violation_rate), or power is not known."""
+    """One run in numbers. None: nothing was answered (p95_ms), or sent (slo_violation_rate), or power is not known."""
     last = run.iloc[-1]
     histogram = histogram_of(run)
     return {
@@ -88,7 +89,7 @@ def summary_of(
     oracle.
     """
     summaries = _policies(rows, baseline, histograms)
-    points = np.array([[one["slo_violation_rate"], one["gpu_seconds"]] for one in summaries.values()])
+    points = np.array([[each["slo_violation_rate"], each["gpu_seconds"]] for each in summaries.values()])
     best = front(points)
     headline = summaries[challenger]
     traffics = list(dict.fromkeys(row["traffic"] for row in rows))

@@ -34,8 +34,8 @@ BARS_PCT = {
 
 
 class Cost(NamedTuple):
-    """What one run cost. slo_violation_rate: of all requests, over the target or not answered. Replica-seconds: of all pods
-    from asked for to gone, within the schedule's span."""
+    """What one run cost. slo_violation_rate: of all requests, over the target or not answered. Replica-seconds: of all
+    pods from asked for to gone, within the schedule's span."""
 
     requests: int
     errors: int  # timeouts too
@@ -204,13 +204,13 @@ def summary_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _mean(counterpart: ExperimentRun, name: str) -> float | None:
     """Over the simulated runs of the service as it is on average, in which there is a value."""
-    known = [one[name] for one in counterpart.draws if one[name] is not None and not one["another_run"]]
+    known = [draw[name] for draw in counterpart.draws if draw[name] is not None and not draw["another_run"]]
     return float(np.mean(known)) if known else None
 
 
 def _range_of(draws: list[dict[str, Any]], name: str) -> tuple[float | None, float | None]:
     """That holds the next real run in 90 % of the cases; None: too few simulated runs to say."""
-    interval = next_interval([one[name] for one in draws if one[name] is not None and one["another_run"]])
+    interval = next_interval([draw[name] for draw in draws if draw[name] is not None and draw["another_run"]])
     return (None, None) if interval is None else (interval.low, interval.high)
 
 
@@ -247,7 +247,7 @@ def means_of_pairs(rows: Sequence[Mapping[str, Any]], name: str) -> FloatArray:
         real, sim = row[f"{name}_real"], row[f"{name}_sim"]
         if real is not None and sim is not None:
             pairs.setdefault((row["traffic"], row["policy"]), []).append((real, sim))
-    return np.array([np.mean(one, axis=0) for one in pairs.values()]).reshape(-1, 2)
+    return np.array([np.mean(pair, axis=0) for pair in pairs.values()]).reshape(-1, 2)
 
 
 def pairs_within(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:

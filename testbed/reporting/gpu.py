@@ -259,8 +259,8 @@ def _parts(runs: list[tuple[LoadedRun, DeviceTimes]]) -> Iterable[BatchParts]:
     batches, seconds = _by_triton([run for run, _ in runs])
     of_size: dict[int, list[BatchTimes]] = {}
     for _, times in runs:
-        for one in times.sizes:
-            of_size.setdefault(one.batch_size, []).append(one)
+        for of_batch in times.sizes:
+            of_size.setdefault(of_batch.batch_size, []).append(of_batch)
     for size, several in sorted(of_size.items()):
         triton_s = seconds[size] / batches[size] if batches.get(size) else None
         yield BatchParts(_pooled(several), triton_s)
@@ -280,13 +280,13 @@ def _by_triton(runs: list[LoadedRun]) -> tuple[dict[int, float], dict[int, float
 
 def _pooled(several: list[BatchTimes]) -> BatchTimes:
     """Of all runs together; deviations are within runs."""
-    total = sum(one.batches for one in several)
+    total = sum(times.batches for times in several)
 
     def mean(name: str) -> float:
-        return float(sum(one.batches * getattr(one, name) for one in several) / total)
+        return float(sum(times.batches * getattr(times, name) for times in several) / total)
 
     def deviation(name: str) -> float:
-        return float((sum(one.batches * getattr(one, name) ** 2 for one in several) / total) ** 0.5)
+        return float((sum(times.batches * getattr(times, name) ** 2 for times in several) / total) ** 0.5)
 
     return BatchTimes(
         batch_size=several[0].batch_size,

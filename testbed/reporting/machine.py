@@ -47,9 +47,11 @@ def machine_table(manifests: Iterable[RunManifest]) -> MachineTable | None:
             not_looked += 1
     if not looks:
         return None
-    ordered = sorted(looks, key=lambda one: one.looked_unix_ns)
-    troubles_of_all = dict.fromkeys(trouble for one in ordered for trouble in troubles(one))
-    return MachineTable(tuple(_cells(one, looks[one]) for one in ordered), not_looked, tuple(troubles_of_all))
+    ordered = sorted(looks, key=lambda manifest: manifest.looked_unix_ns)
+    troubles_of_all = dict.fromkeys(trouble for manifest in ordered for trouble in troubles(manifest))
+    return MachineTable(
+        tuple(_cells(manifest, looks[manifest]) for manifest in ordered), not_looked, tuple(troubles_of_all)
+    )
 
 
 def _cells(machine: Machine, runs: int) -> tuple[str, ...]:

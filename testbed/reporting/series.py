@@ -76,7 +76,7 @@ def quantiles_of_bins(run: LoadedRun, edges_s: FloatArray, shares: Sequence[floa
     latency_ms = 1e3 * run.requests.latency_s
     bins = [latency_ms[(place == k) & np.isfinite(latency_ms)] for k in range(len(edges_s) - 1)]
     nothing = np.full(len(shares), np.nan)
-    return np.transpose([np.quantile(one, shares) if len(one) >= fewest else nothing for one in bins])
+    return np.transpose([np.quantile(values, shares) if len(values) >= fewest else nothing for values in bins])
 
 
 def middles(edges: FloatArray) -> FloatArray:

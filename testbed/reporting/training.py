@@ -1,8 +1,8 @@
 """Learning curves: one training or one for each seed, their median, and the baselines that they are compared with.
 
 A training's folder has curve.csv, a row an evaluation (steps: decisions so far, seconds: wall clock so far; reward,
-slo_violation_rate, gpu, churn: means over the evaluation's scenarios), and baselines.json, a row of the same names for each other
-policy.
+slo_violation_rate, gpu, churn: means over the evaluation's scenarios), and baselines.json, a row of the same names for
+each other policy.
 """
 
 from __future__ import annotations
@@ -61,9 +61,11 @@ def read_baselines(folders: Sequence[Path]) -> Baselines:
 
 def median_of(curves: Sequence[Curve]) -> Curve:
     """Column by column, at the steps at which every curve has an evaluation."""
-    steps = reduce(np.intersect1d, [one["steps"] for one in curves])
-    rows = [np.searchsorted(one["steps"], steps) for one in curves]
-    return {name: np.median([one[name][at] for one, at in zip(curves, rows, strict=True)], axis=0) for name in COLUMNS}
+    steps = reduce(np.intersect1d, [curve["steps"] for curve in curves])
+    rows = [np.searchsorted(curve["steps"], steps) for curve in curves]
+    return {
+        name: np.median([curve[name][at] for curve, at in zip(curves, rows, strict=True)], axis=0) for name in COLUMNS
+    }
 
 
 def passed(curve: Curve, baselines: Baselines) -> list[Passed]:
@@ -117,9 +119,9 @@ def _panel(axes: Axes, curves: Sequence[Curve], median: Curve, baselines: Baseli
     x, factor = AXES[along]
     scale = 1.0 if column == "reward" else 100.0
     each = "training" if len(curves) == 1 else f"each of {len(curves)} seeds"
-    for number, one in enumerate(curves):
+    for number, curve in enumerate(curves):
         label = each if number == 0 else None
-        axes.plot(factor * one[x], scale * one[column], ".-", color=SIMULATED, lw=0.7, ms=3, alpha=0.6, label=label)
+        axes.plot(factor * curve[x], scale * curve[column], ".-", color=SIMULATED, lw=0.7, ms=3, alpha=0.6, label=label)
     if len(curves) > 1:
         axes.plot(factor * median[x], scale * median[column], color=SIMULATED, linewidth=2.4, label="median")
     for number, (name, baseline) in enumerate(baselines.items()):

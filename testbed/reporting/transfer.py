@@ -29,16 +29,16 @@ def transfer_of(rows: Sequence[Mapping[str, Any]], experiment: str, fixed: Colle
         pairs.setdefault((row["traffic"], row["policy"]), []).append(row)
     means, repeated = [], []
     for (pattern, policy), pair in pairs.items():
-        one: dict[str, Any] = {"policy": policy, "pattern": pattern}
+        mean: dict[str, Any] = {"policy": policy, "pattern": pattern}
         for name in COSTS:
-            one[f"{name}_real"] = float(np.mean([row[f"{name}_real"] for row in pair]))
-            one[f"{name}_sim"] = float(np.mean([row[f"{name}_sim"] for row in pair]))
-            one[f"{name}_real_runs"] = [float(row[f"{name}_real"]) for row in pair]
-        one["valid"] = all(row["valid"] is True for row in pair)
+            mean[f"{name}_real"] = float(np.mean([row[f"{name}_real"] for row in pair]))
+            mean[f"{name}_sim"] = float(np.mean([row[f"{name}_sim"] for row in pair]))
+            mean[f"{name}_real_runs"] = [float(row[f"{name}_real"]) for row in pair]
+        mean["valid"] = all(row["valid"] is True for row in pair)
         if len(pair) > 1:
             repeated.append({"policy": policy, "pattern": pattern, "traffic": pattern} | _against_each_other(*pair[:2]))
-        one["runs"] = [f"runs/{row[key]}" for row in pair for key in ("run_id", "simulated")]
-        means.append(one)
+        mean["runs"] = [f"runs/{row[key]}" for row in pair for key in ("run_id", "simulated")]
+        means.append(mean)
     return {
         "experiment": experiment,
         "policies": list(dict.fromkeys(row["policy"] for row in means)),
@@ -81,20 +81,20 @@ def _nearness(rows: Sequence[Mapping[str, Any]], fixed: Collection[str]) -> dict
 def in_order(rows: Sequence[Mapping[str, Any]], name: str, *, beyond_spread: bool = False) -> float | None:
     """See transfer_of; None: no two policies differ on both sides."""
     agree = [
-        (one[f"{name}_real"] < other[f"{name}_real"]) == (one[f"{name}_sim"] < other[f"{name}_sim"])
-        for k, one in enumerate(rows)
+        (row[f"{name}_real"] < other[f"{name}_real"]) == (row[f"{name}_sim"] < other[f"{name}_sim"])
+        for k, row in enumerate(rows)
         for other in rows[k + 1 :]
-        if one["pattern"] == other["pattern"]
-        and not any(_equal(one[f"{name}_{side}"], other[f"{name}_{side}"]) for side in ("real", "sim"))
-        and not (beyond_spread and _overlap(one[f"{name}_real_runs"], other[f"{name}_real_runs"]))
+        if row["pattern"] == other["pattern"]
+        and not any(_equal(row[f"{name}_{side}"], other[f"{name}_{side}"]) for side in ("real", "sim"))
+        and not (beyond_spread and _overlap(row[f"{name}_real_runs"], other[f"{name}_real_runs"]))
     ]
     return sum(agree) / len(agree) if agree else None
 
 
-def _equal(one: float, other: float) -> bool:
+def _equal(first: float, other: float) -> bool:
     """But for how sums are rounded: that would be an order that nothing has decided."""
-    return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-12)
+    return math.isclose(first, other, rel_tol=1e-9, abs_tol=1e-12)
 
 
-def _overlap(one: Sequence[float], other: Sequence[float]) -> bool:
-    return max(min(one), min(other)) <= min(max(one), max(other))
+def _overlap(first: Sequence[float], other: Sequence[float]) -> bool:
+    return max(min(first), min(other)) <= min(max(first), max(other))

@@ -9,26 +9,28 @@ from testbed.reporting.labels import number
 
 
 def verdict(evaluation: Mapping[str, Any]) -> str:
-    """The first sentences of a report. found: evaluation.json's content."""
+    """The first sentences of a report. evaluation: evaluation.json's content."""
     ours, theirs = evaluation["challenger"], evaluation["baseline"]
-    one, other = evaluation["policies"][ours], evaluation["policies"][theirs]
+    summary, other = evaluation["policies"][ours], evaluation["policies"][theirs]
     kinds = len(evaluation["per_traffic"])
     runs = sum(row["policy"] == ours for row in evaluation["rows"])
     begin = f"In simulation, over {runs} runs of {kinds} {'kinds' if kinds > 1 else 'kind'} of traffic, {ours}"
-    missed = f"{_percent(one['slo_violation_rate'])} of requests miss the target, under {theirs} {_percent(other['slo_violation_rate'])}"
-    if one["saving_pct"] is None:
+    rate, their_rate = (_percent(policy["slo_violation_rate"]) for policy in (summary, other))
+    missed = f"{rate} of requests miss the target, under {theirs} {their_rate}"
+    if summary["saving_pct"] is None:
         return f"{begin} cannot be set against {theirs}, of which a run held no GPU at all; {missed}."
     over = "kinds of traffic" if kinds > 1 else "seeds"
-    holds = f"{begin} holds {saving_words(one['saving_pct'])} GPU-seconds than {theirs}"
-    difference = f"{number(100 * one['slo_violation_rate_difference'], 2, signed=True)} points"
-    if one["saving_low_pct"] is None:
+    holds = f"{begin} holds {saving_words(summary['saving_pct'])} GPU-seconds than {theirs}"
+    difference = f"{number(100 * summary['slo_violation_rate_difference'], 2, signed=True)} points"
+    if summary["saving_low_pct"] is None:
         return f"{holds}; {missed} (difference: {difference}). There are too few {over} for an interval: nobody wins."
-    low, high = (100 * one[f"slo_violation_rate_difference_{end}"] for end in ("low", "high"))
-    mean = f"; mean of the kinds: {saving_words(one['saving_mean_over_kinds_pct'])}" if kinds > 1 else ""
+    low, high = (100 * summary[f"slo_violation_rate_difference_{end}"] for end in ("low", "high"))
+    mean = f"; mean of the kinds: {saving_words(summary['saving_mean_over_kinds_pct'])}" if kinds > 1 else ""
     return (
-        f"{holds} (90 % interval over {over}: {interval_words(one['saving_low_pct'], one['saving_high_pct'])}{mean}); "
+        f"{holds} (90 % interval over {over}: "
+        f"{interval_words(summary['saving_low_pct'], summary['saving_high_pct'])}{mean}); "
         f"{missed} (difference: {difference}, {number(low, 2, signed=True)} to {number(high, 2, signed=True)}). "
-        f"{_judgement(ours, one)}"
+        f"{_judgement(ours, summary)}"
     )
 
 
@@ -45,10 +47,10 @@ def interval_words(low_pct: float, high_pct: float) -> str:
     return f"{number(near, 1)} to {saving_words(high_pct if high_pct > 0 else -far)}"
 
 
-def _judgement(ours: str, one: Mapping[str, Any]) -> str:
+def _judgement(ours: str, summary: Mapping[str, Any]) -> str:
     """Won: fewer GPU-seconds beyond doubt, and not more misses beyond doubt."""
-    cheaper, dearer = one["saving_low_pct"] > 0, one["saving_high_pct"] < 0
-    fewer, more = one["slo_violation_rate_difference_high"] < 0, one["slo_violation_rate_difference_low"] > 0
+    cheaper, dearer = summary["saving_low_pct"] > 0, summary["saving_high_pct"] < 0
+    fewer, more = summary["slo_violation_rate_difference_high"] < 0, summary["slo_violation_rate_difference_low"] > 0
     holds = "fewer GPU-seconds" if cheaper else "more GPU-seconds" if dearer else "no saving that can be told from none"
     misses = (
         "fewer misses" if fewer else "more misses" if more else "no difference in misses that can be told from none"

@@ -155,13 +155,13 @@ class KubernetesService:
     def pods(self) -> list[PodHistory]:
         """Every pod that was seen, oldest first."""
         with self._changed:
-            return sorted(self._pods.values(), key=lambda one: (one.created_s or 0.0, one.name))
+            return sorted(self._pods.values(), key=lambda pod: (pod.created_s or 0.0, pod.name))
 
     def wait_ready(self, replicas: int, timeout_s: float) -> None:
         """Wait until exactly so many take requests; ServingError if that does not come."""
         with self._changed:
             if not self._changed.wait_for(lambda: len(self._ready()) == replicas, timeout_s):
-                why = "; ".join(f"{one.name}: {one.pending_why}" for one in self._pods.values() if one.pending_why)
+                why = "; ".join(f"{pod.name}: {pod.pending_why}" for pod in self._pods.values() if pod.pending_why)
                 raise ServingError(
                     f"{self._namespace}/{self._deployment}: {len(self._ready())} of {replicas} replicas take requests "
                     f"after {timeout_s:g} s{': ' + why if why else ''}"
@@ -178,14 +178,14 @@ class KubernetesService:
                 )
 
     def _left(self) -> list[str]:
-        return [name for name, one in self._pods.items() if one.states[-1] != "gone"]
+        return [name for name, pod in self._pods.items() if pod.states[-1] != "gone"]
 
     def _listed(self) -> list[Listed]:
-        by_name = {one.endpoint.name: one for part in self._slices.values() for one in part}
+        by_name = {listed.endpoint.name: listed for part in self._slices.values() for listed in part}
         return [by_name[name] for name in sorted(by_name, key=lambda name: (self._age(name), name))]
 
     def _ready(self) -> list[Endpoint]:
-        return [one.endpoint for one in self._listed() if one.ready]
+        return [listed.endpoint for listed in self._listed() if listed.ready]
 
     def _age(self, name: str) -> float:
         pod = self._pods.get(name)
@@ -200,12 +200,12 @@ class KubernetesService:
         follow(self._core.list_namespaced_pod, self._namespace, self._selector, heard, self._stopping)
 
     def _follow_slices(self) -> None:
-        def heard(kind: str, one: Any) -> None:
+        def heard(kind: str, listed_slice: Any) -> None:
             with self._changed:
-                self._slices[one.metadata.name] = [] if kind == "DELETED" else listed_in(one)
+                self._slices[listed_slice.metadata.name] = [] if kind == "DELETED" else listed_in(listed_slice)
                 given = to_clients(self._listed(), self._given)
-                self._given = frozenset(one.name for one in given)
-                write_endpoints(self.endpoints_file, [getattr(one, self._publish) for one in given])
+                self._given = frozenset(endpoint.name for endpoint in given)
+                write_endpoints(self.endpoints_file, [getattr(endpoint, self._publish) for endpoint in given])
                 self._changed.notify_all()
 
         list_slices, selector = self._discovery.list_namespaced_endpoint_slice, f"{SERVICE_LABEL}={self._service}"
@@ -214,7 +214,7 @@ class KubernetesService:
     def _note_pod(self, kind: str, pod: Any) -> None:
         name = pod.metadata.name
         known = self._pods.setdefault(name, PodHistory(name))
-        conditions = {one.type: one for one in pod.status.conditions or ()}
+        conditions = {condition.type: condition for condition in pod.status.conditions or ()}
         known.node = pod.spec.node_name
         known.created_s = seconds(pod.metadata.creation_timestamp)
         known.deleted_s = deleted_s(pod)
@@ -223,7 +223,11 @@ class KubernetesService:
             known.scheduled_s, known.pending_why = seconds(scheduled.last_transition_time), ""
         elif scheduled is not None:
             known.pending_why = scheduled.message or scheduled.reason or ""
-        running = [one.state.running for one in pod.status.container_statuses or () if one.state.running is not None]
+        running = [
+            container_status.state.running
+            for container_status in pod.status.container_statuses or ()
+            if container_status.state.running is not None
+        ]
         if running:
             known.started_s = seconds(running[0].started_at)
         is_ready = ready is not None and ready.status == "True"

@@ -65,11 +65,11 @@ def follow(
     while not stopping.is_set():
         try:
             listed = list_all(namespace, label_selector=selector, _request_timeout=10)
-            now = {one.metadata.name: one for one in listed.items}
+            now = {item.metadata.name: item for item in listed.items}
             for name in known.keys() - now.keys():  # went while nobody watched
                 heard("DELETED", known[name])
-            for one in now.values():
-                heard("MODIFIED", one)
+            for item in now.values():
+                heard("MODIFIED", item)
             known = now
             for event in _watch().stream(
                 list_all,
@@ -79,12 +79,12 @@ def follow(
                 timeout_seconds=WATCH_S,
                 _request_timeout=WATCH_S + 5,
             ):
-                one = event["object"]
+                item = event["object"]
                 if event["type"] == "DELETED":
-                    known.pop(one.metadata.name, None)
+                    known.pop(item.metadata.name, None)
                 else:
-                    known[one.metadata.name] = one
-                heard(event["type"], one)
+                    known[item.metadata.name] = item
+                heard(event["type"], item)
                 last_error = ""
                 if stopping.is_set():
                     return

@@ -24,8 +24,8 @@ def to_clients(listed: Iterable[Listed], given: Collection[str]) -> list[Endpoin
     than the nodes' leases takes all pods for unready when it is back. A replica that is dead refuses requests anyway.
     """
     listed = list(listed)
-    ready = [one.endpoint for one in listed if one.ready]
-    return ready or [one.endpoint for one in listed if one.endpoint.name in given]
+    ready = [pod.endpoint for pod in listed if pod.ready]
+    return ready or [pod.endpoint for pod in listed if pod.endpoint.name in given]
 
 
 def listed_in(part: Any) -> list[Listed]:
@@ -43,23 +43,29 @@ def ready_pods(part: Any) -> list[tuple[str, str]]:
 
 def _pods_in(part: Any) -> list[tuple[str, str, bool]]:
     triples = []
-    for one in part.endpoints or ():
-        conditions = one.conditions
+    for endpoint in part.endpoints or ():
+        conditions = endpoint.conditions
         if conditions is None or conditions.terminating:
             continue
-        ip = one.addresses[0]
-        triples.append((one.target_ref.name if one.target_ref is not None else ip, ip, bool(conditions.ready)))
+        ip = endpoint.addresses[0]
+        triples.append(
+            (endpoint.target_ref.name if endpoint.target_ref is not None else ip, ip, bool(conditions.ready))
+        )
     return triples
 
 
 def why_not_ready(pod: Any) -> str:
     """Of a V1Pod, in one line: the scheduler's reason, what a container waits for, or what its readiness lacks."""
-    conditions = {one.type: one for one in pod.status.conditions or ()}
+    conditions = {condition.type: condition for condition in pod.status.conditions or ()}
     scheduled, ready = conditions.get("PodScheduled"), conditions.get("Ready")
     if scheduled is not None and scheduled.status != "True":
         return str(scheduled.message or scheduled.reason or "not scheduled")
     containers = [*(pod.status.init_container_statuses or ()), *(pod.status.container_statuses or ())]
-    waiting = [one.state.waiting for one in containers if one.state is not None and one.state.waiting is not None]
+    waiting = [
+        container.state.waiting
+        for container in containers
+        if container.state is not None and container.state.waiting is not None
+    ]
     if waiting:
         return ": ".join(str(part) for part in (waiting[0].reason, waiting[0].message) if part)
     return str((ready is not None and (ready.message or ready.reason)) or "not ready yet")

@@ -50,7 +50,7 @@ class Addresses:
         """A slice of the service that is loaded."""
         with self._lock:
             self._slices[part.metadata.name] = (
-                [] if kind == "DELETED" else [one.endpoint.http for one in listed_in(part) if one.ready]
+                [] if kind == "DELETED" else [pod.endpoint.http for pod in listed_in(part) if pod.ready]
             )
             listed = sorted(address for some in self._slices.values() for address in some)
             write_endpoints(self._folder / ENDPOINTS, listed)
@@ -80,8 +80,8 @@ def keep(settings: Path, folder: Path, role: str, stop: threading.Event) -> None
     if role == "worker":
         followed[config.master] = addresses.heard_master
     for service, heard in followed.items():
-        one = partial(follow, slices.list_namespaced_endpoint_slice, own_namespace())
-        threading.Thread(target=one, args=(f"{SERVICE_LABEL}={service}", heard, stop), daemon=True).start()
+        watch = partial(follow, slices.list_namespaced_endpoint_slice, own_namespace())
+        threading.Thread(target=watch, args=(f"{SERVICE_LABEL}={service}", heard, stop), daemon=True).start()
     stop.wait()
 
 

@@ -93,10 +93,10 @@ class LocalService:
             active = self._in_state("starting", "ready")
             for _ in range(replicas - len(active)):
                 self._add()
-            by_worth = sorted(active, key=lambda one: (one.state != "ready", one.index))
-            for one in by_worth[replicas:]:
-                self._enter(one, "draining", None)
-                one.leave()
+            by_worth = sorted(active, key=lambda replica: (replica.state != "ready", replica.index))
+            for replica in by_worth[replicas:]:
+                self._enter(replica, "draining", None)
+                replica.leave()
 
     def wait_settled(self, timeout_s: float | None = None) -> None:
         """Wait until no replica is starting or draining; ServingError if fewer are ready than were asked for."""
@@ -106,13 +106,13 @@ class LocalService:
             if not self._changed.wait_for(lambda: not self._in_state("starting", "draining"), timeout_s):
                 raise ServingError(f"replicas are still changing after {timeout_s:g} s: see the logs in {self._folder}")
             if len(self._in_state("ready")) < self._wanted:
-                errors = [one.error for one in self._replicas if one.error is not None]
+                errors = [replica.error for replica in self._replicas if replica.error is not None]
                 raise ServingError(errors[-1])
 
     def endpoints(self) -> list[Endpoint]:
         """The replicas that take requests now, oldest first."""
         with self._changed:
-            return [one.endpoint for one in self._in_state("ready") if one.endpoint is not None]
+            return [replica.endpoint for replica in self._in_state("ready") if replica.endpoint is not None]
 
     def events(self) -> list[ReplicaEvent]:
         """Every state that a replica entered so far, in order of time."""
@@ -122,46 +122,48 @@ class LocalService:
     def batch_log_dirs(self) -> dict[str, Path]:
         """Replica's name -> the folder of its instances' logs; empty without `options.batch_log_dir`."""
         with self._changed:
-            return {one.name: one.batch_log_dir for one in self._replicas if one.batch_log_dir is not None}
+            return {
+                replica.name: replica.batch_log_dir for replica in self._replicas if replica.batch_log_dir is not None
+            }
 
     def errors(self) -> dict[str, str]:
         """Replica's name -> why it ended, for those that nobody told to."""
         with self._changed:
-            return {one.name: one.error for one in self._replicas if one.error is not None}
+            return {replica.name: replica.error for replica in self._replicas if replica.error is not None}
 
     def stop(self) -> None:
         """End every replica at once, with all that belongs to it. Requests still running are lost; idempotent."""
         with self._changed:
             self._launch, self._wanted = None, 0
             replicas = list(self._replicas)
-        for one in replicas:
-            one.abandon()
-        for one in replicas:
-            one.join()
+        for replica in replicas:
+            replica.abandon()
+        for replica in replicas:
+            replica.join()
 
     def _in_state(self, *states: ReplicaState) -> list[ServerReplica]:
-        return [one for one in self._replicas if one.state in states]
+        return [replica for replica in self._replicas if replica.state in states]
 
     def _add(self) -> None:
         if self._launch is None:
             raise ServingError("the service is not running: start it before scaling")
         index = len(self._replicas)
         http_port = self._http_port if index == 0 else None
-        one = ServerReplica(index, self._folder / f"replica-{index}", self._launch, http_port, self._entered)
-        self._replicas.append(one)
-        self._enter(one, "starting", None)
-        one.start()
+        replica = ServerReplica(index, self._folder / f"replica-{index}", self._launch, http_port, self._entered)
+        self._replicas.append(replica)
+        self._enter(replica, "starting", None)
+        replica.start()
 
-    def _entered(self, one: ServerReplica, state: ReplicaState, start_up_s: float | None) -> None:
+    def _entered(self, replica: ServerReplica, state: ReplicaState, start_up_s: float | None) -> None:
         """A replica reports its new state."""
         with self._changed:
-            if state == "ready" and one.state != "starting":
+            if state == "ready" and replica.state != "starting":
                 return  # it was told to leave in this very moment
-            self._enter(one, state, start_up_s)
+            self._enter(replica, state, start_up_s)
 
-    def _enter(self, one: ServerReplica, state: ReplicaState, start_up_s: float | None) -> None:
-        one.state = state
-        self._events.append(ReplicaEvent(time.monotonic_ns(), one.name, state, start_up_s))
+    def _enter(self, replica: ServerReplica, state: ReplicaState, start_up_s: float | None) -> None:
+        replica.state = state
+        self._events.append(ReplicaEvent(time.monotonic_ns(), replica.name, state, start_up_s))
         addresses = [getattr(ready.endpoint, self._publish) for ready in self._in_state("ready")]
         write_endpoints(self.endpoints_file, addresses)
         self._changed.notify_all()

@@ -99,12 +99,12 @@ def free_ports(http: int | None) -> Ports:
     """Three free ports; a port that was asked for is taken as it is, ServingError if it is in use."""
     sockets = [socket.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(3)]
     try:
-        for number, one in zip((http or 0, 0, 0), sockets, strict=True):
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port in TIME_WAIT is free
-            one.bind(("127.0.0.1", number))
-        return Ports(*(one.getsockname()[1] for one in sockets))
+        for number, opened in zip((http or 0, 0, 0), sockets, strict=True):
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port in TIME_WAIT is free
+            opened.bind(("127.0.0.1", number))
+        return Ports(*(opened.getsockname()[1] for opened in sockets))
     except OSError as error:
         raise ServingError(f"port {http} cannot be used ({error.strerror}): free it or choose another port") from None
     finally:
-        for one in sockets:
-            one.close()
+        for opened in sockets:
+            opened.close()

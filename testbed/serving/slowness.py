@@ -63,7 +63,7 @@ class Slowness:
         deployment_object = self._apps.read_namespaced_deployment(
             self._deployment, self._namespace, _request_timeout=10
         )
-        volumes = {one.name: one.config_map for one in deployment_object.spec.template.spec.volumes or ()}
+        volumes = {volume.name: volume.config_map for volume in deployment_object.spec.template.spec.volumes or ()}
         selector = ",".join(f"{key}={value}" for key, value in deployment_object.spec.selector.match_labels.items())
         volume_map = volumes.get(VOLUME)
         return (None if volume_map is None else str(volume_map.name)), selector

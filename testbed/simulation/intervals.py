@@ -30,7 +30,7 @@ def interval_of(results: Sequence[float], coverage: float = 0.9) -> Interval:
 
     Of too few results for that coverage: their lowest and highest, with the coverage that these have.
     """
-    known = np.array([one for one in results if not np.isnan(one)])
+    known = np.array([result for result in results if not np.isnan(result)])
     if not len(known):
         return Interval(np.nan, np.nan, np.nan, coverage)
     middle = float(np.quantile(known, 0.5, method="higher"))  # it may be infinite: nothing was answered
@@ -41,7 +41,7 @@ def interval_of(results: Sequence[float], coverage: float = 0.9) -> Interval:
 
 def generators(seed: int, draws: int) -> list[np.random.Generator]:
     """One for each run that might come."""
-    return [np.random.default_rng(one) for one in np.random.SeedSequence(seed).spawn(draws)]
+    return [np.random.default_rng(sequence) for sequence in np.random.SeedSequence(seed).spawn(draws)]
 
 
 def interval(

@@ -54,7 +54,7 @@ def _one_run(
     power_factor = 1.0 if spread is None else 1 + spread.std * float(rng.standard_t(spread.degrees_of_freedom))
     loads = []
     for rate in rates.tolist():
-        arrivals, seed = (int(one) for one in rng.integers(2**31, size=2))
+        arrivals, seed = (int(integer) for integer in rng.integers(2**31, size=2))
         schedule = poisson_schedule(Constant(rate=rate), REQUESTS / rate, arrivals, profile.model)
         span_s = schedule.duration_s
         run = simulate(schedule, drawn, service, seed)

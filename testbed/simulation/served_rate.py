@@ -20,14 +20,14 @@ def rate_within(profile: ServiceProfile, service: ServiceConfig, target_s: float
 
     Searched by halving on Poisson arrivals of one seed, below what full batches could serve.
     """
-    one = service.model_copy(update={"replicas": 1})
+    single = service.model_copy(update={"replicas": 1})
     mean_s = np.array(profile.service_time.mean_s[: service.max_batch_size])
     sizes = np.arange(1, len(mean_s) + 1) if service.dynamic_batching is not None else np.ones(1)
     low, high = 0.0, service.instances * float(np.max(sizes / mean_s[: len(sizes)]))
 
     def holds(rate_rps: float) -> bool:
         schedule = poisson_schedule(make_pattern("constant", rate=rate_rps), SEARCHED_S, seed, profile.model)
-        run = simulate(schedule, profile, one, seed)
+        run = simulate(schedule, profile, single, seed)
         latency_s = np.where(run.requests.ok, run.requests.latency_s, np.inf)
         return len(latency_s) > 0 and float(np.quantile(latency_s, PERCENTILE / 100, method="higher")) <= target_s
 

@@ -32,16 +32,16 @@ def empty_sim(rules: Sequence[BatchingRules], replicas: int, instances: int, pla
 
     places: for requests that are under way at the same time; a closed run replaces these arrays by its own.
     """
-    largest = max(one.max_batch_size for one in rules)
+    largest = max(rule.max_batch_size for rule in rules)
     upto, above = (np.zeros((len(rules), largest + 1), dtype=np.int64) for _ in range(2))
-    for m, one in enumerate(rules):
-        preferred = np.array((0, *one.preferred), dtype=np.int64)
-        sizes = np.arange(one.max_batch_size + 1)
+    for m, rule in enumerate(rules):
+        preferred = np.array((0, *rule.preferred), dtype=np.int64)
+        sizes = np.arange(rule.max_batch_size + 1)
         last = np.searchsorted(preferred, sizes, side="right") - 1
         upto[m, sizes] = preferred[last]
         above[m, sizes] = preferred[np.where(last + 1 < len(preferred), last + 1, 1)]
     return Sim(
-        rules=np.concatenate([_record(one) for one in rules]),
+        rules=np.concatenate([_record(rule) for rule in rules]),
         preferred_upto=upto,
         preferred_above=above,
         arrival_ns=np.zeros(places, dtype=np.int64),
@@ -53,7 +53,7 @@ def empty_sim(rules: Sequence[BatchingRules], replicas: int, instances: int, pla
         extra_ns=np.zeros(places),
         pause_ns=np.zeros(places),
         link=np.zeros(places, dtype=np.int64),
-        replicas=idle_replicas(replicas, max(one.instances for one in rules)),
+        replicas=idle_replicas(replicas, max(rule.instances for rule in rules)),
         payloads=np.zeros((replicas, 2 * instances), dtype=CHAIN),
         instances=idle_instances((replicas, instances)),
         outcome=np.empty(1, dtype=OUTCOME),

@@ -82,7 +82,7 @@ class Story:
             self.entries += done.entries
             self.tasks += [] if done.task is None else [done.task]
             self.written += [] if done.write is None else [done.write]
-        return [one.state for one in self.entries[before:]]
+        return [entry.state for entry in self.entries[before:]]
 
     def _window(self) -> Window:
         one, batches, size = np.ones(1), 500.0 * self.answered, 2.0

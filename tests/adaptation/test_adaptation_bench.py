@@ -80,7 +80,7 @@ def test_a_profile_is_never_written_over(tmp_path: Path):
     again = made(tmp_path)
     played(again, 260.0, 1.4)
     assert file.read_text() == "mine"
-    assert any("exists" in one.why for one in again.journal.entries)
+    assert any("exists" in entry.why for entry in again.journal.entries)
 
 
 def test_a_policy_without_a_number_to_set_right_is_refused(tmp_path: Path):
@@ -123,7 +123,7 @@ def test_a_predecessor_that_fails_is_told_once_and_the_incumbent_goes_on(tmp_pat
         memory = decision.memory
     assert decision.replicas == POLICY.decide(SimulatedObservation(sim, "m"), None).replicas
     assert memory.state.name == "PROMOTED"
-    assert [one.why for one in policy.journal.entries] == ["the predecessor fails (RuntimeError: no idea)"]
+    assert [entry.why for entry in policy.journal.entries] == ["the predecessor fails (RuntimeError: no idea)"]
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def test_who_decides_beside_the_incumbent_remembers_and_is_not_heard(tmp_path: P
     assert getattr(memory.state, role) == ActivePolicy(Counting(), 2)
     assert max(replicas) <= 4
     if role == "candidate":
-        assert memory.state.differences == tuple(9 - one for one in replicas)
+        assert memory.state.differences == tuple(9 - replica for replica in replicas)
 
 
 @pytest.mark.timeout(600)

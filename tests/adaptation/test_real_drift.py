@@ -95,8 +95,8 @@ def test_a_real_service_that_becomes_slower_is_found_and_measured(tmp_path: Path
             stop.set()
             watching.join()
     steps = policy.journal.entries
-    print([(round(one.time_s - drifted_s[0], 1), one.state, one.why) for one in steps])
-    assert [one.state for one in steps[:2]] == ["ALARMED", "RECALIBRATING"]
+    print([(round(step.time_s - drifted_s[0], 1), step.state, step.why) for step in steps])
+    assert [step.state for step in steps[:2]] == ["ALARMED", "RECALIBRATING"]
     assert 0 < steps[0].time_s - drifted_s[0] < 15
     assert abs(steps[0].figures["change_s"] - drifted_s[0]) < 5
     factor = steps[1].figures["factor"]

@@ -38,8 +38,8 @@ def test_the_factor_and_its_interval_hold_the_truth_as_often_as_they_say():
     found = [estimate(residuals(math.log(1.4), 12, seed), SPREAD, SETTINGS) for seed in range(400)]
     factors = [one for one in found if isinstance(one, Factor)]
     assert len(factors) == 400
-    assert sum(one.low <= 1.4 <= one.high for one in factors) >= 380
-    assert np.mean([one.value for one in factors]) == pytest.approx(1.4, rel=0.01)
+    assert sum(factor.low <= 1.4 <= factor.high for factor in factors) >= 380
+    assert np.mean([factor.value for factor in factors]) == pytest.approx(1.4, rel=0.01)
 
 
 def test_too_few_windows_and_factors_out_of_bounds_are_refused_in_words():

@@ -71,7 +71,7 @@ class World:
         self.told = self.followed.turn()
 
     def of_pods(self, metric: str) -> dict[str, int]:
-        return {one.pod: one.value_m for one in self.followed.of_pods(metric)}
+        return {of_pod.pod: of_pod.value_m for of_pod in self.followed.of_pods(metric)}
 
     def total(self, metric: str) -> int | None:
         found = self.followed.of_deployment(metric)
@@ -101,7 +101,7 @@ def test_values_are_means_over_the_window_and_add_up(world: World) -> None:
     assert world.total("gpu_utilisation_pct") == 20_000
     (value,) = world.followed.of_deployment("requests_per_second")
     assert (value.time_s, value.window_s, value.labels) == (3.0, 2.0, {"deployment": "web", "model": "m"})
-    assert {one.labels["app"] for one in world.followed.of_pods("requests_per_second")} == {"web"}
+    assert {of_pod.labels["app"] for of_pod in world.followed.of_pods("requests_per_second")} == {"web"}
 
 
 def test_what_the_gpu_says_goes_before_what_the_server_counts(world: World) -> None:

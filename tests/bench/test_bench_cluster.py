@@ -101,7 +101,7 @@ def test_eight_replicas_under_an_hpa(benchmark):
         ],
         seed=1,
     )
-    few = [(one, 0) for one in arrivals if one < few_s * 1e9]
+    few = [(arrival, 0) for arrival in arrivals if arrival < few_s * 1e9]
     slow = len(few) / cpu_seconds(lambda: oracle.run(few, [], int(few_s * 1e9)))
     print(f"\n8 replicas, HPA: {speed:.3g} requests a second of one core, {speed / slow:.0f} times SimPy")
     assert speed >= 5e6
@@ -164,4 +164,4 @@ def test_machine_repair_within_2_per_mille(benchmark, users: int, servers: int):
     throughput, response_s = machine_repair(users, servers, 0.5, 0.1)
     errors = totals.ok / sim.now_s / throughput - 1, totals.latency_s / totals.ok / response_s - 1
     print(f"\n{users} users, {servers} servers: throughput {errors[0]:+.3%}, response {errors[1]:+.3%}")
-    assert max(abs(one) for one in errors) <= 0.002
+    assert max(abs(error) for error in errors) <= 0.002

@@ -46,7 +46,7 @@ def runs() -> list[Evidence]:
 def test_the_time_of_shorter_requests_comes_back_and_that_of_the_longest_is_the_profiles() -> None:
     made = runs()
     fitted = fit_profile(made, request_log_of, leave_out=False)
-    assert [one.tokens for one in fitted.service_time.lengths] == [32, 64, 128]
+    assert [length.tokens for length in fitted.service_time.lengths] == [32, 64, 128]
     found_s, known_s = (np.array(one.service_time.padded_mean_s((32, 64, 128))) for one in (fitted, profile()))
     assert found_s == pytest.approx(known_s, rel=0.02)
     assert fitted.service_time.mean_s == pytest.approx(known_profile().service_time.mean_s, rel=0.02)

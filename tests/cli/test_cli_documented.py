@@ -73,9 +73,11 @@ def test_a_command_line_of_the_documentation_can_be_typed(page: str, line: str) 
         return
     assert name in COMMANDS, f"{page}: {line}"
     command = typer.main.get_command(application([name])).commands[name]  # type: ignore[attr-defined]
-    known = {flag for one in command.params for flag in (*one.opts, *one.secondary_opts)} | {"--help"}
-    assert [one for one in arguments if one.startswith("--") and one not in known] == []
-    if any(not one.startswith("-") for one in arguments) and "..." not in arguments:  # not only the name of a flag
+    known = {flag for param in command.params for flag in (*param.opts, *param.secondary_opts)} | {"--help"}
+    assert [argument for argument in arguments if argument.startswith("--") and argument not in known] == []
+    if (
+        any(not argument.startswith("-") for argument in arguments) and "..." not in arguments
+    ):  # not only the name of a flag
         command.make_context(name, list(arguments))  # an argument too many, or a flag without its value
 
 

@@ -138,7 +138,11 @@ def parameters_of(name: str) -> Iterator[typer.models.ParameterInfo]:
 
 @pytest.mark.parametrize("name", CONFIGURED)
 def test_every_flag_of_every_command_has_a_help(name: str) -> None:
-    lacking = [one.opts[0] for one in parameters_of(name) if not (one.help or "").partition("[default")[0].strip("\\ ")]
+    lacking = [
+        parameter.opts[0]
+        for parameter in parameters_of(name)
+        if not (parameter.help or "").partition("[default")[0].strip("\\ ")
+    ]
     assert set(lacking) <= {"--kubeconfig"}
 
 

@@ -24,7 +24,7 @@ def running(core: Any, namespace: str) -> list[Any]:
         pod
         for pod in core.list_namespaced_pod(namespace).items
         if pod.metadata.deletion_timestamp is None
-        and any(one.type == "Ready" and one.status == "True" for one in pod.status.conditions or [])
+        and any(condition.type == "Ready" and condition.status == "True" for condition in pod.status.conditions or [])
     ]
 
 
@@ -41,17 +41,17 @@ def answers(core: Any) -> bool:
 def readiness(core: Any, node: str) -> str:
     """The status of the node's condition Ready: True, False, Unknown; empty if it has none yet."""
     conditions = core.read_node_status(node).status.conditions or []
-    return next((one.status for one in conditions if one.type == "Ready"), "")
+    return next((condition.status for condition in conditions if condition.type == "Ready"), "")
 
 
 def pending_reason(core: Any, namespace: str) -> str:
     """Why the scheduler leaves the one pod pending; empty if it has not said it yet."""
     pods = [pod for pod in core.list_namespaced_pod(namespace).items if pod.status.phase == "Pending"]
     reasons = [
-        one.message
+        condition.message
         for pod in pods
-        for one in pod.status.conditions or []
-        if one.type == "PodScheduled" and one.status == "False"
+        for condition in pod.status.conditions or []
+        if condition.type == "PodScheduled" and condition.status == "False"
     ]
     return reasons[0] if len(reasons) == 1 else ""
 
@@ -61,16 +61,17 @@ def ready_addresses(api: Any, namespace: str) -> list[str]:
     from kubernetes import client
 
     slices = client.DiscoveryV1Api(api).list_namespaced_endpoint_slice(namespace).items
-    ends = [end for one in slices for end in one.endpoints or [] if end.conditions.ready]
+    ends = [end for slice_ in slices for end in slice_.endpoints or [] if end.conditions.ready]
     return sorted(address for end in ends for address in end.addresses)
 
 
 def server_process(pod: Any) -> psutil.Process:
     """The tritonserver of a V1Pod, as this machine sees it."""
     (found,) = (
-        one
-        for one in cgroups.processes()
-        if one.name() == "tritonserver" and f"pod{pod.metadata.uid}" in Path(f"/proc/{one.pid}/cgroup").read_text()
+        process
+        for process in cgroups.processes()
+        if process.name() == "tritonserver"
+        and f"pod{pod.metadata.uid}" in Path(f"/proc/{process.pid}/cgroup").read_text()
     )
     return found
 
@@ -79,8 +80,10 @@ def lose_node(node: str) -> None:
     """kill -9 of all that runs on it, as if its power were cut."""
     for daemon in (f"kubelet-{node}", f"containerd-{node}"):
         Daemon.recorded(daemon).kill()
-    shims = [one for one in processes.ours(["containerd-shim-runc-v2"]) if f"/{node}/" in " ".join(one.cmdline())]
-    pods = [one for one in cgroups.processes() if f"/kis-{node}/" in Path(f"/proc/{one.pid}/cgroup").read_text()]
+    shims = [process for process in processes.ours(["containerd-shim-runc-v2"]) if f"/{node}/" in " ".join(process.cmdline())]
+    pods = [
+        process for process in cgroups.processes() if f"/kis-{node}/" in Path(f"/proc/{process.pid}/cgroup").read_text()
+    ]
     processes.kill({*shims, *pods})
 
 

@@ -132,7 +132,7 @@ def test_the_stock_hpa_scales_up_under_load_and_down_after_it(
     assert max(sizes) == 3
     eventually(lambda: wanted() == 1, "it goes down when nothing comes any more")
     told = scaling.read_namespaced_horizontal_pod_autoscaler(NAME, applied).status
-    assert {one.type: one.reason for one in told.conditions}["ScalingActive"] == "ValidMetricFound"
+    assert {condition.type: condition.reason for condition in told.conditions}["ScalingActive"] == "ValidMetricFound"
 
 
 def test_a_pod_that_tells_garbage_is_missing_and_so_is_the_sum_with_it(

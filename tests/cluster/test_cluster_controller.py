@@ -63,7 +63,7 @@ def test_nothing_is_lost_through_scale_up_and_down(service: KubernetesService, t
     enough = threading.Event()
 
     def gone() -> bool:
-        return len({one.replica for one in service.events() if one.state == "gone"}) == 2
+        return len({event.replica for event in service.events() if event.state == "gone"}) == 2
 
     # Two seconds after what a step waits for, it is done.
     steps: list[tuple[Callable[[], bool], Callable[[], None]]] = [

@@ -100,4 +100,4 @@ def test_an_up_that_is_interrupted_leaves_what_the_next_down_removes(
 def _crash() -> None:
     """kill -9 of every daemon; the pods and their shims go on, as after a crash."""
     pods = {process.pid for process in cgroups.processes()}
-    processes.kill(one for one in processes.ours(processes.PROGRAMS - {SHIM}) if one.pid not in pods)
+    processes.kill(process for process in processes.ours(processes.PROGRAMS - {SHIM}) if process.pid not in pods)

@@ -28,8 +28,8 @@ def fake_nodes(local_cluster: Any, core: Any, eventually: Callable[..., Any]) ->
 
     def ready() -> int:
         nodes = core.list_node(label_selector=LABEL).items
-        conditions = [one for node in nodes for one in node.status.conditions or []]
-        return sum(one.type == "Ready" and one.status == "True" for one in conditions)
+        conditions = [condition for node in nodes for condition in node.status.conditions or []]
+        return sum(condition.type == "Ready" and condition.status == "True" for condition in conditions)
 
     eventually(lambda: ready() == NODES, "the fake nodes are ready")
     yield
@@ -55,5 +55,5 @@ def test_a_fake_pod_runs_at_once_and_is_ready_after_its_load_time(
     slow = deployment("slow", replicas=1, gpus=1, annotations={"kis/load": "3s"}, **ON_FAKE_NODES)
     apps.create_namespaced_deployment(namespace, slow)
     (pod,) = eventually(lambda: running(core, namespace), "the pod is ready")
-    ready_at = next(one.last_transition_time for one in pod.status.conditions if one.type == "Ready")
+    ready_at = next(condition.last_transition_time for condition in pod.status.conditions if condition.type == "Ready")
     assert (ready_at - pod.status.start_time).total_seconds() >= 2, "whole seconds, and kwok may be late"

@@ -134,7 +134,7 @@ def test_of_two_controllers_one_acts_though_leaders_stand_still_and_are_killed(
 
     def told() -> list[str]:
         events = core.list_namespaced_event(applied).items
-        return sorted(one.message.partition(":")[0] for one in events if one.reason == "Scaled")
+        return sorted(event.message.partition(":")[0] for event in events if event.reason == "Scaled")
 
     eventually(lambda: told() == ["1 -> 2", "2 -> 3", "3 -> 2"], "the three changes are told")
 
@@ -232,7 +232,7 @@ def test_pods_that_never_become_ready_are_told_and_leave_the_others_alone(
 ) -> None:
     service.scale(2)
     service.wait_ready(2, LONG_S)
-    served = {one.name for one in service.endpoints()}
+    served = {endpoint.name for endpoint in service.endpoints()}
     probe = [{"op": "add", "path": READINESS, "value": "/v2/models/nothing/ready"}]
     kubectl("patch", "--namespace", applied, f"deployment/{NAME}", "--type=json", f"--patch={json.dumps(probe)}")
     one = controllers(**fixed(applied, 3))
@@ -240,7 +240,7 @@ def test_pods_that_never_become_ready_are_told_and_leave_the_others_alone(
     asked = len(one.turns())
     eventually(lambda: len(one.turns()) >= asked + 6, "the controller goes on")
     assert one.patched() == [3], "once, and no more because they do not come"
-    assert served <= {one.name for one in service.endpoints()}
+    assert served <= {endpoint.name for endpoint in service.endpoints()}
     kubectl("rollout", "undo", "--namespace", applied, f"deployment/{NAME}")
     service.wait_ready(3, LONG_S)
     eventually(lambda: one.turns()[-1]["not_ready"] == {}, "nothing is wrong any more")

@@ -93,7 +93,7 @@ def operator(local_cluster: Any, api: Any, eventually: Callable[..., Any]) -> It
 
     def established(name: str) -> bool:
         conditions = extensions.read_custom_resource_definition(name).status.conditions or []
-        return any(one.type == "Established" and one.status == "True" for one in conditions)
+        return any(condition.type == "Established" and condition.status == "True" for condition in conditions)
 
     eventually(lambda: all(map(established, names)), "the kinds are there")
     yield
@@ -117,7 +117,7 @@ def test_the_api_server_accepts_the_monitors_the_rules_and_the_dashboard(
 
 def test_the_monitors_find_the_pods_and_their_port(kubectl: Callable[..., str]) -> None:
     monitors = yaml.safe_load_all((MONITORING / "podmonitors.yaml").read_text())
-    found = {one["metadata"]["name"]: one["spec"] for one in monitors}
+    found = {monitor["metadata"]["name"]: monitor["spec"] for monitor in monitors}
     for name, folder in {"triton": "overlays/gpu/bert", "kis-controller": "controller"}.items():
         objects = yaml.safe_load_all(kubectl("kustomize", str(MANIFESTS / folder)))
         (template,) = (one["spec"]["template"] for one in objects if one["kind"] == "Deployment")

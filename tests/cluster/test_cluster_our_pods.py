@@ -124,7 +124,7 @@ def test_load_pods_share_one_schedule_and_leave_the_run_in_the_volume(
 
     def ended() -> bool:
         states = [job.status for job in jobs.list_namespaced_job(namespace).items]
-        return all(one.succeeded or one.failed for one in states)
+        return all(state.succeeded or state.failed for state in states)
 
     eventually(ended, "the load ends")
     said = kubectl("logs", "--namespace", namespace, "job/kis-load-master", "-c", "locust")

@@ -26,20 +26,20 @@ def test_nothing_is_lost_through_a_rolling_update(
 ) -> None:
     service.scale(2)
     service.wait_ready(2, LONG_S)
-    old = {one.name: one.http for one in service.endpoints()}
+    old = {endpoint.name: endpoint.http for endpoint in service.endpoints()}
     updated, settled_s, enough = threading.Event(), list[float](), threading.Event()
 
     def update(elapsed_s: float, _: float) -> None:
         if elapsed_s >= 2.0 and not updated.is_set():
             updated.set()
             kubectl("rollout", "restart", "--namespace", applied, f"deployment/{NAME}")
-        if not set(old) & {one.name for one in service.endpoints()} and len(service.endpoints()) == 2:
+        if not set(old) & {endpoint.name for endpoint in service.endpoints()} and len(service.endpoints()) == 2:
             settled_s.append(elapsed_s)
         if settled_s and elapsed_s >= settled_s[0] + 3.0:
             enough.set()
 
     log = replay_at(RATE_RPS, 90.0, service, tmp_path, update, enough)
-    new = {one.name: one.http for one in service.endpoints()}
+    new = {endpoint.name: endpoint.http for endpoint in service.endpoints()}
     assert len(new) == 2
     assert not set(old) & set(new), "both pods are others now"
     rows = sent(log)
@@ -59,7 +59,7 @@ def test_a_server_that_is_killed_loses_what_it_was_answering_and_nothing_else(
     instants, back_s, enough = list[int](), list[float](), threading.Event()
 
     def kill(elapsed_s: float, _: float) -> None:
-        listed = [one.http for one in service.endpoints()]
+        listed = [endpoint.http for endpoint in service.endpoints()]
         if len(instants) == 2 and address not in listed:
             instants.append(time.monotonic_ns())
         if len(instants) == 3 and address in listed:

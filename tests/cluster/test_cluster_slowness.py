@@ -27,19 +27,19 @@ NAME = "triton-emulated-drifting"
 
 def batch_ms(service: KubernetesService, namespace: str, folder: Path) -> list[float]:
     """Mean time of a batch in each pod, while a few requests come in."""
-    before = {one.name: read_statistics(one.http, "emulated") for one in service.endpoints()}
+    before = {endpoint.name: read_statistics(endpoint.http, "emulated") for endpoint in service.endpoints()}
     target = pods_of(service, f"{namespace}/{NAME}", "emulated", len(before))
     rate = {"rate": 4.0 * len(before)}
     schedule = poisson_schedule(make_pattern("constant", **rate), 4.0, 1, "emulated")
     run_real(target, schedule, folder, Identity(folder.name, "constant", rate, 1, percentile=None), ClientConfig(), 1.0)
-    after = [(one.name, read_statistics(one.http, "emulated")) for one in service.endpoints()]
+    after = [(endpoint.name, read_statistics(endpoint.http, "emulated")) for endpoint in service.endpoints()]
     assert len(after) == len(before)
     return [(busy_ms(now) - busy_ms(before[name])) / (now.executions - before[name].executions) for name, now in after]
 
 
 def busy_ms(told: ModelStatistics) -> float:
     """In batches so far."""
-    return sum(one.compute_ns for one in told.batches.values()) / 1e6
+    return sum(batch.compute_ns for batch in told.batches.values()) / 1e6
 
 
 def test_pods_become_slower_while_they_serve_and_so_do_those_that_come_later(

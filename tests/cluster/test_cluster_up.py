@@ -20,7 +20,7 @@ def test_two_nodes_are_ready_with_four_gpus_each(core: Any) -> None:
     nodes = core.list_node().items
     assert [node.metadata.name for node in nodes] == ["node-a", "node-b"]
     for node in nodes:
-        assert {one.type: one.status for one in node.status.conditions}["Ready"] == "True"
+        assert {condition.type: condition.status for condition in node.status.conditions}["Ready"] == "True"
         assert node.status.allocatable["nvidia.com/gpu"] == "4"
         assert node.status.node_info.kubelet_version == f"v{KUBERNETES}"
 

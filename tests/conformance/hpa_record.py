@@ -163,8 +163,8 @@ def record(api: Any, namespace: str, stories: Sequence[Story] = STORIES) -> dict
 
 
 def _decided(syncs: list[Seen], scales: list[tuple[float, int]], end_s: float) -> list[Seen]:
-    followed = [one for one in syncs if one.time_s + _SAME_SYNC_S < end_s]
-    ends = [one.time_s for one in syncs[1:]] + [end_s]
+    followed = [sync for sync in syncs if sync.time_s + _SAME_SYNC_S < end_s]
+    ends = [sync.time_s for sync in syncs[1:]] + [end_s]
     for one, until_s in zip(followed, ends, strict=False):
         # A silent sync is noted when its change is heard of, which is then its own.
         one.real = [replicas for time_s, replicas in scales if time_s < until_s][-1]

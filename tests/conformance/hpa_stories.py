@@ -167,7 +167,7 @@ def manifest(told: Story) -> dict[str, Any]:
         "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": told.name},
         "minReplicas": spec.min_replicas,
         "maxReplicas": spec.max_replicas,
-        "metrics": [_metric(one) for one in spec.metrics],
+        "metrics": [_metric(metric) for metric in spec.metrics],
     }
     if spec.behavior is not None:
         made["behavior"] = {

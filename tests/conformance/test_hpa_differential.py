@@ -22,7 +22,7 @@ def test_each_decision_of_the_real_hpa_is_made_again() -> None:
 
 
 def test_what_was_recorded_are_these_stories() -> None:
-    specs = {one["name"]: HpaSpec.model_validate(one["spec"]) for one in json.loads(KEPT.read_text())["stories"]}
+    specs = {load["name"]: HpaSpec.model_validate(load["spec"]) for load in json.loads(KEPT.read_text())["stories"]}
     assert specs == {story.name: story.spec for story in STORIES}
 
 

@@ -59,9 +59,9 @@ def test_a_controller_whose_clock_is_set_back_decides_at_its_pace_on_whole_windo
         found = controller.turn()
         turns += [] if found is None else [found]
         machine.second()
-    assert [one.time_s - 1_700_000_000.0 for one in turns] == [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]
-    assert [one.seconds for one in windows[1:]] == [2.0] * 5
-    assert not any(one.refusal for one in turns)
+    assert [turn.time_s - 1_700_000_000.0 for turn in turns] == [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]
+    assert [window.seconds for window in windows[1:]] == [2.0] * 5
+    assert not any(turn.refusal for turn in turns)
 
 
 def test_kis_controller_has_such_a_clock(monkeypatch, triton):

@@ -179,7 +179,7 @@ def test_the_in_flight_limit_drops_and_counts(replay):
     assert log.frame["sent_ns"].notna().sum() == 10
     assert set(log.frame["detail"][10:]) == {"10 requests were in flight already"}
     # Locust hears of no answer: it took a dropped request for one of 0 ms, and its P50 was 0.
-    dropped = [one for one in replay.reports if one[3] is not None]
+    dropped = [report for report in replay.reports if report[3] is not None]
     assert len(dropped) == 90
     assert all(latency_s is None for _, latency_s, _, _ in dropped)
 

@@ -64,8 +64,8 @@ def calibration_runs(
     for number, rate in enumerate(rates):
         schedules.append(poisson_schedule(make_pattern("constant", rate=rate), duration_s, number, "emulated"))
     if service.length_buckets:
-        schedules = [all_of(one, service.length_buckets[-1]) for one in schedules]
-    return [evidence(profile, one, service, seed + k, with_batches) for k, one in enumerate(schedules)]
+        schedules = [all_of(schedule, service.length_buckets[-1]) for schedule in schedules]
+    return [evidence(profile, schedule, service, seed + k, with_batches) for k, schedule in enumerate(schedules)]
 
 
 def evidence(

@@ -275,7 +275,7 @@ def _setting(
         )
     return simpy_cluster.ModelSetting(
         rules=rules,
-        service_ns={kind: [0.0, *(one * 1e9 for one in means)] for kind, means in mean_s.items()},
+        service_ns={kind: [0.0, *(mean * 1e9 for mean in means)] for kind, means in mean_s.items()},
         noise=noise,
         replicas=model.replicas,
         balancer=model.balancer,

@@ -189,7 +189,9 @@ class Campaign:
         for number, rate in enumerate(self.rates):
             pattern = make_pattern("constant", rate=rate)
             schedules.append(poisson_schedule(pattern, self.duration_s, number, MODEL))
-        return [run_of(self.physics(100 + k), one, f"fitted-{k}", seed=100 + k) for k, one in enumerate(schedules)]
+        return [
+            run_of(self.physics(100 + k), schedule, f"fitted-{k}", seed=100 + k) for k, schedule in enumerate(schedules)
+        ]
 
     def held_out(self) -> Evidence:
         """Traffic that is not fitted on."""

@@ -43,11 +43,15 @@ def test_more_replicas_lower_the_latency_and_the_misses():
     arrivals = constant(300, 20)
     plan = plan_capacity(PROFILE, arrivals, 0.020, PlanGrid(max_replicas=8, max_batch_size=(4,)), draws=6)
     by_replicas = sorted(plan.options, key=lambda one: one.service.replicas)
-    middles = [one.latency_s.middle for one in by_replicas]
+    middles = [by_replica.latency_s.middle for by_replica in by_replicas]
     assert middles == sorted(middles, reverse=True)
     assert all(
-        0 <= one.slo_violation_rate.low <= one.slo_violation_rate.middle <= one.slo_violation_rate.high <= 1
-        for one in by_replicas
+        0
+        <= by_replica.slo_violation_rate.low
+        <= by_replica.slo_violation_rate.middle
+        <= by_replica.slo_violation_rate.high
+        <= 1
+        for by_replica in by_replicas
     )
 
 

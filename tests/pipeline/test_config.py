@@ -99,7 +99,7 @@ def test_a_mapping_extends_another_file_and_items_that_have_a_name_are_merged_by
     )
     own = "extends: parts/base.yaml\nmodels: [{name: a, pod: {load_s: null}}]\npools: [{gpus: 9, gpu_kind: x}]"
     config = load_config(written(tmp_path, own), ClusterConfig)
-    assert [(one.name, one.replicas, one.pod.load_s, one.pod.schedule_s) for one in config.models] == [
+    assert [(model.name, model.replicas, model.pod.load_s, model.pod.schedule_s) for model in config.models] == [
         ("a", 2, None, 2.0),
         ("b", 1, None, 0.05),
     ]

@@ -96,7 +96,7 @@ def test_an_adapted_policy_recovers_and_the_report_says_so(tmp_path: Path) -> No
     which = ("steady", "adapted", 1)
     real = real_folder(folder, which) / "adaptation.json"
     steps = json.loads(real.read_text())
-    told = [{**one, "time_s": one["time_s"] + 12.0 * (one["state"] in ("SHADOW", "KEPT"))} for one in steps]
+    told = [{**step, "time_s": step["time_s"] + 12.0 * (step["state"] in ("SHADOW", "KEPT"))} for step in steps]
     real.write_text(json.dumps(told))
     simulate_pair(config, folder, which)
     took_s = deliberation_s(counterpart_folder(folder, which), SECONDS)

@@ -205,7 +205,7 @@ def test_decisions_are_changes_of_the_sampled_count_with_the_scalers_words() -> 
         {},
     )
     steps = decisions_of(log, "m", 1, 1000.0, [(1000.7, "much to do"), (1030.0, "another matter")])
-    assert [(one.time_s, one.before, one.wanted, one.reason) for one in steps] == [
+    assert [(step.time_s, step.before, step.wanted, step.reason) for step in steps] == [
         (1.0, 1, 4, "much to do"),
         (9.0, 4, 2, ""),
     ]

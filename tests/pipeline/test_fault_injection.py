@@ -62,9 +62,9 @@ def test_faults_strike_once_each_in_their_order_and_it_is_written_when(tmp_path:
     assert slowness.factors == [1.0, 1.4, 2.0, 1.0]
     assert faults.missed() == ()
     faults.write(tmp_path)
-    struck = [round(one["struck_s"], 6) for one in json.loads((tmp_path / "faults.json").read_text())]
+    struck = [round(load["struck_s"], 6) for load in json.loads((tmp_path / "faults.json").read_text())]
     assert struck == [20.25, 30.25]  # when they were really made, not when they should have been
-    assert [one.slow_down for one in read_faults(tmp_path)] == [1.4, 2.0]
+    assert [fault.slow_down for fault in read_faults(tmp_path)] == [1.4, 2.0]
     assert read_faults(tmp_path / "elsewhere") == ()
 
 

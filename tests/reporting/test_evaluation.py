@@ -38,8 +38,8 @@ def told_of(rows: list[dict[str, Any]], challenger: str, oracle: str | None = No
 def test_the_p95_of_a_policy_is_of_all_its_requests() -> None:
     """The mean of the P95 of four kinds of traffic, one of them overloaded, stood there: 2,764 ms, 4 % over a target of
     30."""
-    rows = [one for traffic in ("a", "b", "c") for one in rows_of("hpa", [(0.01, 1.0)] * 3, traffic)]
-    rows += [one for traffic in ("a", "b", "c") for one in rows_of("ours", [(0.01, 1.0)] * 3, traffic)]
+    rows = [row for traffic in ("a", "b", "c") for row in rows_of("hpa", [(0.01, 1.0)] * 3, traffic)]
+    rows += [row for traffic in ("a", "b", "c") for row in rows_of("ours", [(0.01, 1.0)] * 3, traffic)]
     told = told_of(rows, "ours", a={0.02: 4000}, b={0.022: 4000}, c={0.024: 400, 11.0: 100})
     assert told["policies"]["ours"]["p95_ms"] == pytest.approx(24, rel=0.02)  # not (20 + 22 + 11,000) / 3
     assert told["per_traffic"]["c"]["ours"]["p95_ms"] == pytest.approx(11_000, rel=0.02)

@@ -74,7 +74,7 @@ def together() -> Callable[..., list[Any]]:
 
 @pytest.fixture
 def remains_of() -> Callable[[LocalService], Remains]:
-    return lambda service: Remains([one.pid for one in service.endpoints() if one.pid is not None])
+    return lambda service: Remains([endpoint.pid for endpoint in service.endpoints() if endpoint.pid is not None])
 
 
 @pytest.fixture

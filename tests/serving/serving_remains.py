@@ -20,10 +20,13 @@ class Remains:
 
     def __init__(self, pids: list[int]) -> None:
         self.processes = [
-            one for pid in pids for one in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True))
+            child for pid in pids for child in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True))
         ]
         prefixes = {
-            word.split("=")[-1] for one in self.processes for word in one.cmdline() if "shm-region-prefix" in word
+            word.split("=")[-1]
+            for process in self.processes
+            for word in process.cmdline()
+            if "shm-region-prefix" in word
         }
         self.regions = [region for prefix in prefixes for region in Path("/dev/shm").glob(f"{prefix}*")]
         assert len(self.processes) > len(pids), "a server has stubs"

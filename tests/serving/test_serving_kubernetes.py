@@ -35,7 +35,7 @@ def endpoint_slice(**pods: str) -> client.V1EndpointSlice:
     ],
 )
 def test_clients_are_given_the_ready_ones_or_else_those_they_had(pods, given, names):
-    assert [one.name for one in to_clients(listed_in(endpoint_slice(**pods)), given)] == names
+    assert [to_client.name for to_client in to_clients(listed_in(endpoint_slice(**pods)), given)] == names
 
 
 def condition(kind: str, status: str, message: str | None = None) -> client.V1PodCondition:

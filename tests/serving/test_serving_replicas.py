@@ -86,14 +86,14 @@ def test_scaling_up_and_down_under_load_fails_no_request(
         assert stream.failures == []
         assert len({one.name for one in three}) == 3
         states = {
-            name: [one.state for one in service.events() if one.replica == name]
+            name: [event.state for event in service.events() if event.replica == name]
             for name in ("replica-0", "replica-1", "replica-2")
         }
         assert states["replica-0"] == ["starting", "ready"]
         assert states["replica-1"] == states["replica-2"] == ["starting", "ready", "draining", "gone"]
-        times = [one.time_ns for one in service.events()]
+        times = [event.time_ns for event in service.events()]
         assert times == sorted(times)
-        assert all((one.start_up_s is not None) == (one.state == "ready") for one in service.events())
+        assert all((event.start_up_s is not None) == (event.state == "ready") for event in service.events())
     assert remains.all_gone()
     assert read_endpoints(service.endpoints_file) == ()
     assert service.errors() == {}
@@ -115,7 +115,7 @@ def test_a_killed_server_is_noticed_and_replaced_when_asked(
         assert infer(survivor.http, "emulated", {"x": ONE}).tolist() == [[1.0] * 4]
         service.scale(2)
         service.wait_settled(90)
-        assert [one.name for one in service.endpoints()] == ["replica-1", "replica-2"]
+        assert [endpoint.name for endpoint in service.endpoints()] == ["replica-1", "replica-2"]
     assert remains.all_gone()
 
 
@@ -192,12 +192,12 @@ def test_stopping_amid_a_start_up_leaves_nothing(make_service: Any, eventually: 
 
     def loads() -> bool:
         with contextlib.suppress(psutil.NoSuchProcess):
-            servers[:] = [one for one in psutil.Process().children(recursive=True) if "triton" in one.name()]
-        return any("stub" in one.name() for one in servers)
+            servers[:] = [child for child in psutil.Process().children(recursive=True) if "triton" in child.name()]
+        return any("stub" in server.name() for server in servers)
 
     eventually(loads, "the server runs, and so does its stub, which takes seconds to load this model")
     service.stop()
     starting.join(60)
     assert refusals == ["the service was stopped while it started"]
     eventually(lambda: not any(map(alive, servers)), "the server and its stub are gone")
-    assert [one.state for one in service.events()] == ["starting", "gone"]
+    assert [event.state for event in service.events()] == ["starting", "gone"]

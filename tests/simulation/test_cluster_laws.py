@@ -106,7 +106,7 @@ def test_every_request_ends_once_or_is_still_under_way():
     rows, totals = sim.all_rows(), sim.totals("m")
     assert len(set(rows["id"].tolist())) == len(rows)
     assert totals.ok + totals.error + totals.timeout == len(rows)
-    live = {int(one) for one in sim.stream.sim.requests["id"] if one >= 0} - set(rows["id"].tolist())
+    live = {int(request) for request in sim.stream.sim.requests["id"] if request >= 0} - set(rows["id"].tolist())
     assert totals.arrived == len(rows) + len(live)
     assert totals.timeout > 0
     assert totals.error > 0

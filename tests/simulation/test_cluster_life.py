@@ -248,7 +248,11 @@ def test_a_pod_on_a_device_that_was_used_before_begins_with_no_active_time() -> 
     sim.advance(10.0)
     sim.scale("m", 1)
     sim.advance(30.0)
-    by_pod = {pod: ns for one in sim.samples for pod, ns in zip(one.pods.tolist(), one.active_ns.tolist(), strict=True)}
+    by_pod = {
+        pod: ns
+        for sample in sim.samples
+        for pod, ns in zip(sample.pods.tolist(), sample.active_ns.tolist(), strict=True)
+    }
     assert by_pod == {0: 1_500_000_000, 1: 500_000_000}
 
 

@@ -37,7 +37,7 @@ def test_a_network_exported_in_fp16_takes_and_gives_fp32_and_answers_nearly_the_
     write_repository(tmp_path, find_model("resnet50"), ServiceConfig(), options)
     file = tmp_path / "resnet50" / "1" / "model.onnx"
     weights = onnx.load(file).graph.initializer
-    halves = sum(np.prod(one.dims) for one in weights if one.data_type == onnx.TensorProto.FLOAT16)
+    halves = sum(np.prod(weight.dims) for weight in weights if weight.data_type == onnx.TensorProto.FLOAT16)
     assert halves > 25e6  # ResNet-50 has 25.6 million weights
     (logits,) = onnxruntime.InferenceSession(file).run(["logits"], {"image": images(2)})
     assert logits.dtype == np.float32

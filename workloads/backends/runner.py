@@ -87,9 +87,9 @@ class CapturedRunner(Runner):
         self._events = [torch.cuda.Event(enable_timing=True) for _ in range(4)]  # type: ignore[no-untyped-call]
         self._captured: dict[torch.Size, _Captured] = {}
         pool = torch.cuda.graph_pool_handle()  # one for all: only one graph runs at a time, the largest asks first
-        for one in examples:
-            captured = self._captured[one[0].shape[1:]] = _Captured(one, device)
-            largest = len(one[0])
+        for example in examples:
+            captured = self._captured[example[0].shape[1:]] = _Captured(example, device)
+            largest = len(example[0])
             with torch.inference_mode():
                 for size in range(largest, 0, -1):
                     captured.graphs[size] = self._capture(captured, size, pool)

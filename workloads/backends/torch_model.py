@@ -96,7 +96,9 @@ def padded(columns: list[list[torch.Tensor]], buckets: Sequence[int]) -> list[li
     wanted = next((bucket for bucket in buckets if bucket >= longest), None)
     if wanted is None:
         raise ValueError(f"a request has {longest} tokens, the longest bucket {buckets[-1]}: cut it, or add a bucket")
-    return [[torch.nn.functional.pad(one, (0, wanted - one.shape[-1])) for one in column] for column in columns]
+    return [
+        [torch.nn.functional.pad(tensor, (0, wanted - tensor.shape[-1])) for tensor in column] for column in columns
+    ]
 
 
 def _tensor(request: Any, name: str) -> torch.Tensor:

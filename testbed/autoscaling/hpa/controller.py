@@ -89,7 +89,7 @@ def sync(
 
 
 def _percentages(proposals: Mapping[str, Proposal]) -> dict[str, int | None]:
-    return {key: one.utilization_pct for key, one in proposals.items()}
+    return {key: proposal.utilization_pct for key, proposal in proposals.items()}
 
 
 def _largest_proposal(
@@ -116,7 +116,7 @@ def _largest_proposal(
             known = metric.type in get_args(MetricType)
             failed.append((f"FailedGet{metric.type}Metric" if known else "InvalidMetricSourceType", str(problem)))
     error = f"invalid metrics ({len(failed)} of {len(spec.metrics)}), first: {failed[0][1]}" if failed else None
-    largest = max((one.replicas for one in proposals.values()), default=None)
+    largest = max((proposal.replicas for proposal in proposals.values()), default=None)
     if largest is None or (failed and largest < target.spec_replicas):
         if failed:
             conditions.set("ScalingActive", "False", failed[0][0])

@@ -60,7 +60,8 @@ def _rules(rules: ScalingRules) -> dict[str, Any]:
     body: dict[str, Any] = {
         "selectPolicy": rules.select_policy,
         "policies": [
-            {"type": one.type, "value": one.value, "periodSeconds": round(one.period_s)} for one in rules.policies
+            {"type": policy.type, "value": policy.value, "periodSeconds": round(policy.period_s)}
+            for policy in rules.policies
         ],
     }
     if rules.stabilization_window_s is not None:

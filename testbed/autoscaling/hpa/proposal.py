@@ -29,7 +29,7 @@ class Tolerance:
         if flags.kubernetes_minor < TOLERANCE_PER_DIRECTION:
             return cls(flags.tolerance, flags.tolerance, per_direction=False)
         rules = (spec.behavior.scale_down, spec.behavior.scale_up) if spec.behavior else (None, None)
-        own = [flags.tolerance if one is None or one.tolerance is None else one.tolerance for one in rules]
+        own = [flags.tolerance if rule is None or rule.tolerance is None else rule.tolerance for rule in rules]
         return cls(down=own[0], up=own[1])
 
     def covers(self, ratio: float) -> bool:
@@ -195,7 +195,7 @@ def _resized(
 
 def _counted(samples: Mapping[str, PodSample], groups: Groups) -> dict[str, int]:
     """Usage of the pods that count; samples of pods that nobody listed count as well, as in the controller."""
-    usage_m = {name: one.value_m for name, one in samples.items() if name not in groups.ignored | groups.unready}
+    usage_m = {name: sample.value_m for name, sample in samples.items() if name not in groups.ignored | groups.unready}
     if not usage_m:
         raise MetricError("did not receive metrics for targeted pods (pods might be unready)")
     return usage_m

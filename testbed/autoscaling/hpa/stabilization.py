@@ -46,8 +46,8 @@ def stabilize_without_behavior(
     desired: int, recommendations: tuple[Recommendation, ...], window_s: float, now_s: float
 ) -> tuple[int, tuple[Recommendation, ...]]:
     """The largest recommendation of the window, this one included; and the record with this one in it."""
-    young = [one.replicas for one in recommendations if one.time_s >= now_s - window_s]
-    old = [k for k, one in enumerate(recommendations) if one.time_s < now_s - window_s]
+    young = [recommendation.replicas for recommendation in recommendations if recommendation.time_s >= now_s - window_s]
+    old = [k for k, recommendation in enumerate(recommendations) if recommendation.time_s < now_s - window_s]
     return max([desired, *young]), _recorded(recommendations, old, Recommendation(desired, now_s))
 
 
@@ -63,10 +63,28 @@ def stabilize(
 
     Example: 5 replicas; 8 wanted now, 6 a minute ago; with an up window of 300 s it becomes 6.
     """
-    least = min([desired, *(one.replicas for one in recommendations if one.time_s > now_s - up_window_s)])
-    most = max([desired, *(one.replicas for one in recommendations if one.time_s > now_s - down_window_s)])
+    least = min(
+        [
+            desired,
+            *(
+                recommendation.replicas
+                for recommendation in recommendations
+                if recommendation.time_s > now_s - up_window_s
+            ),
+        ]
+    )
+    most = max(
+        [
+            desired,
+            *(
+                recommendation.replicas
+                for recommendation in recommendations
+                if recommendation.time_s > now_s - down_window_s
+            ),
+        ]
+    )
     longest_s = max(up_window_s, down_window_s)
-    old = [k for k, one in enumerate(recommendations) if one.time_s < now_s - longest_s]
+    old = [k for k, recommendation in enumerate(recommendations) if recommendation.time_s < now_s - longest_s]
     return min(max(current, least), most), _recorded(recommendations, old, Recommendation(desired, now_s))
 
 

@@ -69,9 +69,12 @@ class DeploymentView:
 
 def pod_state(pod: Any) -> PodState:
     """A V1Pod as the autoscaler sees it; CPU requests in milli-cores."""
-    ready = next((one for one in pod.status.conditions or () if one.type == "Ready"), None)
+    ready = next((condition for condition in pod.status.conditions or () if condition.type == "Ready"), None)
     started = pod.status.start_time
-    requests = {one.name: _milli((one.resources and one.resources.requests) or {}) for one in pod.spec.containers}
+    requests = {
+        container.name: _milli((container.resources and container.resources.requests) or {})
+        for container in pod.spec.containers
+    }
     return PodState(
         name=pod.metadata.name,
         phase=pod.status.phase if pod.status.phase in ("Running", "Succeeded", "Failed") else "Pending",

@@ -20,5 +20,5 @@ class LiveObservation:
 
     def window(self, seconds: float, metrics_delay_s: float) -> Window | None:
         """See Observation. The metrics are as old as they are: metrics_delay_s is the least age wanted."""
-        places = last_window([one.time_s for one in self.scrapes], self.now_s, seconds, metrics_delay_s)
+        places = last_window([scrape.time_s for scrape in self.scrapes], self.now_s, seconds, metrics_delay_s)
         return None if places is None else window_of(self.scrapes[places[0] : places[1] + 1])

@@ -31,11 +31,11 @@ class Counters:
         last, before = self._pods.get(pod, (now, (0.0,) * len(now)))
         if any(now[k] < last[k] for k in _COUNTERS):
             before = tuple(
-                b + one if k in _COUNTERS else 0.0 for k, (b, one) in enumerate(zip(before, last, strict=True))
+                b + value if k in _COUNTERS else 0.0 for k, (b, value) in enumerate(zip(before, last, strict=True))
             )
         self._pods[pod] = now, before
         requests, queue_s, compute_s, waiting, active_s, gpu, batches = (
-            b + one for b, one in zip(before, now, strict=True)
+            b + value for b, value in zip(before, now, strict=True)
         )
         return requests, queue_s, compute_s, waiting, active_s, gpu, batches
 
@@ -58,10 +58,10 @@ class PodScraper:
     def scrape(self, now_s: float, pods: Sequence[TritonAddress]) -> Scrape:
         """One reading of all of them; it is kept."""
         answers = list(self._pool.map(self._read, pods))
-        self.failures = {one.endpoint: a for one, a in zip(pods, answers, strict=True) if isinstance(a, str)}
+        self.failures = {pod.endpoint: a for pod, a in zip(pods, answers, strict=True) if isinstance(a, str)}
         read = [
-            (one.endpoint, self._counters.go_on(one.endpoint, a))
-            for one, a in zip(pods, answers, strict=True)
+            (pod.endpoint, self._counters.go_on(pod.endpoint, a))
+            for pod, a in zip(pods, answers, strict=True)
             if not isinstance(a, str)
         ]
         values = np.array([row for _, row in read], dtype=float).reshape(-1, 7)
@@ -83,7 +83,7 @@ class PodScraper:
         self.scrapes.append(scrape)
         while self.scrapes[0].time_s < now_s - KEPT_S:
             self.scrapes.popleft()
-        self._counters.keep(name for one in self.scrapes for name in one.pods)
+        self._counters.keep(name for kept in self.scrapes for name in kept.pods)
         return scrape
 
     def close(self) -> None:
@@ -100,7 +100,7 @@ class PodScraper:
             return str(error)
         except Exception as error:  # whatever a page makes a parser do, the other pods are still read
             return f"{pod.endpoint} answers nonsense ({type(error).__name__}: {error})"
-        active_s = sum(one.compute_ns for one in known.batches.values()) / 1e9
-        compute_s = sum(size * one.compute_ns for size, one in known.batches.items()) / 1e9
+        active_s = sum(batch.compute_ns for batch in known.batches.values()) / 1e9
+        compute_s = sum(size * batch.compute_ns for size, batch in known.batches.items()) / 1e9
         requests, batches = float(known.succeeded), float(known.executions)
         return requests, known.queue_ns / 1e9, compute_s, now.waiting, active_s, now.gpu_share, batches

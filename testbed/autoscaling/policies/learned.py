@@ -126,10 +126,11 @@ def _loaded(file: Path, digest: str) -> _Loaded:
     if description.features_version != VERSION or description.features != tuple(FEATURES):
         raise ConfigError(
             f"{beside} expects features of version {description.features_version} "
-            f"({', '.join(description.features)}), this code has version {VERSION} ({', '.join(FEATURES)}): train it again, or use the code that it was trained with"
+            f"({', '.join(description.features)}), this code has version {VERSION} ({', '.join(FEATURES)}): train it "
+            "again, or use the code that it was trained with"
         )
     session = _session(file, pair.network)
-    ports = [(one.name, list(one.shape[1:])) for one in (*session.get_inputs(), *session.get_outputs())]
+    ports = [(port.name, list(port.shape[1:])) for port in (*session.get_inputs(), *session.get_outputs())]
     expected = [("features", [len(FEATURES)]), ("logits", [2 * description.max_step + 1])]
     if ports != expected:
         raise ConfigError(f"{file} has the ports {ports}, expected are {expected}: export the policy again")

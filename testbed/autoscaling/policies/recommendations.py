@@ -7,4 +7,4 @@ Recommendations = tuple[tuple[float, int], ...]  # when (seconds), and how many 
 
 def kept(before: Recommendations, now_s: float, delay_s: float, wanted: int) -> Recommendations:
     """Those of the last delay_s, and the one of now."""
-    return (*(one for one in before if one[0] > now_s - delay_s), (now_s, wanted))
+    return (*(recommendation for recommendation in before if recommendation[0] > now_s - delay_s), (now_s, wanted))

@@ -67,7 +67,7 @@ def pareto(evaluation: Mapping[str, Any]) -> Figure:
         axes.step(*zip(*front, strict=True), where="post", color=MUTED, linewidth=0.9, linestyle=":", label="front")
         axes.set_xlabel("GPU-seconds a run")
     roles = {evaluation["challenger"]: (SIMULATED, "challenger"), evaluation["baseline"]: (INK, "baseline")}
-    for k, (policy, one) in enumerate(evaluation["policies"].items()):
+    for k, (policy, summary) in enumerate(evaluation["policies"].items()):
         colour, role = roles.get(policy, (f"C{k}", ""))
         drawn: dict[str, Any] = {"marker": SYMBOLS[k % len(SYMBOLS)], "color": colour, "linestyle": "none"}
         fill = "full" if policy in evaluation["pareto_front"] else "none"
@@ -75,7 +75,7 @@ def pareto(evaluation: Mapping[str, Any]) -> Figure:
         each = [_point(policies[policy]) for policies in evaluation["per_traffic"].values()]
         kinds.plot(*zip(*each, strict=True), **drawn, markersize=4, alpha=0.35, markeredgewidth=0, clip_on=False)
         for axes in (means, kinds):
-            axes.plot(*_point(one), **drawn, markersize=8, mew=1.4, fillstyle=fill, clip_on=False, label=label)
+            axes.plot(*_point(summary), **drawn, markersize=8, mew=1.4, fillstyle=fill, clip_on=False, label=label)
     means.set_yscale("symlog", linthresh=1)
     means.set(ylabel="requests over the target, % (logarithmic above 1)", ylim=(0, 100), title="means of all traffic")
     means.set_yticks(SHARES_PCT, [f"{share:g}" for share in SHARES_PCT])
@@ -94,11 +94,11 @@ def timelines(by_traffic: Mapping[str, Sequence[ScalingTimeline]]) -> Figure:
     for part, (traffic, lines) in zip(parts, by_traffic.items(), strict=False):
         rate, replicas, missed = part.subplots(3, 1, sharex=True, height_ratios=[0.25, 0.5, 0.25])
         draw_rate(rate, lines[0].time_s, lines[0].offered_rps, "pre")
-        for one, (colour, style, width) in zip(lines, LINES, strict=False):
+        for line, (colour, style, width) in zip(lines, LINES, strict=False):
             drawn: dict[str, Any] = {"where": "pre", "color": colour, "linewidth": width}
-            replicas.step(*thinned(one.time_s, one.asked), linestyle=style, label=one.policy, **drawn)
-            replicas.step(*thinned(one.time_s, one.ready), **drawn | {"linestyle": ":", "linewidth": 0.8})
-            missed.step(*thinned(one.time_s, one.missed_rps), linestyle=style, **drawn)
+            replicas.step(*thinned(line.time_s, line.asked), linestyle=style, label=line.policy, **drawn)
+            replicas.step(*thinned(line.time_s, line.ready), **drawn | {"linestyle": ":", "linewidth": 0.8})
+            missed.step(*thinned(line.time_s, line.missed_rps), linestyle=style, **drawn)
         rate.set(title=traffic, xlim=(0, lines[0].time_s[-1]))
         replicas.set(ylabel="replicas", ylim=(0, None))
         replicas.locator_params(axis="y", nbins=5, integer=True)
@@ -111,5 +111,5 @@ def timelines(by_traffic: Mapping[str, Sequence[ScalingTimeline]]) -> Figure:
     return figure
 
 
-def _point(one: Mapping[str, Any]) -> tuple[float, float]:
-    return one["gpu_seconds"], 100 * one["slo_violation_rate"]
+def _point(summary: Mapping[str, Any]) -> tuple[float, float]:
+    return summary["gpu_seconds"], 100 * summary["slo_violation_rate"]

@@ -35,9 +35,9 @@ Steps = tuple[FloatArray, FloatArray]
 def asked_for(side: ExperimentRun) -> Steps:
     """Steps of the number of replicas that the scaler asked for."""
     duration_s, start = side.run.manifest.duration_s, side.run.manifest.service.replicas
-    changes = [one for one in side.decisions if one["time_s"] <= duration_s]
-    counts = [start, *(one["wanted"] for one in changes)]
-    times = [0.0, *(one["time_s"] for one in changes), duration_s]
+    changes = [decision for decision in side.decisions if decision["time_s"] <= duration_s]
+    counts = [start, *(change["wanted"] for change in changes)]
+    times = [0.0, *(change["time_s"] for change in changes), duration_s]
     return np.array(times), np.array([*counts, counts[-1]], dtype=float)
 
 
@@ -160,9 +160,9 @@ def _sides(pair: PairOfRuns) -> Iterator[tuple[ExperimentRun, dict[str, Any], st
 def _changes(pair: PairOfRuns) -> Iterator[tuple[float, str, str]]:
     """When the service changed, and when adaptations took over: seconds, what, colour."""
     for side in pair.real:
-        for one in side.faults:
-            yield one["struck_s"], f"batches x {one['slow_down']:g}", INK
+        for fault in side.faults:
+            yield fault["struck_s"], f"batches x {fault['slow_down']:g}", INK
     for side, line, _ in _sides(pair):
-        for one in side.adaptation:
-            if one["state"] == "PROMOTED":
-                yield one["time_s"], "promoted", line["color"]
+        for step in side.adaptation:
+            if step["state"] == "PROMOTED":
+                yield step["time_s"], "promoted", line["color"]

@@ -97,7 +97,7 @@ def _throughput(axes: Axes, profile: ServiceProfile | None) -> None:
     drawn = sizes / drawn_means(times, np.random.default_rng(SEED), DRAWS)
     axes.fill_between(sizes, *np.quantile(drawn, [0.05, 0.95], axis=0), color=SIMULATED, alpha=0.2, linewidth=0)
     axes.plot(sizes, sizes / np.array(times.mean_s), color=SIMULATED, linewidth=1.2)
-    measured = [(size, size / one) for size, one in zip(sizes, times.measured_s, strict=False) if one]
+    measured = [(size, size / seconds) for size, seconds in zip(sizes, times.measured_s, strict=False) if seconds]
     if measured:
         axes.plot(*zip(*measured, strict=True), "o", color=REAL, markersize=5, fillstyle="none")
     axes.set(ylim=(0, None))

@@ -110,7 +110,7 @@ def gather(folder: Path) -> Content:
         device = view.profile.device
         where = f"{view.profile.model}, {device_text(device.name, device.kind == 'emulated')}"
         drawn[view.stem] = partial(figures.profile, view.profile, where)
-    drawn |= {one.stem: partial(gpu_figure, one) for one in (c.gpu.curves if c.gpu else ())}
+    drawn |= {curve.stem: partial(gpu_figure, curve) for curve in (c.gpu.curves if c.gpu else ())}
     pictured = {run.stem: runs[run.stem] for group in c.groups for run in group.largest_errors(PICTURED)}
     pictures = {f"figures/{name}.png": draw for name, draw in (drawn | pictured).items()}
     return Content({"c": c, "pictured": PICTURED}, drawn | runs, pictures, {"comparison.json": c.comparison.text})
@@ -157,7 +157,7 @@ def _opened_pair(opened: Folder, pair: Pair) -> tuple[Any, ...]:
 def _groups(
     comparison: Comparison, opened_pairs: Sequence[tuple[Any, ...]], profiles: Iterable[ServiceProfile]
 ) -> Iterable[GroupView]:
-    misfits = [(one.model, one.device.name, one.misfit) for one in profiles if one.misfit]
+    misfits = [(profile.model, profile.device.name, profile.misfit) for profile in profiles if profile.misfit]
     numbered = list(enumerate(opened_pairs, start=1))
     keys = list(dict.fromkeys(group_key(row) for row in comparison.runs))
     for n, (key, summary) in enumerate(zip(keys, comparison.summary.groups, strict=True), start=1):

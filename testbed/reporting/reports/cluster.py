@@ -40,7 +40,7 @@ def gather(folder: Path) -> Content:
             name=served["name"],
             target_ms=1e3 * served["latency_target_s"],
             result=summary["models"][served["name"]],
-            decisions=[one for one in decisions if one["model"] == served["name"]],
+            decisions=[decision for decision in decisions if decision["model"] == served["name"]],
             profiles=served["profiles"],
         )
         for number, served in enumerate(config["cluster"]["models"], start=1)
@@ -64,7 +64,7 @@ def gather(folder: Path) -> Content:
 
 def _coverage(models: list[ModelView]) -> float | None:
     """With which the next run lies in the ranges that are shown; None: there are none."""
-    ranges = [one for model in models for one in (model.result.get("intervals") or {}).values() if one]
+    ranges = [interval for model in models for interval in (model.result.get("intervals") or {}).values() if interval]
     return ranges[0]["coverage"] if ranges else None
 
 

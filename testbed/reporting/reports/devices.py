@@ -37,7 +37,7 @@ def gather(folder: Path) -> Content:
         "claim": claim,
         "ratio": ratio_text,
         "machine": machine_table(run.manifest for study in comparison.studies for run in study.runs),
-        "invalid": [reason for one in summaries for reason in one["reasons"]],
+        "invalid": [reason for summary in summaries for reason in summary["reasons"]],
     }
     drawn = {}
     for k, study in enumerate(comparison.studies, start=1):
@@ -47,15 +47,15 @@ def gather(folder: Path) -> Content:
     return Content(values, drawn, pictures, {"ratios.json": rounded(facts)})
 
 
-def ratio_text(one: dict[str, float | None] | None) -> str:
+def ratio_text(ratio: dict[str, float | None] | None) -> str:
     """`12.3 (11.9 to 12.8)`; what is not known is said."""
-    if one is None or one["value"] is None:
+    if ratio is None or ratio["value"] is None:
         return number(None)
-    value = one["value"]
+    value = ratio["value"]
     digits = 2 if value < 10 else 1
-    if one["low"] is None:
+    if ratio["low"] is None:
         return f"{number(value, digits)} (no interval: the runs are too short)"
-    return f"{number(value, digits)} ({number(one['low'], digits)} to {number(one['high'], digits)})"
+    return f"{number(value, digits)} ({number(ratio['low'], digits)} to {number(ratio['high'], digits)})"
 
 
 def claim(study: dict[str, Any]) -> str:

@@ -25,11 +25,15 @@ def gather(folder: Path) -> Content:
         traffic: {policy: ScalingLog.read(folder / log_name(traffic, policy)) for policy in config["policies"]}
         for traffic in config["traffic"]
     }
-    provenance = {traffic: {policy: log.provenance for policy, log in one.items()} for traffic, one in logs.items()}
+    provenance = {
+        traffic: {policy: log.provenance for policy, log in by_policy.items()} for traffic, by_policy in logs.items()
+    }
     far = evaluation.get("distance_to_oracle_pct")
     oracle = None if far is None else next(policy for policy in evaluation["policies"] if policy not in far)
     shown = [
-        one for one in dict.fromkeys((evaluation["challenger"], evaluation["baseline"], oracle)) if one is not None
+        policy
+        for policy in dict.fromkeys((evaluation["challenger"], evaluation["baseline"], oracle))
+        if policy is not None
     ]
     lines = {traffic: [timeline_of(policy, policies[policy]) for policy in shown] for traffic, policies in logs.items()}
     values = {
@@ -39,13 +43,14 @@ def gather(folder: Path) -> Content:
         "oracle": oracle,
         "verdict": verdict(evaluation),
         "shown": shown,
-        "energy_known": any(one["energy_j"] is not None for one in evaluation["policies"].values()),
+        "energy_known": any(summary["energy_j"] is not None for summary in evaluation["policies"].values()),
         "settings": {policy: _settings(provenance, policy) for policy in evaluation["policies"]},
         "sha256": _sha256(provenance),
     }
     pareto = partial(figures.pareto, evaluation)
     drawn = {
-        f"traffic-{k}": partial(figures.timelines, {name: one}) for k, (name, one) in enumerate(lines.items(), start=1)
+        f"traffic-{k}": partial(figures.timelines, {name: timeline})
+        for k, (name, timeline) in enumerate(lines.items(), start=1)
     }
     pictures = {"pareto.png": pareto, "timelines.png": partial(figures.timelines, lines)}
     return Content(values, {"pareto": pareto} | drawn, pictures, {"evaluation.json": evaluation})
@@ -55,13 +60,13 @@ def _settings(provenance: Provenance, policy: str) -> dict[str, dict[str, Any]]:
     """A policy's, by traffic, or once under `every traffic` if they are the same."""
     each = {traffic: policies[policy]["policy"] for traffic, policies in provenance.items()}
     first = next(iter(each.values()))
-    return {"every traffic": first} if all(one == first for one in each.values()) else each
+    return {"every traffic": first} if all(settings == first for settings in each.values()) else each
 
 
 def _sha256(provenance: Provenance) -> dict[str, str]:
     """Of every file that a run was made with."""
-    every = [one["sha256"] for policies in provenance.values() for one in policies.values()]
-    return {file: value for one in every for file, value in one.items()}
+    every = [policy["sha256"] for policies in provenance.values() for policy in policies.values()]
+    return {file: value for written in every for file, value in written.items()}
 
 
 REPORT = Report("evaluation", "evaluate.json", "kis evaluate", gather)

@@ -34,7 +34,8 @@ def gather(folder: Path) -> Content:
         "false_alarms": sum(sum(row["false_alarms"]) for row in drift),
     }
     pairs = {
-        f"pair-{k}": partial(figures.over_time, one, results.target_s) for k, one in enumerate(results.pairs, start=1)
+        f"pair-{k}": partial(figures.over_time, sides, results.target_s)
+        for k, sides in enumerate(results.pairs, start=1)
     }
     costs = partial(figures.costs, rows, {name: LABELS[name] for name in COSTS})
     files = {

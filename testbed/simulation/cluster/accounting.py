@@ -59,7 +59,7 @@ class Accounting:
     def device_memory_bytes(self) -> npt.NDArray[np.float64]:
         """float64[devices]: that containers hold, while they load too; NaN where no replica's memory is known."""
         state = self._state
-        known = {one.kind for one in state.services if np.isfinite(one.memory_bytes)}
+        known = {service.kind for service in state.services if np.isfinite(service.memory_bytes)}
         in_use = np.array([0.0 if node.kind in known else np.nan for node in state.nodes for _ in node.used])
         for pod in state.alive():
             if pod.replica is not None and pod.started_ns is not None:

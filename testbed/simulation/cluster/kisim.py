@@ -58,7 +58,7 @@ class KISim:
         nodes = make_nodes(config)
         tables = Tables(self.services, max((node.capacity for node in nodes), default=1))
         sim = make_sim(config, self.services, tables, nodes, users, own_seed, keep_rows)
-        phases = [one.profile.slow_phase for one in self.services for _ in nodes]
+        phases = [service.profile.slow_phase for service in self.services for _ in nodes]
         self.stream = RequestStream(sim, traffic, phases, tables.window_ns, own_seed)
         self._state = ClusterState(config, self.services, tables, nodes, self.stream)
         self._lifecycle = PodLifecycle(self._state, own_seed, closed_loop=bool(users))
@@ -126,10 +126,10 @@ class KISim:
 
     def crash(self, pod: int) -> None:
         """The pod's container dies now; the kubelet starts it again after its back-off."""
-        one = self.pods[pod]
-        if one.replica is None or one.started_ns is None:
-            raise ValueError(f"pod {pod} does not run ({one.state})")
-        self._lifecycle.crash(one)
+        running = self.pods[pod]
+        if running.replica is None or running.started_ns is None:
+            raise ValueError(f"pod {pod} does not run ({running.state})")
+        self._lifecycle.crash(running)
 
     def lose_node(self, name: str) -> None:
         """The node is gone now, and does not come back."""
@@ -151,7 +151,7 @@ class KISim:
 
     def model_number(self, model: str) -> int:
         """Its place in the configuration; KisError if it is not served."""
-        names = [one.name for one in self.config.models]
+        names = [served.name for served in self.config.models]
         if model not in names:
             raise KisError(f"the cluster serves {', '.join(names)}, not '{model}'")
         return names.index(model)
@@ -167,18 +167,18 @@ class KISim:
 
     def totals(self, model: str) -> Totals:
         """Answers are counted when the event loop learns of them: at the end of their batch."""
-        one = self.stream.sim.models[self.model_number(model)]
-        ended, overdue = sum(int(one[name]) for name in ENDS), len(self.overdue(model))
+        counts = self.stream.sim.models[self.model_number(model)]
+        ended, overdue = sum(int(counts[name]) for name in ENDS), len(self.overdue(model))
         return Totals(
-            arrived=int(one["arrived"]),
-            ok=int(one["ok"]),
-            error=int(one["error"]),
-            timeout=int(one["timeout"]),
-            dropped=int(one["dropped"]),
-            missed=int(one["missed"]) + overdue,
+            arrived=int(counts["arrived"]),
+            ok=int(counts["ok"]),
+            error=int(counts["error"]),
+            timeout=int(counts["timeout"]),
+            dropped=int(counts["dropped"]),
+            missed=int(counts["missed"]) + overdue,
             decided=ended + overdue,
-            waiting=int(one["arrived"]) - ended,
-            latency_s=float(one["latency_ns"]) / SECOND_NS,
+            waiting=int(counts["arrived"]) - ended,
+            latency_s=float(counts["latency_ns"]) / SECOND_NS,
         )
 
     def overdue(self, model: str) -> npt.NDArray[Any]:

@@ -62,19 +62,23 @@ def make_sim(
     capacity = max(1, sum(node.capacity for node in nodes))
     factors: list[tuple[str, tuple[float, ...]]] = [("cpu", (1.0,))]
     for name, kind in config.gpu_kinds.items():
-        measured = [one.profile.interference for one in services if one.kind == name and one.profile.interference]
+        measured = [
+            service.profile.interference
+            for service in services
+            if service.kind == name and service.profile.interference
+        ]
         factors.append((name, kind.factors(measured[0] if measured else ())))
-    longest = max(len(one) for _, one in factors)
+    longest = max(len(row) for _, row in factors)
     device = np.zeros(max(1, sum(len(node.used) for node in nodes)), dtype=DEVICE)
     kinds = [name for name, _ in factors]
     for node in nodes:
         of_node = slice(node.first_device, node.first_device + len(node.used))
         device["sharing"][of_node] = kinds.index(node.kind)
-        known = [one.network_s is not None for one in services if one.kind == node.kind]
+        known = [service.network_s is not None for service in services if service.kind == node.kind]
         device["networks"][of_node] = bool(known) and all(known)
     leaves = 1 << max(0, (capacity - 1).bit_length())
     sim = tables.empty_sim(capacity, PLACES)
-    step_s = min(one.profile.slow_phase.timescale_s for one in services) / 20
+    step_s = min(service.profile.slow_phase.timescale_s for service in services) / 20
     sim.rules["slow_step_ns"] = max(1, round(step_s * SECOND_NS))
     sim.requests["id"] = -1
     sim.stream["on"], sim.stream["free"], sim.stream["seed"] = 1, PLACES, seed
@@ -86,7 +90,7 @@ def make_sim(
         nodes=np.zeros(max(1, len(nodes)), dtype=NODE),
         node_rates=np.zeros((max(1, len(nodes)), RATE_BUCKETS), dtype=np.int64),
         devices=device,
-        sharing=np.array([[*one, *[one[-1]] * (longest - len(one))] for _, one in factors]),
+        sharing=np.array([[*row, *[row[-1]] * (longest - len(row))] for _, row in factors]),
         bucket_upto=_bucket_shares(config, sim.service_ns.shape[1]),
         histogram=np.zeros((len(models), BINS), dtype=np.int64),
         rows=np.zeros(4 * PLACES if keep_rows else 1, dtype=ROW),
@@ -100,7 +104,9 @@ def _bucket_shares(config: ClusterConfig, buckets: int) -> npt.NDArray[np.float6
     shares = np.ones((len(config.models), buckets))
     for m, model in enumerate(config.models):
         if model.lengths is not None:
-            shares[m, : len(model.length_buckets)] = [model.lengths.share_within(one) for one in model.length_buckets]
+            shares[m, : len(model.length_buckets)] = [
+                model.lengths.share_within(length_bucket) for length_bucket in model.length_buckets
+            ]
         elif model.length_buckets:
             shares[m, : len(model.length_buckets) - 1] = 0.0  # all as long as can be
     return shares
@@ -117,13 +123,13 @@ def _model_record(
     record["backoff_ns"] = round(model.client.backoff_s * SECOND_NS)
     record["target_ns"] = round(model.latency_target_s * SECOND_NS)
     record["max_in_flight"] = model.client.max_in_flight
-    follows = model.client.retries > 0 or model.client.max_in_flight > 0 or any(one.model == m for one in users)
+    follows = model.client.retries > 0 or model.client.max_in_flight > 0 or any(user.model == m for user in users)
     record["watched"] = follows and model.client.timeout_s > 0
-    overhead = next(one for one in services if one.model == m).profile.overhead
+    overhead = next(service for service in services if service.model == m).profile.overhead
     record["per_position_ns"] = overhead.per_position_s * SECOND_NS
     record["per_size_ns"] = overhead.per_batch_size_s * SECOND_NS
-    for one in users:
-        if one.model == m:
-            record["think_ns"] = round(one.think_s * SECOND_NS)
-            record["think_random"] = one.think == "exponential"
+    for user in users:
+        if user.model == m:
+            record["think_ns"] = round(user.think_s * SECOND_NS)
+            record["think_random"] = user.think == "exponential"
     return record

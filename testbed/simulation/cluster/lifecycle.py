@@ -72,12 +72,12 @@ class PodLifecycle:
 
     def slow_down(self, model: int, factor: float) -> None:
         """Batches of the model that begin from now on take so many times as long as at the start."""
-        self._slower[[one.model == model for one in self.state.services]] = factor
+        self._slower[[service.model == model for service in self.state.services]] = factor
         self._set_speed()
 
     def emptied(self) -> None:
         """The stream stopped because a draining replica has answered its last request."""
-        pod = next(one for one in self.state.alive() if one.replica == self.state.stream.emptied)
+        pod = next(candidate for candidate in self.state.alive() if candidate.replica == self.state.stream.emptied)
         self._end(pod, "drained")
         self._set_order()
 
@@ -159,7 +159,9 @@ class PodLifecycle:
         times = self._times(pod)
         assert pod.node is not None
         pull_s = 0.0 if (pod.node, pod.model) in self._images else times.image_pull_s
-        others = sum(one.state in ("pending", "starting", "loading") for one in self.state.alive()) - len(self._pending)
+        others = sum(other.state in ("pending", "starting", "loading") for other in self.state.alive()) - len(
+            self._pending
+        )
         others -= pod.state == "pending"  # itself
         self._enter(pod, "starting")
         self._plan(pull_s + times.container_start_s + others * times.start_together_s, "started", pod)
@@ -284,7 +286,7 @@ class PodLifecycle:
     def _set_speed(self) -> None:
         """How long batches take: what slows them down, and the containers that start beside them."""
         starting = [pod for pod in self.state.alive() if pod.state in ("starting", "loading")]
-        own = np.array([self.state.config.models[one.model].batch_factor for one in self.state.services])
+        own = np.array([self.state.config.models[service.model].batch_factor for service in self.state.services])
         self._rows.set_speed(own * self._slower * (1 + sum(self._times(pod).start_slows for pod in starting)))
 
     def _lose_requests(self, pod: Pod) -> None:

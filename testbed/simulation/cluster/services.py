@@ -58,7 +58,7 @@ def read_services(config: ClusterConfig) -> tuple[Service, ...]:
 
 def other_runs(services: Sequence[Service], rng: np.random.Generator) -> list[Service]:
     """The services as the next run might find them (calibration.another_run)."""
-    return [replace(one, profile=another_run(one.profile, rng)) for one in services]
+    return [replace(service, profile=another_run(service.profile, rng)) for service in services]
 
 
 def served_by(profile: ServiceProfile, kind: str, service: ServiceConfig, **more: Any) -> ServedModel:
@@ -130,36 +130,38 @@ class Tables:
         """A Sim with these tables, and nothing going on."""
         rules = [
             BatchingRules.of(
-                one.config, inter_batch_gap_ns=0, timer_slack_ns=round((one.profile.timer_slack_s or 0.0) * 1e9)
+                service.config, inter_batch_gap_ns=0, timer_slack_ns=round((service.profile.timer_slack_s or 0.0) * 1e9)
             )
-            for one in self.services
+            for service in self.services
         ]
-        sim = empty_sim(rules, replicas, max(one.config.instances for one in self.services), places)
-        buckets = max(1, *(len(one.config.length_buckets) for one in self.services))
+        sim = empty_sim(rules, replicas, max(service.config.instances for service in self.services), places)
+        buckets = max(1, *(len(service.config.length_buckets) for service in self.services))
         service_ns = np.zeros((len(self.services), buckets, sim.preferred_upto.shape[1]))
-        quantiles = max(len(one.profile.service_time.noise_quantiles) for one in self.services)
+        quantiles = max(len(service.profile.service_time.noise_quantiles) for service in self.services)
         noise = np.ones((len(self.services), quantiles))
         contention = np.zeros((len(self.services), 4))
-        knots = max(1, *(len(one.profile.service_time.after_idle_s) for one in self.services))
+        knots = max(1, *(len(service.profile.service_time.after_idle_s) for service in self.services))
         after_idle_ns = np.zeros((len(self.services), knots))
         network_ns, batch_j = (np.zeros_like(service_ns[:, 0]) for _ in range(2))
-        for row, one in enumerate(self.services):
-            mean_s = np.array(one.profile.service_time.mean_s)[: one.config.max_batch_size]
-            if one.config.length_buckets:
-                padded_s = np.array(one.profile.service_time.padded_mean_s(one.config.length_buckets))
+        for row, service in enumerate(self.services):
+            mean_s = np.array(service.profile.service_time.mean_s)[: service.config.max_batch_size]
+            if service.config.length_buckets:
+                padded_s = np.array(service.profile.service_time.padded_mean_s(service.config.length_buckets))
                 service_ns[row, : len(padded_s), 1 : len(mean_s) + 1] = padded_s[:, : len(mean_s)] * 1e9
             else:
                 service_ns[row, :, 1 : len(mean_s) + 1] = mean_s * 1e9
-            if one.network_s is not None:
-                network_ns[row, 1 : len(mean_s) + 1] = np.array(one.network_s)[: len(mean_s)] * 1e9
-            use = one.device_use
+            if service.network_s is not None:
+                network_ns[row, 1 : len(mean_s) + 1] = np.array(service.network_s)[: len(mean_s)] * 1e9
+            use = service.device_use
             if use is not None and use.batch_j is not None and use.request_j is not None:
                 batch_j[row, 1 : len(mean_s) + 1] = use.batch_j + use.request_j * np.arange(1, len(mean_s) + 1)
-            after_idle_ns[row, : len(one.profile.service_time.after_idle_s)] = one.profile.service_time.after_idle_s
-            noise[row] = resampled(one.profile.service_time.noise_quantiles, quantiles)
-            known = one.profile.ranges.get("rate_rps", (0.0, np.inf))
-            slope = one.profile.contention.seconds_per_rps
-            contention[row] = (slope * 1e9, one.profile.contention.base_rps, *known)
+            after_idle_ns[row, : len(service.profile.service_time.after_idle_s)] = (
+                service.profile.service_time.after_idle_s
+            )
+            noise[row] = resampled(service.profile.service_time.noise_quantiles, quantiles)
+            known = service.profile.ranges.get("rate_rps", (0.0, np.inf))
+            slope = service.profile.contention.seconds_per_rps
+            contention[row] = (slope * 1e9, service.profile.contention.base_rps, *known)
         return sim._replace(
             service_ns=service_ns,
             after_idle_ns=after_idle_ns * 1e9,
@@ -207,17 +209,17 @@ def power_of(kind: str, config: ClusterConfig, services: Sequence[Service]) -> P
     given = config.gpu_kinds[kind].power_w if kind in config.gpu_kinds else None
     if given is not None:
         return Power(given[0], given[1] - given[0])
-    here = [one for one in services if one.kind == kind]
-    uses = [one.device_use for one in here]
+    here = [service for service in services if service.kind == kind]
+    uses = [service.device_use for service in here]
     idle_w = [use.idle_w for use in uses if use is not None and use.idle_w is not None]
     if here and len(idle_w) == len(here):
         return Power(max(idle_w), None)
     points = [
         (share, point.power_w)
-        for one in here
-        for point in one.profile.load
+        for service in here
+        for point in service.profile.load
         # What a device's utilisation is taken for: see Accounting.device_active_ns.
-        for share in [point.utilisation if one.network_s is None else point.device_utilisation]
+        for share in [point.utilisation if service.network_s is None else point.device_utilisation]
         if share is not None and point.power_w is not None
     ]
     if len({utilisation for utilisation, _ in points}) < 2:

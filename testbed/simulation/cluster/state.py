@@ -30,7 +30,7 @@ class ClusterState:
     living: dict[int, Pod] = field(default_factory=dict)  # those that are not gone
 
     def __post_init__(self) -> None:
-        self._service_numbers = {(one.model, one.kind): k for k, one in enumerate(self.services)}
+        self._service_numbers = {(service.model, service.kind): k for k, service in enumerate(self.services)}
 
     @property
     def sim(self) -> Sim:

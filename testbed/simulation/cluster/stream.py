@@ -71,7 +71,7 @@ class RequestStream:
         new = range(end, end + count - int(group["users"]))
         group["first_user"], group["users"] = end + len(new) - count, count
         self._grow_events(len(new))
-        queue = [tuple(one) for one in self.sim.events[: int(stream["events"])].tolist()]
+        queue = [tuple(event) for event in self.sim.events[: int(stream["events"])].tolist()]
         queue += [(self.now_ns, int(stream["next_event"]) + k, USER, user, model) for k, user in enumerate(new)]
         stream["next_event"] += len(new)
         stream["events"] = len(queue)

@@ -93,7 +93,7 @@ class PatternTraffic:
             kept = rng.random(len(times_s)) * pattern.peak_rps < pattern.rate_rps(times_s)
             arrivals.append((times_s[kept] * 1e9).astype(np.int64))
         times = np.concatenate(arrivals)
-        model = np.repeat(np.arange(len(arrivals)), [len(one) for one in arrivals])
+        model = np.repeat(np.arange(len(arrivals)), [len(arrival) for arrival in arrivals])
         if len(self.patterns) > 1:
             order = np.argsort(times, kind="stable")
             times, model = times[order], model[order]
