@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import BaseModel
 
 from loadgen.artifact import read_json
-from testbed.config import build
+from testbed.config_file import build
 from testbed.errors import ConfigError
 from testbed.ray_cluster import map_on_ray
 from workloads.files import write_json

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from testbed.config import build
+from testbed.config_file import build
 from testbed.pipeline.devices import DevicesConfig
 
 ROOT = Path(__file__).parents[1]

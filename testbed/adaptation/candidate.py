@@ -120,7 +120,7 @@ def fine_tuned(
 
     ConfigError if the folder is no training's. The old training's folder stays as it is.
     """
-    from testbed.config import load_config  # noqa: PLC0415 - with what follows
+    from testbed.config_file import load_config  # noqa: PLC0415 - with what follows
     from testbed.kiscaler.train import train  # noqa: PLC0415 - torch, for who has asked for it
     from testbed.kiscaler.train_config import TrainConfig  # noqa: PLC0415 - gymnasium, likewise
 

@@ -22,7 +22,8 @@ from typing import NamedTuple
 
 from pydantic import Field
 
-from testbed.config import Strict, load_config
+from testbed.config import Strict
+from testbed.config_file import load_config
 from workloads.errors import KisError
 
 LEAST_S = 30.0  # a campaign that would have less is not begun

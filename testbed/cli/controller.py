@@ -10,7 +10,7 @@ import typer
 from testbed.cli import options
 from testbed.cli.console import stop_event
 from testbed.cli.flags import Given, Short, configured, flags
-from testbed.config import load_config
+from testbed.config_file import load_config
 from testbed.controller.run import ControllerConfig, run_controller
 
 POLICY = Short("--policy", "policy", "KIND:key=value,... or YAML.", lambda texts: options.policy_of(texts[-1]))

@@ -24,7 +24,7 @@ from rich.markup import escape
 from rich.text import Text
 from typer import rich_utils
 
-from testbed.config import alternatives, build, load_config, merge
+from testbed.config_file import alternatives, build, load_config, merge
 from testbed.errors import ConfigError
 
 T = TypeVar("T", bound=BaseModel)

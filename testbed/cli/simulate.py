@@ -15,7 +15,8 @@ from testbed.cli import options
 from testbed.cli.console import ConsoleReporter, console, print_path, say
 from testbed.cli.flags import Given, configured, flags, typed
 from testbed.cli.replay import show_run
-from testbed.config import SimulateConfig, build, merge
+from testbed.config import SimulateConfig
+from testbed.config_file import build, merge
 from testbed.errors import ConfigError
 from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.cluster_run import simulate_cluster

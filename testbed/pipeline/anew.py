@@ -10,7 +10,8 @@ from pathlib import Path
 from loadgen.artifact import read_json
 from testbed.calibration.evidence import Evidence
 from testbed.calibration.fit import fit_profile
-from testbed.config import CalibrateConfig, build, load_config
+from testbed.config import CalibrateConfig
+from testbed.config_file import build, load_config
 from testbed.errors import ConfigError
 from testbed.pipeline.counterpart import request_log_of, simulate_counterpart
 from testbed.pipeline.experiment_config import ExperimentConfig

@@ -18,7 +18,8 @@ from typing import Literal, NamedTuple, Self
 from pydantic import Field, model_validator
 
 from loadgen.validity import ValidityLimits
-from testbed.config import ClientConfig, NetworkConfig, ServeConfig, Strict, TrafficConfig, build
+from testbed.config import ClientConfig, NetworkConfig, ServeConfig, Strict, TrafficConfig
+from testbed.config_file import build
 from testbed.errors import ServingError
 from testbed.measurement.gpu_metrics import GpuSource
 from testbed.measurement.machine import look as look_at_machine

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from loadgen.artifact import read_json
 from testbed.archive.folder import archived_manifests, has_archive, unpack, unpack_logs
-from testbed.config import CalibrateConfig, build, load_config
+from testbed.config import CalibrateConfig
+from testbed.config_file import build, load_config
 from testbed.pipeline.counterpart import simulate_counterpart
 from testbed.pipeline.experiment_config import ExperimentConfig
 from testbed.pipeline.experiment_counterpart import counterpart_folder, simulate_pair

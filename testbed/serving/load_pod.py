@@ -18,7 +18,8 @@ from kubernetes import client
 from pydantic import Field
 
 from loadgen.endpoints import write_endpoints
-from testbed.config import Strict, load_config
+from testbed.config import Strict
+from testbed.config_file import load_config
 from testbed.errors import ConfigError
 from testbed.serving.kubernetes import SERVICE_LABEL
 from testbed.serving.kubernetes_api import api_client, follow, own_namespace

@@ -15,7 +15,8 @@ import zlib
 from pathlib import Path
 from typing import Literal, get_args
 
-from testbed.config import ServeConfig, load_config
+from testbed.config import ServeConfig
+from testbed.config_file import load_config
 from testbed.errors import ConfigError
 from testbed.serving.tritonserver import find_tritonserver, has_tritonserver, make_backend_directory
 from workloads.catalog import find_model

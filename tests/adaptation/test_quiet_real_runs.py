@@ -14,7 +14,7 @@ from testbed.adaptation.drift import Detector, DriftSettings, new_detector, watc
 from testbed.adaptation.residual import residual_of
 from testbed.autoscaling.observation import Window
 from testbed.calibration.profile import ServiceProfile
-from testbed.config import load_config
+from testbed.config_file import load_config
 from testbed.measurement.metric_log import MetricLog
 from testbed.pipeline.experiment_config import ExperimentConfig
 from tests.golden import RESULTS, restored

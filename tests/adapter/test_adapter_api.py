@@ -21,7 +21,7 @@ from testbed.adapter.run import AdapterConfig
 from testbed.adapter.selectors import SelectorError, parse_selector, selects
 from testbed.adapter.server import AdapterServer, Trust
 from testbed.adapter.source import Value
-from testbed.config import load_config
+from testbed.config_file import load_config
 from testbed.errors import ConfigError
 from testbed.localcluster import pki
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from testbed.bundle.campaigns import CampaignPlan, Stage, run
-from testbed.config import CalibrateConfig, load_config
+from testbed.config import CalibrateConfig
+from testbed.config_file import load_config
 from testbed.pipeline.devices import DevicesConfig
 
 CONFIGS = Path(str(resources.files("testbed") / "configs"))

@@ -15,7 +15,8 @@ from testbed.adaptation.live import AdaptConfig
 from testbed.adapter.run import AdapterConfig
 from testbed.bundle.campaigns import CampaignPlan
 from testbed.cli.main import COMMANDS, application
-from testbed.config import CalibrateConfig, load_config
+from testbed.config import CalibrateConfig
+from testbed.config_file import load_config
 from testbed.controller.run import ControllerConfig
 from testbed.kiscaler.train import TrainConfig
 from testbed.pipeline.adaptation import AdaptRunConfig

@@ -80,7 +80,9 @@ def lose_node(node: str) -> None:
     """kill -9 of all that runs on it, as if its power were cut."""
     for daemon in (f"kubelet-{node}", f"containerd-{node}"):
         Daemon.recorded(daemon).kill()
-    shims = [process for process in processes.ours(["containerd-shim-runc-v2"]) if f"/{node}/" in " ".join(process.cmdline())]
+    shims = [
+        process for process in processes.ours(["containerd-shim-runc-v2"]) if f"/{node}/" in " ".join(process.cmdline())
+    ]
     pods = [
         process for process in cgroups.processes() if f"/kis-{node}/" in Path(f"/proc/{process.pid}/cgroup").read_text()
     ]

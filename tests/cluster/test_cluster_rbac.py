@@ -14,7 +14,7 @@ import pytest
 import yaml
 from localcluster_pods import MANIFESTS
 
-from testbed.config import load_config
+from testbed.config_file import load_config
 from testbed.controller.deployment import KubernetesDeployment
 from testbed.controller.election import Election
 from testbed.controller.run import ControllerConfig

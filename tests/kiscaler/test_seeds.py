@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from testbed.autoscaling.policies.learned import read_policy
 from testbed.cli.main import application
-from testbed.config import load_config
+from testbed.config_file import load_config
 from testbed.errors import ConfigError
 from testbed.kiscaler.evaluation import read_curve
 from testbed.kiscaler.on_ray import on_ray, pack, unpack

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from testbed.autoscaling.build import build_policy
 from testbed.autoscaling.features import FEATURES
 from testbed.cli.main import application
-from testbed.config import load_config
+from testbed.config_file import load_config
 from testbed.errors import ConfigError
 from testbed.kiscaler.evaluation import evaluate
 from testbed.kiscaler.train import train

@@ -24,7 +24,8 @@ from loadgen.patterns import (
     make_pattern,
 )
 from loadgen.patterns.pattern import REGISTRY
-from testbed.config import HeldOutPlan, TrafficConfig, build
+from testbed.config import HeldOutPlan, TrafficConfig
+from testbed.config_file import build
 from testbed.errors import ConfigError
 from testbed.kiscaler.scenarios import Ranges
 from testbed.pipeline.traffic import make_schedule

@@ -15,7 +15,7 @@ from loadgen.request_log import RequestLog
 from testbed.autoscaling.build import build_policy
 from testbed.calibration.profile import RunEffect, RunEffects, ServerCpu
 from testbed.cli.main import application
-from testbed.config import load_config
+from testbed.config_file import load_config
 from testbed.errors import ConfigError
 from testbed.measurement.batch_log import BatchLog
 from testbed.measurement.metric_log import MetricLog

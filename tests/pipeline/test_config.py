@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from testbed.config import CalibrateConfig, MeasureConfig, ServeConfig, SimulateConfig, StudyConfig, load_config
+from testbed.config import CalibrateConfig, MeasureConfig, ServeConfig, SimulateConfig, StudyConfig
+from testbed.config_file import load_config
 from testbed.errors import ConfigError
 from testbed.pipeline.evaluate_config import EvaluateConfig
 from testbed.simulation.cluster.config import ClusterConfig

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from loadgen.validity import ValidityLimits
-from testbed.config import load_config
+from testbed.config_file import load_config
 from testbed.errors import ServingError
 from testbed.measurement.gpu_metrics import GpuSource
 from testbed.pipeline import devices as under_test

@@ -19,7 +19,7 @@ from testbed.autoscaling.policies.learned import read_policy
 from testbed.calibration.evidence import Evidence
 from testbed.calibration.fit import fit_profile
 from testbed.calibration.profile import ServiceProfile
-from testbed.config import build
+from testbed.config_file import build
 from testbed.kiscaler.evaluation import read_curve
 from testbed.pipeline.anew import compute_anew
 from testbed.pipeline.counterpart import request_log_of

@@ -11,7 +11,7 @@ import numpy as np
 
 from testbed.calibration.another_run import another_run
 from testbed.calibration.profile import DeviceUse, OverheadLevel, ServiceProfile
-from testbed.config import build
+from testbed.config_file import build
 from testbed.simulation.cluster.config import ClusterConfig, ServedModel
 from testbed.simulation.rules import BatchingRules
 from testbed.simulation.state import Sim

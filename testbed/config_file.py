@@ -1,0 +1,187 @@
+"""A configuration file: YAML or JSON, read once at the edge, with what it extends, its paths and a command's flags.
+
+Unknown keys are refused with the nearest known one, in one line.
+
+A path in a YAML file is relative to that file. A JSON file is what a command has kept of its configuration beside its
+results: its paths are relative to the folder that kis is called in, so that a results folder goes with its checkout.
+Flags are relative to that folder, too.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Any, TypeGuard, TypeVar, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from testbed.errors import ConfigError
+from workloads.catalog import CatalogError
+
+T = TypeVar("T", bound=BaseModel)
+POLICY_FILES = ("file", "tuned")  # keys of a policy's settings, which no model describes, that name files
+
+
+def load_config(path: Path, kind: type[T], overrides: dict[str, Any] | None = None) -> T:
+    """Read a YAML file as `kind`; ConfigError names the key, its place in the file, and the nearest known key.
+
+    A mapping with `extends: FILE` (beside the file that says so) has that file's keys under its own; see merge.
+    overrides: from flags.
+    """
+    return build(kind, merge(_read(path, (), kind), overrides or {}), str(path), overrides)
+
+
+def _read(path: Path, readers: tuple[Path, ...], kind: Any) -> dict[str, Any]:
+    """A file's mapping, what it extends included. readers: the files that led to it; kind: what it is to be."""
+    if path in readers:
+        raise ConfigError(f"{readers[-1]}: extends {path}, which extends it: end the circle")
+    try:
+        data = yaml.safe_load(path.read_text())
+    except OSError as error:
+        of_whom = f"{readers[-1]}: extends {path}" if readers else str(path)
+        raise ConfigError(f"{of_whom}: {error.strerror}: give a configuration file") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not a text file: give a configuration file (YAML)") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}" if mark else ""
+        raise ConfigError(
+            f"{path}:{where} is not YAML: {getattr(error, 'problem', None) or 'check its syntax'}"
+        ) from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} holds no mapping of keys: see testbed/configs/ for examples")
+    resolved: dict[str, Any] = _resolved(data, kind, path, readers)
+    return resolved
+
+
+def _resolved(data: Any, kind: Any, path: Path, readers: tuple[Path, ...]) -> Any:
+    """Plain data of `path`: every `extends` in it replaced by that file's keys, its paths as seen from here."""
+    if isinstance(data, list):
+        return [_resolved(item, _kind_of_item(kind, number), path, readers) for number, item in enumerate(data)]
+    if isinstance(data, str):
+        return _from_here(data, path) if Path in alternatives(kind) else data
+    if not isinstance(data, dict):
+        return data
+    items = ((key, value) for key, value in data.items() if key != "extends")
+    own = {key: _resolved(value, _kind_of_item(kind, key), path, readers) for key, value in items}
+    if "extends" not in data:
+        return own
+    if not isinstance(data["extends"], str):
+        raise ConfigError(f"{path}: extends is {data['extends']!r}: give the name of a file beside it")
+    return merge(_read(path.parent / data["extends"], (*readers, path), kind), own)
+
+
+def _kind_of_item(kind: Any, key: Any) -> Any:
+    """The annotation of what lies under a key of a mapping, or in a list; None: nothing is known of it."""
+    for alternative in alternatives(kind):
+        if isinstance(alternative, type) and issubclass(alternative, BaseModel):
+            return alternative.model_fields[key].annotation if key in alternative.model_fields else None
+        inner = (
+            get_args(alternative)[-1 if get_origin(alternative) is dict else 0]
+            if get_args(alternative)
+            else alternative
+        )
+        return Path if inner is Any and key in POLICY_FILES else inner
+    return None
+
+
+def alternatives(kind: Any) -> Iterator[Any]:
+    """The types that an annotation allows, without None."""
+    if get_origin(kind) is Annotated:
+        yield from alternatives(get_args(kind)[0])
+    elif get_origin(kind) in (Union, UnionType):
+        for argument in get_args(kind):
+            yield from alternatives(argument)
+    elif kind is not type(None):
+        yield kind
+
+
+def _from_here(text: str, path: Path) -> str:
+    """A path that stands in the file `path`: relative to the current folder if it is below that, else absolute."""
+    if path.suffix == ".json" or Path(text).is_absolute():
+        return text
+    whole, here = Path(os.path.normpath(path.parent.resolve() / text)), Path.cwd()
+    return str(whole.relative_to(here) if whole.is_relative_to(here) else whole)
+
+
+def build(kind: type[T], data: dict[str, Any], where: str, flags: dict[str, Any] | None = None) -> T:
+    """Validate plain data as `kind`; ConfigError in one line otherwise. flags: what of the data came from flags."""
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        where = "flags" if _is_in(flags, error.errors()[0]["loc"]) else where
+        raise ConfigError(f"{where}: {_explain(kind, error)}") from None
+    except CatalogError as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def _is_in(data: Any, place: tuple[int | str, ...]) -> bool:
+    """Does that place lie in the data, or beyond a value of it?"""
+    for step in place:
+        if not isinstance(data, dict) or step not in data:
+            return bool(data) and not isinstance(data, dict)
+        data = data[step]
+    return bool(place)
+
+
+def merge(data: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """`overrides` over `data`, mapping by mapping; items of lists that have a `name`, by that name."""
+    out = dict(data)
+    for key, value in overrides.items():
+        inner = out.get(key)
+        if isinstance(value, dict) and isinstance(inner, dict):
+            out[key] = merge(inner, value)
+        elif _are_named(value) and _are_named(inner):
+            own = {item["name"]: item for item in value}
+            old = {item["name"]: item for item in inner}
+            out[key] = [merge(item, own.get(name, {})) for name, item in old.items()]
+            out[key] += [item for name, item in own.items() if name not in old]
+        else:
+            out[key] = value
+    return out
+
+
+def _are_named(value: Any) -> TypeGuard[list[dict[str, Any]]]:
+    return isinstance(value, list) and all(isinstance(item, dict) and "name" in item for item in value)
+
+
+def _explain(kind: type[BaseModel], error: ValidationError) -> str:
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"])) or "file"
+    if first["type"] == "extra_forbidden":
+        known = _fields_at(kind, first["loc"][:-1])
+        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else "known keys: " + ", ".join(sorted(known))
+        return f"unknown key '{place}': {hint}"
+    message = first["msg"].removeprefix("Value error, ")
+    given = first.get("input")
+    shown = (
+        "" if isinstance(given, (dict, list, tuple, BaseModel)) or first["type"] == "missing" else f" (got {given!r})"
+    )
+    return f"{place}: {message}{shown}"
+
+
+def _fields_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """Names of the keys that a place in the configuration may have."""
+    for step in location:
+        if isinstance(step, int) or step not in kind.model_fields:
+            continue
+        inner_model = _model_inside(kind.model_fields[step].annotation)
+        if inner_model is None:
+            return []
+        kind = inner_model
+    return list(kind.model_fields)
+
+
+def _model_inside(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for part in getattr(annotation, "__args__", ()):
+        inner_model = _model_inside(part)
+        if inner_model is not None:
+            return inner_model
+    return None
