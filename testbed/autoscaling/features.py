@@ -1,4 +1,4 @@
-"""What a learned policy is given: one row of numbers, from what a cluster exposes. The same in training and in charge.
+"""What a learned policy is given: one row of numbers, from what a cluster exposes. The same in training and deployed.
 
 The table FEATURES is the specification; its version is in every policy file, and another one is refused.
 """

@@ -58,7 +58,7 @@ def service(within: str = "service") -> list[str | Short]:
 
 
 def seconds(milliseconds: list[str]) -> list[Any]:
-    """Of numbers that were typed in milliseconds; what is no number stays, and validation refuses it."""
+    """Of numbers that were typed in milliseconds; anything else stays, and validation refuses it."""
     values = [plain(millisecond) for millisecond in milliseconds]
     return [value / 1e3 if isinstance(value, (int, float)) else value for value in values]
 

@@ -1,1 +1,1 @@
-"""A policy in charge of a real deployment: watch, scrape, decide, guard, patch."""
+"""A policy that scales a real deployment: watch, scrape, decide, guard, patch."""

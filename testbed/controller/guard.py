@@ -1,4 +1,4 @@
-"""What stands between a policy's wish and the cluster: bounds, pace, and no step on what is not known. Pure.
+"""What stands between a policy's answer and the cluster: bounds, pace, and no step on what is not known. Pure.
 
 It fails static: with metrics that are stale, missing or no numbers, or a policy that fails, the last safe count stays.
 Nothing here scales down blind.
@@ -21,7 +21,7 @@ class Limits(Strict):
     max_replicas: int = Field(ge=1, description="most")
     step_up: int | None = Field(None, ge=1, description="most replicas added at once; none: as many as wanted")
     step_down: int | None = Field(None, ge=1, description="most replicas removed at once; none: as many as wanted")
-    down_window_s: float = Field(0.0, ge=0, description="down only to the largest wish of so long, as an HPA does")
+    down_window_s: float = Field(0.0, ge=0, description="down only to the most wanted within it, as an HPA does")
     stale_s: float = Field(15.0, gt=0, description="metrics older than that decide nothing")
     loss_window_s: float = Field(60.0, ge=0, description="after ready pods were lost, no step down for so long")
 
@@ -85,7 +85,7 @@ def judge(wanted: float | None, known: GuardInput, history: tuple[DesiredCount, 
     """May the deployment go to `wanted` replicas? None: the policy failed.
 
     Out of bounds is brought into bounds even without metrics, but only upwards: a count below min_replicas is never
-    right, whatever is known. wishes: of the last call's verdict.
+    right, whatever is known. history: of the last call's verdict.
     """
     kept = tuple(desired for desired in history if desired.time_s > known.now_s - limits.down_window_s)
     known_wish = wanted is not None and math.isfinite(wanted) and wanted >= 0

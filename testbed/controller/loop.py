@@ -53,7 +53,7 @@ class Turn(NamedTuple):
 class Controller:
     """One deployment under one policy. leads(): may this process act now? shadow: it decides, and never patches.
 
-    clock: seconds since 1970 that never go back (None: clock.steady_clock). Scrapes, windows, wishes, and what the
+    clock: seconds since 1970 that never go back (None: clock.steady_clock). Scrapes, windows, history, and what the
     policy and its adaptation remember are all on it.
     """
 
@@ -101,7 +101,7 @@ class Controller:
         acting = self._leads() and not self._shadow
         if isinstance(status, str):
             return Turn(now_s, acting, None, None, None, "", status)  # an event would not arrive either
-        if not self._started:  # the count that it finds is a wish: after a restart, a step down waits for its window
+        if not self._started:  # its count counts as wanted: after a restart, a step down waits for its window
             self._started, self._history = True, (DesiredCount(now_s, status.spec_replicas),)
         wanted, reason = self._ask(status, now_s)
         verdict = judge(wanted, self._known(status, now_s), self._history, self._limits)

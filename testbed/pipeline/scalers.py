@@ -39,7 +39,7 @@ HPA_NAME = "kis-experiment"
 def scaled_by(
     config: ExperimentConfig, policy: str, api: client.ApiClient, kubeconfig: Path | None, folder: Path
 ) -> Iterator[None]:
-    """The policy is in charge of the deployment for the length of the block. ClusterError if it does not start.
+    """The policy scales the deployment for the length of the block. ClusterError if it does not start.
 
     kind fixed: nobody is. kind hpa: a HorizontalPodAutoscaler, which needs an adapter for its metrics. Any other:
     `kis controller` as a process of its own; its lines are in folder/controller.jsonl, and what an adaptation did is in

@@ -20,7 +20,7 @@ def transfer_of(rows: Sequence[Mapping[str, Any]], experiment: str, fixed: Colle
     in_order: share of the pairs of policies under the same pattern that differ on both sides, in which both agree on
     who is better; in_order_beyond_spread: of those whose real runs do not overlap. runs: the folders, in the
     experiment's, that a row is computed from. real_repeats: the same figures of the first real runs against the second
-    ones: how well the real system foretells itself; None: no second ones.
+    ones: how well the real system predicts itself; None: no second ones.
     pairs: how many; p95_within_10_pct, replica_seconds_within_5_pct: how many of them are that near, real and simulated
     mean. without_fixed: correlations over the pairs of policies that do scale. fixed: the names of those that do not.
     """

@@ -21,7 +21,7 @@ class _RayMemory(NamedTuple):
 class RayServe:
     """Ray Serve's default policy on ongoing requests a replica; names and defaults of its AutoscalingConfig.
 
-    A wish must hold, without turning, for upscale_delay_s or downscale_delay_s before it is followed. After
+    A change must be asked for, without turning, for upscale_delay_s or downscale_delay_s before it is followed. After
     serve/autoscaling_policy.py.
     """
 
