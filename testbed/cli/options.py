@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,10 +26,13 @@ Out = Annotated[
 ]
 Kubeconfig = Annotated[Path | None, typer.Option(help=r"\[default: the pod's own account, or KUBECONFIG]")]
 CLIENT = ("client.timeout_s", "client.max_in_flight")
-_PATTERNS = ", ".join(name for name, kind in known_patterns().items() if kind.configurable)
+_PATTERNS = {name: kind for name, kind in known_patterns().items() if kind.configurable}
+_PARAMETERS = "; ".join(
+    f"{name}: {', '.join(field.name for field in fields(kind))}" for name, kind in _PATTERNS.items()
+)
 TRAFFIC = (
-    Short("--pattern", "traffic.pattern", f"{_PATTERNS}, or my_module:MyPattern."),
-    Short("--set", "traffic.parameters"),
+    Short("--pattern", "traffic.pattern", f"{', '.join(_PATTERNS)}, or my_module:MyPattern."),
+    Short("--set", "traffic.parameters", f"Of the pattern, e.g. spike=200. {_PARAMETERS}."),
     "traffic.trace",
     Short("--format", "traffic.format", f"Of the trace: {', '.join(FORMATS.known())}, or my_module:MyFormat."),
     Short("--duration", "traffic.duration_s"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pkgutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import loadgen.patterns
 from loadgen.patterns import (
     Bursty,
     Fluctuating,
@@ -132,14 +134,17 @@ def test_a_wrong_pattern_is_refused_in_one_line_that_says_what_to_do(name, param
     assert "\n" not in str(refusal.value)
 
 
-def test_the_registry_lists_every_pattern_under_its_own_name():
-    assert list(known_patterns()) == ["constant", "ramp", "periodic", "fluctuating", "bursty", "trace"]
+def test_the_registry_lists_the_pattern_of_every_file_under_its_own_name():
+    files = [file.name for file in pkgutil.iter_modules(loadgen.patterns.__path__) if file.name != "pattern"]
+    assert sorted(known_patterns()) == sorted(files)
+    in_order = ["constant", "ramp", "periodic", "fluctuating", "bursty", "trace"]
+    assert [name for name in known_patterns() if name in in_order] == in_order
     for name, kind in known_patterns().items():
         assert kind.name == name
         assert kind().peak_rps > 0  # the defaults are valid
 
 
-SAWTOOTH = """
+YOURS = """
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -149,9 +154,9 @@ from loadgen.patterns import Pattern, parameter
 
 
 @dataclass(frozen=True)
-class Sawtooth(Pattern):
-    name: ClassVar[str] = "sawtooth"
-    families: ClassVar[tuple[str, ...]] = ("sawtooth",)
+class Yours(Pattern):
+    name: ClassVar[str] = "yours"
+    families: ClassVar[tuple[str, ...]] = ("yours",)
     peak: float = parameter(100.0, "rate at the end of a tooth, requests/s")
     tooth_s: float = parameter(10.0, "length of a tooth, s")
 
@@ -173,27 +178,27 @@ class Sawtooth(Pattern):
 
 
 @pytest.fixture
-def sawtooth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def yours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A pattern of a user's, in one file on the path."""
-    (tmp_path / "teeth.py").write_text(SAWTOOTH)
+    (tmp_path / "teeth.py").write_text(YOURS)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(REGISTRY, "_by_name", dict(REGISTRY._by_name))
-    yield "teeth:Sawtooth"
+    yield "teeth:Yours"
     sys.modules.pop("teeth", None)
 
 
-def test_a_pattern_of_ones_own_is_one_file_and_is_found_wherever_patterns_are_named(sawtooth: str) -> None:
-    assert make_pattern(sawtooth, peak=50).peak_rps == 50
-    assert "sawtooth" in known_patterns()  # by its name too, once it was imported
-    assert families()["sawtooth"].name == "sawtooth"
-    traffic = TrafficConfig(pattern=sawtooth, parameters={"tooth_s": 5}, duration_s=20)
+def test_a_pattern_of_ones_own_is_one_file_and_is_found_wherever_patterns_are_named(yours: str) -> None:
+    assert make_pattern(yours, peak=50).peak_rps == 50
+    assert "yours" in known_patterns()  # by its name too, once it was imported
+    assert families()["yours"].name == "yours"
+    traffic = TrafficConfig(pattern=yours, parameters={"tooth_s": 5}, duration_s=20)
     assert len(make_schedule(traffic, "m")) == pytest.approx(1000, rel=0.15)
-    plan = HeldOutPlan(patterns=(sawtooth,))
+    plan = HeldOutPlan(patterns=(yours,))
     assert find_pattern(plan.patterns[0]).fitted(80, 40, 0).parameters() == {"peak": 80, "tooth_s": 10}
-    assert Ranges(families=("sawtooth",)).families == ("sawtooth",)
+    assert Ranges(families=("yours",)).families == ("yours",)
 
 
-def test_a_pattern_that_cannot_be_found_is_said_in_one_line(sawtooth: str) -> None:
+def test_a_pattern_that_cannot_be_found_is_said_in_one_line(yours: str) -> None:
     for name, said in (
         ("burst", "did you mean 'bursty'"),
         ("no_such_module:Pattern", "No module named 'no_such_module'"),
@@ -212,12 +217,10 @@ def test_a_pattern_that_cannot_be_found_is_said_in_one_line(sawtooth: str) -> No
         type("Other", (Pattern,), {"name": "ramp", "__module__": "elsewhere"})
 
 
-def test_every_pattern_stands_in_the_documentation_with_its_parameters() -> None:
-    rows = [line for line in DOCUMENTATION.read_text().splitlines() if line.startswith("| ")]
-    for name, kind in known_patterns().items():
-        if name in ("constant", "trace"):
-            continue  # in the sentence below the table
-        (row,) = [row for row in rows if row.startswith(f"| {name} |")]
-        for field in dataclasses.fields(kind):
-            if field.name != "burst_seed":
-                assert f"`{field.name}" in row, (name, field.name)
+def test_a_pattern_in_the_documentation_stands_there_with_its_parameters() -> None:
+    table = DOCUMENTATION.read_text().partition("| pattern |")[2].partition("\n\n")[0]
+    rows = {row.split("|")[1].strip(): row for row in table.splitlines()[2:]}
+    assert {"ramp", "periodic", "fluctuating", "bursty"} <= set(rows)
+    for name, row in rows.items():
+        told = {field.name for field in dataclasses.fields(find_pattern(name))} - {"burst_seed"}
+        assert {one for one in told if f"`{one}" not in row} == set(), name
