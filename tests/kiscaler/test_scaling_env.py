@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
+from loadgen.patterns import families
 from testbed.autoscaling.features import FEATURES
 from testbed.kiscaler import ENV_ID
 from testbed.kiscaler.env import ScalingEnv
@@ -93,8 +94,8 @@ def test_a_random_policy_is_worse_than_leaving_what_is_enough() -> None:
 
 
 def test_scenarios_differ_within_their_ranges() -> None:
-    drawn = [scenarios().draw(seed) for seed in range(40)]
-    assert {one.pattern.name for one in drawn} == {"ramp", "periodic", "fluctuating", "bursty", "trace"}
+    drawn = [scenarios().draw(seed) for seed in range(60)]
+    assert {one.pattern.name for one in drawn} == {kind.name for kind in families().values()}
     assert all(90 / 1.25 <= one.scale.replica_capacity_rps <= 90 / 0.8 for one in drawn)
     assert len({one.scale.provisioning_delay_s for one in drawn}) == len(drawn)
     assert {one.pattern.parameters()["mode"] for one in drawn if one.pattern.name == "bursty"} == {"spikes", "on_off"}
