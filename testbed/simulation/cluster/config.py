@@ -18,12 +18,12 @@ Sharing = Annotated[str, AfterValidator(MODES.checked)]
 class GpuKind(Strict):
     """GPUs of one kind, and how replicas share one. A replica asks for one share: a whole GPU if exclusive."""
 
-    sharing: Sharing = "exclusive"
-    shares: int = Field(1, ge=1, description="replicas that one GPU takes: MIG slices, or time_slicing / mps replicas")
+    sharing: Sharing = Field("exclusive", description=f"{', '.join(MODES.known())}, or my_module:MyMode")
+    shares: int = Field(1, ge=1, description="replicas that one GPU takes")
     interference: tuple[float, ...] = Field(
         (),
-        description="factor on a batch's time while 1, 2, ... replicas of the GPU are busy; none: 1 for mig, else what "
-        "the profile measured, else the number of busy replicas for time_slicing",
+        description="factor on a batch's time while 1, 2, ... replicas of the GPU are busy; none: what the way to "
+        "share says, of what the profile measured",
     )
     memory_gib: float | None = Field(
         None, gt=0, description="of one GPU; a MIG slice has its share. None: replicas always fit"
