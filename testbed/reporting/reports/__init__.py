@@ -1,21 +1,20 @@
-"""All kinds of report. Add one as a module with a `REPORT` and two templates, and name it here."""
+"""All kinds of report. Add one as a module of this folder with a `REPORT`, and two templates."""
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from pathlib import Path
 
 from testbed.errors import ReportError
 from testbed.reporting.report import Report
-from testbed.reporting.reports import calibration, cluster, devices, evaluation, experiment
 
-# The last one goes by runs, which folders of other kinds have too.
-REPORTS: tuple[Report, ...] = (
-    cluster.REPORT,
-    experiment.REPORT,
-    devices.REPORT,
-    evaluation.REPORT,
-    calibration.REPORT,
-)
+_FOUND: list[Report] = [
+    importlib.import_module(f"{__name__}.{one.name}").REPORT for one in pkgutil.iter_modules(__path__)
+]
+
+# A pattern as marker goes last: it is met by runs, which folders of other kinds have too.
+REPORTS: tuple[Report, ...] = tuple(sorted(_FOUND, key=lambda one: ("*" in one.marker, one.name)))
 
 
 def report_of(folder: Path) -> Report:
