@@ -122,8 +122,11 @@ def main() -> None:
         where = f"{error.filename}: " if error.filename else ""
         _tell(errors, f"{where}{error.strerror or error}: choose another place, or free some space")
     except KeyboardInterrupt:
-        errors.print("kis: interrupted; what was measured is kept", highlight=False)
-        sys.exit(INTERRUPTED)
+        _tell_interrupted(errors)
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:  # what typer makes of a KeyboardInterrupt, without a word
+            _tell_interrupted(errors)
+        raise
 
 
 def _words() -> list[str]:
@@ -134,6 +137,11 @@ def _words() -> list[str]:
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+def _tell_interrupted(errors: Console) -> None:
+    errors.print("kis: interrupted; what was measured is kept", highlight=False)
+    sys.exit(INTERRUPTED)
 
 
 def _tell(errors: Console, text: str) -> None:

@@ -284,6 +284,15 @@ main()
 """
 
 
+def test_an_interrupt_is_told_in_one_line(tmp_path: Path, profile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("testbed.cli.simulate.write_simulated", interrupted)
+    done = kis("simulate", "--profile", str(profile), "--duration", "5", "--out", str(tmp_path / "run"))
+    assert (done.returncode, done.stderr) == (130, "kis: interrupted; what was measured is kept\n")
+
+
 def test_the_light_core_has_help_and_says_what_a_command_lacks() -> None:
     def light(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", LIGHT, *arguments]
