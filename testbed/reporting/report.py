@@ -6,6 +6,7 @@ import base64
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from testbed.reporting import drawing, labels
+from testbed.reporting.added import figures_added_to
 from testbed.reporting.drawing import save_png, svg_address
 from workloads.files import write_json, write_text_atomically
 
@@ -50,8 +52,12 @@ class Report:
         return any(folder.glob(self.marker))
 
     def write(self, folder: Path) -> Path:
-        """Write report.html, report.md, its pictures and the JSON files; returns the path of report.html."""
+        """Write report.html, report.md, its pictures and the JSON files; returns the path of report.html.
+
+        Figures that were added to this kind of report stand at the end of both pages.
+        """
         content = self.gather(folder)
+        added = figures_added_to(self.name)
         for file, value in content.files.items():
             if value is None:
                 (folder / file).unlink(missing_ok=True)
@@ -61,13 +67,17 @@ class Report:
                 write_json(folder / file, value)
         for old in folder.glob("figures/*.png"):
             old.unlink()  # some may be of runs that are gone
-        for file, draw in content.pictures.items():
+        more: dict[str, Callable[[], Figure]] = {one.name: partial(one.draw, folder) for one in added}
+        pictures = {**content.pictures, **{one.picture: more[one.name] for one in added}}
+        for file, draw in pictures.items():
             (folder / file).parent.mkdir(exist_ok=True)
             save_png(draw(), folder / file)
         text = _environment(html=False).get_template(f"{self.name}.md.j2").render(content.values)
+        text += "".join(f"\n![{_escape_markdown(one.caption)}]({one.picture})\n" for one in added)
         write_text_atomically(folder / "report.md", text)
-        addresses = {name: svg_address(draw()) for name, draw in content.figures.items()}
-        page = _environment(html=True).get_template(f"{self.name}.html.j2").render(content.values, figures=addresses)
+        addresses = {name: svg_address(draw()) for name, draw in {**content.figures, **more}.items()}
+        template = _environment(html=True).get_template(f"{self.name}.html.j2")
+        page = template.render(content.values, figures=addresses, added=added)
         write_text_atomically(folder / "report.html", page)
         return folder / "report.html"
 

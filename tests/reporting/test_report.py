@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import importlib
 import json
 import re
 import shutil
 import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from typer.testing import CliRunner
 
 from testbed.cli.main import application
 from testbed.errors import ReportError
+from testbed.reporting import added
 from testbed.reporting.compare import recompute
 from testbed.reporting.reports import REPORTS, report_of, write_report
 from tests.pages import figures_of, texts_of
@@ -203,6 +206,27 @@ def test_writing_again_gives_the_same_page(tmp_path):
     (tmp_path / "figures" / "run-99.png").write_bytes(b"of a run that is gone")
     assert write_report(tmp_path).read_bytes() == first
     assert not (tmp_path / "figures" / "run-99.png").exists()
+
+
+def test_a_figure_of_ones_own_adds_itself_to_a_report(tmp_path, monkeypatch):
+    a_pair(tmp_path)
+    (tmp_path / "mine.py").write_text(
+        "from matplotlib.figure import Figure\n"
+        "from testbed.reporting.added import added_to\n"
+        "@added_to('calibration', 'Runs & their <folder>')\n"
+        "def runs_of(folder):\n"
+        "    figure = Figure()\n"
+        "    figure.suptitle(folder.name)\n"
+        "    return figure\n"
+    )
+    monkeypatch.setattr(added, "_ADDED", {})
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("mine")
+    page = _Page(write_report(tmp_path).read_text())
+    sys.modules.pop("mine")
+    assert "Runs & their <folder>" in page.text
+    assert "![Runs &amp; their &lt;folder&gt;](figures/runs_of.png)" in (tmp_path / "report.md").read_text()
+    assert (tmp_path / "figures" / "runs_of.png").exists()
 
 
 @pytest.mark.parametrize("report", REPORTS, ids=lambda report: report.name)
