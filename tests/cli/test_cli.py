@@ -22,6 +22,7 @@ from loadgen.request_log import RequestLog
 from loadgen.validity import EXIT_INVALID, Verdict
 from testbed.calibration.profile import ServiceProfile
 from testbed.cli import main
+from testbed.cli.main import COMMANDS
 from testbed.cli.replay import show_run
 from testbed.run_dir import RunDir
 
@@ -89,10 +90,6 @@ def profile(tmp_path: Path) -> Path:
         )
     )
     return file
-
-
-COMMANDS = ["serve", "repository", "replay", "measure", "calibrate", "simulate", "plan", "devices", "compare", "report"]
-COMMANDS += ["archive", "restore"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
