@@ -37,7 +37,7 @@ def test_who_saves_at_no_more_misses_wins() -> None:
     [
         (
             (5, 3, 7),
-            (0.0, -0.1, 0.1),
+            (0.0, -0.1, 0.009),
             "wins: fewer GPU-seconds, and no difference in misses that can be told from none.",
         ),
         ((5, 3, 7), (0.02, 0.01, 0.03), "does not win: fewer GPU-seconds, and more misses."),
@@ -49,6 +49,13 @@ def test_who_saves_at_no_more_misses_wins() -> None:
 )
 def test_everything_else_says_what_it_is(saving: Any, misses: Any, told: str) -> None:
     assert f"ppo {told}" in verdict(found(saving, misses))
+
+
+def test_nobody_wins_while_many_more_misses_are_possible() -> None:
+    said = verdict(found((5, 3, 7), (0.06, -0.001, 0.1425)))
+    assert said.endswith(
+        "Undecided: fewer GPU-seconds, but up to 14.25 points more misses are possible; more runs decide."
+    )
 
 
 def test_two_kinds_of_traffic_have_no_interval_and_no_winner() -> None:
