@@ -17,7 +17,7 @@ class Registry(Generic[T]):
     """Classes by name.
 
     what: what they are, for messages, of which `error` is made. group: of the entry points in which packages name
-    theirs. fits: whether something found at a place is one; told: what to give instead.
+    theirs. fits: whether something found at a place is one; hint: what to give instead.
     """
 
     @classmethod
@@ -32,6 +32,7 @@ class Registry(Generic[T]):
     def __init__(self, what: str, error: type[KisError], group: str, fits: Callable[[Any], bool], hint: str) -> None:
         self._what, self._error, self._group, self._fits, self._hint = what, error, group, fits, hint
         self._by_name: dict[str, T] = {}
+        self._packages_asked = False
 
     def add(self, name: str, cls: T) -> None:
         """`error` if another class has that name; the same one, imported again, replaces itself."""
@@ -42,8 +43,10 @@ class Registry(Generic[T]):
 
     def known(self) -> dict[str, T]:
         """By name, those of installed packages too."""
-        for entry in entry_points(group=self._group):
-            entry.load()  # a class adds itself
+        if not self._packages_asked:  # every installed distribution is looked at: tens of milliseconds
+            for entry in entry_points(group=self._group):
+                entry.load()  # a class adds itself
+            self._packages_asked = True
         return dict(self._by_name)
 
     def find(self, name: str) -> T:

@@ -56,11 +56,9 @@ class MetricLog:
         cls, rows: list[tuple[int, str, str, dict[str, str], float, str]], provenance: dict[str, Any] | None = None
     ) -> MetricLog:
         """From (time_ns, source, name, labels, value, unit), in any order."""
+        texts = {id(row[3]): label_text(row[3]) for row in {id(row[3]): row for row in rows}.values()}  # many share one
         frame = pd.DataFrame(
-            [
-                (t, source, name, label_text(labels), float(value), unit)
-                for t, source, name, labels, value, unit in rows
-            ],
+            [(t, source, name, texts[id(labels)], float(value), unit) for t, source, name, labels, value, unit in rows],
             columns=SCHEMA.names,
         )
         frame = frame.astype({"time_ns": "int64", "value": "float64"})
