@@ -14,6 +14,7 @@ from loadgen.patterns import known_patterns
 from loadgen.traces import FORMATS
 from testbed.cli.flags import Short, plain
 from testbed.errors import ConfigError
+from testbed.ray_cluster import load_ray
 from testbed.study import Workers, all_processors
 
 ConfigFile = Annotated[
@@ -51,6 +52,8 @@ def workers_of(count: int | None, ray: str | None = None) -> Workers:
     """Who computes, from the two flags."""
     if count is not None and ray is not None:
         raise ConfigError("--workers is of this machine, --ray of a cluster: give one of them")
+    if ray is not None:
+        load_ray()  # before anything is written
     return Workers(count, ray) if count is not None else all_processors()._replace(ray=ray)
 
 

@@ -182,17 +182,17 @@ def end_batch(sim: Sim, r: int) -> None:
         if due and instance.end_ns == end:
             due = False
             i = instance.front
-            for position in range(instance.size):
+            for position in range(instance.batch_size):
                 following = sim.link[i]
                 answer(sim, r, k, i, position)
                 i = following
-            state.done += instance.size
+            state.done += instance.batch_size
             state.batches += 1
-            state.compute_ns += instance.size * (end - instance.start_ns)
+            state.compute_ns += instance.batch_size * (end - instance.start_ns)
             state.busy_ns += end - instance.start_ns
-            sim.devices[state.device].network_ns += int(sim.network_ns[state.service, instance.size])
-            sim.devices[state.device].batches_j += sim.batch_j[state.service, instance.size]
-            state.outstanding -= instance.size
+            sim.devices[state.device].network_ns += int(sim.network_ns[state.service, instance.batch_size])
+            sim.devices[state.device].batches_j += sim.batch_j[state.service, instance.batch_size]
+            state.outstanding -= instance.batch_size
             instance.end_ns = NEVER
         else:
             soonest = min(soonest, instance.end_ns)
@@ -206,7 +206,7 @@ def answer(sim: Sim, r: int, k: int, i: int, position: int) -> None:
     request, instance = sim.requests[i], sim.instances[r, k]
     model = sim.models[request.model]
     sim.replicas[r].queue_ns += instance.start_ns - sim.arrival_ns[i]
-    back_ns = request.egress_delay_ns + model.per_position_ns * position + model.per_size_ns * (instance.size - 1)
+    back_ns = request.egress_delay_ns + model.per_position_ns * position + model.per_size_ns * (instance.batch_size - 1)
     completed_ns = instance.end_ns + max(0, int(np.floor(back_ns + 0.5)))
     deadline_ns = request.sent_ns + model.timeout_ns
     late = not request.abandoned and model.timeout_ns > 0 and completed_ns > deadline_ns
@@ -216,7 +216,7 @@ def answer(sim: Sim, r: int, k: int, i: int, position: int) -> None:
         status = ABANDONED
     elif late:
         status, seen_ns = CLIENT_TIMEOUT, deadline_ns
-    keep_row(sim, i, seen_ns, status, instance.start_ns, instance.end_ns, instance.size, position, k)
+    keep_row(sim, i, seen_ns, status, instance.start_ns, instance.end_ns, instance.batch_size, position, k)
     if sent_again:
         fail(sim, i, deadline_ns, CLIENT_TIMEOUT)
         return

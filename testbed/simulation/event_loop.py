@@ -183,7 +183,7 @@ def start_batch(sim: Sim, r: int, front: int, size: int, now: int) -> None:
     end = now + max(0, int(np.floor(work_ns + extra + 0.5)))
     pause = sim.pause_ns[front] if len(sim.pause_ns) > 1 else sim.pause_ns[0]
     free = end + rules.inter_batch_gap_ns + max(0, int(np.floor(pause + 0.5)))
-    instance.free_ns, instance.end_ns, instance.size, instance.left_ns = free, end, size, end
+    instance.free_ns, instance.end_ns, instance.batch_size, instance.left_ns = free, end, size, end
     if sim.stream[0].on:  # its requests are known to have been answered when it ends: until then it may crash
         instance.start_ns, instance.front = now, front
         state.next_end_ns = min(state.next_end_ns, end)
@@ -256,7 +256,7 @@ def free_one_instance(sim: Sim, r: int) -> None:
         instance = sim.instances[r, k]
         if instance.free_ns == due:
             due, instance.free_ns = NONE, NEVER
-            state.in_flight -= instance.size
+            state.in_flight -= instance.batch_size
         soonest = min(soonest, instance.free_ns)
     state.idle += 1
     state.next_free_ns = soonest
@@ -311,7 +311,7 @@ def least_requests(sim: Sim, first: int, now: int) -> int:
         for k in range(sim.rules[sim.replicas[r].service].instances):
             instance = sim.instances[r, k]
             if instance.free_ns != NEVER and instance.end_ns <= now:  # answered, though not free yet
-                unanswered -= instance.size
+                unanswered -= instance.batch_size
         if unanswered < fewest:
             best, fewest = r, unanswered
     return best

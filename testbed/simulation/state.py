@@ -87,7 +87,8 @@ REPLICA = np.dtype(
     ]
 )
 # free_ns NEVER: idle; end_ns NEVER (in a stream): no batch runs; left_ns: end of its last batch, LONG_AGO: it had none.
-INSTANCE = np.dtype([(name, np.int64) for name in ("free_ns", "end_ns", "size", "start_ns", "front", "left_ns")])
+# Not `size`: run as plain Python, a NumPy record answers that with an attribute of its own.
+INSTANCE = np.dtype([(name, np.int64) for name in ("free_ns", "end_ns", "batch_size", "start_ns", "front", "left_ns")])
 OUTCOME = np.dtype(
     [("start_ns", np.int64), ("end_ns", np.int64)]
     + [(name, np.int32) for name in ("batch_size", "position", "replica", "instance", "status")],

@@ -322,7 +322,7 @@ def lose(sim: Sim, r: int, now: int) -> None:
         instance = sim.instances[r, k]
         if instance.end_ns != NEVER:
             i = instance.front
-            for _ in range(instance.size):
+            for _ in range(instance.batch_size):
                 following = sim.link[i]
                 fail(sim, i, now, CRASHED)
                 i = following

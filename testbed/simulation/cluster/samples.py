@@ -50,7 +50,7 @@ def sample(state: ClusterState, accounting: Accounting) -> Sample:
     asked = [pod.replica for pod in state.alive() if pod.replica is not None and pod.wanted]
     rows = np.array(sorted(row for row in asked if sim.replicas["pod"][row] >= 0), dtype=np.int64)
     of, instances = sim.replicas[rows], sim.instances[rows]
-    running = np.where(instances["free_ns"] != NEVER, instances["size"], 0).sum(axis=1)
+    running = np.where(instances["free_ns"] != NEVER, instances["batch_size"], 0).sum(axis=1)
     return Sample(
         time_ns=state.now_ns,
         pods=of["pod"],
