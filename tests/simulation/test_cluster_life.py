@@ -104,6 +104,20 @@ def test_a_freed_gpu_goes_to_the_pod_that_waits():
     assert timeline(sim.pods[1])["ready"] == 7.1  # started at 6.1, loaded at 6.6
 
 
+def test_a_pod_that_drains_is_none_of_those_that_are_wanted():
+    sim = simulate(cluster(gpus=4, replicas=3, pod={"load_s": 1.0, "pre_stop_s": 5.0}))
+    sim.advance(1)
+    sim.scale("m", 1)
+    sim.advance(2)
+    assert sorted(pod.state for pod in sim.alive("m")) == ["draining", "draining", "serving"]
+    (kept,) = sim.wanted("m")
+    sim.scale("m", 2)  # none comes back: a new one is asked for
+    assert [pod.number for pod in sim.wanted("m")] == [kept.number, 3]
+    sim.advance(30)
+    assert [pod.state for pod in sim.pods] == ["gone" if pod.deleted_ns else "serving" for pod in sim.pods]
+    assert len(sim.alive("m")) == 2
+
+
 def test_a_drained_pod_ends_with_its_last_request_and_gets_no_new_ones():
     profile = flat_profile([3.0])
     sim = simulate(cluster(replicas=2, max_batch_size=1), [1.0, 1.0, 2.0, 2.2, 2.4], profile)
