@@ -8,13 +8,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol, TextIO
 
-from testbed.adapter.source import Value
+from testbed.adapter.api import Value
 from testbed.autoscaling.live.deployment import DeploymentStatus
-from testbed.autoscaling.live.observation import LiveObservation
-from testbed.autoscaling.live.scraper import PodScraper
+from testbed.autoscaling.live.scraper import LiveObservation, PodScraper, steady_clock
 from testbed.autoscaling.metrics import METRICS, milli, of_all, of_each
 from testbed.autoscaling.observation import Window
-from testbed.clock import steady_clock
 from testbed.errors import ClusterError
 from testbed.log_line import print_line
 
@@ -37,7 +35,7 @@ class LastScrape(NamedTuple):
 class Followed:
     """One deployment's values. window_s: over which they are means; stale_s: older than that they are not known.
 
-    clock: seconds since 1970 that never go back; None: a clock.steady_clock of its own.
+    clock: seconds since 1970 that never go back; None: a steady_clock of its own.
     """
 
     def __init__(

@@ -32,3 +32,11 @@ class Policy(Protocol):
 
     def decide(self, observation: Observation, memory: Any) -> Decision:
         """How many replicas there should be."""
+
+
+Recommendations = tuple[tuple[float, int], ...]  # when (seconds), and how many replicas
+
+
+def kept(before: Recommendations, now_s: float, delay_s: float, wanted: int) -> Recommendations:
+    """What a policy has wanted in the last delay_s, and wants now: for those that scale down to the largest of it."""
+    return (*(recommendation for recommendation in before if recommendation[0] > now_s - delay_s), (now_s, wanted))

@@ -36,7 +36,7 @@ def controller(
     if adapt is None:
         run_controller(settings, kubeconfig=kubeconfig, once=once, stop=stop)
         return
-    from testbed.adaptation.live import AdaptConfig, adapted  # noqa: PLC0415 - the simulator, for who has asked for it
+    from testbed.adaptation.adaptive import AdaptConfig, adapted  # noqa: PLC0415 - the simulator, for who has asked for it
 
     with adapted(load_config(adapt, AdaptConfig), f"deployment {settings.deployment}") as wrap:
         run_controller(settings, kubeconfig=kubeconfig, once=once, stop=stop, wrap=wrap)

@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from loadgen.client_limits import ClientLimits
-from loadgen.job import ReplayError, ReplayJob, RequestShape, client_figures, read_clients, run_replay
+from loadgen.job import ClientLimits, ReplayError, ReplayJob, RequestShape, client_figures, read_clients, run_replay
 from loadgen.request_log import RequestLog
 from loadgen.schedule import Schedule
 from loadgen.validity import ValidityLimits, judge
@@ -23,12 +22,11 @@ from testbed.errors import ServingError
 from testbed.machine import Machine
 from testbed.measurement.batch_files import read_batch_files, without_foreign
 from testbed.measurement.device_times import read_device_files
-from testbed.measurement.gpu_metrics import GpuSource
+from testbed.measurement.gpu_metrics import GpuSource, served_gpus
 from testbed.measurement.metric_log import MetricLog
 from testbed.measurement.process_metrics import ProcessSource
-from testbed.measurement.replica_events import replica_rows
+from testbed.measurement.replica_metrics import replica_rows
 from testbed.measurement.sampler import Sampler
-from testbed.measurement.served_gpus import served_gpus
 from testbed.measurement.source import Source
 from testbed.measurement.triton_metrics import TritonSource, read_gauges
 from testbed.pipeline.awake import NOTE as AWAKE

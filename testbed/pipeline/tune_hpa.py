@@ -34,7 +34,7 @@ from testbed.pipeline.rates import own_length_s
 from testbed.pipeline.traffic import louder_schedule
 from testbed.simulation.cluster.config import ClusterConfig
 from testbed.simulation.cluster.services import Service, read_services
-from testbed.simulation.served_rate import rate_within
+from testbed.simulation.load_curve import rate_within
 from testbed.study import remember
 from workloads.files import replacing, write_json, write_text_atomically
 

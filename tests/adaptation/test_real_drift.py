@@ -15,8 +15,7 @@ from testbed.adaptation.adapt import AdaptSettings
 from testbed.adaptation.adaptive import Adaptive, make_adaptive
 from testbed.adaptation.drift import DriftSettings
 from testbed.adaptation.recalibrate import RecalibrationSettings
-from testbed.autoscaling.live.observation import LiveObservation
-from testbed.autoscaling.live.scraper import PodScraper
+from testbed.autoscaling.live.scraper import LiveObservation, PodScraper
 from testbed.autoscaling.policies import Predictive
 from testbed.calibration.profile import ServiceProfile
 from testbed.config import ClientConfig, ServeConfig

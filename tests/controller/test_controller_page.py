@@ -96,7 +96,7 @@ def test_what_is_not_known_is_not_told():
     names = {sample.name for family in exporter.registry.collect() for sample in family.samples}
     assert not names & {f"kis_controller_{what}" for what in ("ready_replicas", "pending_pods", "spec_replicas")}
     line = json.loads(log.getvalue())
-    assert line["held"] == "the API does not answer"
+    assert line["refusal"] == "the API does not answer"
     assert line["ready"] is None
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from testbed.measurement.batch_files import read_batch_files
 from testbed.measurement.process_metrics import ProcessSource
-from testbed.measurement.replica_events import replica_rows
+from testbed.measurement.replica_metrics import replica_rows
 from testbed.measurement.sampler import Sampler
 from testbed.measurement.triton_metrics import TritonAddress, TritonSource, read_statistics
 from testbed.measurement.triton_statistics import difference

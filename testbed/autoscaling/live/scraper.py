@@ -1,14 +1,17 @@
-"""Every pod's Triton, read at once: Scrapes as a simulation makes them, and the last minutes of them."""
+"""Every pod's Triton, read at once: Scrapes as a simulation makes them, and what a policy sees of the last minutes."""
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 
-from testbed.autoscaling.observation import Scrape
+from testbed.autoscaling.hpa.pods import PodState
+from testbed.autoscaling.observation import Scrape, Window, last_window, window_of
 from testbed.errors import ServingError
 from testbed.measurement.triton_metrics import TritonAddress, read_gauges, read_statistics
 
@@ -104,3 +107,31 @@ class PodScraper:
         compute_s = sum(size * batch.compute_ns for size, batch in known.batches.items()) / 1e9
         requests, batches = float(known.succeeded), float(known.executions)
         return requests, known.queue_ns / 1e9, compute_s, now.waiting, active_s, now.gpu_share, batches
+
+
+def steady_clock() -> Callable[[], float]:
+    """A clock of seconds since 1970, as the machine's clock had it when this was called, that only goes on from there.
+
+    Its times may be compared and subtracted, whatever is done to the machine's clock meanwhile, and may be shown. One
+    clock is for one run: two of them differ by as much as the machine's clock was set between their beginnings.
+    """
+    offset_s = time.time() - time.monotonic()
+    return lambda: offset_s + time.monotonic()
+
+
+@dataclass(frozen=True)
+class LiveObservation:
+    """An Observation of a real deployment: its pods from the API, its metrics from the scrapes.
+
+    Times are seconds on the controller's clock (steady_clock).
+    """
+
+    now_s: float
+    spec_replicas: int
+    pods: Sequence[PodState]
+    scrapes: Sequence[Scrape]
+
+    def window(self, seconds: float, metrics_delay_s: float) -> Window | None:
+        """See Observation. The metrics are as old as they are: metrics_delay_s is the least age wanted."""
+        places = last_window([scrape.time_s for scrape in self.scrapes], self.now_s, seconds, metrics_delay_s)
+        return None if places is None else window_of(self.scrapes[places[0] : places[1] + 1])
