@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import psutil
 import pynvml
 
-from testbed.measurement.metric_log import MetricLog
-from testbed.measurement.source import MissedSample, Sample
+from testbed.measurement.metric_log import MetricLog, Sample
+from testbed.measurement.sampler import MissedSample
 
 # What a GPU or its driver will never answer; asking again is of no use, and it is no fault of the run.
 _NEVER = (pynvml.NVMLError_NotSupported, pynvml.NVMLError_FunctionNotFound, pynvml.NVMLError_NoPermission)

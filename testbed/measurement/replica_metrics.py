@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from testbed.measurement.source import MetricRow, MissedSample, Sample
+from testbed.measurement.metric_log import MetricRow, Sample
+from testbed.measurement.sampler import MissedSample
 from testbed.serving.service import ReplicaEvent
 from workloads.errors import KisError
 

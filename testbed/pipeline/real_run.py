@@ -26,8 +26,7 @@ from testbed.measurement.gpu_metrics import GpuSource, served_gpus
 from testbed.measurement.metric_log import MetricLog
 from testbed.measurement.process_metrics import ProcessSource
 from testbed.measurement.replica_metrics import replica_rows
-from testbed.measurement.sampler import Sampler
-from testbed.measurement.source import Source
+from testbed.measurement.sampler import Sampler, Source
 from testbed.measurement.triton_metrics import TritonSource, read_gauges
 from testbed.pipeline.awake import NOTE as AWAKE
 from testbed.pipeline.awake import processors_awake

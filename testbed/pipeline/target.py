@@ -15,7 +15,7 @@ from testbed.config import ServeConfig
 from testbed.errors import ServingError
 from testbed.measurement.machine import detect_device, processor
 from testbed.measurement.replica_metrics import DeploymentSource, Replicas
-from testbed.measurement.source import Source
+from testbed.measurement.sampler import Source
 from testbed.measurement.triton_metrics import TritonAddress, answers
 from testbed.run_dir import Device
 from testbed.serving.kubernetes import KubernetesService
