@@ -23,8 +23,8 @@ from testbed.autoscaling.simulated import PolicyRun
 from testbed.errors import ConfigError
 from testbed.pipeline.cluster_config import ClusterRunConfig, Fault
 from testbed.pipeline.cluster_records import Observed
-from testbed.pipeline.rates import own_length_s, pattern_of
 from testbed.pipeline.served_rates import with_served_rate
+from testbed.pipeline.traffic import own_length_s, pattern_of
 from testbed.reporting.reports import write_report
 from testbed.simulation.cluster.config import ClusterConfig
 from testbed.simulation.cluster.kisim import KISim
