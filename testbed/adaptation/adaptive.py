@@ -33,14 +33,13 @@ OVERLAP = 0.9  # of a window must be new: scrapes are not exactly periodic
 
 @dataclass(frozen=True)
 class Adaptive:
-    """Asked every period_s of the incumbent. metrics_delay_s: of the metrics that windows are taken from."""
+    """Asked every period_s of the incumbent."""
 
     incumbent: Policy
     profile: ServiceProfile
     setting: Setting
     bench: JudgeWorker
     journal: Journal
-    metrics_delay_s: float = 0.0
 
     @property
     def name(self) -> str:
@@ -96,7 +95,7 @@ class Adaptive:
     def _new_window(self, observation: Observation, memory: Memory) -> Window | None:
         """The last one, if it is another one than before."""
         window_s = self.setting.settings.drift.window_s
-        window = observation.window(window_s, self.metrics_delay_s)
+        window = observation.window(window_s, 0.0)
         if window is None or window.end_s < memory.seen_s + OVERLAP * window_s:
             return None
         return window
@@ -151,7 +150,6 @@ def make_adaptive(
     folder: Path | None,
     bench: JudgeWorker,
     source: str,
-    metrics_delay_s: float = 0.0,
 ) -> Adaptive:
     """ConfigError if there is nothing that could be adapted. folder: of adaptation.jsonl and the new profiles;
     None: neither is written."""
@@ -163,7 +161,7 @@ def make_adaptive(
     profile = ServiceProfile.read(file)
     journal = Journal(None if folder is None else folder / JOURNAL)
     setting = Setting(cluster, settings, folder, source)
-    return Adaptive(incumbent, profile, setting, bench, journal, metrics_delay_s)
+    return Adaptive(incumbent, profile, setting, bench, journal)
 
 
 class AdaptConfig(Strict):

@@ -18,7 +18,6 @@ from testbed.autoscaling.observation import Observation, Window
 
 VERSION = 2
 REMEMBERED = 300  # steps of arrivals
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from testbed.reporting.loading import (
     LoadedRun,
     Pair,
     batch_counts,
-    load_run,
     mean_batch,
     open_folder,
     refuse_unequal,
@@ -25,18 +24,6 @@ from testbed.reporting.summary import ComparisonRow, Summary, summarise
 from testbed.run_dir import RunManifest
 from testbed.statistics import relative_error_pct, spread_pct
 from workloads.catalog import CATALOG
-
-__all__ = [
-    "Comparison",
-    "ComparisonRow",
-    "LoadedRun",
-    "compare",
-    "compare_folder",
-    "ks_distance",
-    "load_run",
-    "quantile_ms",
-    "recompute",
-]
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -104,7 +104,7 @@ def in_words(error: Exception) -> str:
 
 
 class AsClusterError:
-    """`with AsClusterError("deployment default/web"):` turns whatever the client raises into a ClusterError of one line.
+    """`with AsClusterError("deployment default/web"):` turns what the client raises into a ClusterError of one line.
 
     hint: what to look at when the API refuses. away: what to do when it does not answer.
     """

@@ -87,7 +87,7 @@ def _band(values: list[float | None]) -> Band | None:
     return Band(low=low, middle=middle, high=high)
 
 
-def rate_within(profile: ServiceProfile, service: ServiceConfig, target_s: float, seed: int = 0) -> float:
+def rate_within(profile: ServiceProfile, service: ServiceConfig, target_s: float) -> float:
     """Requests/s that one replica serves with PERCENTILE of the latency within the target; 0: none.
 
     Searched by halving on Poisson arrivals of one seed, below what full batches could serve.
@@ -98,8 +98,8 @@ def rate_within(profile: ServiceProfile, service: ServiceConfig, target_s: float
     low, high = 0.0, service.instances * float(np.max(sizes / mean_s[: len(sizes)]))
 
     def holds(rate_rps: float) -> bool:
-        schedule = poisson_schedule(Constant(rate=rate_rps), SEARCHED_S, seed, profile.model)
-        run = simulate(schedule, profile, single, seed)
+        schedule = poisson_schedule(Constant(rate=rate_rps), SEARCHED_S, 0, profile.model)
+        run = simulate(schedule, profile, single, 0)
         latency_s = np.where(run.requests.ok, run.requests.latency_s, np.inf)
         return len(latency_s) > 0 and float(np.quantile(latency_s, PERCENTILE / 100, method="higher")) <= target_s
 

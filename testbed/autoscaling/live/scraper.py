@@ -17,6 +17,7 @@ from testbed.measurement.triton_metrics import TritonAddress, read_gauges, read_
 
 KEPT_S = 660.0  # how far back an observation may look
 AT_ONCE = 32  # pods read at the same time
+TIMEOUT_S = 0.9  # of each reading
 
 # requests, queue_s, compute_s, waiting, active_s, gpu_share, batches
 Reading = tuple[float, float, float, float, float, float, float]
@@ -51,10 +52,10 @@ class Counters:
 class PodScraper:
     """Reads one model's statistics of all pods. A pod that does not answer, or answers nonsense, is left out."""
 
-    def __init__(self, model: str, timeout_s: float = 0.9) -> None:
+    def __init__(self, model: str) -> None:
         self.scrapes: deque[Scrape] = deque()
         self.failures: Mapping[str, str] = {}  # pod -> why it is not in the last scrape
-        self._model, self._timeout_s = model, timeout_s
+        self._model = model
         self._counters = Counters()
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="scrape")
 
@@ -96,9 +97,9 @@ class PodScraper:
     def _read(self, pod: TritonAddress) -> Reading | str:
         """What it tells; or why it does not."""
         try:
-            known = read_statistics(pod.http_url, self._model, self._timeout_s)
+            known = read_statistics(pod.http_url, self._model, TIMEOUT_S)
             assert pod.metrics_url is not None
-            now = read_gauges(pod.metrics_url, self._model, self._timeout_s)
+            now = read_gauges(pod.metrics_url, self._model, TIMEOUT_S)
         except ServingError as error:
             return str(error)
         except Exception as error:  # whatever a page makes a parser do, the other pods are still read
