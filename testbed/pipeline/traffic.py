@@ -69,6 +69,14 @@ def make_schedule(traffic: TrafficConfig, model: str) -> Schedule:
     return schedule if traffic.lengths is None else with_lengths(schedule, traffic.lengths, traffic.seed)
 
 
+def recorded(traffic: TrafficConfig, model: str) -> Schedule:
+    """Arrivals of a trace, all of them; TraceError names the line that is wrong."""
+    assert traffic.trace is not None
+    return read_trace(
+        traffic.trace, model, format=traffic.format, speed_up=traffic.speed_up, keep=traffic.keep, seed=traffic.seed
+    )
+
+
 def _arrivals(traffic: TrafficConfig, model: str) -> Schedule:
     pattern = pattern_of(traffic)
     if pattern is not None:
@@ -76,10 +84,7 @@ def _arrivals(traffic: TrafficConfig, model: str) -> Schedule:
         if traffic.trace is None:
             return drawn
         return replace(drawn, provenance={**_of_trace(traffic), "seed": traffic.seed})
-    assert traffic.trace is not None  # what has no rate is a trace
-    whole = read_trace(
-        traffic.trace, model, format=traffic.format, speed_up=traffic.speed_up, keep=traffic.keep, seed=traffic.seed
-    )
+    whole = recorded(traffic, model)
     if traffic.duration_s is None or traffic.duration_s >= whole.duration_s:
         return whole
     count = int(np.searchsorted(whole.scheduled_s, traffic.duration_s))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from loadgen.patterns import Constant
 from loadgen.schedule import poisson_schedule
@@ -19,6 +20,7 @@ from testbed.simulation.simulator import simulate
 from testbed.statistics import fewest_for_next
 from workloads.catalog import ServiceConfig
 
+FloatArray = npt.NDArray[np.float64]
 RATES = 8
 REQUESTS = 2000  # of each simulated run
 SEARCHED_S = 30.0  # of arrivals, at each rate that rate_within tries
@@ -87,15 +89,20 @@ def _band(values: list[float | None]) -> Band | None:
     return Band(low=low, middle=middle, high=high)
 
 
+def capacity_rps(service: ServiceConfig, mean_s: FloatArray) -> float:
+    """Requests per second that all instances complete when no one ever waits for work: replicas * n * max b / S(b)."""
+    sizes = np.arange(1, service.max_batch_size + 1) if service.dynamic_batching is not None else np.ones(1)
+    sizes = sizes[: len(mean_s)]
+    return service.replicas * service.instances * float(np.max(sizes / mean_s[: len(sizes)]))
+
+
 def rate_within(profile: ServiceProfile, service: ServiceConfig, target_s: float) -> float:
     """Requests/s that one replica serves with PERCENTILE of the latency within the target; 0: none.
 
     Searched by halving on Poisson arrivals of one seed, below what full batches could serve.
     """
     single = service.model_copy(update={"replicas": 1})
-    mean_s = np.array(profile.service_time.mean_s[: service.max_batch_size])
-    sizes = np.arange(1, len(mean_s) + 1) if service.dynamic_batching is not None else np.ones(1)
-    low, high = 0.0, service.instances * float(np.max(sizes / mean_s[: len(sizes)]))
+    low, high = 0.0, capacity_rps(single, np.array(profile.service_time.mean_s))
 
     def holds(rate_rps: float) -> bool:
         schedule = poisson_schedule(Constant(rate=rate_rps), SEARCHED_S, 0, profile.model)

@@ -10,8 +10,7 @@ import numpy as np
 
 from testbed.autoscaling.forecast import slope_of
 from testbed.autoscaling.observation import Observation, Window
-from testbed.autoscaling.policies.registry import policy
-from testbed.autoscaling.policy import Decision, Recommendations, kept
+from testbed.autoscaling.policy import Decision, Recommendations, kept, policy
 from workloads.errors import KisError
 
 
