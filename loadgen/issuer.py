@@ -21,7 +21,7 @@ import numpy.typing as npt
 from loadgen.endpoints import POLL_S, EndpointError, Endpoints
 from loadgen.request_log import STATUSES
 from loadgen.row_stream import FLUSH_S, Row, RowStream
-from loadgen.timer import Alarm
+from loadgen.timerfd import TimerFd
 from loadgen.transport import NotSent, RequestFailed, RequestKind, RequestTimeout, Transport
 
 OK, ERROR, TIMEOUT, DROPPED = (STATUSES.index(status) for status in ("ok", "error", "timeout", "dropped"))
@@ -50,6 +50,34 @@ class IssuerLimits:
     timeout_s: float
     drain_s: float
     spin_s: float
+
+
+class Alarm:
+    """Puts the calling greenlet to sleep until an instant of CLOCK_MONOTONIC. One greenlet at a time may wait.
+
+    To some tens of microseconds: a timerfd watched by gevent's loop. gevent.sleep is good to a millisecond only.
+    """
+
+    def __init__(self, spin_ns: int) -> None:
+        """spin_ns: the last part of each wait is spent spinning, which is exact but holds up everybody else."""
+        self._spin_ns = spin_ns
+        self._timer = TimerFd()
+        self._hub = gevent.get_hub()
+        self._watcher = self._hub.loop.io(self._timer.fd, 1)
+
+    def wait_until(self, instant_ns: int) -> None:
+        """Return at `instant_ns` or a little later. Always lets the loop serve sockets once, even if it is past."""
+        self._timer.set(instant_ns - self._spin_ns)
+        self._hub.wait(self._watcher)
+        self._timer.consume()
+        while monotonic_ns() < instant_ns:
+            pass
+
+    def close(self) -> None:
+        """Give the timer back."""
+        self._watcher.stop()
+        self._watcher.close()
+        self._timer.close()
 
 
 class Issuer:

@@ -51,8 +51,15 @@ class RequestShape(_Frozen):
     batched: bool = True
 
 
-class ReplayJob(_Frozen):
-    """Everything that a replay needs; written to raw/job.json."""
+class ClientLimits(_Frozen):
+    """How long a client waits for an answer, and how many requests it has under way at most; a simulated one too."""
+
+    timeout_s: float = Field(10.0, gt=0, description="of each request, from when it was sent")
+    max_in_flight: int = Field(1024, ge=1, description="requests beyond it are dropped, and counted")
+
+
+class ReplayJob(ClientLimits):
+    """Everything that a replay needs; written to raw/job.json. max_in_flight: over all processes."""
 
     schedule: Path
     run_dir: Path
@@ -60,8 +67,6 @@ class ReplayJob(_Frozen):
     requests: dict[str, RequestShape]  # by model
     balancer: Balancer = "round_robin"
     transport: TransportName = "http"
-    timeout_s: float = Field(10.0, gt=0, description="of each request, from when it was sent")
-    max_in_flight: int = Field(1024, ge=1, description="over all processes; above it requests are dropped, and counted")
     drain_s: float = Field(5.0, ge=0, description="wait at most this long for answers when the run is cut short")
     workers: int = Field(1, ge=1, description="client processes")
     spin_s: float = Field(SPIN_S, ge=0, le=0.001, description="last part of each wait that is spent spinning")

@@ -12,7 +12,6 @@ import numpy as np
 from loadgen.endpoints import Endpoints
 from loadgen.issuer import Issuer, IssuerLimits, Report, Share
 from loadgen.job import ReplayError, ReplayJob
-from loadgen.priority import take_realtime
 from loadgen.request_log import STATUSES
 from loadgen.row_stream import RowStream
 from loadgen.schedule import Schedule
@@ -49,6 +48,19 @@ class Instant:
 def boot_id() -> str:
     """Differs between machines, and between two starts of one."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def take_realtime() -> bool:
+    """Run this thread in the lowest real-time priority (SCHED_RR): whatever is measured on the same machine then waits
+    for the client, not the client for it. Processes that it starts are ordinary ones.
+
+    False: the system does not allow it (it takes root or CAP_SYS_NICE), or has no such thing.
+    """
+    try:
+        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+    except (AttributeError, OSError):
+        return False
+    return True
 
 
 def slice_schedule(schedule: Schedule, worker: int, workers: int, until_s: float | None) -> Share:

@@ -1,6 +1,6 @@
 """Waking at an absolute instant of CLOCK_MONOTONIC: a Linux timerfd, without an event loop.
 
-Through ctypes, because Python has os.timerfd_create from 3.13 on. loadgen.timer waits for the same timer in gevent's
+Through ctypes, because Python has os.timerfd_create from 3.13 on. loadgen.issuer waits for the same timer in gevent's
 loop; `BlockingAlarm` holds up its thread, so that a process without gevent can find out how late such wake-ups are.
 """
 
@@ -53,18 +53,17 @@ class TimerFd:
 
 
 class BlockingAlarm:
-    """Puts the calling thread to sleep until an instant, as loadgen.timer.Alarm does a greenlet."""
+    """Puts the calling thread to sleep until an instant, as loadgen.issuer.Alarm does a greenlet."""
 
-    def __init__(self, spin_s: float = SPIN_S) -> None:
-        """spin_s: last part of each wait that is spent spinning. OSError as for TimerFd."""
-        self._spin_ns = round(spin_s * 1e9)
+    def __init__(self) -> None:
+        """OSError as for TimerFd."""
         self._timer = TimerFd()
         self._poll = select.poll()
         self._poll.register(self._timer.fd, select.POLLIN)
 
     def wait_until(self, instant_ns: int) -> None:
         """Return at `instant_ns` of CLOCK_MONOTONIC, or a little later."""
-        self._timer.set(instant_ns - self._spin_ns)
+        self._timer.set(instant_ns - round(SPIN_S * 1e9))
         self._poll.poll()
         self._timer.consume()
         while monotonic_ns() < instant_ns:

@@ -31,6 +31,7 @@ class RequestKind(NamedTuple):
 Tensors = dict[str, tuple[str, np.ndarray[Any, Any]]]  # name -> KServe datatype, data as sent
 PLACEHOLDER = "000000000000"  # the request id has a fixed width, so that it can be patched in place
 _DETAIL_CHARS = 160
+WARM = 16  # connections to an endpoint that are opened ahead
 _SMALL_BODY = 65536  # below this, one write of a copy is cheaper than two writes
 
 
@@ -115,18 +116,15 @@ class _Prepared:
 class HttpTransport:
     """A request built once by tritonclient, posted over geventhttpclient's kept-alive connections.
 
-    At most `connections` to an endpoint, `warm` of them opened ahead. Triton's error answers are failures.
+    At most `connections` to an endpoint, WARM of them opened ahead. Triton's error answers are failures.
     """
 
-    def __init__(
-        self, requests: Mapping[RequestKind, Tensors], timeout_s: float, connections: int, warm: int = 16
-    ) -> None:
+    def __init__(self, requests: Mapping[RequestKind, Tensors], timeout_s: float, connections: int) -> None:
         self._prepared = {
             kind: _Prepared(kind.model, *_body(inputs)) for kind, inputs in self._inputs(requests).items()
         }
         self._timeout_s = timeout_s
         self._connections = connections
-        self._warm = min(warm, connections)
         self._pools: dict[str, _Connections] = {}
 
     def _inputs(self, requests: Mapping[RequestKind, Tensors]) -> dict[RequestKind, list[triton_http.InferInput]]:
@@ -143,7 +141,7 @@ class HttpTransport:
         sockets = []
         try:
             with gevent.Timeout(self._timeout_s, TimeoutError("no connection in time")):
-                for _ in range(self._warm):
+                for _ in range(min(WARM, self._connections)):
                     sockets.append(pool.get_socket())
         finally:
             for sock in sockets:

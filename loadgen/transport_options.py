@@ -32,9 +32,7 @@ from loadgen.transport import (
 class SharedMemoryTransport(HttpTransport):
     """HTTP whose inputs lie in one system shared-memory region, registered with each endpoint when it is first seen."""
 
-    def __init__(
-        self, requests: Mapping[RequestKind, Tensors], timeout_s: float, connections: int, warm: int = 16
-    ) -> None:
+    def __init__(self, requests: Mapping[RequestKind, Tensors], timeout_s: float, connections: int) -> None:
         # Needs a C library that tritonclient ships for Linux only.
         import tritonclient.utils.shared_memory as shm  # noqa: PLC0415
 
@@ -44,7 +42,7 @@ class SharedMemoryTransport(HttpTransport):
         self._region_bytes = sum(array.nbytes for array in arrays)
         self._region = shm.create_shared_memory_region(self._region_name, f"/{self._region_name}", self._region_bytes)
         shm.set_shared_memory_region(self._region, arrays)
-        super().__init__(requests, timeout_s, connections, warm)
+        super().__init__(requests, timeout_s, connections)
 
     def _inputs(self, requests: Mapping[RequestKind, Tensors]) -> dict[RequestKind, list[triton_http.InferInput]]:
         inputs: dict[RequestKind, list[triton_http.InferInput]] = {}

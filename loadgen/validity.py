@@ -138,11 +138,11 @@ def _figures(
     return figures
 
 
-def only_late(verdict: Verdict, limits: ValidityLimits | None = None) -> bool:
+def only_late(verdict: Verdict) -> bool:
     """True if a run is INVALID because its requests were sent late, and for nothing else."""
     if verdict.valid or not verdict.reasons:
         return False
-    return set(verdict.reasons) <= set(_lateness(verdict.figures, limits or ValidityLimits()))
+    return set(verdict.reasons) <= set(_lateness(verdict.figures, ValidityLimits()))
 
 
 def _lateness(f: dict[str, float], limits: ValidityLimits) -> list[str]:

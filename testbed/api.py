@@ -24,7 +24,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from loadgen import traces
-from loadgen.client_limits import ClientLimits
+from loadgen.job import ClientLimits
 from loadgen.patterns import Pattern
 from loadgen.schedule import Schedule, poisson_schedule
 from testbed.autoscaling.build import build_policy, start_replicas
@@ -41,7 +41,7 @@ from testbed.simulation.cluster.config import ClusterConfig, NodePool
 from testbed.simulation.cluster.kisim import KISim
 from testbed.simulation.cluster.services import make_service, served_by
 from testbed.simulation.cluster.traffic import PatternTraffic, ScheduledTraffic, Traffic
-from testbed.simulation.served_rate import rate_within
+from testbed.simulation.load_curve import rate_within
 from testbed.simulation.simulator import SimulatedRun
 from testbed.simulation.simulator import simulate as simulate_service
 from workloads.catalog import Balancer, ServiceConfig

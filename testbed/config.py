@@ -6,13 +6,13 @@ config_file.py reads them; a command's flags override single keys.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from loadgen.client_limits import ClientLimits
-from loadgen.job import TransportName
+from loadgen.job import ClientLimits, TransportName
 from loadgen.lengths import Lengths
 from loadgen.patterns import find_pattern
 from loadgen.patterns.pattern import REGISTRY
@@ -49,11 +49,11 @@ EARLIER_NAMES = {
 }
 
 
-def current_names(value: Any) -> Any:
+def current_names(value: Any, *, names: Mapping[str, str] = EARLIER_NAMES) -> Any:
     """The same with the names of today as keys, in whatever it holds too."""
     if isinstance(value, dict):
-        return {EARLIER_NAMES.get(key, key): current_names(inner) for key, inner in value.items()}
-    return [current_names(inner) for inner in value] if isinstance(value, list) else value
+        return {names.get(key, key): current_names(inner, names=names) for key, inner in value.items()}
+    return [current_names(inner, names=names) for inner in value] if isinstance(value, list) else value
 
 
 PolicySettings = Annotated[dict[str, Any], BeforeValidator(current_names)]  # `kind` and its parameters

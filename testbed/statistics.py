@@ -29,12 +29,12 @@ class Interval(NamedTuple):
     high: float
 
 
-def mean_interval(values: Sequence[float] | FloatArray, confidence: float = CONFIDENCE) -> Interval | None:
+def mean_interval(values: Sequence[float] | FloatArray) -> Interval | None:
     """Of the mean of the population that the values are from (Student's t); None: fewer than FEWEST_UNITS."""
     known = np.asarray(values, dtype=float)
     if len(known) < FEWEST_UNITS:
         return None
-    reach = stats.t.ppf((1 + confidence) / 2, len(known) - 1) * known.std(ddof=1) / np.sqrt(len(known))
+    reach = stats.t.ppf((1 + CONFIDENCE) / 2, len(known) - 1) * known.std(ddof=1) / np.sqrt(len(known))
     return Interval(float(known.mean() - reach), float(known.mean() + reach))
 
 
@@ -45,9 +45,7 @@ def confidence_above_zero(values: Sequence[float] | FloatArray) -> float:
     return float(stats.t.cdf(mean / error, len(known) - 1)) if error > 0 else float(mean > 0)
 
 
-def bootstrap_interval(
-    units: int, statistic: Callable[[IntArray], FloatArray], confidence: float = CONFIDENCE, seed: int = 0
-) -> Interval | None:
+def bootstrap_interval(units: int, statistic: Callable[[IntArray], FloatArray]) -> Interval | None:
     """Of a statistic of the units' numbers: int64[..., units] -> float64[...]; None: fewer than FEWEST_UNITS.
 
     Units are drawn again as a whole, with everything in them, both sides of a pair. The quantiles are Hesterberg's
@@ -55,15 +53,15 @@ def bootstrap_interval(
     """
     if units < FEWEST_UNITS:
         return None
-    drawn = np.random.default_rng(seed).integers(units, size=(RESAMPLES, units))
-    tail = expanded_tail(units, confidence)
+    drawn = np.random.default_rng(0).integers(units, size=(RESAMPLES, units))
+    tail = expanded_tail(units)
     low, high = np.quantile(statistic(drawn), (tail, 1 - tail))
     return Interval(float(low), float(high))
 
 
-def expanded_tail(units: int, confidence: float = CONFIDENCE) -> float:
+def expanded_tail(units: int) -> float:
     """Share of the resamples beyond each end of an interval, of so many units (two or more)."""
-    wide = np.sqrt(units / (units - 1)) * stats.t.ppf((1 - confidence) / 2, units - 1)
+    wide = np.sqrt(units / (units - 1)) * stats.t.ppf((1 - CONFIDENCE) / 2, units - 1)
     return float(stats.norm.cdf(wide))
 
 

@@ -28,11 +28,10 @@ import numpy as np
 from pydantic import Field
 
 from testbed.adaptation.candidate import Finding, Task, TuningSettings
-from testbed.adaptation.drift import DriftSettings, new_detector, reference_of, watched
+from testbed.adaptation.drift import DriftSettings, new_detector, reference_of, residual_of, time_in_server_s, watched
 from testbed.adaptation.journal import JournalEntry
 from testbed.adaptation.judge import JudgeSettings
 from testbed.adaptation.recalibrate import RecalibrationSettings, estimate, recalibrated
-from testbed.adaptation.residual import arrivals_of, residual_of, time_in_server_s
 from testbed.adaptation.states import (
     ActivePolicy,
     Alarmed,
@@ -124,7 +123,6 @@ def step(memory: Memory, now_s: float, replicas: int, window: Window | None, ans
 
 def _with_window(memory: Memory, window: Window, setting: Setting) -> Memory:
     residual = residual_of(window, memory.profile, setting.settings.drift.least_batches)
-    rate = arrivals_of(window, memory.waiting)
     detector = watched(memory.detector, residual)
     after = memory.after
     if residual is not None and residual.start_s >= detector.change_s and math.isfinite(residual.value):
@@ -133,7 +131,7 @@ def _with_window(memory: Memory, window: Window, setting: Setting) -> Memory:
         memory,
         detector=detector,
         after=tuple(kept for kept in after if kept.start_s >= detector.change_s),
-        rates=(*memory.rates[1 - REMEMBERED :], rate),
+        rates=(*memory.rates[1 - REMEMBERED :], window.arrivals_rps(memory.waiting)),
         slowness=(*memory.slowness[1 - REMEMBERED :], (window.end_s, time_in_server_s(window))),
         waiting=float(np.nan_to_num(window.waiting.sum())),
         seen_s=window.end_s,

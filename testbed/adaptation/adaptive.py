@@ -8,18 +8,23 @@ the incumbent from deciding.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from pydantic import Field
+
 from testbed.adaptation.adapt import AdaptSettings, Setting, first_memory, keep, step
 from testbed.adaptation.candidate import deliberate, per_replica_of
 from testbed.adaptation.journal import JOURNAL, Journal, JournalEntry
-from testbed.adaptation.judge import JudgeWorker
+from testbed.adaptation.judge import Background, JudgeWorker
 from testbed.adaptation.states import ActivePolicy, Memory, Promoted, Recalibrating, Shadow
 from testbed.autoscaling.observation import Observation, Window
 from testbed.autoscaling.policy import Decision, Policy
 from testbed.calibration.profile import ServiceProfile
+from testbed.config import Strict
 from testbed.errors import ConfigError
 from testbed.simulation.cluster.config import ClusterConfig
 
@@ -28,14 +33,13 @@ OVERLAP = 0.9  # of a window must be new: scrapes are not exactly periodic
 
 @dataclass(frozen=True)
 class Adaptive:
-    """Asked every period_s of the incumbent. metrics_delay_s: of the metrics that windows are taken from."""
+    """Asked every period_s of the incumbent."""
 
     incumbent: Policy
     profile: ServiceProfile
     setting: Setting
     bench: JudgeWorker
     journal: Journal
-    metrics_delay_s: float = 0.0
 
     @property
     def name(self) -> str:
@@ -91,7 +95,7 @@ class Adaptive:
     def _new_window(self, observation: Observation, memory: Memory) -> Window | None:
         """The last one, if it is another one than before."""
         window_s = self.setting.settings.drift.window_s
-        window = observation.window(window_s, self.metrics_delay_s)
+        window = observation.window(window_s, 0.0)
         if window is None or window.end_s < memory.seen_s + OVERLAP * window_s:
             return None
         return window
@@ -146,7 +150,6 @@ def make_adaptive(
     folder: Path | None,
     bench: JudgeWorker,
     source: str,
-    metrics_delay_s: float = 0.0,
 ) -> Adaptive:
     """ConfigError if there is nothing that could be adapted. folder: of adaptation.jsonl and the new profiles;
     None: neither is written."""
@@ -158,4 +161,24 @@ def make_adaptive(
     profile = ServiceProfile.read(file)
     journal = Journal(None if folder is None else folder / JOURNAL)
     setting = Setting(cluster, settings, folder, source)
-    return Adaptive(incumbent, profile, setting, bench, journal, metrics_delay_s)
+    return Adaptive(incumbent, profile, setting, bench, journal)
+
+
+class AdaptConfig(Strict):
+    """What the service was calibrated as, and in which simulated cluster candidates are judged."""
+
+    cluster: ClusterConfig = Field(description="its one model, with its profile and latency target, is what is scaled")
+    adaptation: AdaptSettings = AdaptSettings()
+    folder: Path = Field(
+        Path("adaptation"), description="of adaptation.jsonl and the new profiles; none named: in the current folder"
+    )
+
+
+@contextmanager
+def adapted(config: AdaptConfig, source: str) -> Iterator[Callable[[Policy], Policy]]:
+    """What makes a policy adaptive, for the length of the block; source: of the metrics, for provenance."""
+    bench = Background()
+    try:
+        yield lambda policy: make_adaptive(policy, config.cluster, config.adaptation, config.folder, bench, source)
+    finally:
+        bench.close()

@@ -16,12 +16,11 @@ import numpy as np
 from pydantic import Field, model_validator
 from scipy.stats import t as student
 
-from testbed.adaptation.drift import Spread
-from testbed.adaptation.residual import Residual
+from testbed.adaptation.drift import Residual, Spread
 from testbed.calibration.another_run import moved
 from testbed.calibration.profile import ServiceProfile
 from testbed.config import Strict
-from testbed.simulation.served_rate import PERCENTILE, rate_within
+from testbed.simulation.load_curve import PERCENTILE, rate_within
 from workloads.catalog import ServiceConfig
 
 

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from testbed.adaptation.drift import Detector
-from testbed.adaptation.residual import Residual
+from testbed.adaptation.drift import Detector, Residual
 from testbed.autoscaling.policy import Policy
 from testbed.calibration.profile import ServiceProfile
 

@@ -5,15 +5,44 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from testbed.adapter.selectors import SelectorError, parse_selector, selects
-from testbed.adapter.source import MetricSource, Value
 
 EXTERNAL, CUSTOM = "external.metrics.k8s.io/v1beta1", "custom.metrics.k8s.io/v1beta2"
 _VERSIONS = {name.partition("/")[0]: name for name in (EXTERNAL, CUSTOM)}  # by group
 _ALL = "*"  # in place of a pod's name
+
+
+class Value(NamedTuple):
+    """One measured value in milli-units: over the window_s seconds that end at time_s (since 1970).
+
+    labels: a pod's own, or those of a deployment's value. pod: empty for the value of a whole deployment.
+    """
+
+    pod: str
+    labels: Mapping[str, str]
+    value_m: int
+    time_s: float
+    window_s: float
+
+
+class MetricSource(Protocol):
+    """Values by namespace and metric: whoever can answer these questions can be served to the HPA.
+
+    What was not measured is not among them: there is no value for 'not known'.
+    """
+
+    @property
+    def metrics(self) -> Sequence[str]:
+        """Their names."""
+
+    def of_pods(self, namespace: str, metric: str) -> Sequence[Value]:
+        """One for each pod that was measured."""
+
+    def of_deployments(self, namespace: str, metric: str) -> Sequence[Value]:
+        """One for each deployment that was measured."""
 
 
 class Answer(NamedTuple):

@@ -6,15 +6,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol, TextIO
+from typing import NamedTuple, Protocol
 
-from testbed.adapter.source import Value
+from testbed.adapter.api import Value
 from testbed.autoscaling.live.deployment import DeploymentStatus
-from testbed.autoscaling.live.observation import LiveObservation
-from testbed.autoscaling.live.scraper import PodScraper
+from testbed.autoscaling.live.scraper import LiveObservation, PodScraper, steady_clock
 from testbed.autoscaling.metrics import METRICS, milli, of_all, of_each
 from testbed.autoscaling.observation import Window
-from testbed.clock import steady_clock
 from testbed.errors import ClusterError
 from testbed.log_line import print_line
 
@@ -37,7 +35,7 @@ class LastScrape(NamedTuple):
 class Followed:
     """One deployment's values. window_s: over which they are means; stale_s: older than that they are not known.
 
-    clock: seconds since 1970 that never go back; None: a clock.steady_clock of its own.
+    clock: seconds since 1970 that never go back; None: a steady_clock of its own.
     """
 
     def __init__(
@@ -94,13 +92,11 @@ class Followed:
 
 
 class FollowedDeployments:
-    """Each deployment in a thread of its own. See adapter.source.Source."""
+    """Each deployment in a thread of its own. See api.MetricSource."""
 
-    def __init__(
-        self, deployments: Mapping[str, Sequence[Followed]], period_s: float, log: TextIO = sys.stdout
-    ) -> None:
+    def __init__(self, deployments: Mapping[str, Sequence[Followed]], period_s: float) -> None:
         """deployments: by namespace."""
-        self._deployments, self._period_s, self._log = deployments, period_s, log
+        self._deployments, self._period_s = deployments, period_s
         self._stop = threading.Event()
         self.metrics = tuple(METRICS)
 
@@ -114,11 +110,11 @@ class FollowedDeployments:
         self._stop.set()
 
     def of_pods(self, namespace: str, metric: str) -> Sequence[Value]:
-        """See Source."""
+        """See MetricSource."""
         return [v for deployment in self._deployments.get(namespace, ()) for v in deployment.of_pods(metric)]
 
     def of_deployments(self, namespace: str, metric: str) -> Sequence[Value]:
-        """See Source."""
+        """See MetricSource."""
         return [v for deployment in self._deployments.get(namespace, ()) for v in deployment.of_deployment(metric)]
 
     def _follow(self, deployment: Followed) -> None:
@@ -130,6 +126,6 @@ class FollowedDeployments:
             except Exception as error:  # whatever it was, the next turn may do; meanwhile what was known grows old
                 failures = {deployment.name: f"{type(error).__name__}: {error}"}
             if failures != reported:  # a line when something changes
-                print_line(self._log, not_measured=failures)
+                print_line(sys.stdout, not_measured=failures)
                 reported = failures
             self._stop.wait(max(0.0, self._period_s - (time.monotonic() - begin)))

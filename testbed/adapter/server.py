@@ -16,8 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
-from testbed.adapter.api import Answer, answer, refusal
-from testbed.adapter.source import MetricSource
+from testbed.adapter.api import Answer, MetricSource, answer, refusal
 from testbed.errors import ConfigError
 from testbed.log_line import of_error, print_line
 

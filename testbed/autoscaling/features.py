@@ -18,7 +18,6 @@ from testbed.autoscaling.observation import Observation, Window
 
 VERSION = 2
 REMEMBERED = 300  # steps of arrivals
-FloatArray = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -166,19 +165,14 @@ FEATURES: Mapping[str, Feature] = {
 
 def features_of(seen: Observation, past: Past, scale: FeatureScale) -> tuple[npt.NDArray[np.float32] | None, Past]:
     """float32[len(FEATURES)], in its order, cut to the ranges, and the past with this step; None: there are no metrics
-    yet, or one is no number.
-
-    What arrived in a window is what was answered, and what the queues grew by: a full replica answers no more than it
-    can.
-    """
+    yet, or one is no number."""
     window = seen.window(scale.step_s, scale.metrics_delay_s)
     if window is None:
         return None, past
-    waiting = float(window.waiting.sum())
-    rate = max(0.0, window.rate_rps + (waiting - past.waiting) / window.seconds)
+    rate = window.arrivals_rps(past.waiting)
     if not math.isfinite(rate):
         return None, past
-    past = past._replace(rates=(*past.rates[1 - REMEMBERED :], rate), waiting=waiting)
+    past = past._replace(rates=(*past.rates[1 - REMEMBERED :], rate), waiting=float(window.waiting.sum()))
     known = _inputs_of(seen, window, past, scale)
     values = np.array([feature.value(known) for feature in FEATURES.values()], dtype=np.float64)
     if np.isnan(values).any():

@@ -63,6 +63,11 @@ class Window:
         """Answered requests per second, all pods."""
         return float(self.requests.sum()) / self.seconds
 
+    def arrivals_rps(self, waiting_before: float) -> float:
+        """Requests per second that arrived, all pods: those answered, and what the queues grew by since waiting_before,
+        as a full replica answers no more than it can."""
+        return max(0.0, self.rate_rps + (float(self.waiting.sum()) - waiting_before) / self.seconds)
+
 
 def last_window(
     times_s: Sequence[float], now_s: float, seconds: float, metrics_delay_s: float

@@ -7,14 +7,20 @@ are drawn too, as well as they are known.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from testbed.calibration.capacity import drawn_means
+from loadgen.request_log import RequestLog
+from loadgen.schedule import Schedule
 from testbed.calibration.evidence import Evidence
 from testbed.calibration.profile import OverheadLevel, RunEffect, ServiceProfile
-from testbed.calibration.simulate import Simulate
+from testbed.calibration.service_curve import drawn_means
+from workloads.catalog import ServiceConfig
+
+Simulate = Callable[
+    [Schedule, ServiceProfile, ServiceConfig, int], RequestLog
+]  # handed in: simulation builds on calibration
 
 DRAWS = 24  # simulated runs that show how a run varies with its seed
 PAIRS = 6  # simulated runs for each direction of a run effect

@@ -1,4 +1,4 @@
-"""What batches take of a GPU: its time, by CUDA events, and its energy, by its own counter."""
+"""What batches take of a GPU: time, by CUDA events, and energy, by its own counter; and replicas of its memory."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 from scipy.optimize import nnls
 
 from testbed.calibration.evidence import CAPACITY, Evidence, FloatArray
-from testbed.calibration.profile import DeviceUse, RunEffect
+from testbed.calibration.profile import DeviceMemory, DeviceUse, RunEffect
 from testbed.measurement.batch_log import BatchLog
-from testbed.measurement.gpu_readings import mean_power_w
+from testbed.measurement.gpu_readings import mean_power_w, readings
 
 FEWEST_RUNS = 3  # for an idle GPU, a batch and a request
 FEWEST_DEGREES_OF_FREEDOM = 3  # of fewer runs more than that, Student's t makes an interval of nearly everything
@@ -83,3 +83,26 @@ def _network_s(runs: Sequence[Evidence], max_batch_size: int) -> tuple[float, ..
         return None
     means: FloatArray = seconds[known] / count[known]
     return tuple(np.interp(np.arange(max_batch_size), known, means).tolist())
+
+
+def fit_device_memory(runs: Sequence[Evidence]) -> DeviceMemory | None:
+    """Memory that replicas take of their GPU, read off NVML while different numbers of them ran.
+
+    Each run's largest reading on the GPUs that served, as  other + replicas * (server + instances * instance).
+    Non-negative least squares. Runs of one kind of service cannot tell these apart: then all of it counts as the
+    replicas' servers, which is the most that they can take. None without readings.
+    """
+    rows, used = [], []
+    for run in runs:
+        used_bytes = readings(run.metrics, "memory_used", run.manifest.gpu_uuids)
+        if len(used_bytes):
+            service = run.manifest.service
+            rows.append((service.replicas, service.replicas * service.instances))
+            used.append(float(used_bytes.groupby("gpu")["value"].max().sum()))
+    if not rows:
+        return None
+    if len(set(rows)) == 1:
+        return DeviceMemory(server_bytes=max(used) / rows[0][0], instance_bytes=0.0)
+    scale = max(used)
+    parts, _ = nnls(np.array([(1, *row) for row in rows], dtype=float), np.array(used) / scale)
+    return DeviceMemory(server_bytes=float(parts[1] * scale), instance_bytes=float(parts[2] * scale))

@@ -10,18 +10,16 @@ from scipy.optimize import minimize
 from scipy.stats import ks_2samp
 
 from loadgen.validity import only_late
-from testbed.calibration.another_run import fit_inflation
-from testbed.calibration.capacity import capacity_of
-from testbed.calibration.device_memory import fit_device_memory
-from testbed.calibration.device_use import fit_device_use
+from testbed.calibration.another_run import Simulate, fit_inflation
+from testbed.calibration.device_use import fit_device_memory, fit_device_use
 from testbed.calibration.evidence import CAPACITY, LENGTH, Evidence
 from testbed.calibration.lengths import fit_lengths
 from testbed.calibration.load import cold_starts, fit_contention, fit_server_cpu, load_points
 from testbed.calibration.overhead import fit_overhead
 from testbed.calibration.profile import FitResidual, LengthTime, ServiceProfile
+from testbed.calibration.service_curve import capacity_of
 from testbed.calibration.service_time import QUANTILES, fit_service_time, idleness, quantile_table
 from testbed.calibration.sharing import fit_interference, interferes, shares_a_device
-from testbed.calibration.simulate import Simulate
 from testbed.errors import CalibrationError
 
 SEED = 20250707  # of the simulated runs that the fit compares with; any number does

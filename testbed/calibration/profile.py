@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from loadgen.artifact import ArtifactError
+from testbed.config import current_names
 from testbed.run_dir import Device
 from workloads.files import write_json
 
@@ -312,7 +313,9 @@ class ServiceProfile(_Frozen):
     @model_validator(mode="before")
     @classmethod
     def _of_version_1(cls, data: Any) -> Any:
-        return {**_renamed(data), "version": VERSION} if isinstance(data, dict) and data.get("version") == 1 else data
+        if not isinstance(data, dict) or data.get("version") != 1:
+            return data
+        return {**current_names(data, names=RENAMED), "version": VERSION}
 
     @property
     def largest_batch(self) -> int:
@@ -349,10 +352,3 @@ class ServiceProfile(_Frozen):
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"])) or "file"
             raise ArtifactError(f"{path}: {where}: {first['msg']}: calibrate again with this kis") from None
-
-
-def _renamed(value: Any) -> Any:
-    """With the names of today."""
-    if isinstance(value, dict):
-        return {RENAMED.get(name, name): _renamed(inner) for name, inner in value.items()}
-    return [_renamed(inner) for inner in value] if isinstance(value, list) else value

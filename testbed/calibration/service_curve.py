@@ -26,21 +26,21 @@ import numpy.typing as npt
 from scipy.optimize import isotonic_regression
 from scipy.stats import norm
 
+from testbed.calibration.profile import Capacity, ServiceTime
+
 FloatArray = npt.NDArray[np.float64]
 
 # What is averaged over. Shares of the mean service time, with their probabilities before the data.
 NO_CURVE = 0.6
 ROUGHNESS = {0.01: 0.05, 0.03: 0.05, 0.1: 0.05, 0.3: 0.05}  # std of a smooth curve at the largest size
-SATURATION = {
-    0.1: 0.05,
-    0.2: 0.05,
-    0.4: 0.05,
-    0.8: 0.05,
-}  # batch size by which 63 % of a saturating curve is done, of the largest
+# By batch size, as a share of the largest, at which 63 % of a saturating curve is done.
+SATURATION = {0.1: 0.05, 0.2: 0.05, 0.4: 0.05, 0.8: 0.05}
 SATURATION_STD = 0.5  # of its height
 OWN_STD = {0.0: 0.8, 0.003: 0.1, 0.01: 0.1}
 RUN_STD = (0.0, 0.003, 0.01, 0.03, 0.1)
 CV = (0.003, 0.01, 0.03, 0.1, 0.3)  # where no log of batches tells it
+DRAWS = 4000  # of what the means may be, for a capacity
+SEED = 20250707  # of the draws; any number does
 LINE_STD = 3.0  # of level and slope: as good as nothing known
 BEST_MEAN = 1e-4  # no mean is trusted to better than this share, however many batches it has
 LEAST_SHARE = 0.01  # of the mean service time, that a size takes at least
@@ -244,3 +244,27 @@ def _split(covariance: FloatArray) -> tuple[FloatArray, FloatArray]:
     components = np.asarray((vectors[:, order] * np.sqrt(values[order].clip(min=0))).T)
     left = np.diag(covariance) - np.square(components).sum(axis=0)
     return components, np.sqrt(left.clip(min=0))
+
+
+def drawn_means(times: ServiceTime, rng: np.random.Generator, draws: int) -> npt.NDArray[np.float64]:
+    """float64[draws, B] seconds: service times that the measurements allow; the means themselves if it is not known."""
+    mean_s = np.array(times.mean_s)
+    if times.uncertainty is None:
+        return np.tile(mean_s, (draws, 1))
+    components_s = np.array(times.uncertainty.components_s).reshape(-1, len(mean_s))
+    drawn = mean_s + rng.standard_normal((draws, len(components_s))) @ components_s
+    drawn += rng.standard_normal(drawn.shape) * np.array(times.uncertainty.own_std_s)
+    least_s = 0.01 * mean_s[0]  # a draw far in the tail is no time below 0
+    return np.stack([rising(times_s) for times_s in np.maximum(drawn, least_s)])
+
+
+def capacity_of(times: ServiceTime) -> Capacity:
+    """What one instance serves at most, over all batch sizes that the service time has, and how well that is known."""
+    sizes = np.array(times.batch_size)
+    rates = sizes / np.array(times.mean_s)
+    best = int(np.argmax(rates))
+    low = high = None
+    if times.uncertainty is not None:
+        drawn = (sizes / drawn_means(times, np.random.default_rng(SEED), DRAWS)).max(axis=1)
+        low, high = np.quantile(drawn, [0.05, 0.95]).tolist()
+    return Capacity(rps=float(rates[best]), batch_size=best + 1, low_rps=low, high_rps=high)

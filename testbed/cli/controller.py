@@ -1,4 +1,4 @@
-"""`kis controller`."""
+"""`kis controller` and `kis adapter`: what runs in a cluster beside the pods."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from testbed.adapter.run import AdapterConfig, run_adapter
 from testbed.cli import options
 from testbed.cli.console import stop_event
 from testbed.cli.flags import Given, Short, configured, flags
@@ -36,7 +37,16 @@ def controller(
     if adapt is None:
         run_controller(settings, kubeconfig=kubeconfig, once=once, stop=stop)
         return
-    from testbed.adaptation.live import AdaptConfig, adapted  # noqa: PLC0415 - the simulator, for who has asked for it
+    from testbed.adaptation.adaptive import AdaptConfig, adapted  # noqa: PLC0415 - the simulator, for who has asked for it
 
     with adapted(load_config(adapt, AdaptConfig), f"deployment {settings.deployment}") as wrap:
         run_controller(settings, kubeconfig=kubeconfig, once=once, stop=stop, wrap=wrap)
+
+
+@flags(AdapterConfig, usual=["namespace"])
+def adapter(given: Given, config: options.Config, kubeconfig: options.Kubeconfig = None) -> None:
+    """As external and custom metrics, until SIGTERM.
+
+    Example: [bold]kis adapter testbed/configs/adapter.yaml[/bold]
+    """
+    run_adapter(configured(AdapterConfig, config, given), kubeconfig=kubeconfig, stop=stop_event())

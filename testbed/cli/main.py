@@ -49,7 +49,7 @@ COMMANDS = {
     "evaluate": Entry("evaluate", "Decide", "Policies on the same simulated traffic: which is better, and how sure."),
     "adapt": Entry("adapt", "Decide", "A service that drifts in KISim, under a policy that is adapted to it."),
     "controller": Entry("controller", "Deploy", "Scale a real deployment of Triton pods with a policy."),
-    "adapter": Entry("adapter", "Deploy", "Triton's queue time, rate and more for the stock HPA of a cluster."),
+    "adapter": Entry("controller", "Deploy", "Triton's queue time, rate and more for the stock HPA of a cluster."),
     "experiment": Entry("experiment", "Deploy", "Autoscalers on a real deployment and in KISim, beside each other."),
     "compare": Entry("compare", "Results", "The simulated runs of a results folder beside the real ones."),
     "report": Entry("compare", "Results", "Write the report of a results folder again."),

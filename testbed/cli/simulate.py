@@ -21,8 +21,7 @@ from testbed.errors import ConfigError
 from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.cluster_run import simulate_cluster
 from testbed.pipeline.counterpart import simulate_counterpart, write_simulated
-from testbed.pipeline.rates import own_length_s
-from testbed.pipeline.traffic import make_schedule
+from testbed.pipeline.traffic import make_schedule, own_length_s
 from testbed.run_dir import RunDir, RunManifest
 from workloads.catalog import ServiceConfig
 

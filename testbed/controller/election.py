@@ -1,4 +1,8 @@
-"""Keeps a Lease, or waits for it, in a thread of its own."""
+"""Who acts: a coordination.k8s.io Lease, kept or waited for as client-go's leader election does it.
+
+Instants in a lease come from other machines' clocks, so they are not compared with ours: a lease has run out when it
+has not changed for its whole duration on our own clock.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +10,50 @@ import datetime as dt
 import threading
 import time
 from contextlib import suppress
-from typing import Any, TextIO
+from typing import Any, Literal, NamedTuple, TextIO
 
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from testbed.controller.health import Pulse
-from testbed.controller.lease import LeaseRecord, Watcher, move
 from testbed.log_line import of_error, print_line
 from testbed.serving.kubernetes_api import in_words
 
+Move = Literal["renew", "take", "wait"]
+
+
+class LeaseRecord(NamedTuple):
+    """What the API holds. version changes with every renewal."""
+
+    holder: str
+    version: str
+
+
+class Watcher(NamedTuple):
+    """What one candidate has seen: the record, and when it first saw it like this, on its own clock."""
+
+    record: LeaseRecord | None
+    changed_s: float
+
+
+def move(
+    watcher: Watcher, record: LeaseRecord | None, me: str, now_s: float, duration_s: float
+) -> tuple[Move, Watcher]:
+    """What to do with the lease as it is now; None: there is no lease yet.
+
+    renew: it is ours. take: nobody holds it, or its holder has not renewed it for duration_s. wait: another's.
+    """
+    watcher = watcher if record == watcher.record else Watcher(record, now_s)
+    if record is None or record.holder == "":
+        return "take", watcher
+    if record.holder == me:
+        return "renew", watcher
+    return ("take" if now_s - watcher.changed_s >= duration_s else "wait"), watcher
+
 
 class Election:
-    """One candidate for a Lease. leads() turns false by itself when the lease could not be renewed in time.
+    """One candidate for a Lease, with a thread. leads() turns false by itself when it could not be renewed in time.
 
     duration_s: others wait so long for a renewal. A leader gives up two thirds into it, so that there are never two.
     pulse: beats with every try that ended as it should, whoever leads. log: of what went wrong; None: stderr.

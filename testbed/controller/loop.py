@@ -9,10 +9,8 @@ from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from testbed.autoscaling.live.deployment import DeploymentStatus
-from testbed.autoscaling.live.observation import LiveObservation
-from testbed.autoscaling.live.scraper import PodScraper
+from testbed.autoscaling.live.scraper import LiveObservation, PodScraper, steady_clock
 from testbed.autoscaling.policy import Policy
-from testbed.clock import steady_clock
 from testbed.controller.guard import DesiredCount, GuardDecision, GuardInput, Limits, ReadyPods, count_crew, judge
 from testbed.errors import ClusterError
 
@@ -53,7 +51,7 @@ class Turn(NamedTuple):
 class Controller:
     """One deployment under one policy. leads(): may this process act now? shadow: it decides, and never patches.
 
-    clock: seconds since 1970 that never go back (None: clock.steady_clock). Scrapes, windows, history, and what the
+    clock: seconds since 1970 that never go back (None: steady_clock). Scrapes, windows, history, and what the
     policy and its adaptation remember are all on it.
     """
 

@@ -16,7 +16,7 @@ from rich.table import Table
 from testbed.errors import ClusterError
 from testbed.localcluster import binaries, host, lifecycle, pki
 from testbed.localcluster.api import Api
-from testbed.localcluster.fake_nodes import fake_node
+from testbed.localcluster.control_plane import fake_node
 from testbed.localcluster.layout import KUBECONFIG, LOGS
 
 _WRONG = 2

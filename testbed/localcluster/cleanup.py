@@ -17,8 +17,9 @@ from pathlib import Path
 import psutil
 
 from testbed.errors import ClusterError
-from testbed.localcluster import cgroups, network, processes, sysctls
+from testbed.localcluster import cgroups, network, processes
 from testbed.localcluster.layout import STATE
+from workloads.files import write_json
 
 # Places that containerd, its shims, the CNI library and the kubelet use whatever their configuration says.
 _SHIM_SOCKETS = Path("/run/containerd/s")
@@ -34,9 +35,32 @@ _EMPTIED = (
     _DEVICE_PLUGINS,
     _DEVICE_PLUGINS.parent,
 )
+# Kernel settings that a kubelet changes: remembered when the cluster starts, put back when it ends.
+_SYSCTLS = (
+    "vm/overcommit_memory",
+    "vm/panic_on_oom",
+    "kernel/panic",
+    "kernel/panic_on_oops",
+    "kernel/keys/root_maxkeys",
+    "kernel/keys/root_maxbytes",
+)
+_KERNEL = Path("/proc/sys")
+_REMEMBERED = STATE / "sysctls.json"
+
+
 _KILL_S = 10.0
 _LOOKS, _LOOK_S = 2, 0.05
 _NAMED = 5
+
+
+def sysctls() -> dict[str, str]:
+    """The kernel settings that a kubelet changes, and their values now."""
+    return {name: (_KERNEL / name).read_text().strip() for name in _SYSCTLS}
+
+
+def remember_sysctls() -> None:
+    """Write them down, before a kubelet starts."""
+    write_json(_REMEMBERED, sysctls())
 
 
 def clean() -> None:
@@ -44,7 +68,7 @@ def clean() -> None:
     _kill_everything()
     _unmount()
     network.stop()
-    sysctls.restore()
+    _restore_sysctls()
     cgroups.remove()
     for file in (*_dead_shim_sockets(), *_cni_results(), *_log_links(), *_device_plugin_files()):
         file.unlink(missing_ok=True)
@@ -140,3 +164,10 @@ def _device_plugin_files() -> list[Path]:
         return []
     names = ("kubelet.sock", "kubelet_internal_checkpoint", "DEPRECATION")
     return [file for file in (_DEVICE_PLUGINS / name for name in names) if file.exists()]
+
+
+def _restore_sysctls() -> None:
+    if _REMEMBERED.exists():
+        for name, value in json.loads(_REMEMBERED.read_text()).items():
+            if sysctls()[name] != value:
+                (_KERNEL / name).write_text(value)

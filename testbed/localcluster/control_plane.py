@@ -6,6 +6,7 @@ Everything listens on the loopback address, but the API server, which pods may c
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from testbed.localcluster import pki
 from testbed.localcluster.layout import (
@@ -13,6 +14,7 @@ from testbed.localcluster.layout import (
     ETCD_PEER_PORT,
     ETCD_PORT,
     FAKE_POD_SUBNET,
+    GPU,
     HOST_IP,
     PKI,
     SERVICE_SUBNET,
@@ -59,6 +61,7 @@ HPA_SYNC_PERIOD_S = 5  # 15
 HPA_DOWNSCALE_STABILIZATION_S = 10  # 300
 
 FAKE_NODE = "kwok.x-k8s.io/node"  # annotation; its value is "fake"
+FAKE_LABEL = "kis/fake"  # of fake nodes, for a nodeSelector
 
 
 def etcd(binaries: Path) -> Daemon:
@@ -151,6 +154,26 @@ def kwok(binaries: Path) -> Daemon:
         f"--node-ip={HOST_IP}",
         f"--cidr={FAKE_POD_SUBNET}",
     )
+
+
+def fake_node(name: str, gpus: int) -> dict[str, Any]:
+    """The manifest of a node that kwok plays: real to the API server and the scheduler, so that hundreds of GPUs can be
+    placed on. Its pods start and become ready without running (kwok.yaml), and answer nothing.
+
+    Only pods that tolerate its taint, whose key is FAKE_NODE, go there.
+    """
+    resources = {"cpu": "64", "memory": "512Gi", "pods": "110"} | ({GPU: str(gpus)} if gpus else {})
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {
+            "name": name,
+            "annotations": {FAKE_NODE: "fake"},
+            "labels": {FAKE_LABEL: "true", "kubernetes.io/hostname": name, "kubernetes.io/os": "linux"},
+        },
+        "spec": {"taints": [{"key": FAKE_NODE, "value": "fake", "effect": "NoSchedule"}]},
+        "status": {"capacity": resources, "allocatable": resources},
+    }
 
 
 def _logins(name: str) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from testbed.errors import ClusterError
-from testbed.localcluster import binaries, cleanup, control_plane, host, hostroot, images, network, pki, sysctls
+from testbed.localcluster import binaries, cleanup, control_plane, host, hostroot, images, network, pki
 from testbed.localcluster.api import Api
 from testbed.localcluster.layout import GPU, KUBECONFIG, LOGS, SHARED, STATE, login
 from testbed.localcluster.node import MAX_NODES, LocalNode
@@ -85,7 +85,7 @@ def daemons() -> list[tuple[Daemon, int]]:
 def _start(shape: Shape, built: Path, say: Say) -> None:
     nodes = [LocalNode(index) for index in range(shape.nodes)]
     STATE.mkdir(mode=0o700)
-    sysctls.remember()
+    cleanup.remember_sysctls()
     pki.write_certificates()
     pki.write_logins(control_plane.USERS | {node.name: node.user for node in nodes})
     hostroot.write_links()

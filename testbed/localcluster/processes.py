@@ -36,6 +36,7 @@ PROGRAMS = frozenset(
         "runc",
     }
 )
+START_S = 60.0  # longest wait for what a daemon that starts is to do
 POLL_S = 0.02
 _KILL_S = 10.0
 
@@ -111,15 +112,15 @@ def all_recorded() -> list[Daemon]:
     return [Daemon.recorded(file.stem) for file in sorted((STATE / "daemons").glob("*.json"))]
 
 
-def wait_until(what: str, true: Callable[[], bool], daemons: Iterable[Daemon], timeout_s: float = 60.0) -> None:
+def wait_until(what: str, true: Callable[[], bool], daemons: Iterable[Daemon]) -> None:
     """Wait for a condition; ClusterError if it stays false, or if one of the daemons that it needs ends."""
-    daemons, deadline = tuple(daemons), time.monotonic() + timeout_s
+    daemons, deadline = tuple(daemons), time.monotonic() + START_S
     while not true():
         for daemon in daemons:
             if daemon.process() is None:
                 raise ClusterError(f"{daemon.name} ended during start-up: {daemon.last_words()}")
         if time.monotonic() > deadline:
-            raise ClusterError(f"{what}: not within {timeout_s:g} s")
+            raise ClusterError(f"{what}: not within {START_S:g} s")
         time.sleep(POLL_S)
 
 

@@ -7,7 +7,6 @@ number: replica-3/resnet50_0_1.bin is instance 1 of replica 3.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,19 +20,8 @@ _NUMBER_AT_THE_END = re.compile(r"(?:^|[-_])(\d+)$")
 _ORDER = ["start_ns", "replica", "instance", "position"]
 
 
-def replica_of(file: Path) -> int:
-    """The replica's index, at the end of the folder's name; ArtifactError if there is none."""
-    return _number(file, file.parent.name, "replica")
-
-
-def read_batch_files(
-    folder: Path,
-    start_monotonic_ns: int,
-    replica_index: Callable[[Path], int] = replica_of,
-    *,
-    measured_only: bool = False,
-) -> BatchLog:
-    """All records below `folder`, on the run clock.
+def read_batch_files(folder: Path, start_monotonic_ns: int, *, measured_only: bool = False) -> BatchLog:
+    """All records below `folder`, on the run clock. A replica's index is at the end of its folder's name.
 
     A last record that a kill cut short is left out. measured_only leaves out what is no request of the schedule:
     batches that began before the run's start (warm-up) and requests without a number. ArtifactError if a file is
@@ -41,7 +29,7 @@ def read_batch_files(
     """
     frames: dict[tuple[int, int], pd.DataFrame] = {}
     for file in sorted(folder.glob("*/*.bin")):
-        key = (replica_index(file), _number(file, file.stem, "instance"))
+        key = (_number(file, file.parent.name, "replica"), _number(file, file.stem, "instance"))
         if key in frames:
             raise ArtifactError(f"{file}: replica {key[0]} has another file of instance {key[1]}: keep one model a run")
         frames[key] = _read(file).assign(replica=key[0], instance=key[1])

@@ -1,15 +1,20 @@
-"""GPUs through NVML: utilisation, memory, power, energy, clocks of each. No library or no GPU: no rows."""
+"""GPUs through NVML: utilisation, memory, power, energy, clocks of each, and which of them served a run.
+
+No library or no GPU: no rows.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
 import pynvml
 
-from testbed.measurement.source import MissedSample, Sample
+from testbed.measurement.metric_log import MetricLog, Sample
+from testbed.measurement.sampler import MissedSample
 
 # What a GPU or its driver will never answer; asking again is of no use, and it is no fault of the run.
 _NEVER = (pynvml.NVMLError_NotSupported, pynvml.NVMLError_FunctionNotFound, pynvml.NVMLError_NoPermission)
@@ -156,3 +161,24 @@ def _computing(handle: Any) -> set[int]:
         return {int(process.pid) for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)}
     except pynvml.NVMLError:
         return set()
+
+
+def served_gpus(
+    batch_logs: Path | None, metrics: MetricLog, gpus: GpuSource | None, pids: Collection[int]
+) -> tuple[str, ...]:
+    """Sorted UUIDs of the GPUs that a run's models were on; empty: none, or not known, and nothing is measured of them.
+
+    Who tells, in this order (NVML's is not always CUDA's): the backends that ship with us, a file an instance; the
+    server's metrics page, where it shows one GPU only; NVML, by the server's processes.
+
+    batch_logs: of the run's servers; None: they are not ours. gpus: None: this machine's are not the ones that serve.
+    pids: of the servers.
+    """
+    by_backends = set() if batch_logs is None else {file.read_text().strip() for file in batch_logs.glob("*/*.gpu")}
+    if by_backends:
+        return tuple(sorted(by_backends))
+    page = metrics.select("triton", "nv_gpu_memory_used_bytes")
+    on_page = set(page["gpu_uuid"]) if "gpu_uuid" in page else set()
+    if len(on_page) == 1:
+        return tuple(on_page)
+    return () if gpus is None else tuple(sorted(gpus.used_by(pids)))

@@ -1,12 +1,14 @@
 """A look at this machine before measuring: how late timed wake-ups are, and what the system says of its processors.
 
 The wake-ups are those of the load generator: absolute instants of CLOCK_MONOTONIC, the same timer, whatever happened to
-the one before. So their lateness is the least that the client's requests will have.
+the one before. So their lateness is the least that the client's requests will have. And what models run on here.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import platform
 import resource
 import time
 from collections.abc import Callable
@@ -16,10 +18,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import psutil
+import pynvml
 
 from loadgen.timerfd import BlockingAlarm
 from testbed.machine import Machine
 from testbed.measurement.cgroup import read_cpu_quota
+from testbed.run_dir import Device
 
 LOOK_S = 3.0
 PERIOD_S = 0.002
@@ -134,3 +138,40 @@ def _free_bytes(folder: Path) -> int | None:
 def _open_files() -> int | None:
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return None if limit == resource.RLIM_INFINITY else limit
+
+
+def detect_device(cpu_info: Path = Path("/proc/cpuinfo")) -> Device:
+    """The first NVIDIA GPU that the driver lets us open, else the processor with the number of cores we may use."""
+    gpu = _first_gpu()
+    if gpu is not None:
+        return Device(kind="gpu", name=gpu)
+    return processor(cpu_info)
+
+
+def processor(cpu_info: Path = Path("/proc/cpuinfo")) -> Device:
+    """The processor, with the number of cores we may use."""
+    return Device(kind="cpu", name=f"{_processor(cpu_info)}, {len(os.sched_getaffinity(0))} cores")
+
+
+def _first_gpu() -> str | None:
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:  # no driver here
+        return None
+    try:
+        for index in range(pynvml.nvmlDeviceGetCount()):
+            with contextlib.suppress(pynvml.NVMLError):  # one that may not be opened, or is lost
+                return str(pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(index)))
+        return None
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _processor(cpu_info: Path) -> str:
+    """Its name as Linux gives it, or the architecture (ARM kernels give none, other systems have no such file)."""
+    if cpu_info.exists():
+        for line in cpu_info.read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name" and value.strip():
+                return value.strip()
+    return platform.machine()

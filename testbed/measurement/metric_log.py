@@ -38,6 +38,12 @@ SCHEMA = pa.schema(
     ]
 )
 
+# (source, name, labels, value, unit).
+Sample = tuple[str, str, dict[str, str], float, str]
+
+# A sample at its time: (time_ns, source, name, labels, value, unit), what MetricLog.from_rows takes.
+MetricRow = tuple[int, str, str, dict[str, str], float, str]
+
 
 def label_text(labels: dict[str, str]) -> str:
     """The one spelling of a label set."""
@@ -52,9 +58,7 @@ class MetricLog:
     provenance: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def from_rows(
-        cls, rows: list[tuple[int, str, str, dict[str, str], float, str]], provenance: dict[str, Any] | None = None
-    ) -> MetricLog:
+    def from_rows(cls, rows: list[MetricRow], provenance: dict[str, Any] | None = None) -> MetricLog:
         """From (time_ns, source, name, labels, value, unit), in any order."""
         texts = {id(row[3]): label_text(row[3]) for row in {id(row[3]): row for row in rows}.values()}  # many share one
         frame = pd.DataFrame(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import psutil
 
-from testbed.measurement.source import Sample
+from testbed.measurement.metric_log import Sample
 
 # Looking up who descends from whom reads every process of the machine, some milliseconds: not at every reading.
 _LOOK_UP_EVERY = 5

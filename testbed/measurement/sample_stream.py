@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from loadgen.artifact import ArtifactError
-from testbed.measurement.source import MetricRow, Sample
+from testbed.measurement.metric_log import MetricRow, Sample
 
 
 class SampleStream:

@@ -18,13 +18,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock, Thread
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
-from testbed.measurement.metric_log import MetricLog
+from testbed.measurement.metric_log import MetricLog, MetricRow, Sample
 from testbed.measurement.sample_stream import SampleStream
-from testbed.measurement.source import MetricRow, MissedSample, Sample, Source
 
 _STOP_WITHIN_S = 10.0  # a source that takes longer for its last reading is left behind, and said to be
+
+
+class Source(Protocol):
+    """Something that can be read again and again, from one thread of its own. Add a new kind of metric as one."""
+
+    @property
+    def name(self) -> str:
+        """The `source` column of its rows."""
+
+    def sample(self) -> list[Sample]:
+        """Read once. What does not exist (no GPU) has no row; what should have answered and did not raises."""
+
+
+class MissedSample(Exception):  # noqa: N818 - a reading that was missed, in whole or in part; the run goes on
+    """A reading that failed, with the rows of those parts that did answer."""
+
+    def __init__(self, reason: str, rows: Sequence[Sample] = ()) -> None:
+        super().__init__(reason)
+        self.rows = list(rows)
 
 
 @dataclass(frozen=True)

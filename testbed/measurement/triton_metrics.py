@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from prometheus_client.parser import text_string_to_metric_families
 
 from testbed.errors import ServingError
-from testbed.measurement.source import MissedSample, Sample
+from testbed.measurement.metric_log import Sample
+from testbed.measurement.sampler import MissedSample
 from testbed.measurement.triton_statistics import ModelStatistics, parse_statistics, version_number
 
 _MOST_BYTES = 1 << 24  # of a page

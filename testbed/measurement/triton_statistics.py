@@ -6,12 +6,11 @@ Everything is cumulative since the model was loaded: meaning is in the differenc
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from testbed.errors import CalibrationError, ServingError
+from testbed.errors import ServingError
 
 
 @dataclass(frozen=True)
@@ -21,56 +20,26 @@ class BatchStatistics:
     executions: int
     compute_ns: int
 
-    @property
-    def mean_compute_s(self) -> float:
-        """Mean seconds of an execution; NaN if there was none."""
-        return self.compute_ns / self.executions / 1e9 if self.executions else math.nan
-
 
 @dataclass(frozen=True)
 class ModelStatistics:
-    """Triton's statistics of one model: since it was loaded, or between two readings.
+    """Triton's statistics of one model since it was loaded.
 
     Of its newest version: the one that answers requests that name none, as ours do.
 
-    succeeded and failed count requests; queue_ns and request_ns sum over the succeeded ones; batches is by batch size
-    and has no entry for a size that never ran.
+    succeeded counts requests; queue_ns sums over them; batches is by batch size and has no entry for a size that never
+    ran.
     """
 
     model: str
     succeeded: int
-    failed: int
     queue_ns: int
-    request_ns: int
     batches: Mapping[int, BatchStatistics]
 
     @property
     def executions(self) -> int:
         """Batches of any size."""
         return sum(batch.executions for batch in self.batches.values())
-
-
-def difference(before: ModelStatistics, after: ModelStatistics) -> ModelStatistics:
-    """What happened between two readings. CalibrationError if a counter went back: the model was loaded anew."""
-    batches = {}
-    for size in sorted(before.batches.keys() | after.batches.keys()):
-        old, new = (s.batches.get(size, BatchStatistics(0, 0)) for s in (before, after))
-        batches[size] = BatchStatistics(new.executions - old.executions, new.compute_ns - old.compute_ns)
-    between = ModelStatistics(
-        after.model,
-        after.succeeded - before.succeeded,
-        after.failed - before.failed,
-        after.queue_ns - before.queue_ns,
-        after.request_ns - before.request_ns,
-        {size: batch for size, batch in batches.items() if batch != BatchStatistics(0, 0)},
-    )
-    counters = [between.succeeded, between.failed, between.queue_ns, between.request_ns]
-    counters += [n for batch in batches.values() for n in (batch.executions, batch.compute_ns)]
-    if min(counters) < 0:
-        raise CalibrationError(
-            f"statistics of '{after.model}' went back between two readings: it was loaded anew meanwhile; run again"
-        )
-    return between
 
 
 def parse_statistics(text: str, model: str) -> ModelStatistics:
@@ -84,9 +53,7 @@ def parse_statistics(text: str, model: str) -> ModelStatistics:
         return ModelStatistics(
             model,
             succeeded=_total(totals, "success", "count"),
-            failed=_total(totals, "fail", "count"),
             queue_ns=_total(totals, "queue", "ns"),
-            request_ns=_total(totals, "success", "ns"),
             batches=_batches(newest.get("batch_stats", [])),
         )
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:

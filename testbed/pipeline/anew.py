@@ -87,13 +87,7 @@ def _fit_calibration(folder: Path, reporter: Reporter, workers: Workers) -> None
 def _simulate_experiment(folder: Path, reporter: Reporter, workers: Workers) -> None:
     file = folder / "experiment.json"
     config = build(ExperimentConfig, read_json(file, "give a folder of `kis experiment`"), str(file))
-    pairs = [
-        (traffic, policy, repeat)
-        for traffic in config.traffic
-        for policy in config.policies
-        for repeat in range(1, config.repeats + 1)
-    ]
-    there = [which for which in pairs if (real_folder(folder, which) / "decisions.json").exists()]
+    there = [which for which in config.runs if (real_folder(folder, which) / "decisions.json").exists()]
     if not there:
         raise ConfigError(f"{folder} has no real run: make some with `kis experiment`")
     reporter.phase(f"simulate {len(there)} runs anew")

@@ -24,12 +24,12 @@ from testbed.pipeline.anew import fit_and_simulate
 from testbed.pipeline.campaign import Campaign, capacity_runs, first_runs, fit_run, held_out_runs, length_runs
 from testbed.pipeline.looked import Look, look_first
 from testbed.pipeline.made_runs import MadeRuns, Reporter
-from testbed.pipeline.plan import capacity_rps
 from testbed.pipeline.restore import restore_real
 from testbed.pipeline.target import Target, served
 from testbed.pipeline.time_limit import TimeLimit, first_look, fit_of, plan_of, start_of
 from testbed.reporting.reports import write_report
 from testbed.run_dir import RunDir
+from testbed.simulation.load_curve import capacity_rps
 from testbed.study import HERE, Workers, remember
 from workloads.catalog import ServiceConfig
 

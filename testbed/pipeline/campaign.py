@@ -26,9 +26,9 @@ from testbed.pipeline.plan import (
     lone_schedule,
     seed_of,
 )
-from testbed.pipeline.real_run import Identity
 from testbed.pipeline.target import Target
 from testbed.pipeline.time_limit import TimeLimit
+from testbed.pipeline.traffic import Identity
 from testbed.run_dir import RunDir
 from workloads.catalog import CATALOG, ServiceConfig
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from loadgen.patterns import make_pattern
 from loadgen.schedule import Schedule
-from loadgen.traces import read_trace, trace_pattern
+from loadgen.traces import trace_pattern
 from testbed.autoscaling.build import build_policy, start_replicas
 from testbed.autoscaling.policy import Policy
 from testbed.autoscaling.rollout import outcome_of
@@ -23,8 +23,8 @@ from testbed.autoscaling.simulated import PolicyRun
 from testbed.errors import ConfigError
 from testbed.pipeline.cluster_config import ClusterRunConfig, Fault
 from testbed.pipeline.cluster_records import Observed
-from testbed.pipeline.rates import own_length_s, pattern_of
 from testbed.pipeline.served_rates import with_served_rate
+from testbed.pipeline.traffic import own_length_s, pattern_of, recorded
 from testbed.reporting.reports import write_report
 from testbed.simulation.cluster.config import ClusterConfig
 from testbed.simulation.cluster.kisim import KISim
@@ -202,14 +202,7 @@ def _traffic(config: ClusterRunConfig, seed: int) -> tuple[Traffic | None, dict[
     if not traces:
         silent = make_pattern("trace", rates=(0.0, 1e-9), interval_s=1e12)
         return PatternTraffic(tuple(patterns.get(name, silent) for name in names), seed), rates, expected
-    schedules: list[Schedule] = []
-    for name, trace in traces.items():
-        assert trace.trace is not None
-        schedules.append(
-            read_trace(
-                trace.trace, name, format=trace.format, speed_up=trace.speed_up, keep=trace.keep, seed=trace.seed
-            )
-        )
+    schedules = [recorded(trace, name) for name, trace in traces.items()]
     rates = {name: _counted_rate(schedule) for name, schedule in zip(traces, schedules, strict=True)}
     times = np.concatenate([schedule.scheduled_ns for schedule in schedules])
     order = np.argsort(times, kind="stable")

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from testbed.autoscaling.build import knows_the_future
 from testbed.config import PolicySettings, Strict, TrafficConfig
 from testbed.pipeline.cluster_config import ClusterRunConfig
-from testbed.pipeline.rates import own_length_s
+from testbed.pipeline.traffic import own_length_s
 from testbed.simulation.cluster.config import ClusterConfig
 
 PER_TRAFFIC = "per_traffic"

@@ -24,7 +24,7 @@ from testbed.errors import ClusterError, ConfigError
 from testbed.localcluster import binaries
 from testbed.measurement.machine import look as look_at_machine
 from testbed.measurement.metric_log import MetricLog
-from testbed.pipeline.experiment_config import ExperimentConfig
+from testbed.pipeline.experiment_config import ExperimentConfig, Which
 from testbed.pipeline.experiment_counterpart import (
     on_traffic_clock,
     policy_of,
@@ -75,12 +75,11 @@ def run_experiment(
     if config.real.kustomization is not None:
         apply(config.real.kustomization, config.real.namespace, kubeconfig)
     Slowness(api, config.real.namespace, config.real.deployment).reset()  # of an experiment that was killed
-    for traffic in config.traffic:
-        for policy in config.policies:
-            for repeat in range(1, config.repeats + 1):
-                make_real(config, runs, (traffic, policy, repeat), api, kubeconfig)
-                reporter.phase(f"simulate {traffic} under {policy}, {repeat} of {config.repeats}")
-                simulate_pair(config, folder, (traffic, policy, repeat))
+    for which in config.runs:
+        make_real(config, runs, which, api, kubeconfig)
+        traffic, policy, repeat = which
+        reporter.phase(f"simulate {traffic} under {policy}, {repeat} of {config.repeats}")
+        simulate_pair(config, folder, which)
     return write_report(folder)
 
 
@@ -121,7 +120,7 @@ def apply(kustomization: Path, namespace: str, kubeconfig: Path | None) -> None:
 def make_real(
     config: ExperimentConfig,
     runs: MadeRuns,
-    which: tuple[str, str, int],
+    which: Which,
     api: client.ApiClient,
     kubeconfig: Path | None,
 ) -> RunDir:
@@ -138,7 +137,7 @@ def make_real(
 def _attempt(
     config: ExperimentConfig,
     runs: MadeRuns,
-    which: tuple[str, str, int],
+    which: Which,
     path: Path,
     notes: tuple[str, ...],
     api: client.ApiClient,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 from typing import Self
 
@@ -13,6 +14,8 @@ from testbed.config import ClientConfig, PolicySettings, Strict, TrafficConfig
 from testbed.controller.guard import Limits
 from testbed.pipeline.cluster_config import ClusterRunConfig, Fault
 from testbed.simulation.cluster.config import ClientBehaviour, ClusterConfig
+
+Which = tuple[str, str, int]  # of an experiment's runs: traffic, policy, repeat from 1 on
 
 
 class RealConfig(Strict):
@@ -85,6 +88,11 @@ class ExperimentConfig(Strict):
             if how.tuning is not None:
                 raise ValueError(f"adapted.{name}: leave out `tuning`: minutes of training would load what is measured")
         return self
+
+    @property
+    def runs(self) -> list[Which]:
+        """All real runs, in their order."""
+        return [*product(self.traffic, self.policies, range(1, self.repeats + 1))]
 
     @property
     def model(self) -> str:

@@ -24,7 +24,7 @@ from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.cluster_records import Observed
 from testbed.pipeline.cluster_run import advance, prepare
 from testbed.pipeline.counterpart import counterpart_manifest, counterpart_seeds, middle_of
-from testbed.pipeline.experiment_config import ExperimentConfig
+from testbed.pipeline.experiment_config import ExperimentConfig, Which
 from testbed.pipeline.fault_injection import read_faults
 from testbed.pipeline.scalers import SCALER
 from testbed.reporting.experiment import cost_of
@@ -57,12 +57,12 @@ class Simulated(NamedTuple):
     adaptation: list[dict[str, Any]] | None  # None: the policy is not adapted
 
 
-def real_folder(folder: Path, which: tuple[str, str, int]) -> Path:
+def real_folder(folder: Path, which: Which) -> Path:
     """Of one real run: traffic, policy, repeat from 1."""
     return folder / "runs" / "{}-{}-real-{}".format(*which)
 
 
-def counterpart_folder(folder: Path, which: tuple[str, str, int]) -> Path:
+def counterpart_folder(folder: Path, which: Which) -> Path:
     """Of the simulated run of the same."""
     return folder / "runs" / "{}-{}-sim-{}".format(*which)
 
@@ -74,7 +74,7 @@ def policy_of(config: ExperimentConfig, policy: str, answer_after: int = 1) -> P
     return built if how is None else make_adaptive(built, config.cluster, how, None, Inline(answer_after), "KISim")
 
 
-def simulate_pair(config: ExperimentConfig, folder: Path, which: tuple[str, str, int]) -> None:
+def simulate_pair(config: ExperimentConfig, folder: Path, which: Which) -> None:
     """Simulate the arrivals of a real run with its scaler's clock; the run with the middle P95 is written.
 
     draws.json: as many runs of the service as it is on average, whose means are what is predicted; and as many of other

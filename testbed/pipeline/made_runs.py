@@ -18,8 +18,9 @@ from loadgen.validity import ValidityLimits, Verdict, only_late
 from testbed.config import ClientConfig
 from testbed.errors import ConfigError
 from testbed.machine import Machine
-from testbed.pipeline.real_run import OTHERS, Identity, run_real, shapes_of
+from testbed.pipeline.real_run import OTHERS, run_real, shapes_of
 from testbed.pipeline.target import Target
+from testbed.pipeline.traffic import Identity
 from testbed.run_dir import RunDir
 from workloads.catalog import ServiceConfig
 

@@ -83,15 +83,6 @@ def _names(model: str, n: int) -> npt.NDArray[np.object_]:
     return np.full(n, model, dtype=object)
 
 
-def capacity_rps(service: ServiceConfig, mean_s: npt.NDArray[np.float64]) -> float:
-    """Requests per second that all instances complete when no one ever waits for work: replicas * n * max b / S(b)."""
-    sizes = np.arange(1, service.max_batch_size + 1)
-    if service.dynamic_batching is None:
-        sizes = sizes[:1]
-    best = float(np.max(sizes / mean_s[: len(sizes)]))
-    return service.replicas * service.instances * best
-
-
 def fit_run_id(model: str, service: ServiceConfig, load: float) -> str:
     """Name of a run that is fitted on; load: a share of the capacity."""
     return f"{model}-fit-{service.label}-{load:g}"

@@ -6,15 +6,12 @@ import contextlib
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from loadgen.client_limits import ClientLimits
-from loadgen.job import ReplayError, ReplayJob, RequestShape, client_figures, read_clients, run_replay
+from loadgen.job import ClientLimits, ReplayError, ReplayJob, RequestShape, client_figures, read_clients, run_replay
 from loadgen.request_log import RequestLog
 from loadgen.schedule import Schedule
 from loadgen.validity import ValidityLimits, judge
@@ -23,17 +20,16 @@ from testbed.errors import ServingError
 from testbed.machine import Machine
 from testbed.measurement.batch_files import read_batch_files, without_foreign
 from testbed.measurement.device_times import read_device_files
-from testbed.measurement.gpu_metrics import GpuSource
+from testbed.measurement.gpu_metrics import GpuSource, served_gpus
 from testbed.measurement.metric_log import MetricLog
 from testbed.measurement.process_metrics import ProcessSource
-from testbed.measurement.replica_events import replica_rows
-from testbed.measurement.sampler import Sampler
-from testbed.measurement.served_gpus import served_gpus
-from testbed.measurement.source import Source
+from testbed.measurement.replica_metrics import replica_rows
+from testbed.measurement.sampler import Sampler, Source
 from testbed.measurement.triton_metrics import TritonSource, read_gauges
 from testbed.pipeline.awake import NOTE as AWAKE
 from testbed.pipeline.awake import processors_awake
 from testbed.pipeline.target import Target
+from testbed.pipeline.traffic import Identity
 from testbed.run_dir import RunDir, RunManifest
 
 OnProgress = Callable[[float], None]  # share of the schedule's span that has passed, 0..1
@@ -42,21 +38,6 @@ OTHERS = "something else used"  # in the reasons of a verdict
 FOREIGN_REQUESTS, FOREIGN_SHARE = 2, 0.005  # of others: fewer change no figure
 LOST_TELEMETRY_SHARE = 0.2  # a run that misses more of a source's readings is INVALID
 _VERSIONED = ("kis-testbed", "tritonclient", "locust", "gevent", "numpy", "torch", "nvidia-pytriton")
-
-
-@dataclass(frozen=True)
-class Identity:
-    """What names a run beside its target: where its arrivals came from, and its part in a study."""
-
-    run_id: str
-    pattern: str
-    parameters: dict[str, Any]
-    seed: int
-    repeat: int = 0
-    held_out: bool = False
-    notes: tuple[str, ...] = ()
-    percentile: float | None = 95  # of the latency, that the run must have samples enough for; None: none
-    limits: ValidityLimits | None = None  # what this run must keep to; None: what all runs must
 
 
 def run_real(

@@ -67,8 +67,5 @@ def _of_calibration(folder: Path, simulated: dict[str, RunManifest]) -> Makers:
 def _of_experiment(folder: Path) -> Makers:
     file = folder / "experiment.json"
     config = build(ExperimentConfig, read_json(file, "archive the folder again"), str(file))
-    for traffic in config.traffic:
-        for policy in config.policies:
-            for repeat in range(1, config.repeats + 1):
-                which = (traffic, policy, repeat)
-                yield counterpart_folder(folder, which).name, partial(simulate_pair, config, folder, which)
+    for which in config.runs:
+        yield counterpart_folder(folder, which).name, partial(simulate_pair, config, folder, which)

@@ -19,7 +19,7 @@ from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from testbed.adaptation.adapt import AdaptSettings
-from testbed.adaptation.live import AdaptConfig
+from testbed.adaptation.adaptive import AdaptConfig
 from testbed.autoscaling.build import build_policy
 from testbed.autoscaling.hpa.manifest import hpa_object
 from testbed.autoscaling.policies import Fixed, Hpa

@@ -9,7 +9,7 @@ from testbed.autoscaling.policies import find_policy
 from testbed.errors import ConfigError
 from testbed.simulation.cluster.config import ServedModel
 from testbed.simulation.cluster.services import Service
-from testbed.simulation.served_rate import PERCENTILE, rate_within
+from testbed.simulation.load_curve import PERCENTILE, rate_within
 
 NAME = "replica_capacity_rps"
 

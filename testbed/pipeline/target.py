@@ -13,11 +13,11 @@ from loadgen.discovery import model_tensors, the_model
 from loadgen.endpoints import address as http_address
 from testbed.config import ServeConfig
 from testbed.errors import ServingError
-from testbed.measurement.deployment_metrics import DeploymentSource, Replicas
-from testbed.measurement.source import Source
+from testbed.measurement.machine import detect_device, processor
+from testbed.measurement.replica_metrics import DeploymentSource, Replicas
+from testbed.measurement.sampler import Source
 from testbed.measurement.triton_metrics import TritonAddress, answers
 from testbed.run_dir import Device
-from testbed.serving.device import detect_device, processor
 from testbed.serving.kubernetes import KubernetesService
 from testbed.serving.local import LocalService
 from testbed.serving.service import ReplicaEvent

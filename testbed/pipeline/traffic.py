@@ -1,27 +1,80 @@
-"""TrafficConfig -> Schedule, and what a run's manifest says of it."""
+"""TrafficConfig -> the rate of its Poisson arrivals, a Schedule, and what a run's manifest says of it.
+
+Real and simulated; the rate is a pattern's, or one that a trace had.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from loadgen.lengths import with_lengths
-from loadgen.patterns import Trace
-from loadgen.schedule import Schedule, poisson_schedule
+from loadgen.patterns import Pattern, Trace, make_pattern
+from loadgen.schedule import Schedule, TraceError, poisson_schedule
 from loadgen.traces import read_trace, trace_pattern
+from loadgen.validity import ValidityLimits
 from testbed.config import TrafficConfig
-from testbed.pipeline.rates import pattern_of, whole_s
-from testbed.pipeline.real_run import Identity
 
 STEP_S = 1.0  # of a rate that is made of another
+PATTERN_S = 30.0  # of a pattern, if no duration is given
+
+
+def pattern_of(traffic: TrafficConfig) -> Pattern | None:
+    """The rate to draw arrivals from; None: a trace whose own arrivals are replayed. PatternError or TraceError."""
+    if traffic.trace is None:
+        return make_pattern(str(traffic.pattern), **traffic.parameters)
+    if traffic.rate_interval_s is None or traffic.rate_factor is None:
+        return None
+    return _trace_rate(traffic.trace, traffic.format, traffic.speed_up, traffic.rate_interval_s, traffic.rate_factor)
+
+
+def whole_s(pattern: Pattern) -> float:
+    """Seconds of traffic that names no duration."""
+    return (len(pattern.rates) - 1) * pattern.interval_s if isinstance(pattern, Trace) else PATTERN_S
+
+
+def own_length_s(traffic: TrafficConfig) -> float | None:
+    """Seconds that the traffic lasts by itself: its duration_s, or its trace; None: a pattern goes on for ever."""
+    if traffic.duration_s is not None:
+        return traffic.duration_s
+    if traffic.trace is None:
+        return None
+    pattern = pattern_of(traffic)
+    if pattern is not None:
+        return whole_s(pattern)
+    return read_trace(traffic.trace, "", format=traffic.format, speed_up=traffic.speed_up).duration_s
+
+
+@lru_cache(maxsize=32)  # many runs of one trace
+def _trace_rate(path: Path, format: str | None, speed_up: float, interval_s: float, factor: float) -> Trace:
+    """The counted rate in whole intervals, times the factor; after its end nothing arrives."""
+    schedule = read_trace(path, "", format=format, speed_up=speed_up)
+    whole = int(schedule.duration_s / interval_s + 1e-9)
+    if not whole:
+        raise TraceError(
+            f"{path} lasts {schedule.duration_s:.1f} s at speed_up {speed_up:g}, rate_interval_s is {interval_s:g}: "
+            "give a shorter interval"
+        )
+    counted = trace_pattern(schedule, interval_s).rates[:whole]
+    return Trace(rates=(*(factor * rate for rate in counted), 0.0), interval_s=interval_s)
 
 
 def make_schedule(traffic: TrafficConfig, model: str) -> Schedule:
     """Arrivals of a pattern or a trace's rate (seeded Poisson), or of a trace; PatternError or TraceError if wrong."""
     schedule = _arrivals(traffic, model)
     return schedule if traffic.lengths is None else with_lengths(schedule, traffic.lengths, traffic.seed)
+
+
+def recorded(traffic: TrafficConfig, model: str) -> Schedule:
+    """Arrivals of a trace, all of them; TraceError names the line that is wrong."""
+    assert traffic.trace is not None
+    return read_trace(
+        traffic.trace, model, format=traffic.format, speed_up=traffic.speed_up, keep=traffic.keep, seed=traffic.seed
+    )
 
 
 def _arrivals(traffic: TrafficConfig, model: str) -> Schedule:
@@ -31,10 +84,7 @@ def _arrivals(traffic: TrafficConfig, model: str) -> Schedule:
         if traffic.trace is None:
             return drawn
         return replace(drawn, provenance={**_of_trace(traffic), "seed": traffic.seed})
-    assert traffic.trace is not None  # what has no rate is a trace
-    whole = read_trace(
-        traffic.trace, model, format=traffic.format, speed_up=traffic.speed_up, keep=traffic.keep, seed=traffic.seed
-    )
+    whole = recorded(traffic, model)
     if traffic.duration_s is None or traffic.duration_s >= whole.duration_s:
         return whole
     count = int(np.searchsorted(whole.scheduled_s, traffic.duration_s))
@@ -47,6 +97,21 @@ def louder_schedule(traffic: TrafficConfig, factor: float, duration_s: float, se
     times_s = np.arange(0.0, duration_s + STEP_S, STEP_S)
     rates = factor * pattern.rate_rps(times_s)
     return poisson_schedule(Trace(rates=tuple(rates.tolist()), interval_s=STEP_S), duration_s, seed, model)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What names a run beside its target: where its arrivals came from, and its part in a study."""
+
+    run_id: str
+    pattern: str
+    parameters: dict[str, Any]
+    seed: int
+    repeat: int = 0
+    held_out: bool = False
+    notes: tuple[str, ...] = ()
+    percentile: float | None = 95  # of the latency, that the run must have samples enough for; None: none
+    limits: ValidityLimits | None = None  # what this run must keep to; None: what all runs must
 
 
 def traffic_identity(run_id: str, traffic: TrafficConfig) -> Identity:

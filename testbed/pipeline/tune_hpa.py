@@ -30,11 +30,10 @@ from testbed.errors import ConfigError
 from testbed.measurement.latency_histogram import quantile_of
 from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.cluster_run import advance, prepare
-from testbed.pipeline.rates import own_length_s
-from testbed.pipeline.traffic import louder_schedule
+from testbed.pipeline.traffic import louder_schedule, own_length_s
 from testbed.simulation.cluster.config import ClusterConfig
 from testbed.simulation.cluster.services import Service, read_services
-from testbed.simulation.served_rate import rate_within
+from testbed.simulation.load_curve import rate_within
 from testbed.study import remember
 from workloads.files import replacing, write_json, write_text_atomically
 

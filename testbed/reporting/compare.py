@@ -11,24 +11,19 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from scipy import stats
 
 from testbed.errors import ReportError
-from testbed.reporting.loading import LoadedRun, Pair, load_run, open_folder, refuse_unequal
+from testbed.reporting.loading import (
+    LoadedRun,
+    Pair,
+    batch_counts,
+    mean_batch,
+    open_folder,
+    refuse_unequal,
+    utilisation,
+)
 from testbed.reporting.summary import ComparisonRow, Summary, summarise
-from testbed.reporting.usage import batch_counts, mean_batch, utilisation
 from testbed.run_dir import RunManifest
 from testbed.statistics import relative_error_pct, spread_pct
 from workloads.catalog import CATALOG
-
-__all__ = [
-    "Comparison",
-    "ComparisonRow",
-    "LoadedRun",
-    "compare",
-    "compare_folder",
-    "ks_distance",
-    "load_run",
-    "quantile_ms",
-    "recompute",
-]
 
 FloatArray = npt.NDArray[np.float64]
 

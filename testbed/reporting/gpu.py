@@ -15,8 +15,7 @@ from testbed.calibration.profile import DeviceUse, ServiceProfile
 from testbed.measurement.device_times import BatchTimes, DeviceTimes
 from testbed.measurement.gpu_readings import mean_power_w, mean_reading, readings
 from testbed.reporting.labels import NOT_MEASURED, number
-from testbed.reporting.loading import LoadedRun, load_run
-from testbed.reporting.usage import utilisation
+from testbed.reporting.loading import LoadedRun, load_run, utilisation
 from testbed.run_dir import RunDir
 
 NO_RATE = (CAPACITY, LENGTH, "lone", "largest", "bursts")  # patterns of runs that measure single batches

@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from testbed.calibration.profile import OverheadLevel
-from testbed.reporting.loading import LoadedRun, Pair
-from testbed.reporting.usage import batch_counts
+from testbed.reporting.loading import LoadedRun, Pair, batch_counts
 
 FloatArray = npt.NDArray[np.float64]
 Role = Literal["real", "repeat", "simulated"]

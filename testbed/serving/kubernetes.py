@@ -1,7 +1,7 @@
 """A Deployment of Triton pods as a service with replicas: its endpoints followed, its pods' states with their times.
 
-`with KubernetesService(api, "default", "triton-resnet50", folder) as it:` follows until the block ends; implements
-`Service`. The deployment is somebody's who applied a manifest: this scales it, and neither makes nor removes it.
+`with KubernetesService(api, "default", "triton-resnet50", folder) as it:` follows until the block ends. The
+deployment is somebody's who applied a manifest: this scales it, and neither makes nor removes it.
 """
 
 from __future__ import annotations
@@ -11,15 +11,13 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from kubernetes import client
-from kubernetes.client.exceptions import ApiException
-from urllib3.exceptions import HTTPError
 
 from loadgen.endpoints import write_endpoints
-from testbed.errors import ClusterError, ServingError
-from testbed.serving.kubernetes_api import follow
+from testbed.errors import ServingError
+from testbed.serving.kubernetes_api import AsClusterError, follow
 from testbed.serving.kubernetes_objects import Listed, deleted_s, listed_in, seconds, to_clients
 from testbed.serving.service import Endpoint, ReplicaEvent, ReplicaState
 
@@ -44,24 +42,13 @@ class PodHistory:
 
 
 class KubernetesService:
-    """See the module. service: the headless Service in front of the pods; none: named as the deployment."""
+    """See the module. The headless Service in front of the pods is named as the deployment."""
 
-    def __init__(
-        self,
-        api: client.ApiClient,
-        namespace: str,
-        deployment: str,
-        folder: Path,
-        *,
-        service: str | None = None,
-        publish: Literal["http", "grpc"] = "http",
-    ) -> None:
+    def __init__(self, api: client.ApiClient, namespace: str, deployment: str, folder: Path) -> None:
         self._apps: Any = client.AppsV1Api(api)
         self._core: Any = client.CoreV1Api(api)
         self._discovery: Any = client.DiscoveryV1Api(api)
         self._namespace, self._deployment = namespace, deployment
-        self._service = service or deployment
-        self._publish = publish
         self.endpoints_file = folder / "endpoints.json"
         self._changed = threading.Condition()
         self._stopping = threading.Event()
@@ -83,19 +70,11 @@ class KubernetesService:
 
     def start(self) -> None:
         """Follow from now on; ClusterError if there is no such deployment, or the API does not answer."""
-        try:
+        what = f"deployment {self._namespace}/{self._deployment}"
+        with AsClusterError(what, "apply its manifest first", "is KUBECONFIG right?"):
             deployment_object = self._apps.read_namespaced_deployment(
                 self._deployment, self._namespace, _request_timeout=10
             )
-        except ApiException as error:
-            raise ClusterError(
-                f"deployment {self._namespace}/{self._deployment}: the API answers {error.status} {error.reason}: "
-                "apply its manifest first"
-            ) from None
-        except (HTTPError, OSError) as error:
-            raise ClusterError(
-                f"the Kubernetes API does not answer ({type(error).__name__}): is KUBECONFIG right?"
-            ) from None
         self._selector = ",".join(
             f"{key}={value}" for key, value in deployment_object.spec.selector.match_labels.items()
         )
@@ -111,44 +90,29 @@ class KubernetesService:
         self._stopping.set()
 
     def scale(self, replicas: int) -> None:
-        """See Service."""
+        """Ask for this many replicas, and return without waiting for them."""
         if replicas < 0:
             raise ServingError(f"cannot scale to {replicas} replicas: give 0 or more")
-        try:
+        with AsClusterError(f"scale of {self._namespace}/{self._deployment}", away="try again when it is back"):
             self._apps.patch_namespaced_deployment_scale(
                 self._deployment, self._namespace, {"spec": {"replicas": replicas}}, _request_timeout=10
             )
-        except ApiException as error:
-            raise ClusterError(
-                f"scale of {self._namespace}/{self._deployment}: the API answers {error.status} {error.reason}"
-            ) from None
-        except (HTTPError, OSError) as error:
-            raise ClusterError(
-                f"scale of {self._namespace}/{self._deployment}: the API does not answer ({type(error).__name__}): "
-                "try again when it is back"
-            ) from None
 
     def spec_replicas(self) -> int:
         """What its scale asks for, now; ClusterError if the API does not tell."""
-        try:
+        with AsClusterError(f"scale of {self._namespace}/{self._deployment}"):
             scale = self._apps.read_namespaced_deployment_scale(
                 self._deployment, self._namespace, _request_timeout=ASK_S
             )
-        except ApiException as error:
-            raise ClusterError(
-                f"scale of {self._namespace}/{self._deployment}: the API answers {error.status} {error.reason}"
-            ) from None
-        except (HTTPError, OSError) as error:
-            raise ClusterError(f"the Kubernetes API does not answer ({type(error).__name__})") from None
         return int(scale.spec.replicas or 0)
 
     def endpoints(self) -> list[Endpoint]:
-        """See Service."""
+        """The replicas that take requests now, oldest first."""
         with self._changed:
             return self._ready()
 
     def events(self) -> list[ReplicaEvent]:
-        """See Service."""
+        """Every state that a replica entered so far, in order of time."""
         with self._changed:
             return list(self._events)
 
@@ -205,10 +169,10 @@ class KubernetesService:
                 self._slices[listed_slice.metadata.name] = [] if kind == "DELETED" else listed_in(listed_slice)
                 given = to_clients(self._listed(), self._given)
                 self._given = frozenset(endpoint.name for endpoint in given)
-                write_endpoints(self.endpoints_file, [getattr(endpoint, self._publish) for endpoint in given])
+                write_endpoints(self.endpoints_file, [endpoint.http for endpoint in given])
                 self._changed.notify_all()
 
-        list_slices, selector = self._discovery.list_namespaced_endpoint_slice, f"{SERVICE_LABEL}={self._service}"
+        list_slices, selector = self._discovery.list_namespaced_endpoint_slice, f"{SERVICE_LABEL}={self._deployment}"
         follow(list_slices, self._namespace, selector, heard, self._stopping)
 
     def _note_pod(self, kind: str, pod: Any) -> None:

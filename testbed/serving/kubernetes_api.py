@@ -104,13 +104,13 @@ def in_words(error: Exception) -> str:
 
 
 class AsClusterError:
-    """`with Told("deployment default/web"):` turns whatever the client raises into a ClusterError of one line.
+    """`with AsClusterError("deployment default/web"):` turns what the client raises into a ClusterError of one line.
 
-    hint: what to look at when the API refuses.
+    hint: what to look at when the API refuses. away: what to do when it does not answer.
     """
 
-    def __init__(self, what: str, hint: str = "") -> None:
-        self._what, self._hint = what, f": {hint}" if hint else ""
+    def __init__(self, what: str, hint: str = "", away: str = "") -> None:
+        self._what, self._hint, self._away = what, f": {hint}" if hint else "", f": {away}" if away else ""
 
     def __enter__(self) -> None:
         return None
@@ -119,4 +119,4 @@ class AsClusterError:
         if isinstance(error, ApiException):
             raise ClusterError(f"{self._what}: the API answers {error.status} {error.reason}{self._hint}") from None
         if isinstance(error, (HTTPError, OSError)):
-            raise ClusterError(f"{self._what}: the API does not answer ({type(error).__name__})") from None
+            raise ClusterError(f"{self._what}: the API does not answer ({type(error).__name__}){self._away}") from None

@@ -28,7 +28,7 @@ class LocalService:
 
     folder: gets each replica's repository and server.log, and endpoints.json: the addresses that take requests
         (`publish` says which of each replica's two), kept current for the load generator.
-    options.batch_log_dir: each replica logs into a folder of its name in there (`batch_log_dirs`).
+    options.batch_log_dir: each replica logs into a folder of its name in there.
     http_port: asked for by number; it goes to the first replica, the others take free ones.
     """
 
@@ -118,13 +118,6 @@ class LocalService:
         """Every state that a replica entered so far, in order of time."""
         with self._changed:
             return list(self._events)
-
-    def batch_log_dirs(self) -> dict[str, Path]:
-        """Replica's name -> the folder of its instances' logs; empty without `options.batch_log_dir`."""
-        with self._changed:
-            return {
-                replica.name: replica.batch_log_dir for replica in self._replicas if replica.batch_log_dir is not None
-            }
 
     def errors(self) -> dict[str, str]:
         """Replica's name -> why it ended, for those that nobody told to."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import http.client
 import threading
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from testbed.errors import ServingError
-from testbed.serving.probe import is_ready, server_load
 from testbed.serving.server_process import ServerProcess, free_ports, last_error
 from testbed.serving.service import Endpoint, ReplicaState
 from testbed.serving.tritonserver import Tritonserver, server_command, server_environment
@@ -22,6 +25,7 @@ START_ATTEMPTS = 3
 # What may not happen again: a free port may be taken between our look and the server's bind, and the python backend now
 # and then aborts over a mutex in shared memory (triton-inference-server/server#8882).
 START_AGAIN = ("already in use", "lock_exception")
+PROBE_TIMEOUT_S = 2.0
 POLL_S = 0.02
 WATCH_S = 0.1
 QUIET_S = 1.0  # so long without a change before a draining server is asked to exit,
@@ -147,3 +151,48 @@ class ServerReplica(threading.Thread):
         deadline = time.monotonic() + EXIT_S
         while process.running() and time.monotonic() < deadline and not self._abandon.wait(WATCH_S):
             pass
+
+
+@dataclass(frozen=True)
+class ServerLoad:
+    """What a server did since its start, and what waits in it now. Requests that run are in neither count."""
+
+    waiting: int
+    done: int
+    compute_s: float  # mean time that a done request spent in its batch; 0 if none is done
+
+
+def is_ready(address: str, model: str) -> bool:
+    """True if the server at host:port answers that it and the model are ready."""
+    return all(_get(address, path)[0] == 200 for path in ("/v2/health/ready", f"/v2/models/{model}/ready"))
+
+
+def server_load(address: str) -> ServerLoad | None:
+    """What the metrics port at host:port tells; None if it does not answer."""
+    status, body = _get(address, "/metrics")
+    if status != 200:
+        return None
+    totals: defaultdict[str, float] = defaultdict(float)
+    for family in text_string_to_metric_families(body):
+        for sample in family.samples:
+            totals[sample.name.removesuffix("_total")] += sample.value
+    succeeded = totals["nv_inference_request_success"]
+    compute_us = sum(totals[f"nv_inference_compute_{part}_duration_us"] for part in ("input", "infer", "output"))
+    return ServerLoad(
+        waiting=int(totals["nv_inference_pending_request_count"]),
+        done=int(succeeded + totals["nv_inference_request_failure"]),
+        compute_s=compute_us / succeeded / 1e6 if succeeded else 0.0,
+    )
+
+
+def _get(address: str, path: str) -> tuple[int, str]:
+    """(status, body); status 0 if nothing answers there."""
+    connection = http.client.HTTPConnection(address, timeout=PROBE_TIMEOUT_S)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    except (OSError, http.client.HTTPException):
+        return 0, ""
+    finally:
+        connection.close()

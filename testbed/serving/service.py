@@ -1,9 +1,9 @@
-"""What a service with replicas is, however it is had: local processes here, a Kubernetes Deployment elsewhere."""
+"""What replicas of a service tell, however they are had: local processes here, a Kubernetes Deployment elsewhere."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 ReplicaState = Literal["starting", "ready", "draining", "gone"]
 
@@ -27,16 +27,3 @@ class ReplicaEvent:
     replica: str
     state: ReplicaState
     start_up_s: float | None = None
-
-
-class Service(Protocol):
-    """Replicas of one model behind a balancer that reads their endpoints."""
-
-    def scale(self, replicas: int) -> None:
-        """Ask for this many replicas, and return without waiting for them."""
-
-    def endpoints(self) -> list[Endpoint]:
-        """The replicas that take requests now, oldest first."""
-
-    def events(self) -> list[ReplicaEvent]:
-        """Every state that a replica entered so far, in order of time."""

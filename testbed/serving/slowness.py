@@ -6,19 +6,17 @@ The pods' manifest has a volume `slowness` (manifests/components/slowness). A la
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
-from urllib3.exceptions import HTTPError
 
 from testbed.errors import ClusterError
+from testbed.serving.kubernetes_api import AsClusterError
 
 VOLUME, KEY = "slowness", "factor"
 ANNOTATION = "kis/slowness"
 RETRY_S = 0.5  # a kubelet may hear of the pod before it hears of the ConfigMap
-T = TypeVar("T")
 
 
 class Slowness:
@@ -35,28 +33,25 @@ class Slowness:
         Pods follow as soon as their kubelet has written the file (tenths of a second). ClusterError if the pods have no
         such volume.
         """
-        volume_map, selector = self._retried(self._volume)
-        if volume_map is None:
-            raise ClusterError(
-                f"the pods of {self._namespace}/{self._deployment} have no volume '{VOLUME}' of a ConfigMap: add "
-                "manifests/components/slowness to their overlay, or leave out `slow_down`"
-            )
-        return self._retried(lambda: self._write(volume_map, selector, f"{factor:g}"))
+        with self._asking():
+            volume_map, selector = self._volume()
+            if volume_map is None:
+                raise ClusterError(
+                    f"the pods of {self._namespace}/{self._deployment} have no volume '{VOLUME}' of a ConfigMap: add "
+                    "manifests/components/slowness to their overlay, or leave out `slow_down`"
+                )
+            return self._write(volume_map, selector, f"{factor:g}")
 
     def reset(self) -> None:
         """As the profile says; nothing is done to pods that have no such volume."""
-        volume_map, selector = self._retried(self._volume)
-        if volume_map is not None:
-            self._retried(lambda: self._write(volume_map, selector, "1"))
+        with self._asking():
+            volume_map, selector = self._volume()
+            if volume_map is not None:
+                self._write(volume_map, selector, "1")
 
-    def _retried(self, task: Callable[[], T]) -> T:
-        try:
-            return task()
-        except ApiException as error:
-            why = f"the API answers {error.status} {error.reason}: apply the overlay again"
-        except (HTTPError, OSError) as error:
-            why = f"the API does not answer ({type(error).__name__}): try again when it is back"
-        raise ClusterError(f"slowness of the pods of {self._namespace}/{self._deployment}: {why}") from None
+    def _asking(self) -> AsClusterError:
+        what = f"slowness of the pods of {self._namespace}/{self._deployment}"
+        return AsClusterError(what, "apply the overlay again", "try again when it is back")
 
     def _volume(self) -> tuple[str | None, str]:
         """Name of the ConfigMap (None: there is no such volume), and the pods' selector."""

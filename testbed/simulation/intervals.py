@@ -45,12 +45,9 @@ def generators(seed: int, draws: int) -> list[np.random.Generator]:
 
 
 def interval(
-    profile: ServiceProfile,
-    result_of: Callable[[ServiceProfile, int], float],
-    draws: int,
-    seed: int,
-    coverage: float = 0.9,
+    profile: ServiceProfile, result_of: Callable[[ServiceProfile, int], float], draws: int, seed: int
 ) -> Interval:
     """Interval of result_of(profile, seed) over `draws` runs that might come."""
-    results = [result_of(another_run(profile, rng), int(rng.integers(2**31))) for rng in generators(seed, draws)]
-    return interval_of(results, coverage)
+    return interval_of(
+        [result_of(another_run(profile, rng), int(rng.integers(2**31))) for rng in generators(seed, draws)]
+    )

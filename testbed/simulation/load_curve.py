@@ -1,10 +1,14 @@
-"""What a service does at one load after the other: curves between the loads that were measured, with intervals."""
+"""What a service does at one load after the other: curves between the loads that were measured, with intervals.
+
+And what one replica serves within a latency target: the number that policies and searches rest on.
+"""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from loadgen.patterns import Constant
 from loadgen.schedule import poisson_schedule
@@ -16,8 +20,12 @@ from testbed.simulation.simulator import simulate
 from testbed.statistics import fewest_for_next
 from workloads.catalog import ServiceConfig
 
+FloatArray = npt.NDArray[np.float64]
 RATES = 8
 REQUESTS = 2000  # of each simulated run
+SEARCHED_S = 30.0  # of arrivals, at each rate that rate_within tries
+HALVINGS = 10
+PERCENTILE = 95.0
 
 
 class _Load(NamedTuple):
@@ -79,3 +87,30 @@ def _band(values: list[float | None]) -> Band | None:
         return None
     low, middle, high, _ = interval_of(known)
     return Band(low=low, middle=middle, high=high)
+
+
+def capacity_rps(service: ServiceConfig, mean_s: FloatArray) -> float:
+    """Requests per second that all instances complete when no one ever waits for work: replicas * n * max b / S(b)."""
+    sizes = np.arange(1, service.max_batch_size + 1) if service.dynamic_batching is not None else np.ones(1)
+    sizes = sizes[: len(mean_s)]
+    return service.replicas * service.instances * float(np.max(sizes / mean_s[: len(sizes)]))
+
+
+def rate_within(profile: ServiceProfile, service: ServiceConfig, target_s: float) -> float:
+    """Requests/s that one replica serves with PERCENTILE of the latency within the target; 0: none.
+
+    Searched by halving on Poisson arrivals of one seed, below what full batches could serve.
+    """
+    single = service.model_copy(update={"replicas": 1})
+    low, high = 0.0, capacity_rps(single, np.array(profile.service_time.mean_s))
+
+    def holds(rate_rps: float) -> bool:
+        schedule = poisson_schedule(Constant(rate=rate_rps), SEARCHED_S, 0, profile.model)
+        run = simulate(schedule, profile, single, 0)
+        latency_s = np.where(run.requests.ok, run.requests.latency_s, np.inf)
+        return len(latency_s) > 0 and float(np.quantile(latency_s, PERCENTILE / 100, method="higher")) <= target_s
+
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low

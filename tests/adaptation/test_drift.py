@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from testbed.adaptation.drift import (
     Detector,
     DriftSettings,
+    Residual,
     Spread,
     expected_spread,
     new_detector,
+    residual_of,
     threshold_of,
     watched,
 )
-from testbed.adaptation.residual import Residual, arrivals_of, residual_of
 from testbed.autoscaling.observation import Window
 from testbed.calibration.profile import ServiceProfile, SlowPhase
 from tests.adaptation.drifting import varying_profile, varying_run, windows_of
@@ -66,7 +67,7 @@ def test_windows_of_who_does_not_count_batches_have_no_residual():
 
 
 def test_what_arrived_is_what_was_answered_and_what_the_queue_grew_by():
-    assert arrivals_of(window(40, 0.4, 100, waiting=30.0), waiting_before=10.0) == pytest.approx(24.0)
+    assert window(40, 0.4, 100, waiting=30.0).arrivals_rps(waiting_before=10.0) == pytest.approx(24.0)
 
 
 def test_the_predicted_spread_is_that_of_a_phase_averaged_over_windows():

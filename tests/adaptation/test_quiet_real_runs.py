@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from testbed.adaptation.drift import Detector, DriftSettings, new_detector, watched
-from testbed.adaptation.residual import residual_of
+from testbed.adaptation.drift import Detector, DriftSettings, new_detector, residual_of, watched
 from testbed.autoscaling.observation import Window
 from testbed.calibration.profile import ServiceProfile
 from testbed.config_file import load_config

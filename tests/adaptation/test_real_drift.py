@@ -15,13 +15,13 @@ from testbed.adaptation.adapt import AdaptSettings
 from testbed.adaptation.adaptive import Adaptive, make_adaptive
 from testbed.adaptation.drift import DriftSettings
 from testbed.adaptation.recalibrate import RecalibrationSettings
-from testbed.autoscaling.live.observation import LiveObservation
-from testbed.autoscaling.live.scraper import PodScraper
+from testbed.autoscaling.live.scraper import LiveObservation, PodScraper
 from testbed.autoscaling.policies import Predictive
 from testbed.calibration.profile import ServiceProfile
 from testbed.config import ClientConfig, ServeConfig
-from testbed.pipeline.real_run import Identity, run_real
+from testbed.pipeline.real_run import run_real
 from testbed.pipeline.target import Target, served
+from testbed.pipeline.traffic import Identity
 from testbed.simulation.cluster.config import ClusterConfig
 from workloads.catalog import ServiceConfig
 from workloads.emulated_profile import EmulatedProfile

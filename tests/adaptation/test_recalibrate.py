@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 from scipy.optimize import brentq
 
-from testbed.adaptation.drift import DriftSettings, expected_spread
+from testbed.adaptation.drift import DriftSettings, Residual, expected_spread
 from testbed.adaptation.recalibrate import (
     Factor,
     RecalibrationSettings,
@@ -18,9 +18,8 @@ from testbed.adaptation.recalibrate import (
     recalibrated,
     rescaled,
 )
-from testbed.adaptation.residual import Residual
 from testbed.calibration.profile import ServiceProfile
-from testbed.simulation.served_rate import rate_within
+from testbed.simulation.load_curve import rate_within
 from tests.adaptation.drifting import varying_profile
 from tests.oracles.cluster_worlds import flat_profile
 from workloads.catalog import ServiceConfig

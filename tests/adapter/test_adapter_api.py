@@ -16,11 +16,10 @@ from typing import Any
 import pytest
 import yaml
 
-from testbed.adapter.api import answer
+from testbed.adapter.api import Value, answer
 from testbed.adapter.run import AdapterConfig
 from testbed.adapter.selectors import SelectorError, parse_selector, selects
 from testbed.adapter.server import AdapterServer, Trust
-from testbed.adapter.source import Value
 from testbed.config_file import load_config
 from testbed.errors import ConfigError
 from testbed.localcluster import pki

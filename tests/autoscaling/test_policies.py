@@ -16,7 +16,7 @@ from testbed.autoscaling.hpa.pods import PodState
 from testbed.autoscaling.hpa.spec import HpaSpec, MetricSpec
 from testbed.autoscaling.observation import Window
 from testbed.autoscaling.policies import Fixed, Hpa, Keda, Knative, Oracle, Predictive, RayServe
-from testbed.autoscaling.policies.registry import policy
+from testbed.autoscaling.policy import policy
 from testbed.errors import ConfigError
 from workloads.errors import KisError
 

@@ -8,7 +8,7 @@ import pytest
 
 from loadgen.request_log import RequestLog
 from loadgen.schedule import Schedule
-from testbed.calibration.device_memory import fit_device_memory
+from testbed.calibration.device_use import fit_device_memory
 from testbed.calibration.evidence import Evidence
 from testbed.measurement.metric_log import MetricLog
 from testbed.run_dir import Device, RunManifest

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.calibration.capacity import capacity_of, drawn_means
-from testbed.calibration.service_curve import fit_curve
+from testbed.calibration.service_curve import capacity_of, drawn_means, fit_curve
 from tests.oracles.known_curves import CV, KNOWN, SIZES, covered_by_kind, service_time, study
 
 

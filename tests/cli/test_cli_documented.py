@@ -11,7 +11,7 @@ import pytest
 import typer
 from pydantic import BaseModel
 
-from testbed.adaptation.live import AdaptConfig
+from testbed.adaptation.adaptive import AdaptConfig
 from testbed.adapter.run import AdapterConfig
 from testbed.bundle.campaigns import CampaignPlan
 from testbed.cli.main import COMMANDS, application

@@ -9,14 +9,13 @@ from typing import Any
 import pytest
 from localcluster_pods import pending_reason, running
 
-from testbed.localcluster.control_plane import FAKE_NODE
-from testbed.localcluster.fake_nodes import LABEL, fake_node
+from testbed.localcluster.control_plane import FAKE_LABEL, FAKE_NODE, fake_node
 
 pytestmark = pytest.mark.cluster
 
 NODES, GPUS = 40, 8
 ON_FAKE_NODES = {
-    "nodeSelector": {LABEL: "true"},
+    "nodeSelector": {FAKE_LABEL: "true"},
     "tolerations": [{"key": FAKE_NODE, "operator": "Exists"}],
 }
 
@@ -27,13 +26,13 @@ def fake_nodes(local_cluster: Any, core: Any, eventually: Callable[..., Any]) ->
         core.create_node(fake_node(f"fake-{index}", GPUS))
 
     def ready() -> int:
-        nodes = core.list_node(label_selector=LABEL).items
+        nodes = core.list_node(label_selector=FAKE_LABEL).items
         conditions = [condition for node in nodes for condition in node.status.conditions or []]
         return sum(condition.type == "Ready" and condition.status == "True" for condition in conditions)
 
     eventually(lambda: ready() == NODES, "the fake nodes are ready")
     yield
-    core.delete_collection_node(label_selector=LABEL)
+    core.delete_collection_node(label_selector=FAKE_LABEL)
 
 
 @pytest.mark.usefixtures("fake_nodes")

@@ -16,8 +16,9 @@ from testbed.config import ClientConfig
 from testbed.errors import ClusterError
 from testbed.measurement.triton_metrics import read_statistics
 from testbed.measurement.triton_statistics import ModelStatistics
-from testbed.pipeline.real_run import Identity, run_real
+from testbed.pipeline.real_run import run_real
 from testbed.pipeline.target import pods_of
+from testbed.pipeline.traffic import Identity
 from testbed.serving.kubernetes import KubernetesService
 from testbed.serving.slowness import Slowness
 

@@ -20,14 +20,13 @@ from kubernetes import client, watch
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
+from testbed.adapter.api import Value
 from testbed.adapter.server import AdapterServer, Trust
-from testbed.adapter.source import Value
 from testbed.autoscaling.hpa.pods import PodState
 from testbed.autoscaling.live.deployment import pod_state
 from testbed.autoscaling.metrics import milli
 from testbed.localcluster import pki
-from testbed.localcluster.control_plane import FAKE_NODE
-from testbed.localcluster.fake_nodes import LABEL, fake_node
+from testbed.localcluster.control_plane import FAKE_LABEL, FAKE_NODE, fake_node
 from testbed.localcluster.layout import GPU, HOST_IP
 from tests.conformance.hpa_stories import SECONDS, STORIES, Story, manifest
 
@@ -176,7 +175,7 @@ def _deployment(story: Story) -> dict[str, Any]:
     container = {"name": "idle", "image": "kis.local/pause:1", "resources": resources}
     pod = {
         "terminationGracePeriodSeconds": 0,
-        "nodeSelector": {LABEL: "true"},
+        "nodeSelector": {FAKE_LABEL: "true"},
         "tolerations": [{"key": FAKE_NODE, "operator": "Exists"}],
         "containers": [container],
     }
@@ -195,7 +194,7 @@ def _fake_nodes(core: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        core.delete_collection_node(label_selector=LABEL)
+        core.delete_collection_node(label_selector=FAKE_LABEL)
 
 
 @contextmanager

@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from testbed.adapter.followed import Followed, FollowedDeployments
-from testbed.autoscaling.live.scraper import PodScraper
-from testbed.clock import steady_clock
+from testbed.autoscaling.live.scraper import PodScraper, steady_clock
 from testbed.controller import run
 from testbed.controller.guard import Limits
 from testbed.controller.loop import Controller, Turn

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from testbed.controller.lease import LeaseRecord, Watcher, move
+from testbed.controller.election import LeaseRecord, Watcher, move
 
 
 def test_nobodys_lease_is_taken_and_ones_own_renewed():

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from loadgen.patterns import make_pattern
+from testbed.kiscaler.env import replicas_of_teacher
 from testbed.kiscaler.scenarios import Ranges, Scenario, Scenarios
-from testbed.kiscaler.teacher import replicas_of_teacher
 from tests.oracles.cluster_worlds import GPU, cluster, flat_profile
 
 

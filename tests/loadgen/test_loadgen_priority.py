@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from loadgen import priority
+from loadgen import share
 
 TAKEN = """
 import os, subprocess, sys
-from loadgen.priority import take_realtime
+from loadgen.share import take_realtime
 taken = take_realtime()
 own = os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK
 asks = "import os; print(os.sched_getscheduler(0))"
@@ -29,5 +29,5 @@ def test_where_it_may_not_be_taken_the_client_goes_on(monkeypatch: pytest.Monkey
     def refused(*_: object) -> None:
         raise PermissionError
 
-    monkeypatch.setattr(priority.os, "sched_setscheduler", refused)
-    assert priority.take_realtime() is False
+    monkeypatch.setattr(share.os, "sched_setscheduler", refused)
+    assert share.take_realtime() is False

@@ -52,11 +52,6 @@ def test_warm_up_and_numberless_requests_go_only_when_asked(folder):
     assert read_batch_files(folder, START, measured_only=True).frame["request_id"].tolist() == [9, 7, 8, 10]
 
 
-def test_the_replica_may_be_found_in_another_way(folder):
-    frame = read_batch_files(folder, START, lambda file: {"replica-0": 3, "replica-11": 4}[file.parent.name]).frame
-    assert set(frame["replica"]) == {3, 4}
-
-
 def test_it_is_a_batch_log_that_can_be_written_and_read(folder, tmp_path):
     log = read_batch_files(folder, START)
     log.write(tmp_path / "batches.parquet")

@@ -48,7 +48,7 @@ READ = """
 import json
 import os
 from testbed.measurement.gpu_metrics import GpuSource
-from testbed.measurement.source import MissedSample
+from testbed.measurement.sampler import MissedSample
 
 source, readings = GpuSource(), []
 for _ in range(2):

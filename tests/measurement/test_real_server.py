@@ -9,10 +9,9 @@ import pytest
 
 from testbed.measurement.batch_files import read_batch_files
 from testbed.measurement.process_metrics import ProcessSource
-from testbed.measurement.replica_events import replica_rows
+from testbed.measurement.replica_metrics import replica_rows
 from testbed.measurement.sampler import Sampler
 from testbed.measurement.triton_metrics import TritonAddress, TritonSource, read_statistics
-from testbed.measurement.triton_statistics import difference
 from testbed.serving.local import LocalService
 from workloads.catalog import DynamicBatching, ServiceConfig, find_model
 from workloads.emulated_profile import EmulatedProfile
@@ -55,23 +54,25 @@ def test_metrics_statistics_and_batch_files_tell_of_the_same_requests(tmp_path):
         with Sampler(sources, tmp_path / "metrics.jsonl") as sampler:
             with ThreadPoolExecutor(8) as pool:
                 list(pool.map(lambda number: infer(endpoint.http, number), range(REQUESTS)))
-            between = difference(before, statistics_of(endpoint.http, 1 + REQUESTS))
+            after = statistics_of(endpoint.http, 1 + REQUESTS)
         events = service.events()
     log = sampler.finish(start_ns, replica_rows(events, start_ns))
     batches = read_batch_files(tmp_path / "batches", start_ns, measured_only=True)
 
     assert {readings.first_reason for readings in sampler.readings.values()} == {None}
-    assert between.succeeded == REQUESTS
+    assert after.succeeded - before.succeeded == REQUESTS
     assert sorted(batches.frame["request_id"]) == list(range(REQUESTS))
     in_files = batches.batches()["batch_size"].value_counts().to_dict()
-    assert {size: batch.executions for size, batch in between.batches.items()} == in_files
+    earlier = {size: batch.executions for size, batch in before.batches.items()}
+    between = {size: batch.executions - earlier.get(size, 0) for size, batch in after.batches.items()}
+    assert {size: executions for size, executions in between.items() if executions} == in_files
 
     of_page = log.select("triton", "nv_inference_request_success", endpoint="replica-0")["value"]
     assert of_page.iloc[-1] == 1 + REQUESTS
     executions = log.select("triton", "batch_executions").groupby("batch_size")["value"].last()
-    assert executions.sum() == between.executions + 1
-    for size, batch in between.batches.items():
-        assert batch.mean_compute_s > 0.004 + 0.001 * size
+    assert executions.sum() == after.executions
+    for size, batch in after.batches.items():
+        assert batch.compute_ns / batch.executions / 1e9 > 0.004 + 0.001 * size
 
     assert log.select("process", "cpu_seconds", role="server:replica-0")["value"].is_monotonic_increasing
     assert log.select("process", "memory_rss", role="server:replica-0")["value"].min() > 10e6

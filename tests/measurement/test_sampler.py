@@ -10,8 +10,7 @@ import pytest
 from loadgen.artifact import ArtifactError
 from testbed.measurement.metric_log import MetricLog
 from testbed.measurement.sample_stream import SampleStream, read_samples
-from testbed.measurement.sampler import Sampler, SourceHealth
-from testbed.measurement.source import MissedSample
+from testbed.measurement.sampler import MissedSample, Sampler, SourceHealth
 
 NEVER_S = 3600.0  # a period that passes in no test: the first and the closing reading only
 

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from testbed.measurement.gpu_metrics import GpuSource
+from testbed.measurement.gpu_metrics import GpuSource, served_gpus
 from testbed.measurement.gpu_readings import mean_power_w, mean_reading, readings
 from testbed.measurement.metric_log import MetricLog
-from testbed.measurement.served_gpus import served_gpus
 
 IDLE, BUSY = "GPU-a", "GPU-b"
 SECOND = 1_000_000_000

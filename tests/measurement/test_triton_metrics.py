@@ -13,7 +13,7 @@ import pytest
 
 from testbed.errors import ServingError
 from testbed.measurement import triton_metrics
-from testbed.measurement.source import MissedSample
+from testbed.measurement.sampler import MissedSample
 from testbed.measurement.triton_metrics import TritonAddress, TritonSource, parse_metrics, read_gauges, read_statistics
 
 PAGE = """# HELP nv_inference_request_success Number of successful inference requests, all batch sizes

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from testbed.calibration.capacity import capacity_of
 from testbed.calibration.profile import MeanUncertainty, ServiceTime
-from testbed.calibration.service_curve import ServiceCurve, fit_curve
+from testbed.calibration.service_curve import ServiceCurve, capacity_of, fit_curve
 
 FloatArray = npt.NDArray[np.float64]
 SIZES = np.arange(1, 9)

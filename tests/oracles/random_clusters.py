@@ -112,10 +112,9 @@ def _model(draw: Draw, name: str, kinds: Sequence[str]) -> dict[str, Any]:
 def _commands(draw: Draw, config: ClusterConfig) -> list[tuple[float, str, tuple[Any, ...]]]:
     """(second, what, its arguments). Of a crash it is how many running pods are passed over."""
     commands: list[tuple[float, str, tuple[Any, ...]]] = []
-    for m, model in enumerate(config.models):
+    for m in range(len(config.models)):
         for _ in range(draw.number(0, 4)):
-            kind = draw.one_of([None, *model.profiles]) if draw.with_("nodes", 0.4) else None
-            commands.append((draw.between(0, 25), "scale", (m, draw.one_of([0, 1, 1, 2, 2, 3, 4, 5]), kind)))
+            commands.append((draw.between(0, 25), "scale", (m, draw.one_of([0, 1, 1, 2, 2, 3, 4, 5]))))
         if draw.with_("slow_down", 0.3):
             commands.append((draw.between(0, 25), "slow_down", (m, draw.between(0.5, 2.0))))
     if draw.with_("crashes"):
@@ -231,9 +230,9 @@ def _obey(
     """Give the simulator a command; returns the same command for the oracle, if there is anything to do."""
     sim.advance(second)
     if what == "scale":
-        m, replicas, kind = arguments
-        sim.scale(names[m], replicas, kind)
-        return [(ns(second), lambda cluster: cluster.scale(m, replicas, kind))]
+        m, replicas = arguments
+        sim.scale(names[m], replicas)
+        return [(ns(second), lambda cluster: cluster.scale(m, replicas))]
     if what == "slow_down":
         m, factor = arguments
         sim.slow_down(names[m], factor)

@@ -267,10 +267,10 @@ class Cluster:
     def request_pod(self, model: int, kind: str | None) -> None:
         self.plan(self.new_pod(model, kind), self.models[model].schedule_ns, self.try_to_place)
 
-    def scale(self, model: int, replicas: int, kind: str | None = None) -> None:
-        own = [p for p in self.pods if p.model == model and p.deleted < 0 and p.gone < 0 and kind in (None, p.kind)]
+    def scale(self, model: int, replicas: int) -> None:
+        own = [p for p in self.pods if p.model == model and p.deleted < 0 and p.gone < 0]
         for _ in range(replicas - len(own)):
-            self.request_pod(model, kind)
+            self.request_pod(model, None)
         neighbours = {id(node): sum(p.node is node for p in own) for node in (None, *self.nodes)}
 
         def rank(p: Pod) -> tuple[Any, ...]:

@@ -18,8 +18,9 @@ from testbed.errors import ConfigError
 from testbed.machine import Machine
 from testbed.pipeline import made_runs as under_test
 from testbed.pipeline.made_runs import MadeRuns
-from testbed.pipeline.real_run import OTHERS, Identity
+from testbed.pipeline.real_run import OTHERS
 from testbed.pipeline.target import Target
+from testbed.pipeline.traffic import Identity
 from testbed.run_dir import Device, RunDir, RunManifest
 from tests.pipeline.machines import machine_of
 from tests.pipeline.played import write_requests

@@ -11,12 +11,12 @@ from loadgen.patterns import find_pattern
 from testbed.pipeline.campaign import LONE_GAPS_S, lone_gaps_s
 from testbed.pipeline.plan import (
     burst_schedule,
-    capacity_rps,
     capacity_schedule,
     profiled_sizes,
     seed_of,
 )
 from testbed.simulation.kernel import simulate_batches
+from testbed.simulation.load_curve import capacity_rps
 from testbed.simulation.rules import BatchingRules
 from workloads.catalog import DynamicBatching, ServiceConfig
 

@@ -24,8 +24,9 @@ from loadgen.request_log import RequestLog
 from loadgen.row_stream import read_rows
 from loadgen.schedule import poisson_schedule
 from testbed.config import ClientConfig, ServeConfig
-from testbed.pipeline.real_run import Identity, run_real
+from testbed.pipeline.real_run import run_real
 from testbed.pipeline.target import Target, remote, served
+from testbed.pipeline.traffic import Identity
 from testbed.run_dir import RunDir
 from workloads.catalog import ServiceConfig
 from workloads.emulated_profile import EmulatedProfile

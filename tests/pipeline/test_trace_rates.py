@@ -17,8 +17,7 @@ from testbed.cli.main import application
 from testbed.config import TrafficConfig
 from testbed.pipeline.evaluate import evaluate
 from testbed.pipeline.evaluate_config import EvaluateConfig
-from testbed.pipeline.rates import pattern_of
-from testbed.pipeline.traffic import make_schedule, traffic_identity
+from testbed.pipeline.traffic import make_schedule, pattern_of, traffic_identity
 from testbed.pipeline.tune_hpa import TuneConfig, tune_hpa
 from tests.oracles.cluster_worlds import six_replicas
 

@@ -14,8 +14,8 @@ from synthetic_runs import RESNET as RESNET_SERVICE
 from loadgen.validity import Verdict
 from testbed.errors import ReportError
 from testbed.measurement.metric_log import MetricLog
-from testbed.reporting.compare import compare, compare_folder, ks_distance, load_run, quantile_ms, recompute
-from testbed.reporting.loading import LoadedRun
+from testbed.reporting.compare import compare, compare_folder, ks_distance, quantile_ms, recompute
+from testbed.reporting.loading import LoadedRun, load_run
 from workloads.catalog import ServiceConfig
 
 ARRIVALS_NS = np.arange(1, 102) * 10_000_000  # 101 requests, 10 ms apart: quantiles fall on order statistics

@@ -35,7 +35,7 @@ def test_emulated_answers_its_input_and_logs_each_request_once(
 
         differences = together(ask, list(range(60)))
         two_rows = infer(address, "emulated", {"x": np.full((2, 4), 7, np.float32)}, "a name")
-        folder = service.batch_log_dirs()["replica-0"]
+        folder = options.batch_log_dir / "replica-0"
     assert all((difference == 0).all() for difference in differences)
     assert two_rows.tolist() == [[7.0] * 4] * 2
     assert {file.name for file in folder.iterdir()} == {"emulated_0_0.bin", "emulated_0_1.bin"}
@@ -51,16 +51,18 @@ def test_emulated_answers_its_input_and_logs_each_request_once(
     assert (log["end_ns"] - log["start_ns"] >= mean_ns.astype(int)).all(), "a batch ended before its time"
 
 
-def test_without_dynamic_batching_every_request_is_a_batch(make_service: Any, infer: Any, together: Any) -> None:
+def test_without_dynamic_batching_every_request_is_a_batch(
+    make_service: Any, infer: Any, together: Any, options: Any
+) -> None:
     with make_service(config=ServiceConfig(dynamic_batching=None)) as service:
         address = service.endpoints()[0].http
         together(lambda _: infer(address, "emulated", {"x": np.zeros((1, 4), np.float32)}), list(range(20)))
-        log = read_logs(service.batch_log_dirs()["replica-0"])
+        log = read_logs(options.batch_log_dir / "replica-0")
     assert log["batch_size"].tolist() == [1] * 20
 
 
 def test_resnet_answers_as_the_same_network_does_here(
-    make_service: Any, infer: Any, together: Callable[..., list[Any]]
+    make_service: Any, infer: Any, together: Callable[..., list[Any]], options: Any
 ) -> None:
     images = np.random.default_rng(0).standard_normal((4, 3, 224, 224)).astype(np.float32)
     parts = [images[0:1], images[1:2], images[2:4]]  # sent at once: they are cut out of a batch again
@@ -88,7 +90,7 @@ def test_bert_answers_as_the_same_network_does_here(make_service: Any, infer: An
 
 
 def test_requests_of_different_lengths_share_a_batch_and_are_answered_as_if_alone(
-    make_service: Any, infer: Any, together: Callable[..., list[Any]]
+    make_service: Any, infer: Any, together: Callable[..., list[Any]], options: Any
 ) -> None:
     random = np.random.default_rng(0)
     texts = [random.integers(0, 30_000, (1, tokens)) for tokens in (5, 16, 20, 48)]
@@ -103,7 +105,7 @@ def test_requests_of_different_lengths_share_a_batch_and_are_answered_as_if_alon
         logits = together(ask, texts)
         with pytest.raises(InferenceServerException, match="49 tokens, the longest bucket 48"):
             ask(np.zeros((1, 49), np.int64))
-        log = read_logs(service.batch_log_dirs()["replica-0"])
+        log = read_logs(options.batch_log_dir / "replica-0")
     assert log["batch_size"].tolist() == [4] * 4
     network = build_bert(0, None)
     with torch.inference_mode():

@@ -13,8 +13,8 @@ import pynvml
 import pytest
 
 from testbed.errors import ServingError
+from testbed.measurement.machine import detect_device
 from testbed.serving import replica
-from testbed.serving.device import detect_device
 from testbed.serving.replica import ServerReplica
 from testbed.serving.server_process import free_ports, last_error
 from testbed.serving.tritonserver import find_tritonserver, server_environment

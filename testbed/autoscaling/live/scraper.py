@@ -1,19 +1,23 @@
-"""Every pod's Triton, read at once: Scrapes as a simulation makes them, and the last minutes of them."""
+"""Every pod's Triton, read at once: Scrapes as a simulation makes them, and what a policy sees of the last minutes."""
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 
-from testbed.autoscaling.observation import Scrape
+from testbed.autoscaling.hpa.pods import PodState
+from testbed.autoscaling.observation import Scrape, Window, last_window, window_of
 from testbed.errors import ServingError
 from testbed.measurement.triton_metrics import TritonAddress, read_gauges, read_statistics
 
 KEPT_S = 660.0  # how far back an observation may look
 AT_ONCE = 32  # pods read at the same time
+TIMEOUT_S = 0.9  # of each reading
 
 # requests, queue_s, compute_s, waiting, active_s, gpu_share, batches
 Reading = tuple[float, float, float, float, float, float, float]
@@ -48,10 +52,10 @@ class Counters:
 class PodScraper:
     """Reads one model's statistics of all pods. A pod that does not answer, or answers nonsense, is left out."""
 
-    def __init__(self, model: str, timeout_s: float = 0.9) -> None:
+    def __init__(self, model: str) -> None:
         self.scrapes: deque[Scrape] = deque()
         self.failures: Mapping[str, str] = {}  # pod -> why it is not in the last scrape
-        self._model, self._timeout_s = model, timeout_s
+        self._model = model
         self._counters = Counters()
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="scrape")
 
@@ -93,9 +97,9 @@ class PodScraper:
     def _read(self, pod: TritonAddress) -> Reading | str:
         """What it tells; or why it does not."""
         try:
-            known = read_statistics(pod.http_url, self._model, self._timeout_s)
+            known = read_statistics(pod.http_url, self._model, TIMEOUT_S)
             assert pod.metrics_url is not None
-            now = read_gauges(pod.metrics_url, self._model, self._timeout_s)
+            now = read_gauges(pod.metrics_url, self._model, TIMEOUT_S)
         except ServingError as error:
             return str(error)
         except Exception as error:  # whatever a page makes a parser do, the other pods are still read
@@ -104,3 +108,31 @@ class PodScraper:
         compute_s = sum(size * batch.compute_ns for size, batch in known.batches.items()) / 1e9
         requests, batches = float(known.succeeded), float(known.executions)
         return requests, known.queue_ns / 1e9, compute_s, now.waiting, active_s, now.gpu_share, batches
+
+
+def steady_clock() -> Callable[[], float]:
+    """A clock of seconds since 1970, as the machine's clock had it when this was called, that only goes on from there.
+
+    Its times may be compared and subtracted, whatever is done to the machine's clock meanwhile, and may be shown. One
+    clock is for one run: two of them differ by as much as the machine's clock was set between their beginnings.
+    """
+    offset_s = time.time() - time.monotonic()
+    return lambda: offset_s + time.monotonic()
+
+
+@dataclass(frozen=True)
+class LiveObservation:
+    """An Observation of a real deployment: its pods from the API, its metrics from the scrapes.
+
+    Times are seconds on the controller's clock (steady_clock).
+    """
+
+    now_s: float
+    spec_replicas: int
+    pods: Sequence[PodState]
+    scrapes: Sequence[Scrape]
+
+    def window(self, seconds: float, metrics_delay_s: float) -> Window | None:
+        """See Observation. The metrics are as old as they are: metrics_delay_s is the least age wanted."""
+        places = last_window([scrape.time_s for scrape in self.scrapes], self.now_s, seconds, metrics_delay_s)
+        return None if places is None else window_of(self.scrapes[places[0] : places[1] + 1])

@@ -15,7 +15,7 @@ from testbed.autoscaling.policies.knative import Knative
 from testbed.autoscaling.policies.oracle import Oracle
 from testbed.autoscaling.policies.predictive import Predictive
 from testbed.autoscaling.policies.ray_serve import RayServe
-from testbed.autoscaling.policies.registry import find_policy, known_policies
+from testbed.autoscaling.policy import find_policy, known_policies
 
 __all__ = ["Fixed", "Hpa", "Keda", "Knative", "Oracle", "Predictive", "RayServe", "find_policy", "known_policies"]
 

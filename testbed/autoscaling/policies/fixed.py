@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from testbed.autoscaling.observation import Observation
-from testbed.autoscaling.policies.registry import policy
-from testbed.autoscaling.policy import Decision
+from testbed.autoscaling.policy import Decision, policy
 
 
 @policy("fixed")

@@ -13,8 +13,7 @@ from testbed.autoscaling.hpa.spec import ControllerFlags, HpaSpec
 from testbed.autoscaling.hpa.stabilization import History
 from testbed.autoscaling.metrics import METRICS, SERVICE_METRICS, milli, of_all, of_each
 from testbed.autoscaling.observation import Observation
-from testbed.autoscaling.policies.registry import policy
-from testbed.autoscaling.policy import Decision
+from testbed.autoscaling.policy import Decision, policy
 from testbed.errors import ConfigError
 from workloads.errors import KisError
 

@@ -10,8 +10,7 @@ from testbed.autoscaling.hpa.stabilization import History
 from testbed.autoscaling.metrics import METRICS, SERVICE_METRICS, milli, of_all
 from testbed.autoscaling.observation import Observation
 from testbed.autoscaling.policies.hpa import DEFAULT_FLAGS, Hpa
-from testbed.autoscaling.policies.registry import policy
-from testbed.autoscaling.policy import Decision
+from testbed.autoscaling.policy import Decision, policy
 from workloads.errors import KisError
 
 

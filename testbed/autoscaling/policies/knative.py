@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from testbed.autoscaling.observation import Observation, Window
-from testbed.autoscaling.policies.recommendations import Recommendations, kept
-from testbed.autoscaling.policies.registry import policy
-from testbed.autoscaling.policy import Decision
+from testbed.autoscaling.policy import Decision, Recommendations, kept, policy
 
 
 class _KnativeMemory(NamedTuple):

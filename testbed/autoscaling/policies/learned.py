@@ -19,8 +19,7 @@ import numpy as np
 from testbed.autoscaling.features import FEATURES, VERSION, FeatureScale, Past, features_of
 from testbed.autoscaling.forecast import SMOOTHED
 from testbed.autoscaling.observation import Observation
-from testbed.autoscaling.policies.registry import policy
-from testbed.autoscaling.policy import Decision
+from testbed.autoscaling.policy import Decision, policy
 from testbed.autoscaling.policy_file import PolicyFile, read_pair
 from testbed.errors import ConfigError
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from testbed.autoscaling.observation import Observation
-from testbed.autoscaling.policies.registry import policy
-from testbed.autoscaling.policy import Decision
+from testbed.autoscaling.policy import Decision, policy
 
 
 @policy("oracle")

@@ -6,12 +6,46 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from testbed.autoscaling.demand import demand_of
-from testbed.autoscaling.observation import Observation
-from testbed.autoscaling.policies.recommendations import Recommendations, kept
-from testbed.autoscaling.policies.registry import policy
-from testbed.autoscaling.policy import Decision
+import numpy as np
+
+from testbed.autoscaling.forecast import slope_of
+from testbed.autoscaling.observation import Observation, Window
+from testbed.autoscaling.policy import Decision, Recommendations, kept, policy
 from workloads.errors import KisError
+
+
+class Demand(NamedTuple):
+    """rate_rps: arrivals a second in the newest window, whose middle was middle_s ago; slope_rps_s: their increase a
+    second, by a line through all windows. waiting: requests in the queues at its end."""
+
+    rate_rps: float
+    slope_rps_s: float
+    waiting: float
+    middle_s: float
+
+    def expected_rps(self, provisioning_delay_s: float) -> float:
+        """Arrivals a second in provisioning_delay_s from now, if they go on as they did; not below 0."""
+        return max(0.0, self.rate_rps + self.slope_rps_s * (self.middle_s + provisioning_delay_s))
+
+
+def demand_of(observation: Observation, window_s: float, windows: int, metrics_delay_s: float) -> Demand | None:
+    """From so many windows, each as long, the newest metrics_delay_s old at least; None: there are no two of them yet.
+
+    The oldest window says only what waited before the next.
+    """
+    newest_first: list[Window] = []
+    for k in range(windows + 1):
+        window = observation.window(window_s, metrics_delay_s + k * window_s)
+        if window is None:
+            break
+        newest_first.append(window)
+    if len(newest_first) < 2:
+        return None
+    waiting = [float(window.waiting.sum()) for window in newest_first]
+    rates = [window.arrivals_rps(before) for window, before in zip(newest_first, waiting[1:], strict=False)]
+    newest = newest_first[0]
+    middle_s = observation.now_s - (newest.start_s + newest.end_s) / 2
+    return Demand(rates[0], slope_of(np.array(rates[::-1])) / newest.seconds, waiting[0], middle_s)
 
 
 class _PredictiveMemory(NamedTuple):

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from testbed.autoscaling.observation import Observation
-from testbed.autoscaling.policies.registry import policy
-from testbed.autoscaling.policy import Decision
+from testbed.autoscaling.policy import Decision, policy
 
 
 class _RayMemory(NamedTuple):

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from testbed.calibration.capacity import drawn_means
 from testbed.calibration.profile import Band, CurvePoint, ServiceProfile
+from testbed.calibration.service_curve import drawn_means
 from testbed.reporting.drawing import INVALID, LOOK, REAL, SIMULATED, WIDTH, log_axis
 from testbed.reporting.gpu import GpuCurves, GpuLoad
 

@@ -18,7 +18,6 @@ class Accounting:
     def __init__(self, state: ClusterState) -> None:
         self._state = state
         self._finished_s = np.zeros(len(state.config.models))  # GPU-seconds of pods that are gone
-        self._finished_on_s = np.zeros(len(state.services))  # the same by model and kind of device
         self._active_before_ns = np.zeros(len(state.sim.replicas), dtype=np.int64)  # device, when a pod got its row
 
     def begin(self, pod: Pod) -> None:
@@ -28,16 +27,11 @@ class Accounting:
     def end(self, pod: Pod) -> None:
         """The pod is gone."""
         self._finished_s[pod.model] += self._state.held_s(pod)
-        self._finished_on_s[self._state.service_of(pod)] += self._state.held_s(pod)
 
-    def gpu_seconds(self, model: int, kind: str | None = None) -> float:
-        """Time that the model's pods have held their share of a device (of that kind), in seconds of a whole device."""
-        state = self._state
-        own = [pod for pod in state.alive() if pod.model == model]
-        if kind is None:
-            return float(self._finished_s[model]) + sum(state.held_s(pod) for pod in own)
-        there = [pod for pod in own if pod.node is not None and state.node_of(pod).kind == kind]
-        return float(self._finished_on_s[state.service_number(model, kind)]) + sum(state.held_s(pod) for pod in there)
+    def gpu_seconds(self, model: int) -> float:
+        """Time that the model's pods have held their share of a device, in seconds of a whole device."""
+        own = [pod for pod in self._state.alive() if pod.model == model]
+        return float(self._finished_s[model]) + sum(self._state.held_s(pod) for pod in own)
 
     def device_active_ns(self) -> npt.NDArray[np.int64]:
         """int64[devices]: time in which networks ran, as a GPU's utilisation counts it; where a profile does not tell,

@@ -109,20 +109,13 @@ class KISim:
             else:
                 self._handle_next()
 
-    def scale(self, model: str, replicas: int, kind: str | None = None) -> None:
-        """Ask for that many replicas of a model, as a patch of the deployment's scale does.
-
-        kind: of those of one kind of device, as the Deployment whose node selector names it; the others stay. Without:
-        of all of the model's, and what is new goes where the scheduler puts it.
-        """
-        m = self._served_on(model, kind)
-        others = 0 if kind is None else len(self.wanted(model)) - len(self.wanted(model, kind))
-        most = self.config.models[m].max_replicas - others
+    def scale(self, model: str, replicas: int) -> None:
+        """Ask for that many replicas of a model, as a patch of the deployment's scale does."""
+        m = self.model_number(model)
+        most = self.config.models[m].max_replicas
         if not 0 <= replicas <= most:
-            raise ValueError(
-                f"{replicas} replicas of '{model}'{'' if kind is None else f' on {kind}'}: allowed are 0..{most}"
-            )
-        self._lifecycle.scale(m, replicas, kind)
+            raise ValueError(f"{replicas} replicas of '{model}': allowed are 0..{most}")
+        self._lifecycle.scale(m, replicas)
 
     def crash(self, pod: int) -> None:
         """The pod's container dies now; the kubelet starts it again after its back-off."""
@@ -156,14 +149,14 @@ class KISim:
             raise KisError(f"the cluster serves {', '.join(names)}, not '{model}'")
         return names.index(model)
 
-    def wanted(self, model: str, kind: str | None = None) -> list[Pod]:
-        """Pods that the deployment has asked for and not given up: its spec.replicas. kind: see scale."""
-        return [pod for pod in self.alive(model, kind) if pod.wanted]
+    def wanted(self, model: str) -> list[Pod]:
+        """Pods that the deployment has asked for and not given up: its spec.replicas."""
+        return [pod for pod in self.alive(model) if pod.wanted]
 
-    def alive(self, model: str, kind: str | None = None) -> list[Pod]:
-        """Pods that are not gone. kind: see scale."""
-        m = self._served_on(model, kind)
-        return [pod for pod in self._state.alive() if pod.model == m and kind in (None, pod.kind)]
+    def alive(self, model: str) -> list[Pod]:
+        """Pods that are not gone."""
+        m = self.model_number(model)
+        return [pod for pod in self._state.alive() if pod.model == m]
 
     def totals(self, model: str) -> Totals:
         """Answers are counted when the event loop learns of them: at the end of their batch."""
@@ -193,10 +186,9 @@ class KISim:
         """int64[BINS]: answered requests by latency; `quantile_of` reads it."""
         return np.asarray(self.stream.sim.histogram[self.model_number(model)].copy())
 
-    def gpu_seconds(self, model: str, kind: str | None = None) -> float:
-        """Time that the model's pods have held their share of a device, in seconds of a whole device. kind: of devices
-        of that kind, whichever Deployment the pods are of."""
-        return self._lifecycle.accounting.gpu_seconds(self._served_on(model, kind), kind)
+    def gpu_seconds(self, model: str) -> float:
+        """Time that the model's pods have held their share of a device, in seconds of a whole device."""
+        return self._lifecycle.accounting.gpu_seconds(self.model_number(model))
 
     def device_names(self) -> list[tuple[str, int]]:
         """(node, number on it) of each device, in the order of the arrays below."""
@@ -244,14 +236,6 @@ class KISim:
         """ROW[n]: every request that was in a batch that has ended, whether its client had given it up or not."""
         rows = self.stream.all_rows()
         return np.asarray(rows[rows["batch_size"] > 0])
-
-    def _served_on(self, model: str, kind: str | None) -> int:
-        """The model's number; KisError if it has no profile for that kind."""
-        m = self.model_number(model)
-        profiles = self.config.models[m].profiles
-        if kind is not None and kind not in profiles:
-            raise KisError(f"'{model}' has profiles for {', '.join(profiles)}, not for '{kind}'")
-        return m
 
     def _handle_next(self) -> None:
         event = self._lifecycle.agenda.pop()

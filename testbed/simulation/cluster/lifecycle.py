@@ -42,11 +42,11 @@ class PodLifecycle:
 
     # What is done to pods.
 
-    def scale(self, model: int, replicas: int, kind: str | None = None) -> None:
-        """The new number of replicas: of the Deployment for that kind of device, or, with none, of the model."""
-        own = [pod for pod in self.state.alive() if pod.model == model and pod.wanted and kind in (None, pod.kind)]
+    def scale(self, model: int, replicas: int) -> None:
+        """The new number of replicas of the model; what is new goes where the scheduler puts it."""
+        own = [pod for pod in self.state.alive() if pod.model == model and pod.wanted]
         for _ in range(replicas - len(own)):
-            self._request_pod(model, kind)
+            self._request_pod(model, None)
         for pod in victims(own, len(own) - replicas) if replicas < len(own) else ():
             self._delete(pod)
         self._set_order()

@@ -46,13 +46,9 @@ class ClusterState:
         """Pods that are not gone."""
         return list(self.living.values())
 
-    def service_number(self, model: int, kind: str) -> int:
-        """Of the model on that kind of device."""
-        return self._service_numbers[model, kind]
-
     def service_of(self, pod: Pod) -> int:
         """Number of its model's service on the kind of device that it has."""
-        return self.service_number(pod.model, self.node_of(pod).kind)
+        return self._service_numbers[pod.model, self.node_of(pod).kind]
 
     def node_of(self, pod: Pod) -> Node:
         """The node that it is bound to."""

@@ -1,7 +1,7 @@
 """Replica states as metric rows."""
 
 from testbed.measurement.metric_log import MetricLog
-from testbed.measurement.replica_events import replica_rows
+from testbed.measurement.replica_metrics import replica_rows
 from testbed.serving.service import ReplicaEvent
 
 SECOND = 1_000_000_000
