@@ -171,10 +171,10 @@ def _alarmed(memory: Memory, state: Alarmed, now_s: float, replicas: int, settin
     recent = after[-2 * settings.recalibration.windows :]
     factor = estimate(recent, memory.detector.spread, settings.recalibration)
     if isinstance(factor, str):
-        return keep(memory, now_s, factor, {}, setting)
+        return keep_incumbent(memory, now_s, factor, {}, setting)
     if abs(math.log(factor.value)) < reference_of(settings.drift):
         why = "the change has passed, or is smaller than the least that counts"
-        return keep(memory, now_s, why, factor._asdict(), setting)
+        return keep_incumbent(memory, now_s, why, factor._asdict(), setting)
     new = recalibrated(memory.profile, factor, setting.source)
     file = (setting.folder or Path()) / f"profile-{new.model}-at-{now_s:.0f}.json"
     why = f"batches take {factor.value:.3f} ({factor.low:.3f} to {factor.high:.3f}) of the profile's time"
@@ -209,7 +209,7 @@ def _recalibrating(memory: Memory, state: Recalibrating, now_s: float, answer: A
             return Stepped(memory)
         answer = f"no verdict after {setting.settings.thinking_s:g} s"
     if not isinstance(answer, Finding):
-        return keep(memory, now_s, str(answer), {}, setting)
+        return keep_incumbent(memory, now_s, str(answer), {}, setting)
     verdict = answer.verdict
     figures = {
         "candidate": answer.what,
@@ -224,7 +224,7 @@ def _recalibrating(memory: Memory, state: Recalibrating, now_s: float, answer: A
     figures |= {"tests": memory.tests, "confidence_needed": needed}
     if not verdict.confidence >= needed:
         why = f"not better: {verdict.summary}, {needed:.3f} is needed of candidate {memory.tests}"
-        return keep(memory, now_s, why, figures, setting)
+        return keep_incumbent(memory, now_s, why, figures, setting)
     alike = type(memory.incumbent.policy) is type(answer.candidate)  # they then remember the same things
     candidate = ActivePolicy(answer.candidate, memory.incumbent.memory if alike else None)
     shadow = Shadow(now_s, candidate, predicted_s=verdict.candidate.latency_s)
@@ -234,7 +234,7 @@ def _recalibrating(memory: Memory, state: Recalibrating, now_s: float, answer: A
 def _shadow(memory: Memory, state: Shadow, now_s: float, setting: Setting) -> Stepped:
     settings = setting.settings
     if memory.detector.alarm:
-        return keep(memory, now_s, "the new profile does not hold either: it changed again", {}, setting)
+        return keep_incumbent(memory, now_s, "the new profile does not hold either: it changed again", {}, setting)
     if now_s - state.since_s < settings.shadow_s:
         return Stepped(memory)
     differ = [difference for difference in state.differences if difference != 0]
@@ -312,7 +312,7 @@ def _enter(memory: Memory, now_s: float, state: State, why: str, figures: dict[s
     return Stepped(replace(memory, state=state), (entry,))
 
 
-def keep(memory: Memory, now_s: float, why: str, figures: dict[str, Any], setting: Setting) -> Stepped:
+def keep_incumbent(memory: Memory, now_s: float, why: str, figures: dict[str, Any], setting: Setting) -> Stepped:
     """The incumbent stays. Residuals are watched anew, against the profile that is believed in now."""
     settings = setting.settings
     detector = new_detector(memory.profile, settings.drift)
@@ -325,7 +325,7 @@ def _roll_back(
 ) -> Stepped:
     """The predecessor decides again."""
     memory = replace(memory, incumbent=state.predecessor, fitted=state.fitted_before)
-    return keep(memory, now_s, f"rolled back: {why}", figures, setting)
+    return keep_incumbent(memory, now_s, f"rolled back: {why}", figures, setting)
 
 
 def _why_wait(memory: Memory, now_s: float, settings: AdaptSettings) -> str:

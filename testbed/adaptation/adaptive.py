@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from testbed.adaptation.adapt import AdaptSettings, Setting, first_memory, keep, step
+from testbed.adaptation.adapt import AdaptSettings, Setting, first_memory, keep_incumbent, step
 from testbed.adaptation.candidate import deliberate, per_replica_of
 from testbed.adaptation.journal import JOURNAL, Journal, JournalEntry
 from testbed.adaptation.judge import Background, JudgeWorker
@@ -124,7 +124,7 @@ class Adaptive:
         try:
             decision = policy.decide(observation, remembered)
         except Exception as error:
-            done = keep(
+            done = keep_incumbent(
                 memory, observation.now_s, f"the candidate fails ({type(error).__name__}: {error})", {}, self.setting
             )
             for entry in done.entries:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, cast
 
 from pydantic import Field
 
-from testbed.adaptation.judge import CandidateVerdict, Case, JudgeSettings, best_of, judge
+from testbed.adaptation.judge import CandidateVerdict, Case, JudgeSettings, best_of, judge_candidates
 from testbed.adaptation.recalibrate import Serves, rescaled
 from testbed.autoscaling.policies.learned import Learned
 from testbed.autoscaling.policy import Policy
@@ -105,7 +105,7 @@ def deliberate(task: Task) -> Finding | str:
         task.replicas,
         task.settings,
     )
-    verdicts = judge(case)
+    verdicts = judge_candidates(case)
     best = best_of(verdicts)
     others = {
         what: verdict.gain for k, (what, verdict) in enumerate(zip(descriptions, verdicts, strict=True)) if k != best

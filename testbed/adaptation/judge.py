@@ -98,7 +98,7 @@ class Case(NamedTuple):
     settings: JudgeSettings
 
 
-def judge(case: Case) -> tuple[CandidateVerdict, ...]:
+def judge_candidates(case: Case) -> tuple[CandidateVerdict, ...]:
     """One verdict a candidate; KisError if the arrivals are no numbers."""
     if not case.rates or not np.isfinite(case.rates).all():
         raise KisError("there are no arrivals of late to judge a candidate on")

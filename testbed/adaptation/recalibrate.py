@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from scipy.stats import t as student
 
 from testbed.adaptation.drift import Residual, Spread
-from testbed.calibration.another_run import moved
+from testbed.calibration.another_run import shifted
 from testbed.calibration.profile import ServiceProfile
 from testbed.config import Strict
 from testbed.simulation.load_curve import PERCENTILE, rate_within
@@ -74,7 +74,7 @@ def estimate(residuals: Sequence[Residual], spread: Spread, settings: Recalibrat
 def recalibrated(profile: ServiceProfile, factor: Factor, source: str) -> ServiceProfile:
     """The profile with batch times moved by the factor; its provenance says from what. source: of the windows."""
     steps: list[Any] = [*profile.provenance.get("recalibrated", ()), {**factor._asdict(), "from": source}]
-    return moved(profile, {"service": math.log(factor.value)}).model_copy(
+    return shifted(profile, {"service": math.log(factor.value)}).model_copy(
         update={"provenance": {**profile.provenance, "recalibrated": steps}}
     )
 

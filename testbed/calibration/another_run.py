@@ -36,7 +36,7 @@ def another_run(profile: ServiceProfile, rng: np.random.Generator) -> ServicePro
         effect: RunEffect | None = getattr(profile.run_effects, name)
         if effect is not None:
             shifts[name] = float(inflation * effect.std * rng.standard_t(effect.degrees_of_freedom))
-    return moved(with_means(profile, drawn_means(profile.service_time, rng, 1)[0].tolist()), shifts)
+    return shifted(with_means(profile, drawn_means(profile.service_time, rng, 1)[0].tolist()), shifts)
 
 
 def with_means(profile: ServiceProfile, mean_s: Sequence[float]) -> ServiceProfile:
@@ -45,7 +45,7 @@ def with_means(profile: ServiceProfile, mean_s: Sequence[float]) -> ServiceProfi
     return profile.model_copy(update={"service_time": times})
 
 
-def moved(profile: ServiceProfile, shifts: Mapping[str, float]) -> ServiceProfile:
+def shifted(profile: ServiceProfile, shifts: Mapping[str, float]) -> ServiceProfile:
     """The profile with other means; shifts: by the names of EFFECTS, as RunEffects has them."""
     times = profile.service_time
     factor = float(np.exp(np.clip(shifts.get("service", 0.0), -1.0, 1.0)))
@@ -116,7 +116,7 @@ def _variance_by_effects(run: Evidence, profile: ServiceProfile, simulate: Simul
         effect: RunEffect | None = getattr(profile.run_effects, name)
         if effect is None:
             continue
-        up, down = (moved(profile, {name: sign * effect.std}) for sign in (1, -1))
+        up, down = (shifted(profile, {name: sign * effect.std}) for sign in (1, -1))
         pairs = [_log_p95(run, up, simulate, seed) - _log_p95(run, down, simulate, seed) for seed in seeds]
         heavy = (
             effect.degrees_of_freedom / (effect.degrees_of_freedom - 2) if effect.degrees_of_freedom > 2 else 3.0

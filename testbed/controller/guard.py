@@ -81,7 +81,9 @@ class GuardDecision(NamedTuple):
     history: tuple[DesiredCount, ...]
 
 
-def judge(wanted: float | None, known: GuardInput, history: tuple[DesiredCount, ...], limits: Limits) -> GuardDecision:
+def guarded(
+    wanted: float | None, known: GuardInput, history: tuple[DesiredCount, ...], limits: Limits
+) -> GuardDecision:
     """May the deployment go to `wanted` replicas? None: the policy failed.
 
     Out of bounds is brought into bounds even without metrics, but only upwards: a count below min_replicas is never

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 from testbed.autoscaling.live.deployment import DeploymentStatus
 from testbed.autoscaling.live.scraper import LiveObservation, PodScraper, steady_clock
 from testbed.autoscaling.policy import Policy
-from testbed.controller.guard import DesiredCount, GuardDecision, GuardInput, Limits, ReadyPods, count_crew, judge
+from testbed.controller.guard import DesiredCount, GuardDecision, GuardInput, Limits, ReadyPods, count_crew, guarded
 from testbed.errors import ClusterError
 
 EARLY = 0.1  # of a period: the loop turns about when a decision is due, and a look takes its time
@@ -102,7 +102,7 @@ class Controller:
         if not self._started:  # its count counts as wanted: after a restart, a step down waits for its window
             self._started, self._history = True, (DesiredCount(now_s, status.spec_replicas),)
         wanted, reason = self._ask(status, now_s)
-        verdict = judge(wanted, self._known(status, now_s), self._history, self._limits)
+        verdict = guarded(wanted, self._known(status, now_s), self._history, self._limits)
         self._history = verdict.history
         return self._act(status, now_s, acting, wanted, reason, verdict)
 

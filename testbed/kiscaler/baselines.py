@@ -46,7 +46,7 @@ def play_baselines(
         sums = np.zeros(len(StepReward._fields))
         for seed in seeds:
             scenario = begin(scenarios, seed)
-            sums += play(policy_in(scenario, settings, name), scenario, weights, steps)
+            sums += play_scenario(policy_in(scenario, settings, name), scenario, weights, steps)
         played[name] = StepReward(*(sums / (len(seeds) * steps)).tolist())
     return played
 
@@ -67,7 +67,7 @@ def _of(scenario: Scenario, key: str, name: str) -> float:
     return float(getattr(scenario.scale, key))
 
 
-def play(policy: Policy, scenario: Scenario, weights: Weights, steps: int) -> npt.NDArray[np.float64]:
+def play_scenario(policy: Policy, scenario: Scenario, weights: Weights, steps: int) -> npt.NDArray[np.float64]:
     """float64[len(StepReward._fields)]: sums over an episode of a scenario that has begun."""
     run = PolicyRun(scenario.sim, {scenario.model: policy})
     run.next_s[scenario.model] = scenario.sim.now_s

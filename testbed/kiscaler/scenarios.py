@@ -13,7 +13,7 @@ import numpy as np
 
 from loadgen.patterns import Pattern, families
 from testbed.autoscaling.features import FeatureScale
-from testbed.calibration.another_run import another_run, moved
+from testbed.calibration.another_run import another_run, shifted
 from testbed.calibration.profile import ServiceProfile
 from testbed.simulation.cluster.config import ClusterConfig
 from testbed.simulation.cluster.kisim import KISim
@@ -99,7 +99,7 @@ class Scenarios:
         served = served.model_copy(update={"pod": pods, "replicas": replicas})
         config = self.cluster.model_copy(update={"models": (served,)})
         services = [
-            make_service(0, served, kind, moved(another_run(profile, rng), {"service": float(np.log(slowness))}))
+            make_service(0, served, kind, shifted(another_run(profile, rng), {"service": float(np.log(slowness))}))
             for kind, profile in self.profiles.items()
         ]
         traffic = PatternTraffic((pattern,), int(rng.integers(2**31)))

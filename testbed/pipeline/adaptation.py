@@ -28,7 +28,7 @@ from testbed.config import Strict
 from testbed.measurement.misses import slo_violation_rate
 from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.cluster_run import advance, prepare
-from testbed.simulation.cluster.services import Service, other_runs, read_services
+from testbed.simulation.cluster.services import SimulatedService, other_runs, read_services
 from testbed.simulation.intervals import generators
 from testbed.study import HERE, Workers, computed, remember
 from workloads.files import replacing, write_json
@@ -97,7 +97,7 @@ def adapt(config: AdaptRunConfig, folder: Path, progress: Progress, workers: Wor
     return summarise(folder)
 
 
-def _with_drift(config: AdaptRunConfig, services: Sequence[Service], folder: Path, name: str) -> None:
+def _with_drift(config: AdaptRunConfig, services: Sequence[SimulatedService], folder: Path, name: str) -> None:
     """One of the two runs: `adapted` with its journal and profiles, or `plain`."""
     if name == "adapted":
         (folder / JOURNAL).unlink(missing_ok=True)  # of a run that was interrupted
@@ -109,7 +109,7 @@ def _with_drift(config: AdaptRunConfig, services: Sequence[Service], folder: Pat
 
 
 def _without_drift(
-    config: AdaptRunConfig, services: Sequence[Service], which: tuple[int, np.random.Generator]
+    config: AdaptRunConfig, services: Sequence[SimulatedService], which: tuple[int, np.random.Generator]
 ) -> dict[str, Any]:
     """A line of quiet.jsonl. which: number of the run, and what draws it."""
     number, rng = which
@@ -121,7 +121,9 @@ def _without_drift(
     return {"run": number, "seed": seed, "steps": steps}
 
 
-def _prepared(config: AdaptRunConfig, services: Iterable[Service], seed: int, folder: Path | None) -> PolicyRun:
+def _prepared(
+    config: AdaptRunConfig, services: Iterable[SimulatedService], seed: int, folder: Path | None
+) -> PolicyRun:
     """The run with its policy made adaptive. folder: of its journal and profiles; None: they are not written."""
     served = config.run.cluster.models[0]
     incumbent = build_policy(config.run.policies[config.model], served.max_replicas, None)

@@ -13,7 +13,7 @@ from pydantic import Field
 from loadgen.schedule import Schedule
 from testbed.calibration.profile import ServiceProfile
 from testbed.config import Strict, TrafficConfig
-from testbed.simulation.intervals import Interval, interval, interval_of
+from testbed.simulation.intervals import PredictionInterval, interval, interval_of
 from testbed.simulation.simulator import simulate
 from workloads.catalog import DynamicBatching, ServiceConfig
 
@@ -44,8 +44,8 @@ class Option(NamedTuple):
     """One setting with one number of replicas, and what it is predicted to do."""
 
     service: ServiceConfig
-    latency_s: Interval  # the percentile that was asked for
-    slo_violation_rate: Interval
+    latency_s: PredictionInterval  # the percentile that was asked for
+    slo_violation_rate: PredictionInterval
     utilisation: float
     holds: bool  # even at the interval's upper end
 

@@ -29,7 +29,7 @@ from testbed.reporting.reports import write_report
 from testbed.simulation.cluster.config import ClusterConfig
 from testbed.simulation.cluster.kisim import KISim
 from testbed.simulation.cluster.records import batch_log, request_log
-from testbed.simulation.cluster.services import Service, other_runs, read_services
+from testbed.simulation.cluster.services import SimulatedService, other_runs, read_services
 from testbed.simulation.cluster.traffic import PatternTraffic, ScheduledTraffic, Traffic, Users
 from testbed.simulation.intervals import generators, interval_of
 from workloads.files import write_json
@@ -93,7 +93,7 @@ def _cut_or_idle(config: ClusterRunConfig) -> Iterator[str]:
 
 def prepare(
     config: ClusterRunConfig,
-    services: Sequence[Service],
+    services: Sequence[SimulatedService],
     seed: int,
     *,
     keep_rows: bool,
@@ -123,7 +123,7 @@ def prepare(
     return PolicyRun(sim, policies, phase, since_s)
 
 
-def _with_served_rates(config: ClusterRunConfig, services: Sequence[Service]) -> ClusterRunConfig:
+def _with_served_rates(config: ClusterRunConfig, services: Sequence[SimulatedService]) -> ClusterRunConfig:
     """Policies with what one replica serves, where they rest on it and do not say it."""
     policies = dict(config.policies)
     for m, model in enumerate(config.cluster.models):
@@ -164,7 +164,7 @@ def advance(
 
 
 def _draw_runs(
-    config: ClusterRunConfig, services: Sequence[Service], progress: Callable[..., None]
+    config: ClusterRunConfig, services: Sequence[SimulatedService], progress: Callable[..., None]
 ) -> list[dict[str, dict[str, Any]]]:
     """What other runs give that might come: other run effects, other arrivals of the same patterns."""
     results = []

@@ -28,7 +28,7 @@ from testbed.pipeline.evaluate_config import EvaluateConfig
 from testbed.pipeline.served_rates import with_served_rate
 from testbed.reporting.evaluation import log_name
 from testbed.reporting.reports import write_report
-from testbed.simulation.cluster.services import Service, read_services
+from testbed.simulation.cluster.services import SimulatedService, read_services
 from testbed.study import HERE, Workers, computed, remember
 
 MAY_CHANGE = ("baseline", "challenger")  # when an evaluation goes on
@@ -63,7 +63,7 @@ def evaluate(
     share_before = 1 - len(tasks) / (len(pairs) * config.seeds)
     runs = [config.run_of(pair.traffic, pair.settings, seed) for pair, seed in tasks]
     frames = computed(
-        partial(play, services=services),
+        partial(scaling_run, services=services),
         runs,
         workers,
         lambda share: on_progress(share_before + share * (1 - share_before)),
@@ -76,7 +76,7 @@ def evaluate(
     return evaluation
 
 
-def play(run_config: ClusterRunConfig, services: Sequence[Service]) -> pd.DataFrame:
+def scaling_run(run_config: ClusterRunConfig, services: Sequence[SimulatedService]) -> pd.DataFrame:
     """One run; the rows of its ScalingLog."""
     run = prepare(run_config, services, run_config.seed, keep_rows=False)
     record = ScalingRecord(run, run_config.cluster.models[0].name)
@@ -84,7 +84,9 @@ def play(run_config: ClusterRunConfig, services: Sequence[Service]) -> pd.DataFr
     return record.frame(run_config.seed)
 
 
-def _pair(config: EvaluateConfig, services: Sequence[Service], folder: Path, traffic: str, policy: str) -> Cell:
+def _pair(
+    config: EvaluateConfig, services: Sequence[SimulatedService], folder: Path, traffic: str, policy: str
+) -> Cell:
     """ConfigError if the policy cannot be built."""
     settings = _resolved(policy, config.settings_of(policy, traffic))
     settings = with_served_rate(settings, config.cluster.models[0], services)

@@ -43,7 +43,7 @@ from testbed.pipeline.traffic import make_schedule, traffic_identity
 from testbed.reporting.reports import write_report
 from testbed.run_dir import RunDir
 from testbed.serving.kubernetes import KubernetesService
-from testbed.serving.slowness import Slowness
+from testbed.serving.slowness import PodSlowness
 from testbed.simulation.cluster.services import read_services
 from testbed.study import remember
 from workloads.catalog import ServiceConfig
@@ -74,7 +74,7 @@ def run_experiment(
     remove_leftovers(api, config.real.namespace)
     if config.real.kustomization is not None:
         apply(config.real.kustomization, config.real.namespace, kubeconfig)
-    Slowness(api, config.real.namespace, config.real.deployment).reset()  # of an experiment that was killed
+    PodSlowness(api, config.real.namespace, config.real.deployment).reset()  # of an experiment that was killed
     for which in config.runs:
         make_real(config, runs, which, api, kubeconfig)
         traffic, policy, repeat = which
@@ -157,7 +157,7 @@ def _attempt(
         target = replace(target, service=balanced)
         identity = traffic_identity(path.name, config.traffic[traffic])
         identity = replace(identity, repeat=repeat - 1, held_out=True)
-        slowness = Slowness(api, real.namespace, real.deployment)
+        slowness = PodSlowness(api, real.namespace, real.deployment)
         with (
             injecting(config.faults.get(traffic, ()), slowness, lambda: start_of(path / "raw")) as faults,
             scaled_by(config, policy, api, kubeconfig, path),

@@ -30,7 +30,7 @@ from testbed.pipeline.scalers import SCALER
 from testbed.reporting.experiment import cost_of
 from testbed.run_dir import RunDir
 from testbed.simulation.cluster.records import batch_log, request_log
-from testbed.simulation.cluster.services import Service, other_runs, read_services
+from testbed.simulation.cluster.services import SimulatedService, other_runs, read_services
 from workloads.files import write_json
 
 BEFORE_S = 30.0
@@ -147,7 +147,7 @@ def scaler_clock(path: Path, period_s: float, sample_period_s: float) -> ScalerC
 
 def _simulate(
     pair: ClusterRunConfig,
-    services: Sequence[Service],
+    services: Sequence[SimulatedService],
     schedule: Schedule,
     seed: int,
     policy: Policy,

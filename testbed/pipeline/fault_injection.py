@@ -17,7 +17,7 @@ from pathlib import Path
 from testbed.errors import ClusterError
 from testbed.log_line import of_error
 from testbed.pipeline.cluster_config import Fault
-from testbed.serving.slowness import Slowness
+from testbed.serving.slowness import PodSlowness
 from workloads.files import write_json
 
 FAULTS = "faults.json"  # of a real run: [{"at_s", "slow_down", "struck_s"}], on the clock of its traffic
@@ -30,7 +30,7 @@ class FaultInjector:
     start_ns: CLOCK_MONOTONIC of the start of the traffic; None: it has not started.
     """
 
-    def __init__(self, faults: Sequence[Fault], slowness: Slowness, start_ns: Callable[[], int | None]) -> None:
+    def __init__(self, faults: Sequence[Fault], slowness: PodSlowness, start_ns: Callable[[], int | None]) -> None:
         self._faults = sorted(faults, key=lambda fault: fault.at_s)
         self._slowness, self._start_ns = slowness, start_ns
         self._struck: list[tuple[Fault, float]] = []  # and when, in seconds from the start
@@ -82,7 +82,7 @@ class FaultInjector:
 
 @contextmanager
 def injecting(
-    faults: Sequence[Fault], slowness: Slowness, start_ns: Callable[[], int | None]
+    faults: Sequence[Fault], slowness: PodSlowness, start_ns: Callable[[], int | None]
 ) -> Iterator[FaultInjector]:
     """For the length of a run; before and after it the accelerators are as their profile says.
 

@@ -8,13 +8,15 @@ from typing import Any
 from testbed.autoscaling.policies import find_policy
 from testbed.errors import ConfigError
 from testbed.simulation.cluster.config import ServedModel
-from testbed.simulation.cluster.services import Service
+from testbed.simulation.cluster.services import SimulatedService
 from testbed.simulation.load_curve import PERCENTILE, rate_within
 
 NAME = "replica_capacity_rps"
 
 
-def with_served_rate(settings: Mapping[str, Any], served: ServedModel, services: Sequence[Service]) -> dict[str, Any]:
+def with_served_rate(
+    settings: Mapping[str, Any], served: ServedModel, services: Sequence[SimulatedService]
+) -> dict[str, Any]:
     """A policy's settings with replica_capacity_rps, if it takes one and has none; ConfigError: there is none.
 
     services: of the model that is scaled, one for each kind of device.

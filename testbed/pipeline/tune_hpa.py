@@ -32,7 +32,7 @@ from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.cluster_run import advance, prepare
 from testbed.pipeline.traffic import louder_schedule, own_length_s
 from testbed.simulation.cluster.config import ClusterConfig
-from testbed.simulation.cluster.services import Service, read_services
+from testbed.simulation.cluster.services import SimulatedService, read_services
 from testbed.simulation.load_curve import rate_within
 from testbed.study import remember
 from workloads.files import replacing, write_json, write_text_atomically
@@ -177,7 +177,7 @@ def tune_hpa(config: TuneConfig, folder: Path, on_progress: Callable[[float], No
         settings = _suggested(config, services[0], most_rps, trial)
         cost = trials.kept_cost(trial.number, trial.params)
         if cost is None:
-            outcome = play(config, services, settings, [config.seed + k for k in range(config.seeds)])
+            outcome = mean_outcome(config, services, settings, [config.seed + k for k in range(config.seeds)])
             cost = outcome.cost(config.allowed_slo_violation_rate)
             trials.keep(trial.number, {**trial.params, **outcome.__dict__, "cost": cost})
         on_progress((trial.number + 1) / (config.trials + 1))
@@ -190,10 +190,10 @@ def tune_hpa(config: TuneConfig, folder: Path, on_progress: Callable[[float], No
     tuned = _suggested(config, services[0], most_rps, optuna.trial.FixedTrial(study.best_params))
     seeds = [CHECK_SEED + config.seed + k for k in range(config.check_seeds)]
     policies = {"untuned": untuned, "tuned": tuned}
-    checked = {name: play(config, services, policy, seeds) for name, policy in policies.items()}
+    checked = {name: mean_outcome(config, services, policy, seeds) for name, policy in policies.items()}
     chosen = better(checked, config.allowed_slo_violation_rate)
     fixed = _fewest_fixed(config, services, seeds)
-    louder = play(config, services, policies[chosen], seeds, LOUDER)
+    louder = mean_outcome(config, services, policies[chosen], seeds, LOUDER)
     on_progress(1.0)
     hpa = build_policy(policies[chosen], served.max_replicas, None)
     assert isinstance(hpa, Hpa)
@@ -218,9 +218,9 @@ def tune_hpa(config: TuneConfig, folder: Path, on_progress: Callable[[float], No
     return result
 
 
-def play(
+def mean_outcome(
     config: TuneConfig,
-    services: Sequence[Service],
+    services: Sequence[SimulatedService],
     settings: Mapping[str, Any],
     seeds: Sequence[int],
     factor: float = 1.0,
@@ -256,12 +256,12 @@ def better(checked: Mapping[str, MeanOutcome], allowed_slo_violation_rate: float
 
 
 def _fewest_fixed(
-    config: TuneConfig, services: Sequence[Service], seeds: Sequence[int]
+    config: TuneConfig, services: Sequence[SimulatedService], seeds: Sequence[int]
 ) -> tuple[int, MeanOutcome] | None:
     """The fewest replicas that hold the allowed share all the time, by halving; None: all of them do not."""
 
     def outcome(replicas: int) -> MeanOutcome:
-        return play(config, services, {"kind": "fixed", "replicas": replicas}, seeds)
+        return mean_outcome(config, services, {"kind": "fixed", "replicas": replicas}, seeds)
 
     low, high = 1, config.cluster.models[0].max_replicas
     best = outcome(high)
@@ -341,7 +341,7 @@ def _settings(
     }
 
 
-def _suggested(config: TuneConfig, service: Service, most_rps: float, trial: Any) -> dict[str, Any]:
+def _suggested(config: TuneConfig, service: SimulatedService, most_rps: float, trial: Any) -> dict[str, Any]:
     """A trial's HPA. Targets are searched around what one replica can do; most_rps: within the latency target."""
     served = config.cluster.models[0]
     batch = served.max_batch_size if served.dynamic_batching is not None else 1

@@ -19,7 +19,7 @@ ANNOTATION = "kis/slowness"
 RETRY_S = 0.5  # a kubelet may hear of the pod before it hears of the ConfigMap
 
 
-class Slowness:
+class PodSlowness:
     """Of one Deployment's pods. ClusterError if the API does not answer."""
 
     def __init__(self, api: client.ApiClient, namespace: str, deployment: str) -> None:

@@ -16,7 +16,7 @@ from testbed.calibration.profile import ServiceProfile
 from testbed.statistics import next_interval
 
 
-class Interval(NamedTuple):
+class PredictionInterval(NamedTuple):
     """low and high hold the next run with probability `coverage`; middle is the median of the draws."""
 
     low: float
@@ -25,18 +25,18 @@ class Interval(NamedTuple):
     coverage: float
 
 
-def interval_of(results: Sequence[float], coverage: float = 0.9) -> Interval:
+def interval_of(results: Sequence[float], coverage: float = 0.9) -> PredictionInterval:
     """Of the results of runs that might come; NaN (nothing was answered) is left out, all NaN gives NaN.
 
     Of too few results for that coverage: their lowest and highest, with the coverage that these have.
     """
     known = np.array([result for result in results if not np.isnan(result)])
     if not len(known):
-        return Interval(np.nan, np.nan, np.nan, coverage)
+        return PredictionInterval(np.nan, np.nan, np.nan, coverage)
     middle = float(np.quantile(known, 0.5, method="higher"))  # it may be infinite: nothing was answered
     if (bounds := next_interval(known, coverage)) is not None:
-        return Interval(bounds.low, middle, bounds.high, coverage)
-    return Interval(float(known.min()), middle, float(known.max()), (len(known) - 1) / (len(known) + 1))
+        return PredictionInterval(bounds.low, middle, bounds.high, coverage)
+    return PredictionInterval(float(known.min()), middle, float(known.max()), (len(known) - 1) / (len(known) + 1))
 
 
 def generators(seed: int, draws: int) -> list[np.random.Generator]:
@@ -46,7 +46,7 @@ def generators(seed: int, draws: int) -> list[np.random.Generator]:
 
 def interval(
     profile: ServiceProfile, result_of: Callable[[ServiceProfile, int], float], draws: int, seed: int
-) -> Interval:
+) -> PredictionInterval:
     """Interval of result_of(profile, seed) over `draws` runs that might come."""
     return interval_of(
         [result_of(another_run(profile, rng), int(rng.integers(2**31))) for rng in generators(seed, draws)]

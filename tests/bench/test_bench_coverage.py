@@ -18,7 +18,7 @@ from loadgen.request_log import RequestLog
 from loadgen.schedule import Schedule, poisson_schedule
 from testbed.calibration.profile import ServiceProfile
 from testbed.run_dir import RunDir, run_dirs
-from testbed.simulation.intervals import Interval, interval
+from testbed.simulation.intervals import PredictionInterval, interval
 from testbed.simulation.simulator import simulate
 from tests.golden import restored
 from tests.oracles.known_curves import covered_by_kind
@@ -49,7 +49,7 @@ def test_coverage_of_the_capacitys_interval(benchmark):
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("question", ["pattern", "arrivals"])
 def test_interval_coverage_on_real_runs(benchmark, question: str, tmp_path: Path):
-    found: dict[str, list[tuple[str, float, Interval]]] = {}
+    found: dict[str, list[tuple[str, float, PredictionInterval]]] = {}
 
     def look() -> None:
         for name in GOLDEN:
@@ -69,9 +69,9 @@ def test_interval_coverage_on_real_runs(benchmark, question: str, tmp_path: Path
     assert inside >= 0.86  # 0.94 at most is the aim; docs/simulator.md says how far it is missed
 
 
-def _bands(folder: Path, runs: list[RunDir], question: str) -> Iterator[tuple[str, float, Interval]]:
+def _bands(folder: Path, runs: list[RunDir], question: str) -> Iterator[tuple[str, float, PredictionInterval]]:
     """Of each real run: its name, its P95, and the interval for it."""
-    intervals: dict[tuple[str, str, bytes], Interval] = {}
+    intervals: dict[tuple[str, str, bytes], PredictionInterval] = {}
     for run in runs:
         profile = ServiceProfile.read(folder / f"profile-{run.manifest.model}.json")
         schedule, service = Schedule.read(run.schedule), run.manifest.service
@@ -89,7 +89,7 @@ def _bands(folder: Path, runs: list[RunDir], question: str) -> Iterator[tuple[st
         yield run.path.name, float(np.quantile(log.latency_s[log.ok], 0.95)), intervals[key]
 
 
-def _told(runs: list[tuple[str, float, Interval]]) -> str:
+def _told(runs: list[tuple[str, float, PredictionInterval]]) -> str:
     inside = np.mean([band.low <= real_s <= band.high for _, real_s, band in runs])
     width = np.median([(band.high - band.low) / band.middle for _, _, band in runs])
     return f"{inside:.1%} of {len(runs)} runs inside; median width {width:.1%}"

@@ -20,7 +20,7 @@ from testbed.pipeline.real_run import run_real
 from testbed.pipeline.target import pods_of
 from testbed.pipeline.traffic import Identity
 from testbed.serving.kubernetes import KubernetesService
-from testbed.serving.slowness import Slowness
+from testbed.serving.slowness import PodSlowness
 
 pytestmark = pytest.mark.cluster
 NAME = "triton-emulated-drifting"
@@ -47,7 +47,7 @@ def test_pods_become_slower_while_they_serve_and_so_do_those_that_come_later(
     local_cluster: Any, namespace: str, api: Any, kubectl: Callable[..., str], tmp_path: Path
 ) -> None:
     kubectl("apply", "--namespace", namespace, "-k", str(MANIFESTS / "overlays" / "emulated-drifting"))
-    slowness = Slowness(api, namespace, NAME)
+    slowness = PodSlowness(api, namespace, NAME)
     with KubernetesService(api, namespace, NAME, tmp_path / "raw") as service:
         service.wait_ready(1, LONG_S)
         (usual,) = batch_ms(service, namespace, tmp_path / "usual")
@@ -68,4 +68,4 @@ def test_pods_without_that_volume_are_refused(service: KubernetesService, applie
     with pytest.raises(
         ClusterError, match="have no volume 'slowness' of a ConfigMap: add manifests/components/slowness"
     ):
-        Slowness(api, applied, "triton-emulated").set(2.0)
+        PodSlowness(api, applied, "triton-emulated").set(2.0)

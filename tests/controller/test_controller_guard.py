@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from testbed.controller.guard import DesiredCount, GuardInput, Limits, ReadyPods, count_crew, judge
+from testbed.controller.guard import DesiredCount, GuardInput, Limits, ReadyPods, count_crew, guarded
 
 LIMITS = Limits(min_replicas=2, max_replicas=10, stale_s=15.0)
 FRESH = GuardInput(now_s=100.0, spec_replicas=4, ready=4, scraped=4, metrics_s=99.0)
@@ -47,7 +47,7 @@ FRESH = GuardInput(now_s=100.0, spec_replicas=4, ready=4, scraped=4, metrics_s=9
     ],
 )
 def test_what_is_patched_and_what_is_held(wanted, known, replicas, held):
-    verdict = judge(wanted, known, (), LIMITS)
+    verdict = guarded(wanted, known, (), LIMITS)
     assert verdict.replicas == replicas
     assert held in verdict.refusal
     assert bool(held) == bool(verdict.refusal)
@@ -55,23 +55,23 @@ def test_what_is_patched_and_what_is_held(wanted, known, replicas, held):
 
 def test_steps_have_a_largest_size():
     limits = LIMITS.model_copy(update={"step_up": 2, "step_down": 1})
-    assert judge(9.0, FRESH, (), limits).replicas == 6
-    assert judge(2.0, FRESH, (), limits).replicas == 3
+    assert guarded(9.0, FRESH, (), limits).replicas == 6
+    assert guarded(2.0, FRESH, (), limits).replicas == 3
 
 
 def test_smaller_steps_are_taken_as_they_are():
     limits = LIMITS.model_copy(update={"step_up": 2, "step_down": 2})
     for wanted in (2.0, 3.0, 5.0, 6.0):
-        assert judge(wanted, FRESH, (), limits)[:2] == (wanted, "")
+        assert guarded(wanted, FRESH, (), limits)[:2] == (wanted, "")
 
 
 def test_down_only_to_the_largest_wish_of_the_window():
     limits = LIMITS.model_copy(update={"down_window_s": 60.0})
-    first = judge(4.0, FRESH, (), limits)
-    soon = judge(2.0, FRESH._replace(now_s=130.0, metrics_s=130.0), first.history, limits)
+    first = guarded(4.0, FRESH, (), limits)
+    soon = guarded(2.0, FRESH._replace(now_s=130.0, metrics_s=130.0), first.history, limits)
     assert soon.replicas is None
     assert "wanted within the last 60 s" in soon.refusal
-    later = judge(2.0, FRESH._replace(now_s=160.0, metrics_s=160.0), soon.history, limits)
+    later = guarded(2.0, FRESH._replace(now_s=160.0, metrics_s=160.0), soon.history, limits)
     assert later.replicas == 2  # a wish of exactly a window ago is over
 
 
@@ -116,7 +116,7 @@ def test_never_out_of_bounds_and_never_down_blind(
     known = GuardInput(
         now_s, spec, ready, max(0, ready - missing), None if metrics_delay_s is None else now_s - metrics_delay_s
     )
-    replicas = judge(wanted, known, wishes, limits).replicas
+    replicas = guarded(wanted, known, wishes, limits).replicas
     if replicas is None:
         return
     assert replicas != spec

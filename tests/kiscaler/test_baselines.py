@@ -9,7 +9,7 @@ import pytest
 
 from testbed.autoscaling.policy import Decision
 from testbed.errors import ConfigError
-from testbed.kiscaler.baselines import play, play_baselines, policy_in
+from testbed.kiscaler.baselines import play_baselines, play_scenario, policy_in
 from testbed.kiscaler.env import ScalingEnv, StepReward, Weights, begin
 from testbed.kiscaler.scenarios import Ranges, Scenarios
 from tests.oracles.cluster_worlds import GPU, cluster, flat_profile
@@ -44,7 +44,7 @@ def test_a_policy_that_does_what_an_agent_does_gets_its_reward(seed: int) -> Non
         _, reward, _, _, info = env.step(np.int64(2 if k % 2 == 0 else 0))
         expected += (reward, *(info[name] for name in StepReward._fields[1:]))
     assert expected[StepReward._fields.index("churn")] == pytest.approx(STEPS / 8)
-    played = play(UpAndDown(), begin(scenarios(peak_load=(0.5, 0.6)), seed), Weights(), STEPS)
+    played = play_scenario(UpAndDown(), begin(scenarios(peak_load=(0.5, 0.6)), seed), Weights(), STEPS)
     np.testing.assert_allclose(played, expected, rtol=1e-12)
 
 

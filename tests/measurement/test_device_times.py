@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from testbed.measurement.device_times import DeviceTimes, read_device_files
-from workloads.backends.batch_log import BatchLog, DeviceLog
+from workloads.backends.batch_log import BatchWriter, DeviceLog
 
 
 def written(folder: Path) -> None:
     replica = folder / "replica-0"
-    BatchLog(str(replica), "bert_0_0")
+    BatchWriter(str(replica), "bert_0_0")
     log = DeviceLog(str(replica), "bert_0_0")
     log.append(1_000, 5_000, 1, (100, 3_000, 50))
     log.append(10_000, 15_000, 2, (200, 4_000, 50))

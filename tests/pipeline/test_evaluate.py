@@ -60,7 +60,7 @@ def run(config: EvaluateConfig, folder: Path, workers: int = 1) -> dict[str, Any
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Seeds of the runs that were really made."""
     seeds: list[int] = []
-    real = evaluation.play
+    real = evaluation.scaling_run
 
     def play(told: Any, services: Any) -> Any:
         seeds.append(told.seed)
@@ -145,7 +145,7 @@ def test_an_interrupted_evaluation_goes_on(tmp_path: Path, counted: list[int], m
     whole = run(config, tmp_path / "whole")
     assert len(counted) == 4
 
-    def breaks(told: Any, services: Any, real: Any = evaluation.play) -> Any:
+    def breaks(told: Any, services: Any, real: Any = evaluation.scaling_run) -> Any:
         if len(counted) == 7:
             raise KeyboardInterrupt
         return real(told, services)

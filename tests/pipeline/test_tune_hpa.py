@@ -15,7 +15,7 @@ from testbed.autoscaling.build import build_policy
 from testbed.cli.main import application
 from testbed.errors import ConfigError
 from testbed.pipeline import tune_hpa as under_test
-from testbed.pipeline.tune_hpa import MeanOutcome, TuneConfig, better, play, tune_families, tune_hpa
+from testbed.pipeline.tune_hpa import MeanOutcome, TuneConfig, better, mean_outcome, tune_families, tune_hpa
 from testbed.simulation.cluster.services import read_services
 from tests.oracles.cluster_worlds import flat_profile, six_replicas
 
@@ -95,7 +95,7 @@ def test_a_search_that_was_interrupted_goes_on_with_the_trials_that_it_has(
         played.append(arguments)
         if len(played) == 4:
             raise KeyboardInterrupt
-        return play(*arguments)
+        return mean_outcome(*arguments)
 
     monkeypatch.setattr(under_test, "play", counted)
     with pytest.raises(KeyboardInterrupt):
@@ -113,9 +113,9 @@ def test_a_trial_plays_every_variant(tmp_path: Path) -> None:
     first, second = config.of_family("steps"), config.of_family("wave")
     services = read_services(config.cluster)
     given = {"kind": "fixed", "replicas": 3}
-    both = play(first, services, given, [1])
-    steps = play(first.model_copy(update={"variants": ()}), services, given, [1])
-    wave = play(second, services, given, [1])
+    both = mean_outcome(first, services, given, [1])
+    steps = mean_outcome(first.model_copy(update={"variants": ()}), services, given, [1])
+    wave = mean_outcome(second, services, given, [1])
     assert both.gpu_seconds == pytest.approx((steps.gpu_seconds + wave.gpu_seconds) / 2)
     assert both.slo_violation_rate == pytest.approx((steps.slo_violation_rate + wave.slo_violation_rate) / 2)
 
@@ -151,7 +151,7 @@ def test_runs_in_which_nothing_is_answered_in_time_are_all_missed(tmp_path: Path
     flat_profile([60.0]).write(tmp_path / "profile.json")
     told["cluster"]["models"][0]["max_batch_size"] = 1
     config = TuneConfig.model_validate(told)
-    found = play(config, read_services(config.cluster), {"kind": "fixed", "replicas": 1}, [1])
+    found = mean_outcome(config, read_services(config.cluster), {"kind": "fixed", "replicas": 1}, [1])
     assert (found.slo_violation_rate, found.p95_ms) == (1.0, None)
 
 

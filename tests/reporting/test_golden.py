@@ -23,7 +23,7 @@ from testbed.config_file import build
 from testbed.kiscaler.evaluation import read_curve
 from testbed.pipeline.anew import compute_anew
 from testbed.pipeline.counterpart import request_log_of
-from testbed.pipeline.evaluate import play
+from testbed.pipeline.evaluate import scaling_run
 from testbed.pipeline.evaluate_config import EvaluateConfig
 from testbed.pipeline.served_rates import with_served_rate
 from testbed.reporting.compare import compare_folder, recompute
@@ -170,7 +170,7 @@ def test_runs_of_an_evaluation_come_back_from_their_seeds(name: str) -> None:
     for traffic, policy in EVALUATED_AGAIN[name]:
         row = next(one for one in kept if (one["traffic"], one["policy"]) == (traffic, policy))
         settings = with_served_rate(resolved(config.settings_of(policy, traffic)), config.cluster.models[0], services)
-        run = play(config.run_of(traffic, settings, row["seed"]), services)
+        run = scaling_run(config.run_of(traffic, settings, row["seed"]), services)
         assert row_of(traffic, policy, row["seed"], _as_read(run), log_name(traffic, policy)) == row
 
 

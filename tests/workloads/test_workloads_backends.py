@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from testbed.measurement.batch_log import RECORD
-from workloads.backends.batch_log import BatchLog, request_number
+from workloads.backends.batch_log import BatchWriter, request_number
 from workloads.backends.precise_wait import wait_until
 from workloads.backends.resnet_network import build as build_resnet50
 from workloads.backends.weights import load_weights
@@ -19,7 +19,7 @@ from workloads.emulated_profile import EmulatedProfile
 
 
 def test_a_batch_log_is_read_back_with_measurements_record(tmp_path: Path) -> None:
-    log = BatchLog(str(tmp_path / "logs"), "resnet50_0_1")
+    log = BatchWriter(str(tmp_path / "logs"), "resnet50_0_1")
     log.append(["7", "", "abc"], [1, 2, 1], start_ns=100, end_ns=250)
     log.append(["8"], [1], start_ns=300, end_ns=350)
     rows = np.fromfile(tmp_path / "logs" / "resnet50_0_1.bin", dtype=RECORD)
@@ -32,7 +32,7 @@ def test_a_batch_log_is_read_back_with_measurements_record(tmp_path: Path) -> No
 
 
 def test_without_a_folder_nothing_is_logged(tmp_path: Path) -> None:
-    BatchLog(None, "resnet50_0_0").append(["1"], [1], 0, 1)
+    BatchWriter(None, "resnet50_0_0").append(["1"], [1], 0, 1)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -22,7 +22,7 @@ def request_number(request_id: str) -> int:
     return NO_NUMBER
 
 
-class BatchLog:
+class BatchWriter:
     """Appends one record a request to `<folder>/<instance>.bin`; without a folder it writes nothing."""
 
     def __init__(self, folder: str | None, instance: str) -> None:

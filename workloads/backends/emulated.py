@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from workloads.backends.batch_log import BatchLog
+from workloads.backends.batch_log import BatchWriter
 from workloads.backends.parameters import InstanceParameters
 from workloads.backends.precise_wait import wait_until
 from workloads.backends.slowness import Slowness
@@ -32,7 +32,7 @@ class TritonPythonModel:
         # Every instance of every replica draws from a stream of its own.
         stream = (profile["seed"], int(parameters.values["replica"]), zlib.crc32(parameters.instance.encode()))
         self.random = np.random.default_rng(stream)
-        self.log = BatchLog(parameters.values.get("batch_log_dir"), parameters.instance)
+        self.log = BatchWriter(parameters.values.get("batch_log_dir"), parameters.instance)
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Called by Triton with the requests of one batch; its time counts from this call's beginning."""

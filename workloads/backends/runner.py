@@ -14,7 +14,7 @@ WARM_UP_RUNS = 3  # before a capture: kernels are chosen and workspaces allocate
 _DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-class DeviceTimes(NamedTuple):
+class CudaTimes(NamedTuple):
     """Of one batch on a GPU, between CUDA events on its stream, nanoseconds."""
 
     copy_in_ns: int
@@ -43,7 +43,7 @@ class Runner:
         # The copy back waits for the device, so the batch's end is its real end.
         return self.forward([torch.cat(list(column)).to(self.device) for column in columns]).cpu()
 
-    def device_times(self) -> DeviceTimes | None:
+    def device_times(self) -> CudaTimes | None:
         """Of the last batch; None: not known."""
         return None
 
@@ -115,11 +115,11 @@ class CapturedRunner(Runner):
         self._events[3].synchronize()
         return captured.answer[:size].clone()  # the pinned rows are the next batch's
 
-    def device_times(self) -> DeviceTimes | None:
+    def device_times(self) -> CudaTimes | None:
         """Of the last batch."""
         first, copied, ran, last = self._events
         spans = (first.elapsed_time(copied), copied.elapsed_time(ran), ran.elapsed_time(last))
-        return DeviceTimes(*(round(span_ms * 1e6) for span_ms in spans))
+        return CudaTimes(*(round(span_ms * 1e6) for span_ms in spans))
 
     def _capture(self, captured: _Captured, size: int, pool: Any) -> tuple[torch.cuda.CUDAGraph, torch.Tensor]:
         inputs = [tensor[:size] for tensor in captured.inputs]

@@ -11,7 +11,7 @@ import torch
 import triton_python_backend_utils as pb_utils
 from torch.utils.dlpack import from_dlpack
 
-from workloads.backends.batch_log import BatchLog, DeviceLog
+from workloads.backends.batch_log import BatchWriter, DeviceLog
 from workloads.backends.parameters import InstanceParameters
 from workloads.backends.runner import CapturedRunner, Runner
 
@@ -60,7 +60,7 @@ class TorchModel(ABC):
             )
         else:
             self.runner = Runner(network, device, values["precision"])
-        self.log = BatchLog(values.get("batch_log_dir"), parameters.instance)
+        self.log = BatchWriter(values.get("batch_log_dir"), parameters.instance)
         self.device_log = DeviceLog(values.get("batch_log_dir"), parameters.instance)
         if device.type == "cuda":
             self.device_log.note_gpu(f"GPU-{torch.cuda.get_device_properties(device).uuid}")

@@ -25,7 +25,7 @@ from testbed.simulation.cluster.lifecycle import PodLifecycle
 from testbed.simulation.cluster.placement import Node
 from testbed.simulation.cluster.pods import Pod, StateChange
 from testbed.simulation.cluster.samples import Sample, Totals, sample
-from testbed.simulation.cluster.services import Service, Tables, power_of
+from testbed.simulation.cluster.services import SimulatedService, Tables, power_of
 from testbed.simulation.cluster.state import ClusterState
 from testbed.simulation.cluster.stream import SECOND_NS, RequestStream
 from testbed.simulation.cluster.traffic import Traffic, Users
@@ -42,7 +42,7 @@ class KISim:
     def __init__(
         self,
         config: ClusterConfig,
-        services: Sequence[Service],
+        services: Sequence[SimulatedService],
         traffic: Traffic | None,
         *,
         users: Sequence[Users] = (),

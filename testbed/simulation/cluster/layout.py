@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from testbed.simulation.cluster.config import ClusterConfig
 from testbed.simulation.cluster.placement import Node
-from testbed.simulation.cluster.services import Service, Tables
+from testbed.simulation.cluster.services import SimulatedService, Tables
 from testbed.simulation.cluster.stream import SECOND_NS
 from testbed.simulation.cluster.traffic import Users
 from testbed.simulation.state import (
@@ -51,7 +51,7 @@ def make_nodes(config: ClusterConfig) -> list[Node]:
 
 def make_sim(
     config: ClusterConfig,
-    services: Sequence[Service],
+    services: Sequence[SimulatedService],
     tables: Tables,
     nodes: Sequence[Node],
     users: Sequence[Users],
@@ -113,7 +113,7 @@ def _bucket_shares(config: ClusterConfig, buckets: int) -> npt.NDArray[np.float6
 
 
 def _model_record(
-    m: int, config: ClusterConfig, services: Sequence[Service], users: Sequence[Users]
+    m: int, config: ClusterConfig, services: Sequence[SimulatedService], users: Sequence[Users]
 ) -> npt.NDArray[Any]:
     model = config.models[m]
     record = np.zeros(1, dtype=MODEL)

@@ -23,7 +23,7 @@ GIB = float(2**30)
 
 
 @dataclass(frozen=True)
-class Service:
+class SimulatedService:
     """A model on one kind of device."""
 
     model: int
@@ -47,7 +47,7 @@ class Service:
         return self.profile.overhead.levels_for(replicas, self.config.instances)
 
 
-def read_services(config: ClusterConfig) -> tuple[Service, ...]:
+def read_services(config: ClusterConfig) -> tuple[SimulatedService, ...]:
     """Every profile that the configuration names, checked against what is asked of it."""
     services = []
     for m, model in enumerate(config.models):
@@ -56,7 +56,7 @@ def read_services(config: ClusterConfig) -> tuple[Service, ...]:
     return tuple(services)
 
 
-def other_runs(services: Sequence[Service], rng: np.random.Generator) -> list[Service]:
+def other_runs(services: Sequence[SimulatedService], rng: np.random.Generator) -> list[SimulatedService]:
     """The services as the next run might find them (calibration.another_run)."""
     return [replace(service, profile=another_run(service.profile, rng)) for service in services]
 
@@ -76,7 +76,7 @@ def served_by(profile: ServiceProfile, kind: str, service: ServiceConfig, **more
     return build(ServedModel, settings, profile.model)
 
 
-def make_service(m: int, model: ServedModel, kind: str, profile: ServiceProfile) -> Service:
+def make_service(m: int, model: ServedModel, kind: str, profile: ServiceProfile) -> SimulatedService:
     """KisError if the model is to be served with larger batches than the profile knows."""
     config = ServiceConfig(
         instances=model.instances,
@@ -92,7 +92,7 @@ def make_service(m: int, model: ServedModel, kind: str, profile: ServiceProfile)
             f"model '{model.name}': max_batch_size {largest} is beyond its profile for {kind} "
             f"(1..{len(profile.service_time.mean_s)}): calibrate with that batch size, or simulate a smaller one"
         )
-    return Service(m, kind, profile, config, _memory_bytes(model, profile))
+    return SimulatedService(m, kind, profile, config, _memory_bytes(model, profile))
 
 
 def _memory_bytes(model: ServedModel, profile: ServiceProfile) -> float:
@@ -105,10 +105,10 @@ def _memory_bytes(model: ServedModel, profile: ServiceProfile) -> float:
 class Tables:
     """The tables of all services, and which of their rows holds for a replica."""
 
-    def __init__(self, services: Sequence[Service], most_on_a_node: int) -> None:
+    def __init__(self, services: Sequence[SimulatedService], most_on_a_node: int) -> None:
         self.services = services
         self._row_of: dict[tuple[int, int], int] = {}  # service, replicas on the node -> row of levels
-        rows: list[tuple[Service, tuple[OverheadLevel, ...]]] = []
+        rows: list[tuple[SimulatedService, tuple[OverheadLevel, ...]]] = []
         for number, service in enumerate(services):
             known: dict[tuple[int, int], int] = {}
             for replicas in range(1, most_on_a_node + 1):
@@ -203,7 +203,7 @@ class Power(NamedTuple):
     busy_w: float | None
 
 
-def power_of(kind: str, config: ClusterConfig, services: Sequence[Service]) -> Power:
+def power_of(kind: str, config: ClusterConfig, services: Sequence[SimulatedService]) -> Power:
     """Of a kind of device: as given; else by the energy of batches, where all profiles have it; else a line through
     the profiles' loads, over utilisation; NaN if nobody knows."""
     given = config.gpu_kinds[kind].power_w if kind in config.gpu_kinds else None

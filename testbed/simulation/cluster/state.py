@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from testbed.simulation.cluster.config import ClusterConfig
 from testbed.simulation.cluster.placement import Node
 from testbed.simulation.cluster.pods import Pod, StateChange
-from testbed.simulation.cluster.services import Service, Tables
+from testbed.simulation.cluster.services import SimulatedService, Tables
 from testbed.simulation.cluster.stream import SECOND_NS, RequestStream
 from testbed.simulation.state import Sim
 
@@ -21,7 +21,7 @@ class ClusterState:
     """
 
     config: ClusterConfig
-    services: Sequence[Service]
+    services: Sequence[SimulatedService]
     tables: Tables
     nodes: list[Node]
     stream: RequestStream
