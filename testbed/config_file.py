@@ -35,6 +35,14 @@ def load_config(path: Path, kind: type[T], overrides: dict[str, Any] | None = No
     return build(kind, merge(_read(path, (), kind), overrides or {}), str(path), overrides)
 
 
+def read_key(path: Path, key: str) -> str:
+    """A word of a YAML file that says which model the whole is; ConfigError without it."""
+    value = _read(path, (), None).get(key)
+    if not isinstance(value, str):
+        raise ConfigError(f"{path}: {key} is missing, or no word: give one")
+    return value
+
+
 def _read(path: Path, readers: tuple[Path, ...], kind: Any) -> dict[str, Any]:
     """A file's mapping, what it extends included. readers: the files that led to it; kind: what it is to be."""
     if path in readers:

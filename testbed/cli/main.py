@@ -44,6 +44,9 @@ COMMANDS = {
     "devices": Entry("devices", "Measure", "CPU against GPU: how many times slower, on the same model and traffic."),
     "simulate": Entry("simulate", "Simulate", "A calibrated service, or a cluster, under any traffic."),
     "plan": Entry("plan", "Simulate", "How many replicas, which batches and delay hold a latency target."),
+    "study": Entry(
+        "study", "Simulate", "A kind of study in one file, also of yours: its cells, its table, its figures."
+    ),
     "tune-hpa": Entry("tune_hpa", "Decide", "The HPA for your traffic and target, as YAML.", "optuna", "train"),
     "train": Entry("train", "Decide", "An autoscaler learns in simulated clusters.", "stable_baselines3", "train"),
     "evaluate": Entry("evaluate", "Decide", "Policies on the same simulated traffic: which is better, and how sure."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from testbed.calibration.profile import Capacity
 from testbed.reporting.summary import ComparisonRow, GroupSummary
@@ -30,6 +31,13 @@ def number(value: float | None, digits: int = 1, unit: str = "", signed: bool = 
         return NOT_MEASURED
     text = f"{value:{'+' if signed else ''},.{digits}f}".replace(",", "\u202f").replace("-", "\u2212")
     return f"{text} {unit}" if unit else text
+
+
+def plain(value: Any) -> str:
+    """A cell of any table: six digits of a number, a dash for None."""
+    if value is None:
+        return "\u2013"
+    return f"{value:.6g}".replace("-", "\u2212") if isinstance(value, float) else str(value)
 
 
 def milliseconds(value: float | None) -> str:

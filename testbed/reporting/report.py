@@ -106,6 +106,7 @@ def _environment(html: bool) -> Environment:
     made.filters.update(
         number=labels.number,
         ms=labels.milliseconds,
+        plain=labels.plain,
         left_out=labels.left_out_text,
         capacity=labels.capacity_text,
         md=_escape_markdown,

@@ -24,6 +24,7 @@ from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.devices import DevicesConfig
 from testbed.pipeline.evaluate_config import EvaluateConfig
 from testbed.pipeline.experiment_config import ExperimentConfig
+from testbed.pipeline.studies.rate_sweep import RateSweep
 from testbed.pipeline.tune_hpa import TuneConfig
 from testbed.simulation.cluster.config import ClusterConfig
 
@@ -43,6 +44,7 @@ KINDS: dict[str, type[BaseModel]] = {  # the first that matches
     "evaluate*": EvaluateConfig,
     "experiment": ExperimentConfig,
     "gpu-day*": CampaignPlan,
+    "rate-sweep": RateSweep,
     "train*": TrainConfig,
     "transfer": ExperimentConfig,
     "tune-*": TuneConfig,
