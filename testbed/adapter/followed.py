@@ -98,7 +98,7 @@ class FollowedDeployments:
         """deployments: by namespace."""
         self._deployments, self._period_s = deployments, period_s
         self._stop = threading.Event()
-        self.metrics = tuple(METRICS)
+        self.metrics = tuple(METRICS.known())
 
     def start(self) -> None:
         """Follow from now on."""

@@ -1,15 +1,19 @@
 """What an autoscaler is told of pods, computed from a window: by the adapter of a cluster, and by the simulation.
 
-Add a metric of pods to METRICS: the adapter, the HPA and its tuning find it there. docs/kubernetes.md lists them.
+A metric of pods is a class deriving from PodMetric, here or in a module of yours: the adapter, the HPA and its tuning
+find it by its name, or by its place (`my_module:MyMetric`). docs/kubernetes.md lists ours.
 """
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from testbed.autoscaling.observation import Window
+from workloads.errors import KisError
+from workloads.registry import Registry
 
 
 class ReplicaCapacity(NamedTuple):
@@ -23,44 +27,113 @@ class ReplicaCapacity(NamedTuple):
     latency_target_s: float
 
 
-class PodMetric(NamedTuple):
-    """value: for some pods of a window, by their places in it: for one pod, or for all. targets: between which an HPA's
-    target is searched, on a logarithmic scale."""
+class PodMetric(ABC):
+    """A metric of pods, in a class that is never instantiated. `name`: in the metrics API."""
 
-    value: Callable[[Window, Sequence[int]], float]
-    targets: Callable[[ReplicaCapacity], tuple[float, float]]
+    name: ClassVar[str]
+
+    def __init_subclass__(cls) -> None:
+        METRICS.add(cls.name, cls)
+
+    @staticmethod
+    @abstractmethod
+    def value(window: Window, pods: Sequence[int]) -> float:
+        """For some pods of a window, by their places in it: for one pod, or for all; NaN: not known."""
+
+    @staticmethod
+    @abstractmethod
+    def targets(service: ReplicaCapacity) -> tuple[float, float]:
+        """Between which an HPA's target is searched, on a logarithmic scale."""
 
 
-def queue_time_ms(window: Window, pods: Sequence[int]) -> float:
+METRICS: Registry[type[PodMetric]] = Registry.of_subclasses(PodMetric, "metric of pods", KisError, "kis.metrics")
+
+
+class QueueTime(PodMetric):
     """Mean time in the queue of the requests that these pods answered. The HPA counts in thousandths: of a millisecond.
 
     With nothing answered: 0 if nothing waits either, and NaN if something does. Nobody knows how long that will take.
     """
-    places = list(pods)
-    answered = float(window.requests[places].sum())
-    if answered > 0:
-        return 1e3 * float(window.queue_s[places].sum()) / answered
-    return 0.0 if window.waiting[places].sum() == 0 else math.nan
+
+    name: ClassVar[str] = "queue_time_ms"
+
+    @staticmethod
+    def value(window: Window, pods: Sequence[int]) -> float:
+        """See PodMetric."""
+        places = list(pods)
+        answered = float(window.requests[places].sum())
+        if answered > 0:
+            return 1e3 * float(window.queue_s[places].sum()) / answered
+        return 0.0 if window.waiting[places].sum() == 0 else math.nan
+
+    @staticmethod
+    def targets(service: ReplicaCapacity) -> tuple[float, float]:
+        """See PodMetric."""
+        return 20 * service.latency_target_s, 1000 * service.latency_target_s
 
 
-def pending_requests(window: Window, pods: Sequence[int]) -> float:
+class PendingRequests(PodMetric):
     """Requests in the pods' queues at the window's end."""
-    return float(window.waiting[list(pods)].sum())
+
+    name: ClassVar[str] = "pending_requests"
+
+    @staticmethod
+    def value(window: Window, pods: Sequence[int]) -> float:
+        """See PodMetric."""
+        return float(window.waiting[list(pods)].sum())
+
+    @staticmethod
+    def targets(service: ReplicaCapacity) -> tuple[float, float]:
+        """See PodMetric."""
+        return 0.1, 4.0 * service.batch * service.instances
 
 
-def in_flight_requests(window: Window, pods: Sequence[int]) -> float:
+class InFlightRequests(PodMetric):
     """Requests that the pods had not answered: mean over the window."""
-    return float(window.in_flight[list(pods)].sum())
+
+    name: ClassVar[str] = "in_flight_requests"
+
+    @staticmethod
+    def value(window: Window, pods: Sequence[int]) -> float:
+        """See PodMetric."""
+        return float(window.in_flight[list(pods)].sum())
+
+    @staticmethod
+    def targets(service: ReplicaCapacity) -> tuple[float, float]:
+        """See PodMetric."""
+        return 0.2 * service.instances, 4.0 * service.batch * service.instances
 
 
-def requests_per_second(window: Window, pods: Sequence[int]) -> float:
+class RequestsPerSecond(PodMetric):
     """Requests that the pods answered, a second."""
-    return float(window.requests[list(pods)].sum()) / window.seconds
+
+    name: ClassVar[str] = "requests_per_second"
+
+    @staticmethod
+    def value(window: Window, pods: Sequence[int]) -> float:
+        """See PodMetric."""
+        return float(window.requests[list(pods)].sum()) / window.seconds
+
+    @staticmethod
+    def targets(service: ReplicaCapacity) -> tuple[float, float]:
+        """A target above what a replica serves is never reached: nothing scales up."""
+        return 0.15 * service.full_rps, max(0.2 * service.full_rps, 0.95 * service.target_rps)
 
 
-def gpu_utilisation_pct(window: Window, pods: Sequence[int]) -> float:
+class GpuUtilisation(PodMetric):
     """Busy share of each pod's device, in per cent, summed over the pods."""
-    return 100.0 * float(window.utilisation[list(pods)].sum())
+
+    name: ClassVar[str] = "gpu_utilisation_pct"
+
+    @staticmethod
+    def value(window: Window, pods: Sequence[int]) -> float:
+        """See PodMetric."""
+        return 100.0 * float(window.utilisation[list(pods)].sum())
+
+    @staticmethod
+    def targets(service: ReplicaCapacity) -> tuple[float, float]:
+        """See PodMetric."""
+        return 20.0, 99.0
 
 
 def arrivals_per_second(window: Window) -> float | None:
@@ -68,31 +141,24 @@ def arrivals_per_second(window: Window) -> float | None:
     return None if window.sent is None else window.sent / window.seconds
 
 
-METRICS: Mapping[str, PodMetric] = {  # by their name in the metrics API
-    "queue_time_ms": PodMetric(
-        queue_time_ms, lambda service: (20 * service.latency_target_s, 1000 * service.latency_target_s)
-    ),
-    "pending_requests": PodMetric(pending_requests, lambda service: (0.1, 4.0 * service.batch * service.instances)),
-    "in_flight_requests": PodMetric(
-        in_flight_requests, lambda service: (0.2 * service.instances, 4.0 * service.batch * service.instances)
-    ),
-    "requests_per_second": PodMetric(  # a target above what a replica serves is never reached: nothing scales up
-        requests_per_second,
-        lambda service: (0.15 * service.full_rps, max(0.2 * service.full_rps, 0.95 * service.target_rps)),
-    ),
-    "gpu_utilisation_pct": PodMetric(gpu_utilisation_pct, lambda service: (20.0, 99.0)),
-}
-
-
 # Of a service as a whole, which no pod knows: what an ingress or a proxy before it counts. KISim does; `kis adapter`
 # has none of it, as it asks the pods.
 SERVICE_METRICS: Mapping[str, Callable[[Window], float | None]] = {"arrivals_per_second": arrivals_per_second}
 
 
+def is_metric(name: str, *, of_service: bool = True) -> bool:
+    """Of pods: a name, or the place of one of yours, my_module:MyMetric; KisError if there is none. Or of a service."""
+    if ":" in name:
+        METRICS.find(name)
+        return True
+    return name in METRICS.known() or (of_service and name in SERVICE_METRICS)
+
+
 def of_each(metric: str, window: Window) -> dict[str, float]:
     """By pod; a pod that was not measured is not there."""
-    values = {window.pods[place]: METRICS[metric].value(window, [place]) for place in _counted(window)}
-    return {pod: value for pod, value in values.items() if math.isfinite(value)}
+    value = METRICS.find(metric).value
+    values = {window.pods[place]: value(window, [place]) for place in _counted(window)}
+    return {pod: number for pod, number in values.items() if math.isfinite(number)}
 
 
 def of_all(metric: str, window: Window) -> float | None:
@@ -105,7 +171,7 @@ def of_all(metric: str, window: Window) -> float | None:
     places = _counted(window)
     if not places or len(places) < len(window.pods):
         return None
-    value = METRICS[metric].value(window, places)
+    value = METRICS.find(metric).value(window, places)
     return value if math.isfinite(value) else None
 
 

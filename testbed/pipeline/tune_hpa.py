@@ -22,7 +22,7 @@ from loadgen.artifact import read_json
 from testbed.autoscaling.build import build_policy
 from testbed.autoscaling.hpa.manifest import hpa_object
 from testbed.autoscaling.hpa.spec import ControllerFlags
-from testbed.autoscaling.metrics import METRICS, ReplicaCapacity
+from testbed.autoscaling.metrics import METRICS, ReplicaCapacity, is_metric
 from testbed.autoscaling.policies import Hpa
 from testbed.autoscaling.rollout import Outcome, outcome_of
 from testbed.config import TrafficConfig
@@ -82,9 +82,9 @@ class TuneConfig(ClusterRunConfig):
     def _one_model(self) -> Self:
         if len(self.cluster.models) != 1:
             raise ValueError(f"cluster.models: an HPA scales one model, this cluster has {len(self.cluster.models)}")
-        unknown = [name for name in self.metrics if name not in METRICS]
+        unknown = [name for name in self.metrics if not is_metric(name, of_service=False)]
         if unknown:
-            raise ValueError(f"metrics: {', '.join(unknown)} is none of {', '.join(METRICS)}")
+            raise ValueError(f"metrics: {', '.join(unknown)} is none of {', '.join(METRICS.known())}")
         return self
 
     def of_family(self, name: str) -> Self:
@@ -348,7 +348,7 @@ def _suggested(config: TuneConfig, service: SimulatedService, most_rps: float, t
     full_rps = served.instances * batch / service.profile.service_time.mean_s[batch - 1]
     replica = ReplicaCapacity(served.instances, batch, full_rps, most_rps, served.latency_target_s)
     metric = trial.suggest_categorical("metric", list(config.metrics))
-    target = trial.suggest_float(f"target_{metric}", *METRICS[metric].targets(replica), log=True)
+    target = trial.suggest_float(f"target_{metric}", *METRICS.find(metric).targets(replica), log=True)
     least = trial.suggest_int("min_replicas", 1, max(1, served.max_replicas // 2))
     period_s = config.flags.sync_period_s
     up = trial.suggest_int("up_pods", 1, max(1, served.max_replicas))

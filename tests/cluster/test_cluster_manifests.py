@@ -160,7 +160,7 @@ def test_an_autoscaler_is_for_the_deployment_that_it_is_added_to(
         assert metric["containerResource"]["name"] in container["resources"]["requests"]
     else:
         asked = metric[metric["type"].lower()]["metric"]
-        assert asked["name"] in set(METRICS)
+        assert asked["name"] in set(METRICS.known())
         if metric["type"] == "External":
             assert asked["selector"]["matchLabels"] == {"deployment": deployment["metadata"]["name"]}
 

@@ -97,7 +97,7 @@ def test_a_search_that_was_interrupted_goes_on_with_the_trials_that_it_has(
             raise KeyboardInterrupt
         return mean_outcome(*arguments)
 
-    monkeypatch.setattr(under_test, "play", counted)
+    monkeypatch.setattr(under_test, "mean_outcome", counted)
     with pytest.raises(KeyboardInterrupt):
         tune_hpa(config, tmp_path / "out", lambda share: None)
     seeds = [config.seed]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from testbed.autoscaling.hpa.spec import HpaSpec, MetricSpec, ScalingRules
+from testbed.autoscaling.metrics import METRICS
 
 
 def hpa_object(spec: HpaSpec, name: str, namespace: str, deployment: str) -> dict[str, Any]:
@@ -41,18 +42,20 @@ def _metric(metric: MetricSpec, deployment: str) -> dict[str, Any]:
     if metric.type == "ContainerResource":
         of = {"name": metric.name, "container": metric.container, "target": target}
         return {"type": "ContainerResource", "containerResource": of}
+    # An API has no places in Python: the adapter of a cluster offers a metric by its name.
+    name = METRICS.find(metric.name).name if ":" in metric.name else metric.name
     if metric.type == "Pods":
-        return {"type": "Pods", "pods": {"metric": {"name": metric.name}, "target": target}}
+        return {"type": "Pods", "pods": {"metric": {"name": name}, "target": target}}
     if metric.type == "External":
         selector = {"matchLabels": {"deployment": deployment}}
         return {
             "type": "External",
-            "external": {"metric": {"name": metric.name, "selector": selector}, "target": target},
+            "external": {"metric": {"name": name, "selector": selector}, "target": target},
         }
     described = {"apiVersion": "apps/v1", "kind": "Deployment", "name": deployment}
     return {
         "type": "Object",
-        "object": {"describedObject": described, "metric": {"name": metric.name}, "target": target},
+        "object": {"describedObject": described, "metric": {"name": name}, "target": target},
     }
 
 

@@ -11,7 +11,7 @@ from testbed.autoscaling.hpa.pods import PodSample
 from testbed.autoscaling.hpa.proposal import MetricReadings
 from testbed.autoscaling.hpa.spec import ControllerFlags, HpaSpec
 from testbed.autoscaling.hpa.stabilization import History
-from testbed.autoscaling.metrics import METRICS, SERVICE_METRICS, milli, of_all, of_each
+from testbed.autoscaling.metrics import METRICS, SERVICE_METRICS, is_metric, milli, of_all, of_each
 from testbed.autoscaling.observation import Observation
 from testbed.autoscaling.policy import Decision, policy
 from testbed.errors import ConfigError
@@ -44,12 +44,11 @@ class Hpa:
 
     def __post_init__(self) -> None:
         for metric in self.spec.metrics:
-            known = ("cpu",) if metric.type in ("Resource", "ContainerResource") else tuple(METRICS)
-            known += tuple(SERVICE_METRICS) if metric.type in ("Object", "External") else ()
-            if metric.name not in known:
+            of_cpu, of_service = metric.type in ("Resource", "ContainerResource"), metric.type in ("Object", "External")
+            if not (metric.name == "cpu" if of_cpu else is_metric(metric.name, of_service=of_service)):
                 raise KisError(
                     f"HPA metric {metric.key}: the testbed offers cpu, and as Pods, Object and External metrics "
-                    f"{', '.join(METRICS)}; not of pods, but of a whole service (Object, External): "
+                    f"{', '.join(METRICS.known())}; not of pods, but of a whole service (Object, External): "
                     f"{', '.join(SERVICE_METRICS)}"
                 )
 

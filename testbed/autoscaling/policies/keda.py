@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from testbed.autoscaling.hpa.spec import ControllerFlags, HpaSpec, MetricSpec
 from testbed.autoscaling.hpa.stabilization import History
-from testbed.autoscaling.metrics import METRICS, SERVICE_METRICS, milli, of_all
+from testbed.autoscaling.metrics import METRICS, SERVICE_METRICS, is_metric, milli, of_all
 from testbed.autoscaling.observation import Observation
 from testbed.autoscaling.policies.hpa import DEFAULT_FLAGS, Hpa
 from testbed.autoscaling.policy import Decision, policy
@@ -41,8 +41,8 @@ class Keda:
     name: str = "keda"
 
     def __post_init__(self) -> None:
-        if self.metric not in {**METRICS, **SERVICE_METRICS}:
-            raise KisError(f"KEDA metric {self.metric}: known are {', '.join([*METRICS, *SERVICE_METRICS])}")
+        if not is_metric(self.metric):
+            raise KisError(f"KEDA metric {self.metric}: known are {', '.join([*METRICS.known(), *SERVICE_METRICS])}")
 
     @property
     def period_s(self) -> float:
