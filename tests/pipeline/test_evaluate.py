@@ -66,7 +66,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         seeds.append(told.seed)
         return real(told, services)
 
-    monkeypatch.setattr(evaluation, "play", play)
+    monkeypatch.setattr(evaluation, "scaling_run", play)
     return seeds
 
 
@@ -151,7 +151,7 @@ def test_an_interrupted_evaluation_goes_on(tmp_path: Path, counted: list[int], m
         return real(told, services)
 
     with monkeypatch.context() as patch:
-        patch.setattr(evaluation, "play", breaks)
+        patch.setattr(evaluation, "scaling_run", breaks)
         with pytest.raises(KeyboardInterrupt):
             run(config, tmp_path / "out")
     with pytest.raises(ReportError, match=r"two.parquet has 1 of 2 runs: run `kis evaluate` again with --out"):
