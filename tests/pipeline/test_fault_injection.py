@@ -177,7 +177,7 @@ def test_an_experiments_run_whose_fault_fails_is_kept_and_invalid(
         "KubernetesService": lambda *_: Service(),
         "pods_of": lambda *_: target,
         "refuse_other_service": lambda *_: None,
-        "Slowness": lambda *_: slowness,
+        "PodSlowness": lambda *_: slowness,
         "scaled_by": lambda *_: nullcontext(),
         "change_reasons": lambda *_: [],
     }.items():
