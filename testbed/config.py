@@ -105,7 +105,10 @@ class ServeConfig(NetworkConfig):
     def _emulated_needs_a_profile(self) -> ServeConfig:
         if find_model(self.model).emulated:
             if self.emulated is None:
-                raise ValueError("model 'emulated' needs an `emulated` block: the batch times it pretends to have")
+                raise ValueError(
+                    "model 'emulated' needs an `emulated` block: the batch times it pretends to have, as in "
+                    "testbed/configs/serve-emulated.yaml"
+                )
             if len(self.emulated.mean_s) < self.service.max_batch_size:
                 raise ValueError(
                     f"emulated.mean_s has {len(self.emulated.mean_s)} batch times, max_batch_size is "

@@ -106,6 +106,10 @@ def make_pattern(name: str, **parameters: Any) -> Pattern:
     for key in parameters:
         if key not in known:
             raise PatternError(f"pattern '{name}' has no parameter '{key}': {nearest(key, known)}")
+    for field in dataclasses.fields(kind):
+        value = parameters.get(field.name)
+        if isinstance(field.default, (int, float)) and isinstance(value, str):
+            raise PatternError(f"pattern '{name}': {field.name} is '{value}': give a number")
     try:
         return kind(**parameters)
     except (TypeError, ValueError) as error:

@@ -36,7 +36,8 @@ def build_policy(settings: dict[str, Any], max_replicas: int, rate_rps: Callable
         given.setdefault("max_replicas", max_replicas)
     for key in given:
         if key not in known:
-            raise ConfigError(f"policy {kind}: unknown key '{key}': {nearest(key, known)}")
+            shown = [*getattr(cls, "short_keys", ()), *known]
+            raise ConfigError(f"policy {kind}: unknown key '{key}': {nearest(key, shown)}")
     try:
         policy: Policy = TypeAdapter(cls).validate_python(given)
     except ValidationError as error:
@@ -79,4 +80,8 @@ def knows_the_future(settings: dict[str, Any]) -> bool:
 
 def _refusal(kind: str, error: ValidationError) -> ConfigError:
     first = error.errors()[0]
-    return ConfigError(f"policy {kind}: {'.'.join(map(str, first['loc']))}: {first['msg']} (got {first['input']!r})")
+    place, given = ".".join(map(str, first["loc"])), first["input"]
+    if first["type"] in ("missing", "missing_argument"):
+        return ConfigError(f"policy {kind}: {place} is missing: give {kind}:{place}=...")
+    shown = f" (got {given!r})" if isinstance(given, (str, int, float)) else ""
+    return ConfigError(f"policy {kind}: {place}: {first['msg']}{shown}")

@@ -350,5 +350,7 @@ class ServiceProfile(_Frozen):
             raise ArtifactError(f"{path}: {error.strerror}: give a profile.json written by `kis calibrate`") from None
         except ValidationError as error:
             first = error.errors()[0]
+            if first["type"] == "json_invalid":
+                raise ArtifactError(f"{path} is no profile: give a profile-<model>.json of `kis calibrate`") from None
             where = ".".join(map(str, first["loc"])) or "file"
             raise ArtifactError(f"{path}: {where}: {first['msg']}: calibrate again with this kis") from None

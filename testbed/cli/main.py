@@ -8,9 +8,10 @@ import signal
 import sys
 from collections.abc import Iterable
 from importlib import import_module
+from importlib.metadata import version
 from importlib.util import find_spec
 from types import FrameType
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import typer
 from rich.console import Console
@@ -33,6 +34,9 @@ class Entry(NamedTuple):
     extra: str = "serve"
 
 
+HELP = "Measure a real Triton service once, simulate it a million times, and see that the simulator was right."
+FIRST = "kis simulate --profile testbed/examples/resnet50-h200-fp16.json --replicas 2 --set spike=900"
+
 # In the order of `kis --help`. Only what is called is imported: a controller's pod needs no report and no plot, and the
 # help comes at once.
 COMMANDS = {
@@ -54,6 +58,7 @@ COMMANDS = {
     "controller": Entry("controller", "Deploy", "Scale a real deployment of Triton pods with a policy."),
     "adapter": Entry("controller", "Deploy", "Triton's queue time, rate and more for the stock HPA of a cluster."),
     "experiment": Entry("experiment", "Deploy", "Autoscalers on a real deployment and in KISim, beside each other."),
+    "doctor": Entry("doctor", "Results", "What this machine has for all that, and what it lacks."),
     "compare": Entry("compare", "Results", "The simulated runs of a results folder beside the real ones."),
     "report": Entry("compare", "Results", "Write the report of a results folder again."),
     "archive": Entry("archive", "Results", "Keep a results folder's real runs in a few small files."),
@@ -66,12 +71,13 @@ def application(called: Iterable[str] = COMMANDS) -> typer.Typer:
     """`kis`, with all of its commands; those that are called can do something, the others have a place in the help."""
     made = typer.Typer(
         name="kis",
-        help="Measure a real Triton service once, simulate it a million times, and see that the simulator was right.",
         no_args_is_help=True,
+        epilog=f"Try first: {FIRST}",
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
         context_settings={"help_option_names": ["-h", "--help"]},
     )
+    made.callback(help=HELP)(_top)
     for name, entry in COMMANDS.items():
         if name in called:
             _add(made, name, entry)
@@ -79,6 +85,21 @@ def application(called: Iterable[str] = COMMANDS) -> typer.Typer:
             text = entry.summary if _is_installed(entry.needs) else _lacks(entry, str(entry.needs)).capitalize()
             made.command(name, help=escape(text), rich_help_panel=entry.group)(lambda: None)
     return made
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        Console().print(f"kis {version('kis-testbed')}", highlight=False)
+        raise typer.Exit
+
+
+_Version = Annotated[
+    bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+]
+
+
+def _top(shown: _Version = False) -> None:
+    """Options of `kis` itself."""
 
 
 def _add(made: typer.Typer, name: str, entry: Entry) -> None:
@@ -118,7 +139,9 @@ def main() -> None:
     errors = Console(stderr=True)
     signal.signal(signal.SIGTERM, _interrupt)  # as ctrl-c: what was measured is kept, and nothing is left running
     try:
-        application(_words()[1:2])()
+        kis = application(_words()[1:2])
+        _tell_of_compiling(errors)
+        kis()
     except KisError as error:
         _tell(errors, str(error))
     except OSError as error:  # a folder that cannot be written, a disk that is full
@@ -130,6 +153,26 @@ def main() -> None:
         if ended.code == INTERRUPTED:  # what typer makes of a KeyboardInterrupt, without a word
             _tell_interrupted(errors)
         raise
+
+
+def _tell_of_compiling(errors: Console) -> None:
+    """One line when the simulator's loops are compiled, which nothing else shows for half a minute."""
+    if "numba" not in sys.modules:
+        return
+    from numba.core import event  # noqa: PLC0415 - only beside what simulates
+
+    class Once(event.Listener):
+        told = False
+
+        def on_start(self, _: object) -> None:
+            if not self.told:
+                errors.print("the simulator is compiled, once after each installation: half a minute", soft_wrap=True)
+            self.told = True
+
+        def on_end(self, _: object) -> None:
+            pass
+
+    event.register("numba:compile", Once())  # type: ignore[no-untyped-call]
 
 
 def _words() -> list[str]:

@@ -15,6 +15,7 @@ from testbed.pipeline.capacity import CapacityPlan, Option, PlanConfig, by_setti
 from testbed.pipeline.traffic import make_schedule
 from testbed.reporting.drawing import save_png
 from testbed.reporting.figures.plan import plan as plan_figure
+from workloads.catalog import ServiceConfig
 from workloads.files import write_json
 
 CONFIRMING_SEED, CONFIRMING_DRAWS = 1, 20  # other draws than the search's
@@ -77,15 +78,33 @@ def _write(plan: CapacityPlan, confirmed: Option | None, folder: Path) -> None:
 
 
 def _verdict(plan: CapacityPlan, confirmed: Option | None, max_replicas: int) -> str:
+    goal = f"P{plan.percentile:g} <= {1e3 * plan.target_s:g} ms"
     if confirmed is None:
+        least = min(plan.options, key=lambda option: option.latency_s.middle)
         return (
-            f"nothing up to {max_replicas} replicas holds P{plan.percentile:g} <= {1e3 * plan.target_s:g} ms: allow "
-            "more replicas, or another target"
+            f"Nothing up to {max_replicas} replicas holds {goal}: the least is {_ms(least)} ms, with "
+            f"{_in_words(least.service)}. Allow more replicas if it is far fewer than those, or another target."
         )
-    as_dict = "confirmed" if confirmed.holds else "NOT confirmed"
-    return (
-        f"{as_dict}: {confirmed.service.label}, P{plan.percentile:g} {_ms(confirmed)} ms with other draws (simulated)"
-    )
+    checked = f"P{plan.percentile:g} {_ms(confirmed)} ms, checked on other arrivals (simulated)"
+    if confirmed.holds:
+        return f"Use {_in_words(confirmed.service)}: {checked}."
+    return f"Do not rely on {_in_words(confirmed.service)}: it holds {goal} in the search, but has {checked}."
+
+
+def _in_words(service: ServiceConfig) -> str:
+    """`2 replicas (1 instance each, batches of at most 8, no queue delay)`."""
+
+    def counted(number: int, what: str) -> str:
+        return f"{number} {what}{'' if number == 1 else 's'}"
+
+    each = " each" if service.replicas > 1 else ""
+    rules = service.dynamic_batching
+    if rules is None:
+        batches = "no batches"
+    else:
+        delay = f"{1e3 * rules.max_queue_delay_s:g} ms queue delay" if rules.max_queue_delay_s else "no queue delay"
+        batches = f"batches of at most {service.max_batch_size}, {delay}"
+    return f"{counted(service.replicas, 'replica')} ({counted(service.instances, 'instance')}{each}, {batches})"
 
 
 def _table(plan: CapacityPlan) -> Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from contextlib import ExitStack
+from importlib import resources
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,9 @@ from testbed.cli.flags import Given, configured, flags
 from testbed.config import ServeConfig
 from testbed.pipeline.target import served
 
+# Of `--model emulated`, which has no times of its own.
+EMULATED = Path(str(resources.files("testbed") / "configs" / "serve-emulated.yaml"))
+
 
 @flags(ServeConfig, usual=["model", "device", *options.service(), "threads"])
 def serve(
@@ -28,8 +32,11 @@ def serve(
     out: Annotated[Path | None, typer.Option(help=r"Folder for logs. \[default: temporary]")] = None,
 ) -> None:
     """Example: [bold]kis serve --model resnet50 --http-port 8000[/bold], then, elsewhere,
-    [bold]locust -f loadgen/bursty.py --host http://127.0.0.1:8000[/bold].
+    [bold]locust -f loadgen/bursty.py --host http://127.0.0.1:8000[/bold]. Without torch or a GPU: [bold]kis serve
+    --model emulated[/bold], a real Triton that waits as long as a GPU would (testbed/configs/serve-emulated.yaml).
     """
+    if config is None and given.get("model") == "emulated" and "emulated" not in given:
+        config = EMULATED
     settings = configured(ServeConfig, config, given)
     with tempfile.TemporaryDirectory(prefix="kis-serve-") as scratch, ExitStack() as opened:
         with console.status(f"starting {settings.service.replicas} x tritonserver with {settings.model}"):

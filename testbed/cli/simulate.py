@@ -55,6 +55,11 @@ def simulate(
     _refuse(given, SimulateConfig, [] if policy is None else ["--policy"], "go with --cluster")
     if "seed" in given:  # other draws, and other arrivals unless --traffic.seed says which
         given = merge({"traffic": {"seed": given["seed"]}}, given)
+    if config is None and "profile" not in given:
+        raise ConfigError(
+            "give --profile, a profile-<model>.json of `kis calibrate` (testbed/examples/ has one), or --cluster, a "
+            "configuration as testbed/configs/cluster.yaml"
+        )
     settings = configured(SimulateConfig, config, given)
     known = ServiceProfile.read(settings.profile)
     folder = options.out_folder(out, f"simulate-{known.model}")

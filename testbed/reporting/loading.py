@@ -86,6 +86,8 @@ def load_run(path: Path) -> LoadedRun:
 def open_folder(folder: Path) -> Folder:
     """Find the pairs under `folder`/runs. ReportError if there are none, or if they contradict each other."""
     manifests = {file.parent: RunDir(file.parent).manifest for file in sorted(folder.glob("runs/*/run.json"))}
+    if not folder.exists():
+        raise ReportError(f"{folder} does not exist: give a results folder")
     if not manifests:
         raise ReportError(f"{folder} has no runs: expected runs/<run_id>/run.json in it, as `kis calibrate` writes")
     real = _by_run_id({path: m for path, m in manifests.items() if m.kind == "real"})

@@ -233,3 +233,13 @@ def test_a_policy_of_ones_own_is_one_file_and_is_named_by_its_place(
 def test_two_policies_of_one_kind_are_refused() -> None:
     with pytest.raises(ConfigError, match="policy 'fixed' is there twice"):
         policy("fixed")(Oracle)
+
+
+def test_an_hpa_says_what_its_metric_was_and_its_target():
+    policy = build_policy({"kind": "hpa", "metric": "in_flight_requests", "target": 5.0}, 10, None)
+    up = policy.decide(Scene(100.0, 2, lambda t: 16.0), None)
+    assert up.reason == "in_flight_requests 8 a pod, target 5: 2 -> 4"
+    limited = policy.decide(Scene(100.0, 2, lambda t: 24.0), None)
+    assert limited.reason == "in_flight_requests 12 a pod, target 5: 2 -> 4 (ScaleUpLimit)"
+    stays = policy.decide(Scene(115.0, 4, lambda t: 8.0), up.memory)
+    assert stays.reason == "in_flight_requests 2 a pod, target 5: 4 -> 4 (ScaleDownStabilized)"

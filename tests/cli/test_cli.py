@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from contextlib import ExitStack, chdir, redirect_stderr, redirect_stdout
+from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 from unittest.mock import patch
@@ -215,6 +216,14 @@ def test_a_repository_for_a_triton_of_ones_own(tmp_path: Path) -> None:
     assert (tmp_path / "models/resnet50/1/model.py").exists()
 
 
+CLUSTER = """
+duration_s: 10
+cluster:
+  gpu_kinds: {gpu: {}}
+  pools: [{gpus: 1, gpu_kind: gpu}]
+  models: [{name: emulated, profiles: {gpu: profile-emulated.json}, latency_target_s: 0.1, max_batch_size: 2}]
+traffic: {emulated: {pattern: constant}}
+"""
 MISTAKES = {
     "a folder of no kind": (["report", "."], "is no results folder"),
     "an archive of nothing": (["archive", "none"], "has no runs that ended"),
@@ -226,7 +235,7 @@ MISTAKES = {
     "a parameter without a value": (["replay", "--set", "spike"], "give NAME=VALUE"),
     "a parameter of the wrong kind": (
         ["simulate", "--profile", "profile-emulated.json", "--set", "spike=high"],
-        "wrong type",
+        "pattern 'bursty': spike is 'high': give a number",
     ),
     "a shape without sizes": (["replay", "--shape", "x"], "NAME:D1,D2"),
     "a server that is no address": (["replay", "--server", "http://h:abc"], "is not an address"),
@@ -243,7 +252,25 @@ MISTAKES = {
     "a missing trace": (["measure", "--trace", "none.csv"], "none.csv"),
     "no server there": (["replay", "--server", "http://127.0.0.1:9"], "127.0.0.1:9"),
     "a model without a server": (["calibrate", "--model", "mine"], "--server"),
-    "an emulated model without a profile": (["serve", "--model", "emulated"], "`emulated` block"),
+    "an emulated model without a profile": (
+        ["measure", "--serve.model", "emulated"],
+        "as in testbed/configs/serve-emulated.yaml",
+    ),
+    "a simulation of nothing": (["simulate"], "give --profile"),
+    "a profile that is none": (["simulate", "--profile", "config.yaml"], "config.yaml is no profile"),
+    "a folder that is not there": (["compare", "none"], "none does not exist"),
+    "an HPA without a target": (
+        ["simulate", "--cluster", "cluster.yaml", "--policy", "hpa", "--out", "o"],
+        "give metric and target (hpa:metric=queue_time_ms,target=5)",
+    ),
+    "an HPA's key with a slip": (
+        ["simulate", "--cluster", "cluster.yaml", "--policy", "hpa:targte=3", "--out", "o"],
+        "unknown key 'targte': did you mean 'target'?",
+    ),
+    "an oracle that does not know when pods are there": (
+        ["simulate", "--cluster", "cluster.yaml", "--policy", "oracle", "--out", "o"],
+        "provisioning_delay_s is missing",
+    ),
     "a repository where something is": (["repository", ".", "--model", "resnet50"], "not empty"),
     "a backend that is none": (["repository", "m", "--model", "resnet50", "--backend", "tensorrt"], "--backend"),
     "a policy without a cluster": (
@@ -257,6 +284,8 @@ MISTAKES = {
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_answered_in_one_line(tmp_path: Path, profile: Path, mistake: str) -> None:
     arguments, told = MISTAKES[mistake]
+    (tmp_path / "config.yaml").write_text("seed: 1\n")
+    (tmp_path / "cluster.yaml").write_text(CLUSTER)
     done = kis(*arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert told in done.stderr
@@ -279,6 +308,49 @@ from testbed.cli.main import main
 sys.argv = ["kis", *sys.argv[1:]]
 main()
 """
+
+
+def test_a_plan_is_a_sentence(tmp_path: Path, profile: Path) -> None:
+    def last(target_ms: str) -> str:
+        flags = ["--target-ms", target_ms, "--set", "spike=40", "--duration", "20", "--max-replicas", "2"]
+        done = kis("plan", "--profile", str(profile), *flags, "--out", f"plan-{target_ms}", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return " ".join(done.stdout.split())
+
+    assert "Use 1 replica (1 instance, batches of at most" in last("500")
+    assert "Nothing up to 2 replicas holds P95 <= 0.01 ms: the least is" in last("0.01")
+
+
+def test_the_version_and_the_next_thing_to_type() -> None:
+    assert kis("--version").stdout == f"kis {metadata.version('kis-testbed')}\n"
+    alone = kis()
+    assert "Try first: kis simulate --profile testbed/examples/" in " ".join((alone.stdout + alone.stderr).split())
+
+
+def test_the_doctor_says_what_is_there_and_what_is_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    done = kis("doctor", "--seconds", "0.1")
+    assert done.returncode == 0, done.stdout
+    for said in ("versions", "timed wake-ups", "tritonserver", "extra train", "KUBECONFIG is not set"):
+        assert said in done.stdout
+    done = kis("doctor", "--seconds", "0.1", "--kubeconfig", str(tmp_path / "none"))
+    assert done.returncode == 2
+    assert "no Kubernetes configuration" in done.stdout
+
+
+def test_compiling_is_told_once(tmp_path: Path, profile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small function stands for the loops: those take half a minute."""
+    script = (
+        "import sys, numba\n"
+        "from rich.console import Console\n"
+        "from testbed.cli.main import _tell_of_compiling\n"
+        "_tell_of_compiling(Console(stderr=True))\n"
+        "numba.njit(lambda x: x + 1)(1)\n"
+        "numba.njit(lambda x: x + 2)(1)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stderr.count("the simulator is compiled") == 1
 
 
 def test_an_interrupt_is_told_in_one_line(tmp_path: Path, profile: Path, monkeypatch: pytest.MonkeyPatch) -> None:

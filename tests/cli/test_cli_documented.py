@@ -15,7 +15,7 @@ from testbed.adaptation.adaptive import AdaptConfig
 from testbed.adapter.run import AdapterConfig
 from testbed.bundle.campaigns import CampaignPlan
 from testbed.cli.main import COMMANDS, application
-from testbed.config import CalibrateConfig
+from testbed.config import CalibrateConfig, ServeConfig
 from testbed.config_file import load_config
 from testbed.controller.run import ControllerConfig
 from testbed.kiscaler.train import TrainConfig
@@ -45,6 +45,7 @@ KINDS: dict[str, type[BaseModel]] = {  # the first that matches
     "experiment": ExperimentConfig,
     "gpu-day*": CampaignPlan,
     "rate-sweep": RateSweep,
+    "serve-*": ServeConfig,
     "train*": TrainConfig,
     "transfer": ExperimentConfig,
     "tune-*": TuneConfig,

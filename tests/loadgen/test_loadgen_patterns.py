@@ -124,7 +124,7 @@ def test_a_trace_pattern_holds_its_last_rate():
         ("ramp", {"low": 9, "peak": 3}, "low <= peak"),
         ("periodic", {"mean": 1, "amplitude": 2}, "amplitude <= mean"),
         ("bursty", {"mode": "off_on"}, "'spikes' or 'on_off'"),
-        ("constant", {"rate": "fast"}, "wrong type"),
+        ("constant", {"rate": "fast"}, "rate is 'fast': give a number"),
     ],
 )
 def test_a_wrong_pattern_is_refused_in_one_line_that_says_what_to_do(name, parameters, hint):

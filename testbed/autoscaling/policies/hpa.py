@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from testbed.autoscaling.hpa.controller import ScaleTarget, sync
+from testbed.autoscaling.hpa.controller import ScaleTarget, Sync, sync
 from testbed.autoscaling.hpa.pods import PodSample
 from testbed.autoscaling.hpa.proposal import MetricReadings
-from testbed.autoscaling.hpa.spec import ControllerFlags, HpaSpec
+from testbed.autoscaling.hpa.spec import ControllerFlags, HpaSpec, MetricSpec
 from testbed.autoscaling.hpa.stabilization import History
 from testbed.autoscaling.metrics import METRICS, SERVICE_METRICS, is_metric, milli, of_all, of_each
 from testbed.autoscaling.observation import Observation
@@ -33,6 +33,8 @@ class Hpa:
     of a window of some periods is no longer in it.
     """
 
+    short_keys: ClassVar[tuple[str, ...]] = ("metric", "target", "tuned", "min_replicas", "max_replicas", "behavior")
+
     spec: HpaSpec
     flags: ControllerFlags = DEFAULT_FLAGS
     window_s: float = 15.0
@@ -55,6 +57,11 @@ class Hpa:
     @classmethod
     def settings_from(cls, given: dict[str, Any], max_replicas: int) -> dict[str, Any]:
         """With a whole spec, also where `metric` and `target` of one Pods metric were given, its mean to be held."""
+        if "spec" not in given and "metric" not in given and given.keys() <= {"target", *cls.__dataclass_fields__}:
+            raise ConfigError(
+                "policy hpa: give metric and target (hpa:metric=queue_time_ms,target=5), tuned (a tuned.json of kis "
+                "tune-hpa), or a whole spec"
+            )
         if "metric" not in given:
             return given
         given = {"max_replicas": max_replicas, **given}
@@ -79,12 +86,17 @@ class Hpa:
         target = ScaleTarget(
             observation.spec_replicas, sum(1 for pod in observation.pods if not pod.deleting), observation.pods
         )
-        answer = sync(
-            self.spec, target, self._readings(observation), memory or History(), observation.now_s, self.flags
-        )
+        readings = self._readings(observation)
+        answer = sync(self.spec, target, readings, memory or History(), observation.now_s, self.flags)
         wanted = observation.spec_replicas if answer.desired_replicas is None else answer.desired_replicas
-        reason = "; ".join(f"{name}={status} {why}" for name, (status, why) in answer.conditions.items())
-        return Decision(wanted, answer.history, answer.error or reason)
+        figures = ", ".join(_figure(metric, readings, answer) for metric in self.spec.metrics)
+        limits = [
+            why
+            for name, (status, why) in answer.conditions.items()
+            if (name == "ScalingLimited" and status == "True") or why.endswith("Stabilized")
+        ]
+        change = f"{observation.spec_replicas} -> {wanted}" + (f" ({', '.join(limits)})" if limits else "")
+        return Decision(wanted, answer.history, answer.error or f"{figures}: {change}")
 
     def _readings(self, observation: Observation) -> MetricReadings:
         adapter, kubelet = (
@@ -109,3 +121,17 @@ class Hpa:
                 pod: PodSample(milli(value), window.end_s, window.seconds) for pod, value in finite.items()
             }
         return MetricReadings(per_pod, values)
+
+
+def _figure(metric: MetricSpec, readings: MetricReadings, answer: Sync) -> str:
+    """What a metric was, beside its target: `queue_time_ms 9.8 a pod, target 5`."""
+    if metric.target_utilization_pct is not None:
+        percent = answer.utilization_pct.get(metric.key)
+        return f"{metric.name} {percent} % of the request, target {metric.target_utilization_pct} %"
+    target_m = metric.target_value_m if metric.target_average_value_m is None else metric.target_average_value_m
+    per_pod = [sample.value_m for sample in readings.per_pod.get(metric.key, {}).values()]
+    total = readings.values.get(metric.key, ())
+    value_m = sum(per_pod) / len(per_pod) if per_pod else sum(total) if total else None
+    shown = "not known" if value_m is None else f"{value_m / 1e3:.4g}"
+    each = " a pod" if per_pod else ""
+    return f"{metric.name} {shown}{each}, target {(target_m or 0) / 1e3:g}"
