@@ -40,6 +40,7 @@ FIRST = "kis simulate --profile testbed/examples/resnet50-h200-fp16.json --repli
 # In the order of `kis --help`. Only what is called is imported: a controller's pod needs no report and no plot, and the
 # help comes at once.
 COMMANDS = {
+    "demo": Entry("demo", "Measure", "See it work in a minute and a half: no GPU, no cluster.", "optuna", "demo"),
     "serve": Entry("serve", "Measure", "Serve a model of the catalog with real tritonserver processes, until ctrl-c."),
     "repository": Entry("repository", "Measure", "A model of the catalog as a repository for a Triton of your own."),
     "replay": Entry("replay", "Measure", "Send a pattern or a trace to a running Triton, open-loop."),

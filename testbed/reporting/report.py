@@ -72,11 +72,11 @@ class Report:
         for file, draw in pictures.items():
             (folder / file).parent.mkdir(exist_ok=True)
             save_png(draw(), folder / file)
-        text = _environment(html=False).get_template(f"{self.name}.md.j2").render(content.values)
+        text = environment(html=False).get_template(f"{self.name}.md.j2").render(content.values)
         text += "".join(f"\n![{_escape_markdown(one.caption)}]({one.picture})\n" for one in added)
         write_text_atomically(folder / "report.md", text)
         addresses = {name: svg_address(draw()) for name, draw in {**content.figures, **more}.items()}
-        template = _environment(html=True).get_template(f"{self.name}.html.j2")
+        template = environment(html=True).get_template(f"{self.name}.html.j2")
         page = template.render(content.values, figures=addresses, added=added)
         write_text_atomically(folder / "report.html", page)
         return folder / "report.html"
@@ -91,7 +91,7 @@ def rounded(value: Any) -> Any:
     return [rounded(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _environment(html: bool) -> Environment:
+def environment(html: bool) -> Environment:
     """Of the templates beside this file; html: values are escaped for a page, else Markdown has its filter `md`."""
     loader = PackageLoader("testbed.reporting")
     made = Environment(

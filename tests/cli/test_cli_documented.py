@@ -34,6 +34,9 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "results" / "READM
 CONFIGS = ROOT / "testbed" / "configs"
 KINDS: dict[str, type[BaseModel]] = {  # the first that matches
     "clusters/*": ClusterConfig,
+    "demo/measure": CalibrateConfig,
+    "demo/tune": TuneConfig,
+    "demo/compare": EvaluateConfig,
     "adapt-controller": AdaptConfig,
     "adaptation*": AdaptRunConfig,
     "adapter": AdapterConfig,

@@ -1,0 +1,32 @@
+"""`kis demo`."""
+
+from __future__ import annotations
+
+import time
+import webbrowser
+from typing import Annotated
+
+import typer
+
+from testbed.cli import options
+from testbed.cli.console import ConsoleReporter, console, print_path, say
+from testbed.pipeline import demo as demonstration
+from testbed.study import all_processors
+
+
+def demo(
+    out: options.Out = None,
+    browser: Annotated[bool, typer.Option("--browser", help="Open the page.")] = False,
+) -> None:
+    """Measures a real Triton for half a minute (it waits as an accelerator would compute: no GPU, no torch), shows how
+    near the simulator comes, tunes an HPA in it and lets it meet KIScaler. Leaves a page.
+
+    Example: [bold]kis demo[/bold]
+    """
+    begun_s = time.monotonic()
+    with ConsoleReporter() as reporter:
+        page = demonstration.demo(options.out_folder(out, "demo"), reporter, all_processors())
+    say(f"{time.monotonic() - begun_s:.0f} s")
+    print_path(console, page)
+    if browser:
+        webbrowser.open(page.resolve().as_uri())
