@@ -12,7 +12,11 @@ BIN := $(VENV)/bin
 LOCKED := $(VENV)/.locked
 READY := $(VENV)/.ready
 
-.PHONY: help env lock bundle calibrate test test-bounds test-cluster cluster-up cluster-down check bench clean
+# What `make demo` needs, where there is no .venv: half of the packages, neither torch nor CUDA.
+DEMO := .venv-demo
+DEMO_BIN := $(if $(wildcard $(READY)),$(BIN),$(DEMO)/bin)
+
+.PHONY: demo help env lock bundle calibrate test test-bounds test-cluster cluster-up cluster-down check bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -31,10 +35,25 @@ $(READY): $(LOCKED) pyproject.toml
 	@$(BIN)/python -m testbed.simulation.precompile
 	@touch $@
 
-# All extras but ray, which most people do without.
+$(DEMO)/.ready: requirements-demo.lock
+	@test -n "$(PYTHON)" || { echo "no Python 3.11, 3.12 or 3.13 on PATH: install one, or name it: make PYTHON=/path/to/python3.12"; exit 1; }
+	@echo "making $(DEMO) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv --clear $(DEMO)
+	@$(DEMO)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-demo.lock
+	@echo "compiling the simulator, once"
+	@$(DEMO)/bin/python -m testbed.simulation.precompile
+	@touch $@
+
+demo: $(if $(wildcard $(READY)),,$(DEMO)/.ready) ## see it work: a real Triton measured and simulated, an HPA tuned, KIScaler beside it
+	@$(DEMO_BIN)/python -m testbed.cli demo $(ARGS)
+
+# All extras but ray, which most people do without. requirements-demo.lock: those of its entries that the demo needs.
 lock: ## resolve pyproject.toml into requirements.lock again (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
 	  --extra serve --extra train --extra dev --python-version 3.11 pyproject.toml -o requirements.lock
+	uv pip compile --quiet --universal --no-header --no-annotate --no-emit-index-url --no-emit-find-links --extra demo \
+	  --python-version 3.11 pyproject.toml | grep -oE "^[a-z0-9._-]+==" | awk 'NR==FNR {want[$$0]; next} \
+	  /^[a-zA-Z0-9]/ {split($$1, part, "=="); keep = (part[1] "==") in want} keep' - requirements.lock > requirements-demo.lock
 
 # BUNDLE_PYTHON: the Python that goes along (its version is that of the machine's own packages); THERE: what the machine has.
 bundle: env ## build/bundle: all that a machine without a network needs; THERE=packages.txt leaves those out
@@ -78,4 +97,4 @@ bench: env ## benchmarks: ratios within one run, off in `make test`
 	@$(BIN)/python -m pytest tests/bench --benchmark-only --benchmark-disable-gc -s $(ARGS)
 
 clean: ## remove the environment and caches; results stay
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(DEMO) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

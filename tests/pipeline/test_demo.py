@@ -15,7 +15,8 @@ from testbed.reporting.drawing import save_png
 from testbed.study import Workers
 from tests.pipeline.recording_reporter import RecordingReporter
 
-PROFILE = Path(__file__).parents[2] / "results" / "golden-emulated-slow" / "profile-emulated.json"
+ROOT = Path(__file__).parents[2]
+PROFILE = ROOT / "results" / "golden-emulated-slow" / "profile-emulated.json"
 
 
 def measured(folder: Path, *_: Any) -> str:
@@ -56,3 +57,15 @@ def test_what_ships_of_the_demo_can_be_read() -> None:
     config = under_test._config("compare.yaml", under_test.EvaluateConfig)
     assert Path(config.policies["kiscaler"]["file"]).exists()
     assert under_test._config("measure.yaml", under_test.CalibrateConfig).studies[0].model == "emulated"
+
+
+def entries(lock: str) -> set[str]:
+    """Of a lock: each package with its hashes."""
+    return set(re.split(r"\n(?=\S)", (ROOT / lock).read_text().strip()))
+
+
+def test_its_lock_is_a_part_of_the_whole_one_without_torch() -> None:
+    part = entries("requirements-demo.lock")
+    assert part < entries("requirements.lock")
+    assert not [entry for entry in part if entry.startswith(("torch", "nvidia-cu", "triton=="))]
+    assert [entry for entry in part if entry.startswith("nvidia-pytriton==")]
