@@ -158,7 +158,8 @@ def _are_named(value: Any) -> TypeGuard[list[dict[str, Any]]]:
 
 
 def _explain(kind: type[BaseModel], error: ValidationError) -> str:
-    first = error.errors()[0]
+    unknown = [problem for problem in error.errors() if problem["type"] == "extra_forbidden"]
+    first = (unknown or error.errors())[0]  # a misspelt key is why another one is missing
     place = ".".join(map(str, first["loc"])) or "file"
     if first["type"] == "extra_forbidden":
         known = _fields_at(kind, first["loc"][:-1])

@@ -7,8 +7,11 @@
         def run(self, cell): return {"p95_ms": ...}
 
 In a file of testbed/pipeline/studies/ it is known by its name, anywhere else by its place, `my_module:MyStudy`, or as
-an entry point of the group `kis.studies`. `kis study FILE.yaml`, whose `kind` names it, runs what is not there yet, in
-any number of processes or on Ray, goes on after an interrupt, and writes a page with the table and the figures.
+an entry point of the group `kis.studies`; its folder is on PYTHONPATH then. Figures that are drawn under
+`rc_context(testbed.reporting.drawing.LOOK)` look as the others do.
+
+`kis study FILE.yaml`, whose `kind` names it, runs what is not there yet, in any number of processes or on Ray, goes on
+after an interrupt, and writes a page with the table and the figures.
 """
 
 from __future__ import annotations

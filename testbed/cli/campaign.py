@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from loadgen.artifact import read_json
 from loadgen.discovery import parse_shapes
 from testbed.cli import options
 from testbed.cli.compare import show_comparison
@@ -19,7 +20,9 @@ from testbed.pipeline.calibrate import calibrate as run_campaign
 from testbed.pipeline.target import Target, remote
 from testbed.reporting.compare import compare_folder
 from testbed.study import all_processors
+from workloads.files import write_json
 
+SERVER = "server.json"  # of a campaign on a server of the user's: where it is
 REQUESTS = 250  # of each run against a server of unknown speed: enough for P95, and for lone requests at low load
 
 
@@ -37,7 +40,7 @@ def calibrate(
     ] = False,
     out: options.Out = None,
 ) -> None:
-    """Without arguments: ResNet-50, BERT and an emulated accelerator on this machine, about 12 minutes.
+    """Without arguments: ResNet-50, BERT and an emulated accelerator on this machine, about 14 minutes.
 
     Your own model: [bold]kis calibrate --server http://127.0.0.1:8000 --model my_model[/bold]
     Continue after an interrupt: [bold]kis calibrate --out results/that-folder[/bold]
@@ -46,9 +49,16 @@ def calibrate(
         raise ConfigError("--quick is a campaign of its own: leave out the config file and --server, or --quick")
     folder = options.out_folder(out, "calibrate")
     target = None
+    kept = folder / SERVER
+    if server is None and kept.exists():  # it goes on with the server that it was begun with
+        began = read_json(kept, "give --server again")
+        server, model = began["server"], model or began["model"]
+        metrics, shape = metrics or began["metrics"], shape or began["shape"]
     if server is not None:
         target = remote(server, model, metrics, shapes=parse_shapes(shape or ()))
         settings = _for_server(config, target, given)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(kept, {"server": server, "model": target.model, "metrics": metrics, "shape": shape})
     else:
         if model is not None or metrics is not None or shape is not None:
             raise ConfigError(

@@ -16,7 +16,7 @@ from testbed.reporting.compare import Comparison, compare_folder
 from testbed.reporting.reports import write_report
 from workloads.files import write_text_atomically
 
-Results = Annotated[Path, typer.Argument(help="A results folder of `kis calibrate`.")]
+Results = Annotated[Path, typer.Argument(help="A results folder.")]
 
 
 def compare(results: Results) -> None:
@@ -40,7 +40,7 @@ def report(
     ] = False,
     workers: options.WorkerCount = None,
 ) -> None:
-    """Of a calibration, a simulated cluster's run, an experiment, an evaluation or devices.
+    """Of a calibration, a simulated cluster's run, an experiment, an evaluation, a comparison of devices or a study.
 
     Example: [bold]kis report results/20260101-120000-calibrate[/bold]
     """

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Any
+
+import typer
+import yaml
+
 from testbed.cli import options
 from testbed.cli.console import ConsoleReporter, console, print_path
 from testbed.config_file import load_config, read_key
+from testbed.errors import ConfigError
 from testbed.grid_study import STUDIES, run_study
 from testbed.pipeline import studies as ours  # noqa: F401 - they register themselves
 from testbed.reporting.reports import write_report
@@ -15,15 +21,26 @@ def study(
     workers: options.WorkerCount = None,
     ray: options.Ray = None,
     out: options.Out = None,
+    change: Annotated[list[str] | None, typer.Option("--set", help="A key of the file: KEY=VALUE, as in YAML.")] = None,
 ) -> None:
     """Runs the cells that the folder does not have yet. `kind` of the file: a name, or my_module:MyStudy, one file with
     what is run for a cell and which figures are drawn (testbed/grid_study.py).
 
-    Example: [bold]kis study testbed/configs/rate-sweep.yaml[/bold]
+    Example: [bold]kis study testbed/configs/rate-sweep.yaml --set "rates=[500, 2000]"[/bold]
     """
-    settings = load_config(config, STUDIES.find(read_key(config, "kind")))
+    kind = STUDIES.find(read_key(config, "kind"))
+    settings = load_config(config, kind, dict(map(_changed, change or ())))
     folder = options.out_folder(out, settings.name)
     with ConsoleReporter() as reporter:
         reporter.phase(f"{settings.name}: {len(settings.cells())} cells")
         run_study(settings, folder, reporter.progress, options.workers_of(workers, ray))
     print_path(console, write_report(folder))
+
+
+def _changed(text: str) -> tuple[str, Any]:
+    """A key and its value."""
+    key, given, value = text.partition("=")
+    try:
+        return key, yaml.safe_load(value if given else "[")
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {text}: give KEY=VALUE, the value as in YAML") from None

@@ -80,6 +80,7 @@ def test_a_kind_of_study_of_ones_own_is_one_file(yours: Path, tmp_path: Path) ->
     assert done.exit_code == 0, done.output
     page, text = (out / "report.html").read_text(), (out / "report.md").read_text()
     assert "numbers &amp; their &lt;squares&gt;" in page
+    assert "| --: | --: | --: | --- |" in text
     assert "| 2 | 4 | \u2013 | a\\|b |" in text
     assert (out / "figures" / "figure-1.png").exists()
     (out / "report.md").unlink()
@@ -100,6 +101,14 @@ def test_it_goes_on_with_the_cells_that_it_lacks(yours: Path, tmp_path: Path) ->
     assert shares == [0.75, 1.0]
     with pytest.raises(ConfigError, match="most differs"):
         run_study(study.model_copy(update={"most": 2}), out, shares.append)
+
+
+def test_keys_are_changed_on_the_command_line(yours: Path, tmp_path: Path) -> None:
+    done = kis("study", yours, "--set", "most=5", "--workers", 1, "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert len((tmp_path / "out" / "rows.jsonl").read_text().splitlines()) == 5
+    refused = kis("study", yours, "--set", "most", "--out", tmp_path / "other")
+    assert "give KEY=VALUE, the value as in YAML" in str(refused.exception)
 
 
 def test_workers_change_nothing(tmp_path: Path) -> None:
@@ -129,6 +138,7 @@ def test_the_report_needs_no_import_of_the_kind(tmp_path: Path) -> None:
         ("most: 3\n", "kind is missing"),
         ("kind: rate-swep\n", "did you mean 'rate-sweep'?"),
         ("kind: rate-sweep\nprofile: p.json\nrates: [1]\nsed: 3\n", "did you mean 'seeds'?"),
+        ("kind: rate-sweep\nprofile: p.json\nratez: [1]\n", "did you mean 'rates'?"),
         ("kind: no_such_module:Study\n", "is its folder on PYTHONPATH?"),
     ],
 )

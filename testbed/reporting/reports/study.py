@@ -26,6 +26,7 @@ def gather(folder: Path) -> Content:
         "note": kind.note,
         "config": config,
         "columns": list(rows.columns),
+        "texts": [name for name in rows.columns if rows[name].map(lambda value: isinstance(value, str)).any()],
         "rows": rows.astype(object).where(rows.notna(), None).to_numpy().tolist(),
         "cells": len(study.cells()),
         "captions": {name: caption for name, (caption, _) in figures.items()},
