@@ -92,11 +92,9 @@ class RequestStream:
             return
         self._block_end_ns, stream["arrivals"] = block.end_ns, len(block.arrival_ns)
         self.sim = self.sim._replace(
-            feed_ns=np.ascontiguousarray(block.arrival_ns),
-            feed_model=np.ascontiguousarray(block.model),
-            feed_bucket=np.full(len(block.model), DRAWN)
-            if block.bucket is None
-            else np.ascontiguousarray(block.bucket),
+            feed_ns=_of_our_own(block.arrival_ns),
+            feed_model=_of_our_own(block.model),
+            feed_bucket=np.full(len(block.model), DRAWN) if block.bucket is None else _of_our_own(block.bucket),
         )
 
     def _next_slow_phase(self) -> None:
@@ -146,3 +144,8 @@ class RequestStream:
         wanted = int(self.sim.stream[0]["events"]) + 2 * len(self.sim.requests) + 16 + more
         if len(self.sim.events) < wanted:
             self.sim = self.sim._replace(events=np.concatenate([self.sim.events, np.zeros(wanted, dtype=EVENT)]))
+
+
+def _of_our_own(array: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """In one piece and writable: for a read-only one, as a file has it, the loops would be compiled once more."""
+    return np.require(array, requirements=("C", "W"))
