@@ -160,7 +160,7 @@ def _are_named(value: Any) -> TypeGuard[list[dict[str, Any]]]:
 def _explain(kind: type[BaseModel], error: ValidationError) -> str:
     unknown = [problem for problem in error.errors() if problem["type"] == "extra_forbidden"]
     first = (unknown or error.errors())[0]  # a misspelt key is why another one is missing
-    place = ".".join(map(str, first["loc"])) or "file"
+    place = ".".join(map(str, first["loc"]))
     if first["type"] == "extra_forbidden":
         known = _fields_at(kind, first["loc"][:-1])
         near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
@@ -171,7 +171,7 @@ def _explain(kind: type[BaseModel], error: ValidationError) -> str:
     shown = (
         "" if isinstance(given, (dict, list, tuple, BaseModel)) or first["type"] == "missing" else f" (got {given!r})"
     )
-    return f"{place}: {message}{shown}"
+    return f"{place}: {message}{shown}" if place else f"{message}{shown}"
 
 
 def _fields_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

@@ -13,7 +13,7 @@ from testbed.cli.console import ConsoleReporter, console, print_path, say
 from testbed.pipeline.restore import restore as restore_runs
 from testbed.study import all_processors
 
-Results = Annotated[Path, typer.Argument(help="A results folder with runs/ in it.")]
+Results = Annotated[Path, typer.Argument(help="A results folder.")]
 
 
 def archive(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from testbed.cli import options
 from testbed.cli.console import console, say
@@ -42,7 +42,13 @@ def serve(
         with console.status(f"starting {settings.service.replicas} x tritonserver with {settings.model}"):
             target = opened.enter_context(served(settings, out or Path(scratch), http_port=http_port))
         try:
-            table = Table("replica", "http", "metrics", "start-up", title=f"{target.model} on {target.device.name}")
+            table = Table(
+                "replica",
+                Column("http", overflow="fold"),
+                Column("metrics", overflow="fold"),
+                "start-up",
+                title=f"{target.model} on {target.device.name}",
+            )
             start_up = {event.replica: event.start_up_s for event in target.events() if event.start_up_s is not None}
             for address in target.addresses():
                 seconds = start_up.get(address.endpoint)

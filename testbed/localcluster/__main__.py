@@ -58,6 +58,8 @@ def up(
     shape = lifecycle.Shape(nodes, gpus, kwok)
     host.check(needs_go=bool(binaries.missing()))
     say = _reporter()
+    if lifecycle.daemons():
+        say("a cluster is up: it is ended first, with all that runs on it")
     kubeconfig = lifecycle.up(shape, say)
     say("the cluster is up")
     _out.print(f"export KUBECONFIG={kubeconfig} PATH={binaries.folder()}:$PATH")
