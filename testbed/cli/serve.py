@@ -31,10 +31,10 @@ def serve(
     ] = None,
     out: Annotated[Path | None, typer.Option(help=r"Folder for logs. \[default: temporary]")] = None,
 ) -> None:
-    """Example: [bold]kis serve --model emulated --http-port 8000[/bold], then, elsewhere,
-    [bold]locust -f loadgen/bursty.py --host http://127.0.0.1:8000[/bold]. It is a real Triton that waits as long as a GPU
-    would compute (testbed/configs/serve-emulated.yaml), without torch. A CPU that computes --model resnet50 does not keep
-    up with those bursts.
+    """A CPU that computes --model resnet50 does not keep up with the bursts of the example; the emulated accelerator does.
+
+    Example: [bold]kis serve --model emulated --http-port 8000[/bold], then, elsewhere,
+    [bold]locust -f loadgen/bursty.py --host http://127.0.0.1:8000[/bold]
     """
     if config is None and given.get("model") == "emulated" and "emulated" not in given:
         config = EMULATED
