@@ -31,7 +31,7 @@ def serve(
     ] = None,
     out: Annotated[Path | None, typer.Option(help=r"Folder for logs. \[default: temporary]")] = None,
 ) -> None:
-    """A CPU that computes --model resnet50 does not keep up with the bursts of the example; the emulated accelerator does.
+    """A CPU that computes --model resnet50 does not keep up with the example's bursts; the emulated accelerator does.
 
     Example: [bold]kis serve --model emulated --http-port 8000[/bold], then, elsewhere,
     [bold]locust -f loadgen/bursty.py --host http://127.0.0.1:8000[/bold]
