@@ -36,7 +36,7 @@ def table(first: str, *headings: str, caption: str) -> Table:
     made = Table(box=SIMPLE, caption=caption, pad_edge=False)
     made.add_column(first, overflow="fold", min_width=16)
     for heading in headings:
-        made.add_column(heading, justify="right", min_width=max(map(len, [*heading.split(), "0.000"])))
+        made.add_column(heading, justify="right", overflow="fold", min_width=max(map(len, [*heading.split(), "0.000"])))
     return made
 
 

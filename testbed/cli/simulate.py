@@ -7,12 +7,11 @@ from typing import Annotated, Any
 
 import typer
 from pydantic import BaseModel
-from rich.table import Table
 
 from loadgen.schedule import Schedule
 from testbed.calibration.profile import ServiceProfile
 from testbed.cli import options
-from testbed.cli.console import ConsoleReporter, console, print_path, say
+from testbed.cli.console import ConsoleReporter, console, print_path, say, table
 from testbed.cli.flags import Given, configured, flags, typed
 from testbed.cli.replay import show_run
 from testbed.config import SimulateConfig
@@ -140,23 +139,20 @@ def _simulate_cluster(config: ClusterRunConfig, folder: Path) -> None:
     with ConsoleReporter() as reporter:
         reporter.phase(f"simulate {config.duration_s:g} s of a cluster that serves {names}")
         summary = simulate_cluster(config, folder, reporter.progress)
-    table = Table(title=f"{folder} (simulated)", title_justify="left")
-    for column in ("model", "policy", "requests", "missed", "failed", "waiting", "P95 ms", "GPU-s", "changes"):
-        table.add_column(column, justify="left" if column in ("model", "policy") else "right")
+    headings = ("requests", "missed", "failed\nwaiting", "P95 ms", "GPU-s", "changes")
+    rows = table("model\npolicy", *headings, caption="simulated")
     for name, model in summary["models"].items():
         share = model["slo_violation_rate"]
-        table.add_row(
-            name,
-            model["policy"],
+        rows.add_row(
+            f"{name}\n{model['policy']}",
             f"{model['requests']:,}",
             "-" if share is None else _with_interval(model, "slo_violation_rate", ".2%"),
-            f"{model['error'] + model['timeout'] + model['dropped']:,}",
-            f"{model['waiting']:,}",
+            f"{model['error'] + model['timeout'] + model['dropped']:,}\n{model['waiting']:,}",
             "-" if model["p95_ms"] is None else _with_interval(model, "p95_ms", ".1f"),
             _with_interval(model, "gpu_seconds", ",.0f"),
             str(model["changes"]),
         )
-    console.print(table)
+    console.print(rows)
     for note in summary["notes"]:
         say(f"note: {note}")
     print_path(console, folder / "report.html")
@@ -165,4 +161,4 @@ def _simulate_cluster(config: ClusterRunConfig, folder: Path) -> None:
 def _with_interval(result: dict[str, Any], name: str, form: str) -> str:
     band = result["intervals"].get(name)
     value = f"{result[name]:{form}}"
-    return value if band is None else f"{value}\n{band['low']:{form}}..{band['high']:{form}}"
+    return value if band is None else f"{value}\n{band['low']:{form}} to\n{band['high']:{form}}"

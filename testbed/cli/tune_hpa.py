@@ -51,16 +51,16 @@ def tune_hpa(
 
 def _table(tuned: Mapping[str, Mapping[str, Any]], allowed: float) -> Table:
     """Both HPAs of each family, or of the only traffic, whose name is empty."""
-    headings = ("metric", "target", "P95 ms", "over target %", "GPU-s", "changes")
-    rows = table("HPA", *headings, caption=f"simulated; allowed over the target: {allowed:.2%}")
+    headings = ("target", "P95 ms", "over target %", "GPU-s", "changes")
+    rows = table("HPA\nmetric", *headings, caption=f"simulated; allowed over the target: {allowed:.2%}")
     for family, result in tuned.items():
         fixed = result["fixed"]
         outcomes = result["outcomes"] if fixed is None else {**result["outcomes"], f"fixed-{fixed['replicas']}": fixed}
         for name, outcome in outcomes.items():
             policy = result["policies"].get(name, {})
             rows.add_row(
-                f"{family} {name}{' (written)' if name == result['chosen'] else ''}".strip(),
-                str(policy.get("metric", "-")),
+                f"{family} {name}{' (written)' if name == result['chosen'] else ''}".strip()
+                + f"\n{policy.get('metric', '-')}",
                 shown(policy.get("target"), ".4g"),
                 shown(outcome["p95_ms"], ".1f"),
                 f"{100 * outcome['slo_violation_rate']:.2f}",

@@ -77,7 +77,7 @@ def test_the_command_shows_a_table(tmp_path: Path):
     arguments = ["simulate", "--cluster", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "run")]
     result = CliRunner().invoke(application(), arguments)
     assert result.exit_code == 0, result.output
-    assert "(simulated)" in result.output.replace("\n", "")
+    assert "simulated" in result.output.replace("\n", "")
     assert "GPU-s" in result.output
     page = (tmp_path / "run" / "report.html").read_text()
     assert "SIMULATED" in page
