@@ -131,6 +131,7 @@ def test_after_a_kill_in_the_middle_of_a_stop_everything_runs_and_no_loop_stays(
         process.kill()
         until(lambda: all(gone(one) for one in there if one != command))
         until(lambda: gone(command) or command.status() != psutil.STATUS_STOPPED)
+        assert [one for one in there if one != command and not gone(one)] == []
     finally:
         process.kill()
         for one in there:

@@ -45,11 +45,11 @@ def calibrate(
     Your own model: [bold]kis calibrate --server http://127.0.0.1:8000 --model my_model[/bold]
     Continue after an interrupt: [bold]kis calibrate --out results/that-folder[/bold]
     """
-    if quick and (config is not None or server is not None):
-        raise ConfigError("--quick is a campaign of its own: leave out the config file and --server, or --quick")
     folder = options.out_folder(out, "calibrate")
     target = None
     kept = folder / SERVER
+    if quick and (config is not None or server is not None or kept.exists()):
+        raise ConfigError("--quick is a campaign of its own: leave out the config file and --server, or --quick")
     if server is None and kept.exists():  # it goes on with the server that it was begun with
         began = read_json(kept, "give --server again")
         server, model = began["server"], model or began["model"]

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from testbed.cli import campaign
 from testbed.cli.main import application
+from testbed.errors import ConfigError
 from workloads.catalog import ServiceConfig
 
 
@@ -37,4 +38,6 @@ def test_a_campaign_on_ones_own_server_goes_on_with_that_server(
     first, second = asked
     assert first == ("http://10.0.0.1:8000", None, None, {"x": (128,)})
     assert second == ("http://10.0.0.1:8000", "mine", None, {"x": (128,)})
+    with pytest.raises(ConfigError, match="--quick is a campaign of its own"):
+        CliRunner().invoke(application(), ["calibrate", "--quick", "--out", str(out)], catch_exceptions=False)
     assert json.loads((out / "server.json").read_text())["model"] == "mine"

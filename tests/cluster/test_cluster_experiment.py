@@ -13,22 +13,10 @@ from loadgen.request_log import RequestLog
 from testbed.errors import ClusterError
 from testbed.pipeline.experiment import run_experiment
 from testbed.pipeline.experiment_config import ExperimentConfig
+from tests.pipeline.recording_reporter import RecordingReporter
 
 pytestmark = pytest.mark.cluster
 PROFILE = Path(__file__).parents[2] / "results" / "golden-emulated" / "profile-emulated.json"
-
-
-class RecordingReporter:
-    """What the user is told."""
-
-    def __init__(self) -> None:
-        self.phases: list[str] = []
-
-    def phase(self, text: str) -> None:
-        self.phases.append(text)
-
-    def progress(self, share: float) -> None:
-        assert 0 <= share <= 1.5
 
 
 def config_of(namespace: str, policies: dict[str, Any]) -> ExperimentConfig:
@@ -74,7 +62,7 @@ def test_a_pair_of_runs_and_going_on_after_an_interrupt(
         "period_s": 1,
     }
     config = config_of(namespace, {"fixed-2": {"kind": "fixed", "replicas": 2}, "kpa": knative})
-    first = RecordingReporter()
+    first = RecordingReporter(most=1.5)
     page = run_experiment(config, tmp_path, api, kubeconfig, first, look=None)
     assert page == tmp_path / "report.html"
     rows = {row["policy"]: row for row in json.loads((tmp_path / "pairs.json").read_text())["rows"]}
@@ -90,7 +78,7 @@ def test_a_pair_of_runs_and_going_on_after_an_interrupt(
     log = RequestLog.read(tmp_path / "runs" / "step-kpa-real-1" / "requests.parquet")
     assert len(set(log.frame["endpoint"])) > 1  # the new pods were used
     (tmp_path / "runs" / "step-kpa-real-1" / "decisions.json").unlink()  # as an interrupt would leave it
-    second = RecordingReporter()
+    second = RecordingReporter(most=1.5)
     run_experiment(config, tmp_path, api, kubeconfig, second, look=None)
     assert [text.partition(":")[0] for text in second.phases if "pods" in text] == ["step-kpa-real-1"]
 
@@ -101,4 +89,4 @@ def test_an_hpa_without_an_adapter_is_one_clear_line(
     monkeypatch.setattr("testbed.pipeline.scalers.READY_S", 8.0)
     config = config_of(namespace, {"hpa": {"kind": "hpa", "metric": "queue_time_ms", "target": 5, "max_replicas": 4}})
     with pytest.raises(ClusterError, match=r"no metrics after 8 s .*is the adapter applied"):
-        run_experiment(config, tmp_path, api, kubeconfig, RecordingReporter(), look=None)
+        run_experiment(config, tmp_path, api, kubeconfig, RecordingReporter(most=1.5), look=None)

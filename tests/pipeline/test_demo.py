@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from matplotlib.figure import Figure
 
+from testbed.autoscaling.policy_file import read_pair
 from testbed.pipeline import demo as under_test
 from testbed.reporting.drawing import save_png
 from testbed.study import Workers
@@ -55,7 +56,8 @@ def test_an_hpa_is_tuned_and_meets_kiscaler(tmp_path: Path, monkeypatch: pytest.
 
 def test_what_ships_of_the_demo_can_be_read() -> None:
     config = under_test._config("compare.yaml", under_test.EvaluateConfig)
-    assert Path(config.policies["kiscaler"]["file"]).exists()
+    packaged = Path(config.policies["kiscaler"]["file"])
+    assert read_pair(packaged) == read_pair(ROOT / "results" / "golden-kiscaler" / "training" / "policy.onnx")
     assert under_test._config("measure.yaml", under_test.CalibrateConfig).studies[0].model == "emulated"
 
 

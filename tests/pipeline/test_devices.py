@@ -38,7 +38,7 @@ ANY_MACHINE = ValidityLimits(
 needs_no_gpu = pytest.mark.skipif(GpuSource().absent_because is None, reason="there is a GPU here")
 
 
-class RecordingReporter:
+class StoppingReporter:
     """A progress reporter; stop: ctrl-c in the middle of the run of that name."""
 
     def __init__(self, stop: str | None = None) -> None:
@@ -68,7 +68,7 @@ def on(devices: list[str], **changed: Any) -> DevicesConfig:
 def test_without_a_gpu_nothing_is_served_and_nothing_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(under_test, "served", lambda *_: pytest.fail("a server was started"))
     with pytest.raises(ServingError, match="no NVIDIA GPU here"):
-        compare_devices(on(["cpu", "gpu"]), tmp_path / "out", RecordingReporter(), look=None)
+        compare_devices(on(["cpu", "gpu"]), tmp_path / "out", StoppingReporter(), look=None)
     assert not (tmp_path / "out").exists()
 
 
@@ -81,7 +81,7 @@ def test_a_gpu_that_cannot_serve_is_found_before_a_cpu_is_measured(
 
     monkeypatch.setattr(under_test, "refuse_without_gpu", lambda: None)
     monkeypatch.setattr(under_test, "served", refuse)
-    told = RecordingReporter()
+    told = StoppingReporter()
     with pytest.raises(ServingError, match="insufficient"):
         compare_devices(on(["cpu", "gpu"]), tmp_path / "out", told, look=None)
     assert told.measured == []
@@ -107,13 +107,13 @@ def test_the_shipped_configuration_has_enough_requests_for_p95() -> None:
 @pytest.mark.server
 def test_a_device_is_as_fast_as_itself_and_an_interrupt_costs_only_what_it_broke(tmp_path: Path) -> None:
     config = DevicesConfig.model_validate(ITSELF)
-    first = RecordingReporter(stop="emulated-cpu-b-1")
+    first = StoppingReporter(stop="emulated-cpu-b-1")
     with pytest.raises(KeyboardInterrupt):
         compare_devices(config, tmp_path, first, ANY_MACHINE, look=None)
     kept = RunDir(tmp_path / "runs" / "emulated-cpu-a-1").manifest
     assert kept.state == "complete"
 
-    again = RecordingReporter()
+    again = StoppingReporter()
     page = compare_devices(config, tmp_path, again, ANY_MACHINE, look=None)
     assert again.measured == ["emulated-cpu-b-1"]  # the missing side alone
     assert RunDir(tmp_path / "runs" / "emulated-cpu-a-1").manifest == kept

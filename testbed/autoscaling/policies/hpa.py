@@ -129,9 +129,10 @@ def _figure(metric: MetricSpec, readings: MetricReadings, answer: Sync) -> str:
         percent = answer.utilization_pct.get(metric.key)
         return f"{metric.name} {percent} % of the request, target {metric.target_utilization_pct} %"
     target_m = metric.target_value_m if metric.target_average_value_m is None else metric.target_average_value_m
+    assert target_m is not None  # a metric has exactly one target
     per_pod = [sample.value_m for sample in readings.per_pod.get(metric.key, {}).values()]
     total = readings.values.get(metric.key, ())
     value_m = sum(per_pod) / len(per_pod) if per_pod else sum(total) if total else None
     shown = "not known" if value_m is None else f"{value_m / 1e3:.4g}"
     each = " a pod" if per_pod else ""
-    return f"{metric.name} {shown}{each}, target {(target_m or 0) / 1e3:g}"
+    return f"{metric.name} {shown}{each}, target {target_m / 1e3:g}"
