@@ -50,7 +50,7 @@ demo: $(if $(wildcard $(READY)),,$(DEMO)/.ready) ## see it work: a real Triton m
 # All extras but ray, which most people do without. requirements-demo.lock: those of its entries that the demo needs.
 lock: ## resolve pyproject.toml into requirements.lock again (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
-	  --extra serve --extra train --extra dev --python-version 3.11 pyproject.toml -o requirements.lock
+	  --extra serve --extra train --extra docs --extra dev --python-version 3.11 pyproject.toml -o requirements.lock
 	uv pip compile --quiet --universal --no-header --no-annotate --no-emit-index-url --no-emit-find-links --extra demo \
 	  --python-version 3.11 pyproject.toml | grep -oE "^[a-z0-9._-]+==" | awk 'NR==FNR {want[$$0]; next} \
 	  /^[a-zA-Z0-9]/ {split($$1, part, "=="); keep = (part[1] "==") in want} keep' - requirements.lock > requirements-demo.lock
