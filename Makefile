@@ -47,11 +47,11 @@ $(DEMO)/.ready: requirements-demo.lock
 demo: $(if $(wildcard $(READY)),,$(DEMO)/.ready) ## see it work: a real Triton measured and simulated, an HPA tuned, KIScaler beside it
 	@$(DEMO_BIN)/python -m testbed.cli demo $(ARGS)
 
-# All extras but ray, which most people do without. requirements-demo.lock: those of its entries that the demo needs.
+# The server, and all extras but ray, which most people do without. requirements-demo.lock: the light core and the server.
 lock: ## resolve pyproject.toml into requirements.lock again (needs uv)
 	uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links \
-	  --extra serve --extra train --extra docs --extra dev --python-version 3.11 pyproject.toml -o requirements.lock
-	uv pip compile --quiet --universal --no-header --no-annotate --no-emit-index-url --no-emit-find-links --extra demo \
+	  --extra serve --extra train --extra docs --extra dev --group server --python-version 3.11 pyproject.toml -o requirements.lock
+	uv pip compile --quiet --universal --no-header --no-annotate --no-emit-index-url --no-emit-find-links --group server \
 	  --python-version 3.11 pyproject.toml | grep -oE "^[a-z0-9._-]+==" | awk 'NR==FNR {want[$$0]; next} \
 	  /^[a-zA-Z0-9]/ {split($$1, part, "=="); keep = (part[1] "==") in want} keep' - requirements.lock > requirements-demo.lock
 

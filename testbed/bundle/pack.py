@@ -28,8 +28,8 @@ from workloads.errors import KisError
 PROJECT = Path(__file__).parents[2]
 EMBEDDED_SERVER = "nvidia-pytriton"
 SERVER_LIBRARIES = "nvidia_pytriton.libs"
-# PyTorch comes with its CUDA, gigabytes of it: a machine with a GPU has its own.
-NEVER = frozenset({"torch", "torchvision", "transformers"})
+# PyTorch comes with its CUDA, gigabytes of it: a machine with a GPU has its own. HPAs are tuned elsewhere.
+NEVER = frozenset({"torch", "torchvision", "transformers", "optuna"})
 _PLATFORMS = (
     *(f"manylinux_2_{minor}" for minor in (35, 34, 31, 28, 27, 26, 24, 17, 12, 5)),
     *("manylinux2014", "manylinux2010", "manylinux1"),

@@ -20,11 +20,11 @@ from testbed.cli.console import console
 from testbed.machine import Machine, troubles
 from testbed.measurement.gpu_metrics import GpuSource
 from testbed.measurement.machine import look
-from testbed.serving.tritonserver import find_tritonserver, has_tritonserver
+from testbed.serving.tritonserver import INSTALL, find_tritonserver, has_tritonserver
 from testbed.simulation import is_compiled
 from workloads.errors import KisError
 
-EXTRAS = {"serve": ("pytriton", "locust", "torch"), "train": ("stable_baselines3", "optuna"), "ray": ("ray",)}
+EXTRAS = {"serve": ("torch", "transformers"), "train": ("stable_baselines3", "torch"), "ray": ("ray",)}
 _ANSWER_S = 5.0
 
 
@@ -77,7 +77,7 @@ def _gpu() -> Finding:
 
 def _server() -> Finding:
     if not has_tritonserver():
-        return Finding("tritonserver", None, "not here (extra serve): `kis replay --server` measures one elsewhere")
+        return Finding("tritonserver", None, f"not here: {INSTALL}; `kis replay --server` measures one elsewhere")
     return _tried("tritonserver", lambda: f"embedded, {find_tritonserver().binary}")
 
 
@@ -94,7 +94,7 @@ def _extras() -> list[Finding]:
 
 def _version(package: str) -> str:
     try:
-        return version({"pytriton": "nvidia-pytriton"}.get(package, package.replace("_", "-")))
+        return version(package.replace("_", "-"))
     except PackageNotFoundError:
         return ""
 

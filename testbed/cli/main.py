@@ -40,7 +40,7 @@ FIRST = "kis simulate --profile testbed/examples/resnet50-h200-fp16.json --repli
 # In the order of `kis --help`. Only what is called is imported: a controller's pod needs no report and no plot, and the
 # help comes at once.
 COMMANDS = {
-    "demo": Entry("demo", "Measure", "See it work in a minute and a half: no GPU, no cluster.", "optuna", "demo"),
+    "demo": Entry("demo", "Measure", "See it work in a minute and a half: no GPU, no cluster."),
     "serve": Entry("serve", "Measure", "Serve a model of the catalog with real tritonserver processes, until ctrl-c."),
     "repository": Entry("repository", "Measure", "A model of the catalog as a repository for a Triton of your own."),
     "replay": Entry("replay", "Measure", "Send a pattern or a trace to a running Triton, open-loop."),
@@ -52,7 +52,7 @@ COMMANDS = {
     "study": Entry(
         "study", "Simulate", "A kind of study in one file, also of yours: its cells, its table, its figures."
     ),
-    "tune-hpa": Entry("tune_hpa", "Decide", "The HPA for your traffic and target, as YAML.", "optuna", "train"),
+    "tune-hpa": Entry("tune_hpa", "Decide", "The HPA for your traffic and target, as YAML."),
     "train": Entry("train", "Decide", "An autoscaler learns in simulated clusters.", "stable_baselines3", "train"),
     "evaluate": Entry("evaluate", "Decide", "Policies on the same simulated traffic: which is better, and how sure."),
     "adapt": Entry("adapt", "Decide", "A service that drifts in KISim, under a policy that is adapted to it."),

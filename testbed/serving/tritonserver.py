@@ -16,6 +16,8 @@ from testbed.errors import ServingError
 # Longer than any batch: with a short one, Triton drops accepted requests and leaves its stubs behind.
 EXIT_TIMEOUT_S = 60
 METRICS_INTERVAL_MS = 500
+# No extra of ours can name the wheel: pyproject.toml says why.
+INSTALL = "pip install --no-deps nvidia-pytriton==0.7.0"
 _ELSEWHERE = "start a Triton server elsewhere and give its address with --server http://host:8000"
 
 
@@ -47,7 +49,7 @@ def find_tritonserver() -> Tritonserver:
     if package is None or package.origin is None:
         system = f"{platform.system()} {platform.machine()}"
         if system == "Linux x86_64":
-            raise ServingError("no tritonserver: nvidia-pytriton is not installed: install the `serve` extra")
+            raise ServingError(f"no tritonserver in this environment: {INSTALL}")
         raise ServingError(f"no tritonserver for {system} (the embedded one is for Linux x86_64): {_ELSEWHERE}")
     root = Path(package.origin).parent / "tritonserver"
     version = f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -299,7 +299,7 @@ from importlib.abc import MetaPathFinder
 
 class Missing(MetaPathFinder):  # as if only the light core were installed
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {"torch", "torchvision", "transformers", "onnx", "pytriton", "gymnasium", "optuna",
+        if name.partition(".")[0] in {"torch", "torchvision", "transformers", "onnx", "pytriton", "gymnasium",
                                       "stable_baselines3", "tensorboard"}:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
@@ -372,8 +372,8 @@ def test_the_light_core_has_help_and_says_what_a_command_lacks() -> None:
     helped = light("--help")
     assert helped.returncode == 0, helped.stderr
     assert "evaluate" in helped.stdout
-    assert "Needs optuna, which is not installed" in helped.stdout
-    for command, missing in (("train", "stable_baselines3|gymnasium|torch"), ("tune-hpa", "optuna")):
+    assert "Needs stable_baselines3, which is not installed" in helped.stdout
+    for command, missing in (("train", "stable_baselines3|gymnasium|torch"),):
         told = light(command, "some.yaml", "--out", "x")
         assert told.returncode == 2
         one = rf"^kis: kis {command} needs ({missing}), which is not installed: pip install 'kis-testbed\[train\]'$"

@@ -28,7 +28,7 @@ def test_a_platform_without_a_server_is_told_what_to_do(monkeypatch: pytest.Monk
         find_tritonserver()
     monkeypatch.setattr(platform, "system", lambda: "Linux")
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
-    with pytest.raises(ServingError, match="install the `serve` extra"):
+    with pytest.raises(ServingError, match="pip install --no-deps nvidia-pytriton=="):
         find_tritonserver()
 
 
