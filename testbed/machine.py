@@ -49,13 +49,12 @@ class Machine(BaseModel):
     @property
     def line(self) -> str:
         """Its figures in one line."""
-        parts = [f"timed wake-ups are late by {self.lateness}"]
+        quota = "" if self.quota_cores is None else f" (quota {self.quota_cores:g})"
+        parts = [f"{_counted(self.cores, 'core')}{quota}", f"timed wake-ups late by {self.lateness}"]
         if self.busy_share is not None:
-            parts.append(f"other work uses {self.busy_share:.0%} of the processors")
+            parts.append(f"other work uses {100 * self.busy_share:.0f} % of the processors")
         if self.steal_share is not None:
-            parts.append(f"{self.steal_share:.1%} is stolen")
-        quota = "" if self.quota_cores is None else f", quota {self.quota_cores:g}"
-        parts.append(f"{_counted(self.cores, 'core')}{quota}")
+            parts.append(f"the hypervisor takes {100 * self.steal_share:.1f} %")
         return "; ".join(parts)
 
     def keeps(self, lag_limit_ms: float) -> bool | None:
@@ -88,14 +87,13 @@ def _of_wakeups(machine: Machine, limits: ValidityLimits) -> Iterator[str]:
     limit_ms, late_ms = 1e3 * limits.lag_p99_s, machine.wakeup_p99_ms
     if late_ms is None or late_ms <= limit_ms:
         return
-    parts = f"timed wake-ups are {_ms(late_ms)} ms late at P99, requests may be {limit_ms:g} ms"
-    which = "runs"
+    which, allowed = "runs", f"{limit_ms:g} ms late"
     if limits.of_latency:
-        parts += f", or {100 * limits.of_latency:g} % of the latency percentile if that is longer"
-        which = f"runs whose percentile is below {late_ms / limits.of_latency:.0f} ms"
+        which = f"runs whose latency percentile is below {late_ms / limits.of_latency:.0f} ms"
+        allowed += f", or {100 * limits.of_latency:g} % of that percentile"
     yield (
-        f"{parts}: {which} are likely INVALID, and are not made again for that; a machine with cores of its own, or no "
-        "other load, would help"
+        f"{which} are likely INVALID: timed wake-ups are {_ms(late_ms)} ms late at P99, and a request may be {allowed}"
+        "; end other work, or use a machine with cores of its own"
     )
 
 
@@ -107,8 +105,8 @@ def _of_processors(machine: Machine, needs: Needs) -> Iterator[str]:
         )
     if machine.busy_share is not None and machine.busy_share > BUSY_SHARE:
         yield (
-            f"other work used {machine.busy_share:.0%} of the processors' time, and takes it from the client, the "
-            "server and the model; end it, or use another machine"
+            f"other work uses {100 * machine.busy_share:.0f} % of the processors, which client and server then lack; "
+            "end it, or use another machine"
         )
     if needs.cores is not None and machine.cores < needs.cores:
         yield (

@@ -19,6 +19,7 @@ print(testbed.__file__, loadgen.__file__, workloads.__file__)
 run = testbed.simulate(testbed.example_profile(), testbed.Constant(rate=50.0), duration_s=5)
 print(int(run.summary["answered"]) == len(run.requests) > 100)
 """
+START = "import sys; from testbed.cli import main; sys.argv[0] = 'kis'; main()"
 
 
 def run(*command: str, cwd: Path, **environment: str) -> str:
@@ -47,6 +48,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.rmtree(source)
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder / "installed")
+    keep_compiled(folder / "installed")
     return folder / "installed"
 
 
@@ -63,7 +65,6 @@ def keep_compiled(installed: Path) -> None:
 
 
 def test_the_example_is_simulated_from_the_wheel_alone(installed: Path, tmp_path: Path) -> None:
-    keep_compiled(installed)
     files, simulated = run("-c", USED, cwd=tmp_path, PYTHONPATH=str(installed)).splitlines()
     assert [Path(file).parent.parent for file in files.split()] == [installed] * 3
     assert simulated == "True"
@@ -73,10 +74,16 @@ def test_the_example_is_simulated_from_the_wheel_alone(installed: Path, tmp_path
 def test_its_command_and_its_configurations_are_there(installed: Path, tmp_path: Path) -> None:
     entry = (installed / "kis_testbed-0.1.0.dist-info" / "entry_points.txt").read_text()
     assert "kis = testbed.cli:main" in entry
-    start = "import sys; from testbed.cli import main; sys.argv[0] = 'kis'; main()"
-    assert "calibrate" in run("-c", start, "--help", cwd=tmp_path, PYTHONPATH=str(installed))
+    assert "calibrate" in run("-c", START, "--help", cwd=tmp_path, PYTHONPATH=str(installed))
     kept = ("configs/**/*.yaml", "examples/*.json", "reporting/templates/*", "localcluster/go/**/*.go", "bundle/run.sh")
     for pattern in kept:
         ours = {file.relative_to(ROOT) for file in (ROOT / "testbed").glob(pattern)}
         assert ours
         assert {file for file in ours if not (installed / file).is_file()} == set()
+
+
+def test_what_ships_is_found_by_the_path_that_it_has_in_the_repository(installed: Path, tmp_path: Path) -> None:
+    cluster = ("simulate", "--cluster", "testbed/configs/cluster.yaml", "--duration-s", "60", "--out", "run")
+    printed = run("-c", START, *cluster, cwd=tmp_path, PYTHONPATH=str(installed))
+    assert "run/report.html" in printed
+    assert (tmp_path / "run" / "report.html").is_file()

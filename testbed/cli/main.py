@@ -7,9 +7,10 @@ import os
 import signal
 import sys
 from collections.abc import Iterable
-from importlib import import_module
+from importlib import import_module, resources
 from importlib.metadata import version
 from importlib.util import find_spec
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, NamedTuple
 
@@ -140,6 +141,7 @@ def main() -> None:
     errors = Console(stderr=True)
     signal.signal(signal.SIGTERM, _interrupt)  # as ctrl-c: what was measured is kept, and nothing is left running
     try:
+        sys.argv[1:] = map(_shipped, sys.argv[1:])
         kis = application(_words()[1:2])
         _tell_of_compiling(errors)
         kis()
@@ -180,6 +182,12 @@ def _words() -> list[str]:
     """The command line; the one that is to be completed, if a shell asks for that."""
     asked = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS")
     return asked.split() if asked and "_KIS_COMPLETE" in os.environ else sys.argv
+
+
+def _shipped(word: str) -> str:
+    """`testbed/configs/cluster.yaml` names the packaged file, in a folder that has none of its own."""
+    packaged = Path(str(resources.files("testbed"))).parent / word
+    return str(packaged) if word.startswith("testbed/") and not Path(word).exists() and packaged.exists() else word
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

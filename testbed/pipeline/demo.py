@@ -22,6 +22,7 @@ from testbed.reporting.compare import compare_folder
 from testbed.reporting.index import Entry, write_index
 from testbed.reporting.labels import claim
 from testbed.reporting.verdict import verdict
+from testbed.serving.tritonserver import find_tritonserver
 from testbed.study import Workers
 
 MODEL = "emulated"
@@ -35,7 +36,8 @@ class Step(NamedTuple):
 
 
 def demo(folder: Path, reporter: Reporter, workers: Workers) -> Path:
-    """Every step, each kept when the folder has it; returns index.html."""
+    """Every step, each kept when the folder has it; returns index.html. ServingError without an embedded server."""
+    find_tritonserver()
     measure = "a real Triton is measured, its profile fitted, other traffic simulated and compared"
     steps = (
         Step(

@@ -18,7 +18,7 @@ _FILES = 64  # of a client, beside its connections
 def look_first(
     reporter: Reporter, look: Look | None, client: ClientConfig, serves: Sequence[ServeConfig] = ()
 ) -> Machine | None:
-    """Look, and tell in one line what was found and what is in the way of VALID runs.
+    """Look, and report what was found, and a line for each thing that is in the way of VALID runs.
 
     look: None leaves it out. serves: what will be served on this machine, one after the other.
     """
@@ -26,7 +26,9 @@ def look_first(
         return None
     reporter.phase("look at the machine")
     machine = look()
-    reporter.phase("; ".join((f"machine: {machine.line}", *troubles(machine, needs=needs_of(client, serves)))))
+    reporter.phase(f"machine: {machine.line}")
+    for trouble in troubles(machine, needs=needs_of(client, serves)):
+        reporter.phase(f"note: {trouble}")
     return machine
 
 

@@ -129,5 +129,6 @@ def _check_shared_python(version: str) -> None:
         f"python{version}"
     ):
         raise ServingError(
-            f"this Python has no {library}, which Triton's python backend embeds: use one built with --enable-shared"
+            f"this Python has no {library}, which Triton's python backend embeds: on Debian and Ubuntu, "
+            f"apt-get install libpython{version}; else use a Python built with --enable-shared"
         )

@@ -58,6 +58,9 @@ def test_what_ships_of_the_demo_can_be_read() -> None:
     config = under_test._config("compare.yaml", under_test.EvaluateConfig)
     packaged = Path(config.policies["kiscaler"]["file"])
     assert read_pair(packaged) == read_pair(ROOT / "results" / "golden-kiscaler" / "training" / "policy.onnx")
+    for model in ("emulated", "emulated-slow"):
+        golden = ROOT / "results" / f"golden-{model}" / "profile-emulated.json"
+        assert (ROOT / "testbed" / "examples" / f"{model}.json").read_bytes() == golden.read_bytes()
     assert under_test._config("measure.yaml", under_test.CalibrateConfig).studies[0].model == "emulated"
 
 
