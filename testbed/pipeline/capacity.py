@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -139,11 +139,3 @@ def predict(
         utilisation=float(np.mean(busy)) / (service.replicas * service.instances),
         holds=latency.high <= target_s,
     )
-
-
-def by_setting(options: Sequence[Option]) -> dict[str, list[Option]]:
-    """Options of one setting each, by their label without the number of replicas, ascending in replicas."""
-    groups: dict[str, list[Option]] = {}
-    for option in options:
-        groups.setdefault(option.service.label.split("-", 1)[1], []).append(option)
-    return {name: sorted(group, key=lambda option: option.service.replicas) for name, group in groups.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from testbed.calibration.profile import Capacity
@@ -63,6 +63,25 @@ def capacity_text(capacity: Capacity) -> str:
 def device_text(device: str, emulated: bool) -> str:
     """The device's name; an emulated one says so wherever it shows."""
     return f"{device} (EMULATED)" if emulated else device
+
+
+def counted(number: int, what: str) -> str:
+    """`1 replica`, `2 replicas`."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def traffic_text(traffic: Mapping[str, Any]) -> str:
+    """A TrafficConfig of a JSON file in words: `bursty (base 10, spike 200), 60 s`."""
+    parts = []
+    if traffic.get("trace") is not None:
+        parts.append(f"the trace {traffic['trace']}")
+        parts += [f"{traffic['speed_up']:g} times as fast"] if traffic["speed_up"] != 1 else []
+        if traffic["rate_factor"] is not None:
+            parts.append(f"its rate in intervals of {traffic['rate_interval_s']:g} s times {traffic['rate_factor']:g}")
+    else:
+        told = ", ".join(f"{key} {plain(value)}" for key, value in traffic["parameters"].items())
+        parts.append(f"{traffic['pattern']} ({told})" if told else f"{traffic['pattern']}, as it is by default")
+    return ", ".join([*parts, *([f"{traffic['duration_s']:g} s"] if traffic["duration_s"] is not None else [])])
 
 
 def run_labels(rows: Sequence[ComparisonRow]) -> list[str]:

@@ -20,8 +20,8 @@ INTERVALS = 240  # of a run
 
 @added_to(
     "run",
-    f"In each of {INTERVALS} equal intervals of the run: the share of their time that the instances were inside batches, "
-    "and the mean size of the batches that began; both from the log of batches, which a server of one's own does not have",
+    f"In each of {INTERVALS} equal intervals of the run: the share of their time that the instances were inside "
+    "batches, and the mean size of the batches that began; from the log of batches, which a server of one's own lacks",
 )
 @rc_context(LOOK)
 def instances(folder: Path) -> Figure:
