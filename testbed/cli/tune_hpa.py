@@ -12,6 +12,7 @@ from testbed.cli import options
 from testbed.cli.console import ConsoleReporter, console, print_path, say, shown, table
 from testbed.cli.flags import Given, configured, flags
 from testbed.pipeline import tune_hpa as tuning
+from testbed.reporting.reports import write_report
 
 
 @flags(tuning.TuneConfig, usual=["trials"])
@@ -44,7 +45,9 @@ def tune_hpa(
         for note in result["notes"]:
             of = f"{family}: " if family else ""
             say(f"note: {of}{note}", style="red" if not result["holds"] else None)
-    print_path(console, folder if settings.families else folder / "hpa.yaml")
+    if not settings.families:
+        print_path(console, folder / "hpa.yaml")
+    print_path(console, write_report(folder))
     if not all(result["holds"] for result in tuned.values()):
         raise typer.Exit(1)
 

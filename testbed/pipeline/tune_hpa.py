@@ -2,7 +2,8 @@
 
 Files in results/<name>/: tune.json (the configuration), trials.csv (each that was tried), hpa.yaml (the better one of
 both), tuned.json (both, on traffic with other seeds than the search had, beside the fewest fixed replicas that hold the
-allowed share, and what is to be said against them). With families, each has a folder with these.
+allowed share, and what is to be said against them), logs/<traffic>/<policy>.parquet (ScalingLog: a run of each on such
+traffic). With families, each has a folder with these.
 """
 
 from __future__ import annotations
@@ -28,9 +29,12 @@ from testbed.autoscaling.rollout import Outcome, outcome_of
 from testbed.config import TrafficConfig
 from testbed.errors import ConfigError
 from testbed.measurement.latency_histogram import quantile_of
+from testbed.measurement.scaling_log import ScalingLog
 from testbed.pipeline.cluster_config import ClusterRunConfig
-from testbed.pipeline.cluster_run import advance, prepare
+from testbed.pipeline.cluster_run import advance, prepare, scaling_run
 from testbed.pipeline.traffic import louder_schedule, own_length_s
+from testbed.reporting.evaluation import log_name
+from testbed.reporting.tuning import AS_GOOD
 from testbed.simulation.cluster.config import ClusterConfig
 from testbed.simulation.cluster.services import SimulatedService, read_services
 from testbed.simulation.load_curve import rate_within
@@ -40,7 +44,6 @@ from workloads.files import replacing, write_json, write_text_atomically
 Family = Annotated[tuple[TrafficConfig, ...], Field(min_length=1)]
 CHECK_SEED = 1_000_000  # from here on: traffic that the search has not seen
 LOUDER = 1.2  # times the rate: what an HPA that is to be trusted still holds
-AS_GOOD = 0.99  # of the GPU-seconds of the fixed replicas: an HPA that holds more is not worth its changes
 STEEP = 50.0  # each share missed beyond the allowed one costs so many times the GPU-seconds
 
 
@@ -143,6 +146,7 @@ class Trials:
 
 def tune_families(config: TuneConfig, folder: Path, on_progress: Callable[[float], None]) -> dict[str, dict[str, Any]]:
     """tune_hpa for each family, in folders of their names; results by family."""
+    remember(config, folder / "tune.json", may_grow=("families",))
     results = {}
     for done, name in enumerate(config.families):
         results[name] = tune_hpa(
@@ -214,8 +218,39 @@ def tune_hpa(config: TuneConfig, folder: Path, on_progress: Callable[[float], No
         "louder": {"factor": LOUDER, **louder.__dict__},
         "notes": notes,
     }
+    shown = policies if fixed is None else {**policies, f"fixed-{fixed[0]}": {"kind": "fixed", "replicas": fixed[0]}}
+    _log_runs(config, services, shown, seeds[0], folder)
     write_json(folder / "tuned.json", result)
     return result
+
+
+def _log_runs(
+    config: TuneConfig,
+    services: Sequence[SimulatedService],
+    policies: Mapping[str, Mapping[str, Any]],
+    seed: int,
+    folder: Path,
+) -> None:
+    """A log of one run of each policy on each traffic."""
+    for number, traffic in enumerate(all_traffic(config), start=1):
+        for name, settings in policies.items():
+            frame = scaling_run(_run_of(config, settings, traffic, seed), services)
+            file = folder / log_name(f"traffic-{number}", name)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            ScalingLog(frame, {"simulated": True, "policy": dict(settings)}).write(file)
+
+
+def all_traffic(config: TuneConfig) -> tuple[TrafficConfig, ...]:
+    """What a trial plays."""
+    return (config.traffic[config.cluster.models[0].name], *config.variants)
+
+
+def _run_of(config: TuneConfig, settings: Mapping[str, Any], traffic: TrafficConfig, seed: int) -> TuneConfig:
+    """One run of a trial."""
+    name = config.cluster.models[0].name
+    duration_s = own_length_s(traffic) or config.duration_s
+    change = {"policies": {name: dict(settings)}, "traffic": {name: traffic}, "duration_s": duration_s, "seed": seed}
+    return config.model_copy(update=change)
 
 
 def mean_outcome(
@@ -228,12 +263,10 @@ def mean_outcome(
     """The traffic, each of its variants, under one policy, once for each seed. factor: on its rate."""
     name = config.cluster.models[0].name
     outcomes: list[Outcome] = []
-    for traffic in (config.traffic[name], *config.variants):
-        duration_s = own_length_s(traffic) or config.duration_s
-        change = {"policies": {name: dict(settings)}, "traffic": {name: traffic}, "duration_s": duration_s}
-        changed = config.model_copy(update=change)
+    for traffic in all_traffic(config):
         for seed in seeds:
-            schedule = None if factor == 1.0 else louder_schedule(traffic, factor, duration_s, seed, name)
+            changed = _run_of(config, settings, traffic, seed)
+            schedule = None if factor == 1.0 else louder_schedule(traffic, factor, changed.duration_s, seed, name)
             run = prepare(changed, services, seed, keep_rows=False, schedule=schedule)
             advance(changed, run, lambda: None, lambda share: None)
             outcomes.append(outcome_of(run, name))
