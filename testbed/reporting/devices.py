@@ -20,7 +20,7 @@ from testbed.measurement.metric_log import MetricLog
 from testbed.reporting.compare import quantile_ms
 from testbed.reporting.loading import LoadedRun, load_run, refuse_unequal, utilisation
 from testbed.reporting.ratio import Answers, method_of, ratios
-from testbed.reporting.saturation import Strain, strain_of
+from loadgen.saturation import Strain, strain_of
 from testbed.run_dir import Device, RunDir
 
 AGAIN = "run `kis devices` again"
