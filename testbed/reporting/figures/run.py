@@ -47,7 +47,7 @@ def over_time(run: LoadedRun) -> Figure:
     figure = Figure(figsize=(WIDTH, 4.8), layout="constrained")
     rate, latency = figure.subplots(2, 1, sharex=True)
     counted = by_second(run)
-    seconds = np.arange(len(counted["offered"])) + 0.5
+    seconds: FloatArray = np.arange(len(counted["offered"]), dtype=np.float64) + 0.5
     draw_rate(rate, seconds, counted["offered"], "mid")
     rate.step(*thinned(seconds, counted["answered"]), where="mid", color=colour, linewidth=1.4, label="answered")
     if counted["not answered"].any():

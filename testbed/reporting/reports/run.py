@@ -62,8 +62,8 @@ def claim(run: LoadedRun) -> str:
     latency_s = log.latency_s
     mean, peak = number(run.schedule.rate_rps, 1), number(float(offered.max(initial=0.0)), 0)
     text = (
-        f"{number(len(log), 0)} requests in {run.manifest.duration_s:g} s ({mean} a second, at most {peak} in one second): "
-        f"{number(int(log.ok.sum()), 0)} answered"
+        f"{number(len(log), 0)} requests in {run.manifest.duration_s:g} s ({mean} a second, at most {peak} in one "
+        f"second): {number(int(log.ok.sum()), 0)} answered"
     )
     if not log.ok.any():
         return text + "."
