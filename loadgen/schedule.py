@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,18 @@ class Schedule:
         """Largest rate in any window of that length that begins with an arrival."""
         ends = np.searchsorted(self.scheduled_ns, self.scheduled_ns + round(window_s * 1e9))
         return float((ends - np.arange(len(self))).max()) / window_s if len(self) else 0.0
+
+    def of_model(self, model: str) -> Schedule:
+        """The same arrivals, all for that model."""
+        return replace(self, model=np.full(len(self), model, dtype=object))
+
+    def until(self, duration_s: float | None) -> Schedule:
+        """What arrives before duration_s; all of it if that is None, or beyond the schedule's end."""
+        if duration_s is None or duration_s >= self.duration_s:
+            return self
+        count = int(np.searchsorted(self.scheduled_s, duration_s))
+        tokens = None if self.tokens is None else self.tokens[:count]
+        return Schedule(self.scheduled_ns[:count], self.model[:count], duration_s, self.provenance, tokens)
 
     def write(self, path: Path) -> None:
         """Write schedule.parquet."""

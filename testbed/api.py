@@ -24,8 +24,8 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from loadgen import traces
-from loadgen.job import ClientLimits
 from loadgen.patterns import Pattern
+from loadgen.run_manifest import ClientLimits
 from loadgen.schedule import Schedule, poisson_schedule
 from testbed.autoscaling.build import build_policy, start_replicas
 from testbed.autoscaling.policy import Policy

@@ -12,10 +12,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from loadgen.job import ClientLimits, TransportName
+from loadgen.job import TransportName
 from loadgen.lengths import Lengths
 from loadgen.patterns import find_pattern
 from loadgen.patterns.pattern import REGISTRY
+from loadgen.run_manifest import ClientLimits
 from loadgen.traces import FORMATS
 from testbed.config_file import build
 from workloads.catalog import ServiceConfig, find_model
@@ -132,7 +133,7 @@ class TrafficConfig(Strict):
         None, gt=0, description="the trace's rate, counted in such intervals (after speed_up), instead of its arrivals"
     )
     rate_factor: float | None = Field(None, gt=0, description="on that rate; arrivals are Poisson")
-    duration_s: float | None = Field(None, gt=0, description="none: 30 s of a pattern, all of a trace")
+    duration_s: float | None = Field(None, gt=0, description="none: 60 s of a pattern, all of a trace")
     lengths: Lengths | None = Field(None, description="tokens of the requests; none: they are all alike")
     seed: int = Field(0, description="of the arrivals")
 

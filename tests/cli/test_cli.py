@@ -18,8 +18,8 @@ import pytest
 import typer
 from rich.console import Console
 
-from loadgen.job import ClientLimits
 from loadgen.request_log import RequestLog
+from loadgen.run_manifest import ClientLimits
 from loadgen.validity import EXIT_INVALID, Verdict
 from testbed.calibration.profile import ServiceProfile
 from testbed.cli import main
