@@ -4,40 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import product
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from pydantic import Field
 
 from loadgen.schedule import Schedule
 from testbed.calibration.profile import ServiceProfile
-from testbed.config import Strict, TrafficConfig
+from testbed.pipeline.capacity_config import PlanGrid
 from testbed.simulation.intervals import PredictionInterval, interval, interval_of
 from testbed.simulation.simulator import simulate
 from workloads.catalog import DynamicBatching, ServiceConfig
 
 Arrivals = Callable[[int], Schedule]  # seed -> arrivals: others of the same pattern, or always those of a trace
-
-
-class PlanGrid(Strict):
-    """What may be chosen."""
-
-    max_replicas: int = Field(16, ge=1, description="most that are tried")
-    instances: tuple[int, ...] = Field((1,), description="to try")
-    max_batch_size: tuple[int, ...] = Field(
-        (), description="to try; none: the largest that was measured, and half of it"
-    )
-    queue_delay_s: tuple[float, ...] = Field((0.0,), description="longest waits for a full batch, to try")
-
-
-class PlanConfig(PlanGrid):
-    """`kis plan`: a profile, traffic, a target, and what may be chosen."""
-
-    profile: Path = Field(description="a calibration's profile-<model>.json")
-    target_ms: float = Field(gt=0, description="latency to hold")
-    percentile: float = Field(95, ge=1, le=99.999, description="of the latency")
-    traffic: TrafficConfig = TrafficConfig()
 
 
 class Option(NamedTuple):
