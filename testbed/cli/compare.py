@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from testbed.cli import options
-from testbed.cli.console import ConsoleReporter, print_path, shown, table
+from testbed.cli.console import ConsoleReporter, console, print_path, shown, table
 from workloads.files import write_text_atomically
 
 if TYPE_CHECKING:
@@ -23,8 +23,7 @@ def compare(results: Results) -> None:
 
     Example: [bold]kis compare results/20260101-120000-calibrate[/bold]
     """
-    console = Console()
-    with ConsoleReporter(console) as reporter:
+    with ConsoleReporter() as reporter:
         reporter.phase(f"compare the runs of {results}")
         from testbed.pipeline.restore import restore
         from testbed.reporting.compare import compare_folder
@@ -48,8 +47,7 @@ def report(
 
     Example: [bold]kis report results/20260101-120000-calibrate[/bold]
     """
-    console = Console()
-    with ConsoleReporter(console) as reporter:
+    with ConsoleReporter() as reporter:
         reporter.phase(f"report of {results}")
         from testbed.pipeline.restore import restore
         from testbed.reporting.reports import report_of

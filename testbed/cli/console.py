@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 import time
@@ -49,6 +50,21 @@ def stop_event() -> threading.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     return stop
+
+
+class _Lines(logging.Handler):
+    """A line of the console, above the bar if there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """As `say`."""
+        say(record.getMessage())
+
+
+def show_log(name: str) -> None:
+    """What that logger is told, from INFO on, is shown."""
+    log = logging.getLogger(name)
+    log.handlers[:] = [_Lines()]
+    log.setLevel(logging.INFO)
 
 
 class ConsoleReporter(Progress):

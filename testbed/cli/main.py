@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 import os
 import signal
 import sys
@@ -18,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from testbed.cli.console import show_log
 from testbed.errors import ConfigError
 from workloads.errors import KisError
 
@@ -134,7 +134,7 @@ def _is_installed(package: str | None) -> bool:
 def main() -> None:
     """Run `kis`; exit status 2 for an error that the user can mend, 130 after an interrupt or SIGTERM."""
     errors = Console(stderr=True)
-    _listen(errors)
+    show_log("testbed.simulation")
     signal.signal(signal.SIGTERM, _interrupt)  # as ctrl-c: what was measured is kept, and nothing is left running
     try:
         kis = application(_words()[1:2])
@@ -156,25 +156,6 @@ def main() -> None:
         if ended.code == INTERRUPTED:  # what typer makes of a KeyboardInterrupt, without a word
             _tell_interrupted(errors)
         raise
-
-
-def _listen(errors: Console) -> None:
-    """Lines of the simulator's log go to the terminal, once."""
-    log = logging.getLogger("testbed.simulation")
-    log.handlers[:] = [_Lines(errors)]
-    log.setLevel(logging.INFO)
-
-
-class _Lines(logging.Handler):
-    """What the simulator says of itself, as a line: that it is compiled."""
-
-    def __init__(self, errors: Console) -> None:
-        super().__init__(logging.INFO)
-        self._errors = errors
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """A line, unwrapped."""
-        self._errors.print(record.getMessage(), soft_wrap=True, highlight=False, markup=False)
 
 
 def _words() -> list[str]:

@@ -37,7 +37,7 @@ class _FirstCompilation(event.Listener):
 
 
 log = logging.getLogger("testbed.simulation")
-event.register("numba:compile", _FirstCompilation())
+event.register("numba:compile", _FirstCompilation())  # type: ignore[no-untyped-call]
 
 GOLDEN, MIX_1, MIX_2 = (np.uint64(c) for c in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 TO_UNIT = 1.0 / (1 << 53)
