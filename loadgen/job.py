@@ -16,13 +16,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from loadgen.client_limits import ClientLimits, TransportName
 from loadgen.request_log import RequestLog
 from loadgen.row_stream import collect_rows
-from loadgen.run_manifest import ClientLimits, ClientManifest
+from loadgen.run_manifest import ClientManifest
 from loadgen.schedule import Schedule
 from loadgen.timerfd import SPIN_S
 from loadgen.validity import ClientFigures, Verdict, judge
@@ -30,7 +31,6 @@ from workloads.catalog import Balancer, TensorSpec
 from workloads.errors import KisError
 from workloads.files import write_json
 
-TransportName = Literal["http", "http_shm", "grpc", "null"]
 LOGGER = "kis"  # of what Locust's log tells the user of a run: verdicts, and why one cannot start
 ERROR_MARK = f"ERROR/{LOGGER}: "  # in a line of the replay's output: an error for the user follows
 LINES_KEPT = 200  # of its output, in memory: an error is at its end, and raw/locust.log has all of it
@@ -42,12 +42,10 @@ class ReplayError(KisError):
     """A replay that cannot start."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class RequestShape(_Frozen):
+class RequestShape(BaseModel):
     """What a model's requests carry. batched: they have a batch dimension (the model's max_batch_size is above 0)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     inputs: tuple[TensorSpec, ...]
     batched: bool = True

@@ -13,13 +13,14 @@ from typing import Any, get_args
 import locust
 import numpy as np
 
+from loadgen.client_limits import ClientLimits, TransportName
 from loadgen.coordination import Replay
 from loadgen.discovery import DiscoveredModel, model_tensors, parse_shapes, the_model
 from loadgen.endpoints import address, read_endpoints
-from loadgen.job import LOGGER, ReplayError, ReplayJob, RequestShape, TransportName
+from loadgen.job import LOGGER, ReplayError, ReplayJob, RequestShape
 from loadgen.lengths import parse_lengths, with_lengths
 from loadgen.patterns import Pattern, PatternError, Trace, find_pattern, known_patterns, make_pattern
-from loadgen.run_manifest import ClientLimits, ClientManifest, Device, versions
+from loadgen.run_manifest import ClientManifest, Device, versions
 from loadgen.schedule import Schedule, poisson_schedule
 from loadgen.traces import FORMATS, read_trace
 from workloads.catalog import Balancer, ServiceConfig

@@ -10,8 +10,9 @@ import platform
 from importlib import metadata
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
+from loadgen.client_limits import ClientLimits
 from loadgen.validity import Verdict
 from workloads.catalog import ServiceConfig
 
@@ -26,15 +27,6 @@ class Device(BaseModel):
 
     kind: Literal["cpu", "gpu", "emulated", "unknown"]
     name: str
-
-
-class ClientLimits(BaseModel):
-    """How long a client waits for an answer, and how many requests it has under way at most; a simulated one too."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    timeout_s: float = Field(10.0, gt=0, description="of each request, from when it was sent")
-    max_in_flight: int = Field(1024, ge=1, description="requests beyond it are dropped, and counted")
 
 
 class ClientManifest(BaseModel):

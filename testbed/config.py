@@ -12,11 +12,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from loadgen.job import TransportName
+from loadgen.client_limits import ClientLimits, TransportName
 from loadgen.lengths import Lengths
 from loadgen.patterns import find_pattern
 from loadgen.patterns.pattern import REGISTRY
-from loadgen.run_manifest import ClientLimits
 from loadgen.traces import FORMATS
 from testbed.config_file import build
 from workloads.catalog import ServiceConfig, find_model

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from loadgen.client_limits import ClientLimits
 from loadgen.job import ReplayError, ReplayJob, RequestShape, client_figures, read_clients, run_replay
 from loadgen.request_log import RequestLog
-from loadgen.run_manifest import ClientLimits, versions
+from loadgen.run_manifest import versions
 from loadgen.schedule import Schedule
 from loadgen.validity import ValidityLimits, judge
 from testbed.config import ClientConfig

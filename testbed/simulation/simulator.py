@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from loadgen.client_limits import ClientLimits
 from loadgen.request_log import RequestLog
-from loadgen.run_manifest import ClientLimits
 from loadgen.schedule import Schedule
 from testbed.calibration.profile import ServiceProfile
 from testbed.calibration.sharing import shares_a_device

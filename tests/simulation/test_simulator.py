@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from loadgen.client_limits import ClientLimits
 from loadgen.patterns import make_pattern
 from loadgen.request_log import RequestLog
-from loadgen.run_manifest import ClientLimits
 from loadgen.schedule import poisson_schedule
 from testbed.calibration.sharing import shares_a_device
 from testbed.simulation import stream_loop
