@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.table import Table
 
-from loadgen.schedule import Schedule
 from testbed.calibration.profile import ServiceProfile
 from testbed.cli import options
 from testbed.cli.console import ConsoleReporter, console, print_path, say, table
 from testbed.cli.flags import Given, Short, configured, flags
-from testbed.pipeline.capacity import CapacityPlan, Option, PlanConfig, plan_capacity, predict
+from testbed.pipeline.capacity_config import PlanConfig
 from testbed.pipeline.traffic import make_schedule
-from testbed.reporting.plan import Plan, goal_text, latency_text, sentence, settings_of
-from testbed.reporting.reports import write_report
 from workloads.files import write_json
+
+if TYPE_CHECKING:
+    from loadgen.schedule import Schedule
+    from testbed.pipeline.capacity import CapacityPlan, Option
+    from testbed.reporting.plan import Plan
 
 DRAWS, CONFIRMING_SEED = 20, 1  # of runs, and other ones than the search's
 
@@ -42,6 +46,8 @@ def plan(given: Given, config: options.ConfigFile = None, out: options.Out = Non
 
     with ConsoleReporter() as reporter:
         reporter.phase(f"{len(schedule)} requests of {known.model}, {schedule.rate_rps:.1f}/s on average: search")
+        from testbed.pipeline.capacity import plan_capacity, predict
+
         plan = plan_capacity(
             known,
             arrivals,
@@ -58,6 +64,9 @@ def plan(given: Given, config: options.ConfigFile = None, out: options.Out = Non
             confirmed = predict(
                 known, arrivals, best, plan.target_s, percentile=percentile, draws=DRAWS, seed=CONFIRMING_SEED
             )
+    from testbed.reporting.plan import sentence
+    from testbed.reporting.reports import write_report
+
     folder = options.out_folder(out, f"plan-{known.model}")
     folder.mkdir(parents=True, exist_ok=True)
     told = {**_told(known, settings, schedule), **_as_json(plan, confirmed)}
@@ -83,6 +92,8 @@ def _told(known: ServiceProfile, settings: PlanConfig, schedule: Schedule) -> di
 
 
 def _table(plan: Plan) -> Table:
+    from testbed.reporting.plan import goal_text, latency_text, settings_of
+
     headings = ("replicas", f"P{plan['percentile']:g}\nms", "over target\n%", "busy\n%", "holds")
     rows = table("setting", *headings, caption=f"{goal_text(plan)}; simulated, with 90 % intervals for one run")
     for setting in settings_of(plan):

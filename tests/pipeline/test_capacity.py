@@ -13,7 +13,8 @@ from loadgen.schedule import poisson_schedule
 from testbed.calibration.profile import RunEffect, RunEffects
 from testbed.cli.main import application
 from testbed.errors import ReportError
-from testbed.pipeline.capacity import Arrivals, PlanGrid, plan_capacity, predict
+from testbed.pipeline.capacity import Arrivals, plan_capacity, predict
+from testbed.pipeline.capacity_config import PlanGrid
 from testbed.reporting.plan import settings_of
 from testbed.reporting.reports import write_report
 from tests.oracles.cluster_worlds import flat_profile
