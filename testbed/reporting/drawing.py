@@ -2,6 +2,9 @@
 
 A figure is one function that takes numbers and returns a matplotlib figure, decorated with `@rc_context(LOOK)`. An inch
 is 96 pixels of a page: a figure of WIDTH fills its column, with letters of 12 pixels.
+
+A figure is drawn once, in the colours of a light page. Those of DARK are written into the SVG as CSS variables, with
+the value that each has on a dark page, so that the same figure is read on both.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,11 +31,36 @@ FloatArray = npt.NDArray[np.float64]
 
 REAL = "#0b62a4"  # blue and orange stay apart for every kind of colour blindness, and in grey by their dash
 SIMULATED = "#d9730d"
+SIMULATED_TEXT = "#b35400"  # the same orange, dark enough for letters
 INVALID = "#a8071a"
 INK = "#1f2933"
 MUTED = "#66707c"
 GRID = "#e4e7eb"
-OTHERS = ("#009e73", "#cc79a7", "#56b4e9", "#7d6b91", "#a6761d", "#66a61e", "#d6308f", MUTED)  # policies, settings
+PAPER = "#ffffff"
+# Policies and settings: eight that red-blind and green-blind eyes tell apart, each 3:1 or more against the paper.
+OTHERS = ("#1fa972", "#104ab6", "#c944b4", "#095c0e", "#678bfe", "#6b087a", "#8420f2", MUTED)
+DARK = {  # each colour -> what it is on a dark page
+    REAL: "#5aaeea",
+    SIMULATED: "#f0913a",
+    SIMULATED_TEXT: "#f0913a",
+    INVALID: "#f2606c",
+    INK: "#e6e9ee",
+    MUTED: "#9aa5b1",
+    GRID: "#2c343d",
+    PAPER: "#14181d",
+    OTHERS[0]: "#21de8f",
+    OTHERS[1]: "#7284fe",
+    OTHERS[2]: "#bf1d7c",
+    OTHERS[3]: "#3c8324",
+    OTHERS[4]: "#596697",
+    OTHERS[5]: "#f39bf1",
+    OTHERS[6]: "#9b12f2",
+    # Of pods: pending, starting, loading, ready.
+    "#c9ced6": "#4a545f",
+    "#f3d9b1": "#6b5433",
+    "#e9b872": "#b5853f",
+    "#8fb8de": "#3d6f9c",
+}
 FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "DejaVu Sans", Arial, sans-serif'  # of pages
 
 LOOK: Any = {
@@ -61,20 +89,36 @@ LOOK: Any = {
     "svg.hashsalt": "kis",  # the same figure is the same bytes
 }
 WIDTH = 12.0  # inches
+PIXELS_PER_INCH = 96  # of a page
 SYMBOLS = "osD^Pv*hp"  # with the eight OTHERS, 72 that differ
+LETTERS = 9.5  # points between the names of marks
 PNG_DPI = 100
 PNG_COLOURS = 128  # lines and text look the same as in full colour, in a third of the bytes
 POINTS = 500  # of a line at most: more than pixels show nothing
 
 
 def svg_address(figure: Figure) -> str:
-    """The figure as a data: address for an <img>. The same figure gives the same bytes."""
+    """The figure as a data: address for an <img>, legible on a light and on a dark page.
+
+    The same figure gives the same bytes.
+    """
     drawn = io.StringIO()
     with rc_context(LOOK):
         figure.savefig(drawn, format="svg", metadata={"Date": None})
     # A hundredth of a point is less than a pixel: without the other decimals a page has two thirds of the bytes.
     short = re.sub(r' (?:d|x|y)="[^"]*"', lambda match: re.sub(r"(\.\d\d)\d+", r"\1", match[0]), drawn.getvalue())
-    return "data:image/svg+xml;base64," + base64.b64encode(short.encode()).decode()
+    return "data:image/svg+xml;base64," + base64.b64encode(_with_palette(short).encode()).decode()
+
+
+def _with_palette(svg: str) -> str:
+    """Colours of DARK as variables, whose values follow the page: an <img> takes over its element's colour scheme."""
+    svg = re.sub("|".join(DARK), lambda match: f"var(--{match[0][1:]})", svg)
+    light, dark = (
+        "".join(f"--{colour[1:]}:{value};" for colour, value in values)
+        for values in (zip(DARK, DARK, strict=True), DARK.items())
+    )
+    rules = f"svg{{{light}fill:var(--{INK[1:]})}}@media(prefers-color-scheme:dark){{svg{{{dark}}}}}"
+    return svg.replace("<defs>", f"<style>{rules}</style><defs>", 1)
 
 
 def save_png(figure: Figure, file: Path) -> None:
@@ -138,3 +182,47 @@ def draw_rate(axes: Axes, time_s: FloatArray, rate_rps: FloatArray, step: Any) -
     axes.step(time_s, rate_rps, where=step, color=MUTED, linewidth=0.8)
     axes.set(ylabel="offered, 1/s", ylim=(0, None))
     axes.locator_params(axis="y", nbins=3)
+
+
+def name_marks(axes: Axes, marks: Mapping[str, tuple[float, float]]) -> None:
+    """Write each name beside its mark, right of it or, in the right half, left of it; names that would lie on each
+    other move apart. To be called when the limits of the axes are set."""
+    place = axes.transData.transform
+    middle = float(place((np.mean(axes.get_xlim()), axes.get_ylim()[0]))[0])
+    for right in (False, True):
+        side = sorted(
+            (name for name, mark in marks.items() if (place(mark)[0] > middle) == right),
+            key=lambda name: place(marks[name])[1],
+        )
+        heights = _apart(np.array([place(marks[name])[1] for name in side]), LETTERS * axes.figure.dpi / 72)
+        for name, height in zip(side, heights, strict=True):
+            up = 72 / axes.figure.dpi * (height - place(marks[name])[1])
+            axes.annotate(
+                name,
+                marks[name],
+                xytext=(-8 if right else 8, up),
+                textcoords="offset points",
+                ha="right" if right else "left",
+                va="center",
+                fontsize=7.5,
+                color=INK,
+                arrowprops={"arrowstyle": "-", "color": MUTED, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 4}
+                if abs(up) > LETTERS / 2
+                else None,
+            )
+
+
+def _apart(heights: FloatArray, least: float) -> FloatArray:
+    """Ascending heights, moved as little as they need to lie `least` apart."""
+    if not len(heights):
+        return heights
+    steps = least * np.arange(len(heights))
+    free = heights - steps
+    # The nearest ascending sequence, by pooling adjacent violators.
+    blocks: list[list[float]] = []
+    for value in free:
+        blocks.append([value])
+        while len(blocks) > 1 and np.mean(blocks[-2]) > np.mean(blocks[-1]):
+            last = blocks.pop()
+            blocks[-1] += last
+    return np.concatenate([np.full(len(block), np.mean(block)) for block in blocks]) + steps
