@@ -22,6 +22,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, Locator, MaxNLocator, NullLocator
 from PIL import Image
 
@@ -91,7 +92,7 @@ LOOK: Any = {
 WIDTH = 12.0  # inches
 PIXELS_PER_INCH = 96  # of a page
 SYMBOLS = "osD^Pv*hp"  # with the eight OTHERS, 72 that differ
-LETTERS = 9.5  # points between the names of marks
+LINE_HEIGHT_IN = 0.18  # between the names of marks, inches
 PNG_DPI = 100
 PNG_COLOURS = 128  # lines and text look the same as in full colour, in a third of the bytes
 POINTS = 500  # of a line at most: more than pixels show nothing
@@ -184,45 +185,40 @@ def draw_rate(axes: Axes, time_s: FloatArray, rate_rps: FloatArray, step: Any) -
     axes.locator_params(axis="y", nbins=3)
 
 
-def name_marks(axes: Axes, marks: Mapping[str, tuple[float, float]]) -> None:
-    """Write each name beside its mark, right of it or, in the right half, left of it; names that would lie on each
-    other move apart. To be called when the limits of the axes are set."""
-    place = axes.transData.transform
-    middle = float(place((np.mean(axes.get_xlim()), axes.get_ylim()[0]))[0])
-    for right in (False, True):
-        side = sorted(
-            (name for name, mark in marks.items() if (place(mark)[0] > middle) == right),
-            key=lambda name: place(marks[name])[1],
+def name_marks(figure: Figure, axes: Axes, marks: Mapping[str, Line2D]) -> None:
+    """A legend right of the axes, as high as the marks are, with a line to each. For axes whose limits are set."""
+    to_axes = axes.transScale + axes.transLimits
+    points = {name: (float(x), float(y)) for name, mark in marks.items() for x, y in [np.array(mark.get_data())[:, 0]]}
+    places = {name: float(to_axes.transform(point)[1]) for name, point in points.items()}
+    names = sorted(places, key=lambda name: places[name])
+    least = LINE_HEIGHT_IN / (0.85 * figure.get_size_inches()[1])
+    heights = _apart(np.array([places[name] for name in names]), least)
+    for name, height in zip(names, heights.tolist(), strict=True):
+        axes.annotate(
+            "",
+            points[name],
+            xytext=(1.02, height),
+            textcoords="axes fraction",
+            arrowprops={"arrowstyle": "-", "color": MUTED, "linewidth": 0.5, "alpha": 0.7, "shrinkA": 0, "shrinkB": 4},
         )
-        heights = _apart(np.array([place(marks[name])[1] for name in side]), LETTERS * axes.figure.dpi / 72)
-        for name, height in zip(side, heights, strict=True):
-            up = 72 / axes.figure.dpi * (height - place(marks[name])[1])
-            axes.annotate(
-                name,
-                marks[name],
-                xytext=(-8 if right else 8, up),
-                textcoords="offset points",
-                ha="right" if right else "left",
-                va="center",
-                fontsize=7.5,
-                color=INK,
-                arrowprops={"arrowstyle": "-", "color": MUTED, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 4}
-                if abs(up) > LETTERS / 2
-                else None,
-            )
+        again = Line2D([1.045], [height])
+        again.update_from(marks[name])
+        axes.add_artist(again)
+        again.set(transform=axes.transAxes, clip_on=False)
+        axes.annotate(name, (1.07, height), xycoords="axes fraction", va="center", fontsize=8.5, annotation_clip=False)
 
 
 def _apart(heights: FloatArray, least: float) -> FloatArray:
-    """Ascending heights, moved as little as they need to lie `least` apart."""
-    if not len(heights):
-        return heights
+    """Ascending heights from 0 to 1, moved so that they lie `least` apart: as little as they need to, if there is room.
+
+    The nearest ascending sequence is found by pooling what is out of order, once `least` is taken off for each.
+    """
     steps = least * np.arange(len(heights))
-    free = heights - steps
-    # The nearest ascending sequence, by pooling adjacent violators.
-    blocks: list[list[float]] = []
-    for value in free:
-        blocks.append([value])
-        while len(blocks) > 1 and np.mean(blocks[-2]) > np.mean(blocks[-1]):
-            last = blocks.pop()
-            blocks[-1] += last
-    return np.concatenate([np.full(len(block), np.mean(block)) for block in blocks]) + steps
+    pools: list[list[float]] = []
+    for free in heights - steps:
+        pools.append([free])
+        while len(pools) > 1 and np.mean(pools[-2]) > np.mean(pools[-1]):
+            last = pools.pop()
+            pools[-1] += last
+    ascending = np.array([np.mean(pool) for pool in pools for _ in pool]) + steps
+    return np.asarray(np.maximum(np.minimum(ascending, 1 - steps[::-1]), steps))

@@ -12,6 +12,7 @@ from testbed.calibration.profile import Capacity
 from testbed.reporting.summary import ComparisonRow, GroupSummary
 
 NOT_MEASURED = "not measured"
+_GROUP = "\u202f"  # between thousands
 GPU_EXPLAINED = (
     "Shares are of the run's time. An instance is busy from when Triton hands it a batch until the answers are back; a "
     "network runs on the GPU for a part of that only, by CUDA events. NVML's utilisation is the share of its last "
@@ -31,7 +32,7 @@ def number(value: float | None, digits: int = 1, unit: str = "", signed: bool = 
     """`12.3 ms`, `+1.2 %`; `not measured` for None. A true minus sign, groups of thousands that do not break."""
     if value is None:
         return NOT_MEASURED
-    text = f"{value:{'+' if signed else ''},.{digits}f}".replace(",", "\u202f").replace("-", "\u2212")
+    text = f"{value:{'+' if signed else ''},.{digits}f}".replace(",", _GROUP).replace("-", "\u2212")
     return f"{text} {unit}" if unit else text
 
 
@@ -39,7 +40,7 @@ def plain(value: Any) -> str:
     """A cell of any table: six digits of a number, a dash for None."""
     if value is None:
         return "\u2013"
-    return significant(value, 6) if isinstance(value, float) else str(value)
+    return significant(value, 6).replace(_GROUP, "") if isinstance(value, float) else str(value)
 
 
 def significant(value: float, digits: int = 4) -> str:

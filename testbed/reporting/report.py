@@ -53,13 +53,16 @@ class Report:
     """One kind of report. name: of its templates, NAME.html.j2 and NAME.md.j2.
 
     marker: a file that only a folder of this kind has, as a glob pattern. gather: ArtifactError or ReportError if a
-    folder cannot be read. command: what leaves such a folder.
+    folder cannot be read. command: what leaves such a folder. For an index over several folders, question: that such a
+    folder answers; found: the answer in a sentence, from the small files that stand beside a written report.
     """
 
     name: str
     marker: str
     command: str
     gather: Callable[[Path], Content]
+    question: str = ""
+    found: Callable[[Path], str] = lambda folder: ""
 
     def fits(self, folder: Path) -> bool:
         """Whether the folder has the marker."""

@@ -63,12 +63,14 @@ def _from_start(values: FloatArray) -> FloatArray:
 @rc_context(LOOK)
 def pareto(evaluation: Mapping[str, Any]) -> Figure:
     """Share over the target against GPU-seconds: a mark a policy, and beside it its kinds of traffic, pale."""
-    figure = Figure(figsize=(WIDTH, 4.8), layout="constrained")
+    count = len(evaluation["policies"])
+    figure = Figure(figsize=(WIDTH, max(4.8, 1 + 0.2 * count)), layout="constrained")
     means, kinds = figure.subplots(1, 2, sharey=True)
     front = sorted(_point(evaluation["policies"][policy]) for policy in evaluation["pareto_front"])
     for axes in (means, kinds):
         axes.step(*zip(*front, strict=True), where="post", color=MUTED, linewidth=0.9, linestyle=":", label="front")
     roles = {evaluation["challenger"]: (SIMULATED, "challenger"), evaluation["baseline"]: (INK, "baseline")}
+    named = {}
     for k, (policy, summary) in enumerate(evaluation["policies"].items()):
         colour, role = roles.get(policy, (f"C{k}", ""))
         drawn: dict[str, Any] = {"marker": SYMBOLS[k % len(SYMBOLS)], "color": colour, "linestyle": "none"}
@@ -78,6 +80,7 @@ def pareto(evaluation: Mapping[str, Any]) -> Figure:
         kinds.plot(*zip(*each, strict=True), **drawn, markersize=4, alpha=0.35, markeredgewidth=0, clip_on=False)
         for axes in (means, kinds):
             axes.plot(*_point(summary), **drawn, markersize=8, mew=1.4, fillstyle=fill, clip_on=False, label=label)
+        named[label] = means.lines[-1]
     means.set_yscale("symlog", linthresh=1)
     means.set(ylabel="requests over the target, % (logarithmic above 1)", ylim=(0, 100), title="means of all traffic")
     means.set_yticks(SHARES_PCT, [f"{share:g}" for share in SHARES_PCT])
@@ -85,8 +88,7 @@ def pareto(evaluation: Mapping[str, Any]) -> Figure:
     for axes in (means, kinds):
         axes.set(xlabel="GPU-seconds a run", xlim=(0, None))
         axes.locator_params(axis="x", nbins=6)
-    name_marks(means, {policy: _point(summary) for policy, summary in evaluation["policies"].items()})
-    figure.legend(handles=means.get_legend_handles_labels()[0], loc="outside right upper")
+    name_marks(figure, means, named)
     return figure
 
 

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from loadgen.artifact import read_json
 from testbed.calibration.profile import ServiceProfile
 from testbed.reporting.compare import Comparison, compare_pair
 from testbed.reporting.figures import calibration as figures
@@ -193,4 +194,17 @@ def _versions(manifests: Sequence[RunManifest]) -> dict[str, tuple[str, ...]]:
     return {name: tuple(sorted(versions[name])) for name in sorted(versions)}
 
 
-REPORT = Report("calibration", "runs/*/run.json", "kis calibrate", gather)
+def found(folder: Path) -> str:
+    """What each group shows, by comparison.json."""
+    kept = read_json(folder / "comparison.json", f"kis report {folder}")
+    return " ".join(claim(group) for group in Comparison.model_validate(kept).summary.groups)
+
+
+REPORT = Report(
+    "calibration",
+    "runs/*/run.json",
+    "kis calibrate",
+    gather,
+    question="How near is the simulator to the real server, on traffic that it was not fitted on?",
+    found=found,
+)

@@ -10,7 +10,12 @@ function sortBy(header) {
   const table = header.closest("table");
   const column = Array.from(header.parentNode.children).indexOf(header);
   const down = header.getAttribute("aria-sort") !== "descending";
-  const key = row => row.children[column].dataset.key ?? row.children[column].textContent;
+  // A number as it is written: groups of thousands, a true minus sign, an interval beneath it.
+  const number = text => text.match(/^[+\u2212-]?[\d.\u202f]+/)?.[0].replace(/[\u202f+]/g, "").replace("\u2212", "-") ?? "";
+  const key = row => {
+    const cell = row.children[column];
+    return cell.dataset.key ?? (cell.classList.contains("t") ? cell.textContent : number(cell.textContent.trim()));
+  };
   const missing = value => value === "" ? 1 : 0;
   const order = (a, b) => {
     const [x, y] = [key(a), key(b)];
