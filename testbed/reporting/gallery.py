@@ -12,6 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from testbed.errors import ConfigError
+from testbed.reporting.drawing import PNG_COLOURS
 from testbed.reporting.overview import Card, cards_of
 from workloads.errors import KisError
 from workloads.files import replacing, write_text_atomically
@@ -45,7 +46,7 @@ def _section(card: Card, shown: Iterable[str]) -> str:
     lines = [f"## {card.folder}", f"*{card.question}*", _literal(card.found)]
     lines += [f"![{Path(name).stem}]({name})" for name in shown]
     devices = _literal(", ".join(card.devices))
-    lines.append(f"{card.when or 'Date not known'}; {devices}. Its page: `kis report results/{card.folder}`")
+    lines.append(f"{card.when + '; ' if card.when else ''}{devices}. Its page: `kis report results/{card.folder}`")
     return "".join(f"{line}\n\n" for line in lines if line)
 
 
@@ -61,7 +62,9 @@ def _copy(source: Path, target: Path) -> None:
         picture = picture.resize((WIDEST, round(picture.height * WIDEST / picture.width)), Image.Resampling.LANCZOS)
     picture = picture.crop((0, 0, picture.width, min(picture.height, TALLEST)))
     with replacing(target) as temporary:
-        picture.quantize(64, dither=Image.Dither.NONE).save(temporary, "PNG", optimize=True)
+        picture.quantize(PNG_COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+            temporary, "PNG", optimize=True
+        )
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -20,7 +20,7 @@ from testbed.run_dir import RunManifest, run_dirs
 from workloads.files import write_text_atomically
 
 THUMBNAIL = (480, 320)  # pixels: shown at half of that, sharp on a dense screen
-THUMBNAIL_COLOURS = 32
+THUMBNAIL_COLOURS = 64
 _PICTURE = re.compile(r"!\[[^\]]*\]\(([^)\s]+\.png)\)")
 _NAMED_AFTER_TIME = re.compile(r"(\d{8}-\d{4})\d{0,2}-")
 
@@ -87,7 +87,9 @@ def thumbnail(file: Path) -> Thumbnail:
         small = opened.convert("RGB")
     small.thumbnail(THUMBNAIL, Image.Resampling.LANCZOS)
     written = io.BytesIO()
-    small.quantize(THUMBNAIL_COLOURS, dither=Image.Dither.NONE).save(written, "PNG", optimize=True)
+    small.quantize(THUMBNAIL_COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+        written, "PNG", optimize=True
+    )
     address = f"data:image/png;base64,{base64.b64encode(written.getvalue()).decode()}"
     return Thumbnail(address, small.width // 2, small.height // 2)
 
