@@ -10,6 +10,7 @@ from rich.console import Console
 
 from testbed.cli import options
 from testbed.cli.console import ConsoleReporter, console, print_path, shown, table
+from testbed.errors import ConfigError
 from workloads.files import write_text_atomically
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def compare(results: Results) -> None:
 
 
 def report(
-    results: Results,
+    results: Annotated[Path, typer.Argument(help="A results folder, or a folder of several.")],
     anew: Annotated[
         bool,
         typer.Option("--anew", help="First fit and simulate again, from the real runs, as this version of kis does."),
@@ -45,8 +46,17 @@ def report(
 ) -> None:
     """Of a calibration, a simulated cluster's run, an experiment, an evaluation, a comparison of devices or a study.
 
+    Of a folder of several, such as results/: index.html, with what each found and the way to its report.
+
     Example: [bold]kis report results/20260101-120000-calibrate[/bold]
     """
+    from testbed.reporting.overview import kind_of, results_in, write_overview
+
+    if kind_of(results) is None and results_in(results):
+        if anew:
+            raise ConfigError(f"--anew is of one results folder; {results} has several")
+        print_path(console, write_overview(results))
+        return
     with ConsoleReporter() as reporter:
         reporter.phase(f"report of {results}")
         from testbed.pipeline.restore import restore

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from loadgen.artifact import ArtifactError
 from loadgen.patterns import make_pattern
 from loadgen.schedule import poisson_schedule
 from testbed.calibration.profile import RunEffect, RunEffects
 from testbed.cli.main import application
-from testbed.errors import ReportError
 from testbed.pipeline.capacity import Arrivals, plan_capacity, predict
 from testbed.pipeline.capacity_config import PlanGrid
 from testbed.reporting.plan import settings_of
@@ -107,7 +107,7 @@ def test_an_impossible_target_is_said_on_the_page_too(tmp_path: Path):
 
 def test_a_plan_of_an_earlier_version_is_refused_in_a_line(tmp_path: Path):
     (tmp_path / "plan.json").write_text('{"simulated": true, "options": []}')
-    with pytest.raises(ReportError, match="is of an earlier version: run `kis plan` again"):
+    with pytest.raises(ArtifactError, match="is of an earlier version: run `kis plan` again"):
         write_report(tmp_path)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from loadgen.artifact import read_json
-from testbed.errors import ReportError
+from loadgen.artifact import ArtifactError, read_json
 from testbed.reporting.figures.plan import plan as plan_figure
 from testbed.reporting.labels import device_text, traffic_text
 from testbed.reporting.plan import goal_text, sentence, settings_of
@@ -17,9 +17,7 @@ FILE = "plan.json"
 
 def gather(folder: Path) -> Content:
     """Of plan.json alone."""
-    plan = read_json(folder / FILE, "run `kis plan` again")
-    if "config" not in plan:
-        raise ReportError(f"{folder / FILE} is of an earlier version: run `kis plan` again")
+    plan = read_plan(folder)
     settings = settings_of(plan)
     values = {
         "name": folder.resolve().name,
@@ -34,4 +32,19 @@ def gather(folder: Path) -> Content:
     return Content(values, {"plan": draw}, {"plan.png": draw})
 
 
-REPORT = Report("plan", FILE, "kis plan", gather)
+def read_plan(folder: Path) -> dict[str, Any]:
+    """ArtifactError if there is none, or one of an earlier version."""
+    plan: dict[str, Any] = read_json(folder / FILE, "run `kis plan` again")
+    if "config" not in plan:
+        raise ArtifactError(f"{folder / FILE} is of an earlier version: run `kis plan` again")
+    return plan
+
+
+def found(folder: Path) -> str:
+    """What to use."""
+    return sentence(read_plan(folder))
+
+
+REPORT = Report(
+    "plan", FILE, "kis plan", gather, question="How many replicas, with which settings, hold a target?", found=found
+)

@@ -10,8 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from loadgen.artifact import read_json
-from testbed.errors import ReportError
+from loadgen.artifact import ArtifactError, read_json
 from testbed.measurement.scaling_log import ScalingLog
 from testbed.reporting.evaluation import log_name
 from testbed.reporting.figures import tuning as figures
@@ -41,7 +40,7 @@ def gather(folder: Path) -> Content:
     """Of its searches' files."""
     config = read_json(folder / "tune.json", "give a folder of `kis tune-hpa`")
     served = config["cluster"]["models"][0]
-    families = config.get("families") or {"": [config["traffic"][served["name"]], *config.get("variants", [])]}
+    families = families_of(config)
     searches = [
         _search(f"search-{k}", name, folder / name, traffic, 1e3 * served["latency_target_s"])
         for k, (name, traffic) in enumerate(families.items(), start=1)
@@ -63,9 +62,7 @@ def gather(folder: Path) -> Content:
 
 
 def _search(stem: str, name: str, folder: Path, traffic: list[dict[str, Any]], target_ms: float) -> Search:
-    result = read_json(folder / "tuned.json", AGAIN)
-    if "outcomes" not in result:
-        raise ReportError(f"{folder / 'tuned.json'} is of an earlier version: search again, in another folder")
+    result = read_result(folder)
     chosen, fixed = result["chosen"], result["fixed"]
     order = [chosen, *(other for other in result["outcomes"] if other != chosen)]
     fixed_name = None if fixed is None else f"fixed-{fixed['replicas']}"
@@ -91,4 +88,33 @@ def _search(stem: str, name: str, folder: Path, traffic: list[dict[str, Any]], t
     )
 
 
-REPORT = Report("tuning", "tune.json", "kis tune-hpa", gather)
+def families_of(config: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """By name, what each HPA is for; one without a name: the only one."""
+    model = config["cluster"]["models"][0]["name"]
+    return config.get("families") or {"": [config["traffic"][model], *config.get("variants", [])]}
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """ArtifactError if there is none, or one of an earlier version."""
+    result: dict[str, Any] = read_json(folder / "tuned.json", AGAIN)
+    if "outcomes" not in result:
+        raise ArtifactError(f"{folder / 'tuned.json'} is of an earlier version: search again, in another folder")
+    return result
+
+
+def found(folder: Path) -> str:
+    """Of the only search, or of each."""
+    config = read_json(folder / "tune.json", AGAIN)
+    target_ms = 1e3 * config["cluster"]["models"][0]["latency_target_s"]
+    told = {name: sentence(read_result(folder / name), target_ms) for name in families_of(config)}
+    return " ".join(f"{name}: {text}" if name else text for name, text in told.items())
+
+
+REPORT = Report(
+    "tuning",
+    "tune.json",
+    "kis tune-hpa",
+    gather,
+    question="Which HPA holds the target on this traffic with the fewest GPU-seconds?",
+    found=found,
+)
