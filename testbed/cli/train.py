@@ -64,9 +64,18 @@ def train(
                 run,
             )
             folders = many.folders_in(folder)
+        reporter.phase("the exported policy in some of the scenarios that judge")
+        from testbed.kiscaler.build import scenarios_of
+        from testbed.kiscaler.episodes import write_episodes
+        from testbed.reporting.reports import training as report
+
+        write_episodes(settings, scenarios_of(settings), folder)
+        page = report.REPORT.write(folder)
     for passed in baselines_passed(folders):
         say(f"{'' if len(folders) == 1 else 'median of the seeds: '}{passed}")
+    say(report.found(folder))
     print_path(console, policy)
+    print_path(console, page)
 
 
 def _numbers(text: str) -> list[int]:
