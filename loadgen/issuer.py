@@ -100,7 +100,7 @@ class Issuer:
         self._report, self._limits = report, limits
         self._alarm = Alarm(round(limits.spin_s * 1e9))
         self._start_ns = 0
-        self._in_flight: dict[int, tuple[str, int]] = {}  # request id -> endpoint, sent_ns
+        self._in_flight: dict[int, tuple[str, int, str]] = {}  # request id -> endpoint, sent_ns, model
         self._idle = gevent.event.Event()
         self._halt = gevent.event.Event()
         self._abandon = gevent.event.Event()
@@ -166,12 +166,12 @@ class Issuer:
         if endpoint is None:
             self._end(Row(request_id, None, None, None, ERROR, "no endpoint was ready"), kind.model, scheduled_ns)
             return
-        self._in_flight[request_id] = (endpoint, self._now())
+        self._in_flight[request_id] = (endpoint, self._now(), kind.model)
         gevent.spawn(self._exchange, request_id, scheduled_ns, kind, endpoint)
 
     def _exchange(self, request_id: int, scheduled_ns: int, kind: RequestKind, endpoint: str) -> None:
         sent_ns = self._now()
-        self._in_flight[request_id] = (endpoint, sent_ns)
+        self._in_flight[request_id] = (endpoint, sent_ns, kind.model)
         status, detail, size = OK, None, 0
         asked = [endpoint]
         completed_ns: int | None = None
@@ -206,7 +206,7 @@ class Issuer:
                 self._endpoints.release(asked[-1])
                 asked.append(other)
 
-    def _end(self, row: Row, model: str, scheduled_ns: int, size: int = 0) -> None:
+    def _end(self, row: Row, model: str, scheduled_ns: int = 0, size: int = 0) -> None:
         self._rows.append(row)
         self.counts[row.status] += 1
         if not self._in_flight:
@@ -223,11 +223,10 @@ class Issuer:
                 deadline = min(deadline, time.monotonic() + limits.drain_s)
             self._idle.clear()
             gevent.wait([self._idle, self._abandon], timeout=0.1, count=1)
-        for request_id, (endpoint, sent_ns) in sorted(self._in_flight.items()):
-            self._rows.append(
-                Row(request_id, endpoint, sent_ns, None, TIMEOUT, "no answer before the run was cut short")
+        for request_id, (endpoint, sent_ns, model) in sorted(self._in_flight.items()):
+            self._end(
+                Row(request_id, endpoint, sent_ns, None, TIMEOUT, "no answer before the run was cut short"), model
             )
-            self.counts[TIMEOUT] += 1
         self._in_flight.clear()
 
     def _flush_rows(self) -> None:

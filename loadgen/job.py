@@ -16,12 +16,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from loadgen.client_limits import ClientLimits, TransportName
 from loadgen.request_log import RequestLog
 from loadgen.row_stream import collect_rows
+from loadgen.run_manifest import ClientManifest
 from loadgen.schedule import Schedule
 from loadgen.timerfd import SPIN_S
 from loadgen.validity import ClientFigures, Verdict, judge
@@ -29,8 +31,8 @@ from workloads.catalog import Balancer, TensorSpec
 from workloads.errors import KisError
 from workloads.files import write_json
 
-TransportName = Literal["http", "http_shm", "grpc", "null"]
-ERROR_PREFIX = "kis: "  # a line of the replay's output that begins so is an error for the user
+LOGGER = "kis"  # of what Locust's log tells the user of a run: verdicts, and why one cannot start
+ERROR_MARK = f"ERROR/{LOGGER}: "  # in a line of the replay's output: an error for the user follows
 LINES_KEPT = 200  # of its output, in memory: an error is at its end, and raw/locust.log has all of it
 _START_S = 120.0  # for Locust to start and make ready
 _GRACE_S = 60.0  # beyond the run, its timeouts and its drain, before a replay that does not end is killed
@@ -40,22 +42,13 @@ class ReplayError(KisError):
     """A replay that cannot start."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class RequestShape(_Frozen):
+class RequestShape(BaseModel):
     """What a model's requests carry. batched: they have a batch dimension (the model's max_batch_size is above 0)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     inputs: tuple[TensorSpec, ...]
     batched: bool = True
-
-
-class ClientLimits(_Frozen):
-    """How long a client waits for an answer, and how many requests it has under way at most; a simulated one too."""
-
-    timeout_s: float = Field(10.0, gt=0, description="of each request, from when it was sent")
-    max_in_flight: int = Field(1024, ge=1, description="requests beyond it are dropped, and counted")
 
 
 class ReplayJob(ClientLimits):
@@ -73,7 +66,10 @@ class ReplayJob(ClientLimits):
     payload_seed: int = 0
     duration_s: float | None = Field(None, gt=0, description="issue only what is scheduled before; None: all")
     percentile: float = Field(95.0, gt=50, lt=100, description="of the latency, for the verdict")
-    close: bool = Field(True, description="write requests.parquet and verdict.json at the end")
+    close: bool = Field(True, description="write requests.parquet, verdict.json and run.json at the end")
+    manifest: ClientManifest | None = Field(
+        None, description="what run.json says beside the outcome; None: no run.json"
+    )
 
     @property
     def raw(self) -> Path:
@@ -115,7 +111,7 @@ def run_replay(
     finally:
         lines = replay.end()
     if start_of(job.raw) is None and not interrupted:
-        errors = [line.removeprefix(ERROR_PREFIX) for line in lines if line.startswith(ERROR_PREFIX)]
+        errors = [line.partition(ERROR_MARK)[2] for line in lines if ERROR_MARK in line]
         last = next((line for line in reversed(lines) if line), "no output")
         raise ReplayError(errors[-1] if errors else f"the replay could not start: {last}")
     return collect_run(job, schedule, interrupted)
@@ -167,17 +163,30 @@ def collect_run(job: ReplayJob, schedule: Schedule, interrupted: bool = False) -
 
 
 def close_run(job: ReplayJob, schedule: Schedule) -> tuple[RequestLog, Verdict]:
-    """Collect, judge, and leave schedule.parquet, requests.parquet and verdict.json in the run's folder."""
+    """Collect, judge, and leave schedule.parquet, requests.parquet, verdict.json and run.json in the run's folder."""
     log = collect_run(job, schedule)
     verdict = judge(schedule, log, client_figures(log), job.percentile)
     try:
         log.write(job.run_dir / "requests.parquet")
         write_json(job.run_dir / "verdict.json", verdict)
+        if job.manifest is not None:
+            write_json(job.run_dir / "run.json", _closed(job.manifest, log, verdict))
         if job.schedule.resolve() != (job.run_dir / "schedule.parquet").resolve():
             schedule.write(job.run_dir / "schedule.parquet")
     except OSError as error:
         raise ReplayError(f"{job.run_dir}: {error.strerror}: the rows are safe in {job.raw}: free some space") from None
     return log, verdict
+
+
+def _closed(manifest: ClientManifest, log: RequestLog, verdict: Verdict) -> ClientManifest:
+    return manifest.model_copy(
+        update={
+            "state": "interrupted" if log.provenance["interrupted"] else "complete",
+            "start_unix_ns": log.provenance["start_unix_ns"],
+            "start_monotonic_ns": log.provenance["start_monotonic_ns"],
+            "verdict": verdict,
+        }
+    )
 
 
 def client_figures(log: RequestLog) -> tuple[ClientFigures, ...]:

@@ -1,106 +1,165 @@
-"""What the patterns' locustfiles share: Locust's arguments -> pattern -> schedule -> replay of a running Triton."""
+"""What the patterns' locustfiles share: Locust's arguments -> pattern or trace -> schedule -> replay of a Triton."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import sys
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any, get_args
 
 import locust
+import numpy as np
 
+from loadgen.client_limits import ClientLimits, TransportName
 from loadgen.coordination import Replay
-from loadgen.discovery import model_tensors, parse_shapes, the_model
+from loadgen.discovery import DiscoveredModel, model_tensors, parse_shapes, the_model
 from loadgen.endpoints import address, read_endpoints
-from loadgen.job import ERROR_PREFIX, ReplayError, ReplayJob, RequestShape, TransportName
+from loadgen.job import LOGGER, ReplayError, ReplayJob, RequestShape
 from loadgen.lengths import parse_lengths, with_lengths
-from loadgen.patterns import Pattern, PatternError, find_pattern, known_patterns, make_pattern
-from loadgen.schedule import poisson_schedule
-from workloads.catalog import Balancer
+from loadgen.patterns import Pattern, PatternError, Trace, find_pattern, known_patterns, make_pattern
+from loadgen.run_manifest import ClientManifest, Device, versions
+from loadgen.schedule import Schedule, poisson_schedule
+from loadgen.traces import FORMATS, read_trace
+from workloads.catalog import Balancer, ServiceConfig
+from workloads.errors import KisError
 
 events: Any = locust.events  # untyped
+SHOWN_SHARE = 0.9  # of a pattern's peak, that a run reaches at least if nothing is to be said
+_COMMAND_LINE = ("--allow-invalid", "--no-page")  # for scripts: no fields of the web form
+_given: list[str] = []  # the pattern that this process replays
+_Option = tuple[str, dict[str, Any]]  # a flag, and what argparse wants of it
 
 
 def replay_pattern(name: str) -> None:
-    """Make the calling locustfile replay that pattern; its parameters become arguments and fields of the web form."""
-    _replay(find_pattern(name))
+    """Make the calling locustfile replay that pattern; its parameters become arguments and fields of the web form.
+
+    `trace` replays the arrivals of the file that --trace names.
+    """
+    try:
+        _replay(find_pattern(name))
+    except KisError as error:  # Locust would show where in its code it was raised
+        sys.exit(f"{LOGGER}: {error}")
 
 
 def replay_chosen_pattern() -> None:
-    """The same of the pattern that --pattern names on the command line, by its name or as my_module:MyPattern."""
+    """The same of the pattern that --pattern names on the command line, by its name or as my_module:MyPattern; with
+    --trace, of that trace."""
     parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--pattern", default="bursty")
-    try:
-        kind = find_pattern(parser.parse_known_args()[0].pattern)
-    except PatternError as error:  # Locust would show where in its code it was raised
-        sys.exit(f"{ERROR_PREFIX}{error}")
+    parser.add_argument("--pattern")
+    parser.add_argument("--trace")
+    chosen = parser.parse_known_args()[0]
 
     def _argument(parser: Any) -> None:
         known = ", ".join(name for name, kind in known_patterns().items() if kind.configurable)
-        text = f"{known}, or my_module:MyPattern (default: bursty)"
+        text = f"{known}, trace, or my_module:MyPattern (default: bursty, or the trace)"
         parser.add_argument("--pattern", default="bursty", help=text, include_in_web_ui=False)
 
     events.init_command_line_parser.add_listener(_argument)
-    _replay(kind)
+    replay_pattern(chosen.pattern or (Trace.name if chosen.trace else "bursty"))
 
 
 def _replay(kind: type[Pattern]) -> None:
-    name = kind.name
+    if _given:
+        raise PatternError(
+            f"{_given[0]} and {kind.name} were both given with -f, a run has one pattern: e.g. -f loadgen/bursty.py"
+        )
+    _given.append(kind.name)
 
     def _arguments(parser: Any) -> None:
-        group = parser.add_argument_group(f"pattern: {name}", (kind.__doc__ or "").splitlines()[0])
-        for field in dataclasses.fields(kind):
-            group.add_argument(
-                f"--{field.name.replace('_', '-')}",
-                type=type(field.default),
-                default=field.default,
-                help=f"{field.metadata['description']} (default: {field.default})",
-            )
-        _common_arguments(parser.add_argument_group("replay", "open loop, on absolute times"))
+        # Not in a group: Locust's web form has fields for the parser's own arguments only.
+        for flag, wanted in _options(kind):
+            name = f"LOCUST_{flag[2:].replace('-', '_').upper()}"
+            parser.add_argument(flag, env_var=name, include_in_web_ui=flag not in _COMMAND_LINE, **wanted)
+        parser.add_argument("--options", action=_ShowOptions, kind=kind, include_in_web_ui=False)
 
     events.init_command_line_parser.add_listener(_arguments)
-    Replay(lambda environment, run_time_s: _job(kind, environment, run_time_s))
+    last: list[Schedule] = []  # of the run before in this process
+    Replay(lambda environment, run_time_s: _job(kind, environment, run_time_s, last))
 
 
-def _common_arguments(group: Any) -> None:
-    group.add_argument("--model", default="", help="model to ask (default: the server's only one)")
-    group.add_argument("--seed", type=int, default=0, help="seed of the arrivals (default: 0)")
-    group.add_argument("--endpoints", default="", help="several servers: host:port,host:port or a JSON file to follow")
-    group.add_argument("--balancer", default="round_robin", choices=get_args(Balancer), help="among several servers")
-    group.add_argument("--transport", default="http", choices=get_args(TransportName), help="default: http")
-    group.add_argument("--shape", default="", help="of inputs that the model leaves free: name:128 name2:3,8")
-    group.add_argument("--lengths", default="", help="tokens of requests: MEDIAN:SIGMA:LONGEST, or e.g. 16,64,128")
-    group.add_argument("--timeout-s", type=float, default=10.0, help="of each request (default: 10)")
-    group.add_argument("--max-in-flight", type=int, default=1024, help="more are dropped, and counted (default: 1024)")
-    group.add_argument("--run-dir", default="", help="default: results/<time>-<pattern>")
+class _ShowOptions(argparse.Action):
+    """Prints the options of this file's pattern: Locust's own --help does not read the file."""
+
+    def __init__(self, option_strings: Any, dest: str, kind: type[Pattern]) -> None:
+        super().__init__(
+            option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS, help="show these options"
+        )
+        self._kind = kind
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        summary = (self._kind.__doc__ or "").splitlines()[0]
+        shown = argparse.ArgumentParser(
+            usage=argparse.SUPPRESS, add_help=False, description=f"{self._kind.name}: {summary}"
+        )
+        for flag, wanted in _options(self._kind):
+            shown.add_argument(flag, **wanted)
+        shown.print_help()
+        parser.exit()
 
 
-def _job(kind: type[Pattern], environment: Any, run_time_s: float | None) -> ReplayJob:
+def _options(kind: type[Pattern]) -> Iterator[_Option]:
+    yield from _of_the_trace() if kind is Trace else _of_the_pattern(kind)
+    yield "--model", {"default": "", "help": "model to ask (default: the server's only one)"}
+    yield "--seed", {"type": int, "default": 0, "help": "seed of the arrivals (default: 0)"}
+    yield "--endpoints", {"default": "", "help": "several servers: host:port,host:port or a JSON file to follow"}
+    yield "--balancer", {"default": "round_robin", "choices": get_args(Balancer), "help": "among several servers"}
+    yield "--transport", {"default": "http", "choices": get_args(TransportName), "help": "default: http"}
+    yield "--shape", {"default": "", "help": "of inputs that the model leaves free: name:128 name2:3,8"}
+    yield "--lengths", {"default": "", "help": "tokens of requests: MEDIAN:SIGMA:LONGEST, or e.g. 16,64,128"}
+    yield "--timeout-s", {"type": float, "default": 10.0, "help": "of each request (default: 10)"}
+    in_flight = "more are dropped, and counted (default: 1024)"
+    yield "--max-in-flight", {"type": int, "default": 1024, "help": in_flight}
+    yield "--run-dir", {"default": "", "help": "default: results/<time>-<pattern>"}
+    allow = "exit with 0 after an INVALID run, too (default: 3)"
+    yield "--allow-invalid", {"action": "store_true", "default": False, "help": allow}
+    no_page = "leave report.html to `kis report`: drawing it takes seconds"
+    yield "--no-page", {"action": "store_true", "default": False, "help": no_page}
+
+
+def _of_the_pattern(kind: type[Pattern]) -> Iterator[_Option]:
+    for field in dataclasses.fields(kind):
+        text = f"{field.metadata['description']} (default: {field.default})"
+        yield f"--{field.name.replace('_', '-')}", {"type": type(field.default), "default": field.default, "help": text}
+
+
+def _of_the_trace() -> Iterator[_Option]:
+    yield "--trace", {"default": "", "help": "file with the recorded arrivals"}
+    formats = f"{', '.join(FORMATS.known())}, or my_module:MyFormat (default: what its lines look like)"
+    yield "--format", {"default": "", "help": formats}
+    yield "--speed-up", {"type": float, "default": 1.0, "help": "2: in half the time (default: 1)"}
+    yield "--keep", {"type": float, "default": 1.0, "help": "share of its requests that is sent (default: 1)"}
+
+
+def _job(kind: type[Pattern], environment: Any, run_time_s: float | None, last: list[Schedule]) -> ReplayJob:
     options = environment.parsed_options
-    pattern = make_pattern(kind.name, **{f.name: getattr(options, f.name) for f in dataclasses.fields(kind)})
     lengths = parse_lengths(options.lengths) if options.lengths else None
+    schedule, notes = _schedule(kind, options, run_time_s)
     endpoints = _endpoints(options.endpoints, environment.host, options.transport)
     first = read_endpoints(endpoints) if isinstance(endpoints, Path) else endpoints
     if not first:
         raise ReplayError(f"{endpoints} is empty: no server to ask")
-    if options.transport == "null":
-        model, shape = options.model or "null", RequestShape(inputs=())
-    else:
-        # Models are described over HTTP, wherever the requests go.
-        asked = environment.host if options.transport == "grpc" and environment.host else first[0]
-        named = the_model(asked, options.model or None)
-        served = model_tensors(asked, named, parse_shapes(options.shape.split()), have_lengths=lengths is not None)
-        model, shape = served.name, RequestShape(inputs=served.inputs, batched=served.batched)
+    # Models are described over HTTP, wherever the requests go.
+    asked = environment.host if options.transport == "grpc" and environment.host else first[0]
+    served = None if options.transport == "null" else _served(options, asked, lengths is not None)
+    model = (options.model or "null") if served is None else served.name
+    schedule = schedule.of_model(model)
+    if lengths is not None:
+        schedule = with_lengths(schedule, lengths, options.seed)
+    if last and last[0].same_requests(schedule):
+        notes.append(
+            f"the same arrivals as in the run before are sent again (seed {options.seed}): another seed gives others"
+        )
     run_dir = Path(options.run_dir or f"results/{datetime.now():%Y%m%d-%H%M%S}-{kind.name}").resolve()
     if (run_dir / "requests.parquet").exists():
         raise ReplayError(f"{run_dir} already holds a run: choose another --run-dir, or remove it")
     run_dir.mkdir(parents=True, exist_ok=True)
-    schedule = poisson_schedule(pattern, run_time_s or kind.default_duration_s, options.seed, model)
-    if lengths is not None:
-        schedule = with_lengths(schedule, lengths, options.seed)
     schedule.write(run_dir / "schedule.parquet")
+    last[:] = [schedule]
+    limits = ClientLimits(timeout_s=options.timeout_s, max_in_flight=options.max_in_flight)
+    shape = RequestShape(inputs=()) if served is None else RequestShape(inputs=served.inputs, batched=served.batched)
     return ReplayJob(
         schedule=run_dir / "schedule.parquet",
         run_dir=run_dir,
@@ -108,9 +167,52 @@ def _job(kind: type[Pattern], environment: Any, run_time_s: float | None) -> Rep
         requests={model: shape},
         balancer=options.balancer,
         transport=options.transport,
-        timeout_s=options.timeout_s,
-        max_in_flight=options.max_in_flight,
+        **limits.model_dump(),
+        manifest=ClientManifest(
+            run_id=run_dir.name,
+            kind="real",
+            state="running",
+            model=model,
+            weights="the server's own" if served is not None else "none: no server was asked",
+            device=Device(kind="unknown", name=f"server at {address(asked)}" if served is not None else "no server"),
+            service=(ServiceConfig() if served is None else served.service).model_copy(
+                update={"replicas": len(first), "balancer": options.balancer}
+            ),
+            shapes={} if served is None else {tensor.name: tuple(tensor.shape) for tensor in served.inputs},
+            client=limits,
+            pattern=kind.name,
+            pattern_parameters=schedule.provenance.get("parameters", schedule.provenance),
+            seed=options.seed,
+            duration_s=schedule.duration_s,
+            versions=versions(),
+            notes=tuple(notes),
+        ),
     )
+
+
+def _schedule(kind: type[Pattern], options: Any, run_time_s: float | None) -> tuple[Schedule, list[str]]:
+    """The arrivals, of a model that is not known yet, and what is to be said of them."""
+    if kind is Trace:
+        if not options.trace:
+            raise ReplayError("no trace was given: --trace FILE (an Azure CSV, or a file with one time a line)")
+        asked = options.format or None
+        whole = read_trace(
+            Path(options.trace), "", format=asked, speed_up=options.speed_up, keep=options.keep, seed=options.seed
+        )
+        return whole.until(run_time_s), []
+    pattern = make_pattern(kind.name, **{f.name: getattr(options, f.name) for f in dataclasses.fields(kind)})
+    duration_s = run_time_s or kind.default_duration_s
+    schedule = poisson_schedule(pattern, duration_s, options.seed, "")
+    reached = float(pattern.rate_rps(np.linspace(0.0, duration_s, 1001)).max())
+    if reached >= SHOWN_SHARE * pattern.peak_rps:
+        return schedule, []
+    note = f"a run of {duration_s:g} s reaches {reached:.0f} requests/s of the pattern's peak of {pattern.peak_rps:.0f}"
+    return schedule, [f"{note}: a longer one (-t) shows more of it"]
+
+
+def _served(options: Any, asked: str, have_lengths: bool) -> DiscoveredModel:
+    named = the_model(asked, options.model or None)
+    return model_tensors(asked, named, parse_shapes(options.shape.split()), have_lengths=have_lengths)
 
 
 def _endpoints(given: str, host: str | None, transport: str) -> Path | tuple[str, ...]:

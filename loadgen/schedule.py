@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from loadgen.artifact import ArtifactError, read_table, write_table
 from loadgen.patterns import Pattern, PatternError
@@ -71,8 +70,22 @@ class Schedule:
         ends = np.searchsorted(self.scheduled_ns, self.scheduled_ns + round(window_s * 1e9))
         return float((ends - np.arange(len(self))).max()) / window_s if len(self) else 0.0
 
+    def of_model(self, model: str) -> Schedule:
+        """The same arrivals, all for that model."""
+        return replace(self, model=np.full(len(self), model, dtype=object))
+
+    def until(self, duration_s: float | None) -> Schedule:
+        """What arrives before duration_s; all of it if that is None, or beyond the schedule's end."""
+        if duration_s is None or duration_s >= self.duration_s:
+            return self
+        count = int(np.searchsorted(self.scheduled_s, duration_s))
+        tokens = None if self.tokens is None else self.tokens[:count]
+        return Schedule(self.scheduled_ns[:count], self.model[:count], duration_s, self.provenance, tokens)
+
     def write(self, path: Path) -> None:
         """Write schedule.parquet."""
+        import pyarrow as pa  # noqa: PLC0415 - configurations import this module
+
         columns = {"scheduled_ns": pa.array(self.scheduled_ns, pa.int64()), "model": pa.array(self.model, pa.string())}
         if self.tokens is not None:
             columns["tokens"] = pa.array(self.tokens, pa.int64())

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from loadgen.job import ClientLimits, TransportName
+from loadgen.client_limits import ClientLimits, TransportName
 from loadgen.lengths import Lengths
 from loadgen.patterns import find_pattern
 from loadgen.patterns.pattern import REGISTRY
@@ -132,7 +132,7 @@ class TrafficConfig(Strict):
         None, gt=0, description="the trace's rate, counted in such intervals (after speed_up), instead of its arrivals"
     )
     rate_factor: float | None = Field(None, gt=0, description="on that rate; arrivals are Poisson")
-    duration_s: float | None = Field(None, gt=0, description="none: 30 s of a pattern, all of a trace")
+    duration_s: float | None = Field(None, gt=0, description="none: 60 s of a pattern, all of a trace")
     lengths: Lengths | None = Field(None, description="tokens of the requests; none: they are all alike")
     seed: int = Field(0, description="of the arrivals")
 

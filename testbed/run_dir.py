@@ -8,60 +8,27 @@ A real run without a log of batches (a server of the user's) has no batches.parq
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from loadgen.artifact import ArtifactError
-from loadgen.job import ClientLimits
-from loadgen.validity import Verdict
+from loadgen.run_manifest import ClientManifest, Device
 from testbed.machine import Machine
-from workloads.catalog import ServiceConfig
 from workloads.files import write_json
 
-VERSION: Literal[1] = 1
+__all__ = ["Device", "RunDir", "RunManifest", "run_dirs"]
 
 
-class Device(BaseModel):
-    """Where the model ran. kind `emulated`: no network ran, the model waited a given profile's time."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    kind: Literal["cpu", "gpu", "emulated", "unknown"]
-    name: str
-
-
-class RunManifest(BaseModel):
+class RunManifest(ClientManifest):
     """run.json."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    version: Literal[1] = VERSION
-    run_id: str
-    kind: Literal["real", "simulated"]
-    state: Literal["running", "complete", "interrupted"]
-    model: str
-    weights: str  # e.g. "random, seed 0: timing only"
-    device: Device
     threads: int | None = None  # CPU threads of each instance; None: not known, or simulated
     precision: str | None = None  # in which the network computes; None: not known, simulated, or fp32 by default
     execution: str | None = None  # on a GPU: graph | eager; None: not known, or on another device
     gpu_uuids: tuple[str, ...] = ()  # GPUs that served; none: another device, or not known which
-    service: ServiceConfig
-    shapes: dict[str, tuple[int, ...]] = {}  # of the inputs; none: of a run that was made before these were kept
-    client: ClientLimits | None = None  # None: of a run that was made before this was kept
-    pattern: str
-    pattern_parameters: dict[str, Any] = {}
-    seed: int
     repeat: int = 0  # real repeats of one run share everything but this
     held_out: bool = False
-    duration_s: float
-    start_unix_ns: int | None = None  # None: simulated
-    start_monotonic_ns: int | None = None
-    verdict: Verdict | None = None  # None: simulated, or not yet judged
     machine: Machine | None = None  # as it was before the campaign's runs; None: simulated, or not looked at
-    versions: dict[str, str] = {}
-    notes: tuple[str, ...] = ()
     simulates: str | None = None  # run_id of the real run that a simulated run repeats
     profile: str | None = None  # run folder or file of the profile that a simulated run used
 

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from loadgen.schedule import Schedule
 from testbed.calibration.profile import ServiceProfile
 from testbed.cli import options
-from testbed.cli.console import ConsoleReporter, console, print_path
+from testbed.cli.console import ConsoleReporter, console, print_path, say, table
 from testbed.cli.flags import Given, Short, configured, flags
-from testbed.pipeline.capacity import CapacityPlan, Option, PlanConfig, by_setting, plan_capacity, predict
+from testbed.pipeline.capacity_config import PlanConfig
 from testbed.pipeline.traffic import make_schedule
-from testbed.reporting.drawing import save_png
-from testbed.reporting.figures.plan import plan as plan_figure
-from workloads.catalog import ServiceConfig
 from workloads.files import write_json
 
-CONFIRMING_SEED, CONFIRMING_DRAWS = 1, 20  # other draws than the search's
+if TYPE_CHECKING:
+    from loadgen.schedule import Schedule
+    from testbed.pipeline.capacity import CapacityPlan, Option
+    from testbed.reporting.plan import Plan
+
+DRAWS, CONFIRMING_SEED = 20, 1  # of runs, and other ones than the search's
 
 
 DELAYS = Short("--queue-delay-ms", "queue_delay_s", "To try; may be repeated.", options.seconds)
@@ -45,95 +46,70 @@ def plan(given: Given, config: options.ConfigFile = None, out: options.Out = Non
 
     with ConsoleReporter() as reporter:
         reporter.phase(f"{len(schedule)} requests of {known.model}, {schedule.rate_rps:.1f}/s on average: search")
+        from testbed.pipeline.capacity import plan_capacity, predict
+
         plan = plan_capacity(
             known,
             arrivals,
             settings.target_ms / 1e3,
             settings,
             percentile=settings.percentile,
+            draws=DRAWS,
             on_progress=reporter.progress,
         )
         confirmed = None
         if plan.best is not None:
             best, percentile = plan.best.service, plan.percentile
             reporter.phase(f"confirm {best.label} with other draws")
-            again = {"draws": CONFIRMING_DRAWS, "seed": CONFIRMING_SEED}
-            confirmed = predict(known, arrivals, best, plan.target_s, percentile=percentile, **again)
-    folder = options.out_folder(out, f"plan-{known.model}")
-    _write(plan, confirmed, folder)
-    console.print(_table(plan))
-    console.print(_verdict(plan, confirmed, settings.max_replicas))
-    print_path(console, folder / "plan.png")
-
-
-def _write(plan: CapacityPlan, confirmed: Option | None, folder: Path) -> None:
-    """plan.json and plan.png."""
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "plan.json", _as_json(plan, confirmed))
-    points = {
-        name: [(option.service.replicas, *_in_ms(option)) for option in group]
-        for name, group in by_setting(plan.options).items()
-    }
-    save_png(plan_figure(points, 1e3 * plan.target_s, plan.percentile), folder / "plan.png")
-
-
-def _verdict(plan: CapacityPlan, confirmed: Option | None, max_replicas: int) -> str:
-    goal = f"P{plan.percentile:g} <= {1e3 * plan.target_s:g} ms"
-    if confirmed is None:
-        least = min(plan.options, key=lambda option: option.latency_s.middle)
-        return (
-            f"Nothing up to {max_replicas} replicas holds {goal}: the least is {_ms(least)} ms, with "
-            f"{_in_words(least.service)}. Allow more replicas if it is far fewer than those, or another target."
-        )
-    checked = f"P{plan.percentile:g} {_ms(confirmed)} ms, checked on other arrivals (simulated)"
-    if confirmed.holds:
-        return f"Use {_in_words(confirmed.service)}: {checked}."
-    return f"Do not rely on {_in_words(confirmed.service)}: it holds {goal} in the search, but has {checked}."
-
-
-def _in_words(service: ServiceConfig) -> str:
-    """`2 replicas (1 instance each, batches of at most 8, no queue delay)`."""
-
-    def counted(number: int, what: str) -> str:
-        return f"{number} {what}{'' if number == 1 else 's'}"
-
-    each = " each" if service.replicas > 1 else ""
-    rules = service.dynamic_batching
-    if rules is None:
-        batches = "no batches"
-    else:
-        delay = f"{1e3 * rules.max_queue_delay_s:g} ms queue delay" if rules.max_queue_delay_s else "no queue delay"
-        batches = f"batches of at most {service.max_batch_size}, {delay}"
-    return f"{counted(service.replicas, 'replica')} ({counted(service.instances, 'instance')}{each}, {batches})"
-
-
-def _table(plan: CapacityPlan) -> Table:
-    title = f"P{plan.percentile:g} <= {1e3 * plan.target_s:g} ms (simulated; 90 % intervals for one run)"
-    table = Table(title=title, title_justify="left")
-    for column in ("service", "replicas", f"P{plan.percentile:g} ms", "over target", "utilisation", "holds"):
-        table.add_column(column, justify="left" if column == "service" else "right")
-    for name, group in by_setting(plan.options).items():
-        for option in group:
-            table.add_row(
-                name,
-                str(option.service.replicas),
-                _ms(option),
-                "{1:.1%} ({0:.1%} to {2:.1%})".format(*option.slo_violation_rate),
-                f"{option.utilisation:.2f}",
-                "yes" if option.holds else "no",
-                style="bold" if option is plan.best else None,
+            confirmed = predict(
+                known, arrivals, best, plan.target_s, percentile=percentile, draws=DRAWS, seed=CONFIRMING_SEED
             )
-    return table
+    from testbed.reporting.plan import sentence
+    from testbed.reporting.reports import write_report
+
+    folder = options.out_folder(out, f"plan-{known.model}")
+    folder.mkdir(parents=True, exist_ok=True)
+    told = {**_told(known, settings, schedule), **_as_json(plan, confirmed)}
+    write_json(folder / "plan.json", told)
+    console.print(_table(told))
+    say(sentence(told))
+    print_path(console, write_report(folder))
 
 
-def _in_ms(option: Option) -> tuple[float, float, float]:
-    low, middle, high = (1e3 * limit for limit in option.latency_s[:3])
-    return low, middle, high
+def _told(known: ServiceProfile, settings: PlanConfig, schedule: Schedule) -> dict[str, object]:
+    """What a plan was made of."""
+    return {
+        "model": known.model,
+        "device": known.device.model_dump(),
+        "config": settings.model_dump(mode="json"),
+        "parameters": schedule.provenance.get("parameters", {}),  # of the pattern, with its defaults
+        "requests": len(schedule),
+        "rate_rps": schedule.rate_rps,
+        "peak_rps": schedule.peak_rps(1.0),
+        "draws": DRAWS,
+        "confirmed_draws": DRAWS,
+    }
 
 
-def _ms(option: Option) -> str:
-    low, middle, high = _in_ms(option)
-    return f"{middle:.1f} ({low:.1f} to {high:.1f})"
+def _table(plan: Plan) -> Table:
+    from testbed.reporting.plan import goal_text, latency_text, settings_of
+
+    headings = ("replicas", f"P{plan['percentile']:g}\nms", "over target\n%", "busy\n%", "holds")
+    rows = table("setting", *headings, caption=f"{goal_text(plan)}; simulated, with 90 % intervals for one run")
+    for setting in settings_of(plan):
+        for number, option in enumerate(setting.options):
+            missed = {end: 100 * share for end, share in option["slo_violation_rate"].items()}
+            replicas = option["service"]["replicas"]
+            rows.add_row(
+                setting.name if number == 0 else "",
+                str(replicas),
+                latency_text(option).replace(" (", "\n("),
+                "{middle:.1f}\n({low:.1f} to {high:.1f})".format(**missed),
+                f"{100 * option['utilisation']:.0f}",
+                "yes" if option["holds"] else "no",
+                style="bold" if replicas == setting.recommended else None,
+            )
+    return rows
 
 
 def _as_json(plan: CapacityPlan, confirmed: Option | None) -> dict[str, object]:

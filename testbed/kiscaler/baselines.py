@@ -13,7 +13,7 @@ A policy is asked at the agent's first decision, and then at its own period; it 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,8 +23,9 @@ from testbed.autoscaling.build import build_policy
 from testbed.autoscaling.policy import Policy
 from testbed.autoscaling.simulated import PolicyRun
 from testbed.errors import ConfigError
-from testbed.kiscaler.env import StepReward, Weights, begin, pass_step
+from testbed.kiscaler.env import StepReward, begin, pass_step
 from testbed.kiscaler.scenarios import Scenario, Scenarios
+from testbed.kiscaler.train_config import Weights
 from workloads.errors import KisError
 
 OF_SCENARIO = ("replica_capacity_rps", "latency_target_s", "provisioning_delay_s", "metrics_delay_s", "slo_penalty")
@@ -32,7 +33,12 @@ Settings = Mapping[str, Any]
 
 
 def play_baselines(
-    baselines: Mapping[str, Settings], scenarios: Scenarios, weights: Weights, steps: int, seeds: Sequence[int]
+    baselines: Mapping[str, Settings],
+    scenarios: Scenarios,
+    weights: Weights,
+    steps: int,
+    seeds: Sequence[int],
+    on_progress: Callable[[float], None] = lambda _: None,
 ) -> dict[str, StepReward]:
     """By name of the baseline: means over the steps of the scenarios with these seeds.
 
@@ -42,12 +48,13 @@ def play_baselines(
     for name, settings in baselines.items():
         policy_in(first, settings, name)
     played = {}
-    for name, settings in baselines.items():
+    for done, (name, settings) in enumerate(baselines.items(), start=1):
         sums = np.zeros(len(StepReward._fields))
         for seed in seeds:
             scenario = begin(scenarios, seed)
             sums += play_scenario(policy_in(scenario, settings, name), scenario, weights, steps)
         played[name] = StepReward(*(sums / (len(seeds) * steps)).tolist())
+        on_progress(done / len(baselines))
     return played
 
 

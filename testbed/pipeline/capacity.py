@@ -2,42 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator
 from itertools import product
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from pydantic import Field
 
 from loadgen.schedule import Schedule
 from testbed.calibration.profile import ServiceProfile
-from testbed.config import Strict, TrafficConfig
+from testbed.pipeline.capacity_config import PlanGrid
 from testbed.simulation.intervals import PredictionInterval, interval, interval_of
 from testbed.simulation.simulator import simulate
 from workloads.catalog import DynamicBatching, ServiceConfig
 
 Arrivals = Callable[[int], Schedule]  # seed -> arrivals: others of the same pattern, or always those of a trace
-
-
-class PlanGrid(Strict):
-    """What may be chosen."""
-
-    max_replicas: int = Field(16, ge=1, description="most that are tried")
-    instances: tuple[int, ...] = Field((1,), description="to try")
-    max_batch_size: tuple[int, ...] = Field(
-        (), description="to try; none: the largest that was measured, and half of it"
-    )
-    queue_delay_s: tuple[float, ...] = Field((0.0,), description="longest waits for a full batch, to try")
-
-
-class PlanConfig(PlanGrid):
-    """`kis plan`: a profile, traffic, a target, and what may be chosen."""
-
-    profile: Path = Field(description="a calibration's profile-<model>.json")
-    target_ms: float = Field(gt=0, description="latency to hold")
-    percentile: float = Field(95, ge=1, le=99.999, description="of the latency")
-    traffic: TrafficConfig = TrafficConfig()
 
 
 class Option(NamedTuple):
@@ -68,7 +47,7 @@ def plan_capacity(
     percentile: float = 95,
     draws: int = 20,
     seed: int = 0,
-    on_progress: Callable[[float], None] | None = None,
+    on_progress: Callable[[float], None] = lambda _: None,
 ) -> CapacityPlan:
     """For every setting of the grid, the fewest replicas whose latency percentile is at most target_s with confidence.
 
@@ -76,6 +55,7 @@ def plan_capacity(
     """
     sizes = grid.max_batch_size or tuple(sorted({max(1, profile.largest_batch // 2), profile.largest_batch}))
     settings = list(product(grid.instances, sizes, grid.queue_delay_s))
+    most_looks = 1 + math.ceil(math.log2(grid.max_replicas))  # for each setting
     evaluated: list[Option] = []
     for number, (instances, size, delay_s) in enumerate(settings):
 
@@ -88,25 +68,24 @@ def plan_capacity(
             )
             return predict(profile, arrivals, service, target_s, percentile=percentile, draws=draws, seed=seed)
 
-        evaluated += _fewest(option, grid.max_replicas)
-        if on_progress is not None:
-            on_progress((number + 1) / len(settings))
+        for looked, found in enumerate(_fewest(option, grid.max_replicas), start=1):
+            evaluated.append(found)
+            on_progress((number + looked / most_looks) / len(settings))
     holding = [option for option in evaluated if option.holds]
     best = min(holding, key=lambda option: (option.service.replicas, option.latency_s.high), default=None)
     return CapacityPlan(target_s, percentile, tuple(evaluated), best)
 
 
-def _fewest(option: Callable[[int], Option], most: int) -> list[Option]:
+def _fewest(option: Callable[[int], Option], most: int) -> Iterator[Option]:
     """All options looked at on the way to the fewest replicas that hold."""
-    tried = [option(most)]
-    if not tried[0].holds:
-        return tried
-    low, high = 1, most
+    last = option(most)
+    yield last
+    low, high = (1, most) if last.holds else (most, most)
     while low < high:
         middle = (low + high) // 2
-        tried.append(option(middle))
-        low, high = (low, middle) if tried[-1].holds else (middle + 1, high)
-    return tried
+        last = option(middle)
+        yield last
+        low, high = (low, middle) if last.holds else (middle + 1, high)
 
 
 def predict(
@@ -139,11 +118,3 @@ def predict(
         utilisation=float(np.mean(busy)) / (service.replicas * service.instances),
         holds=latency.high <= target_s,
     )
-
-
-def by_setting(options: Sequence[Option]) -> dict[str, list[Option]]:
-    """Options of one setting each, by their label without the number of replicas, ascending in replicas."""
-    groups: dict[str, list[Option]] = {}
-    for option in options:
-        groups.setdefault(option.service.label.split("-", 1)[1], []).append(option)
-    return {name: sorted(group, key=lambda option: option.service.replicas) for name, group in groups.items()}

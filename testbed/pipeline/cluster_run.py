@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from loadgen.patterns import make_pattern
 from loadgen.schedule import Schedule
@@ -22,7 +23,7 @@ from testbed.autoscaling.rollout import outcome_of
 from testbed.autoscaling.simulated import PolicyRun
 from testbed.errors import ConfigError
 from testbed.pipeline.cluster_config import ClusterRunConfig, Fault
-from testbed.pipeline.cluster_records import Observed
+from testbed.pipeline.cluster_records import Observed, ScalingRecord
 from testbed.pipeline.served_rates import with_served_rate
 from testbed.pipeline.traffic import own_length_s, pattern_of, recorded
 from testbed.reporting.reports import write_report
@@ -121,6 +122,14 @@ def prepare(
             for name, settings in config.policies.items()
         }
     return PolicyRun(sim, policies, phase, since_s)
+
+
+def scaling_run(run_config: ClusterRunConfig, services: Sequence[SimulatedService]) -> pd.DataFrame:
+    """One run; the rows of its ScalingLog."""
+    run = prepare(run_config, services, run_config.seed, keep_rows=False)
+    record = ScalingRecord(run, run_config.cluster.models[0].name)
+    advance(run_config, run, record.note, lambda share: None)
+    return record.frame(run_config.seed)
 
 
 def _with_served_rates(config: ClusterRunConfig, services: Sequence[SimulatedService]) -> ClusterRunConfig:

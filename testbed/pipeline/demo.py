@@ -17,10 +17,12 @@ from testbed.pipeline.calibrate import calibrate
 from testbed.pipeline.evaluate import evaluate
 from testbed.pipeline.evaluate_config import EvaluateConfig
 from testbed.pipeline.made_runs import Reporter
-from testbed.pipeline.tune_hpa import TuneConfig, tune_hpa
+from testbed.pipeline.tune_hpa import tune_hpa
+from testbed.pipeline.tune_hpa_config import TuneConfig
 from testbed.reporting.compare import compare_folder
 from testbed.reporting.index import Entry, write_index
 from testbed.reporting.labels import claim
+from testbed.reporting.reports import write_report
 from testbed.reporting.verdict import verdict
 from testbed.serving.tritonserver import find_tritonserver
 from testbed.study import Workers
@@ -39,13 +41,14 @@ def demo(folder: Path, reporter: Reporter, workers: Workers) -> Path:
     """Every step, each kept when the folder has it; returns index.html. ServingError without an embedded server."""
     find_tritonserver()
     measure = "a real Triton is measured, its profile fitted, other traffic simulated and compared"
+    tune = "an HPA is tuned for a wave of traffic, in the simulator"
     steps = (
         Step(
             Entry(measure, "measured", "", pictures=("figures/run-01.png",)),
             lambda: _measured(folder, reporter, workers),
         ),
         Step(
-            Entry("an HPA is tuned for a wave of traffic, in the simulator", "tuned", "", link="hpa.yaml"),
+            Entry(tune, "tuned", "", pictures=("figures/search-1-time.png",)),
             lambda: _tuned(folder, reporter),
         ),
         Step(
@@ -79,6 +82,7 @@ def _measured(folder: Path, reporter: Reporter, workers: Workers) -> str:
 def _tuned(folder: Path, reporter: Reporter) -> str:
     config = _config("tune.yaml", TuneConfig, cluster=_served(folder))
     found = tune_hpa(config, folder / "tuned", reporter.progress)
+    write_report(folder / "tuned")
     settings, outcome = found["policies"][found["chosen"]], found["outcomes"][found["chosen"]]
     held = "" if found["holds"] else ", which is more than it may"
     return (

@@ -21,9 +21,7 @@ from testbed.autoscaling.build import build_policy, resolved
 from testbed.config import current_names
 from testbed.errors import ConfigError
 from testbed.measurement.scaling_log import ScalingLog
-from testbed.pipeline.cluster_config import ClusterRunConfig
-from testbed.pipeline.cluster_records import ScalingRecord
-from testbed.pipeline.cluster_run import advance, prepare
+from testbed.pipeline.cluster_run import scaling_run
 from testbed.pipeline.evaluate_config import EvaluateConfig
 from testbed.pipeline.served_rates import with_served_rate
 from testbed.reporting.evaluation import log_name
@@ -74,14 +72,6 @@ def evaluate(
     write_report(folder)
     evaluation: dict[str, Any] = read_json(folder / "evaluation.json", "run `kis evaluate` again")
     return evaluation
-
-
-def scaling_run(run_config: ClusterRunConfig, services: Sequence[SimulatedService]) -> pd.DataFrame:
-    """One run; the rows of its ScalingLog."""
-    run = prepare(run_config, services, run_config.seed, keep_rows=False)
-    record = ScalingRecord(run, run_config.cluster.models[0].name)
-    advance(run_config, run, record.note, lambda share: None)
-    return record.frame(run_config.seed)
 
 
 def _pair(

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import platform
 import time
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 
-from loadgen.job import ClientLimits, ReplayError, ReplayJob, RequestShape, client_figures, read_clients, run_replay
+from loadgen.client_limits import ClientLimits
+from loadgen.job import ReplayError, ReplayJob, RequestShape, client_figures, read_clients, run_replay
 from loadgen.request_log import RequestLog
+from loadgen.run_manifest import versions
 from loadgen.schedule import Schedule
 from loadgen.validity import ValidityLimits, judge
 from testbed.config import ClientConfig
@@ -37,7 +36,6 @@ EMPTY_S = 120.0  # longest wait for the server to answer what is in its queues
 OTHERS = "something else used"  # in the reasons of a verdict
 FOREIGN_REQUESTS, FOREIGN_SHARE = 2, 0.005  # of others: fewer change no figure
 LOST_TELEMETRY_SHARE = 0.2  # a run that misses more of a source's readings is INVALID
-_VERSIONED = ("kis-testbed", "tritonclient", "locust", "gevent", "numpy", "torch", "nvidia-pytriton")
 
 
 def run_real(
@@ -230,12 +228,3 @@ def _manifest(
 def shapes_of(target: Target) -> dict[str, tuple[int, ...]]:
     """Of each input, as requests have it."""
     return {tensor.name: tuple(tensor.shape) for tensor in target.inputs}
-
-
-def versions() -> dict[str, str]:
-    """Versions of what decides a measurement; what is not installed is left out."""
-    installed = {"python": platform.python_version(), "kernel": platform.release()}
-    for name in _VERSIONED:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            installed[name] = metadata.version(name)
-    return installed

@@ -20,7 +20,6 @@ from loadgen.validity import ValidityLimits
 from testbed.config import TrafficConfig
 
 STEP_S = 1.0  # of a rate that is made of another
-PATTERN_S = 30.0  # of a pattern, if no duration is given
 
 
 def pattern_of(traffic: TrafficConfig) -> Pattern | None:
@@ -34,7 +33,9 @@ def pattern_of(traffic: TrafficConfig) -> Pattern | None:
 
 def whole_s(pattern: Pattern) -> float:
     """Seconds of traffic that names no duration."""
-    return (len(pattern.rates) - 1) * pattern.interval_s if isinstance(pattern, Trace) else PATTERN_S
+    if isinstance(pattern, Trace):
+        return (len(pattern.rates) - 1) * pattern.interval_s
+    return pattern.default_duration_s
 
 
 def own_length_s(traffic: TrafficConfig) -> float | None:
@@ -84,11 +85,7 @@ def _arrivals(traffic: TrafficConfig, model: str) -> Schedule:
         if traffic.trace is None:
             return drawn
         return replace(drawn, provenance={**_of_trace(traffic), "seed": traffic.seed})
-    whole = recorded(traffic, model)
-    if traffic.duration_s is None or traffic.duration_s >= whole.duration_s:
-        return whole
-    count = int(np.searchsorted(whole.scheduled_s, traffic.duration_s))
-    return Schedule(whole.scheduled_ns[:count], whole.model[:count], traffic.duration_s, whole.provenance)
+    return recorded(traffic, model).until(traffic.duration_s)
 
 
 def louder_schedule(traffic: TrafficConfig, factor: float, duration_s: float, seed: int, model: str) -> Schedule:

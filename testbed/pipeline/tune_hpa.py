@@ -2,7 +2,8 @@
 
 Files in results/<name>/: tune.json (the configuration), trials.csv (each that was tried), hpa.yaml (the better one of
 both), tuned.json (both, on traffic with other seeds than the search had, beside the fewest fixed replicas that hold the
-allowed share, and what is to be said against them). With families, each has a folder with these.
+allowed share, and what is to be said against them), logs/<traffic>/<policy>.parquet (ScalingLog: a run of each on such
+traffic). With families, each has a folder with these.
 """
 
 from __future__ import annotations
@@ -11,87 +12,36 @@ import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Any
 
 import numpy as np
 import optuna
 import yaml
-from pydantic import Field, TypeAdapter, model_validator
 
 from loadgen.artifact import read_json
 from testbed.autoscaling.build import build_policy
 from testbed.autoscaling.hpa.manifest import hpa_object
-from testbed.autoscaling.hpa.spec import ControllerFlags
-from testbed.autoscaling.metrics import METRICS, ReplicaCapacity, is_metric
+from testbed.autoscaling.metrics import METRICS, ReplicaCapacity
 from testbed.autoscaling.policies import Hpa
 from testbed.autoscaling.rollout import Outcome, outcome_of
 from testbed.config import TrafficConfig
 from testbed.errors import ConfigError
 from testbed.measurement.latency_histogram import quantile_of
-from testbed.pipeline.cluster_config import ClusterRunConfig
-from testbed.pipeline.cluster_run import advance, prepare
+from testbed.measurement.scaling_log import ScalingLog
+from testbed.pipeline.cluster_run import advance, prepare, scaling_run
 from testbed.pipeline.traffic import louder_schedule, own_length_s
-from testbed.simulation.cluster.config import ClusterConfig
+from testbed.pipeline.tune_hpa_config import TuneConfig
+from testbed.reporting.evaluation import log_name
+from testbed.reporting.tuning import AS_GOOD
 from testbed.simulation.cluster.services import SimulatedService, read_services
 from testbed.simulation.load_curve import rate_within
 from testbed.study import remember
 from workloads.files import replacing, write_json, write_text_atomically
 
-Family = Annotated[tuple[TrafficConfig, ...], Field(min_length=1)]
 CHECK_SEED = 1_000_000  # from here on: traffic that the search has not seen
+CHECKED = 4  # policies at the end: both HPAs, fixed replicas, the better HPA under more traffic
 LOUDER = 1.2  # times the rate: what an HPA that is to be trusted still holds
-AS_GOOD = 0.99  # of the GPU-seconds of the fixed replicas: an HPA that holds more is not worth its changes
 STEEP = 50.0  # each share missed beyond the allowed one costs so many times the GPU-seconds
-
-
-class TuneConfig(ClusterRunConfig):
-    """`kis tune-hpa`: a simulated cluster with one model and its traffic, and what an HPA of it may do."""
-
-    families: dict[str, Family] = Field(
-        {}, description="by a name of yours, in place of traffic: each gets an HPA of its own, for all that is listed"
-    )
-    variants: tuple[TrafficConfig, ...] = Field((), description="further traffic: a trial plays each, means count")
-    allowed_slo_violation_rate: float = Field(
-        0.01, gt=0, lt=1, description="share of requests over the target, or not answered"
-    )
-    metrics: tuple[str, ...] = Field(
-        ("in_flight_requests", "requests_per_second", "queue_time_ms", "gpu_utilisation_pct"),
-        min_length=1,
-        description="to try",
-    )
-    flags: ControllerFlags = Field(ControllerFlags(), description="of the cluster's controller manager")
-    window_s: float = Field(15.0, gt=0, description="of the adapter's averages")
-    metrics_delay_s: float = Field(1.0, ge=0, description="of the adapter's newest sample")
-    trials: int = Field(80, ge=1, description="HPAs to try")
-    seeds: int = Field(3, ge=1, description="runs of each trial, each with other arrivals")
-    check_seeds: int = Field(10, ge=1, description="runs of the found and of the untuned one, not seen by the search")
-    deployment: str = Field("triton", description="named in hpa.yaml")
-    namespace: str = Field("default", description="named in hpa.yaml")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _traffic_of_families(cls, data: Any) -> Any:
-        """The parent wants traffic; the first of the families' stands there, and each family has its own later."""
-        if not isinstance(data, dict) or not data.get("families") or data.get("traffic"):
-            return data
-        given = TypeAdapter(dict[str, Family]).validate_python(data["families"])
-        models = TypeAdapter(ClusterConfig).validate_python(data.get("cluster")).models
-        return {**data, "traffic": {models[0].name: next(iter(given.values()))[0]}}
-
-    @model_validator(mode="after")
-    def _one_model(self) -> Self:
-        if len(self.cluster.models) != 1:
-            raise ValueError(f"cluster.models: an HPA scales one model, this cluster has {len(self.cluster.models)}")
-        unknown = [name for name in self.metrics if not is_metric(name, of_service=False)]
-        if unknown:
-            raise ValueError(f"metrics: {', '.join(unknown)} is none of {', '.join(METRICS.known())}")
-        return self
-
-    def of_family(self, name: str) -> Self:
-        """The same search for one of the families."""
-        first, *others = self.families[name]
-        changed = {"families": {}, "traffic": {self.cluster.models[0].name: first}, "variants": tuple(others)}
-        return self.model_copy(update=changed)
 
 
 @dataclass(frozen=True)
@@ -143,6 +93,7 @@ class Trials:
 
 def tune_families(config: TuneConfig, folder: Path, on_progress: Callable[[float], None]) -> dict[str, dict[str, Any]]:
     """tune_hpa for each family, in folders of their names; results by family."""
+    remember(config, folder / "tune.json", may_grow=("families",))
     results = {}
     for done, name in enumerate(config.families):
         results[name] = tune_hpa(
@@ -172,6 +123,7 @@ def tune_hpa(config: TuneConfig, folder: Path, on_progress: Callable[[float], No
         )
     most_rps = rate_within(services[0].profile, services[0].config, served.latency_target_s)
     trials = Trials(folder / "trials.csv")
+    runs = config.trials * config.seeds + CHECKED * config.check_seeds
 
     def objective(trial: optuna.Trial) -> float:
         settings = _suggested(config, services[0], most_rps, trial)
@@ -180,7 +132,7 @@ def tune_hpa(config: TuneConfig, folder: Path, on_progress: Callable[[float], No
             outcome = mean_outcome(config, services, settings, [config.seed + k for k in range(config.seeds)])
             cost = outcome.cost(config.allowed_slo_violation_rate)
             trials.keep(trial.number, {**trial.params, **outcome.__dict__, "cost": cost})
-        on_progress((trial.number + 1) / (config.trials + 1))
+        on_progress((trial.number + 1) * config.seeds / runs)
         return cost
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -190,9 +142,13 @@ def tune_hpa(config: TuneConfig, folder: Path, on_progress: Callable[[float], No
     tuned = _suggested(config, services[0], most_rps, optuna.trial.FixedTrial(study.best_params))
     seeds = [CHECK_SEED + config.seed + k for k in range(config.check_seeds)]
     policies = {"untuned": untuned, "tuned": tuned}
-    checked = {name: mean_outcome(config, services, policy, seeds) for name, policy in policies.items()}
+    checked = {}
+    for name, policy in policies.items():
+        checked[name] = mean_outcome(config, services, policy, seeds)
+        on_progress((config.trials * config.seeds + len(checked) * config.check_seeds) / runs)
     chosen = better(checked, config.allowed_slo_violation_rate)
     fixed = _fewest_fixed(config, services, seeds)
+    on_progress(1 - config.check_seeds / runs)
     louder = mean_outcome(config, services, policies[chosen], seeds, LOUDER)
     on_progress(1.0)
     hpa = build_policy(policies[chosen], served.max_replicas, None)
@@ -214,8 +170,39 @@ def tune_hpa(config: TuneConfig, folder: Path, on_progress: Callable[[float], No
         "louder": {"factor": LOUDER, **louder.__dict__},
         "notes": notes,
     }
+    shown = policies if fixed is None else {**policies, f"fixed-{fixed[0]}": {"kind": "fixed", "replicas": fixed[0]}}
+    _log_runs(config, services, shown, seeds[0], folder)
     write_json(folder / "tuned.json", result)
     return result
+
+
+def _log_runs(
+    config: TuneConfig,
+    services: Sequence[SimulatedService],
+    policies: Mapping[str, Mapping[str, Any]],
+    seed: int,
+    folder: Path,
+) -> None:
+    """A log of one run of each policy on each traffic."""
+    for number, traffic in enumerate(all_traffic(config), start=1):
+        for name, settings in policies.items():
+            frame = scaling_run(_run_of(config, settings, traffic, seed), services)
+            file = folder / log_name(f"traffic-{number}", name)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            ScalingLog(frame, {"simulated": True, "policy": dict(settings)}).write(file)
+
+
+def all_traffic(config: TuneConfig) -> tuple[TrafficConfig, ...]:
+    """What a trial plays."""
+    return (config.traffic[config.cluster.models[0].name], *config.variants)
+
+
+def _run_of(config: TuneConfig, settings: Mapping[str, Any], traffic: TrafficConfig, seed: int) -> TuneConfig:
+    """One run of a trial."""
+    name = config.cluster.models[0].name
+    duration_s = own_length_s(traffic) or config.duration_s
+    change = {"policies": {name: dict(settings)}, "traffic": {name: traffic}, "duration_s": duration_s, "seed": seed}
+    return config.model_copy(update=change)
 
 
 def mean_outcome(
@@ -228,12 +215,10 @@ def mean_outcome(
     """The traffic, each of its variants, under one policy, once for each seed. factor: on its rate."""
     name = config.cluster.models[0].name
     outcomes: list[Outcome] = []
-    for traffic in (config.traffic[name], *config.variants):
-        duration_s = own_length_s(traffic) or config.duration_s
-        change = {"policies": {name: dict(settings)}, "traffic": {name: traffic}, "duration_s": duration_s}
-        changed = config.model_copy(update=change)
+    for traffic in all_traffic(config):
         for seed in seeds:
-            schedule = None if factor == 1.0 else louder_schedule(traffic, factor, duration_s, seed, name)
+            changed = _run_of(config, settings, traffic, seed)
+            schedule = None if factor == 1.0 else louder_schedule(traffic, factor, changed.duration_s, seed, name)
             run = prepare(changed, services, seed, keep_rows=False, schedule=schedule)
             advance(changed, run, lambda: None, lambda share: None)
             outcomes.append(outcome_of(run, name))

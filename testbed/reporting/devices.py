@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from loadgen.artifact import read_json
+from loadgen.saturation import Strain, strain_of
 from testbed.errors import ReportError
 from testbed.measurement.gpu_readings import mean_power_w, mean_reading
 from testbed.measurement.metric_log import MetricLog
 from testbed.reporting.compare import quantile_ms
 from testbed.reporting.loading import LoadedRun, load_run, refuse_unequal, utilisation
 from testbed.reporting.ratio import Answers, method_of, ratios
-from testbed.reporting.saturation import Strain, strain_of
 from testbed.run_dir import Device, RunDir
 
 AGAIN = "run `kis devices` again"

@@ -2,6 +2,9 @@
 
 A figure is one function that takes numbers and returns a matplotlib figure, decorated with `@rc_context(LOOK)`. An inch
 is 96 pixels of a page: a figure of WIDTH fills its column, with letters of 12 pixels.
+
+A figure is drawn once, in the colours of a light page. Those of DARK are written into the SVG as CSS variables, with
+the value that each has on a dark page, so that the same figure is read on both.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +22,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, Locator, MaxNLocator, NullLocator
 from PIL import Image
 
@@ -28,11 +32,36 @@ FloatArray = npt.NDArray[np.float64]
 
 REAL = "#0b62a4"  # blue and orange stay apart for every kind of colour blindness, and in grey by their dash
 SIMULATED = "#d9730d"
+SIMULATED_TEXT = "#b35400"  # the same orange, dark enough for letters
 INVALID = "#a8071a"
 INK = "#1f2933"
 MUTED = "#66707c"
 GRID = "#e4e7eb"
-OTHERS = ("#009e73", "#cc79a7", "#56b4e9", "#7d6b91", "#a6761d", "#66a61e", "#d6308f", MUTED)  # policies, settings
+PAPER = "#ffffff"
+# Policies and settings: eight that red-blind and green-blind eyes tell apart, each 3:1 or more against the paper.
+OTHERS = ("#1fa972", "#104ab6", "#c944b4", "#095c0e", "#678bfe", "#6b087a", "#8420f2", MUTED)
+DARK = {  # each colour -> what it is on a dark page
+    REAL: "#5aaeea",
+    SIMULATED: "#f0913a",
+    SIMULATED_TEXT: "#f0913a",
+    INVALID: "#f2606c",
+    INK: "#e6e9ee",
+    MUTED: "#9aa5b1",
+    GRID: "#2c343d",
+    PAPER: "#14181d",
+    OTHERS[0]: "#21de8f",
+    OTHERS[1]: "#7284fe",
+    OTHERS[2]: "#bf1d7c",
+    OTHERS[3]: "#3c8324",
+    OTHERS[4]: "#596697",
+    OTHERS[5]: "#f39bf1",
+    OTHERS[6]: "#9b12f2",
+    # Of pods: pending, starting, loading, ready.
+    "#c9ced6": "#4a545f",
+    "#f3d9b1": "#6b5433",
+    "#e9b872": "#b5853f",
+    "#8fb8de": "#3d6f9c",
+}
 FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "DejaVu Sans", Arial, sans-serif'  # of pages
 
 LOOK: Any = {
@@ -61,20 +90,36 @@ LOOK: Any = {
     "svg.hashsalt": "kis",  # the same figure is the same bytes
 }
 WIDTH = 12.0  # inches
+PIXELS_PER_INCH = 96  # of a page
 SYMBOLS = "osD^Pv*hp"  # with the eight OTHERS, 72 that differ
+LINE_HEIGHT_IN = 0.18  # between the names of marks, inches
 PNG_DPI = 100
 PNG_COLOURS = 128  # lines and text look the same as in full colour, in a third of the bytes
 POINTS = 500  # of a line at most: more than pixels show nothing
 
 
 def svg_address(figure: Figure) -> str:
-    """The figure as a data: address for an <img>. The same figure gives the same bytes."""
+    """The figure as a data: address for an <img>, legible on a light and on a dark page.
+
+    The same figure gives the same bytes.
+    """
     drawn = io.StringIO()
     with rc_context(LOOK):
         figure.savefig(drawn, format="svg", metadata={"Date": None})
     # A hundredth of a point is less than a pixel: without the other decimals a page has two thirds of the bytes.
     short = re.sub(r' (?:d|x|y)="[^"]*"', lambda match: re.sub(r"(\.\d\d)\d+", r"\1", match[0]), drawn.getvalue())
-    return "data:image/svg+xml;base64," + base64.b64encode(short.encode()).decode()
+    return "data:image/svg+xml;base64," + base64.b64encode(_with_palette(short).encode()).decode()
+
+
+def _with_palette(svg: str) -> str:
+    """Colours of DARK as variables, whose values follow the page: an <img> takes over its element's colour scheme."""
+    svg = re.sub("|".join(DARK), lambda match: f"var(--{match[0][1:]})", svg)
+    light, dark = (
+        "".join(f"--{colour[1:]}:{value};" for colour, value in values)
+        for values in (zip(DARK, DARK, strict=True), DARK.items())
+    )
+    rules = f"svg{{{light}fill:var(--{INK[1:]})}}@media(prefers-color-scheme:dark){{svg{{{dark}}}}}"
+    return svg.replace("<defs>", f"<style>{rules}</style><defs>", 1)
 
 
 def save_png(figure: Figure, file: Path) -> None:
@@ -138,3 +183,42 @@ def draw_rate(axes: Axes, time_s: FloatArray, rate_rps: FloatArray, step: Any) -
     axes.step(time_s, rate_rps, where=step, color=MUTED, linewidth=0.8)
     axes.set(ylabel="offered, 1/s", ylim=(0, None))
     axes.locator_params(axis="y", nbins=3)
+
+
+def name_marks(figure: Figure, axes: Axes, marks: Mapping[str, Line2D]) -> None:
+    """A legend right of the axes, as high as the marks are, with a line to each. For axes whose limits are set."""
+    to_axes = axes.transScale + axes.transLimits
+    points = {name: (float(x), float(y)) for name, mark in marks.items() for x, y in [np.array(mark.get_data())[:, 0]]}
+    places = {name: float(to_axes.transform(point)[1]) for name, point in points.items()}
+    names = sorted(places, key=lambda name: places[name])
+    least = LINE_HEIGHT_IN / (0.85 * figure.get_size_inches()[1])
+    heights = _apart(np.array([places[name] for name in names]), least)
+    for name, height in zip(names, heights.tolist(), strict=True):
+        axes.annotate(
+            "",
+            points[name],
+            xytext=(1.02, height),
+            textcoords="axes fraction",
+            arrowprops={"arrowstyle": "-", "color": MUTED, "linewidth": 0.5, "alpha": 0.7, "shrinkA": 0, "shrinkB": 4},
+        )
+        again = Line2D([1.045], [height])
+        again.update_from(marks[name])
+        axes.add_artist(again)
+        again.set(transform=axes.transAxes, clip_on=False)
+        axes.annotate(name, (1.07, height), xycoords="axes fraction", va="center", fontsize=8.5, annotation_clip=False)
+
+
+def _apart(heights: FloatArray, least: float) -> FloatArray:
+    """Ascending heights from 0 to 1, moved so that they lie `least` apart: as little as they need to, if there is room.
+
+    The nearest ascending sequence is found by pooling what is out of order, once `least` is taken off for each.
+    """
+    steps = least * np.arange(len(heights))
+    pools: list[list[float]] = []
+    for free in heights - steps:
+        pools.append([free])
+        while len(pools) > 1 and np.mean(pools[-2]) > np.mean(pools[-1]):
+            last = pools.pop()
+            pools[-1] += last
+    ascending = np.array([np.mean(pool) for pool in pools for _ in pool]) + steps
+    return np.asarray(np.maximum(np.minimum(ascending, 1 - steps[::-1]), steps))

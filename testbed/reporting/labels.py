@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import floor, isfinite, log10
 from typing import Any
 
 from testbed.calibration.profile import Capacity
 from testbed.reporting.summary import ComparisonRow, GroupSummary
 
 NOT_MEASURED = "not measured"
+_GROUP = "\u202f"  # between thousands
 GPU_EXPLAINED = (
     "Shares are of the run's time. An instance is busy from when Triton hands it a batch until the answers are back; a "
     "network runs on the GPU for a part of that only, by CUDA events. NVML's utilisation is the share of its last "
@@ -29,7 +32,7 @@ def number(value: float | None, digits: int = 1, unit: str = "", signed: bool = 
     """`12.3 ms`, `+1.2 %`; `not measured` for None. A true minus sign, groups of thousands that do not break."""
     if value is None:
         return NOT_MEASURED
-    text = f"{value:{'+' if signed else ''},.{digits}f}".replace(",", "\u202f").replace("-", "\u2212")
+    text = f"{value:{'+' if signed else ''},.{digits}f}".replace(",", _GROUP).replace("-", "\u2212")
     return f"{text} {unit}" if unit else text
 
 
@@ -37,7 +40,64 @@ def plain(value: Any) -> str:
     """A cell of any table: six digits of a number, a dash for None."""
     if value is None:
         return "\u2013"
-    return f"{value:.6g}".replace("-", "\u2212") if isinstance(value, float) else str(value)
+    return significant(value, 6).replace(_GROUP, "") if isinstance(value, float) else str(value)
+
+
+def significant(value: float, digits: int = 4) -> str:
+    """A number of so many digits, without trailing zeros and without an exponent: `10 570`, `.6262`, `0.00012`."""
+    if not isfinite(value):
+        return str(value)
+    rounded = float(f"{value:.{digits}g}")
+    decimals = max(0, digits - 1 - floor(log10(abs(rounded)))) if rounded else 0
+    text = number(rounded, decimals)
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def quantity(value: float, name: str) -> str:
+    """A named number with the unit that its name ends with: `lag P99 6.91 ms`, `late share 0.2 %`."""
+    words = re.sub(r"\bp(\d\d)\b", r"P\1", name.replace("_", " "))
+    if words.endswith(" share"):
+        return f"{words} {significant(100 * value)} %"
+    start, _, unit = words.rpartition(" ")
+    return f"{start} {significant(value)} {unit}" if unit in ("ms", "s") else f"{words} {significant(value)}"
+
+
+def counted(count: int, one: str, several: str | None = None) -> str:
+    """`1 run`, `2 runs`; several: where it is not `one` and an s."""
+    return f"{number(count, 0)} {one if count == 1 else several or one + 's'}"
+
+
+def settings(value: Any) -> str:
+    """A value of a configuration in words: `hpa, metric queue_time_ms, target 5`; what it holds inside in brackets."""
+    if isinstance(value, Mapping):
+        kind = [str(value["kind"])] if "kind" in value else []
+        return ", ".join([*kind, *(f"{key} {_inner(one)}" for key, one in value.items() if key != "kind")])
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_inner, value))
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return plain(value)
+
+
+def _inner(value: Any) -> str:
+    if not isinstance(value, Mapping | list | tuple):
+        return settings(value)
+    return f"({settings(value)})" if value else "none"
+
+
+RANGES = {
+    "rate_rps": "rates, requests/s",
+    "batch_size": "batch sizes",
+    "replicas": "replicas",
+    "instances": "instances of a replica",
+}
+
+
+def range_of(name: str) -> str:
+    """What a profile's range is of."""
+    return RANGES.get(name, name.replace("_", " "))
 
 
 def milliseconds(value: float | None) -> str:
@@ -63,6 +123,20 @@ def capacity_text(capacity: Capacity) -> str:
 def device_text(device: str, emulated: bool) -> str:
     """The device's name; an emulated one says so wherever it shows."""
     return f"{device} (EMULATED)" if emulated else device
+
+
+def traffic_text(traffic: Mapping[str, Any]) -> str:
+    """A TrafficConfig of a JSON file in words: `bursty (base 10, spike 200), 60 s`."""
+    parts = []
+    if traffic.get("trace") is not None:
+        parts.append(f"the trace {traffic['trace']}")
+        parts += [f"{traffic['speed_up']:g} times as fast"] if traffic["speed_up"] != 1 else []
+        if traffic["rate_factor"] is not None:
+            parts.append(f"its rate in intervals of {traffic['rate_interval_s']:g} s times {traffic['rate_factor']:g}")
+    else:
+        told = ", ".join(f"{key} {plain(value)}" for key, value in traffic["parameters"].items())
+        parts.append(f"{traffic['pattern']} ({told})" if told else f"{traffic['pattern']}, as it is by default")
+    return ", ".join([*parts, *([f"{traffic['duration_s']:g} s"] if traffic["duration_s"] is not None else [])])
 
 
 def run_labels(rows: Sequence[ComparisonRow]) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -16,8 +16,22 @@ from matplotlib.figure import Figure
 
 from testbed.reporting import drawing, labels
 from testbed.reporting.added import figures_added_to
-from testbed.reporting.drawing import save_png, svg_address
+from testbed.reporting.drawing import PIXELS_PER_INCH, save_png, svg_address
 from workloads.files import write_json, write_text_atomically
+
+
+class Shown(NamedTuple):
+    """A figure in a page. width, height: in pixels, as it was drawn."""
+
+    address: str
+    width: int
+    height: int
+
+    @classmethod
+    def of(cls, figure: Figure) -> Shown:
+        """As SVG."""
+        width, height = (round(PIXELS_PER_INCH * inches) for inches in figure.get_size_inches())
+        return cls(svg_address(figure), width, height)
 
 
 @dataclass(frozen=True)
@@ -39,22 +53,25 @@ class Report:
     """One kind of report. name: of its templates, NAME.html.j2 and NAME.md.j2.
 
     marker: a file that only a folder of this kind has, as a glob pattern. gather: ArtifactError or ReportError if a
-    folder cannot be read. command: what leaves such a folder.
+    folder cannot be read. command: what leaves such a folder. For an index over several folders, question: that such a
+    folder answers; found: the answer in a sentence, from the small files that stand beside a written report.
     """
 
     name: str
     marker: str
     command: str
     gather: Callable[[Path], Content]
+    question: str = ""
+    found: Callable[[Path], str] = lambda folder: ""
 
     def fits(self, folder: Path) -> bool:
         """Whether the folder has the marker."""
         return any(folder.glob(self.marker))
 
-    def write(self, folder: Path) -> Path:
+    def write(self, folder: Path, on_progress: Callable[[float], None] = lambda _: None) -> Path:
         """Write report.html, report.md, its pictures and the JSON files; returns the path of report.html.
 
-        Figures that were added to this kind of report stand at the end of both pages.
+        Figures that were added to this kind of report stand at the end of both pages. on_progress: share of figures.
         """
         content = self.gather(folder)
         added = figures_added_to(self.name)
@@ -69,15 +86,20 @@ class Report:
             old.unlink()  # some may be of runs that are gone
         more: dict[str, Callable[[], Figure]] = {one.name: partial(one.draw, folder) for one in added}
         pictures = {**content.pictures, **{one.picture: more[one.name] for one in added}}
-        for file, draw in pictures.items():
+        total = len(pictures) + len(content.figures) + len(more)
+        for done, (file, draw) in enumerate(pictures.items()):
+            on_progress(done / total)
             (folder / file).parent.mkdir(exist_ok=True)
             save_png(draw(), folder / file)
         text = environment(html=False).get_template(f"{self.name}.md.j2").render(content.values)
         text += "".join(f"\n![{_escape_markdown(one.caption)}]({one.picture})\n" for one in added)
         write_text_atomically(folder / "report.md", text)
-        addresses = {name: svg_address(draw()) for name, draw in {**content.figures, **more}.items()}
+        shown = {}
+        for done, (name, draw) in enumerate({**content.figures, **more}.items(), start=len(pictures)):
+            on_progress(done / total)
+            shown[name] = Shown.of(draw())
         template = environment(html=True).get_template(f"{self.name}.html.j2")
-        page = template.render(content.values, figures=addresses, added=added)
+        page = template.render(content.values, figures=shown, added=added)
         write_text_atomically(folder / "report.html", page)
         return folder / "report.html"
 
@@ -107,6 +129,11 @@ def environment(html: bool) -> Environment:
         number=labels.number,
         ms=labels.milliseconds,
         plain=labels.plain,
+        significant=labels.significant,
+        quantity=labels.quantity,
+        counted=labels.counted,
+        settings=labels.settings,
+        range_of=labels.range_of,
         left_out=labels.left_out_text,
         capacity=labels.capacity_text,
         md=_escape_markdown,

@@ -55,7 +55,7 @@ def pair_series(pair: Pair) -> PairSeries:
     """Thin a pair of runs down to what its figures draw."""
     runs: list[tuple[Role, LoadedRun]] = [("repeat", run) for run in pair.repeats]
     runs += [("real", pair.real), ("simulated", pair.sim)]
-    curves = tuple(curve for role, run in runs if (curve := _curve(role, run.requests.latency_s)) is not None)
+    curves = tuple(curve for role, run in runs if (curve := curve_of(role, run.requests.latency_s)) is not None)
     return PairSeries(curves, _timeline(pair), batch_counts(pair.real), batch_counts(pair.sim))
 
 
@@ -83,7 +83,8 @@ def middles(edges: FloatArray) -> FloatArray:
     return np.asarray((edges[:-1] + edges[1:]) / 2)
 
 
-def _curve(role: Role, latency_s: FloatArray) -> Curve | None:
+def curve_of(role: Role, latency_s: FloatArray) -> Curve | None:
+    """Of the answered requests (NaN: not answered); None: there are none."""
     answered = latency_s[np.isfinite(latency_s)]
     if not len(answered):
         return None
@@ -92,11 +93,14 @@ def _curve(role: Role, latency_s: FloatArray) -> Curve | None:
     return Curve(role, np.quantile(answered, probability) * 1e3, probability)
 
 
+def latency_bins(run: LoadedRun) -> FloatArray:
+    """float64[bins + 1]: edges in seconds of bins of equal length, with requests enough for a P95 where there are."""
+    bins = int(np.clip(len(run.schedule) // _REQUESTS_A_BIN, *_TIME_BINS))
+    return np.linspace(0, run.manifest.duration_s, bins + 1)
+
+
 def _timeline(pair: Pair) -> Timeline:
-    duration_s = pair.real.manifest.duration_s
-    scheduled_s = pair.real.schedule.scheduled_s
-    bins = int(np.clip(len(scheduled_s) // _REQUESTS_A_BIN, *_TIME_BINS))
-    edges = np.linspace(0, duration_s, bins + 1)
-    offered = np.histogram(scheduled_s, edges)[0] / (duration_s / bins)
+    edges = latency_bins(pair.real)
+    offered = np.histogram(pair.real.schedule.scheduled_s, edges)[0] / (edges[1] - edges[0])
     real, sim = (quantiles_of_bins(run, edges, (0.50, 0.95)) for run in (pair.real, pair.sim))
     return Timeline(middles(edges), offered, *real, *sim)

@@ -1,8 +1,9 @@
-"""Learning curves: one training or one for each seed, their median, and the baselines that they are compared with.
+"""Trainings: learning curves of one or of one for each seed, their median, the baselines that they are compared with,
+and what a policy that was exported does in some scenarios.
 
 A training's folder has curve.csv, a row an evaluation (steps: decisions so far, seconds: wall clock so far; reward,
 slo_violation_rate, gpu, churn: means over the evaluation's scenarios), and baselines.json, a row of the same names for
-each other policy.
+each other policy. A folder with an exported policy has episodes.csv, a row a step of each policy (EpisodeRow).
 """
 
 from __future__ import annotations
@@ -20,12 +21,26 @@ from matplotlib.figure import Figure
 
 from loadgen.artifact import read_json
 from testbed.reporting.drawing import LOOK, SIMULATED, WIDTH, FloatArray, save_png
+from testbed.reporting.labels import number
 
 Curve = Mapping[str, FloatArray]  # by the names of curve.csv's columns, float64[evaluations] each
 Baselines = Mapping[str, Mapping[str, float]]
 BASELINES = "baselines.json"
+EPISODES, TRAINED = "episodes.csv", "trained"
 COLUMNS = ("steps", "seconds", "reward", "slo_violation_rate", "gpu", "churn")
 AXES = {"decisions": ("steps", 1.0), "minutes": ("seconds", 1 / 60)}  # of a picture: its column, and the factor
+
+
+class EpisodeRow(NamedTuple):
+    """A row of episodes.csv. arrived, missed: requests of the step that ends at time_s; asked, ready: replicas then."""
+
+    scenario: int
+    policy: str
+    time_s: float
+    arrived: int
+    missed: int
+    asked: int
+    ready: int
 
 
 class Passed(NamedTuple):
@@ -88,6 +103,40 @@ def baselines_passed(folders: Sequence[Path]) -> list[Passed]:
     return passed(median_of(curves), read_baselines(folders)) if curves else []
 
 
+def sentence(trained: Mapping[str, float], baselines: Baselines, oracles: Sequence[str]) -> str:
+    """Does the policy that was exported beat the others? trained: a row of its curve; oracles: of the baselines, those
+    that know the arrivals."""
+    own = f"reward {number(trained['reward'], 3)}"
+    rivals = {name: row for name, row in baselines.items() if name not in oracles}
+    if not rivals:
+        return f"The trained policy has {own}; there is no baseline to compare it with."
+    best = max(rivals, key=lambda name: rivals[name]["reward"])
+    better = [name for name, row in rivals.items() if row["reward"] >= trained["reward"]]
+    if len(better) == len(rivals):
+        worst = min(rivals, key=lambda name: rivals[name]["reward"])
+        other = "the only baseline" if len(rivals) == 1 else "every baseline, even than the worst of them"
+        return (
+            f'The trained policy is worse than {other}, "{worst}": {own} against '
+            f'{number(rivals[worst]["reward"], 3)}. Do not use it: train longer, or use "{best}".'
+        )
+    compared = f'{number(rivals[best]["reward"], 3)} of "{best}"'
+    if better:
+        return (
+            f"The trained policy does not beat the best baseline: {own} against {compared}"
+            f"{_differences(trained, rivals[best])}."
+        )
+    every = "every baseline that does not know the arrivals" if oracles else "every baseline"
+    return f"The trained policy beats {every}: {own} against {compared}{_differences(trained, rivals[best])}."
+
+
+def _differences(trained: Mapping[str, float], other: Mapping[str, float]) -> str:
+    """Beside that baseline: devices and misses."""
+    more = 100 * (trained["gpu"] / other["gpu"] - 1) if other["gpu"] else 0.0
+    points = 100 * (trained["slo_violation_rate"] - other["slo_violation_rate"])
+    held, missed = ("more" if value > 0 else "fewer" for value in (more, points))
+    return f"; it holds {number(abs(more), 1, '%')} {held} devices and misses {number(abs(points), 2)} points {missed}"
+
+
 def save_curves(folders: Sequence[Path], file: Path) -> None:
     """Draw the curves that there are; without one nothing is written."""
     curves = read_curves(folders)
@@ -119,14 +168,14 @@ def _panel(axes: Axes, curves: Sequence[Curve], median: Curve, baselines: Baseli
     x, factor = AXES[along]
     scale = 1.0 if column == "reward" else 100.0
     each = "training" if len(curves) == 1 else f"each of {len(curves)} seeds"
-    for number, curve in enumerate(curves):
-        label = each if number == 0 else None
+    for place, curve in enumerate(curves):
+        label = each if place == 0 else None
         axes.plot(factor * curve[x], scale * curve[column], ".-", color=SIMULATED, lw=0.7, ms=3, alpha=0.6, label=label)
     if len(curves) > 1:
         axes.plot(factor * median[x], scale * median[column], color=SIMULATED, linewidth=2.4, label="median")
-    for number, (name, baseline) in enumerate(baselines.items()):
-        dash = ("--", "-.", ":")[number % 3]
-        axes.axhline(scale * baseline[column], color=f"C{number}", linestyle=dash, linewidth=1.2, label=name)
+    for place, (name, baseline) in enumerate(baselines.items()):
+        dash = ("--", "-.", ":")[place % 3]
+        axes.axhline(scale * baseline[column], color=f"C{place}", linestyle=dash, linewidth=1.2, label=name)
     axes.set_xlabel(along)
     axes.set_xlim(left=0)
     if column != "reward":

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
 from typer.testing import CliRunner, Result
@@ -20,6 +21,7 @@ from testbed.kiscaler.on_ray import on_ray, pack, unpack
 from testbed.kiscaler.seeds import Training, _summarise, folders_in, train_seeds
 from testbed.kiscaler.train_config import TrainConfig
 from tests.oracles.cluster_worlds import six_replicas
+from tests.pages import figures_of, texts_of
 
 
 def write_settings(folder: Path, **changes: Any) -> Path:
@@ -86,6 +88,31 @@ def test_the_best_seeds_policy_is_kept_and_says_so(trained: Path) -> None:
     assert {seed: one["reward"] for seed, one in summary["seeds"].items()} == {str(k): v for k, v in rewards.items()}
     assert [one["baseline"] for one in summary["baselines_passed"]] == ["all", "one"]
     assert (out / "curves.png").exists()
+
+
+def test_the_page_says_whether_the_best_seed_beats_the_baselines(trained: Path) -> None:
+    out = trained / "out"
+    rewards = {name: row["reward"] for name, row in json.loads((out / "baselines.json").read_text()).items()}
+    own = read_policy(out / "policy.onnx").trained["evaluation"]["reward"]
+    page = (out / "report.html").read_text()
+    above = [name for name, reward in rewards.items() if own > reward]
+    told = {0: "is worse than every baseline", 1: "does not beat the best baseline", 2: "beats every baseline"}
+    assert f"The trained policy {told[len(above)]}" in page
+    curves, episodes = (set(texts_of(svg)) for svg in figures_of(page))
+    assert {"each of 2 seeds", "median", "all", "one"} <= curves
+    best = max(rewards, key=lambda name: rewards[name])
+    assert {"scenario 1", "scenario 2", "trained", best} <= episodes
+
+
+def test_every_policy_is_played_in_the_scenarios_that_are_shown(trained: Path) -> None:
+    steps = pd.read_csv(trained / "out" / "episodes.csv")
+    assert set(steps["policy"]) == {"trained", "all", "one"}
+    assert steps.groupby(["scenario", "policy"]).size().tolist() == [10] * 6
+    fixed = steps[steps["policy"] == "one"]
+    assert set(fixed["asked"]) == {1}
+    assert (fixed["missed"] <= fixed["arrived"].groupby(fixed["scenario"]).transform("sum")).all()
+    same = steps.pivot_table(index=["scenario", "time_s"], columns="policy", values="arrived")
+    assert (same["all"] == same["trained"]).all()  # the same arrivals for every policy
 
 
 def test_finished_seeds_are_not_trained_again_and_another_configuration_is_refused(trained: Path) -> None:

@@ -20,9 +20,11 @@ from testbed.autoscaling.features import FEATURES
 from testbed.cli.main import application
 from testbed.config_file import load_config
 from testbed.errors import ConfigError
+from testbed.kiscaler.build import make_env, scenarios_of
 from testbed.kiscaler.evaluation import evaluate
 from testbed.kiscaler.train import train
-from testbed.kiscaler.train_config import TrainConfig, make_env, scenarios_of
+from testbed.kiscaler.train_config import TrainConfig
+from testbed.reporting.reports import write_report
 from testbed.study import refuse_others
 from tests.oracles.cluster_worlds import GPU, flat_profile
 
@@ -74,6 +76,15 @@ def test_the_exported_network_answers_as_the_trained_one(trained: Path) -> None:
     if best is rows[-1]:  # the checkpoint is of the last evaluation, the network of the best
         np.testing.assert_allclose(logits - logits.max(1)[:, None], expected - expected.max(1)[:, None], atol=1e-4)
     assert logits.shape == (64, 5)
+
+
+def test_a_page_is_left_and_can_be_written_again(trained: Path) -> None:
+    page = trained / "out" / "report.html"
+    assert "there is no baseline to compare it with" in page.read_text()
+    before = page.read_text()
+    page.unlink()
+    assert write_report(trained / "out") == page
+    assert page.read_text() == before
 
 
 def test_it_is_a_policy_like_any_other(trained: Path) -> None:

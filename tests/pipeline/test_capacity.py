@@ -8,11 +8,15 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from loadgen.artifact import ArtifactError
 from loadgen.patterns import make_pattern
 from loadgen.schedule import poisson_schedule
 from testbed.calibration.profile import RunEffect, RunEffects
 from testbed.cli.main import application
-from testbed.pipeline.capacity import Arrivals, PlanGrid, plan_capacity, predict
+from testbed.pipeline.capacity import Arrivals, plan_capacity, predict
+from testbed.pipeline.capacity_config import PlanGrid
+from testbed.reporting.plan import settings_of
+from testbed.reporting.reports import write_report
 from tests.oracles.cluster_worlds import flat_profile
 
 PROFILE = flat_profile([0.010, 0.012, 0.014, 0.016]).model_copy(
@@ -67,6 +71,44 @@ def test_the_command_leaves_a_table_a_picture_and_a_file(tmp_path: Path):
     assert told["simulated"] is True
     assert told["best"]["holds"] is True
     assert (out / "plan.png").stat().st_size > 2_000
+    assert result.output.rstrip().endswith("report.html")
+    page = (out / "report.html").read_text()
+    best = told["best"]["service"]["replicas"]
+    assert f"<p>Use {best} replicas (1 instance each, batches of at most" in page
+    assert page.count("RECOMMENDED</b>") == 1
+    (out / "report.html").unlink()
+    assert write_report(out) == out / "report.html"
+
+
+def test_settings_with_the_same_figures_are_one_and_the_recommended_one_is_marked(tmp_path: Path):
+    """At 20/s nothing waits: batches of at most 2, 4 or 8 are the same thing."""
+    flat_profile([0.010, 0.012, 0.014, 0.016, 0.018, 0.020, 0.022, 0.024]).write(tmp_path / "profile.json")
+    sizes = ["--max-batch-size", "2", "--max-batch-size", "4", "--max-batch-size", "8", "--max-batch-size", "1"]
+    traffic = ["--pattern", "constant", "--set", "rate=20", "--duration", "20", "--max-replicas", "2"]
+    told = ["plan", "--profile", str(tmp_path / "profile.json"), "--target-ms", "50", "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(application(), [*told, *sizes, *traffic])
+    assert result.exit_code == 0, result.output
+    plan = json.loads((tmp_path / "out" / "plan.json").read_text())
+    merged = settings_of(plan)
+    assert len({one["service"]["max_batch_size"] for one in plan["options"]}) == 4
+    together = next(one for one in merged if "at most 4 or 8" in one.name or "at most 2 or 4 or 8" in one.name)
+    assert together.recommended == plan["best"]["service"]["replicas"]
+    assert sum(one.recommended is not None for one in merged) == 1
+    assert sum(len(one.options) for one in merged) < len(plan["options"])
+
+
+def test_an_impossible_target_is_said_on_the_page_too(tmp_path: Path):
+    PROFILE.write(tmp_path / "profile.json")
+    told = ["plan", "--profile", str(tmp_path / "profile.json"), "--target-ms", "2", "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(application(), [*told, "--max-replicas", "2", "--duration", "5"])
+    assert result.exit_code == 0, result.output
+    assert "Nothing up to 2 replicas holds P95 &lt;= 2 ms" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_plan_of_an_earlier_version_is_refused_in_a_line(tmp_path: Path):
+    (tmp_path / "plan.json").write_text('{"simulated": true, "options": []}')
+    with pytest.raises(ArtifactError, match="is of an earlier version: run `kis plan` again"):
+        write_report(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -48,8 +48,8 @@ def test_an_hpa_is_tuned_and_meets_kiscaler(tmp_path: Path, monkeypatch: pytest.
     assert "Emulated: it was measured." in text
     assert "An HPA on " in text
     assert "In simulation, over 9 runs of 3 kinds of traffic, kiscaler holds" in text
-    assert page.read_text().count("data:image/png;base64,") == 3
-    for file in ("tuned/hpa.yaml", "compared/report.html"):
+    assert page.read_text().count("data:image/png;base64,") == 4
+    for file in ("tuned/report.html", "compared/report.html"):
         assert (tmp_path / file).exists()
         assert f'href="{file}"' in page.read_text()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,19 @@ from testbed.autoscaling.build import build_policy
 from testbed.cli.main import application
 from testbed.errors import ConfigError
 from testbed.pipeline import tune_hpa as under_test
-from testbed.pipeline.tune_hpa import MeanOutcome, TuneConfig, better, mean_outcome, tune_families, tune_hpa
+from testbed.pipeline.tune_hpa import MeanOutcome, better, mean_outcome, tune_families, tune_hpa
+from testbed.pipeline.tune_hpa_config import TuneConfig
+from testbed.reporting.reports import write_report
 from testbed.simulation.cluster.services import read_services
 from tests.oracles.cluster_worlds import flat_profile, six_replicas
+from tests.pages import figures_of, texts_of
+
+
+def claim_of(folder: Path) -> str:
+    """The sentence on top of the folder's page."""
+    found = re.search(r'<div class="claim"><p>(.*?)</p>', (folder / "report.html").read_text())
+    assert found is not None
+    return found[1].replace("\u202f", ",")
 
 
 def settings(folder: Path, **changes: Any) -> dict[str, Any]:
@@ -50,6 +61,10 @@ def test_one_that_keeps_everything_running_is_improved_on(tmp_path: Path) -> Non
     assert body["spec"]["maxReplicas"] == 6
     assert body["spec"]["metrics"][0]["pods"]["metric"]["name"] == found["policies"]["tuned"]["metric"]
     assert len((tmp_path / "out" / "trials.csv").read_text().splitlines()) == 26
+    page = write_report(tmp_path / "out").read_text()
+    over_time, trials = (set(texts_of(svg)) for svg in figures_of(page))
+    assert {"tuned", "untuned", f"fixed-{found['fixed']['replicas']}"} <= over_time
+    assert {"best so far", "GPU-seconds a run"} <= trials
     assert json.loads((tmp_path / "out" / "tuned.json").read_text()) == found
 
 
@@ -76,6 +91,12 @@ def test_each_family_gets_an_hpa_of_its_own_and_one_that_is_there_is_kept(tmp_pa
     assert shares[-1] == 1.0
     alone = tune_hpa(config.of_family("steps"), tmp_path / "alone", lambda share: None)
     assert found["steps"] == alone
+    page = write_report(tmp_path / "out").read_text()
+    assert "<h2>wave</h2>" in page
+    assert "<h2>steps</h2>" in page
+    assert len(figures_of(page)) == 4
+    headings = {text for svg in figures_of(page) for text in texts_of(svg)}
+    assert "fluctuating (low 100, high 500, interval_s 30)" in headings
     both = [found[name]["outcomes"]["tuned"]["gpu_seconds"] for name in found]
     assert both[0] != both[1]
     (tmp_path / "out" / "wave" / "tuned.json").write_text("{}")
@@ -142,6 +163,9 @@ def test_a_search_in_which_nothing_holds_says_so(tmp_path: Path) -> None:
     found = json.loads((tmp_path / "out" / "tuned.json").read_text())
     assert found["holds"] is False
     assert "NOTE: It does not hold" in (tmp_path / "out" / "hpa.yaml").read_text()
+    claim = claim_of(tmp_path / "out")
+    assert claim.startswith("No HPA that was tried holds the target: under the best of them 100.00 % of the requests")
+    assert claim.endswith("and neither does the largest fixed number.")
 
 
 def test_runs_in_which_nothing_is_answered_in_time_are_all_missed(tmp_path: Path) -> None:
@@ -164,6 +188,9 @@ def test_an_hpa_that_does_not_pay_is_set_beside_the_fixed_number_that_does_as_we
     assert found["fixed"]["gpu_seconds"] == 120.0
     note = next(one for one in found["notes"] if one.startswith("It saves nothing"))
     assert "2 replicas all the time hold 5.00% with 120 GPU-seconds" in note
+    write_report(tmp_path / "out")
+    as_good = "A fixed number is as good: 2 replicas all the time hold the target with 120 GPU-seconds a run; under"
+    assert claim_of(tmp_path / "out").startswith(as_good)
 
 
 def test_of_two_that_hold_the_cheaper_is_better_and_of_two_that_do_not_the_one_that_misses_less() -> None:
@@ -239,5 +266,12 @@ def test_the_command_shows_both_and_where_the_yaml_is(tmp_path: Path) -> None:
     result = CliRunner().invoke(application(), arguments)
     assert result.exit_code == 0, result.output
     assert "untuned" in result.output
-    assert "hpa.yaml" in result.output.replace("\n", "")
+    assert [Path(line).name for line in result.output.splitlines()[-2:]] == ["hpa.yaml", "report.html"]
+    before = (tmp_path / "out" / "report.html").read_text()
+    (tmp_path / "out" / "report.html").unlink()
+    assert CliRunner().invoke(application(), ["report", str(tmp_path / "out")]).exit_code == 0
+    assert (tmp_path / "out" / "report.html").read_text() == before
+    for log in (tmp_path / "out").glob("logs/*/*.parquet"):  # as an earlier version left it
+        log.unlink()
+    assert "Replicas over time were not kept" in write_report(tmp_path / "out").read_text()
     assert "target of 60 ms" in (tmp_path / "out" / "hpa.yaml").read_text()

@@ -22,8 +22,8 @@ from testbed.calibration.profile import ServiceProfile
 from testbed.config_file import build
 from testbed.kiscaler.evaluation import read_curve
 from testbed.pipeline.anew import compute_anew
+from testbed.pipeline.cluster_run import scaling_run
 from testbed.pipeline.counterpart import request_log_of
-from testbed.pipeline.evaluate import scaling_run
 from testbed.pipeline.evaluate_config import EvaluateConfig
 from testbed.pipeline.served_rates import with_served_rate
 from testbed.reporting.compare import compare_folder, recompute

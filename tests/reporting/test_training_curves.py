@@ -15,6 +15,7 @@ from testbed.reporting.training import (
     passed,
     read_curves,
     save_curves,
+    sentence,
 )
 
 BASELINES = {
@@ -65,3 +66,27 @@ def test_curves_are_drawn_as_far_as_they_are(tmp_path: Path) -> None:
     save_curves([tmp_path / "none"], tmp_path / "nothing.png")
     assert baselines_passed([tmp_path / "none"]) == []
     assert not (tmp_path / "nothing.png").exists()
+
+
+def judged(reward: float, **changes: float) -> dict[str, float]:
+    return {**BASELINES["hpa"], "reward": reward, **changes}
+
+
+def test_one_that_beats_the_baselines_is_told_with_what_it_saves() -> None:
+    rivals = {"hpa": judged(-0.5), "fixed": judged(-0.9), "oracle": judged(-0.1)}
+    text = sentence(judged(-0.4, gpu=0.54, slo_violation_rate=0.03), rivals, ["oracle"])
+    assert text == (
+        "The trained policy beats every baseline that does not know the arrivals: reward \u22120.400 against "
+        '\u22120.500 of "hpa"; it holds 10.0 % fewer devices and misses 1.00 points more.'
+    )
+
+
+def test_one_that_is_worse_than_all_is_not_to_be_used() -> None:
+    """Such a policy was written with its path as the last word."""
+    rivals = {"hpa": judged(-0.5), "all": judged(-0.37), "oracle": judged(-0.1)}
+    text = sentence(judged(-0.616), rivals, ["oracle"])
+    assert 'is worse than every baseline, even than the worst of them, "hpa": reward \u22120.616 against' in text
+    assert text.endswith('Do not use it: train longer, or use "all".')
+    between = sentence(judged(-0.4), rivals, ["oracle"])
+    assert between.startswith("The trained policy does not beat the best baseline: reward \u22120.400 against")
+    assert sentence(judged(-0.4), {}, []).endswith("there is no baseline to compare it with.")

@@ -43,7 +43,7 @@ LINES: dict[str, dict[str, Any]] = {
 @rc_context(LOOK)
 def overview(rows: Sequence[ComparisonRow]) -> Figure:
     """Simulated against real P95 of all runs, with the identity and a band of 5 % about it."""
-    figure = Figure(figsize=(WIDTH / 2, 5.4), layout="constrained")
+    figure = Figure(figsize=(5, 4.8), layout="constrained")  # as wide as a phone can show
     axes = figure.subplots()
     shown = [row for row in rows if row.p95_real_ms and row.p95_sim_ms]
     values = [value for row in shown for value in (row.p95_real_ms, row.p95_sim_ms) if value]
@@ -102,10 +102,9 @@ def by_run(rows: Sequence[ComparisonRow], where: str) -> Figure:
             label.set_color(INVALID)
     for axes, name in zip(panels[1:], ("KS", "throughput, 1/s", "utilisation"), strict=True):
         axes.set(xlabel=name, xlim=(0, axes.get_xlim()[1] * 1.05))
-    handles = [
-        *errors.get_legend_handles_labels()[0],
-        Patch(color=REAL, alpha=0.18, label="range of repeated real P95"),
-    ]
+    handles = [*errors.get_legend_handles_labels()[0]]
+    if errors.patches:
+        handles.append(Patch(color=REAL, alpha=0.18, label="range of repeated real P95"))
     handles += throughput.get_legend_handles_labels()[0]
     figure.legend(handles=handles, loc="outside upper right", ncols=len(handles))
     title(figure, where)

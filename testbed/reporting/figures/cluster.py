@@ -10,8 +10,10 @@ from matplotlib.figure import Figure
 from testbed.measurement.metric_log import MetricLog
 from testbed.reporting.drawing import (
     INK,
+    INVALID,
     LOOK,
     MUTED,
+    REAL,
     SIMULATED,
     WIDTH,
     FloatArray,
@@ -27,9 +29,9 @@ STATES = {  # a pod's state -> its colour, from waiting to gone
     "starting": "#f3d9b1",
     "loading": "#e9b872",
     "ready": "#8fb8de",
-    "serving": "#0b62a4",
-    "draining": "#7d6b91",
-    "backoff": "#a8071a",
+    "serving": REAL,
+    "draining": MUTED,
+    "backoff": INVALID,
 }
 DEVICES = {"utilisation": ("utilisation", 1.0), "memory_used": ("memory, GiB", 2.0**-30), "power": ("power, W", 1.0)}
 
@@ -126,7 +128,7 @@ def devices(metrics: MetricLog) -> Figure:
             scale * grid.to_numpy(),
             aspect="auto",
             interpolation="none",
-            cmap="Blues",
+            cmap="cividis",  # as well on a dark page, and for colour-blind eyes
             vmin=0,
             vmax=1 if name == "utilisation" else None,
             extent=(0, last_s, len(grid) - 0.5, -0.5),

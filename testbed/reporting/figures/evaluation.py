@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from testbed.measurement.scaling_log import ScalingLog
 from testbed.reporting.drawing import (
     INK,
+    INVALID,
     LOOK,
     MUTED,
     SIMULATED,
@@ -20,10 +21,12 @@ from testbed.reporting.drawing import (
     WIDTH,
     FloatArray,
     draw_rate,
+    name_marks,
     thinned,
 )
 
 SHARES_PCT = (0, 0.5, 1, 2, 5, 10, 20, 50, 100)  # marks of the axis
+PANELS = 3  # in a line of `policies`
 LINES = ((SIMULATED, "-", 1.8), (INK, "-", 1.2), (MUTED, "--", 1.2))  # challenger, baseline, oracle
 
 
@@ -60,13 +63,14 @@ def _from_start(values: FloatArray) -> FloatArray:
 @rc_context(LOOK)
 def pareto(evaluation: Mapping[str, Any]) -> Figure:
     """Share over the target against GPU-seconds: a mark a policy, and beside it its kinds of traffic, pale."""
-    figure = Figure(figsize=(WIDTH, 4.8), layout="constrained")
+    count = len(evaluation["policies"])
+    figure = Figure(figsize=(WIDTH, max(4.8, 1 + 0.2 * count)), layout="constrained")
     means, kinds = figure.subplots(1, 2, sharey=True)
     front = sorted(_point(evaluation["policies"][policy]) for policy in evaluation["pareto_front"])
     for axes in (means, kinds):
         axes.step(*zip(*front, strict=True), where="post", color=MUTED, linewidth=0.9, linestyle=":", label="front")
-        axes.set_xlabel("GPU-seconds a run")
     roles = {evaluation["challenger"]: (SIMULATED, "challenger"), evaluation["baseline"]: (INK, "baseline")}
+    named = {}
     for k, (policy, summary) in enumerate(evaluation["policies"].items()):
         colour, role = roles.get(policy, (f"C{k}", ""))
         drawn: dict[str, Any] = {"marker": SYMBOLS[k % len(SYMBOLS)], "color": colour, "linestyle": "none"}
@@ -76,11 +80,46 @@ def pareto(evaluation: Mapping[str, Any]) -> Figure:
         kinds.plot(*zip(*each, strict=True), **drawn, markersize=4, alpha=0.35, markeredgewidth=0, clip_on=False)
         for axes in (means, kinds):
             axes.plot(*_point(summary), **drawn, markersize=8, mew=1.4, fillstyle=fill, clip_on=False, label=label)
+        named[label] = means.lines[-1]
     means.set_yscale("symlog", linthresh=1)
     means.set(ylabel="requests over the target, % (logarithmic above 1)", ylim=(0, 100), title="means of all traffic")
     means.set_yticks(SHARES_PCT, [f"{share:g}" for share in SHARES_PCT])
     kinds.set(title="pale: each kind of traffic")
-    figure.legend(handles=means.get_legend_handles_labels()[0], loc="outside right upper")
+    for axes in (means, kinds):
+        axes.set(xlabel="GPU-seconds a run", xlim=(0, None))
+        axes.locator_params(axis="x", nbins=6)
+    name_marks(figure, means, named)
+    return figure
+
+
+@rc_context(LOOK)
+def policies(lines: Sequence[ScalingTimeline]) -> Figure:
+    """Every policy on one traffic, a panel each: replicas asked for and ready, and what it misses, on one scale."""
+    rows = -(-len(lines) // PANELS)
+    figure = Figure(figsize=(WIDTH, 0.6 + 1.5 * rows), layout="constrained")
+    panels = figure.subplots(rows, PANELS, sharex=True, sharey=True, squeeze=False).ravel()
+    most = max(float(line.missed_rps.max()) for line in lines) or 1.0
+    highest = max(float(np.nanmax([line.asked.max(), line.ready.max()])) for line in lines)
+    for panel in panels[len(lines) :]:
+        panel.set_axis_off()
+    for panel, line in zip(panels, lines, strict=False):
+        time_s, rate = thinned(line.time_s, line.offered_rps)
+        panel.fill_between(
+            time_s, rate * highest / max(float(rate.max()), 1e-9), step="pre", color=MUTED, alpha=0.12, linewidth=0
+        )
+        panel.step(*thinned(line.time_s, line.asked), where="pre", color=INK, linewidth=1.2)
+        panel.step(*thinned(line.time_s, line.ready), where="pre", color=INK, linewidth=0.8, linestyle=":")
+        panel.set(title=line.policy, xlim=(0, line.time_s[-1]), ylim=(0, 1.05 * highest))
+        panel.locator_params(axis="y", nbins=4, integer=True)
+        missed = panel.twinx()
+        time_s, missed_rps = thinned(line.time_s, line.missed_rps)
+        missed.fill_between(time_s, missed_rps, step="pre", color=INVALID, alpha=0.45, linewidth=0)
+        missed.set(ylim=(0, most))
+        missed.grid(visible=False)
+        missed.locator_params(axis="y", nbins=3)
+        missed.tick_params(colors=INVALID, labelsize=7)
+    figure.supylabel("replicas", fontsize=9)
+    figure.supxlabel("seconds (simulated); right axis: missed, 1/s", fontsize=9)
     return figure
 
 

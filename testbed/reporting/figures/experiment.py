@@ -16,6 +16,7 @@ from testbed.reporting.drawing import (
     MUTED,
     REAL,
     SIMULATED,
+    SIMULATED_TEXT,
     SYMBOLS,
     WIDTH,
     FloatArray,
@@ -78,9 +79,10 @@ def over_time(pair: PairOfRuns, target_s: float) -> Figure:
     for at_s, text, colour in _changes(pair):
         replicas.axvline(at_s, color=colour, linewidth=0.9, linestyle=":")
         if (text, colour) not in labelled:  # what was simulated is written on the other side: it is as late as a rule
-            at: dict[str, Any] = {"xytext": (-1, -2), "ha": "right"} if colour == SIMULATED else {"xytext": (3, -2)}
+            simulated = colour == SIMULATED
+            at: dict[str, Any] = {"xytext": (-1, -2), "ha": "right"} if simulated else {"xytext": (3, -2)}
             at |= {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "rotation": 90, "va": "top"}
-            replicas.annotate(text, (at_s, 1), color=colour, fontsize=8, **at)
+            replicas.annotate(text, (at_s, 1), color=SIMULATED_TEXT if simulated else colour, fontsize=8, **at)
         labelled.add((text, colour))
     draw_rate(rate, *offered(pair.real[0]), "mid")
     latency.axhline(1e3 * target_s, color=INK, linewidth=0.9, linestyle="--", label="target")

@@ -9,12 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from loadgen.artifact import read_json
 from testbed.calibration.profile import ServiceProfile
 from testbed.reporting.compare import Comparison, compare_pair
 from testbed.reporting.figures import calibration as figures
 from testbed.reporting.figures.gpu import gpu_figure
 from testbed.reporting.gpu import GpuView, gpu_view
-from testbed.reporting.labels import DEFINITIONS, claim, device_text, run_labels
+from testbed.reporting.labels import DEFINITIONS, claim, device_text, repeat_band_pct, run_labels
 from testbed.reporting.loading import Folder, Pair, open_folder
 from testbed.reporting.machine import MachineTable, machine_table
 from testbed.reporting.report import Content, Report
@@ -55,6 +56,11 @@ class GroupView:
         return [run.row for run in self.runs]
 
     @property
+    def repeated(self) -> bool:
+        """Whether the figure has a band: a run was repeated."""
+        return any(repeat_band_pct(row) is not None for row in self.rows)
+
+    @property
     def networks(self) -> list[str]:
         """How the networks of its real runs ran, each once; empty: not known, or nothing ran."""
         return sorted({run.real.network for run in self.runs if run.real.network is not None})
@@ -84,7 +90,7 @@ class ReportContext:
     profiles: tuple[ProfileView, ...]
     first_run: datetime | None  # start of the earliest compared run; None: no run says when it started
     versions: dict[str, tuple[str, ...]]
-    notes: tuple[tuple[str, str], ...]  # run id, note
+    notes: dict[str, tuple[str, ...]]  # note -> the runs that have it
     machine: MachineTable | None  # of the compared runs and their repeats
     gpu: GpuView | None  # of all real runs; None: none was on a GPU
     definitions: tuple[tuple[str, str], ...] = DEFINITIONS
@@ -138,7 +144,7 @@ def context_of(folder: Path) -> ReportContext:
         ),
         first_run=datetime.fromtimestamp(min(starts) / 1e9, UTC) if starts else None,
         versions=_versions(manifests),
-        notes=tuple((manifest.run_id, note) for manifest in manifests for note in manifest.notes),
+        notes=_notes(manifests),
         machine=machine_table(looked.values()),
         gpu=gpu_view(run_dirs(folder), opened.profiles.values()),
     )
@@ -170,6 +176,15 @@ def _groups(
         yield GroupView(f"group-{n}", summary, " ".join([claim(summary), *doubts]), runs)
 
 
+def _notes(manifests: Sequence[RunManifest]) -> dict[str, tuple[str, ...]]:
+    """Each note once, with the runs that have it."""
+    runs: dict[str, list[str]] = {}
+    for manifest in manifests:
+        for note in manifest.notes:
+            runs.setdefault(note, []).append(manifest.run_id)
+    return {note: tuple(run_ids) for note, run_ids in runs.items()}
+
+
 def _versions(manifests: Sequence[RunManifest]) -> dict[str, tuple[str, ...]]:
     """Every version that the runs name; more than one where they differ."""
     versions: dict[str, set[str]] = {}
@@ -179,4 +194,17 @@ def _versions(manifests: Sequence[RunManifest]) -> dict[str, tuple[str, ...]]:
     return {name: tuple(sorted(versions[name])) for name in sorted(versions)}
 
 
-REPORT = Report("calibration", "runs/*/run.json", "kis calibrate", gather)
+def found(folder: Path) -> str:
+    """What each group shows, by comparison.json."""
+    kept = read_json(folder / "comparison.json", f"kis report {folder}")
+    return " ".join(claim(group) for group in Comparison.model_validate(kept).summary.groups)
+
+
+REPORT = Report(
+    "calibration",
+    "runs/*/run.json",
+    "kis calibrate",
+    gather,
+    question="How near is the simulator to the real server, on traffic that it was not fitted on?",
+    found=found,
+)

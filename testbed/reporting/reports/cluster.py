@@ -10,6 +10,7 @@ from typing import Any
 from loadgen.artifact import read_json
 from testbed.measurement.metric_log import MetricLog
 from testbed.reporting.figures import cluster as figures
+from testbed.reporting.labels import milliseconds, number
 from testbed.reporting.report import Content, Report
 
 SHOWN_DECISIONS = 200  # of each model; the rest is in decisions.json
@@ -68,4 +69,26 @@ def _coverage(models: list[ModelView]) -> float | None:
     return ranges[0]["coverage"] if ranges else None
 
 
-REPORT = Report("cluster", "cluster.json", "kis simulate --cluster", gather)
+def found(folder: Path) -> str:
+    """What each model's requests had, by summary.json."""
+    models = read_json(folder / "summary.json", f"kis report {folder}")["models"]
+    return " ".join(_found(name, result) for name, result in models.items())
+
+
+def _found(name: str, result: dict[str, Any]) -> str:
+    missed = result["slo_violation_rate"]
+    share = (
+        "no request was decided" if missed is None else f"{number(100 * missed, 2, '%')} of requests miss the target"
+    )
+    p95 = "" if result["p95_ms"] is None else f", P95 {milliseconds(result['p95_ms'])} ms"
+    return f"{name} under {result['policy']}: {share}{p95}, {number(result['gpu_seconds'], 0)} GPU-seconds."
+
+
+REPORT = Report(
+    "cluster",
+    "cluster.json",
+    "kis simulate --cluster",
+    gather,
+    question="How does one autoscaler follow one traffic in a simulated cluster?",
+    found=found,
+)

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from loadgen.artifact import read_json
 from testbed.reporting.devices import read_devices, summary_of
 from testbed.reporting.figures import devices as figures
 from testbed.reporting.labels import number
@@ -76,4 +77,16 @@ def _named(label: str, device: dict[str, str]) -> str:
     return f"{label} ({device['name']}{emulated})"
 
 
-REPORT = Report("devices", "devices.json", "kis devices", gather)
+def found(folder: Path) -> str:
+    """The claim of each model, by ratios.json."""
+    return " ".join(map(claim, read_json(folder / "ratios.json", f"kis report {folder}")["studies"]))
+
+
+REPORT = Report(
+    "devices",
+    "devices.json",
+    "kis devices",
+    gather,
+    question="How many times slower is one device than the other, on the same model and traffic?",
+    found=found,
+)

@@ -35,7 +35,10 @@ def gather(folder: Path) -> Content:
         for policy in dict.fromkeys((evaluation["challenger"], evaluation["baseline"], oracle))
         if policy is not None
     ]
-    lines = {traffic: [timeline_of(policy, policies[policy]) for policy in shown] for traffic, policies in logs.items()}
+    every = {
+        traffic: {name: timeline_of(name, log) for name, log in policies.items()} for traffic, policies in logs.items()
+    }
+    lines = {traffic: [policies[policy] for policy in shown] for traffic, policies in every.items()}
     values = {
         "name": folder.resolve().name,
         "evaluation": evaluation,
@@ -51,6 +54,11 @@ def gather(folder: Path) -> Content:
     drawn = {
         f"traffic-{k}": partial(figures.timelines, {name: timeline})
         for k, (name, timeline) in enumerate(lines.items(), start=1)
+    }
+    drawn |= {
+        f"policies-{k}": partial(figures.policies, list(policies.values()))
+        for k, policies in enumerate(every.values(), start=1)
+        if len(policies) > len(shown)
     }
     pictures = {"pareto.png": pareto, "timelines.png": partial(figures.timelines, lines)}
     return Content(values, {"pareto": pareto} | drawn, pictures, {"evaluation.json": evaluation})
@@ -69,4 +77,16 @@ def _sha256(provenance: Provenance) -> dict[str, str]:
     return {file: value for written in every for file, value in written.items()}
 
 
-REPORT = Report("evaluation", "evaluate.json", "kis evaluate", gather)
+def found(folder: Path) -> str:
+    """The verdict, by evaluation.json."""
+    return verdict(read_json(folder / "evaluation.json", f"kis report {folder}"))
+
+
+REPORT = Report(
+    "evaluation",
+    "evaluate.json",
+    "kis evaluate",
+    gather,
+    question="Which autoscaler misses less, and which holds less, on the same simulated traffic?",
+    found=found,
+)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from loadgen.artifact import read_json
 from testbed.reporting.drift import drift_of
 from testbed.reporting.experiment import COSTS, read_experiment, rows_of, summary_of
 from testbed.reporting.figures import experiment as figures
+from testbed.reporting.labels import counted, number
 from testbed.reporting.machine import machine_table
 from testbed.reporting.report import Content, Report, rounded
 from testbed.reporting.transfer import transfer_of
@@ -46,4 +48,22 @@ def gather(folder: Path) -> Content:
     return Content(values, {"costs": costs} | pairs, {"timelines.png": partial(figures.timelines, results)}, files)
 
 
-REPORT = Report("experiment", "experiment.json", "kis experiment", gather)
+def found(folder: Path) -> str:
+    """How many pairs agree, by pairs.json."""
+    pairs = read_json(folder / "pairs.json", f"kis report {folder}")["summary"]["pairs"]
+    agree = (
+        f"{LABELS[cost].partition(',')[0]} within {number(told['bar_pct'], 0, '%')} in {told['within']} of "
+        f"{counted(told['pairs'], 'pair')}"
+        for cost, told in pairs.items()
+    )
+    return f"Simulated against real: {', '.join(agree)}."
+
+
+REPORT = Report(
+    "experiment",
+    "experiment.json",
+    "kis experiment",
+    gather,
+    question="Do autoscalers in the simulator do what they do on real pods?",
+    found=found,
+)

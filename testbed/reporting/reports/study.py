@@ -8,6 +8,7 @@ from loadgen.artifact import read_json
 from testbed.config_file import build
 from testbed.errors import ReportError
 from testbed.grid_study import CONFIG, ROWS, STUDIES, read_rows
+from testbed.reporting.labels import counted
 from testbed.reporting.report import Content, Report
 
 
@@ -35,4 +36,11 @@ def gather(folder: Path) -> Content:
     return Content(values, drawn, {f"figures/{name}.png": draw for name, draw in drawn.items()})
 
 
-REPORT = Report("study", CONFIG, "kis study", gather)
+def found(folder: Path) -> str:
+    """How much of it is done."""
+    kind = STUDIES.find(read_json(folder / CONFIG, "give a folder of `kis study`")["kind"])
+    rows = read_rows(build(kind, read_json(folder / CONFIG, ""), str(folder / CONFIG)), folder)
+    return f"{(kind.title or kind.__name__).capitalize()}: {counted(len(rows), 'cell')}."
+
+
+REPORT = Report("study", CONFIG, "kis study", gather, question="What does a quantity do over a grid?", found=found)

@@ -2,7 +2,7 @@
 function openTarget() {
   const target = location.hash.length > 1 && document.getElementById(location.hash.slice(1));
   if (!target) return;
-  if (target.tagName === "DETAILS") target.open = true;
+  for (let part = target; part; part = part.parentElement) if (part.tagName === "DETAILS") part.open = true;
   target.scrollIntoView();
 }
 
@@ -10,7 +10,12 @@ function sortBy(header) {
   const table = header.closest("table");
   const column = Array.from(header.parentNode.children).indexOf(header);
   const down = header.getAttribute("aria-sort") !== "descending";
-  const key = row => row.children[column].dataset.key ?? row.children[column].textContent;
+  // A number as it is written: groups of thousands, a true minus sign, an interval beneath it.
+  const number = text => text.match(/^[+\u2212-]?[\d.\u202f]+/)?.[0].replace(/[\u202f+]/g, "").replace("\u2212", "-") ?? "";
+  const key = row => {
+    const cell = row.children[column];
+    return cell.dataset.key ?? (cell.classList.contains("t") ? cell.textContent : number(cell.textContent.trim()));
+  };
   const missing = value => value === "" ? 1 : 0;
   const order = (a, b) => {
     const [x, y] = [key(a), key(b)];
@@ -23,13 +28,39 @@ function sortBy(header) {
   table.tBodies[0].append(...Array.from(table.tBodies[0].rows).sort(order));
 }
 
-for (const header of document.querySelectorAll("table.sortable th")) header.addEventListener("click", () => sortBy(header));
+function makeSortable(header) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.append(...header.childNodes);
+  button.addEventListener("click", () => sortBy(header));
+  header.append(button);
+}
+
+// What is wider than its frame can be scrolled by keys, says so, and shows where there is more.
+function markOverflow(frame) {
+  const wide = frame.scrollWidth > frame.clientWidth + 1;
+  const named = frame.querySelector("img")?.alt ?? frame.closest("section, details")?.querySelector("h2, summary")?.textContent;
+  frame.classList.toggle("wide-inside", wide);
+  frame.classList.toggle("more", wide && frame.scrollLeft + frame.clientWidth < frame.scrollWidth - 1);
+  for (const [name, value] of [["tabindex", "0"], ["role", "region"], ["aria-label", "Scrolls sideways: " + (named ?? "table").trim()]]) {
+    if (wide) frame.setAttribute(name, value);
+    else frame.removeAttribute(name);
+  }
+}
+
+document.querySelectorAll("table.sortable th").forEach(makeSortable);
 for (const button of document.querySelectorAll("button[data-group]")) {
   button.addEventListener("click", () => {
     const runs = Array.from(document.querySelectorAll("#" + button.dataset.group + " details"));
     const open = runs.some(run => !run.open);
     for (const run of runs) run.open = open;
   });
+}
+const sizes = new ResizeObserver(entries => entries.forEach(entry => markOverflow(entry.target)));
+for (const frame of document.querySelectorAll(".scroll")) {
+  markOverflow(frame);
+  frame.addEventListener("scroll", () => markOverflow(frame), { passive: true });
+  sizes.observe(frame);
 }
 addEventListener("hashchange", openTarget);
 openTarget();

@@ -30,6 +30,21 @@ class Strain(NamedTuple):
         grew = self.growth is not None and self.growth >= GROWTH
         return self.lost_share > LOST or (grew and self.behind_share > BEHIND)
 
+    @property
+    def reason(self) -> str | None:
+        """In words, with the figures; None: the run is not saturated."""
+        if not self.saturated:
+            return None
+        signs = []
+        if self.lost_share > LOST:
+            signs.append(f"{self.lost_share:.1%} of requests timed out or were dropped")
+        if self.growth is not None and self.growth >= GROWTH and self.behind_share > BEHIND:
+            signs.append(
+                f"{self.behind_share:.1%} were not answered within the schedule, and the median latency of its last "
+                f"third is {self.growth:.1f} times that of its first"
+            )
+        return f"the server fell behind: {', '.join(signs)}"
+
 
 def strain_of(log: RequestLog, duration_s: float) -> Strain:
     """Of one run whose schedule spans duration_s."""

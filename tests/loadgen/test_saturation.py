@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from loadgen.request_log import RequestLog
-from testbed.reporting.saturation import strain_of
+from loadgen.saturation import strain_of
 
 SPAN_S = 60.0
 

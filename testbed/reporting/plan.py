@@ -1,0 +1,114 @@
+"""What a plan (plan.json of `kis plan`) says: its options setting by setting, and the sentence that answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from testbed.reporting.labels import counted
+from workloads.catalog import ServiceConfig
+
+Option = Mapping[str, Any]  # of plan.json: a service with a number of replicas, and what it is predicted to do
+Plan = Mapping[str, Any]
+
+
+class Setting(NamedTuple):
+    """name: in words, without the number of replicas. options: ascending in replicas. recommended: one of them."""
+
+    name: str
+    options: tuple[Option, ...]
+    recommended: int | None
+
+
+def settings_of(plan: Plan) -> list[Setting]:
+    """In the order in which they were tried; batch sizes with the same figures are one setting."""
+    by_size: dict[tuple[int, float], dict[int, list[Option]]] = {}
+    for option in plan["options"]:
+        service = _service(option)
+        by_size.setdefault((service.instances, _delay_s(service)), {}).setdefault(service.max_batch_size, []).append(
+            option
+        )
+    settings = []
+    for sizes in by_size.values():
+        alike: list[tuple[list[int], list[Option]]] = []
+        for size, options in sizes.items():
+            options.sort(key=lambda option: _service(option).replicas)
+            same = next((known for known in alike if _figures(known[1]) == _figures(options)), None)
+            if same is None:
+                alike.append(([size], options))
+            else:
+                same[0].append(size)
+        settings += [_setting(plan, merged, options) for merged, options in alike]
+    return settings
+
+
+def _setting(plan: Plan, sizes: list[int], options: list[Option]) -> Setting:
+    service, best = _service(options[0]), plan["best"]
+    recommended = None
+    if best is not None:
+        chosen = _service(best)
+        if (chosen.instances, _delay_s(chosen)) == (
+            service.instances,
+            _delay_s(service),
+        ) and chosen.max_batch_size in sizes:
+            recommended = chosen.replicas
+    return Setting(setting_text(service, sizes), tuple(options), recommended)
+
+
+def _figures(options: list[Option]) -> list[tuple[Any, ...]]:
+    return [
+        (_service(one).replicas, one["latency_ms"], one["slo_violation_rate"], one["utilisation"]) for one in options
+    ]
+
+
+def _service(option: Option) -> ServiceConfig:
+    return ServiceConfig.model_validate(option["service"])
+
+
+def _delay_s(service: ServiceConfig) -> float:
+    return service.dynamic_batching.max_queue_delay_s if service.dynamic_batching is not None else -1.0
+
+
+def setting_text(service: ServiceConfig, sizes: list[int] | None = None) -> str:
+    """`1 instance each, batches of at most 4 or 8, no queue delay`."""
+    instances = f"{counted(service.instances, 'instance')} each"
+    rules = service.dynamic_batching
+    if rules is None:
+        return f"{instances}, no batches"
+    most = " or ".join(map(str, sizes or [service.max_batch_size]))
+    delay = f"{1e3 * rules.max_queue_delay_s:g} ms queue delay" if rules.max_queue_delay_s else "no queue delay"
+    return f"{instances}, batches of at most {most}, {delay}"
+
+
+def service_text(service: ServiceConfig) -> str:
+    """`2 replicas (1 instance each, batches of at most 8, no queue delay)`."""
+    text = setting_text(service)
+    return f"{counted(service.replicas, 'replica')} ({text.replace(' each', '') if service.replicas == 1 else text})"
+
+
+def latency_text(option: Option) -> str:
+    """`10.4 (9.6 to 11.1)`, in ms."""
+    return "{middle:.1f} ({low:.1f} to {high:.1f})".format(**option["latency_ms"])
+
+
+def goal_text(plan: Plan) -> str:
+    """`P95 <= 100 ms`."""
+    return f"P{plan['percentile']:g} <= {plan['target_ms']:g} ms"
+
+
+def sentence(plan: Plan) -> str:
+    """What to use, or that nothing holds."""
+    confirmed, goal = plan["confirmed"], goal_text(plan)
+    if confirmed is None:
+        least = min(plan["options"], key=lambda option: option["latency_ms"]["middle"])
+        return (
+            f"Nothing up to {plan['config']['max_replicas']} replicas holds {goal}: the least is {latency_text(least)} "
+            f"ms, with {service_text(_service(least))}. Allow more replicas if it is far fewer than those, or another "
+            "target."
+        )
+    service = service_text(_service(confirmed))
+    other = "other draws" if plan["config"]["traffic"]["trace"] else "other arrivals"
+    checked = f"P{plan['percentile']:g} {latency_text(confirmed)} ms, checked on {other} (simulated)"
+    if confirmed["holds"]:
+        return f"Use {service}: {checked}."
+    return f"Do not rely on {service}: it holds {goal} in the search, but has {checked}."

@@ -1,0 +1,120 @@
+"""The report of a search for an HPA: of one traffic, or of each family of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from loadgen.artifact import ArtifactError, read_json
+from testbed.measurement.scaling_log import ScalingLog
+from testbed.reporting.evaluation import log_name
+from testbed.reporting.figures import tuning as figures
+from testbed.reporting.figures.evaluation import ScalingTimeline, timeline_of, timelines
+from testbed.reporting.labels import traffic_text
+from testbed.reporting.report import Content, Report
+from testbed.reporting.tuning import sentence
+
+AGAIN = "run `kis tune-hpa` again with this folder"
+
+
+@dataclass(frozen=True)
+class Search:
+    """One of the folder's searches. lines: by traffic; none: an earlier version left no logs."""
+
+    stem: str  # names its figures and its anchor
+    name: str  # of the family; empty: the only one
+    sentence: str
+    result: Mapping[str, Any]
+    rows: Mapping[str, Mapping[str, Any]]  # by name: what each holds and misses
+    trials: pd.DataFrame
+    lines: Mapping[str, list[ScalingTimeline]]
+    hpa: str  # hpa.yaml
+
+
+def gather(folder: Path) -> Content:
+    """Of its searches' files."""
+    config = read_json(folder / "tune.json", "give a folder of `kis tune-hpa`")
+    served = config["cluster"]["models"][0]
+    families = families_of(config)
+    searches = [
+        _search(f"search-{k}", name, folder / name, traffic, 1e3 * served["latency_target_s"])
+        for k, (name, traffic) in enumerate(families.items(), start=1)
+    ]
+    drawn = {
+        f"{one.stem}-trials": partial(figures.trials, one.trials, one.result["allowed_slo_violation_rate"])
+        for one in searches
+    } | {f"{one.stem}-time": partial(timelines, one.lines) for one in searches if one.lines}
+    values = {
+        "name": folder.resolve().name,
+        "config": config,
+        "model": served["name"],
+        "target_ms": 1e3 * served["latency_target_s"],
+        "most": served["max_replicas"],
+        "searches": searches,
+        "traffic": {name: [traffic_text(one) for one in traffic] for name, traffic in families.items()},
+    }
+    return Content(values, drawn, {f"figures/{name}.png": draw for name, draw in drawn.items()})
+
+
+def _search(stem: str, name: str, folder: Path, traffic: list[dict[str, Any]], target_ms: float) -> Search:
+    result = read_result(folder)
+    chosen, fixed = result["chosen"], result["fixed"]
+    order = [chosen, *(other for other in result["outcomes"] if other != chosen)]
+    fixed_name = None if fixed is None else f"fixed-{fixed['replicas']}"
+    lines = {}
+    for number, one in enumerate(traffic, start=1):
+        files = {policy: folder / log_name(f"traffic-{number}", policy) for policy in [*order, fixed_name] if policy}
+        known = [timeline_of(policy, ScalingLog.read(file)) for policy, file in files.items() if file.exists()]
+        if known:
+            lines[traffic_text(one)] = known
+    return Search(
+        stem=stem,
+        name=name,
+        sentence=sentence(result, target_ms),
+        result=result,
+        rows={
+            **{policy: result["outcomes"][policy] for policy in order},
+            **({} if fixed_name is None else {fixed_name: fixed}),
+            f"{chosen} at {result['louder']['factor']:g} times the rate": result["louder"],
+        },
+        trials=pd.read_csv(folder / "trials.csv"),
+        lines=lines,
+        hpa=(folder / "hpa.yaml").read_text(),
+    )
+
+
+def families_of(config: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """By name, what each HPA is for; one without a name: the only one."""
+    model = config["cluster"]["models"][0]["name"]
+    return config.get("families") or {"": [config["traffic"][model], *config.get("variants", [])]}
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """ArtifactError if there is none, or one of an earlier version."""
+    result: dict[str, Any] = read_json(folder / "tuned.json", AGAIN)
+    if "outcomes" not in result:
+        raise ArtifactError(f"{folder / 'tuned.json'} is of an earlier version: search again, in another folder")
+    return result
+
+
+def found(folder: Path) -> str:
+    """Of the only search, or of each."""
+    config = read_json(folder / "tune.json", AGAIN)
+    target_ms = 1e3 * config["cluster"]["models"][0]["latency_target_s"]
+    told = {name: sentence(read_result(folder / name), target_ms) for name in families_of(config)}
+    return " ".join(f"{name}: {text}" if name else text for name, text in told.items())
+
+
+REPORT = Report(
+    "tuning",
+    "tune.json",
+    "kis tune-hpa",
+    gather,
+    question="Which HPA holds the target on this traffic with the fewest GPU-seconds?",
+    found=found,
+)
