@@ -41,6 +41,6 @@ def restore(results: Results) -> None:
     """
     if not has_archive(results):
         raise ArtifactError(f"{results} has no archive/: give a results folder that `kis archive` was run on")
-    with ConsoleReporter() as reporter:
+    with ConsoleReporter(results) as reporter:
         restore_runs(results, reporter, workers=all_processors())
     print_path(console, results / "runs")

@@ -69,7 +69,7 @@ def calibrate(
         shipped = Path(str(resources.files("testbed") / "configs" / ("quick.yaml" if quick else "default.yaml")))
         file = config or (made_with if made_with.exists() and not quick else shipped)
         settings = configured(CalibrateConfig, file, given)
-    with ConsoleReporter() as reporter:
+    with ConsoleReporter(folder) as reporter:
         report = run_campaign(settings, folder, reporter, target, measure_only=measure_only, workers=all_processors())
     if not measure_only:
         show_comparison(console, compare_folder(folder))

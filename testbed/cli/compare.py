@@ -46,7 +46,7 @@ def report(
     """
     console = Console()
     if anew:
-        with ConsoleReporter(console) as reporter:
+        with ConsoleReporter(results, console) as reporter:
             compute_anew(results, reporter, options.workers_of(workers))
     _restored(console, results, workers)
     print_path(console, write_report(results))
@@ -54,7 +54,7 @@ def report(
 
 def _restored(console: Console, results: Path, workers: int | None = None) -> None:
     """An archived folder gets its runs back first."""
-    with ConsoleReporter(console) as reporter:
+    with ConsoleReporter(results, console) as reporter:
         restore(results, reporter, workers=options.workers_of(workers))
 
 

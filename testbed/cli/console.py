@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import platform
 import signal
 import threading
 import time
 from pathlib import Path
+from types import TracebackType
 
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
 from rich.table import Table
 
+from testbed.reporting.live import PROGRESS, Progress
+from workloads.files import write_json
+
 console = Console()
+TOLD_S = 2.0  # from one progress.json to the next
 
 
 def say(text: str, style: str | None = None) -> None:
@@ -48,14 +57,21 @@ def stop_event() -> threading.Event:
     return stop
 
 
-class ConsoleReporter(Progress):
-    """Context manager; implements pipeline.made_runs.Narrator: a bar on a terminal, one line a phase elsewhere."""
+class ConsoleReporter(Bar):
+    """Context manager; implements pipeline.made_runs.Reporter: a bar on a terminal, one line a phase elsewhere.
 
-    def __init__(self, console: Console = console) -> None:
+    folder: where the results go; once it is there, and as long as this is open, its progress.json tells `kis watch`.
+    """
+
+    def __init__(self, folder: Path | None = None, console: Console = console) -> None:
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=30), TimeElapsedColumn())
         super().__init__(*columns, console=console, transient=True, disable=not console.is_terminal)
         self._begun_s = time.monotonic()
         self._phase: TaskID | None = None
+        self._file = None if folder is None else folder / PROGRESS
+        now_s = time.time()
+        self._told = Progress(phase="", begun_unix_s=now_s, phase_unix_s=now_s, pid=os.getpid(), host=platform.node())
+        self._tell_s = 0.0  # when the file is written again
 
     def phase(self, text: str) -> None:
         """A line that stays, with the time since the start; the bar begins anew."""
@@ -64,8 +80,32 @@ class ConsoleReporter(Progress):
         if self._phase is not None:
             self.remove_task(self._phase)
         self._phase = self.add_task(escape(text), total=1.0)
+        self._told = self._told.model_copy(
+            update={"phase": text, "share": None, "phase_unix_s": time.time(), "first_share": 0.0}
+        )
+        self._tell()
 
     def progress(self, share: float) -> None:
         """Move the bar."""
         if self._phase is not None:
             self.update(self._phase, completed=min(share, 1.0))
+        share = min(max(share, 0.0), 1.0)
+        first = share if self._told.share is None else self._told.first_share
+        self._told = self._told.model_copy(update={"share": share, "first_share": first})
+        if time.monotonic() >= self._tell_s:
+            self._tell()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.unlink(missing_ok=True)
+
+    def _tell(self) -> None:
+        """Never in the way of what is done: a folder that is not there yet, or takes no file, is left alone."""
+        self._tell_s = time.monotonic() + TOLD_S
+        if self._file is not None and self._file.parent.is_dir():
+            with contextlib.suppress(OSError):
+                write_json(self._file, self._told)

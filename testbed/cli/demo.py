@@ -24,8 +24,9 @@ def demo(
     Example: [bold]kis demo[/bold]
     """
     begun_s = time.monotonic()
-    with ConsoleReporter() as reporter:
-        page = demonstration.demo(options.out_folder(out, "demo"), reporter, all_processors())
+    folder = options.out_folder(out, "demo")
+    with ConsoleReporter(folder) as reporter:
+        page = demonstration.demo(folder, reporter, all_processors())
     say(f"{time.monotonic() - begun_s:.0f} s")
     print_path(console, page)
     if browser:

@@ -23,7 +23,7 @@ def devices(given: Given, config: options.Config, out: options.Out = None) -> No
     """
     settings = configured(DevicesConfig, config, given)
     folder = options.out_folder(out, "devices")
-    with ConsoleReporter() as reporter:
+    with ConsoleReporter(folder) as reporter:
         page = compare_devices(settings, folder, reporter)
     _show(json.loads((folder / "ratios.json").read_text()))
     print_path(console, page)

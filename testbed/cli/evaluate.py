@@ -26,7 +26,7 @@ def evaluate(
     """
     settings = configured(EvaluateConfig, config, given)
     folder = options.out_folder(out, "evaluate")
-    with ConsoleReporter() as reporter:
+    with ConsoleReporter(folder) as reporter:
         policies, traffics = len(settings.policies), len(settings.traffic)
         reporter.phase(f"{policies} policies, {traffics} kinds of traffic, {settings.seeds} runs of each pair")
         result = evaluation.evaluate(settings, folder, reporter.progress, options.workers_of(workers, ray))

@@ -24,7 +24,7 @@ def experiment(
     """
     settings = configured(ExperimentConfig, config, given)
     folder = options.out_folder(out, "experiment")
-    with ConsoleReporter() as reporter:
+    with ConsoleReporter(folder) as reporter:
         page = run_experiment(settings, folder, api_client(kubeconfig), kubeconfig, reporter)
     _show(folder)
     print_path(console, page)

@@ -49,7 +49,7 @@ def replay(given: Given, config: options.ConfigFile = None, out: options.Out = N
     )
     schedule = make_schedule(settings.traffic, target.model)
     folder = options.out_folder(out, f"replay-{target.model}")
-    with ConsoleReporter() as reporter:
+    with ConsoleReporter(folder) as reporter:
         machine = look_first(reporter, look, settings.client)
         run = _send(settings, schedule, target, folder, reporter, machine)
     show_run(console, run)
@@ -64,7 +64,7 @@ def measure(given: Given, config: options.ConfigFile = None, out: options.Out = 
     settings = configured(MeasureConfig, config, given)
     folder = options.out_folder(out, f"measure-{settings.serve.model}")
     schedule = make_schedule(settings.traffic, settings.serve.model)
-    with ConsoleReporter() as reporter:
+    with ConsoleReporter(folder) as reporter:
         machine = look_first(reporter, look, settings.client, [settings.serve])
         reporter.phase(f"start {settings.serve.service.replicas} x tritonserver with {settings.serve.model}")
         publish: Literal["http", "grpc"] = "grpc" if settings.client.transport == "grpc" else "http"

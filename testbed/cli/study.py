@@ -31,7 +31,7 @@ def study(
     kind = STUDIES.find(read_key(config, "kind"))
     settings = load_config(config, kind, dict(map(_changed, change or ())))
     folder = options.out_folder(out, settings.name)
-    with ConsoleReporter() as reporter:
+    with ConsoleReporter(folder) as reporter:
         reporter.phase(f"{settings.name}: {len(settings.cells())} cells")
         run_study(settings, folder, reporter.progress, options.workers_of(workers, ray))
     print_path(console, write_report(folder))

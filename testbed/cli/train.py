@@ -38,7 +38,7 @@ def train(
         raise ConfigError("--ray trains several seeds side by side: give --seeds too, e.g. --seeds 1,2,3")
     run = many.one_after_another if ray is None else on_ray(ray)
     folder = options.out_folder(out, "train")
-    with ConsoleReporter() as reporter:
+    with ConsoleReporter(folder) as reporter:
         each = "" if numbers is None else f", for each of {len(numbers)} seeds"
         reporter.phase(f"{settings.total_steps} decisions in {settings.environments} processes{each}")
 
