@@ -105,7 +105,7 @@ class ConsoleReporter(Bar):
 
     def _tell(self) -> None:
         """Never in the way of what is done: a folder that is not there yet, or takes no file, is left alone."""
-        self._tell_s = time.monotonic() + TOLD_S
         if self._file is not None and self._file.parent.is_dir():
+            self._tell_s = time.monotonic() + TOLD_S
             with contextlib.suppress(OSError):
                 write_json(self._file, self._told)

@@ -78,12 +78,12 @@ def watch(
 
     Example: [bold]kis watch results/20260101-120000-calibrate[/bold]
     """
-    os.nice(19)  # what is measured goes first
     source = _source(target, None if target_ms is None else target_ms / 1e3, namespace, kubeconfig)
     frame = source.frame()
     if once:
         console.print(drawn(frame))
         return
+    os.nice(19)  # what is measured goes first
     stop = stop_event()
     with Live(drawn(frame), console=console, auto_refresh=False) as screen:
         while frame.running and not stop.wait(every):
@@ -259,6 +259,7 @@ def _of_log(log: RequestLog, schedule: Schedule) -> live.Pace:
         answered_rps=len(latency_s) / schedule.duration_s,
         p95_s=None,
         p95_so_far_s=float(np.percentile(latency_s, 95)) if len(latency_s) else None,
+        window_s=None,
     )
 
 
@@ -487,12 +488,11 @@ def drawn(frame: Frame) -> RenderableType:
     rows = Table.grid(padding=(0, 2, 0, 0))
     rows.add_column(style="dim", no_wrap=True)
     rows.add_column(overflow="fold")
+    if frame.share is not None:
+        rows.add_row("", ProgressBar(total=1.0, completed=frame.share, width=50))
     for label, text in _rows(frame):
         rows.add_row(label, text)
-    parts: list[RenderableType] = [f"[bold]{escape(frame.title)}[/bold]  {time.strftime('%H:%M:%S')}"]
-    if frame.share is not None:
-        parts.append(ProgressBar(total=1.0, completed=frame.share, width=60))
-    return Group(*parts, rows)
+    return Group(f"[bold]{escape(frame.title)}[/bold]  {time.strftime('%H:%M:%S')}", rows)
 
 
 def _rows(frame: Frame) -> Iterator[tuple[str, str]]:
@@ -547,7 +547,7 @@ def _rows_of_pace(pace: live.Pace, requests: int | None, target_s: float | None)
     failed = f"[red]{pace.failed} failed[/red]" if pace.failed else "0 failed"
     yield "requests", f"{pace.answered} answered, {failed}" + ("" if requests is None else f", of {requests}")
     if pace.answered_rps is not None:
-        offered = "" if pace.offered_rps is None else f", {pace.offered_rps:.1f}/s offered, in the last 10 s"
+        offered = "" if pace.offered_rps is None else f", {pace.offered_rps:.1f}/s offered, {_window(pace)}"
         yield "rate", f"{pace.answered_rps:.1f}/s answered{offered}"
     if pace.p95_so_far_s is not None:
         yield "P95", _latencies(pace, target_s)
@@ -558,9 +558,13 @@ def _latencies(pace: live.Pace, target_s: float | None) -> str:
         text = milliseconds(seconds)
         return text if target_s is None or seconds is None else _coloured(text, seconds <= target_s)
 
-    recent = "" if pace.p95_s is None else f"{against(pace.p95_s)} in the last 10 s, "
+    recent = "" if pace.p95_s is None else f"{against(pace.p95_s)} {_window(pace)}, "
     whole = against(pace.p95_so_far_s) + (" so far" if recent else "")
     return f"{recent}{whole}" + ("" if target_s is None else f"; target {milliseconds(target_s)}")
+
+
+def _window(pace: live.Pace) -> str:
+    return f"in the last {pace.window_s or 0.0:.0f} s"
 
 
 def _coloured(text: str, good: bool) -> str:

@@ -63,7 +63,8 @@ class Decision(NamedTuple):
 
 
 class Pace(NamedTuple):
-    """What a client has seen. Rates are of the last WINDOW_S; p95_s of those answered in it, p95_so_far_s of all."""
+    """What a client has seen. Rates are of the last window_s (None: of the whole run); p95_s of what was answered in
+    it, p95_so_far_s of all."""
 
     answered: int
     failed: int  # errors, timeouts and requests that were dropped
@@ -71,6 +72,7 @@ class Pace(NamedTuple):
     answered_rps: float | None
     p95_s: float | None
     p95_so_far_s: float | None
+    window_s: float | None
 
 
 class RunView(NamedTuple):
@@ -165,6 +167,7 @@ def pace_of(
         answered_rps=len(recent) / window_s if window_s > 0 else None,
         p95_s=_p95(recent),
         p95_so_far_s=_p95(latency_s),
+        window_s=window_s,
     )
 
 
@@ -173,9 +176,10 @@ def _p95(latency_s: FloatArray) -> float | None:
 
 
 def target_of(manifest: RunManifest) -> float | None:
-    """The catalog's latency target of the run's model on its device; None: it has none."""
+    """The catalog's latency target of the run's model on its device; None: it has none. An emulated model is as fast as
+    it is told to be."""
     spec = CATALOG.get(manifest.model)
-    if spec is None or manifest.device.kind == "unknown":
+    if spec is None or spec.emulated or manifest.device.kind == "unknown":
         return None
     return spec.targets.cpu_s if manifest.device.kind == "cpu" else spec.targets.accelerator_s
 
@@ -270,7 +274,7 @@ def frame_of_folder(
         phase=None if told is None else told.phase,
         share=None if told is None else told.share,
         spent_s=None if told is None else now_s - told.begun_unix_s,
-        left_s=None if told is None else told.left_s(now_s),
+        left_s=None if told is None or running else told.left_s(now_s),  # a run tells its own
         all_left_s=left_s,
         run=view,
         tally=tally_of(manifests, aside, planned) if of_study or planned else None,
