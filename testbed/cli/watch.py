@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from testbed.autoscaling.live.deployment import DeploymentStatus
 
 M = TypeVar("M", bound=BaseModel)
+REPORTS = ("report.html", "report.md")
 TIMEOUT_S = 2.0  # of a page
 PREFIX = "kis_controller_"
 KINDS = (live.PROGRESS, "run.json", "raw/job.json", "runs", "config.json", "experiment.json", "report.md")
@@ -308,6 +309,7 @@ class FolderSource:
             planned=plan.seconds,
             view=view,
             changed_s=None if shown is None else now_s - _changed(shown),
+            report=next((str(file) for file in map(self._folder.joinpath, REPORTS) if file.exists()), None),
         )
 
     def _run_folders(self) -> list[Path]:
@@ -509,6 +511,8 @@ def _rows(frame: Frame) -> Iterator[tuple[str, str]]:
         yield from _rows_of_tally(frame.tally)
     if frame.controller is not None:
         yield from _rows_of_controller(frame.controller)
+    if frame.report is not None:
+        yield "report", escape(frame.report)
     for problem in frame.problems:
         yield "[red]problem[/red]", f"[red]{escape(problem)}[/red]"
 

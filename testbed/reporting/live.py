@@ -142,6 +142,7 @@ class Frame:
     run: RunView | None = None
     tally: Tally | None = None
     controller: ControllerView | None = None
+    report: str | None = None  # path, once it is there
     problems: tuple[str, ...] = ()
 
 
@@ -243,6 +244,7 @@ def frame_of_folder(
     planned: Mapping[str, float],
     view: RunView | None,
     changed_s: float | None,
+    report: str | None = None,
 ) -> Frame:
     """Of a results folder, or of one run's.
 
@@ -275,9 +277,10 @@ def frame_of_folder(
         share=None if told is None else told.share,
         spent_s=None if told is None else now_s - told.begun_unix_s,
         left_s=None if told is None or running else told.left_s(now_s),  # a run tells its own
-        all_left_s=left_s,
+        all_left_s=left_s or None,
         run=view,
-        tally=tally_of(manifests, aside, planned) if of_study or planned else None,
+        tally=tally_of(manifests, aside, planned) if of_study or (planned and goes_on) else None,
+        report=None if goes_on else report,
         problems=tuple(problems),
     )
 

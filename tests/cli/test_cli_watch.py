@@ -24,7 +24,7 @@ from loadgen.row_stream import Row, RowStream
 from loadgen.schedule import Schedule
 from loadgen.validity import ClientFigures, Verdict
 from testbed.cli.console import ConsoleReporter
-from testbed.cli.watch import FolderSource, PageSource, drawn
+from testbed.cli.watch import FolderSource, LineTail, PageSource, drawn
 from testbed.controller.exporter import Exporter
 from testbed.controller.health import Pulse, serve
 from testbed.controller.loop import Turn
@@ -335,3 +335,33 @@ def test_a_deployment_shows_its_pods_and_the_last_event(kubeconfig: Path) -> Non
     assert "ago: 1 -> 2: busy" in text
     assert "web-2 is not ready" in text
     assert "the API answers 404" in kis("watch", "deployment/other", *flags).stderr
+
+
+def test_lines_are_read_once_and_whole(tmp_path: Path) -> None:
+    file = tmp_path / "lines.jsonl"
+    tail = LineTail(file)
+    assert list(tail.read()) == []
+    file.write_text('{"a": 1}\n{"a":')
+    assert list(tail.read()) == [{"a": 1}]
+    file.write_text('{"a": 1}\n{"a": 2}\nnonsense\n')
+    assert list(tail.read()) == [{"a": 2}]
+    assert list(tail.read()) == []
+
+
+def test_the_run_that_is_made_now_is_shown_and_its_verdict_when_it_has_one(tmp_path: Path) -> None:
+    now = Run(tmp_path / "runs" / "b", begun_s=6.0)
+    stream = now.begin()
+    now.answer(stream, until_s=6.0)
+    before = Run(tmp_path / "runs" / "a", begun_s=60.0)
+    before.run.write_manifest(before.manifest.model_copy(update={"state": "complete", "verdict": Verdict(valid=True)}))
+    os.utime(before.run.manifest_file, (time.time() + 5, time.time() + 5))
+    source = FolderSource(tmp_path, None)
+    view = source.frame().run
+    assert view is not None
+    assert (view.run_id, view.verdict) == ("b", None)
+    late = Verdict(valid=False, reasons=("late",))
+    now.run.write_manifest(now.manifest.model_copy(update={"state": "complete", "verdict": late}))
+    os.utime(now.run.manifest_file, (time.time() + 9, time.time() + 9))
+    view = source.frame().run
+    assert view is not None
+    assert (view.run_id, view.verdict) == ("b", "INVALID: late")

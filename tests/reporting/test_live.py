@@ -151,6 +151,15 @@ def test_a_single_run_is_not_counted() -> None:
     assert frame(manifests=[manifest("a"), manifest("b")], view=view("a", state="complete")).tally is not None
 
 
+def test_an_archived_study_whose_runs_are_not_there_has_none_to_come() -> None:
+    assert frame(planned={"a": 30.0}, report="report.md").tally is None
+    assert frame(planned={"a": 30.0}, report="report.md").report == "report.md"
+    begun = frame(planned={"a": 30.0}, progress=progress(), alive=True, report="report.md")
+    assert begun.tally is not None
+    assert begun.tally.to_come == 1
+    assert begun.report is None  # an older one
+
+
 def test_the_last_change_is_found_among_samples() -> None:
     assert live.last_change([(1.0, 2), (2.0, 2), (3.0, 4), (4.0, 4)], 10.0) == live.Decision(7.0, "2 -> 4")
     assert live.last_change([(1.0, 2), (2.0, 2)], 10.0) is None
