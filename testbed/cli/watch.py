@@ -49,6 +49,7 @@ REPORTS = ("report.html", "report.md")
 TIMEOUT_S = 2.0  # of a page
 PREFIX = "kis_controller_"
 KINDS = (live.PROGRESS, "run.json", "raw/job.json", "runs", "config.json", "experiment.json", "report.md")
+KINDS += ("tuned.json", "seeds.json", "adaptation.json", "plan.json")
 # Loopback and the cluster's addresses: a proxy from the environment has no place there.
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -285,7 +286,7 @@ class FolderSource:
 
     def __init__(self, folder: Path, target_s: float | None) -> None:
         self._folder, self._target_s = folder, target_s
-        self._readers: dict[Path, RunReader] = {}
+        self._readers: dict[tuple[Path, int], RunReader] = {}  # with the inode: a run that is made again is another
         self._manifests: dict[Path, tuple[int, RunManifest]] = {}  # with the file's time of change
 
     def frame(self) -> Frame:
@@ -295,9 +296,8 @@ class FolderSource:
         shown = self._shown(runs)
         plan = _plan(self._folder)
         target_s = self._target_s or plan.target_s
-        view = None
-        if shown is not None:
-            view = self._readers.setdefault(shown, RunReader(shown)).view(runs.get(shown), target_s, now_s)
+        reader = None if shown is None else self._reader(shown)
+        view = None if reader is None else reader.view(runs.get(reader.path), target_s, now_s)
         progress = _read(self._folder / live.PROGRESS, live.Progress)
         return live.frame_of_folder(
             str(self._folder),
@@ -311,6 +311,12 @@ class FolderSource:
             changed_s=None if shown is None else now_s - _changed(shown),
             report=next((str(file) for file in map(self._folder.joinpath, REPORTS) if file.exists()), None),
         )
+
+    def _reader(self, path: Path) -> RunReader | None:
+        """None: the run has just been put aside."""
+        with contextlib.suppress(OSError):
+            return self._readers.setdefault((path, path.stat().st_ino), RunReader(path))
+        return None
 
     def _run_folders(self) -> list[Path]:
         if (self._folder / "run.json").exists():
