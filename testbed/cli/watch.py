@@ -48,8 +48,10 @@ M = TypeVar("M", bound=BaseModel)
 REPORTS = ("report.html", "report.md")
 TIMEOUT_S = 2.0  # of a page
 PREFIX = "kis_controller_"
-KINDS = (live.PROGRESS, "run.json", "raw/job.json", "runs", "config.json", "experiment.json", "report.md")
-KINDS += ("tuned.json", "seeds.json", "adaptation.json", "plan.json")
+KINDS = (
+    *(live.PROGRESS, "run.json", "raw/job.json", "runs", "config.json", "experiment.json", "report.md"),
+    *("tuned.json", "seeds.json", "adaptation.json", "plan.json"),
+)
 # Loopback and the cluster's addresses: a proxy from the environment has no place there.
 _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -105,7 +107,7 @@ def _source(target: str, target_s: float | None, namespace: str, kubeconfig: Pat
             "controller, or deployment/NAME"
         )
     if not any((folder / name).exists() for name in KINDS):
-        raise ConfigError(f"{target} is no folder that kis writes results into: it has none of {', '.join(KINDS)}")
+        raise ConfigError(f"{target} is no folder that kis writes results into: it has no {', no '.join(KINDS[:4])}")
     return FolderSource(folder, target_s)
 
 
