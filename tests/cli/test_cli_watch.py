@@ -24,11 +24,13 @@ from loadgen.row_stream import Row, RowStream
 from loadgen.schedule import Schedule
 from loadgen.validity import ClientFigures, Verdict
 from testbed.cli.console import ConsoleReporter
-from testbed.cli.watch import FolderSource, LineTail, PageSource, drawn
+from testbed.cli.watch import drawn
 from testbed.controller.exporter import Exporter
 from testbed.controller.health import Pulse, serve
 from testbed.controller.loop import Turn
 from testbed.measurement.sample_stream import SampleStream
+from testbed.pipeline.run_reader import LineTail
+from testbed.pipeline.watched import FolderSource, PageSource
 from testbed.reporting.live import PROGRESS, Frame, Progress
 from testbed.run_dir import Device, RunDir, RunManifest
 from workloads.catalog import ServiceConfig, TensorSpec
