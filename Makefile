@@ -16,7 +16,7 @@ READY := $(VENV)/.ready
 DEMO := .venv-demo
 DEMO_BIN := $(if $(wildcard $(READY)),$(BIN),$(DEMO)/bin)
 
-.PHONY: demo help env lock bundle calibrate test test-bounds test-cluster cluster-up cluster-down check bench clean
+.PHONY: demo help env lock bundle calibrate prometheus test test-bounds test-cluster cluster-up cluster-down check bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -61,6 +61,13 @@ bundle: env ## build/bundle: all that a machine without a network needs; THERE=p
 
 calibrate: env ## the whole loop: serve, replay, measure, fit, simulate, compare; QUICK=1 for a first look
 	@$(BIN)/kis calibrate $(if $(QUICK),--quick) $(ARGS)
+
+prometheus: env ## a Prometheus (yours, on PATH) over `kis serve --out results/serving`, with our rules: http://127.0.0.1:9090
+	@mkdir -p results/prometheus
+	@$(BIN)/python -c "import sys, yaml; print(yaml.safe_dump(yaml.safe_load(sys.stdin)['spec']))" \
+	  < manifests/monitoring/rules.yaml > results/prometheus/rules.yml
+	@prometheus --config.file=manifests/monitoring/prometheus.yml --storage.tsdb.path=results/prometheus/data \
+	  --web.listen-address=127.0.0.1:9090 $(ARGS)
 
 # NOISE=1 runs them as on a busy host: beside busy loops, their processes standing still for milliseconds (tests/noise.py).
 NOISY = $(if $(NOISE),$(BIN)/python -m tests.noise -- )

@@ -115,20 +115,40 @@ def _encode(rows: list[Row]) -> bytes:
     return message
 
 
+class RowTail:
+    """The rows of one file as they come: what was read once is not read again.
+
+    complete_ns: the instant (run clock) up to which they are complete; -1 before the first mark.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.complete_ns = -1
+        self._path, self._offset = path, 0
+
+    def read(self) -> pd.DataFrame:
+        """Rows since the last call, up to the file's last whole batch; none of a file without a whole schema."""
+        batches: list[pa.RecordBatch] = []
+        with pa.OSFile(str(self._path)) as file, contextlib.suppress(pa.ArrowInvalid, OSError, EOFError):
+            file.seek(self._offset)
+            while True:
+                message = pa.ipc.read_message(file)
+                if message.type == "record batch":
+                    batches.append(pa.ipc.read_record_batch(message, ROWS))
+                self._offset = file.tell()
+        frame: pd.DataFrame = pa.Table.from_batches(batches, schema=ROWS).to_pandas(types_mapper=_NULLABLE.get)
+        marks = frame["request_id"] == _MARK
+        if marks.any():
+            self.complete_ns = int(frame.loc[marks, "sent_ns"].max())
+        return frame[~marks]
+
+
 def read_rows(path: Path) -> tuple[pd.DataFrame, int]:
     """Rows of one file up to its last whole batch, and the instant (run clock, ns) up to which they are complete.
 
     A tail that is cut off or zero is left out; a file without a whole schema has no rows, complete up to -1.
     """
-    batches: list[pa.RecordBatch] = []
-    with pa.OSFile(str(path)) as file, contextlib.suppress(pa.ArrowInvalid, OSError, StopIteration):
-        reader = pa.ipc.open_stream(file)
-        while True:
-            batches.append(reader.read_next_batch())
-    frame = pa.Table.from_batches(batches, schema=ROWS).to_pandas(types_mapper=_NULLABLE.get)
-    marks = frame["request_id"] == _MARK
-    complete_ns = int(frame.loc[marks, "sent_ns"].max()) if marks.any() else -1
-    return frame[~marks], complete_ns
+    tail = RowTail(path)
+    return tail.read(), tail.complete_ns
 
 
 def collect_rows(raw: Path, schedule: Schedule, clients: tuple[ClientFigures, ...]) -> RequestLog:

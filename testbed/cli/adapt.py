@@ -23,7 +23,7 @@ def adapt(
     """
     settings = configured(AdaptRunConfig, config, given)
     folder = options.out_folder(out, "adapt")
-    with ConsoleReporter() as reporter:
+    with ConsoleReporter(folder) as reporter:
         drift = settings.run.faults[0]
         reporter.phase(
             f"{settings.run.duration_s:g} s of {settings.model}, batches {drift.slow_down:g} x as long from "

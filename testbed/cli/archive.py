@@ -41,7 +41,7 @@ def restore(results: Results) -> None:
 
     Example: [bold]kis restore results/golden-emulated[/bold]
     """
-    with ConsoleReporter() as reporter:
+    with ConsoleReporter(results) as reporter:
         reporter.phase(f"restore the runs of {results}")
         from testbed.archive.folder import has_archive
         from testbed.pipeline.restore import restore as restore_runs

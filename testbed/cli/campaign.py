@@ -71,7 +71,7 @@ def calibrate(
         shipped = Path(str(resources.files("testbed") / "configs" / ("quick.yaml" if quick else "default.yaml")))
         file = config or (made_with if made_with.exists() and not quick else shipped)
         settings = configured(CalibrateConfig, file, given)
-    with ConsoleReporter() as reporter:
+    with ConsoleReporter(folder) as reporter:
         reporter.phase(f"calibrate {', '.join(study.model for study in settings.studies)} into {folder}")
         from testbed.pipeline.calibrate import calibrate as run_campaign
         from testbed.reporting.compare import compare_folder

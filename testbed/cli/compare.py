@@ -57,7 +57,7 @@ def report(
             raise ConfigError(f"--anew is of one results folder; {results} has several")
         print_path(console, write_overview(results))
         return
-    with ConsoleReporter() as reporter:
+    with ConsoleReporter(results) as reporter:
         reporter.phase(f"report of {results}")
         from testbed.pipeline.restore import restore
         from testbed.reporting.reports import report_of

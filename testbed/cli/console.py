@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import platform
 import signal
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
+from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn
+from rich.progress import Progress as Bar
 from rich.table import Table
+
+from testbed.progress import PROGRESS, Progress
+from workloads.files import write_json
 
 console = Console()
 LINE_EVERY_S = 10.0  # where there is no terminal for a bar
+FILE_EVERY_S = 2.0  # progress.json
 
 
 def say(text: str, style: str | None = None) -> None:
@@ -67,76 +75,83 @@ def show_log(name: str) -> None:
     log.setLevel(logging.INFO)
 
 
-class ConsoleReporter(Progress):
+class ConsoleReporter(Bar):
     """Context manager; implements pipeline.made_runs.Reporter: what goes on, and how long it still takes.
 
     A phase is a line that stays. On a terminal a bar runs below it; elsewhere a line every LINE_EVERY_S says how far
-    it is, without control characters.
+    it is, without control characters. As long as this is open, progress.json in the results folder tells `kis watch`.
     """
 
-    def __init__(self, console: Console = console, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, folder: Path | None = None, console: Console = console, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         columns = (SpinnerColumn(), BarColumn(bar_width=30), TextColumn("{task.description}"))
         super().__init__(*columns, console=console, transient=True, disable=not console.is_terminal, get_time=clock)
         self._clock = clock
-        self._begun_s = clock()
-        self._phase = _Phase(self._begun_s)
+        begun_s = time.time()
+        self._unix_s = begun_s - clock()  # of the clock's zero
+        self._told = Progress(
+            phase="", begun_unix_s=begun_s, phase_unix_s=begun_s, pid=os.getpid(), host=platform.node()
+        )
+        self._line_s, self._file_s = begun_s, 0.0  # when a line and the file were written
+        self._folder = folder
         self._bar: TaskID | None = None
+
+    def keep_in(self, folder: Path) -> None:
+        """progress.json goes there, once the folder is there."""
+        self._folder = folder
 
     def phase(self, text: str) -> None:
         """A line that stays, with the time since the start; the bar begins anew."""
         self.note(text)
-        self._phase = _Phase(self._clock())
+        now_s = self._line_s = self._now_s()
+        self._told = self._told.model_copy(
+            update={"phase": text, "share": None, "phase_unix_s": now_s, "first_share": 0.0}
+        )
         if self._bar is not None:
             self.remove_task(self._bar)
         self._bar = self.add_task("", total=None)
+        self._keep(now_s)
 
     def note(self, text: str) -> None:
         """A line that stays, in a phase that goes on."""
-        self.console.print(f"[dim]{minutes(self._clock() - self._begun_s)}[/dim]  {escape(text)}", highlight=False)
+        since_s = self._now_s() - self._told.begun_unix_s
+        line = Table.grid(padding=(0, 2))  # the lines of a long text stand beside the time
+        line.add_row(f"[dim]{minutes(since_s)}[/dim]", escape(text))
+        self.console.print(line, highlight=False)
 
     def progress(self, share: float) -> None:
         """So much of the phase is done, 0..1."""
-        now_s, share = self._clock(), min(share, 1.0)
-        self._phase.reached(share, now_s)
-        told = self._phase.told(now_s)
+        now_s, share = self._now_s(), min(max(share, 0.0), 1.0)
+        first = share if self._told.share is None else self._told.first_share
+        self._told = self._told.model_copy(update={"share": share, "first_share": first})
+        left_s = self._told.left_s(now_s)
+        told = f"{share:.0%}" + ("" if left_s is None else f", about {minutes(left_s).strip()} left")
         if self._bar is not None:
             self.update(self._bar, total=1.0, completed=share, description=told)
-        if not self.console.is_terminal and self._phase.is_due(now_s):
+        if not self.console.is_terminal and now_s - self._line_s >= LINE_EVERY_S and share < 1:
+            self._line_s = now_s
             self.note(told)
+        if now_s - self._file_s >= FILE_EVERY_S:
+            self._keep(now_s)
 
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        if self._folder is not None:
+            with contextlib.suppress(OSError):
+                (self._folder / PROGRESS).unlink(missing_ok=True)
 
-@dataclass
-class _Phase:
-    """How far a phase is. What an earlier, interrupted command had done says nothing of the pace of this one."""
+    def _now_s(self) -> float:
+        return self._unix_s + self._clock()
 
-    begun_s: float
-    first: tuple[float, float] | None = None  # share and time
-    share: float = 0.0
-    line_s: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.line_s = self.begun_s
-
-    def reached(self, share: float, now_s: float) -> None:
-        self.first = self.first or (share, now_s)
-        self.share = max(self.share, share)
-
-    def left_s(self, now_s: float) -> float | None:
-        """As long as it takes at the pace so far; None: nothing is known of it yet."""
-        if self.first is None or self.share <= self.first[0]:
-            return None
-        return (now_s - self.first[1]) * (1 - self.share) / (self.share - self.first[0])
-
-    def told(self, now_s: float) -> str:
-        """`40 %, about 1:20 left`."""
-        left_s = self.left_s(now_s)
-        return f"{self.share:.0%}" + ("" if left_s is None else f", about {minutes(left_s).strip()} left")
-
-    def is_due(self, now_s: float) -> bool:
-        """Is it time for a line?"""
-        due = now_s - self.line_s >= LINE_EVERY_S and self.share < 1
-        self.line_s = now_s if due else self.line_s
-        return due
+    def _keep(self, now_s: float) -> None:
+        """Never in the way of what is done: a folder that is not there yet, or takes no file, is left alone."""
+        if self._folder is not None and self._folder.is_dir():
+            self._file_s = now_s
+            with contextlib.suppress(OSError):
+                write_json(self._folder / PROGRESS, self._told)
 
 
 def minutes(seconds: float) -> str:

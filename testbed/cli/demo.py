@@ -23,11 +23,12 @@ def demo(
     Example: [bold]kis demo[/bold]
     """
     begun_s = time.monotonic()
-    with ConsoleReporter() as reporter:
+    folder = options.out_folder(out, "demo")
+    with ConsoleReporter(folder) as reporter:
         reporter.phase("demo: measure, simulate, tune an HPA, compare")
         from testbed.pipeline import demo as demonstration
 
-        page = demonstration.demo(options.out_folder(out, "demo"), reporter, all_processors())
+        page = demonstration.demo(folder, reporter, all_processors())
     say(f"{time.monotonic() - begun_s:.0f} s")
     print_path(console, page)
     if browser:

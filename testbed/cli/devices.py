@@ -22,7 +22,7 @@ def devices(given: Given, config: options.Config, out: options.Out = None) -> No
     """
     settings = configured(DevicesConfig, config, given)
     folder = options.out_folder(out, "devices")
-    with ConsoleReporter() as reporter:
+    with ConsoleReporter(folder) as reporter:
         reporter.phase(f"{' against '.join(settings.devices)}: {', '.join(study.model for study in settings.studies)}")
         from testbed.pipeline.devices import compare_devices
 

@@ -24,7 +24,7 @@ def evaluate(
     """
     settings = configured(EvaluateConfig, config, given)
     folder = options.out_folder(out, "evaluate")
-    with ConsoleReporter() as reporter:
+    with ConsoleReporter(folder) as reporter:
         policies, traffics = len(settings.policies), len(settings.traffic)
         reporter.phase(f"{policies} policies, {traffics} kinds of traffic, {settings.seeds} runs of each pair")
         from testbed.pipeline.evaluate import evaluate as run_evaluation

@@ -21,7 +21,7 @@ def experiment(
     """
     settings = configured(ExperimentConfig, config, given)
     folder = options.out_folder(out, "experiment")
-    with ConsoleReporter() as reporter:
+    with ConsoleReporter(folder) as reporter:
         reporter.phase(
             f"{len(settings.runs)} real runs: {', '.join(settings.traffic)} under {', '.join(settings.policies)}"
         )

@@ -61,6 +61,7 @@ COMMANDS = {
     "controller": Entry("controller", "Deploy", "Scale a real deployment of Triton pods with a policy."),
     "adapter": Entry("controller", "Deploy", "Triton's queue time, rate and more for the stock HPA of a cluster."),
     "experiment": Entry("experiment", "Deploy", "Autoscalers on a real deployment and in KISim, beside each other."),
+    "watch": Entry("watch", "Results", "What runs now: a results folder that is being written, or a controller."),
     "doctor": Entry("doctor", "Results", "What this machine has for all that, and what it lacks."),
     "compare": Entry("compare", "Results", "The simulated runs of a results folder beside the real ones."),
     "report": Entry("compare", "Results", "Write the report of a results folder again."),

@@ -52,6 +52,7 @@ def replay(given: Given, config: options.ConfigFile = None, out: options.Out = N
         )
         schedule = make_schedule(settings.traffic, target.model)
         folder = options.out_folder(out, f"replay-{target.model}")
+        reporter.keep_in(folder)
         machine = look_first(reporter, look, settings.client)
         run = _send(settings, schedule, target, folder, reporter, machine)
     show_run(console, run)
@@ -66,7 +67,7 @@ def measure(given: Given, config: options.ConfigFile = None, out: options.Out = 
     settings = configured(MeasureConfig, config, given)
     folder = options.out_folder(out, f"measure-{settings.serve.model}")
     schedule = make_schedule(settings.traffic, settings.serve.model)
-    with ConsoleReporter() as reporter:
+    with ConsoleReporter(folder) as reporter:
         reporter.phase(
             f"{len(schedule)} requests in {schedule.duration_s:.0f} s to {settings.serve.model}, served here"
         )

@@ -7,7 +7,7 @@ import time
 from contextlib import ExitStack
 from importlib import resources
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Column, Table
@@ -16,7 +16,12 @@ from testbed.cli import options
 from testbed.cli.console import console, say
 from testbed.cli.flags import Given, configured, flags
 from testbed.config import ServeConfig
+from workloads.files import write_json
 
+if TYPE_CHECKING:
+    from testbed.pipeline.target import Target
+
+TARGETS = "prometheus.json"  # of the folder: what Prometheus scrapes, in the format of its file_sd_configs
 # Of `--model emulated`, which has no times of its own.
 EMULATED = Path(str(resources.files("testbed") / "configs" / "serve-emulated.yaml"))
 
@@ -28,7 +33,10 @@ def serve(
     http_port: Annotated[
         int | None, typer.Option(min=1, max=65535, help=r"Of the first replica. \[default: free]")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help=r"Folder for logs. \[default: temporary]")] = None,
+    latency_summaries: Annotated[
+        bool, typer.Option("--latency-summaries", help="Percentiles on the metrics pages, for Prometheus.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help=rf"Folder for logs and {TARGETS}. \[default: temporary]")] = None,
 ) -> None:
     """A CPU that computes --model resnet50 does not keep up with the example's bursts; the emulated accelerator does.
 
@@ -42,7 +50,11 @@ def serve(
 
     with tempfile.TemporaryDirectory(prefix="kis-serve-") as scratch, ExitStack() as opened:
         with console.status(f"starting {settings.service.replicas} x tritonserver with {settings.model}"):
-            target = opened.enter_context(served(settings, out or Path(scratch), http_port=http_port))
+            folder = out or Path(scratch)
+            target = opened.enter_context(
+                served(settings, folder, http_port=http_port, latency_summaries=latency_summaries)
+            )
+            write_json(folder / TARGETS, scraped(target))
         try:
             table = Table(
                 "replica",
@@ -62,3 +74,12 @@ def serve(
                 time.sleep(3600)
         except KeyboardInterrupt:
             console.print("stopping")
+
+
+def scraped(target: Target) -> list[dict[str, Any]]:
+    """Each replica's metrics page for Prometheus, with the labels that a pod would have."""
+    return [
+        {"targets": [page.removeprefix("http://").partition("/")[0]], "labels": {"namespace": "local", "pod": name}}
+        for name, _, page in target.addresses()
+        if page is not None
+    ]

@@ -153,7 +153,7 @@ def _cluster_settings(file: Path, given: Given, policy: str | None) -> ClusterRu
 
 def _simulate_cluster(config: ClusterRunConfig, folder: Path) -> None:
     names = ", ".join(model.name for model in config.cluster.models)
-    with ConsoleReporter() as reporter:
+    with ConsoleReporter(folder) as reporter:
         reporter.phase(f"simulate {config.duration_s:g} s of a cluster that serves {names}")
         from testbed.pipeline.cluster_run import simulate_cluster
 

@@ -35,6 +35,7 @@ def study(
         kind = STUDIES.find(name)
         settings = load_config(config, kind, dict(map(_changed, change or ())))
         folder = options.out_folder(out, settings.name)
+        reporter.keep_in(folder)
         reporter.phase(f"{settings.name}: {len(settings.cells())} cells")
         run_study(settings, folder, reporter.progress, options.workers_of(workers, ray))
         reporter.phase("report")

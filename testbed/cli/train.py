@@ -35,7 +35,7 @@ def train(
     if numbers is None and ray is not None:
         raise ConfigError("--ray trains several seeds side by side: give --seeds too, e.g. --seeds 1,2,3")
     folder = options.out_folder(out, "train")
-    with ConsoleReporter() as reporter:
+    with ConsoleReporter(folder) as reporter:
         each = "" if numbers is None else f", for each of {len(numbers)} seeds"
         reporter.phase(
             f"{len(settings.baselines)} baselines, {settings.imitated_steps:,} decisions shown by a teacher, "

@@ -30,7 +30,7 @@ def tune_hpa(
         models = [model.model_copy(update={"latency_target_s": target_ms / 1e3}) for model in settings.cluster.models]
         settings = settings.model_copy(update={"cluster": settings.cluster.model_copy(update={"models": (*models,)})})
     folder = options.out_folder(out, "tune-hpa")
-    with ConsoleReporter() as reporter:
+    with ConsoleReporter(folder) as reporter:
         names = f", for each of {', '.join(settings.families)}" if settings.families else ""
         reporter.phase(
             f"{settings.trials} HPAs of {settings.cluster.models[0].name}, {settings.seeds} runs each{names}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from typing import Any, TextIO
@@ -33,8 +34,9 @@ class Exporter:
         self._holds = Counter("kis_controller_holds", "Decisions that were held back, whatever for", **labels)
         for counter in (self._turns, self._patches, self._holds):  # from 0 on: a rate needs a value before the first
             counter.labels(deployment, policy)
+        self.last: str | None = None  # line of the log, as JSON
         if port:
-            serve(port, self.registry, pulses)
+            serve(port, self.registry, pulses, lambda: self.last)
 
     def tell(self, turn: Turn, failures: dict[str, str]) -> None:
         """Metrics and a log line for one turn. failures: pods that told nothing, and why."""
@@ -57,4 +59,5 @@ class Exporter:
         line |= {**turn._asdict(), "not_ready": dict(turn.not_ready)}
         if failures:
             line["not_scraped"] = failures
+        self.last = json.dumps(line)
         print_line(self._log, **line)

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from testbed.errors import ConfigError
 
-HEALTH_PATH = "/healthz"
+HEALTH_PATH, DECISION_PATH = "/healthz", "/decision"
 
 
 class Pulse:
@@ -39,14 +39,21 @@ class Pulse:
         return silent_s if silent_s > self._limit_s else None
 
 
-def serve(port: int, registry: CollectorRegistry, pulses: Sequence[Pulse]) -> int:
+def serve(
+    port: int, registry: CollectorRegistry, pulses: Sequence[Pulse], last: Callable[[], str | None] = lambda: None
+) -> int:
     """Answer at the port, in a thread that ends with the process; returns the port (0 chooses a free one).
 
-    /healthz: 200, or 503 when a pulse is silent. Anything else: the metrics. ConfigError if the port is taken.
+    /healthz: 200, or 503 when a pulse is silent. /decision: the last line of the controller's log, 404 before the
+    first: why it decided so is no metric. Anything else: the metrics. ConfigError if the port is taken.
     """
     metrics: Any = make_wsgi_app(registry)
 
     def page(environ: dict[str, Any], start: Any) -> Any:
+        if environ["PATH_INFO"] == DECISION_PATH:
+            line = last()
+            start("404 Not Found" if line is None else "200 OK", [("Content-Type", "application/json")])
+            return [b"" if line is None else line.encode() + b"\n"]
         if environ["PATH_INFO"] != HEALTH_PATH:
             return metrics(environ, start)
         silent = [(pulse.of, seconds) for pulse in pulses if (seconds := pulse.silent_s()) is not None]

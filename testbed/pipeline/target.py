@@ -61,9 +61,17 @@ class Target:
 
 @contextmanager
 def served(
-    config: ServeConfig, folder: Path, publish: Literal["http", "grpc"] = "http", http_port: int | None = None
+    config: ServeConfig,
+    folder: Path,
+    publish: Literal["http", "grpc"] = "http",
+    http_port: int | None = None,
+    *,
+    latency_summaries: bool = False,
 ) -> Iterator[Target]:
-    """Serve on this machine for the length of the block; server logs and repositories go to `folder`."""
+    """Serve on this machine for the length of the block; server logs and repositories go to `folder`.
+
+    latency_summaries: percentiles on the metrics pages, for who looks at them meanwhile.
+    """
     spec = find_model(config.model)
     detected = detect_device()
     if config.device == "gpu" and detected.kind != "gpu":
@@ -83,7 +91,15 @@ def served(
         batch_log_dir=folder / "batches",
         emulated=config.emulated,
     )
-    with LocalService(folder, spec, service, options, publish=publish, http_port=http_port) as running:
+    with LocalService(
+        folder,
+        spec,
+        service,
+        options,
+        publish=publish,
+        http_port=http_port,
+        latency_summaries=latency_summaries,
+    ) as running:
         yield Target(
             model=spec.name,
             device=EMULATED if spec.emulated else detected if on_gpu else processor(),

@@ -30,6 +30,7 @@ class LocalService:
         (`publish` says which of each replica's two), kept current for the load generator.
     options.batch_log_dir: each replica logs into a folder of its name in there.
     http_port: asked for by number; it goes to the first replica, the others take free ones.
+    latency_summaries: percentiles on the metrics pages, which cost the server a little.
     """
 
     def __init__(
@@ -42,12 +43,13 @@ class LocalService:
         publish: Literal["http", "grpc"] = "http",
         http_port: int | None = None,
         start_timeout_s: float = 180.0,
+        latency_summaries: bool = False,
     ) -> None:
         self._folder = folder.resolve()
         self.endpoints_file = self._folder / "endpoints.json"
         self._spec, self._service, self._options = spec, service, options
         self._publish, self._http_port = publish, http_port
-        self._start_timeout_s = start_timeout_s
+        self._start_timeout_s, self._latency_summaries = start_timeout_s, latency_summaries
         self._launch: Launch | None = None  # None: not started, or stopped
         self._changed = threading.Condition()
         self._replicas: list[ServerReplica] = []  # all there ever were, oldest first
@@ -74,7 +76,15 @@ class LocalService:
         if self._http_port is not None:
             free_ports(self._http_port)  # refused here, before anything runs
         backends = make_backend_directory(self._folder / "backends", server)
-        self._launch = Launch(server, backends, self._spec, self._service, self._options, self._start_timeout_s)
+        self._launch = Launch(
+            server,
+            backends,
+            self._spec,
+            self._service,
+            self._options,
+            self._start_timeout_s,
+            self._latency_summaries,
+        )
         try:
             self.scale(self._service.replicas)
             self.wait_settled()

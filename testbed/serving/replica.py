@@ -44,6 +44,7 @@ class Launch:
     service: ServiceConfig
     options: BackendOptions
     start_timeout_s: float
+    latency_summaries: bool = False
 
 
 class ServerReplica(threading.Thread):
@@ -111,7 +112,15 @@ class ServerReplica(threading.Thread):
         launch, ports = self._launch, free_ports(self._http_port)
         gpu = launch.options.device == "gpu"
         prefix = f"kis-{uuid.uuid4().hex[:12]}-"
-        command = server_command(launch.server, launch.backends, repository, ports, shm_prefix=prefix, gpu=gpu)
+        command = server_command(
+            launch.server,
+            launch.backends,
+            repository,
+            ports,
+            shm_prefix=prefix,
+            gpu=gpu,
+            latency_summaries=launch.latency_summaries,
+        )
         started = time.monotonic()
         process = ServerProcess(command, server_environment(launch.options.threads, gpu), self._log, prefix)
         self._process = process

@@ -82,9 +82,16 @@ def make_backend_directory(folder: Path, server: Tritonserver) -> Path:
 
 
 def server_command(
-    server: Tritonserver, backends: Path, repository: Path, ports: Ports, *, shm_prefix: str, gpu: bool
+    server: Tritonserver,
+    backends: Path,
+    repository: Path,
+    ports: Ports,
+    *,
+    shm_prefix: str,
+    gpu: bool,
+    latency_summaries: bool = False,
 ) -> list[str]:
-    """The command line of one server on the loopback address."""
+    """The command line of one server on the loopback address. latency_summaries: percentiles on its metrics page."""
     return [
         str(server.binary),
         f"--model-repository={repository}",
@@ -100,6 +107,7 @@ def server_command(
         f"--allow-gpu-metrics={str(gpu).lower()}",
         f"--exit-timeout-secs={EXIT_TIMEOUT_S}",
         f"--backend-config=python,shm-region-prefix-name={shm_prefix}",
+        *(["--metrics-config=summary_latencies=true"] if latency_summaries else []),
     ]
 
 

@@ -113,3 +113,15 @@ def test_the_namespace_is_the_pods_own_or_default(tmp_path):
     assert own_namespace(tmp_path / "namespace") == "default"
     (tmp_path / "namespace").write_text("serving\n")
     assert own_namespace(tmp_path / "namespace") == "serving"
+
+
+def test_the_last_line_of_the_log_is_at_decision_once_there_is_one():
+    log = io.StringIO()
+    exporter = Exporter("triton-bert", "knative", [Pulse(60.0)], log=log)
+    port = serve(0, exporter.registry, [Pulse(60.0)], lambda: exporter.last)
+    assert ask(port, "/decision")[0] == 404
+    exporter.tell(Turn(5.0, True, 2, 5, 4, "busy", "", ready=1, pending=1), {})
+    status, said = ask(port, "/decision")
+    logged = json.loads(log.getvalue())
+    assert status == 200
+    assert json.loads(said) == {key: value for key, value in logged.items() if key != "time"}

@@ -8,7 +8,7 @@ import pytest
 
 from loadgen.artifact import ArtifactError
 from loadgen.request_log import SCHEMA, STATUSES, RequestLog
-from loadgen.row_stream import KILLED, Row, RowStream, collect_rows, read_rows
+from loadgen.row_stream import KILLED, Row, RowStream, RowTail, collect_rows, read_rows
 from loadgen.schedule import Schedule
 from loadgen.validity import ClientFigures
 
@@ -179,3 +179,20 @@ def test_a_write_that_the_system_cuts_short_is_continued(tmp_path, monkeypatch):
     rows.append(answered(4))
     rows.close(now_ns=1)
     assert read_rows(tmp_path / "rows-0.arrows")[0]["request_id"].tolist() == [4]
+
+
+def test_a_tail_gives_each_row_once_and_waits_for_a_batch_that_is_half_written(tmp_path):
+    file = tmp_path / "rows-0.arrows"
+    stream, tail = RowStream(file, 10, 1.0), RowTail(file)
+    assert (len(tail.read()), tail.complete_ns) == (0, -1)
+    stream.append(Row(0, "a", 1, 2, 0, None))
+    stream.flush(5)
+    assert (tail.read()["request_id"].tolist(), tail.complete_ns) == ([0], 5)
+    assert len(tail.read()) == 0
+    stream.append(Row(1, "a", 6, None, 2, "late"))
+    stream.close(9)
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-10])
+    assert (len(tail.read()), tail.complete_ns) == (0, 5)
+    file.write_bytes(whole)
+    assert (tail.read()["request_id"].tolist(), tail.complete_ns) == ([1], 9)
