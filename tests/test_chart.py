@@ -21,9 +21,10 @@ from testbed.config import ServeConfig
 from testbed.config_file import build
 from testbed.controller.run import ControllerConfig
 from testbed.localcluster import binaries
+from tests.helm import CHART, HELM
 
 ROOT = Path(__file__).parents[1]
-CHART, MANIFESTS = ROOT / "charts" / "kis", ROOT / "manifests"
+MANIFESTS = ROOT / "manifests"
 ADAPTER_ALONE = {
     "triton": {"enabled": False},
     "controller": {"enabled": False},
@@ -55,12 +56,6 @@ HPA_METRICS = sorted(path.parent.name for path in MANIFESTS.glob("autoscaling/*/
 HPA_METRICS.remove("base")
 
 
-def cached(name: str) -> str | None:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kis"
-    return next(map(str, sorted(cache.glob(f"{name}-*/{name}"), reverse=True)), None)
-
-
-HELM = cached("helm") or shutil.which("helm")
 KUBECTL = next(filter(os.path.exists, [str(binaries.folder() / "kubectl")]), shutil.which("kubectl"))
 pytestmark = pytest.mark.skipif(not HELM or not KUBECTL, reason="needs helm (make helm) and kubectl")
 
@@ -174,7 +169,12 @@ def test_what_the_pods_read_are_configuration_files_of_kis(tmp_path: Path) -> No
 
 
 def test_a_policy_of_ones_own_replaces_the_default_and_the_role_names_what_is_scaled(tmp_path: Path) -> None:
-    given = {"policy": {"kind": "fixed", "replicas": 2}, "deployment": "mine", "lease": "mine-too", "metrics_port": 9999}
+    given = {
+        "policy": {"kind": "fixed", "replicas": 2},
+        "deployment": "mine",
+        "lease": "mine-too",
+        "metrics_port": 9999,
+    }
     objects = chart({"triton": {"enabled": False}, "controller": {"config": given}}, tmp_path)
     settings = yaml.safe_load(of_kind(objects, "ConfigMap", "kis-controller")["data"]["controller.yaml"])
     assert {key: settings[key] for key in given} == given

@@ -24,7 +24,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 IMAGE = os.environ.get("KIS_TEST_IMAGE", f"kis-testbed:{VERSION}")
-ENGINE = shlex.split(os.environ.get("BUILDER", "")) or [found for found in ("docker", "podman") if shutil.which(found)][:1]
+ENGINE = shlex.split(os.environ.get("BUILDER") or next(filter(shutil.which, ("docker", "podman")), ""))
 # Of processes and open files: an engine's defaults may be more than it may give.
 LIMITS = ("--ulimit=nproc=4096:4096", "--ulimit=nofile=4096:4096")
 CONFINED = ("--read-only", "--tmpfs=/tmp:rw,mode=1777", "--cap-drop=ALL", "--security-opt=no-new-privileges")
@@ -45,9 +45,7 @@ def engine(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def run(*command: str, entrypoint: str = "kis", options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     """The command in a container of its own, to its end."""
-    return engine(
-        "run", "--rm", *LIMITS, *CONFINED, *ALONE, *options, f"--entrypoint={entrypoint}", IMAGE, *command
-    )
+    return engine("run", "--rm", *LIMITS, *CONFINED, *ALONE, *options, f"--entrypoint={entrypoint}", IMAGE, *command)
 
 
 @pytest.fixture
@@ -81,7 +79,7 @@ def answer(inside: Callable[..., subprocess.CompletedProcess[str]]) -> str:
 
 @pytest.fixture
 def pod_folder(tmp_path: Path) -> Path:
-    """A folder with manifests/overlays/embedded's serve.yaml, and an empty one for Triton that the user may write to."""
+    """A folder with the settings of manifests/overlays/embedded, and one for Triton that the user may write to."""
     settings, server = tmp_path / "settings", tmp_path / "server"
     settings.mkdir()
     shutil.copy(ROOT / "manifests/overlays/embedded/serve.yaml", settings)
