@@ -64,14 +64,15 @@ def run(*command: str | None) -> subprocess.CompletedProcess[str]:
     return subprocess.run([part or "" for part in command], capture_output=True, text=True, check=False)
 
 
-def helm(values: dict[str, Any], folder: Path, chart: Path = CHART) -> subprocess.CompletedProcess[str]:
+def helm(values: dict[str, Any], folder: Path, *flags: str, chart: Path = CHART) -> subprocess.CompletedProcess[str]:
     file = folder / "values.yaml"
     file.write_text(yaml.safe_dump(values))
-    return run(HELM, "template", "kis", str(chart), "--kube-version", binaries.KUBERNETES, "--values", str(file))
+    version = ("--kube-version", binaries.KUBERNETES)
+    return run(HELM, "template", "kis", str(chart), *version, "--values", str(file), *flags)
 
 
-def chart(values: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
-    done = helm(values, folder)
+def chart(values: dict[str, Any], folder: Path, *flags: str) -> list[dict[str, Any]]:
+    done = helm(values, folder, *flags)
     assert done.returncode == 0, done.stderr
     return [one for one in yaml.safe_load_all(done.stdout) if one]
 
@@ -136,7 +137,6 @@ def test_the_charts_hpa_is_the_component_of_that_metric(metric: str, tmp_path: P
     values = {"controller": {"enabled": False}, "hpa": {"enabled": True, "metric": metric}}
     printed, built = same_terms(chart(values, tmp_path)), same_terms(kustomized(tmp_path))
     key = ("HorizontalPodAutoscaler", "triton-resnet50")
-    printed[key]["metadata"]["labels"].pop("kis/model")  # kustomize's components add it too late for the HPA
     assert printed[key] == built[key]
 
 
@@ -152,7 +152,7 @@ def test_a_package_needs_no_repository(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     (package,) = tmp_path.glob("kis-*.tgz")
     (tmp_path / "repository").mkdir()
-    printed = helm({}, tmp_path / "repository", package)
+    printed = helm({}, tmp_path / "repository", chart=package)
     assert printed.stdout == helm({}, tmp_path).stdout != ""
 
 
@@ -205,15 +205,45 @@ def test_the_image_is_that_of_every_container_but_tritons(tmp_path: Path) -> Non
 
 
 def test_the_adapter_gets_a_certificate_that_the_api_server_is_told_to_trust(tmp_path: Path) -> None:
-    objects = chart({"adapter": {"enabled": True}}, tmp_path)
+    objects = chart({"adapter": {"enabled": True}}, tmp_path, "--namespace=there")
     secret = of_kind(objects, "Secret", "kis-adapter-tls")["data"]
     services = [one for one in objects if one["kind"] == "APIService"]
     assert [one["spec"]["caBundle"] for one in services] == [secret["ca.crt"]] * 2
     for file in ("ca.crt", "tls.crt"):
         (tmp_path / file).write_bytes(base64.b64decode(secret[file]))
-    checked = ("-verify_hostname", "kis-adapter.default.svc", "-purpose", "sslserver")
+    checked = ("-verify_hostname", "kis-adapter.there.svc", "-purpose", "sslserver")
     verified = run("openssl", "verify", "-CAfile", str(tmp_path / "ca.crt"), *checked, str(tmp_path / "tls.crt"))
     assert verified.returncode == 0, verified.stderr
+
+
+def test_a_certificate_of_ones_own_is_taken(tmp_path: Path) -> None:
+    tls = {"secretName": "mine", "caBundle": "bWluZQ=="}
+    annotations = {"cert-manager.io/inject-ca-from": "default/mine"}
+    given = {"enabled": True, "tls": tls, "apiServiceAnnotations": annotations}
+    objects = chart({"adapter": given}, tmp_path)
+    assert "Secret" not in {one["kind"] for one in objects}
+    mounted = of_kind(objects, "Deployment", "kis-adapter")["spec"]["template"]["spec"]["volumes"]
+    assert [one["secret"]["secretName"] for one in mounted if "secret" in one] == ["mine"]
+    services = [one for one in objects if one["kind"] == "APIService"]
+    assert [one["spec"]["caBundle"] for one in services] == ["bWluZQ=="] * 2
+    assert [one["metadata"]["annotations"] for one in services] == [annotations] * 2
+
+
+def test_where_and_with_what_a_triton_pod_runs_can_be_said(tmp_path: Path) -> None:
+    given = {"replicas": 3, "gpus": 2, "nodeSelector": {"zone": "a"}, "resources": {"limits": {"memory": "16Gi"}}}
+    deployment = of_kind(chart({"triton": given}, tmp_path), "Deployment", "triton-resnet50")["spec"]
+    pod = deployment["template"]["spec"]
+    assert deployment["replicas"] == 3
+    assert pod["nodeSelector"] == {"zone": "a"}
+    assert pod["containers"][0]["resources"]["limits"] == {"memory": "16Gi", "nvidia.com/gpu": 2}
+
+
+def test_a_release_is_in_its_own_namespace(tmp_path: Path) -> None:
+    """But for the account's right to read by which certificates the API server calls the adapter."""
+    printed = helm({"adapter": {"enabled": True}}, tmp_path, "--namespace=there").stdout
+    assert set(re.findall(r"namespace: (\S+)", printed)) == {"there", "kube-system"}
+    (elsewhere,) = (one for one in yaml.safe_load_all(printed) if one["metadata"].get("namespace") == "kube-system")
+    assert elsewhere["metadata"]["name"] == "kis-adapter-authentication-reader"
 
 
 @pytest.mark.parametrize(

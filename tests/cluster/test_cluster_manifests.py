@@ -31,7 +31,9 @@ LOADS = [MANIFESTS / "load", MANIFESTS / "overlays" / "local-load"]
 AUTOSCALERS = sorted(
     path.parent for path in MANIFESTS.glob("autoscaling/*/kustomization.yaml") if path.parent.name != "base"
 )
-ON_A_REAL_CLUSTER = [MANIFESTS / name for name in ("overlays/gpu", "overlays/cpu", "overlays/embedded", "controller", "load")]
+ON_A_REAL_CLUSTER = [
+    MANIFESTS / name for name in ("overlays/gpu", "overlays/cpu", "overlays/embedded", "controller", "load")
+]
 CONTAINER_PORTS = {"http": HTTP_PORT, "grpc": GRPC_PORT, "metrics": METRICS_PORT}
 
 
