@@ -16,7 +16,7 @@ READY := $(VENV)/.ready
 DEMO := .venv-demo
 DEMO_BIN := $(if $(wildcard $(READY)),$(BIN),$(DEMO)/bin)
 
-.PHONY: demo help env lock bundle calibrate prometheus test test-bounds test-cluster cluster-up cluster-down check bench clean
+.PHONY: demo help env lock bundle calibrate prometheus test test-bounds test-cluster test-image image helm cluster-up cluster-down check bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -93,6 +93,19 @@ cluster-down: env ## end it, from whatever state, and leave nothing
 test-cluster: env ## the tests that need Kubernetes: on a cluster of their own, or KIS_TEST_KUBECONFIG's; NOISE=1 too
 	@$(if $(KIS_TEST_KUBECONFIG),,$(BIN)/python -m testbed.localcluster prepare $(if $(INSTALL),--install))
 	@$(NOISY)$(BIN)/python -m pytest tests/cluster -m "cluster$(if $(LONG),, and not long)" $(ARGS)
+
+# BASE, MODELS, TAG, BUILDER: see there.
+image: ## the container image kis-testbed; BASE=debootstrap asks no registry, MODELS=1 adds PyTorch
+	@manifests/image/build.sh $(ARGS)
+
+test-image: env ## the image that `make image` left, run as a pod runs it
+	@$(BIN)/python -m pytest tests/test_image.py -m image $(ARGS)
+
+# Go checks the sources against its checksum database. tests/test_chart.py finds the binary there, or helm on PATH.
+HELM := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/kis/helm-3.21.4/helm
+helm: $(HELM) ## Helm, built with Go, for the tests of charts/kis
+$(HELM):
+	@GOBIN=$(@D) GOFLAGS= CGO_ENABLED=0 go install -trimpath -ldflags "-s -w" helm.sh/helm/v3/cmd/helm@v3.21.4
 
 check: env ## what CI checks first: style, types, layers
 	@$(BIN)/ruff check .

@@ -1,6 +1,6 @@
 """This machine's Python and this project, at paths that manifests can name.
 
-Pods with the embedded server mount them (manifests/components/embedded-server): the links' targets differ from machine
+Pods with the embedded server mount them (manifests/components/local-server): the links' targets differ from machine
 to machine, the links do not. Each of our packages has a link of its own: the clone may be readable for its owner only.
 
 link in the host folder    where pods mount it

@@ -31,7 +31,9 @@ LOADS = [MANIFESTS / "load", MANIFESTS / "overlays" / "local-load"]
 AUTOSCALERS = sorted(
     path.parent for path in MANIFESTS.glob("autoscaling/*/kustomization.yaml") if path.parent.name != "base"
 )
-ON_A_REAL_CLUSTER = [MANIFESTS / name for name in ("overlays/gpu", "overlays/cpu", "controller", "load")]
+ON_A_REAL_CLUSTER = [
+    MANIFESTS / name for name in ("overlays/gpu", "overlays/cpu", "overlays/embedded", "controller", "load")
+]
 CONTAINER_PORTS = {"http": HTTP_PORT, "grpc": GRPC_PORT, "metrics": METRICS_PORT}
 
 
@@ -96,13 +98,14 @@ def test_a_gpu_is_asked_for_where_it_is_used_and_nvidias_image_runs_onnx(
     where = overlay.relative_to(MANIFESTS / "overlays").parts[0]
     device = load_config(overlay / "serve.yaml", ServeConfig).device
     assert (device == "gpu") == (where == "gpu")
-    assert server["resources"]["limits"].get("nvidia.com/gpu") == (None if where == "cpu" else 1)
+    assert server["resources"]["limits"].get("nvidia.com/gpu") == (None if where in ("cpu", "embedded") else 1)
     if where in ("gpu", "cpu"):
         assert server["image"].startswith("nvcr.io/nvidia/tritonserver:")
         assert repository["image"] == "kis-testbed"
         assert repository["command"][-1] == "onnxruntime"
     else:
-        assert server["image"] == repository["image"] == "kis.local/hostroot:1"
+        image = "kis-testbed" if where == "embedded" else "kis.local/hostroot:1"
+        assert server["image"] == repository["image"] == image
         assert repository["command"][-1] != "onnxruntime"
 
 
