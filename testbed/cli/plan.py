@@ -32,10 +32,7 @@ GRID = ("max_replicas", "instances", "max_batch_size", DELAYS)
     usual=["profile", "target_ms", "percentile", *GRID, *options.TRAFFIC, "traffic.speed_up", "traffic.seed"],
 )
 def plan(given: Given, config: options.ConfigFile = None, out: options.Out = None) -> None:
-    """The fewest replicas with each setting, and the best of them confirmed with other draws.
-
-    Example: [bold]kis plan --profile results/x/profile-resnet50.json --trace trace.csv --target-ms 100[/bold]
-    """
+    """The fewest replicas with each setting, and the best of them confirmed with other draws."""
     settings = configured(PlanConfig, config, given)
     known, traffic = ServiceProfile.read(settings.profile), settings.traffic
     schedule = make_schedule(traffic, known.model)

@@ -29,10 +29,7 @@ USUAL = (*options.TRAFFIC, "traffic.seed", "client.transport", "client.workers",
 
 @flags(ReplayConfig, usual=["server", "model", *USUAL, options.SHAPES])
 def replay(given: Given, config: options.ConfigFile = None, out: options.Out = None) -> None:
-    """Leaves a run folder with its verdict.
-
-    Example: [bold]kis replay --server http://127.0.0.1:8000 --pattern bursty --set spike=200 --duration 60[/bold]
-    """
+    """Leaves a run folder with its verdict."""
     settings = configured(ReplayConfig, config, given)
     over_grpc = settings.client.transport == "grpc"
     grpc_address = settings.grpc or f"{http_address(settings.server).rpartition(':')[0]}:8001"
@@ -59,10 +56,7 @@ def replay(given: Given, config: options.ConfigFile = None, out: options.Out = N
 
 @flags(MeasureConfig, usual=["serve.model", "serve.device", *options.service("serve.service"), *USUAL])
 def measure(given: Given, config: options.ConfigFile = None, out: options.Out = None) -> None:
-    """Leaves a run folder with its verdict.
-
-    Example: [bold]kis measure --model resnet50 --pattern periodic --set mean=8 --set amplitude=5 --duration 60[/bold]
-    """
+    """Leaves a run folder with its verdict."""
     settings = configured(MeasureConfig, config, given)
     folder = options.out_folder(out, f"measure-{settings.serve.model}")
     schedule = make_schedule(settings.traffic, settings.serve.model)

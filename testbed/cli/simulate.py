@@ -41,7 +41,6 @@ def simulate(
 ) -> None:
     """Leaves a run folder like a real run's; of a cluster, a report.
 
-    Example: [bold]kis simulate --profile results/x/profile-resnet50.json --replicas 4 --pattern bursty[/bold]
     A real run, repeated: [bold]kis simulate --profile results/x/profile-resnet50.json --run results/y[/bold]
     A cluster under an autoscaler: [bold]kis simulate --cluster testbed/configs/cluster.yaml[/bold]
     Another one on your trace: [bold]kis simulate --cluster c.yaml --trace t.csv --policy fixed:replicas=4[/bold]

@@ -22,8 +22,6 @@ def study(
 ) -> None:
     """Runs the cells that the folder does not have yet. `kind` of the file: a name, or my_module:MyStudy, one file with
     what is run for a cell and which figures are drawn (testbed/grid_study.py).
-
-    Example: [bold]kis study testbed/configs/rate-sweep.yaml --set "rates=[500, 2000]"[/bold]
     """
     name = read_key(config, "kind")
     with ConsoleReporter() as reporter:
