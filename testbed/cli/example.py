@@ -1,7 +1,7 @@
 """The example in each command's help: what is typed and what is printed then, shortened; examples/COMMAND.txt.
 
-`...` stands for lines that are left out. A first line `# run` (or `# run with: FLAGS`) says that a test runs the example
-(with these flags, so that it is quick) and compares the shape of what is printed: the lines, with any numbers.
+`...` stands for lines that are left out. A first line `# run` (or `# run with: FLAGS`) says that a test runs the
+example (with these flags, so that it is quick) and compares the shape of what is printed: lines, with any numbers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ MARK = "# run"
 
 
 class Example(NamedTuple):
-    """typed: the command line, with the line breaks that a shell takes. printed: lines. flags: of the test; None: not run."""
+    """typed: the command line, with line breaks as a shell takes them. flags: of the test; None: it is not run."""
 
     typed: str
     printed: tuple[str, ...]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import typer
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -106,11 +107,11 @@ def show_run(console: Console, run: RunDir) -> None:
     from loadgen.request_log import RequestLog
 
     manifest, log = run.manifest, RequestLog.read(run.requests)
-    table = Table(*(status for status, count in log.counts().items()), "P50", "P95", "P99", title=manifest.run_id)
+    rows = Table(*log.counts(), "P50 ms", "P95 ms", "P99 ms", box=SIMPLE, pad_edge=False)
     latency_ms = log.latency_s[log.ok] * 1e3
-    quantiles = [f"{np.percentile(latency_ms, p):.2f} ms" if len(latency_ms) else "-" for p in (50, 95, 99)]
-    table.add_row(*(str(count) for count in log.counts().values()), *quantiles)
-    console.print(table)
+    quantiles = [f"{np.percentile(latency_ms, p):.2f}" if len(latency_ms) else "-" for p in (50, 95, 99)]
+    rows.add_row(*(str(count) for count in log.counts().values()), *quantiles)
+    console.print(rows)
     verdict = manifest.verdict
     if verdict is not None:
         reasons = escape("; ".join(verdict.reasons))

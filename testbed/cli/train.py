@@ -61,8 +61,11 @@ def train(
                 run,
             )
             folders = many.folders_in(folder)
-    for passed in baselines_passed(folders):
+    judged = baselines_passed(folders)
+    for passed in judged:
         say(f"{'' if len(folders) == 1 else 'median of the seeds: '}{passed}")
+    if judged and all(passed.steps is None for passed in judged):
+        say("note: it is better than none of its baselines: train it longer, or deploy one of those", style="red")
     print_path(console, policy)
 
 
