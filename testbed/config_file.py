@@ -49,16 +49,19 @@ def _read(path: Path, readers: tuple[Path, ...], kind: Any) -> dict[str, Any]:
         raise ConfigError(f"{readers[-1]}: extends {path}, which extends it: end the circle")
     try:
         data = yaml.safe_load(path.read_text())
+    except IsADirectoryError:
+        raise ConfigError(f"{path} is a folder: give a configuration file (YAML); --out is the folder") from None
     except OSError as error:
         of_whom = f"{readers[-1]}: extends {path}" if readers else str(path)
         raise ConfigError(f"{of_whom}: {error.strerror}: give a configuration file") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not a text file: give a configuration file (YAML)") from None
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}" if mark else ""
+        # What was not closed began at the context's mark; the problem's is where the reader gave up.
+        mark = getattr(error, "context_mark", None) or getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}," if mark else ""
         raise ConfigError(
-            f"{path}:{where} is not YAML: {getattr(error, 'problem', None) or 'check its syntax'}"
+            f"{path}{where} is not YAML: {getattr(error, 'problem', None) or 'check its syntax'}"
         ) from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path} holds no mapping of keys: see testbed/configs/ for examples")

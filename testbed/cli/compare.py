@@ -19,10 +19,7 @@ Results = Annotated[Path, typer.Argument(help="A results folder.")]
 
 
 def compare(results: Results) -> None:
-    """Writes comparison.json and shows the table.
-
-    Example: [bold]kis compare results/20260101-120000-calibrate[/bold]
-    """
+    """Writes comparison.json and shows the table."""
     with ConsoleReporter() as reporter:
         reporter.phase(f"compare the runs of {results}")
         from testbed.pipeline.restore import restore
@@ -43,10 +40,7 @@ def report(
     ] = False,
     workers: options.WorkerCount = None,
 ) -> None:
-    """Of a calibration, a simulated cluster's run, an experiment, an evaluation, a comparison of devices or a study.
-
-    Example: [bold]kis report results/20260101-120000-calibrate[/bold]
-    """
+    """Of a calibration, a simulated cluster's run, an experiment, an evaluation, a comparison of devices or a study."""
     with ConsoleReporter() as reporter:
         reporter.phase(f"report of {results}")
         from testbed.pipeline.restore import restore

@@ -17,7 +17,6 @@ from testbed.pipeline.devices_config import DevicesConfig
 def devices(given: Given, config: options.Config, out: options.Out = None) -> None:
     """Each study's ratio comes with an interval.
 
-    Example: [bold]kis devices testbed/configs/devices.yaml[/bold]
     Continue after an interrupt: [bold]kis devices testbed/configs/devices.yaml --out results/that-folder[/bold]
     """
     settings = configured(DevicesConfig, config, given)

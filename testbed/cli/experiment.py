@@ -16,7 +16,6 @@ def experiment(
 ) -> None:
     """Each traffic under each policy.
 
-    Example: [bold]kis experiment testbed/configs/experiment.yaml[/bold]
     Continue after an interrupt: [bold]kis experiment testbed/configs/experiment.yaml --out results/that-folder[/bold]
     """
     settings = configured(ExperimentConfig, config, given)

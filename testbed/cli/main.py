@@ -6,7 +6,7 @@ import inspect
 import os
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from testbed.cli.console import show_log
+from testbed.cli.example import read_example
 from testbed.errors import ConfigError
 from workloads.errors import KisError
 
@@ -107,8 +108,7 @@ def _top(shown: _Version = False) -> None:
 def _add(made: typer.Typer, name: str, entry: Entry) -> None:
     if _is_installed(entry.needs):
         command = getattr(import_module(f"testbed.cli.{entry.module}"), name.replace("-", "_"))
-        text = f"{entry.summary}\n\n{inspect.getdoc(command)}"
-        made.command(name, help=text, rich_help_panel=entry.group)(command)
+        made.command(name, help=_help_of(name, entry, command), rich_help_panel=entry.group)(command)
         return
     lacks = _lacks(entry, str(entry.needs))
 
@@ -117,6 +117,13 @@ def _add(made: typer.Typer, name: str, entry: Entry) -> None:
 
     settings = {"ignore_unknown_options": True, "allow_extra_args": True}
     made.command(name, help=escape(lacks.capitalize()), context_settings=settings)(stand_in)
+
+
+def _help_of(name: str, entry: Entry, command: Callable[..., None]) -> str:
+    """What it is, what is to be known of it, and an example with what it prints."""
+    typed, *printed = escape(read_example(name).text).split("\n")
+    example = "\n".join((f"[bold]{typed}[/bold]", *(line or " " for line in printed)))
+    return f"{entry.summary}\n\n{inspect.getdoc(command)}\n\n{example}"
 
 
 def _lacks(entry: Entry, package: str) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
 from rich.table import Table
 
 from testbed.calibration.profile import ServiceProfile
 from testbed.cli import options
-from testbed.cli.console import ConsoleReporter, console, print_path
+from testbed.cli.console import ConsoleReporter, console, print_path, table
 from testbed.cli.flags import Given, Short, configured, flags
+from testbed.config import TrafficConfig
 from testbed.pipeline.capacity_config import PlanConfig
 from testbed.pipeline.traffic import make_schedule
 from workloads.catalog import ServiceConfig
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from loadgen.schedule import Schedule
     from testbed.pipeline.capacity import CapacityPlan, Option
 
+CAPTION = "simulated; 90 % intervals for one run"
 CONFIRMING_SEED, CONFIRMING_DRAWS = 1, 20  # other draws than the search's
 
 
@@ -32,10 +35,7 @@ GRID = ("max_replicas", "instances", "max_batch_size", DELAYS)
     usual=["profile", "target_ms", "percentile", *GRID, *options.TRAFFIC, "traffic.speed_up", "traffic.seed"],
 )
 def plan(given: Given, config: options.ConfigFile = None, out: options.Out = None) -> None:
-    """The fewest replicas with each setting, and the best of them confirmed with other draws.
-
-    Example: [bold]kis plan --profile results/x/profile-resnet50.json --trace trace.csv --target-ms 100[/bold]
-    """
+    """The fewest replicas with each setting, and the best of them confirmed with other draws."""
     settings = configured(PlanConfig, config, given)
     known, traffic = ServiceProfile.read(settings.profile), settings.traffic
     schedule = make_schedule(traffic, known.model)
@@ -46,7 +46,8 @@ def plan(given: Given, config: options.ConfigFile = None, out: options.Out = Non
         return make_schedule(traffic.model_copy(update={"seed": run_seed}), known.model)
 
     with ConsoleReporter() as reporter:
-        reporter.phase(f"{len(schedule)} requests of {known.model}, {schedule.rate_rps:.1f}/s on average: search")
+        rate = f"{len(schedule):,} requests, {schedule.rate_rps:,.1f}/s on average"
+        reporter.phase(f"{_source(traffic)} to {known.model}: {rate}: search")
         from testbed.pipeline.capacity import plan_capacity, predict
 
         plan = plan_capacity(
@@ -66,8 +67,16 @@ def plan(given: Given, config: options.ConfigFile = None, out: options.Out = Non
     folder = options.out_folder(out, f"plan-{known.model}")
     _write(plan, confirmed, folder)
     console.print(_table(plan))
-    console.print(_verdict(plan, confirmed, settings.max_replicas))
+    console.print(_verdict(plan, confirmed, known), highlight=False)
     print_path(console, folder / "plan.png")
+    if plan.best is None:
+        raise typer.Exit(1)
+
+
+def _source(traffic: TrafficConfig) -> str:
+    """`bursty, spike=200`: also where nobody has said anything of traffic."""
+    given = [f"{name}={value}" for name, value in traffic.parameters.items()]
+    return str(traffic.trace) if traffic.trace is not None else ", ".join([str(traffic.pattern), *given])
 
 
 def _write(plan: CapacityPlan, confirmed: Option | None, folder: Path) -> None:
@@ -85,13 +94,19 @@ def _write(plan: CapacityPlan, confirmed: Option | None, folder: Path) -> None:
     save_png(plan_figure(points, 1e3 * plan.target_s, plan.percentile), folder / "plan.png")
 
 
-def _verdict(plan: CapacityPlan, confirmed: Option | None, max_replicas: int) -> str:
+def _verdict(plan: CapacityPlan, confirmed: Option | None, known: ServiceProfile) -> str:
     goal = f"P{plan.percentile:g} <= {1e3 * plan.target_s:g} ms"
     if confirmed is None:
         least = min(plan.options, key=lambda option: option.latency_s.middle)
+        most, lone_s = max(option.service.replicas for option in plan.options), known.service_time.mean_s[0]
+        advice = (
+            f"A request alone takes {1e3 * lone_s:.1f} ms in the model: no number of replicas holds it."
+            if lone_s >= plan.target_s
+            else "Allow more replicas, or another target."
+        )
         return (
-            f"Nothing up to {max_replicas} replicas holds {goal}: the least is {_ms(least)} ms, with "
-            f"{_in_words(least.service)}. Allow more replicas if it is far fewer than those, or another target."
+            f"Nothing up to {_counted(most, 'replica')} holds {goal}: the least is {_ms(least)} ms, with "
+            f"{_in_words(least.service)}. {advice}"
         )
     checked = f"P{plan.percentile:g} {_ms(confirmed)} ms, checked on other arrivals (simulated)"
     if confirmed.holds:
@@ -99,11 +114,12 @@ def _verdict(plan: CapacityPlan, confirmed: Option | None, max_replicas: int) ->
     return f"Do not rely on {_in_words(confirmed.service)}: it holds {goal} in the search, but has {checked}."
 
 
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
 def _in_words(service: ServiceConfig) -> str:
     """`2 replicas (1 instance each, batches of at most 8, no queue delay)`."""
-
-    def counted(number: int, what: str) -> str:
-        return f"{number} {what}{'' if number == 1 else 's'}"
 
     each = " each" if service.replicas > 1 else ""
     rules = service.dynamic_batching
@@ -112,28 +128,33 @@ def _in_words(service: ServiceConfig) -> str:
     else:
         delay = f"{1e3 * rules.max_queue_delay_s:g} ms queue delay" if rules.max_queue_delay_s else "no queue delay"
         batches = f"batches of at most {service.max_batch_size}, {delay}"
-    return f"{counted(service.replicas, 'replica')} ({counted(service.instances, 'instance')}{each}, {batches})"
+    return f"{_counted(service.replicas, 'replica')} ({_counted(service.instances, 'instance')}{each}, {batches})"
 
 
 def _table(plan: CapacityPlan) -> Table:
-    title = f"P{plan.percentile:g} <= {1e3 * plan.target_s:g} ms (simulated; 90 % intervals for one run)"
-    table = Table(title=title, title_justify="left")
-    for column in ("service", "replicas", f"P{plan.percentile:g} ms", "over target", "utilisation", "holds"):
-        table.add_column(column, justify="left" if column == "service" else "right")
     from testbed.pipeline.capacity import by_setting
 
-    for name, group in by_setting(plan.options).items():
+    quantile = f"P{plan.percentile:g} ms"
+    rows = table("instances\nbatch, delay", "replicas", quantile, "over target %", "busy %", "holds", caption=CAPTION)
+    for group in by_setting(plan.options).values():
         for option in group:
-            table.add_row(
-                name,
+            low, middle, high = (100 * share for share in option.slo_violation_rate)
+            rows.add_row(
+                _setting(option.service),
                 str(option.service.replicas),
-                _ms(option),
-                "{1:.1%} ({0:.1%} to {2:.1%})".format(*option.slo_violation_rate),
-                f"{option.utilisation:.2f}",
+                _ms(option).replace(" (", "\n("),
+                f"{middle:.1f}\n({low:.1f} to {high:.1f})",
+                f"{100 * option.utilisation:.0f}",
                 "yes" if option.holds else "no",
                 style="bold" if option is plan.best else None,
             )
-    return table
+    return rows
+
+
+def _setting(service: ServiceConfig) -> str:
+    """`1 instance` above `up to 8, 0 ms`."""
+    delay_s = 0.0 if service.dynamic_batching is None else service.dynamic_batching.max_queue_delay_s
+    return f"{_counted(service.instances, 'instance')}\nup to {service.max_batch_size}, {1e3 * delay_s:g} ms"
 
 
 def _in_ms(option: Option) -> tuple[float, float, float]:

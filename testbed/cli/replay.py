@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import typer
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -29,10 +30,7 @@ USUAL = (*options.TRAFFIC, "traffic.seed", "client.transport", "client.workers",
 
 @flags(ReplayConfig, usual=["server", "model", *USUAL, options.SHAPES])
 def replay(given: Given, config: options.ConfigFile = None, out: options.Out = None) -> None:
-    """Leaves a run folder with its verdict.
-
-    Example: [bold]kis replay --server http://127.0.0.1:8000 --pattern bursty --set spike=200 --duration 60[/bold]
-    """
+    """Leaves a run folder with its verdict."""
     settings = configured(ReplayConfig, config, given)
     over_grpc = settings.client.transport == "grpc"
     grpc_address = settings.grpc or f"{http_address(settings.server).rpartition(':')[0]}:8001"
@@ -59,10 +57,7 @@ def replay(given: Given, config: options.ConfigFile = None, out: options.Out = N
 
 @flags(MeasureConfig, usual=["serve.model", "serve.device", *options.service("serve.service"), *USUAL])
 def measure(given: Given, config: options.ConfigFile = None, out: options.Out = None) -> None:
-    """Leaves a run folder with its verdict.
-
-    Example: [bold]kis measure --model resnet50 --pattern periodic --set mean=8 --set amplitude=5 --duration 60[/bold]
-    """
+    """Leaves a run folder with its verdict."""
     settings = configured(MeasureConfig, config, given)
     folder = options.out_folder(out, f"measure-{settings.serve.model}")
     schedule = make_schedule(settings.traffic, settings.serve.model)
@@ -112,11 +107,11 @@ def show_run(console: Console, run: RunDir) -> None:
     from loadgen.request_log import RequestLog
 
     manifest, log = run.manifest, RequestLog.read(run.requests)
-    table = Table(*(status for status, count in log.counts().items()), "P50", "P95", "P99", title=manifest.run_id)
+    rows = Table(*log.counts(), "P50 ms", "P95 ms", "P99 ms", box=SIMPLE, pad_edge=False)
     latency_ms = log.latency_s[log.ok] * 1e3
-    quantiles = [f"{np.percentile(latency_ms, p):.2f} ms" if len(latency_ms) else "-" for p in (50, 95, 99)]
-    table.add_row(*(str(count) for count in log.counts().values()), *quantiles)
-    console.print(table)
+    quantiles = [f"{np.percentile(latency_ms, p):.2f}" if len(latency_ms) else "-" for p in (50, 95, 99)]
+    rows.add_row(*(str(count) for count in log.counts().values()), *quantiles)
+    console.print(rows)
     verdict = manifest.verdict
     if verdict is not None:
         reasons = escape("; ".join(verdict.reasons))

@@ -27,8 +27,8 @@ def repository(
 ) -> None:
     """Also for one that has the ONNX Runtime backend.
 
-    Example: [bold]kis repository models --model resnet50 --backend onnxruntime --device gpu[/bold], start your
-    [bold]tritonserver --model-repository models[/bold], then [bold]kis calibrate --server http://host:8000[/bold].
+    Start your [bold]tritonserver --model-repository models[/bold], then
+    [bold]kis calibrate --server http://host:8000[/bold].
     """
     if folder.exists() and any(folder.iterdir()):
         raise ServingError(f"{folder} is not empty: name a new folder")

@@ -32,8 +32,7 @@ def serve(
 ) -> None:
     """A CPU that computes --model resnet50 does not keep up with the example's bursts; the emulated accelerator does.
 
-    Example: [bold]kis serve --model emulated --http-port 8000[/bold], then, elsewhere,
-    [bold]locust -f loadgen/bursty.py --host http://127.0.0.1:8000[/bold]
+    Traffic for it, elsewhere: [bold]locust -f loadgen/bursty.py --host http://127.0.0.1:8000[/bold]
     """
     if config is None and given.get("model") == "emulated" and "emulated" not in given:
         config = EMULATED

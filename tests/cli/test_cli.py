@@ -311,14 +311,16 @@ main()
 
 
 def test_a_plan_is_a_sentence(tmp_path: Path, profile: Path) -> None:
-    def last(target_ms: str) -> str:
+    def last(target_ms: str, status: int) -> str:
         flags = ["--target-ms", target_ms, "--set", "spike=40", "--duration", "20", "--max-replicas", "2"]
         done = kis("plan", "--profile", str(profile), *flags, "--out", f"plan-{target_ms}", cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == status, done.stderr
         return " ".join(done.stdout.split())
 
-    assert "Use 1 replica (1 instance, batches of at most" in last("500")
-    assert "Nothing up to 2 replicas holds P95 <= 0.01 ms: the least is" in last("0.01")
+    assert "Use 1 replica (1 instance, batches of at most" in last("500", 0)
+    impossible = last("0.01", 1)
+    assert "Nothing up to 2 replicas holds P95 <= 0.01 ms: the least is" in impossible
+    assert "A request alone takes 5.0 ms in the model: no number of replicas holds it." in impossible
 
 
 def test_the_version_and_the_next_thing_to_type() -> None:
