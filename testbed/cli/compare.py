@@ -18,18 +18,27 @@ if TYPE_CHECKING:
 Results = Annotated[Path, typer.Argument(help="A results folder.")]
 
 
-def compare(results: Results) -> None:
+def compare(
+    results: Results,
+    simulated: Annotated[
+        Path | None, typer.Argument(help="With it, the two are run folders: a real run, and its simulation.")
+    ] = None,
+) -> None:
     """Writes comparison.json and shows the table."""
+    folder = simulated or results
     with ConsoleReporter() as reporter:
-        reporter.phase(f"compare the runs of {results}")
+        reporter.phase(f"compare the runs of {results}" if simulated is None else f"compare {simulated} with {results}")
         from testbed.pipeline.restore import restore
-        from testbed.reporting.compare import compare_folder
+        from testbed.reporting.compare import compare_folder, compare_runs
 
-        restore(results, reporter, workers=options.workers_of(None))
-        comparison = compare_folder(results, reporter.progress)
-    write_text_atomically(results / "comparison.json", comparison.text)
+        if simulated is None:
+            restore(results, reporter, workers=options.workers_of(None))
+            comparison = compare_folder(results, reporter.progress)
+        else:
+            comparison = compare_runs(results, simulated)
+    write_text_atomically(folder / "comparison.json", comparison.text)
     show_comparison(console, comparison)
-    print_path(console, results / "comparison.json")
+    print_path(console, folder / "comparison.json")
 
 
 def report(
@@ -40,7 +49,8 @@ def report(
     ] = False,
     workers: options.WorkerCount = None,
 ) -> None:
-    """Of a calibration, a simulated cluster's run, an experiment, an evaluation, a comparison of devices or a study."""
+    """Of a calibration, a run, a simulated cluster's run, an experiment, an evaluation, a comparison of devices or a
+    study."""
     with ConsoleReporter() as reporter:
         reporter.phase(f"report of {results}")
         from testbed.pipeline.restore import restore

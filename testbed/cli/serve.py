@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Column, Table
 
 from testbed.cli import options
 from testbed.cli.console import console, say
@@ -43,19 +42,14 @@ def serve(
         with console.status(f"starting {settings.service.replicas} x tritonserver with {settings.model}"):
             target = opened.enter_context(served(settings, out or Path(scratch), http_port=http_port))
         try:
-            table = Table(
-                "replica",
-                Column("http", overflow="fold"),
-                Column("metrics", overflow="fold"),
-                "start-up",
-                title=f"{target.model} on {target.device.name}",
-            )
+            say(f"{target.model} on {target.device.name}")
             start_up = {event.replica: event.start_up_s for event in target.events() if event.start_up_s is not None}
             for address in target.addresses():
                 seconds = start_up.get(address.endpoint)
-                text = "not measured" if seconds is None else f"{seconds:.1f} s"
-                table.add_row(address.endpoint, address.http_url, address.metrics_url or "", text)
-            console.print(table)
+                say(address.endpoint if seconds is None else f"{address.endpoint}, ready after {seconds:.1f} s")
+                of_it = {"HTTP": address.http_url, "gRPC": address.grpc, "metrics": address.metrics_url}
+                for name, where in of_it.items():
+                    say(f"  {name:8}{where or 'not known'}")
             say(f"weights: {target.weights}; ctrl-c stops")
             while True:
                 time.sleep(3600)

@@ -178,10 +178,9 @@ def test_the_in_flight_limit_drops_and_counts(replay):
     assert log.frame["status"].tolist() == ["timeout"] * 10 + ["dropped"] * 90
     assert log.frame["sent_ns"].notna().sum() == 10
     assert set(log.frame["detail"][10:]) == {"10 requests were in flight already"}
-    # Locust hears of no answer: it took a dropped request for one of 0 ms, and its P50 was 0.
-    dropped = [report for report in replay.reports if report[3] is not None]
-    assert len(dropped) == 90
-    assert all(latency_s is None for _, latency_s, _, _ in dropped)
+    # Locust hears of all and of no answer: it took a dropped request for one of 0 ms, and its P50 was 0.
+    assert len(replay.reports) == 100
+    assert all(latency_s is None and detail is not None for _, latency_s, _, detail in replay.reports)
 
 
 def test_stopping_leaves_every_request_with_its_end(long_replay):

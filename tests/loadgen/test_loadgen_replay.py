@@ -182,11 +182,13 @@ def test_a_disk_that_fills_up_during_the_run_loses_nothing_because_the_space_was
 # As a Locust user types it
 
 
-def locust(name: str, folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "locust", "-f", str(LOADGEN / f"{name}.py"), *arguments]
+def locust(name: str, folder: Path, *arguments: str, **more: str) -> subprocess.Popen[str]:
+    files = ",".join(str(LOADGEN / file) for file in f"{name}.py".split(","))
+    command = [sys.executable, "-m", "locust", "-f", files, *arguments]
     pipe = subprocess.PIPE
+    environment = {"LOCUST_NO_PAGE": "true", **os.environ, **more}
     return subprocess.Popen(
-        command, cwd=folder, stdin=subprocess.DEVNULL, stdout=pipe, stderr=subprocess.STDOUT, text=True,
+        command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=pipe, stderr=subprocess.STDOUT, text=True,
         start_new_session=True,
     )  # fmt: skip
 
@@ -217,7 +219,7 @@ def test_a_pattern_from_the_command_line_leaves_its_run(tmp_path):
     assert (schedule.scheduled_s % 2 >= 1).mean() > 0.6  # one of three seconds has most of the requests
     verdict = Verdict.model_validate_json((tmp_path / "run/verdict.json").read_text())
     assert run.returncode == (0 if verdict.valid else EXIT_INVALID), output
-    assert f"\n{'VALID' if verdict.valid else 'INVALID'}: {len(log)} requests: {len(log)} ok\n" in output
+    assert f" {'VALID' if verdict.valid else 'INVALID'}: {len(log)} requests: {len(log)} ok\n" in output
     assert f"run folder: {tmp_path / 'run'}" in output
     assert "Aggregated" in output  # Locust's own table
     assert len(client_figures(log)) == 2
@@ -313,6 +315,10 @@ def test_any_pattern_can_be_chosen_on_the_command_line(tmp_path):
     [
         ("bursty", ["--model", "toi"], "model 'toi'"),
         ("bursty", ["--lengths", "40:x"], "give MEDIAN:SIGMA:LONGEST"),
+        ("bursty", ["-t", "0"], "a run time of 0 s sends nothing"),
+        ("bursty", ["--trace", "none.csv"], "none.csv: No such file"),
+        ("locustfile", ["--pattern", "trace"], "no trace was given: --trace FILE"),
+        ("bursty.py,periodic", [], "bursty and periodic were both given with -f"),
         ("locustfile", ["--pattern", "burst"], "did you mean 'bursty'"),
         ("locustfile", ["--pattern", "no_such_module:Mine"], "is its folder on PYTHONPATH"),
     ],
@@ -322,7 +328,7 @@ def test_a_user_error_on_the_command_line_is_one_line(tmp_path, file, arguments,
         run = locust(file, tmp_path, "--headless", "--host", f"http://{server.address}", *arguments)
         output, _ = run.communicate(timeout=LONG_S)
     assert run.returncode == 1
-    lines = [line for line in output.splitlines() if line.startswith("kis: ")]
+    lines = [line for line in output.splitlines() if "ERROR/kis: " in line or line.startswith("kis: ")]
     assert len(lines) == 1
     assert said in lines[0]
     assert "Traceback" not in output
