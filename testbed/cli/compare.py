@@ -49,8 +49,7 @@ def report(
     ] = False,
     workers: options.WorkerCount = None,
 ) -> None:
-    """Of a calibration, a run, a simulated cluster's run, an experiment, an evaluation, a comparison of devices or a
-    study."""
+    """Of a calibration, a run, a cluster, an experiment, an evaluation, a comparison of devices or a study."""
     with ConsoleReporter() as reporter:
         reporter.phase(f"report of {results}")
         from testbed.pipeline.restore import restore

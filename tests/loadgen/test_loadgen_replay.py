@@ -186,10 +186,9 @@ def locust(name: str, folder: Path, *arguments: str, **more: str) -> subprocess.
     files = ",".join(str(LOADGEN / file) for file in f"{name}.py".split(","))
     command = [sys.executable, "-m", "locust", "-f", files, *arguments]
     pipe = subprocess.PIPE
-    environment = {"LOCUST_NO_PAGE": "true", **os.environ, **more}
     return subprocess.Popen(
-        command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=pipe, stderr=subprocess.STDOUT, text=True,
-        start_new_session=True,
+        command, cwd=folder, env={**os.environ, "LOCUST_NO_PAGE": "true", **more}, stdin=subprocess.DEVNULL, stdout=pipe,
+        stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
 
 
