@@ -145,10 +145,9 @@ def compare_folder(folder: Path, on_progress: Callable[[float], None] = lambda _
 def compare_runs(real: Path, simulated: Path) -> Comparison:
     """Compare two run folders, wherever they lie. ReportError if the one does not simulate the other."""
     first, second = load_run(real), load_run(simulated)
-    if (first.manifest.kind, second.manifest.kind) != ("real", "simulated"):
-        raise ReportError(
-            f"{real} is {first.manifest.kind}, {simulated} {second.manifest.kind}: a real run comes first"
-        )
+    kinds = first.manifest.kind, second.manifest.kind
+    if kinds != ("real", "simulated"):
+        raise ReportError(f"{real} is {kinds[0]}, {simulated} is {kinds[1]}: give the real run, then its simulation")
     rows = (compare(first, second),)
     return Comparison(runs=rows, summary=summarise(rows, ()))
 

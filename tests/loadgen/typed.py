@@ -40,6 +40,7 @@ def workers_of_its_own() -> list[str]:
 
 
 def until_stopped(port: str) -> dict[str, Any]:
+    """What the page knows once the first run of its session is over."""
     while True:
         stats = ask(port, "stats/requests")
         if stats["state"] == "stopped":

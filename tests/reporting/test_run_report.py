@@ -17,7 +17,7 @@ from testbed.reporting.reports import report_of, write_report
 from tests.pages import figures_of, texts_of
 
 ARRIVALS_NS = np.arange(400) * 25_000_000  # 40 a second, for 10 s
-AFTER_S = ARRIVALS_NS / 1e9 + 0.1
+AFTER_S = ARRIVALS_NS / 1e9 + 0.125
 
 
 def write(folder, run_id="mine", completed_s=AFTER_S, **more):
@@ -29,12 +29,12 @@ def test_a_run_folder_has_a_page_with_its_figures_and_its_verdict(tmp_path):
     run = write(tmp_path)
     page = write_report(run).read_text()
     assert report_of(run).name == "run"
-    assert "400 requests in 10 s (40.0 a second, at most 40 in one second): 400 answered, latency P50 100.0 ms" in page
+    assert "400 requests in 10 s (40.0 a second, at most 40 in one second): 400 answered, latency P50 125.0 ms" in page
     assert '<b class="tag">VALID</b>' in page
     assert 'role="alert"' not in page
     rates, latencies = figures_of(page)[:2]
     assert {"offered", "answered", "P95"} <= set(texts_of(rates))
-    assert "P95 100 ms" in texts_of(latencies)
+    assert "P95 125 ms" in texts_of(latencies)
     assert "400 answered" in (run / "report.md").read_text()
 
 
@@ -71,7 +71,7 @@ def test_every_request_is_counted_in_one_second(tmp_path):
 
 def test_a_real_run_and_its_simulation_are_compared_wherever_they_lie(tmp_path):
     real = write(tmp_path / "here", completed_s=AFTER_S)
-    simulated = write(tmp_path / "there", "simulated", AFTER_S + 0.01, kind="simulated")
+    simulated = write(tmp_path / "there", "simulated", AFTER_S + 0.0125, kind="simulated")
     (row,) = compare_runs(real, simulated).runs
     assert row.p95_error_pct == pytest.approx(10)
     with pytest.raises(ReportError, match="give the real run, then its simulation"):
