@@ -168,7 +168,7 @@ class Replay:
 
         def _say_and_draw() -> None:
             _say(options, level, "\n".join(text))
-            if job.manifest is not None and not options.no_page:
+            if job.manifest is not None and not getattr(options, "no_page", False):
                 self._draw(environment, job.run_dir)
 
         self._show(environment, str(job.run_dir), word, [counts, *reasons], failed=not verdict.valid)
