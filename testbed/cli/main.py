@@ -11,11 +11,12 @@ from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from types import FrameType
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from typer import rich_utils
 
 from testbed.cli.console import show_log
 from testbed.cli.example import read_example
@@ -163,6 +164,21 @@ def main() -> None:
         if ended.code == INTERRUPTED:  # what typer makes of a KeyboardInterrupt, without a word
             _tell_interrupted(errors)
         raise
+
+
+def _usage(error: Any) -> None:
+    """What typer refuses, as one line too; `kis` alone shows its help."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        _in_a_box(error)
+        return
+    path = error.ctx.command_path if getattr(error, "ctx", None) else "kis"
+    command = path.partition(" ")[2]
+    text = f"{command}: {error.format_message()}" if command else error.format_message()
+    _tell(Console(stderr=True), f"{text.rstrip('.')}: see {path} --help")
+
+
+_in_a_box = rich_utils.rich_format_error
+rich_utils.rich_format_error = _usage
 
 
 def _words() -> list[str]:

@@ -58,7 +58,8 @@ def replay(given: Given, config: options.ConfigFile = None, out: options.Out = N
 @flags(MeasureConfig, usual=["serve.model", "serve.device", *options.service("serve.service"), *USUAL])
 def measure(given: Given, config: options.ConfigFile = None, out: options.Out = None) -> None:
     """Leaves a run folder with its verdict."""
-    settings = configured(MeasureConfig, config, given)
+    serve = options.with_emulated(given.get("serve", {}))
+    settings = configured(MeasureConfig, config, {**given, "serve": serve} if serve else given)
     folder = options.out_folder(out, f"measure-{settings.serve.model}")
     schedule = make_schedule(settings.traffic, settings.serve.model)
     with ConsoleReporter() as reporter:

@@ -252,9 +252,9 @@ MISTAKES = {
     "a missing trace": (["measure", "--trace", "none.csv"], "none.csv"),
     "no server there": (["replay", "--server", "http://127.0.0.1:9"], "127.0.0.1:9"),
     "a model without a server": (["calibrate", "--model", "mine"], "--server"),
-    "an emulated model without a profile": (
-        ["measure", "--serve.model", "emulated"],
-        "as in testbed/configs/serve-emulated.yaml",
+    "an emulated model with too few batch times": (
+        ["measure", "--model", "emulated", "--max-batch-size", "9"],
+        "emulated.mean_s has 8 batch times, max_batch_size is 9",
     ),
     "a simulation of nothing": (["simulate"], "give --profile"),
     "a profile that is none": (["simulate", "--profile", "config.yaml"], "config.yaml is no profile"),
