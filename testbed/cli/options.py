@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
+from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +15,9 @@ import yaml
 from loadgen.patterns import known_patterns
 from loadgen.traces import FORMATS
 from testbed.cli.flags import Given, Short, plain
+from testbed.config import TrafficConfig
 from testbed.errors import ConfigError
+from testbed.pipeline.traffic import PATTERN_S, own_length_s
 from testbed.ray_cluster import load_ray
 from testbed.study import Workers, all_processors
 
@@ -55,6 +59,11 @@ WorkerCount = Annotated[int | None, typer.Option("--workers", min=1, help=r"Proc
 Ray = Annotated[
     str | None, typer.Option("--ray", help="Address of a Ray cluster that does the work; local: one on this machine.")
 ]
+
+
+def least_minutes(traffic: Iterable[TrafficConfig]) -> int:
+    """That runs of so much traffic take, one after the other."""
+    return math.ceil(sum(own_length_s(one) or PATTERN_S for one in traffic) / 60)
 
 
 def with_emulated(serve: Given) -> Given:
