@@ -326,7 +326,9 @@ def test_a_plan_is_a_sentence(tmp_path: Path, profile: Path) -> None:
 def test_the_version_and_the_next_thing_to_type() -> None:
     assert kis("--version").stdout == f"kis {metadata.version('kis-testbed')}\n"
     alone = kis()
-    assert "Try first: kis simulate --profile testbed/examples/" in " ".join((alone.stdout + alone.stderr).split())
+    told = " ".join((alone.stdout + alone.stderr).split())
+    assert "Type next" in told
+    assert "kis simulate --profile testbed/examples/resnet50-h200-fp16.json" in told
 
 
 def test_the_doctor_says_what_is_there_and_what_is_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from testbed.cli.main import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 WIDTH = 78  # of a terminal of 80 columns, within the help's margins
-NUMBER = re.compile(r"[-+−]?\d[\d,.]*")
+NUMBER = re.compile(r"[-+\u2212]?\d[\d,.]*")
 PROGRESS = re.compile(r"\s*\d+:\d\d  (\d+ %|the simulator is compiled)")  # only where it takes long
 RUN = [command for command in COMMANDS if read_example(command).flags is not None]
 
@@ -38,11 +38,9 @@ def follows(shown: list[str], printed: list[str]) -> str | None:
         if line == "...":
             may_skip = True
             continue
-        wanted = shape(line.removesuffix("..."))
+        wanted, cut = shape(line.removesuffix("...")), line.endswith("...")
         last = len(printed) if may_skip else at + 1
-        fits = (
-            shape(one).startswith(wanted) if line.endswith("...") else shape(one) == wanted for one in printed[at:last]
-        )
+        fits = (one.startswith(wanted) if cut else one == wanted for one in map(shape, printed[at:last]))
         place = next((number for number, fit in enumerate(fits, start=at) if fit), None)
         if place is None:
             return line
