@@ -134,9 +134,10 @@ def _add(made: typer.Typer, name: str, entry: Entry) -> None:
 
 def _help_of(name: str, entry: Entry, command: Callable[..., None]) -> str:
     """What it is, what is to be known of it, and an example with what it prints."""
-    typed, *printed = escape(read_example(name).text).split("\n")
-    example = "\n".join((f"[bold]{typed}[/bold]", *(line or " " for line in printed)))
-    return f"{entry.summary}\n\n{inspect.getdoc(command)}\n\n{example}"
+    example = read_example(name)
+    typed = [f"[bold]{escape(line)}[/bold]" for line in f"$ {example.typed}".split("\n")]
+    text = "\n".join((*typed, *map(escape, example.printed)))
+    return f"{entry.summary}\n\n{inspect.getdoc(command)}\n\n{text}"
 
 
 def _lacks(entry: Entry, package: str) -> str:

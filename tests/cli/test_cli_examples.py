@@ -24,7 +24,7 @@ RUN = [command for command in COMMANDS if read_example(command).flags is not Non
 
 def shape(line: str) -> str:
     """A line with any numbers in it, wherever its columns are."""
-    return " ".join(NUMBER.sub("#", line).split())
+    return " ".join(re.sub("─+", "─", NUMBER.sub("#", line)).split())
 
 
 def lines_of(text: str) -> list[str]:
@@ -32,7 +32,7 @@ def lines_of(text: str) -> list[str]:
 
 
 def follows(shown: list[str], printed: list[str]) -> str | None:
-    """The first line that is shown and was not printed, in that order; `...`: whatever else was. None: there is none."""
+    """The first line that is shown and was not printed, in that order; `...`: whatever else was. None: all were."""
     at, may_skip = 0, False
     for line in shown:
         if line == "...":
