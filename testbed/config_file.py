@@ -35,6 +35,11 @@ def load_config(path: Path, kind: type[T], overrides: dict[str, Any] | None = No
     return build(kind, merge(_read(path, (), kind), overrides or {}), str(path), overrides)
 
 
+def keys_of(path: Path) -> frozenset[str]:
+    """Of the file's mapping."""
+    return frozenset(_read(path, (), None))
+
+
 def read_key(path: Path, key: str) -> str:
     """A word of a YAML file that says which model the whole is; ConfigError without it."""
     value = _read(path, (), None).get(key)
@@ -169,11 +174,11 @@ def _explain(kind: type[BaseModel], error: ValidationError) -> str:
         near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
         hint = f"did you mean '{near[0]}'?" if near else "known keys: " + ", ".join(sorted(known))
         return f"unknown key '{place}': {hint}"
+    if first["type"] == "missing":
+        return f"{place} is missing"
     message = first["msg"].removeprefix("Value error, ")
     given = first.get("input")
-    shown = (
-        "" if isinstance(given, (dict, list, tuple, BaseModel)) or first["type"] == "missing" else f" (got {given!r})"
-    )
+    shown = "" if isinstance(given, (dict, list, tuple, BaseModel)) else f" (got {given!r})"
     return f"{place}: {message}{shown}" if place else f"{message}{shown}"
 
 

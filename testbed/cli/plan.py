@@ -46,8 +46,8 @@ def plan(given: Given, config: options.ConfigFile = None, out: options.Out = Non
         return make_schedule(traffic.model_copy(update={"seed": run_seed}), known.model)
 
     with ConsoleReporter() as reporter:
-        rate = f"{len(schedule):,} requests, {schedule.rate_rps:,.1f}/s on average"
-        reporter.phase(f"{_source(traffic)} to {known.model}: {rate}: search")
+        rate = f"{len(schedule):,} requests, {schedule.rate_rps:,.0f}/s"
+        reporter.phase(f"{_source(traffic)} to {known.model}: {rate}")
         from testbed.pipeline.capacity import plan_capacity, predict
 
         plan = plan_capacity(
@@ -138,7 +138,7 @@ def _table(plan: CapacityPlan) -> Table:
     rows = table("instances\nbatch, delay", "replicas", quantile, "over target %", "busy %", "holds", caption=CAPTION)
     for group in by_setting(plan.options).values():
         for option in group:
-            low, middle, high = (100 * share for share in option.slo_violation_rate)
+            low, middle, high = (100 * share for share in option.slo_violation_rate[:3])
             rows.add_row(
                 _setting(option.service),
                 str(option.service.replicas),

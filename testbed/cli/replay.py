@@ -71,7 +71,8 @@ def measure(
     allow_invalid: AllowInvalid = False,
 ) -> None:
     """Leaves a run folder with its verdict, and a page."""
-    settings = configured(MeasureConfig, config, given)
+    serve = options.with_emulated(given.get("serve", {}))
+    settings = configured(MeasureConfig, config, {**given, "serve": serve} if serve else given)
     folder = options.out_folder(out, f"measure-{settings.serve.model}")
     schedule = make_schedule(settings.traffic, settings.serve.model)
     with ConsoleReporter() as reporter:

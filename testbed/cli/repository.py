@@ -35,7 +35,7 @@ def repository(
     from workloads.repository import BackendOptions, weights_label, write_repository
 
     kind = _backend(backend)
-    settings = configured(ServeConfig, config, given)
+    settings = configured(ServeConfig, config, options.with_emulated(given))
     spec = find_model(settings.model)
     chosen = BackendOptions(
         backend=kind,

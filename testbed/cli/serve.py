@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 import time
 from contextlib import ExitStack
-from importlib import resources
 from pathlib import Path
 from typing import Annotated
 
@@ -15,9 +14,6 @@ from testbed.cli import options
 from testbed.cli.console import console, say
 from testbed.cli.flags import Given, configured, flags
 from testbed.config import ServeConfig
-
-# Of `--model emulated`, which has no times of its own.
-EMULATED = Path(str(resources.files("testbed") / "configs" / "serve-emulated.yaml"))
 
 
 @flags(ServeConfig, usual=["model", "device", *options.service(), "threads"])
@@ -33,9 +29,7 @@ def serve(
 
     Traffic for it, elsewhere: [bold]locust -f loadgen/bursty.py --host http://127.0.0.1:8000[/bold]
     """
-    if config is None and given.get("model") == "emulated" and "emulated" not in given:
-        config = EMULATED
-    settings = configured(ServeConfig, config, given)
+    settings = configured(ServeConfig, config, options.with_emulated(given))
     from testbed.pipeline.target import served
 
     with tempfile.TemporaryDirectory(prefix="kis-serve-") as scratch, ExitStack() as opened:
@@ -44,7 +38,7 @@ def serve(
         try:
             say(f"{target.model} on {target.device.name}")
             start_up = {event.replica: event.start_up_s for event in target.events() if event.start_up_s is not None}
-            for address in target.addresses():
+            for address in target.addresses():  # a line each, so that it can be copied
                 seconds = start_up.get(address.endpoint)
                 say(address.endpoint if seconds is None else f"{address.endpoint}, ready after {seconds:.1f} s")
                 of_it = {"HTTP": address.http_url, "gRPC": address.grpc, "metrics": address.metrics_url}

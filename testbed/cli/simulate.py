@@ -14,7 +14,7 @@ from testbed.cli.console import ConsoleReporter, console, print_path, say, table
 from testbed.cli.flags import Given, configured, flags, typed
 from testbed.cli.replay import show_run
 from testbed.config import SimulateConfig
-from testbed.config_file import build, merge
+from testbed.config_file import build, keys_of, merge
 from testbed.errors import ConfigError
 from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.traffic import make_schedule, own_length_s
@@ -59,6 +59,8 @@ def simulate(
             "give --profile, a profile-<model>.json of `kis calibrate` (testbed/examples/ has one), or --cluster, a "
             "configuration as testbed/configs/cluster.yaml"
         )
+    if config is not None and "cluster" in keys_of(config):
+        raise ConfigError(f"{config} is of a cluster: kis simulate --cluster {config}")
     settings = configured(SimulateConfig, config, given)
     known = ServiceProfile.read(settings.profile)
     folder = options.out_folder(out, f"simulate-{known.model}")

@@ -27,6 +27,9 @@ def study(
     what is run for a cell and which figures are drawn (testbed/grid_study.py).
     """
     name = read_key(config, "kind")
+    changes = dict(map(_changed, change or ()))
+    if "kind" in changes:
+        raise ConfigError(f"--set kind: {config} says which study it is ({name}): give a file of the other one")
     with ConsoleReporter() as reporter:
         reporter.phase(f"study {name}")
         from testbed.grid_study import STUDIES, run_study
@@ -34,7 +37,7 @@ def study(
         from testbed.reporting.reports import report_of
 
         kind = STUDIES.find(name)
-        settings = load_config(config, kind, dict(map(_changed, change or ())))
+        settings = load_config(config, kind, changes)
         folder = options.out_folder(out, settings.name)
         reporter.phase(f"{settings.name}: {len(settings.cells())} cells")
         run_study(settings, folder, reporter.progress, options.workers_of(workers, ray))

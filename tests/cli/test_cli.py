@@ -252,9 +252,9 @@ MISTAKES = {
     "a missing trace": (["measure", "--trace", "none.csv"], "none.csv"),
     "no server there": (["replay", "--server", "http://127.0.0.1:9"], "127.0.0.1:9"),
     "a model without a server": (["calibrate", "--model", "mine"], "--server"),
-    "an emulated model without a profile": (
-        ["measure", "--serve.model", "emulated"],
-        "as in testbed/configs/serve-emulated.yaml",
+    "an emulated model with too few batch times": (
+        ["measure", "--model", "emulated", "--max-batch-size", "9"],
+        "emulated.mean_s has 8 batch times, max_batch_size is 9",
     ),
     "a simulation of nothing": (["simulate"], "give --profile"),
     "a profile that is none": (["simulate", "--profile", "config.yaml"], "config.yaml is no profile"),
@@ -326,7 +326,9 @@ def test_a_plan_is_a_sentence(tmp_path: Path, profile: Path) -> None:
 def test_the_version_and_the_next_thing_to_type() -> None:
     assert kis("--version").stdout == f"kis {metadata.version('kis-testbed')}\n"
     alone = kis()
-    assert "Try first: kis simulate --profile testbed/examples/" in " ".join((alone.stdout + alone.stderr).split())
+    told = " ".join((alone.stdout + alone.stderr).split())
+    assert "Type next" in told
+    assert "kis simulate --profile testbed/examples/resnet50-h200-fp16.json" in told
 
 
 def test_the_doctor_says_what_is_there_and_what_is_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
