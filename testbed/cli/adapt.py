@@ -18,7 +18,6 @@ def adapt(
 ) -> None:
     """The drift is found, the profile recalibrated, the new policy judged and promoted; beside the same without that.
 
-    Example: [bold]kis adapt testbed/configs/adaptation.yaml[/bold]
     A real deployment: [bold]kis controller C --policy P --adapt testbed/configs/adapt-controller.yaml[/bold]
     """
     settings = configured(AdaptRunConfig, config, given)

@@ -92,7 +92,9 @@ class ConsoleReporter(Progress):
 
     def note(self, text: str) -> None:
         """A line that stays, in a phase that goes on."""
-        self.console.print(f"[dim]{minutes(self._clock() - self._begun_s)}[/dim]  {escape(text)}", highlight=False)
+        self.console.print(
+            f"[dim]{minutes(self._clock() - self._begun_s)}[/dim]  {escape(text)}", highlight=False, soft_wrap=True
+        )
 
     def progress(self, share: float) -> None:
         """So much of the phase is done, 0..1."""
@@ -130,7 +132,7 @@ class _Phase:
     def told(self, now_s: float) -> str:
         """`40 %, about 1:20 left`."""
         left_s = self.left_s(now_s)
-        return f"{self.share:.0%}" + ("" if left_s is None else f", about {minutes(left_s).strip()} left")
+        return f"{100 * self.share:.0f} %" + ("" if left_s is None else f", about {minutes(left_s).strip()} left")
 
     def is_due(self, now_s: float) -> bool:
         """Is it time for a line?"""

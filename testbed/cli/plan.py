@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import typer
 from rich.table import Table
 
 from testbed.calibration.profile import ServiceProfile
 from testbed.cli import options
 from testbed.cli.console import ConsoleReporter, console, print_path, say, table
 from testbed.cli.flags import Given, Short, configured, flags
+from testbed.config import TrafficConfig
 from testbed.pipeline.capacity_config import PlanConfig
 from testbed.pipeline.traffic import make_schedule
 from workloads.files import write_json
@@ -31,10 +33,7 @@ GRID = ("max_replicas", "instances", "max_batch_size", DELAYS)
     usual=["profile", "target_ms", "percentile", *GRID, *options.TRAFFIC, "traffic.speed_up", "traffic.seed"],
 )
 def plan(given: Given, config: options.ConfigFile = None, out: options.Out = None) -> None:
-    """The fewest replicas with each setting, and the best of them confirmed with other draws.
-
-    Example: [bold]kis plan --profile results/x/profile-resnet50.json --trace trace.csv --target-ms 100[/bold]
-    """
+    """The fewest replicas with each setting, and the best of them confirmed with other draws."""
     settings = configured(PlanConfig, config, given)
     known, traffic = ServiceProfile.read(settings.profile), settings.traffic
     schedule = make_schedule(traffic, known.model)
@@ -45,7 +44,8 @@ def plan(given: Given, config: options.ConfigFile = None, out: options.Out = Non
         return make_schedule(traffic.model_copy(update={"seed": run_seed}), known.model)
 
     with ConsoleReporter() as reporter:
-        reporter.phase(f"{len(schedule)} requests of {known.model}, {schedule.rate_rps:.1f}/s on average: search")
+        rate = f"{len(schedule):,} requests, {schedule.rate_rps:,.0f}/s"
+        reporter.phase(f"{_source(traffic)} to {known.model}: {rate}")
         from testbed.pipeline.capacity import plan_capacity, predict
 
         plan = plan_capacity(
@@ -74,6 +74,14 @@ def plan(given: Given, config: options.ConfigFile = None, out: options.Out = Non
     console.print(_table(told))
     say(sentence(told))
     print_path(console, write_report(folder))
+    if plan.best is None:
+        raise typer.Exit(1)
+
+
+def _source(traffic: TrafficConfig) -> str:
+    """`bursty, spike=200`: also where nobody has said anything of traffic."""
+    given = [f"{name}={value}" for name, value in traffic.parameters.items()]
+    return str(traffic.trace) if traffic.trace is not None else ", ".join([str(traffic.pattern), *given])
 
 
 def _told(known: ServiceProfile, settings: PlanConfig, schedule: Schedule) -> dict[str, object]:
@@ -81,6 +89,7 @@ def _told(known: ServiceProfile, settings: PlanConfig, schedule: Schedule) -> di
     return {
         "model": known.model,
         "device": known.device.model_dump(),
+        "lone_ms": 1e3 * known.service_time.mean_s[0],  # of a batch of one request
         "config": settings.model_dump(mode="json"),
         "parameters": schedule.provenance.get("parameters", {}),  # of the pattern, with its defaults
         "requests": len(schedule),

@@ -101,10 +101,15 @@ def sentence(plan: Plan) -> str:
     confirmed, goal = plan["confirmed"], goal_text(plan)
     if confirmed is None:
         least = min(plan["options"], key=lambda option: option["latency_ms"]["middle"])
+        most = counted(max(_service(option).replicas for option in plan["options"]), "replica")
+        advice = (
+            f"A request alone takes {plan['lone_ms']:.1f} ms in the model: no number of replicas holds it."
+            if plan["lone_ms"] >= plan["target_ms"]
+            else "Allow more replicas, or another target."
+        )
         return (
-            f"Nothing up to {plan['config']['max_replicas']} replicas holds {goal}: the least is {latency_text(least)} "
-            f"ms, with {service_text(_service(least))}. Allow more replicas if it is far fewer than those, or another "
-            "target."
+            f"Nothing up to {most} holds {goal}: the least is {latency_text(least)} ms, with "
+            f"{service_text(_service(least))}. {advice}"
         )
     service = service_text(_service(confirmed))
     other = "other draws" if plan["config"]["traffic"]["trace"] else "other arrivals"
