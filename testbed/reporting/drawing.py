@@ -165,15 +165,22 @@ def log_axis(axes: Axes, which: Literal["x", "y"], scale: float = 1.0) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{scale * value:g}"))
 
 
-def thinned(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """At most POINTS points of a line, in order: the least and the largest value of each part of it, and its ends."""
-    if len(x) <= POINTS:
+def thinned(x: FloatArray, y: FloatArray, points: int = POINTS) -> tuple[FloatArray, FloatArray]:
+    """At most so many points of a line, in order: the least and the largest value of each part of it, and its ends."""
+    if len(x) <= points:
         return x, y
-    parts = np.array_split(np.arange(len(x)), POINTS // 2 - 1)
+    parts = np.array_split(np.arange(len(x)), points // 2 - 1)
     low, high = np.where(np.isnan(y), np.inf, y), np.where(np.isnan(y), -np.inf, y)
     kept = [at for part in parts for at in (part[low[part].argmin()], part[high[part].argmax()])]
     places = np.unique([0, *kept, len(x) - 1])
     return x[places], y[places]
+
+
+def steps_before(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """The same steps, drawn with `where="pre"`, without the points at which nothing changes; thinned."""
+    kept = np.append(y[1:] != y[:-1], True)
+    kept[0] = True
+    return thinned(x[kept], y[kept])
 
 
 def draw_rate(axes: Axes, time_s: FloatArray, rate_rps: FloatArray, step: Any) -> None:
