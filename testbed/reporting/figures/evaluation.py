@@ -103,8 +103,8 @@ def policies(lines: Sequence[ScalingTimeline]) -> Figure:
     highest = max(float(np.nanmax([line.asked.max(), line.ready.max()])) for line in lines)
     for panel in panels[len(lines) :]:
         panel.set_axis_off()
-    for panel, line in zip(panels, lines, strict=False):
-        time_s, rate = thinned(line.time_s, line.offered_rps, points=120)
+    for number, (panel, line) in enumerate(zip(panels, lines, strict=False), start=1):
+        time_s, rate = thinned(line.time_s, line.offered_rps, points=60)
         panel.fill_between(
             time_s, rate * highest / max(float(rate.max()), 1e-9), step="pre", color=MUTED, alpha=0.12, linewidth=0
         )
@@ -118,7 +118,9 @@ def policies(lines: Sequence[ScalingTimeline]) -> Figure:
         missed.set(ylim=(0, most))
         missed.grid(visible=False)
         missed.locator_params(axis="y", nbins=3)
-        missed.tick_params(colors=INVALID, labelsize=7)
+        last = number % PANELS == 0 or number == len(lines)
+        missed.tick_params(colors=INVALID, labelsize=7, labelright=last, right=last)
+        missed.spines[:].set_visible(False)
     figure.supylabel("replicas", fontsize=9)
     figure.supxlabel("seconds (simulated); right axis: missed, 1/s", fontsize=9)
     return figure
