@@ -9,7 +9,7 @@ from rich.table import Table
 
 from testbed.calibration.profile import ServiceProfile
 from testbed.cli import options
-from testbed.cli.console import ConsoleReporter, console, print_path, say, table
+from testbed.cli.console import ConsoleReporter, console, print_path, table
 from testbed.cli.flags import Given, Short, configured, flags
 from testbed.config import TrafficConfig
 from testbed.pipeline.capacity_config import PlanConfig
@@ -72,7 +72,7 @@ def plan(given: Given, config: options.ConfigFile = None, out: options.Out = Non
     told = {**_told(known, settings, schedule), **_as_json(plan, confirmed)}
     write_json(folder / "plan.json", told)
     console.print(_table(told))
-    say(sentence(told))
+    console.print(sentence(told), highlight=False, markup=False)
     print_path(console, write_report(folder))
     if plan.best is None:
         raise typer.Exit(1)
@@ -101,16 +101,21 @@ def _told(known: ServiceProfile, settings: PlanConfig, schedule: Schedule) -> di
 
 
 def _table(plan: Plan) -> Table:
+    from testbed.reporting.labels import counted
     from testbed.reporting.plan import goal_text, latency_text, settings_of
 
-    headings = ("replicas", f"P{plan['percentile']:g}\nms", "over target\n%", "busy\n%", "holds")
-    rows = table("setting", *headings, caption=f"{goal_text(plan)}; simulated, with 90 % intervals for one run")
+    headings = ("replicas", f"P{plan['percentile']:g} ms", "over target %", "busy %", "holds")
+    caption = f"{goal_text(plan)}; simulated, 90 % intervals for one run"
+    rows = table("instances\nbatch, delay", *headings, caption=caption)
     for setting in settings_of(plan):
-        for number, option in enumerate(setting.options):
+        rules = setting.service.dynamic_batching
+        delay_ms = 0.0 if rules is None else 1e3 * rules.max_queue_delay_s
+        name = f"{counted(setting.service.instances, 'instance')}\nup to {setting.most}, {delay_ms:g} ms"
+        for option in setting.options:
             missed = {end: 100 * share for end, share in option["slo_violation_rate"].items()}
             replicas = option["service"]["replicas"]
             rows.add_row(
-                setting.name if number == 0 else "",
+                name,
                 str(replicas),
                 latency_text(option).replace(" (", "\n("),
                 "{middle:.1f}\n({low:.1f} to {high:.1f})".format(**missed),
