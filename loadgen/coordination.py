@@ -43,6 +43,7 @@ _READY_S = 60.0
 _PARENT_S = 0.5  # between two looks whether somebody still waits for the run
 _INTERRUPTED = "interrupted"
 _PAGE_S = 120.0  # for the run's page to be drawn
+_SEEN_S = 5.5  # Locust's page asks for Logs and Exceptions every 5 s while a test runs, and never after
 # What Locust says of users and of its own timer; neither has a part here.
 _MISLEADING = ("Ramping to", "All users spawned", "Sending spawn jobs", "No run time limit set")
 
@@ -167,7 +168,7 @@ class Replay:
 
         def _say_and_draw() -> None:
             _say(options, level, "\n".join(text))
-            if job.manifest is not None and not options.no_page:
+            if job.manifest is not None and not getattr(options, "no_page", False):
                 self._draw(environment, job.run_dir)
 
         self._show(environment, str(job.run_dir), word, [counts, *reasons], failed=not verdict.valid)
@@ -180,7 +181,8 @@ class Replay:
     def _show(self, environment: Environment, run: str, word: str, reasons: list[str], failed: bool = True) -> None:
         """On the page's own tab; what failed is among Locust's Exceptions too, and so in its HTML report and CSV."""
         if self._tab is not None:
-            self._tab.add(run, word, reasons)
+            page = [f"its page, in some seconds: {ROUTE} beneath this address"] if run else []
+            self._tab.add(run, word, [*reasons, *page])
         if failed and environment.runner is not None:
             environment.runner.log_exception("kis", f"{word}: {'; '.join(reasons)}", run or word)
 
@@ -268,6 +270,7 @@ class Replay:
         if environment.web_ui is None:
             runner.quit()
             return
+        gevent.sleep(_SEEN_S)
         runner.stop()
         if options.autostart and options.autoquit != -1:
             gevent.sleep(options.autoquit)
@@ -376,7 +379,7 @@ def _announcement(job: ReplayJob, schedule: Schedule) -> list[str]:
     """What is going to happen, instead of Locust's words on users."""
     name = "a schedule" if job.manifest is None else job.manifest.pattern
     duration_s = schedule.duration_s if job.duration_s is None else min(job.duration_s, schedule.duration_s)
-    what = f"{name}, {duration_s:g} s, {len(schedule)} requests, open loop; users and ramp-up are not used"
+    what = f"{name}, {duration_s:.4g} s, {len(schedule)} requests, open loop; users and ramp-up are not used"
     return [what, *(() if job.manifest is None else job.manifest.notes)]
 
 

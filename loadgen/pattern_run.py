@@ -36,7 +36,7 @@ _Option = tuple[str, dict[str, Any]]  # a flag, and what argparse wants of it
 def replay_pattern(name: str) -> None:
     """Make the calling locustfile replay that pattern; its parameters become arguments and fields of the web form.
 
-    `trace` replays the arrivals of the file that --trace names.
+    --trace FILE replays a trace's arrivals instead; `trace` is the pattern that has nothing else.
     """
     try:
         _replay(find_pattern(name))
@@ -45,20 +45,17 @@ def replay_pattern(name: str) -> None:
 
 
 def replay_chosen_pattern() -> None:
-    """The same of the pattern that --pattern names on the command line, by its name or as my_module:MyPattern; with
-    --trace, of that trace."""
+    """The same of the pattern that --pattern names on the command line, by its name or as my_module:MyPattern."""
     parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--pattern")
-    parser.add_argument("--trace")
-    chosen = parser.parse_known_args()[0]
+    parser.add_argument("--pattern", default="bursty")
 
     def _argument(parser: Any) -> None:
         known = ", ".join(name for name, kind in known_patterns().items() if kind.configurable)
-        text = f"{known}, trace, or my_module:MyPattern (default: bursty, or the trace)"
+        text = f"{known}, or my_module:MyPattern (default: bursty)"
         parser.add_argument("--pattern", default="bursty", help=text, include_in_web_ui=False)
 
     events.init_command_line_parser.add_listener(_argument)
-    replay_pattern(chosen.pattern or (Trace.name if chosen.trace else "bursty"))
+    replay_pattern(parser.parse_known_args()[0].pattern)
 
 
 def _replay(kind: type[Pattern]) -> None:
@@ -101,7 +98,9 @@ class _ShowOptions(argparse.Action):
 
 
 def _options(kind: type[Pattern]) -> Iterator[_Option]:
-    yield from _of_the_trace() if kind is Trace else _of_the_pattern(kind)
+    for field in dataclasses.fields(kind) if kind is not Trace else ():
+        text = f"{field.metadata['description']} (default: {field.default})"
+        yield _flag(field.name), {"type": type(field.default), "default": field.default, "help": text}
     yield "--model", {"default": "", "help": "model to ask (default: the server's only one)"}
     yield "--seed", {"type": int, "default": 0, "help": "seed of the arrivals (default: 0)"}
     yield "--endpoints", {"default": "", "help": "several servers: host:port,host:port or a JSON file to follow"}
@@ -115,27 +114,23 @@ def _options(kind: type[Pattern]) -> Iterator[_Option]:
     yield "--run-dir", {"default": "", "help": "default: results/<time>-<pattern>"}
     allow = "exit with 0 after an INVALID run, too (default: 3)"
     yield "--allow-invalid", {"action": "store_true", "default": False, "help": allow}
+    yield "--trace", {"default": "", "help": "file with recorded arrivals, replayed instead of the pattern"}
+    formats = f"of the trace: {', '.join(FORMATS.known())}, or my_module:MyFormat (default: what its lines look like)"
+    yield "--format", {"default": "", "help": formats}
+    yield "--speed-up", {"type": float, "default": 1.0, "help": "of the trace; 2: in half the time (default: 1)"}
+    yield "--keep", {"type": float, "default": 1.0, "help": "share of the trace's requests that is sent (default: 1)"}
     no_page = "leave report.html to `kis report`: drawing it takes seconds"
     yield "--no-page", {"action": "store_true", "default": False, "help": no_page}
 
 
-def _of_the_pattern(kind: type[Pattern]) -> Iterator[_Option]:
-    for field in dataclasses.fields(kind):
-        text = f"{field.metadata['description']} (default: {field.default})"
-        yield f"--{field.name.replace('_', '-')}", {"type": type(field.default), "default": field.default, "help": text}
-
-
-def _of_the_trace() -> Iterator[_Option]:
-    yield "--trace", {"default": "", "help": "file with the recorded arrivals"}
-    formats = f"{', '.join(FORMATS.known())}, or my_module:MyFormat (default: what its lines look like)"
-    yield "--format", {"default": "", "help": formats}
-    yield "--speed-up", {"type": float, "default": 1.0, "help": "2: in half the time (default: 1)"}
-    yield "--keep", {"type": float, "default": 1.0, "help": "share of its requests that is sent (default: 1)"}
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _job(kind: type[Pattern], environment: Any, run_time_s: float | None, last: list[Schedule]) -> ReplayJob:
     options = environment.parsed_options
     lengths = parse_lengths(options.lengths) if options.lengths else None
+    name = Trace.name if options.trace else kind.name
     schedule, notes = _schedule(kind, options, run_time_s)
     endpoints = _endpoints(options.endpoints, environment.host, options.transport)
     first = read_endpoints(endpoints) if isinstance(endpoints, Path) else endpoints
@@ -152,7 +147,7 @@ def _job(kind: type[Pattern], environment: Any, run_time_s: float | None, last: 
         notes.append(
             f"the same arrivals as in the run before are sent again (seed {options.seed}): another seed gives others"
         )
-    run_dir = Path(options.run_dir or f"results/{datetime.now():%Y%m%d-%H%M%S}-{kind.name}").resolve()
+    run_dir = Path(options.run_dir or f"results/{datetime.now():%Y%m%d-%H%M%S}-{name}").resolve()
     if (run_dir / "requests.parquet").exists():
         raise ReplayError(f"{run_dir} already holds a run: choose another --run-dir, or remove it")
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -180,7 +175,7 @@ def _job(kind: type[Pattern], environment: Any, run_time_s: float | None, last: 
             ),
             shapes={} if served is None else {tensor.name: tuple(tensor.shape) for tensor in served.inputs},
             client=limits,
-            pattern=kind.name,
+            pattern=name,
             pattern_parameters=schedule.provenance.get("parameters", schedule.provenance),
             seed=options.seed,
             duration_s=schedule.duration_s,
@@ -192,14 +187,11 @@ def _job(kind: type[Pattern], environment: Any, run_time_s: float | None, last: 
 
 def _schedule(kind: type[Pattern], options: Any, run_time_s: float | None) -> tuple[Schedule, list[str]]:
     """The arrivals, of a model that is not known yet, and what is to be said of them."""
+    if options.trace:
+        how = {"speed_up": options.speed_up, "keep": options.keep, "seed": options.seed}
+        return read_trace(Path(options.trace), "", format=options.format or None, **how).until(run_time_s), []
     if kind is Trace:
-        if not options.trace:
-            raise ReplayError("no trace was given: --trace FILE (an Azure CSV, or a file with one time a line)")
-        asked = options.format or None
-        whole = read_trace(
-            Path(options.trace), "", format=asked, speed_up=options.speed_up, keep=options.keep, seed=options.seed
-        )
-        return whole.until(run_time_s), []
+        raise ReplayError("no trace was given: --trace FILE (an Azure CSV, or a file with one time a line)")
     pattern = make_pattern(kind.name, **{f.name: getattr(options, f.name) for f in dataclasses.fields(kind)})
     duration_s = run_time_s or kind.default_duration_s
     schedule = poisson_schedule(pattern, duration_s, options.seed, "")

@@ -35,6 +35,11 @@ def load_config(path: Path, kind: type[T], overrides: dict[str, Any] | None = No
     return build(kind, merge(_read(path, (), kind), overrides or {}), str(path), overrides)
 
 
+def keys_of(path: Path) -> frozenset[str]:
+    """Of the file's mapping."""
+    return frozenset(_read(path, (), None))
+
+
 def read_key(path: Path, key: str) -> str:
     """A word of a YAML file that says which model the whole is; ConfigError without it."""
     value = _read(path, (), None).get(key)
@@ -49,16 +54,19 @@ def _read(path: Path, readers: tuple[Path, ...], kind: Any) -> dict[str, Any]:
         raise ConfigError(f"{readers[-1]}: extends {path}, which extends it: end the circle")
     try:
         data = yaml.safe_load(path.read_text())
+    except IsADirectoryError:
+        raise ConfigError(f"{path} is a folder: give a configuration file (YAML); --out is the folder") from None
     except OSError as error:
         of_whom = f"{readers[-1]}: extends {path}" if readers else str(path)
         raise ConfigError(f"{of_whom}: {error.strerror}: give a configuration file") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not a text file: give a configuration file (YAML)") from None
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" line {mark.line + 1}" if mark else ""
+        # What was not closed began at the context's mark; the problem's is where the reader gave up.
+        mark = getattr(error, "context_mark", None) or getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}," if mark else ""
         raise ConfigError(
-            f"{path}:{where} is not YAML: {getattr(error, 'problem', None) or 'check its syntax'}"
+            f"{path}{where} is not YAML: {getattr(error, 'problem', None) or 'check its syntax'}"
         ) from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path} holds no mapping of keys: see testbed/configs/ for examples")
@@ -166,11 +174,11 @@ def _explain(kind: type[BaseModel], error: ValidationError) -> str:
         near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
         hint = f"did you mean '{near[0]}'?" if near else "known keys: " + ", ".join(sorted(known))
         return f"unknown key '{place}': {hint}"
+    if first["type"] == "missing":
+        return f"{place} is missing"
     message = first["msg"].removeprefix("Value error, ")
     given = first.get("input")
-    shown = (
-        "" if isinstance(given, (dict, list, tuple, BaseModel)) or first["type"] == "missing" else f" (got {given!r})"
-    )
+    shown = "" if isinstance(given, (dict, list, tuple, BaseModel)) else f" (got {given!r})"
     return f"{place}: {message}{shown}" if place else f"{message}{shown}"
 
 

@@ -18,7 +18,6 @@ def adapt(
 ) -> None:
     """The drift is found, the profile recalibrated, the new policy judged and promoted; beside the same without that.
 
-    Example: [bold]kis adapt testbed/configs/adaptation.yaml[/bold]
     A real deployment: [bold]kis controller C --policy P --adapt testbed/configs/adapt-controller.yaml[/bold]
     """
     settings = configured(AdaptRunConfig, config, given)
@@ -38,4 +37,6 @@ def adapt(
     before, adapted, not_adapted = (shown(over[name], ".2%") for name in ("before", "adapted", "not_adapted"))
     say(f"over target: {before} before, {adapted} after the adaptation, {not_adapted} without one (simulated)")
     say(f"{quiet['without_a_step']} of {quiet['runs']} runs without drift took no step ({quiet['seconds']:g} s each)")
-    print_path(console, folder / "adaptation.json")
+    from testbed.reporting.reports import write_report
+
+    print_path(console, write_report(folder))

@@ -22,8 +22,6 @@ def archive(
     """archive/ of the folder has them, to be carried or committed.
 
     runs/ stays; where it is lost, `kis restore` brings it back, simulated runs from their seeds.
-
-    Example: [bold]kis archive results/20260101-120000-calibrate[/bold]
     """
     with ConsoleReporter() as reporter:
         reporter.phase(f"archive the real runs of {results}")
@@ -37,10 +35,7 @@ def archive(
 
 
 def restore(results: Results) -> None:
-    """`kis report` and `kis compare` do so themselves.
-
-    Example: [bold]kis restore results/golden-emulated[/bold]
-    """
+    """`kis report` and `kis compare` do so themselves."""
     with ConsoleReporter(results) as reporter:
         reporter.phase(f"restore the runs of {results}")
         from testbed.archive.folder import has_archive

@@ -19,21 +19,27 @@ if TYPE_CHECKING:
 Results = Annotated[Path, typer.Argument(help="A results folder.")]
 
 
-def compare(results: Results) -> None:
-    """Writes comparison.json and shows the table.
-
-    Example: [bold]kis compare results/20260101-120000-calibrate[/bold]
-    """
+def compare(
+    results: Results,
+    simulated: Annotated[
+        Path | None, typer.Argument(help="With it, the two are run folders: a real run, and its simulation.")
+    ] = None,
+) -> None:
+    """Writes comparison.json and shows the table."""
+    folder = simulated or results
     with ConsoleReporter() as reporter:
-        reporter.phase(f"compare the runs of {results}")
+        reporter.phase(f"compare the runs of {results}" if simulated is None else f"compare {simulated} with {results}")
         from testbed.pipeline.restore import restore
-        from testbed.reporting.compare import compare_folder
+        from testbed.reporting.compare import compare_folder, compare_runs
 
-        restore(results, reporter, workers=options.workers_of(None))
-        comparison = compare_folder(results, reporter.progress)
-    write_text_atomically(results / "comparison.json", comparison.text)
+        if simulated is None:
+            restore(results, reporter, workers=options.workers_of(None))
+            comparison = compare_folder(results, reporter.progress)
+        else:
+            comparison = compare_runs(results, simulated)
+    write_text_atomically(folder / "comparison.json", comparison.text)
     show_comparison(console, comparison)
-    print_path(console, results / "comparison.json")
+    print_path(console, folder / "comparison.json")
 
 
 def report(
@@ -44,12 +50,7 @@ def report(
     ] = False,
     workers: options.WorkerCount = None,
 ) -> None:
-    """Of a calibration, a simulated cluster's run, an experiment, an evaluation, a comparison of devices or a study.
-
-    Of a folder of several, such as results/: index.html, with what each found and the way to its report.
-
-    Example: [bold]kis report results/20260101-120000-calibrate[/bold]
-    """
+    """Of what a command left: its page and pictures, again. Of several such folders, as results/: an index of them."""
     from testbed.reporting.overview import kind_of, results_in, write_overview
 
     if kind_of(results) is None and results_in(results):

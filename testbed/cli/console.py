@@ -115,9 +115,12 @@ class ConsoleReporter(Bar):
 
     def note(self, text: str) -> None:
         """A line that stays, in a phase that goes on."""
-        since_s = self._now_s() - self._told.begun_unix_s
+        since = minutes(self._now_s() - self._told.begun_unix_s)
+        if not self.console.is_terminal:
+            self.console.print(f"{since}  {text}", highlight=False, markup=False, soft_wrap=True)
+            return
         line = Table.grid(padding=(0, 2))  # the lines of a long text stand beside the time
-        line.add_row(f"[dim]{minutes(since_s)}[/dim]", escape(text))
+        line.add_row(f"[dim]{since}[/dim]", escape(text))
         self.console.print(line, highlight=False)
 
     def progress(self, share: float) -> None:
@@ -126,7 +129,7 @@ class ConsoleReporter(Bar):
         first = share if self._told.share is None else self._told.first_share
         self._told = self._told.model_copy(update={"share": share, "first_share": first})
         left_s = self._told.left_s(now_s)
-        told = f"{share:.0%}" + ("" if left_s is None else f", about {minutes(left_s).strip()} left")
+        told = f"{100 * share:.0f} %" + ("" if left_s is None else f", about {minutes(left_s).strip()} left")
         if self._bar is not None:
             self.update(self._bar, total=1.0, completed=share, description=told)
         if not self.console.is_terminal and now_s - self._line_s >= LINE_EVERY_S and share < 1:

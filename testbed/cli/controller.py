@@ -25,10 +25,7 @@ def controller(
     adapt: Annotated[Path | None, typer.Option(help="A file (YAML): adapt the policy as its service drifts.")] = None,
     kubeconfig: options.Kubeconfig = None,
 ) -> None:
-    """One JSON line a decision. Fails static.
-
-    Example: [bold]kis controller testbed/configs/controller.yaml --shadow[/bold]
-    """
+    """One JSON line a decision. Fails static."""
     policy = given.pop("policy", None)  # another one altogether, not some keys of the file's
     settings = configured(ControllerConfig, config, given)
     if policy is not None:
@@ -48,10 +45,7 @@ def controller(
 
 @flags(AdapterConfig, usual=["namespace"])
 def adapter(given: Given, config: options.Config, kubeconfig: options.Kubeconfig = None) -> None:
-    """As external and custom metrics, until SIGTERM.
-
-    Example: [bold]kis adapter testbed/configs/adapter.yaml[/bold]
-    """
+    """As external and custom metrics, until SIGTERM."""
     settings = configured(AdapterConfig, config, given)
     from testbed.adapter.run import run_adapter
 

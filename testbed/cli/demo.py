@@ -19,8 +19,6 @@ def demo(
 ) -> None:
     """Measures a real Triton for half a minute (it waits as an accelerator would compute: no GPU, no torch), shows how
     near the simulator comes, tunes an HPA in it and lets it meet KIScaler. Leaves a page.
-
-    Example: [bold]kis demo[/bold]
     """
     begun_s = time.monotonic()
     folder = options.out_folder(out, "demo")

@@ -17,13 +17,15 @@ from testbed.pipeline.devices_config import DevicesConfig
 def devices(given: Given, config: options.Config, out: options.Out = None) -> None:
     """Each study's ratio comes with an interval.
 
-    Example: [bold]kis devices testbed/configs/devices.yaml[/bold]
     Continue after an interrupt: [bold]kis devices testbed/configs/devices.yaml --out results/that-folder[/bold]
     """
     settings = configured(DevicesConfig, config, given)
     folder = options.out_folder(out, "devices")
     with ConsoleReporter(folder) as reporter:
-        reporter.phase(f"{' against '.join(settings.devices)}: {', '.join(study.model for study in settings.studies)}")
+        runs = len(settings.devices) * settings.repeats
+        least = options.least_minutes(study.traffic for study in settings.studies for _ in range(runs))
+        models = ", ".join(study.model for study in settings.studies)
+        reporter.phase(f"{' against '.join(settings.devices)}, {models}: {runs} runs of each, at least {least} min")
         from testbed.pipeline.devices import compare_devices
 
         page = compare_devices(settings, folder, reporter)

@@ -37,10 +37,7 @@ def doctor(
     kubeconfig: options.Kubeconfig = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="To look at the machine.")] = 3.0,
 ) -> None:
-    """Exit status 2 where anything is marked `no`: it is there, and does not work.
-
-    Example: [bold]kis doctor[/bold]
-    """
+    """Exit status 2 where anything is marked `no`: it is there, and does not work."""
     with ConsoleReporter() as reporter:
         reporter.phase(f"look at the machine for {seconds:g} s")
         from testbed.measurement.machine import look

@@ -18,10 +18,7 @@ def evaluate(
     ray: options.Ray = None,
     out: options.Out = None,
 ) -> None:
-    """Given the folder of an evaluation with --out, it goes on: with what is missing, more seeds, traffic or policies.
-
-    Example: [bold]kis evaluate testbed/configs/evaluate.yaml[/bold]
-    """
+    """Given the folder of an evaluation with --out, it goes on: what is missing, more seeds, traffic or policies."""
     settings = configured(EvaluateConfig, config, given)
     folder = options.out_folder(out, "evaluate")
     with ConsoleReporter(folder) as reporter:

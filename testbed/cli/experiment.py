@@ -16,15 +16,14 @@ def experiment(
 ) -> None:
     """Each traffic under each policy.
 
-    Example: [bold]kis experiment testbed/configs/experiment.yaml[/bold]
     Continue after an interrupt: [bold]kis experiment testbed/configs/experiment.yaml --out results/that-folder[/bold]
     """
     settings = configured(ExperimentConfig, config, given)
     folder = options.out_folder(out, "experiment")
     with ConsoleReporter(folder) as reporter:
-        reporter.phase(
-            f"{len(settings.runs)} real runs: {', '.join(settings.traffic)} under {', '.join(settings.policies)}"
-        )
+        under = f"{', '.join(settings.traffic)} under {', '.join(settings.policies)}"
+        least = options.least_minutes(settings.traffic[traffic] for traffic, _, _ in settings.runs)
+        reporter.phase(f"{len(settings.runs)} real runs, at least {least} min: {under}")
         from testbed.pipeline.experiment import run_experiment
         from testbed.serving.kubernetes_api import api_client
 

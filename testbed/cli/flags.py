@@ -4,8 +4,9 @@
     def evaluate(given: Given, config: options.Config, out: options.Out = None) -> None:
         settings = configured(EvaluateConfig, config, given)
 
-A key inside a key has a dot: --client.max-in-flight 100. A list is repeated flags or YAML (--gpus '[0, 1]'), a mapping
-NAME=VALUE, repeated, or YAML. What was typed goes over the file's keys before anything is validated.
+A key inside a key has a dot: --client.max-in-flight 100. A list is --gpus 0,1, repeated flags, or YAML
+(--gpus '[0, 1]'); a mapping is NAME=VALUE, repeated, or YAML. What was typed goes over the file's keys before anything
+is validated.
 """
 
 from __future__ import annotations
@@ -193,8 +194,17 @@ def plain(text: str) -> Any:
 
 
 def _list_of(texts: list[str]) -> list[Any]:
-    values = [plain(text) for text in texts]
-    return values[0] if len(values) == 1 and isinstance(values[0], list) else values
+    if len(texts) == 1:
+        return listed(texts[0])
+    return [plain(text) for text in texts]
+
+
+def listed(text: str) -> list[Any]:
+    """A list of one flag: `1,2`, or as YAML, `[1, 2]`."""
+    value = plain(text)
+    if isinstance(value, str) and "," in value:
+        return [plain(part.strip()) for part in value.split(",")]
+    return value if isinstance(value, list) else [value]
 
 
 def _mapping_of(flag: str, texts: list[str]) -> dict[str, Any]:

@@ -6,19 +6,21 @@ import inspect
 import os
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib import import_module, resources
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from typer import rich_utils
 
 from testbed.cli.console import show_log
+from testbed.cli.example import read_example
 from testbed.errors import ConfigError
 from workloads.errors import KisError
 
@@ -37,35 +39,47 @@ class Entry(NamedTuple):
 
 
 HELP = "Measure a real Triton service once, simulate it a million times, and see that the simulator was right."
-FIRST = "kis simulate --profile testbed/examples/resnet50-h200-fp16.json --replicas 2 --set spike=900"
+# What each group of commands is for, and what somebody types who has just installed it; lines of 78 columns.
+GROUPS = {
+    "Measure": "Measure: a real Triton, once",
+    "Simulate": "Simulate: the same service, under any traffic",
+    "Decide": "Decide: which autoscaler",
+    "Deploy": "Deploy: it, on Kubernetes",
+    "Results": "Results, and this machine",
+}
+FIRST = (
+    "Type next (the last one measures a real Triton):",
+    "kis simulate --profile testbed/examples/resnet50-h200-fp16.json",
+    "kis simulate --cluster testbed/configs/cluster.yaml",
+    "kis demo",
+    "Each command's --help begins with an example and what it prints.",
+)
 
 # In the order of `kis --help`. Only what is called is imported: a controller's pod needs no report and no plot, and the
 # help comes at once.
 COMMANDS = {
     "demo": Entry("demo", "Measure", "See it work in a minute and a half: no GPU, no cluster."),
-    "serve": Entry("serve", "Measure", "Serve a model of the catalog with real tritonserver processes, until ctrl-c."),
+    "serve": Entry("serve", "Measure", "Serve a model of the catalog with real tritonserver processes."),
     "repository": Entry("repository", "Measure", "A model of the catalog as a repository for a Triton of your own."),
     "replay": Entry("replay", "Measure", "Send a pattern or a trace to a running Triton, open-loop."),
-    "measure": Entry("replay", "Measure", "Serve a model on this machine, send it traffic, sample everything."),
-    "calibrate": Entry("campaign", "Measure", "The whole loop: serve, measure, fit, simulate other traffic, report."),
-    "devices": Entry("devices", "Measure", "CPU against GPU: how many times slower, on the same model and traffic."),
+    "measure": Entry("replay", "Measure", "Serve a model here, send it traffic, sample everything."),
+    "calibrate": Entry("campaign", "Measure", "The whole loop: serve, measure, fit, simulate, compare, report."),
+    "devices": Entry("devices", "Measure", "CPU against GPU: how many times slower, on the same traffic."),
     "simulate": Entry("simulate", "Simulate", "A calibrated service, or a cluster, under any traffic."),
-    "plan": Entry("plan", "Simulate", "How many replicas, which batches and delay hold a latency target."),
-    "study": Entry(
-        "study", "Simulate", "A kind of study in one file, also of yours: its cells, its table, its figures."
-    ),
+    "plan": Entry("plan", "Simulate", "How many replicas, and which batches, hold a latency target."),
+    "study": Entry("study", "Simulate", "A kind of study in one file, also one of yours."),
     "tune-hpa": Entry("tune_hpa", "Decide", "The HPA for your traffic and target, as YAML."),
     "train": Entry("train", "Decide", "An autoscaler learns in simulated clusters.", "stable_baselines3", "train"),
-    "evaluate": Entry("evaluate", "Decide", "Policies on the same simulated traffic: which is better, and how sure."),
-    "adapt": Entry("adapt", "Decide", "A service that drifts in KISim, under a policy that is adapted to it."),
+    "evaluate": Entry("evaluate", "Decide", "Policies on the same traffic: which is better, and how sure."),
+    "adapt": Entry("adapt", "Decide", "A service that drifts in KISim, and a policy adapted to it."),
     "controller": Entry("controller", "Deploy", "Scale a real deployment of Triton pods with a policy."),
-    "adapter": Entry("controller", "Deploy", "Triton's queue time, rate and more for the stock HPA of a cluster."),
-    "experiment": Entry("experiment", "Deploy", "Autoscalers on a real deployment and in KISim, beside each other."),
-    "watch": Entry("watch", "Results", "What runs now: a results folder that is being written, or a controller."),
+    "adapter": Entry("controller", "Deploy", "Triton's queue time, rate and more for a cluster's own HPA."),
+    "experiment": Entry("experiment", "Deploy", "Autoscalers on real pods and in KISim, beside each other."),
+    "watch": Entry("watch", "Results", "What runs now: a results folder, or a controller."),
     "doctor": Entry("doctor", "Results", "What this machine has for all that, and what it lacks."),
     "compare": Entry("compare", "Results", "The simulated runs of a results folder beside the real ones."),
     "report": Entry("compare", "Results", "Write the report of a results folder again."),
-    "archive": Entry("archive", "Results", "Keep a results folder's real runs in a few small files."),
+    "archive": Entry("archive", "Results", "Keep the real runs of a results folder in a few small files."),
     "restore": Entry("archive", "Results", "Write the run folders that an archived results folder lacks."),
 }
 OURS = ("testbed", "workloads", "loadgen")
@@ -76,7 +90,7 @@ def application(called: Iterable[str] = COMMANDS) -> typer.Typer:
     made = typer.Typer(
         name="kis",
         no_args_is_help=True,
-        epilog=f"Try first: {FIRST}",
+        epilog="\n\n".join(FIRST),
         pretty_exceptions_enable=False,
         rich_markup_mode="rich",
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -87,7 +101,7 @@ def application(called: Iterable[str] = COMMANDS) -> typer.Typer:
             _add(made, name, entry)
         else:
             text = entry.summary if _is_installed(entry.needs) else _lacks(entry, str(entry.needs)).capitalize()
-            made.command(name, help=escape(text), rich_help_panel=entry.group)(lambda: None)
+            made.command(name, help=escape(text), rich_help_panel=GROUPS[entry.group])(lambda: None)
     return made
 
 
@@ -109,8 +123,7 @@ def _top(shown: _Version = False) -> None:
 def _add(made: typer.Typer, name: str, entry: Entry) -> None:
     if _is_installed(entry.needs):
         command = getattr(import_module(f"testbed.cli.{entry.module}"), name.replace("-", "_"))
-        text = f"{entry.summary}\n\n{inspect.getdoc(command)}"
-        made.command(name, help=text, rich_help_panel=entry.group)(command)
+        made.command(name, help=_help_of(name, entry, command), rich_help_panel=GROUPS[entry.group])(command)
         return
     lacks = _lacks(entry, str(entry.needs))
 
@@ -119,6 +132,14 @@ def _add(made: typer.Typer, name: str, entry: Entry) -> None:
 
     settings = {"ignore_unknown_options": True, "allow_extra_args": True}
     made.command(name, help=escape(lacks.capitalize()), context_settings=settings)(stand_in)
+
+
+def _help_of(name: str, entry: Entry, command: Callable[..., None]) -> str:
+    """What it is, what is to be known of it, and an example with what it prints."""
+    example = read_example(name)
+    typed = [f"[bold]{escape(line)}[/bold]" for line in f"$ {example.typed}".split("\n")]
+    text = "\n".join((*typed, *map(escape, example.printed)))
+    return f"{entry.summary}\n\n{inspect.getdoc(command)}\n\n{text}"
 
 
 def _lacks(entry: Entry, package: str) -> str:
@@ -159,6 +180,21 @@ def main() -> None:
         if ended.code == INTERRUPTED:  # what typer makes of a KeyboardInterrupt, without a word
             _tell_interrupted(errors)
         raise
+
+
+def _usage(error: Any) -> None:
+    """What typer refuses, as one line too; `kis` alone shows its help."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        _in_a_box(error)
+        return
+    path = error.ctx.command_path if getattr(error, "ctx", None) else "kis"
+    command = path.partition(" ")[2]
+    text = f"{command}: {error.format_message()}" if command else error.format_message()
+    _tell(Console(stderr=True), f"{text.rstrip('.')}: see {path} --help")
+
+
+_in_a_box = rich_utils.rich_format_error
+rich_utils.rich_format_error = _usage  # type: ignore[assignment]
 
 
 def _words() -> list[str]:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
+from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import yaml
 
-from loadgen.patterns import known_patterns
+from loadgen.patterns import Pattern, known_patterns
 from loadgen.traces import FORMATS
-from testbed.cli.flags import Short, plain
+from testbed.cli.flags import Given, Short, plain
+from testbed.config import TrafficConfig
 from testbed.errors import ConfigError
+from testbed.pipeline.traffic import own_length_s
 from testbed.ray_cluster import load_ray
 from testbed.study import Workers, all_processors
 
@@ -25,6 +30,7 @@ Out = Annotated[
     typer.Option(help=r"Folder for the results; what it lacks is made. \[default: results/TIME-WHAT]"),
 ]
 Kubeconfig = Annotated[Path | None, typer.Option(help=r"\[default: the pod's own account, or KUBECONFIG]")]
+EMULATED = Path(__file__).parents[1] / "configs" / "serve-emulated.yaml"
 CLIENT = ("client.timeout_s", "client.max_in_flight")
 _PATTERNS = {name: kind for name, kind in known_patterns().items() if kind.configurable}
 _PARAMETERS = "; ".join(
@@ -53,6 +59,18 @@ WorkerCount = Annotated[int | None, typer.Option("--workers", min=1, help=r"Proc
 Ray = Annotated[
     str | None, typer.Option("--ray", help="Address of a Ray cluster that does the work; local: one on this machine.")
 ]
+
+
+def least_minutes(traffic: Iterable[TrafficConfig]) -> int:
+    """That runs of so much traffic take, one after the other."""
+    return math.ceil(sum(own_length_s(one) or Pattern.default_duration_s for one in traffic) / 60)
+
+
+def with_emulated(serve: Given) -> Given:
+    """What was typed of a service; `--model emulated` alone waits as configs/serve-emulated.yaml says."""
+    if serve.get("model") != "emulated" or "emulated" in serve:
+        return serve
+    return {**yaml.safe_load(EMULATED.read_text()), **serve}
 
 
 def workers_of(count: int | None, ray: str | None = None) -> Workers:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import typer
 from rich.table import Table
 
 from testbed.calibration.profile import ServiceProfile
 from testbed.cli import options
-from testbed.cli.console import ConsoleReporter, console, print_path, say, table
+from testbed.cli.console import ConsoleReporter, console, print_path, table
 from testbed.cli.flags import Given, Short, configured, flags
+from testbed.config import TrafficConfig
 from testbed.pipeline.capacity_config import PlanConfig
 from testbed.pipeline.traffic import make_schedule
 from workloads.files import write_json
@@ -31,10 +33,7 @@ GRID = ("max_replicas", "instances", "max_batch_size", DELAYS)
     usual=["profile", "target_ms", "percentile", *GRID, *options.TRAFFIC, "traffic.speed_up", "traffic.seed"],
 )
 def plan(given: Given, config: options.ConfigFile = None, out: options.Out = None) -> None:
-    """The fewest replicas with each setting, and the best of them confirmed with other draws.
-
-    Example: [bold]kis plan --profile results/x/profile-resnet50.json --trace trace.csv --target-ms 100[/bold]
-    """
+    """The fewest replicas with each setting, and the best of them confirmed with other draws."""
     settings = configured(PlanConfig, config, given)
     known, traffic = ServiceProfile.read(settings.profile), settings.traffic
     schedule = make_schedule(traffic, known.model)
@@ -45,7 +44,8 @@ def plan(given: Given, config: options.ConfigFile = None, out: options.Out = Non
         return make_schedule(traffic.model_copy(update={"seed": run_seed}), known.model)
 
     with ConsoleReporter() as reporter:
-        reporter.phase(f"{len(schedule)} requests of {known.model}, {schedule.rate_rps:.1f}/s on average: search")
+        rate = f"{len(schedule):,} requests, {schedule.rate_rps:,.0f}/s"
+        reporter.phase(f"{_source(traffic)} to {known.model}: {rate}")
         from testbed.pipeline.capacity import plan_capacity, predict
 
         plan = plan_capacity(
@@ -72,8 +72,16 @@ def plan(given: Given, config: options.ConfigFile = None, out: options.Out = Non
     told = {**_told(known, settings, schedule), **_as_json(plan, confirmed)}
     write_json(folder / "plan.json", told)
     console.print(_table(told))
-    say(sentence(told))
+    console.print(sentence(told), highlight=False, markup=False)
     print_path(console, write_report(folder))
+    if plan.best is None:
+        raise typer.Exit(1)
+
+
+def _source(traffic: TrafficConfig) -> str:
+    """`bursty, spike=200`: also where nobody has said anything of traffic."""
+    given = [f"{name}={value}" for name, value in traffic.parameters.items()]
+    return str(traffic.trace) if traffic.trace is not None else ", ".join([str(traffic.pattern), *given])
 
 
 def _told(known: ServiceProfile, settings: PlanConfig, schedule: Schedule) -> dict[str, object]:
@@ -81,6 +89,7 @@ def _told(known: ServiceProfile, settings: PlanConfig, schedule: Schedule) -> di
     return {
         "model": known.model,
         "device": known.device.model_dump(),
+        "lone_ms": 1e3 * known.service_time.mean_s[0],  # of a batch of one request
         "config": settings.model_dump(mode="json"),
         "parameters": schedule.provenance.get("parameters", {}),  # of the pattern, with its defaults
         "requests": len(schedule),
@@ -92,16 +101,21 @@ def _told(known: ServiceProfile, settings: PlanConfig, schedule: Schedule) -> di
 
 
 def _table(plan: Plan) -> Table:
+    from testbed.reporting.labels import counted
     from testbed.reporting.plan import goal_text, latency_text, settings_of
 
-    headings = ("replicas", f"P{plan['percentile']:g}\nms", "over target\n%", "busy\n%", "holds")
-    rows = table("setting", *headings, caption=f"{goal_text(plan)}; simulated, with 90 % intervals for one run")
+    headings = ("replicas", f"P{plan['percentile']:g} ms", "over target %", "busy %", "holds")
+    caption = f"{goal_text(plan)}; simulated, 90 % intervals for one run"
+    rows = table("instances\nbatch, delay", *headings, caption=caption)
     for setting in settings_of(plan):
-        for number, option in enumerate(setting.options):
+        rules = setting.service.dynamic_batching
+        delay_ms = 0.0 if rules is None else 1e3 * rules.max_queue_delay_s
+        name = f"{counted(setting.service.instances, 'instance')}\nup to {setting.most}, {delay_ms:g} ms"
+        for option in setting.options:
             missed = {end: 100 * share for end, share in option["slo_violation_rate"].items()}
             replicas = option["service"]["replicas"]
             rows.add_row(
-                setting.name if number == 0 else "",
+                name,
                 str(replicas),
                 latency_text(option).replace(" (", "\n("),
                 "{middle:.1f}\n({low:.1f} to {high:.1f})".format(**missed),

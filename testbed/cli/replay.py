@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -24,15 +25,20 @@ if TYPE_CHECKING:
     from testbed.machine import Machine
     from testbed.pipeline.target import Target
 
+AllowInvalid = Annotated[
+    bool, typer.Option("--allow-invalid", help=f"Exit with 0 after an INVALID run, too (else {EXIT_INVALID}).")
+]
 USUAL = (*options.TRAFFIC, "traffic.seed", "client.transport", "client.workers", *options.CLIENT)
 
 
 @flags(ReplayConfig, usual=["server", "model", *USUAL, options.SHAPES])
-def replay(given: Given, config: options.ConfigFile = None, out: options.Out = None) -> None:
-    """Leaves a run folder with its verdict.
-
-    Example: [bold]kis replay --server http://127.0.0.1:8000 --pattern bursty --set spike=200 --duration 60[/bold]
-    """
+def replay(
+    given: Given,
+    config: options.ConfigFile = None,
+    out: options.Out = None,
+    allow_invalid: AllowInvalid = False,
+) -> None:
+    """Leaves a run folder with its verdict, and a page."""
     settings = configured(ReplayConfig, config, given)
     over_grpc = settings.client.transport == "grpc"
     grpc_address = settings.grpc or f"{http_address(settings.server).rpartition(':')[0]}:8001"
@@ -55,16 +61,19 @@ def replay(given: Given, config: options.ConfigFile = None, out: options.Out = N
         reporter.keep_in(folder)
         machine = look_first(reporter, look, settings.client)
         run = _send(settings, schedule, target, folder, reporter, machine)
-    show_run(console, run)
+    show_run(console, run, allow_invalid)
 
 
 @flags(MeasureConfig, usual=["serve.model", "serve.device", *options.service("serve.service"), *USUAL])
-def measure(given: Given, config: options.ConfigFile = None, out: options.Out = None) -> None:
-    """Leaves a run folder with its verdict.
-
-    Example: [bold]kis measure --model resnet50 --pattern periodic --set mean=8 --set amplitude=5 --duration 60[/bold]
-    """
-    settings = configured(MeasureConfig, config, given)
+def measure(
+    given: Given,
+    config: options.ConfigFile = None,
+    out: options.Out = None,
+    allow_invalid: AllowInvalid = False,
+) -> None:
+    """Leaves a run folder with its verdict, and a page."""
+    serve = options.with_emulated(given.get("serve", {}))
+    settings = configured(MeasureConfig, config, {**given, "serve": serve} if serve else given)
     folder = options.out_folder(out, f"measure-{settings.serve.model}")
     schedule = make_schedule(settings.traffic, settings.serve.model)
     with ConsoleReporter(folder) as reporter:
@@ -80,7 +89,7 @@ def measure(given: Given, config: options.ConfigFile = None, out: options.Out = 
         publish: Literal["http", "grpc"] = "grpc" if settings.client.transport == "grpc" else "http"
         with served(settings.serve, folder / "serving", publish) as target:
             run = _send(settings, schedule, target, folder, reporter, machine)
-    show_run(console, run)
+    show_run(console, run, allow_invalid)
 
 
 def _send(
@@ -106,22 +115,24 @@ def _send(
     )
 
 
-def show_run(console: Console, run: RunDir) -> None:
-    """Counts, latency and verdict of one run, and its folder; EXIT_INVALID if the verdict says so."""
+def show_run(console: Console, run: RunDir, allow_invalid: bool = False) -> None:
+    """Counts, latency and verdict of one run, its folder and its page; EXIT_INVALID if the verdict says so."""
     import numpy as np
 
     from loadgen.request_log import RequestLog
+    from testbed.reporting.reports import write_report
 
     manifest, log = run.manifest, RequestLog.read(run.requests)
-    table = Table(*(status for status, count in log.counts().items()), "P50", "P95", "P99", title=manifest.run_id)
+    rows = Table(*log.counts(), "P50 ms", "P95 ms", "P99 ms", box=SIMPLE, pad_edge=False)
     latency_ms = log.latency_s[log.ok] * 1e3
-    quantiles = [f"{np.percentile(latency_ms, p):.2f} ms" if len(latency_ms) else "-" for p in (50, 95, 99)]
-    table.add_row(*(str(count) for count in log.counts().values()), *quantiles)
-    console.print(table)
+    quantiles = [f"{np.percentile(latency_ms, p):.2f}" if len(latency_ms) else "-" for p in (50, 95, 99)]
+    rows.add_row(*(str(count) for count in log.counts().values()), *quantiles)
+    console.print(rows)
     verdict = manifest.verdict
     if verdict is not None:
         reasons = escape("; ".join(verdict.reasons))
         console.print("[green]VALID[/green]" if verdict.valid else f"[red]INVALID[/red]: {reasons}", highlight=False)
     print_path(console, run.path)
-    if verdict is not None and not verdict.valid:
+    print_path(console, write_report(run.path))
+    if verdict is not None and not verdict.valid and not allow_invalid:
         raise typer.Exit(EXIT_INVALID)

@@ -27,15 +27,15 @@ def repository(
 ) -> None:
     """Also for one that has the ONNX Runtime backend.
 
-    Example: [bold]kis repository models --model resnet50 --backend onnxruntime --device gpu[/bold], start your
-    [bold]tritonserver --model-repository models[/bold], then [bold]kis calibrate --server http://host:8000[/bold].
+    Start your [bold]tritonserver --model-repository models[/bold], then
+    [bold]kis calibrate --server http://host:8000[/bold].
     """
     if folder.exists() and any(folder.iterdir()):
         raise ServingError(f"{folder} is not empty: name a new folder")
     from workloads.repository import BackendOptions, weights_label, write_repository
 
     kind = _backend(backend)
-    settings = configured(ServeConfig, config, given)
+    settings = configured(ServeConfig, config, options.with_emulated(given))
     spec = find_model(settings.model)
     chosen = BackendOptions(
         backend=kind,

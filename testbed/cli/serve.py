@@ -5,12 +5,10 @@ from __future__ import annotations
 import tempfile
 import time
 from contextlib import ExitStack
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Column, Table
 
 from testbed.cli import options
 from testbed.cli.console import console, say
@@ -22,8 +20,6 @@ if TYPE_CHECKING:
     from testbed.pipeline.target import Target
 
 TARGETS = "prometheus.json"  # of the folder: what Prometheus scrapes, in the format of its file_sd_configs
-# Of `--model emulated`, which has no times of its own.
-EMULATED = Path(str(resources.files("testbed") / "configs" / "serve-emulated.yaml"))
 
 
 @flags(ServeConfig, usual=["model", "device", *options.service(), "threads"])
@@ -40,12 +36,9 @@ def serve(
 ) -> None:
     """A CPU that computes --model resnet50 does not keep up with the example's bursts; the emulated accelerator does.
 
-    Example: [bold]kis serve --model emulated --http-port 8000[/bold], then, elsewhere,
-    [bold]locust -f loadgen/bursty.py --host http://127.0.0.1:8000[/bold]
+    Traffic for it, elsewhere: [bold]locust -f loadgen/bursty.py --host http://127.0.0.1:8000[/bold]
     """
-    if config is None and given.get("model") == "emulated" and "emulated" not in given:
-        config = EMULATED
-    settings = configured(ServeConfig, config, given)
+    settings = configured(ServeConfig, config, options.with_emulated(given))
     from testbed.pipeline.target import served
 
     with tempfile.TemporaryDirectory(prefix="kis-serve-") as scratch, ExitStack() as opened:
@@ -56,19 +49,14 @@ def serve(
             )
             write_json(folder / TARGETS, scraped(target))
         try:
-            table = Table(
-                "replica",
-                Column("http", overflow="fold"),
-                Column("metrics", overflow="fold"),
-                "start-up",
-                title=f"{target.model} on {target.device.name}",
-            )
+            say(f"{target.model} on {target.device.name}")
             start_up = {event.replica: event.start_up_s for event in target.events() if event.start_up_s is not None}
-            for address in target.addresses():
+            for address in target.addresses():  # a line each, so that it can be copied
                 seconds = start_up.get(address.endpoint)
-                text = "not measured" if seconds is None else f"{seconds:.1f} s"
-                table.add_row(address.endpoint, address.http_url, address.metrics_url or "", text)
-            console.print(table)
+                say(address.endpoint if seconds is None else f"{address.endpoint}, ready after {seconds:.1f} s")
+                of_it = {"HTTP": address.http_url, "gRPC": address.grpc, "metrics": address.metrics_url}
+                for name, where in of_it.items():
+                    say(f"  {name:8}{where or 'not known'}")
             say(f"weights: {target.weights}; ctrl-c stops")
             while True:
                 time.sleep(3600)
@@ -79,7 +67,10 @@ def serve(
 def scraped(target: Target) -> list[dict[str, Any]]:
     """Each replica's metrics page for Prometheus, with the labels that a pod would have."""
     return [
-        {"targets": [page.removeprefix("http://").partition("/")[0]], "labels": {"namespace": "local", "pod": name}}
-        for name, _, page in target.addresses()
-        if page is not None
+        {
+            "targets": [address.metrics_url.removeprefix("http://").partition("/")[0]],
+            "labels": {"namespace": "local", "pod": address.endpoint},
+        }
+        for address in target.addresses()
+        if address.metrics_url is not None
     ]

@@ -14,7 +14,7 @@ from testbed.cli.console import ConsoleReporter, console, print_path, say, table
 from testbed.cli.flags import Given, configured, flags, typed
 from testbed.cli.replay import show_run
 from testbed.config import SimulateConfig
-from testbed.config_file import build, merge
+from testbed.config_file import build, keys_of, merge
 from testbed.errors import ConfigError
 from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.traffic import make_schedule, own_length_s
@@ -24,6 +24,7 @@ from workloads.catalog import ServiceConfig
 if TYPE_CHECKING:
     from loadgen.schedule import Schedule
 
+COVERAGE = 0.9  # of intervals
 PEAK_S = 1.0  # over which a peak rate is counted
 
 
@@ -41,7 +42,6 @@ def simulate(
 ) -> None:
     """Leaves a run folder like a real run's; of a cluster, a report.
 
-    Example: [bold]kis simulate --profile results/x/profile-resnet50.json --replicas 4 --pattern bursty[/bold]
     A real run, repeated: [bold]kis simulate --profile results/x/profile-resnet50.json --run results/y[/bold]
     A cluster under an autoscaler: [bold]kis simulate --cluster testbed/configs/cluster.yaml[/bold]
     Another one on your trace: [bold]kis simulate --cluster c.yaml --trace t.csv --policy fixed:replicas=4[/bold]
@@ -59,6 +59,8 @@ def simulate(
             "give --profile, a profile-<model>.json of `kis calibrate` (testbed/examples/ has one), or --cluster, a "
             "configuration as testbed/configs/cluster.yaml"
         )
+    if config is not None and "cluster" in keys_of(config):
+        raise ConfigError(f"{config} is of a cluster: kis simulate --cluster {config}")
     settings = configured(SimulateConfig, config, given)
     known = ServiceProfile.read(settings.profile)
     folder = options.out_folder(out, f"simulate-{known.model}")
@@ -159,7 +161,7 @@ def _simulate_cluster(config: ClusterRunConfig, folder: Path) -> None:
 
         summary = simulate_cluster(config, folder, reporter.progress)
     headings = ("requests", "missed", "failed\nwaiting", "P95 ms", "GPU-s", "changes")
-    rows = table("model\npolicy", *headings, caption="simulated")
+    rows = table("model\npolicy", *headings, caption=f"simulated{_intervals_of(summary)}")
     for name, model in summary["models"].items():
         share = model["slo_violation_rate"]
         rows.add_row(
@@ -175,6 +177,17 @@ def _simulate_cluster(config: ClusterRunConfig, folder: Path) -> None:
     for note in summary["notes"]:
         say(f"note: {note}")
     print_path(console, folder / "report.html")
+
+
+def _intervals_of(summary: dict[str, Any]) -> str:
+    """What the intervals of the table are, if it has some."""
+    draws, models = summary["draws"], summary["models"].values()
+    bands = [band for model in models for band in model["intervals"].values() if band is not None]
+    if not bands:
+        return ""
+    if min(band["coverage"] for band in bands) < COVERAGE:
+        return f"; below: lowest and highest of {draws} repeats (other arrivals, other luck)"
+    return f"; below: {COVERAGE:.0%} interval over {draws} repeats (other arrivals, other luck)"
 
 
 def _with_interval(result: dict[str, Any], name: str, form: str) -> str:

@@ -9,6 +9,7 @@ import yaml
 
 from testbed.cli import options
 from testbed.cli.console import ConsoleReporter, console, print_path
+from testbed.cli.flags import listed
 from testbed.config_file import load_config, read_key
 from testbed.errors import ConfigError
 
@@ -18,14 +19,17 @@ def study(
     workers: options.WorkerCount = None,
     ray: options.Ray = None,
     out: options.Out = None,
-    change: Annotated[list[str] | None, typer.Option("--set", help="A key of the file: KEY=VALUE, as in YAML.")] = None,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", help="A key of the file: KEY=VALUE; a list is 1,2 or YAML.")
+    ] = None,
 ) -> None:
     """Runs the cells that the folder does not have yet. `kind` of the file: a name, or my_module:MyStudy, one file with
     what is run for a cell and which figures are drawn (testbed/grid_study.py).
-
-    Example: [bold]kis study testbed/configs/rate-sweep.yaml --set "rates=[500, 2000]"[/bold]
     """
     name = read_key(config, "kind")
+    changes = dict(map(_changed, change or ()))
+    if "kind" in changes:
+        raise ConfigError(f"--set kind: {config} says which study it is ({name}): give a file of the other one")
     with ConsoleReporter() as reporter:
         reporter.phase(f"study {name}")
         from testbed.grid_study import STUDIES, run_study
@@ -33,7 +37,7 @@ def study(
         from testbed.reporting.reports import report_of
 
         kind = STUDIES.find(name)
-        settings = load_config(config, kind, dict(map(_changed, change or ())))
+        settings = load_config(config, kind, changes)
         folder = options.out_folder(out, settings.name)
         reporter.keep_in(folder)
         reporter.phase(f"{settings.name}: {len(settings.cells())} cells")
@@ -47,6 +51,7 @@ def _changed(text: str) -> tuple[str, Any]:
     """A key and its value."""
     key, given, value = text.partition("=")
     try:
-        return key, yaml.safe_load(value if given else "[")
+        whole = yaml.safe_load(value if given else "[")
+        return key, listed(whole) if isinstance(whole, str) and "," in whole else whole
     except yaml.YAMLError:
         raise ConfigError(f"--set {text}: give KEY=VALUE, the value as in YAML") from None

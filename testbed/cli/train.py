@@ -24,10 +24,7 @@ def train(
     ray: Annotated[str | None, typer.Option(help="Train the seeds on a Ray cluster: its address, or local.")] = None,
     out: options.Out = None,
 ) -> None:
-    """By PPO; it leaves as policy.onnx and policy.json.
-
-    Example: [bold]kis train testbed/configs/train.yaml --seeds 1,2,3 --out results/kiscaler[/bold]
-    """
+    """By PPO; it leaves as policy.onnx and policy.json."""
     settings = configured(TrainConfig, config, given)
     numbers = None if seeds is None else _numbers(seeds)
     if numbers is not None and "seed" in given:
@@ -71,9 +68,11 @@ def train(
 
         write_episodes(settings, scenarios_of(settings), folder)
         page = report.REPORT.write(folder)
-    for passed in baselines_passed(folders):
+    judged = baselines_passed(folders)
+    for passed in judged:
         say(f"{'' if len(folders) == 1 else 'median of the seeds: '}{passed}")
-    say(report.found(folder))
+    beaten = bool(judged) and all(passed.steps is None for passed in judged)
+    say(report.found(folder), style="red" if beaten else None)
     print_path(console, policy)
     print_path(console, page)
 

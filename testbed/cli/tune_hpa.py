@@ -21,10 +21,7 @@ def tune_hpa(
     target_ms: Annotated[float | None, typer.Option(help="Latency target.", min=0.001)] = None,
     out: options.Out = None,
 ) -> None:
-    """Searched in the simulator, checked on traffic that the search has not seen.
-
-    Example: [bold]kis tune-hpa testbed/configs/tune-hpa.yaml --target-ms 30[/bold]
-    """
+    """Searched in the simulator, checked on traffic that the search has not seen."""
     settings = configured(TuneConfig, config, given)
     if target_ms is not None:
         models = [model.model_copy(update={"latency_target_s": target_ms / 1e3}) for model in settings.cluster.models]

@@ -36,10 +36,7 @@ def watch(
     namespace: Annotated[str, typer.Option(help="Of the deployment.")] = "default",
     kubeconfig: options.Kubeconfig = None,
 ) -> None:
-    """Reads only, at the lowest priority. Ends when nothing runs there any more, or with ctrl-c.
-
-    Example: [bold]kis watch results/20260101-120000-calibrate[/bold]
-    """
+    """Reads only, at the lowest priority. Ends when nothing runs there any more, or with ctrl-c."""
     source = source_of(target, None if target_ms is None else target_ms / 1e3, namespace, kubeconfig)
     frame = source.frame()
     if once:

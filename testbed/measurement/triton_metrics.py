@@ -33,14 +33,16 @@ _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class TritonAddress(NamedTuple):
-    """One endpoint: its name in the logs, its HTTP address, and that of its metrics (None: none that we reach).
+    """One endpoint: its name in the logs, its HTTP address, and that of its metrics (None: none that we reach); grpc:
+    host:port, None: not known.
 
-    Both addresses are host:port or http://host:port; the metrics page is /metrics there unless a path is given.
+    HTTP addresses are host:port or http://host:port; the metrics page is /metrics there unless a path is given.
     """
 
     endpoint: str
     http_url: str
     metrics_url: str | None
+    grpc: str | None = None
 
 
 def parse_metrics(text: str, model: str, endpoint: str) -> list[Sample]:

@@ -8,6 +8,7 @@ A folder that an interrupt left is continued: runs that are complete are kept, t
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -67,8 +68,18 @@ def calibrate(
     remember(config, folder / "config.json")
     restore_real(folder, reporter)
     limit = TimeLimit(config.time_limit_s, plan_of(config))
+    reporter.phase(f"at least {math.ceil(limit.to_come_s / 60)} minutes in all")
     machine = look_first(reporter, look, config.client, serves)
-    runs = MadeRuns(folder, config.client, config.sample_period_s, reporter, limits, machine, limit.allows)
+    runs = MadeRuns(
+        folder,
+        config.client,
+        config.sample_period_s,
+        reporter,
+        limits,
+        machine,
+        limit.allows,
+        to_come_s=lambda: limit.to_come_s,
+    )
     campaign = Campaign(config, runs, limit)
     for study in config.studies:
         fitted, held_out = _real_runs(campaign, study, target)

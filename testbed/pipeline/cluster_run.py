@@ -33,6 +33,7 @@ from testbed.simulation.cluster.records import batch_log, request_log
 from testbed.simulation.cluster.services import SimulatedService, other_runs, read_services
 from testbed.simulation.cluster.traffic import PatternTraffic, ScheduledTraffic, Traffic, Users
 from testbed.simulation.intervals import generators, interval_of
+from testbed.study import remember
 from workloads.files import write_json
 
 ROWS_UP_TO = 2_000_000  # requests: longer runs keep no row for each
@@ -54,8 +55,7 @@ def simulate_cluster(
             on_progress((done + share) / runs)
 
     prepared = prepare(config, services, config.seed, keep_rows=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "cluster.json", config)
+    remember(config, folder / "cluster.json")
     observed = Observed(prepared.sim)
     advance(config, prepared, observed.note, progress)
     models = {model.name: summary_of_model(config, prepared, model.name) for model in config.cluster.models}

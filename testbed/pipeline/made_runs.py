@@ -86,6 +86,7 @@ class MadeRuns:
     machine: Machine | None = None
     has_time: Callable[[float], bool] = lambda _: True
     again_if: Callable[[Verdict], bool] | None = None
+    to_come_s: Callable[[], float] | None = None  # least seconds of the runs after this one; None: nobody knows
     _said: set[str] = field(default_factory=set, init=False, compare=False)  # rules that were said: each once
     _late_twice: list[float] = field(default_factory=list, init=False, compare=False)  # limits of lag, in ms
 
@@ -167,7 +168,10 @@ class MadeRuns:
     ) -> RunDir:
         """One attempt at a run."""
         again = f" (again: {notes[-1]})" if notes else ""
-        self.reporter.phase(f"{identity.run_id}: {len(schedule)} requests in {schedule.duration_s:.0f} s{again}")
+        whole_s = schedule.duration_s + (0.0 if self.to_come_s is None else self.to_come_s())
+        left = "" if self.to_come_s is None else f"; at least {math.ceil(whole_s / 60)} min left in all"
+        sent = f"{len(schedule)} requests in {schedule.duration_s:.0f} s"
+        self.reporter.phase(f"{identity.run_id}: {sent}{again}{left}")
         identity = replace(identity, notes=(*identity.notes, *notes))
         return run_real(
             aim,

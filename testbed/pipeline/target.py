@@ -110,7 +110,9 @@ def served(
             batched=True,
             endpoints=running.endpoints_file,
             addresses=lambda: [
-                TritonAddress(endpoint.name, f"http://{endpoint.http}", f"http://{endpoint.metrics}/metrics")
+                TritonAddress(
+                    endpoint.name, f"http://{endpoint.http}", f"http://{endpoint.metrics}/metrics", endpoint.grpc
+                )
                 for endpoint in running.endpoints()
             ],
             pids=lambda: {

@@ -26,11 +26,16 @@ class TimeLimit:
         self._clock = clock
         self._begin_s = clock()
 
+    @property
+    def to_come_s(self) -> float:
+        """Least seconds of the steps that were not begun."""
+        return sum(self._to_come.values())
+
     def spare_s(self) -> float | None:
         """Seconds that no step still to come needs; below 0 if there are too few. None: there is no limit."""
         if self.limit_s is None:
             return None
-        return self.limit_s - (self._clock() - self._begin_s) - sum(self._to_come.values())
+        return self.limit_s - (self._clock() - self._begin_s) - self.to_come_s
 
     def passed(self, step: str) -> None:
         """The step was begun: it is not to come any more."""

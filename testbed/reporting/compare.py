@@ -15,6 +15,7 @@ from testbed.reporting.loading import (
     LoadedRun,
     Pair,
     batch_counts,
+    load_run,
     mean_batch,
     open_folder,
     refuse_unequal,
@@ -139,6 +140,16 @@ def compare_folder(folder: Path, on_progress: Callable[[float], None] = lambda _
         rows.append(compare_pair(pair))
         on_progress(len(rows) / len(opened.pairs))
     return Comparison(runs=tuple(rows), summary=summarise(rows, opened.unpaired))
+
+
+def compare_runs(real: Path, simulated: Path) -> Comparison:
+    """Compare two run folders, wherever they lie. ReportError if the one does not simulate the other."""
+    first, second = load_run(real), load_run(simulated)
+    kinds = first.manifest.kind, second.manifest.kind
+    if kinds != ("real", "simulated"):
+        raise ReportError(f"{real} is {kinds[0]}, {simulated} is {kinds[1]}: give the real run, then its simulation")
+    rows = (compare(first, second),)
+    return Comparison(runs=rows, summary=summarise(rows, ()))
 
 
 def recompute(folder: Path) -> Comparison:

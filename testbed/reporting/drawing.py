@@ -106,14 +106,19 @@ def svg_address(figure: Figure) -> str:
     drawn = io.StringIO()
     with rc_context(LOOK):
         figure.savefig(drawn, format="svg", metadata={"Date": None})
-    # A hundredth of a point is less than a pixel: without the other decimals a page has two thirds of the bytes.
-    short = re.sub(r' (?:d|x|y)="[^"]*"', lambda match: re.sub(r"(\.\d\d)\d+", r"\1", match[0]), drawn.getvalue())
-    return "data:image/svg+xml;base64," + base64.b64encode(_with_palette(short).encode()).decode()
+    return "data:image/svg+xml;base64," + base64.b64encode(_with_palette(_short(drawn.getvalue())).encode()).decode()
+
+
+def _short(svg: str) -> str:
+    """The same picture in half of the bytes. A hundredth of a point is less than a pixel: other decimals go."""
+    short = re.sub(r' (?:d|x|y)="[^"]*"', lambda match: re.sub(r"(\.\d\d)\d+", r"\1", match[0]), svg)
+    short = re.sub(r" ?\n(?=[LzQC] ?[\d\n-])", "", short)
+    return re.sub(r"\n +<", "\n<", re.sub(r'<g id="[\w.]+_\d+">', "<g>", short))
 
 
 def _with_palette(svg: str) -> str:
     """Colours of DARK as variables, whose values follow the page: an <img> takes over its element's colour scheme."""
-    svg = re.sub("|".join(DARK), lambda match: f"var(--{match[0][1:]})", svg)
+    svg = re.sub(rf"(?<=: )(?:{'|'.join(DARK)})", lambda match: f"var(--{match[0][1:]})", svg)
     light, dark = (
         "".join(f"--{colour[1:]}:{value};" for colour, value in values)
         for values in (zip(DARK, DARK, strict=True), DARK.items())
@@ -165,15 +170,23 @@ def log_axis(axes: Axes, which: Literal["x", "y"], scale: float = 1.0) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{scale * value:g}"))
 
 
-def thinned(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """At most POINTS points of a line, in order: the least and the largest value of each part of it, and its ends."""
-    if len(x) <= POINTS:
+def thinned(x: FloatArray, y: FloatArray, points: int = POINTS) -> tuple[FloatArray, FloatArray]:
+    """At most so many points of a line, in order: the least and the largest value of each part of it, and its ends."""
+    if len(x) <= points:
         return x, y
-    parts = np.array_split(np.arange(len(x)), POINTS // 2 - 1)
+    parts = np.array_split(np.arange(len(x)), points // 2 - 1)
     low, high = np.where(np.isnan(y), np.inf, y), np.where(np.isnan(y), -np.inf, y)
     kept = [at for part in parts for at in (part[low[part].argmin()], part[high[part].argmax()])]
     places = np.unique([0, *kept, len(x) - 1])
     return x[places], y[places]
+
+
+def steps_before(x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Thinned steps, to be drawn with `where="pre"`, without the points at which nothing changes."""
+    x, y = thinned(x, y)
+    kept = np.append(y[1:] != y[:-1], True)
+    kept[0] = True
+    return x[kept], y[kept]
 
 
 def draw_rate(axes: Axes, time_s: FloatArray, rate_rps: FloatArray, step: Any) -> None:

@@ -88,6 +88,8 @@ def open_folder(folder: Path) -> Folder:
     manifests = {file.parent: RunDir(file.parent).manifest for file in sorted(folder.glob("runs/*/run.json"))}
     if not folder.exists():
         raise ReportError(f"{folder} does not exist: give a results folder")
+    if RunDir(folder).manifest_file.exists():
+        raise ReportError(f"{folder} is one run: `kis simulate --run {folder}` repeats it, `kis compare` takes both")
     if not manifests:
         raise ReportError(f"{folder} has no runs: expected runs/<run_id>/run.json in it, as `kis calibrate` writes")
     real = _by_run_id({path: m for path, m in manifests.items() if m.kind == "real"})

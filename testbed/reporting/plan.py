@@ -13,11 +13,29 @@ Plan = Mapping[str, Any]
 
 
 class Setting(NamedTuple):
-    """name: in words, without the number of replicas. options: ascending in replicas. recommended: one of them."""
+    """Options that differ in replicas only, ascending. sizes: largest batches that give the same figures.
 
-    name: str
+    recommended: a number of replicas among the options; None: another setting is, or none.
+    """
+
+    sizes: tuple[int, ...]
     options: tuple[Option, ...]
     recommended: int | None
+
+    @property
+    def service(self) -> ServiceConfig:
+        """With the fewest replicas."""
+        return _service(self.options[0])
+
+    @property
+    def most(self) -> str:
+        """`4 or 8`: the largest batches."""
+        return " or ".join(map(str, self.sizes))
+
+    @property
+    def name(self) -> str:
+        """In words, without the number of replicas."""
+        return setting_text(self.service, self.most)
 
 
 def settings_of(plan: Plan) -> list[Setting]:
@@ -52,7 +70,7 @@ def _setting(plan: Plan, sizes: list[int], options: list[Option]) -> Setting:
             _delay_s(service),
         ) and chosen.max_batch_size in sizes:
             recommended = chosen.replicas
-    return Setting(setting_text(service, sizes), tuple(options), recommended)
+    return Setting(tuple(sizes), tuple(options), recommended)
 
 
 def _figures(options: list[Option]) -> list[tuple[Any, ...]]:
@@ -69,20 +87,19 @@ def _delay_s(service: ServiceConfig) -> float:
     return service.dynamic_batching.max_queue_delay_s if service.dynamic_batching is not None else -1.0
 
 
-def setting_text(service: ServiceConfig, sizes: list[int] | None = None) -> str:
+def setting_text(service: ServiceConfig, most: str) -> str:
     """`1 instance each, batches of at most 4 or 8, no queue delay`."""
     instances = f"{counted(service.instances, 'instance')} each"
     rules = service.dynamic_batching
     if rules is None:
         return f"{instances}, no batches"
-    most = " or ".join(map(str, sizes or [service.max_batch_size]))
     delay = f"{1e3 * rules.max_queue_delay_s:g} ms queue delay" if rules.max_queue_delay_s else "no queue delay"
     return f"{instances}, batches of at most {most}, {delay}"
 
 
 def service_text(service: ServiceConfig) -> str:
     """`2 replicas (1 instance each, batches of at most 8, no queue delay)`."""
-    text = setting_text(service)
+    text = setting_text(service, str(service.max_batch_size))
     return f"{counted(service.replicas, 'replica')} ({text.replace(' each', '') if service.replicas == 1 else text})"
 
 
@@ -101,10 +118,15 @@ def sentence(plan: Plan) -> str:
     confirmed, goal = plan["confirmed"], goal_text(plan)
     if confirmed is None:
         least = min(plan["options"], key=lambda option: option["latency_ms"]["middle"])
+        most = counted(max(_service(option).replicas for option in plan["options"]), "replica")
+        advice = (
+            f"A request alone takes {plan['lone_ms']:.1f} ms in the model: no number of replicas holds it."
+            if plan["lone_ms"] >= plan["target_ms"]
+            else "Allow more replicas, or another target."
+        )
         return (
-            f"Nothing up to {plan['config']['max_replicas']} replicas holds {goal}: the least is {latency_text(least)} "
-            f"ms, with {service_text(_service(least))}. Allow more replicas if it is far fewer than those, or another "
-            "target."
+            f"Nothing up to {most} holds {goal}: the least is {latency_text(least)} ms, with "
+            f"{service_text(_service(least))}. {advice}"
         )
     service = service_text(_service(confirmed))
     other = "other draws" if plan["config"]["traffic"]["trace"] else "other arrivals"

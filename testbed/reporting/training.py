@@ -44,18 +44,26 @@ class EpisodeRow(NamedTuple):
 
 
 class Passed(NamedTuple):
-    """steps and minutes: from which evaluation on the reward stays above the baseline's; None: it does not."""
+    """steps and minutes: from which evaluation on the reward stays above the baseline's; None: it does not.
+
+    best: the largest reward of an evaluation.
+    """
 
     baseline: str
     reward: float
     steps: int | None
     minutes: float | None
+    best: float
 
     def __str__(self) -> str:
-        above = f"above {self.baseline} (reward {self.reward:.3f})"
         if self.steps is None:
-            return f"not {above}"
-        return f"{above} from {self.steps} decisions ({self.minutes:.1f} min) on"
+            when = "at every evaluation" if self.best <= self.reward else "at the end"
+            return (
+                f"no better than {self.baseline} {when}: best reward {self.best:.3f}, {self.baseline} {self.reward:.3f}"
+            )
+        return (
+            f"above {self.baseline} (reward {self.reward:.3f}) from {self.steps} decisions ({self.minutes:.1f} min) on"
+        )
 
 
 def read_curves(folders: Sequence[Path]) -> list[Curve]:
@@ -85,15 +93,15 @@ def median_of(curves: Sequence[Curve]) -> Curve:
 
 def passed(curve: Curve, baselines: Baselines) -> list[Passed]:
     """When the curve passes each baseline for good."""
-    each = []
+    each, best = [], float(np.max(curve["reward"]))
     for name, baseline in baselines.items():
         below = np.flatnonzero(curve["reward"] <= baseline["reward"])
         first = int(below[-1]) + 1 if len(below) else 0
         if first < len(curve["steps"]):
             at = (int(curve["steps"][first]), float(curve["seconds"][first]) / 60)
-            each.append(Passed(name, baseline["reward"], *at))
+            each.append(Passed(name, baseline["reward"], *at, best))
         else:
-            each.append(Passed(name, baseline["reward"], None, None))
+            each.append(Passed(name, baseline["reward"], None, None, best))
     return each
 
 

@@ -66,6 +66,9 @@ def _judgement(ours: str, summary: Mapping[str, Any]) -> str:
         return (
             f"Undecided: {holds}, but up to {number(100 * high, 2)} points more misses are possible; more runs decide."
         )
+    if (dearer and high < 0) or (cheaper and low > 0):
+        told = "misses less and holds more" if dearer else "holds less and misses more"
+        return f"{ours} {told}: neither is better in both."
     won = "wins" if cheaper and low <= 0 else "does not win"
     return f"{ours} {won}: {holds}, and {misses}."
 

@@ -252,9 +252,9 @@ MISTAKES = {
     "a missing trace": (["measure", "--trace", "none.csv"], "none.csv"),
     "no server there": (["replay", "--server", "http://127.0.0.1:9"], "127.0.0.1:9"),
     "a model without a server": (["calibrate", "--model", "mine"], "--server"),
-    "an emulated model without a profile": (
-        ["measure", "--serve.model", "emulated"],
-        "as in testbed/configs/serve-emulated.yaml",
+    "an emulated model with too few batch times": (
+        ["measure", "--model", "emulated", "--max-batch-size", "9"],
+        "emulated.mean_s has 8 batch times, max_batch_size is 9",
     ),
     "a simulation of nothing": (["simulate"], "give --profile"),
     "a profile that is none": (["simulate", "--profile", "config.yaml"], "config.yaml is no profile"),
@@ -311,20 +311,24 @@ main()
 
 
 def test_a_plan_is_a_sentence(tmp_path: Path, profile: Path) -> None:
-    def last(target_ms: str) -> str:
+    def last(target_ms: str, status: int) -> str:
         flags = ["--target-ms", target_ms, "--set", "spike=40", "--duration", "20", "--max-replicas", "2"]
         done = kis("plan", "--profile", str(profile), *flags, "--out", f"plan-{target_ms}", cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == status, done.stderr
         return " ".join(done.stdout.split())
 
-    assert "Use 1 replica (1 instance, batches of at most" in last("500")
-    assert "Nothing up to 2 replicas holds P95 <= 0.01 ms: the least is" in last("0.01")
+    assert "Use 1 replica (1 instance, batches of at most" in last("500", 0)
+    impossible = last("0.01", 1)
+    assert "Nothing up to 2 replicas holds P95 <= 0.01 ms: the least is" in impossible
+    assert "A request alone takes 5.0 ms in the model: no number of replicas holds it." in impossible
 
 
 def test_the_version_and_the_next_thing_to_type() -> None:
     assert kis("--version").stdout == f"kis {metadata.version('kis-testbed')}\n"
     alone = kis()
-    assert "Try first: kis simulate --profile testbed/examples/" in " ".join((alone.stdout + alone.stderr).split())
+    told = " ".join((alone.stdout + alone.stderr).split())
+    assert "Type next" in told
+    assert "kis simulate --profile testbed/examples/resnet50-h200-fp16.json" in told
 
 
 def test_the_doctor_says_what_is_there_and_what_is_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

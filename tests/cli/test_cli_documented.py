@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from testbed.adaptation.settings import AdaptConfig
 from testbed.adapter.config import AdapterConfig
 from testbed.bundle.campaigns import CampaignPlan
+from testbed.cli.example import read_example
 from testbed.cli.main import COMMANDS, application
 from testbed.config import CalibrateConfig, ServeConfig
 from testbed.config_file import load_config
@@ -64,6 +65,8 @@ def command_lines() -> Iterator[tuple[str, str]]:
         told += [line for block in blocks[1::2] for line in re.findall(r"\bkis [a-z-]+ .*$", block, flags=re.MULTILINE)]
         for one in told:
             yield page.name, " ".join(one.partition("#")[0].split())
+    for command in COMMANDS:
+        yield f"{command} --help", read_example(command).typed.replace("\\\n", " ")
 
 
 LINES = sorted(set(command_lines()))

@@ -87,6 +87,7 @@ def test_nothing_typed_leaves_unset_what_the_file_does_not_set(read: Callable[..
         (["--client.workers", "4"], "client", ClientConfig(workers=4)),
         (["--gpus", "1", "--gpus", "2"], "gpus", (1, 2)),
         (["--gpus", "[1, 2]"], "gpus", (1, 2)),
+        (["--gpus", "1,2"], "gpus", (1, 2)),
         (["--parts", "{name: a}", "--parts", "{size: 2}"], "parts", (Part(name="a"), Part(size=2))),
         (["--file", "here.csv"], "file", Path("here.csv")),
         (["--traffic.parameters", "low=2", "--traffic.parameters", "mode=on"], "traffic", {"low": 2, "mode": "on"}),
@@ -163,6 +164,17 @@ def test_the_help_is_in_groups_and_imports_nothing_heavy() -> None:
     assert sorted(groups, key=done.stdout.index) == groups
     for heavy in ("torch", "gymnasium", "kubernetes", "numpy", "pandas", "numba", "pydantic"):
         assert f"'{heavy}'" not in done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_a_command_imports_nothing_that_takes_long(command: str) -> None:
+    """Counted, not timed: a second of imports before a help is read is a second too many."""
+    script = "import sys; from testbed.cli.main import main\ntry: main()\nfinally: print(sorted(sys.modules))"
+    command_line = [sys.executable, "-c", script, command, "--help"]
+    done = subprocess.run(command_line, capture_output=True, text=True, check=True)
+    modules = done.stdout.splitlines()[-1]
+    heavy = ("torch", "matplotlib", "numba", "pandas", "pyarrow", "scipy", "kubernetes", "tritonclient", "onnxruntime")
+    assert [name for name in heavy if f"'{name}'" in modules] == []
 
 
 @pytest.mark.parametrize(("words", "found"), [("kis evalu", "evaluate"), ("kis adapter --depl", "--deployments")])

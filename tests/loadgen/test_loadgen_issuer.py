@@ -178,10 +178,9 @@ def test_the_in_flight_limit_drops_and_counts(replay):
     assert log.frame["status"].tolist() == ["timeout"] * 10 + ["dropped"] * 90
     assert log.frame["sent_ns"].notna().sum() == 10
     assert set(log.frame["detail"][10:]) == {"10 requests were in flight already"}
-    # Locust hears of no answer: it took a dropped request for one of 0 ms, and its P50 was 0.
-    dropped = [report for report in replay.reports if report[3] is not None]
-    assert len(dropped) == 90
-    assert all(latency_s is None for _, latency_s, _, _ in dropped)
+    # Locust hears of all and of no answer: it took a dropped request for one of 0 ms, and its P50 was 0.
+    assert len(replay.reports) == 100
+    assert all(latency_s is None and detail is not None for _, latency_s, _, detail in replay.reports)
 
 
 def test_stopping_leaves_every_request_with_its_end(long_replay):
@@ -238,7 +237,8 @@ def test_an_answer_that_comes_after_its_request_was_written_off_changes_nothing(
     stuck.let_go.set()
     gevent.sleep(0.1)  # one turn is enough for all of them
     assert sum(issuer.counts) == written_off == stuck.asked
-    assert long_replay.reports == []
+    assert len(long_replay.reports) == written_off  # each was told once, as a failure
+    assert all(latency_s is None for _, latency_s, _, _ in long_replay.reports)
 
 
 def test_a_disk_that_fills_up_stops_the_issuing_and_keeps_the_answers(long_replay, monkeypatch):

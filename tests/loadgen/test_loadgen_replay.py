@@ -5,18 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
 from pathlib import Path
 
 import pytest
 from fake_http_server import FakeServer, Reply
+from typed import LOADGEN, LONG_S, ask, free_port, locust, until_stopped, workers_of_its_own
 
 from loadgen.job import ReplayError, ReplayJob, RequestShape, client_figures, run_replay
 from loadgen.patterns import Constant
@@ -25,8 +22,6 @@ from loadgen.schedule import Schedule, poisson_schedule
 from loadgen.validity import EXIT_INVALID, Verdict, judge
 from workloads.catalog import TensorSpec
 
-LOADGEN = Path(__file__).parents[2] / "loadgen"
-LONG_S = 90  # what is waited for has come long before
 SHAPE = RequestShape(inputs=(TensorSpec(name="x", datatype="FP32", shape=(4,)),))
 
 
@@ -182,26 +177,6 @@ def test_a_disk_that_fills_up_during_the_run_loses_nothing_because_the_space_was
 # As a Locust user types it
 
 
-def locust(name: str, folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "locust", "-f", str(LOADGEN / f"{name}.py"), *arguments]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(
-        command, cwd=folder, stdin=subprocess.DEVNULL, stdout=pipe, stderr=subprocess.STDOUT, text=True,
-        start_new_session=True,
-    )  # fmt: skip
-
-
-def free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
-
-
-def workers_of_its_own() -> list[str]:
-    port = free_port()
-    return ["--processes", "2", "--master-bind-host", "127.0.0.1", "--master-bind-port", port, "--master-port", port]
-
-
 def test_a_pattern_from_the_command_line_leaves_its_run(tmp_path):
     with FakeServer() as server:
         run = locust(
@@ -217,7 +192,7 @@ def test_a_pattern_from_the_command_line_leaves_its_run(tmp_path):
     assert (schedule.scheduled_s % 2 >= 1).mean() > 0.6  # one of three seconds has most of the requests
     verdict = Verdict.model_validate_json((tmp_path / "run/verdict.json").read_text())
     assert run.returncode == (0 if verdict.valid else EXIT_INVALID), output
-    assert f"\n{'VALID' if verdict.valid else 'INVALID'}: {len(log)} requests: {len(log)} ok\n" in output
+    assert f" {'VALID' if verdict.valid else 'INVALID'}: {len(log)} requests: {len(log)} ok\n" in output
     assert f"run folder: {tmp_path / 'run'}" in output
     assert "Aggregated" in output  # Locust's own table
     assert len(client_figures(log)) == 2
@@ -276,27 +251,6 @@ def test_the_web_page_starts_and_stops_runs_and_its_charts_show_them(tmp_path):
     assert "stopped issuing early: interrupted" in output
 
 
-def until_stopped(port: str) -> dict[str, object]:
-    while True:
-        stats = ask(port, "stats/requests")
-        if stats["state"] == "stopped":
-            return stats
-        time.sleep(0.05)
-
-
-def ask(port: str, path: str, form: dict[str, object] | None = None) -> dict[str, object]:
-    data = None if form is None else urllib.parse.urlencode(form).encode()
-    deadline = time.monotonic() + LONG_S
-    while True:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", data) as answer:
-                return json.load(answer)
-        except urllib.error.URLError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
-
-
 def test_any_pattern_can_be_chosen_on_the_command_line(tmp_path):
     with FakeServer() as server:
         run = locust(
@@ -313,6 +267,10 @@ def test_any_pattern_can_be_chosen_on_the_command_line(tmp_path):
     [
         ("bursty", ["--model", "toi"], "model 'toi'"),
         ("bursty", ["--lengths", "40:x"], "give MEDIAN:SIGMA:LONGEST"),
+        ("bursty", ["-t", "0"], "a run time of 0 s sends nothing"),
+        ("bursty", ["--trace", "none.csv"], "none.csv: No such file"),
+        ("locustfile", ["--pattern", "trace"], "no trace was given: --trace FILE"),
+        ("bursty.py,periodic", [], "bursty and periodic were both given with -f"),
         ("locustfile", ["--pattern", "burst"], "did you mean 'bursty'"),
         ("locustfile", ["--pattern", "no_such_module:Mine"], "is its folder on PYTHONPATH"),
     ],
@@ -322,7 +280,7 @@ def test_a_user_error_on_the_command_line_is_one_line(tmp_path, file, arguments,
         run = locust(file, tmp_path, "--headless", "--host", f"http://{server.address}", *arguments)
         output, _ = run.communicate(timeout=LONG_S)
     assert run.returncode == 1
-    lines = [line for line in output.splitlines() if line.startswith("kis: ")]
+    lines = [line for line in output.splitlines() if "ERROR/kis: " in line or line.startswith("kis: ")]
     assert len(lines) == 1
     assert said in lines[0]
     assert "Traceback" not in output

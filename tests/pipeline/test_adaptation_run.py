@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 from pydantic import ValidationError
 
@@ -15,8 +17,12 @@ from testbed.pipeline.adaptation import adapt, read_rows, summarise
 from testbed.pipeline.adaptation_config import AdaptRunConfig
 from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.cluster_run import simulate_cluster
+from testbed.reporting.figures.adaptation import missed_pct, numbered
+from testbed.reporting.reports import write_report
+from testbed.reporting.reports.adaptation import sentence
 from testbed.study import Workers
 from tests.oracles.cluster_worlds import six_replicas
+from tests.pages import figures_of, texts_of
 
 RESULTS = Path(__file__).parents[2] / "results"
 
@@ -63,6 +69,52 @@ def test_the_figures_are_in_the_logs(adapted: tuple[Path, dict[str, Any]], tmp_p
     assert (
         folder / json.loads((folder / "adaptation.jsonl").read_text().splitlines()[1])["figures"]["profile"]
     ).exists()
+
+
+def test_the_page_says_what_was_found_and_what_it_changed(adapted: tuple[Path, dict[str, Any]]):
+    folder, found = adapted
+    page = write_report(folder).read_text()
+    over = found["slo_violation_rate"]
+    assert "Batches of m take 1.40 times as long from second 150 on." in page
+    assert f"It was noticed {found['alarm_after_s']:.0f} s after that" in page
+    assert f"from then on {100 * over['adapted']:.2f} % of the requests miss the target" in page
+    assert f"without the adaptation {100 * over['not_adapted']:.2f} %." in page
+    assert "did not help" not in page
+    assert "2 of 2 runs of 500 s in which nothing changed took no step" in page
+    (svg,) = figures_of(page)
+    assert {"adapted", "not adapted", "the service changes", "1"} <= set(texts_of(svg))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"alarm_after_s": None}, "That was not noticed: 5.00 % of the requests then miss the target."),
+        ({"promoted_after_s": None}, "but no policy was put in the place of the one that was there"),
+        ({"slo_violation_rate": {"adapted": 0.2, "not_adapted": 0.05}}, "The adaptation did not help."),
+        ({"alarms_before_drift": 1}, "Before that there was 1 false alarm."),
+    ],
+)
+def test_what_an_adaptation_did_not_do_is_said(changes: dict[str, Any], told: str):
+    result = {
+        "model": "m",
+        "drift": {"at_s": 150.0, "factor": 1.4},
+        "alarms_before_drift": 0,
+        "alarm_after_s": 15.0,
+        "promoted_after_s": 100.0,
+        "slo_violation_rate": {"adapted": 0.01, "not_adapted": 0.05},
+    }
+    assert told not in sentence(result)
+    assert told in sentence({**result, **changes})
+
+
+def test_misses_are_shares_of_the_last_half_minute():
+    rows = [(10.0, 10, 10), (20.0, 10, 0), (30.0, 10, 0), (40.0, 10, 5), (50.0, 0, 0), (90.0, 0, 0)]
+    table = pd.DataFrame(rows, columns=["time_s", "decided", "missed"])
+    np.testing.assert_allclose(missed_pct(table), [100, 50, 100 / 3, 500 / 30, 25, np.nan])
+
+
+def test_numbers_of_steps_that_are_near_each_other_stand_together():
+    assert numbered([615.0, 665.0, 666.0, 726.0], 1800.0) == {615.0: "1", 665.0: "2, 3", 726.0: "4"}
 
 
 FILES = ("adaptation.jsonl", "adapted.csv", "plain.csv", "quiet.jsonl", "adaptation.json")

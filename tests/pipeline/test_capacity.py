@@ -101,7 +101,7 @@ def test_an_impossible_target_is_said_on_the_page_too(tmp_path: Path):
     PROFILE.write(tmp_path / "profile.json")
     told = ["plan", "--profile", str(tmp_path / "profile.json"), "--target-ms", "2", "--out", str(tmp_path / "out")]
     result = CliRunner().invoke(application(), [*told, "--max-replicas", "2", "--duration", "5"])
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 1, result.output
     assert "Nothing up to 2 replicas holds P95 &lt;= 2 ms" in (tmp_path / "out" / "report.html").read_text()
 
 

@@ -36,7 +36,7 @@ def written(tmp_path: Path, text: str) -> Path:
         (ServeConfig, "model: resnet5", "unknown model 'resnet5': did you mean 'resnet50'?"),
         (ServeConfig, "model: emulated", "model 'emulated' needs an `emulated` block"),
         (MeasureConfig, "traffic: {pattern: bursty, trace: a.csv}", "give either a pattern or a trace"),
-        (CalibrateConfig, "seed: 1", "studies: Field required"),
+        (CalibrateConfig, "seed: 1", "studies is missing"),
         (CalibrateConfig, "studies: [{model: bert}, {model: bert, threads: 1}]", "two studies of one model"),
         (
             CalibrateConfig,
@@ -58,7 +58,7 @@ def written(tmp_path: Path, text: str) -> Path:
             "traffic: {lengths: {tokens: [64]}}",
             "serve.service.length_buckets and traffic.lengths together",
         ),
-        (MeasureConfig, "traffic: {lengths: {median: 64, sigma: 1}}", "longest: Field required"),
+        (MeasureConfig, "traffic: {lengths: {median: 64, sigma: 1}}", "longest is missing"),
         (ServeConfig, "service: {length_buckets: [64, 32]}", "must be ascending"),
         (ServeConfig, "model: [", "is not YAML"),
         (ServeConfig, "- 1", "holds no mapping of keys"),

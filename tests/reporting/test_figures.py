@@ -19,7 +19,19 @@ from synthetic_runs import ACCELERATOR, profile_of, write_demo
 
 from testbed.measurement.metric_log import MetricLog
 from testbed.reporting.compare import compare_folder
-from testbed.reporting.drawing import INVALID, LOOK, POINTS, REAL, SIMULATED, log_axis, save_png, svg_address, thinned
+from testbed.reporting.drawing import (
+    INVALID,
+    LOOK,
+    POINTS,
+    REAL,
+    SIMULATED,
+    log_axis,
+    name_marks,
+    save_png,
+    steps_before,
+    svg_address,
+    thinned,
+)
 from testbed.reporting.figures import calibration, cluster, evaluation, experiment, plan
 from testbed.reporting.series import Curve, PairSeries, Timeline
 from tests.pages import texts_of
@@ -93,6 +105,15 @@ def test_a_long_line_keeps_its_ends_and_its_extremes() -> None:
     assert np.all(np.diff(few_x) > 0)
     short = x[:POINTS]
     assert thinned(short, short)[0] is short
+
+
+def test_steps_keep_every_change_and_nothing_else() -> None:
+    x = np.arange(10.0)
+    y = np.array([2.0, 2, 2, 3, 3, 3, 3, 1, 1, 1])
+    few_x, few_y = steps_before(x, y)
+    assert (few_x.tolist(), few_y.tolist()) == ([0, 2, 6, 9], [2, 2, 3, 1])
+    at = np.arange(0.5, 9)
+    assert few_y[np.searchsorted(few_x, at)].tolist() == y[np.searchsorted(x, at)].tolist()
 
 
 def test_runs_that_are_not_valid_are_red_and_repeats_a_band(tmp_path: Path) -> None:
@@ -224,7 +245,39 @@ def test_the_front_is_a_staircase_and_a_policy_beyond_it_is_hollow() -> None:
         "all": "full",
     }
     assert len({(line.get_marker(), line.get_color()) for line in policies}) == 3
+    assert means.get_xlim()[0] == kinds.get_xlim()[0] == 0
+    named = [text for text in means.texts if text.get_text()]
+    heights = [text.xy[1] for text in named]
+    assert [text.get_text() for text in named] == ["all", "learned (challenger)", "hpa (baseline)"]  # from below
+    assert min(np.diff(heights)) >= 0.04
     assert sum(len(line.get_xdata()) == 2 and line.get_alpha() is not None for line in kinds.lines) == 3  # pale ones
+
+
+def test_names_of_marks_lie_apart_and_inside() -> None:
+    figure = Figure(figsize=(6, 4))
+    axes = figure.subplots()
+    marks = {f"policy {k}": axes.plot(1, height)[0] for k, height in enumerate((0, 0, 0.01, 5, 9.99, 10, 10))}
+    axes.set_ylim(0, 10)
+    name_marks(figure, axes, marks)
+    heights = [text.xy[1] for text in axes.texts if text.get_text()]
+    assert min(np.diff(heights)) >= 0.05
+    assert heights[3] == pytest.approx(0.5)  # where nothing is near, a name is as high as its mark
+    assert heights[0] >= 0
+    assert heights[-1] <= 1
+
+
+def test_every_policy_has_a_panel() -> None:
+    time_s = np.arange(0.0, 50, 10)
+    lines = [
+        evaluation.ScalingTimeline(name, time_s, time_s, np.full(5, 3.0), np.full(5, 2.0), np.array([0, 0, lost, 0, 0]))
+        for name, lost in (("learned", 0.0), ("hpa", 4.0), ("keda", 1.0), ("fixed", 0.0))
+    ]
+    panels = evaluation.policies(lines).axes
+    shown = [panel for panel in panels if panel.get_title(loc="left")]
+    assert [panel.get_title(loc="left") for panel in shown] == ["learned", "hpa", "keda", "fixed"]
+    missed = [panel for panel in panels if panel.get_ylim() == (0, 4)]  # one scale for all
+    assert len(missed) == 4
+    assert max(missed[1].collections[0].get_paths()[0].vertices[:, 1]) == 4
 
 
 def test_policies_follow_the_traffic_in_three_panels_for_each_kind() -> None:

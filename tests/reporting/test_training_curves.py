@@ -48,10 +48,10 @@ def test_the_median_is_of_the_evaluations_that_all_seeds_have(tmp_path: Path) ->
 def test_a_baseline_is_passed_where_the_curve_stays_above_it(tmp_path: Path) -> None:
     curve = read_curves([write(tmp_path / "a", [-0.9, -0.4, -0.6, -0.3, -0.2])])[0]
     hpa, oracle = passed(curve, BASELINES)
-    assert hpa == Passed("hpa", -0.5, 3000, 3.0)
+    assert hpa == Passed("hpa", -0.5, 3000, 3.0, -0.2)
     assert str(hpa) == "above hpa (reward -0.500) from 3000 decisions (3.0 min) on"
     assert oracle.steps is None
-    assert str(oracle) == "not above oracle (reward -0.100)"
+    assert str(oracle) == "no better than oracle at every evaluation: best reward -0.200, oracle -0.100"
     assert passed(curve, {"poor": {"reward": -2.0}})[0].steps == 0
 
 

@@ -56,7 +56,7 @@ def test_a_worker_waits_for_the_master_as_well_whichever_comes_first(tmp_path: P
     ("settings", "role", "said"),
     [
         ("target: triton-bert\nmaster: kis-load-master\n", "wrker", "unknown role 'wrker': give master or worker"),
-        ("target: triton-bert\n", "worker", "master: Field required"),
+        ("target: triton-bert\n", "worker", "master is missing"),
     ],
 )
 def test_wrong_settings_are_one_line(tmp_path: Path, settings: str, role: str, said: str) -> None:

@@ -22,6 +22,7 @@ from testbed.reporting.drawing import (
     FloatArray,
     draw_rate,
     name_marks,
+    steps_before,
     thinned,
 )
 
@@ -102,22 +103,24 @@ def policies(lines: Sequence[ScalingTimeline]) -> Figure:
     highest = max(float(np.nanmax([line.asked.max(), line.ready.max()])) for line in lines)
     for panel in panels[len(lines) :]:
         panel.set_axis_off()
-    for panel, line in zip(panels, lines, strict=False):
-        time_s, rate = thinned(line.time_s, line.offered_rps)
+    for number, (panel, line) in enumerate(zip(panels, lines, strict=False), start=1):
+        time_s, rate = thinned(line.time_s, line.offered_rps, points=60)
         panel.fill_between(
             time_s, rate * highest / max(float(rate.max()), 1e-9), step="pre", color=MUTED, alpha=0.12, linewidth=0
         )
-        panel.step(*thinned(line.time_s, line.asked), where="pre", color=INK, linewidth=1.2)
-        panel.step(*thinned(line.time_s, line.ready), where="pre", color=INK, linewidth=0.8, linestyle=":")
+        panel.step(*steps_before(line.time_s, line.asked), where="pre", color=INK, linewidth=1.2)
+        panel.step(*steps_before(line.time_s, line.ready), where="pre", color=INK, linewidth=0.8, linestyle=":")
         panel.set(title=line.policy, xlim=(0, line.time_s[-1]), ylim=(0, 1.05 * highest))
         panel.locator_params(axis="y", nbins=4, integer=True)
         missed = panel.twinx()
-        time_s, missed_rps = thinned(line.time_s, line.missed_rps)
+        time_s, missed_rps = steps_before(line.time_s, line.missed_rps)
         missed.fill_between(time_s, missed_rps, step="pre", color=INVALID, alpha=0.45, linewidth=0)
         missed.set(ylim=(0, most))
         missed.grid(visible=False)
         missed.locator_params(axis="y", nbins=3)
-        missed.tick_params(colors=INVALID, labelsize=7)
+        last = number % PANELS == 0 or number == len(lines)
+        missed.tick_params(colors=INVALID, labelsize=7, labelright=last, right=last)
+        missed.spines[:].set_visible(False)
     figure.supylabel("replicas", fontsize=9)
     figure.supxlabel("seconds (simulated); right axis: missed, 1/s", fontsize=9)
     return figure
@@ -135,9 +138,9 @@ def timelines(by_traffic: Mapping[str, Sequence[ScalingTimeline]]) -> Figure:
         draw_rate(rate, lines[0].time_s, lines[0].offered_rps, "pre")
         for line, (colour, style, width) in zip(lines, LINES, strict=False):
             drawn: dict[str, Any] = {"where": "pre", "color": colour, "linewidth": width}
-            replicas.step(*thinned(line.time_s, line.asked), linestyle=style, label=line.policy, **drawn)
-            replicas.step(*thinned(line.time_s, line.ready), **drawn | {"linestyle": ":", "linewidth": 0.8})
-            missed.step(*thinned(line.time_s, line.missed_rps), linestyle=style, **drawn)
+            replicas.step(*steps_before(line.time_s, line.asked), linestyle=style, label=line.policy, **drawn)
+            replicas.step(*steps_before(line.time_s, line.ready), **drawn | {"linestyle": ":", "linewidth": 0.8})
+            missed.step(*steps_before(line.time_s, line.missed_rps), linestyle=style, **drawn)
         rate.set(title=traffic, xlim=(0, lines[0].time_s[-1]))
         replicas.set(ylabel="replicas", ylim=(0, None))
         replicas.locator_params(axis="y", nbins=5, integer=True)

@@ -22,6 +22,8 @@ def report_of(folder: Path) -> Report:
     for report in REPORTS:
         if report.fits(folder):
             return report
+    if not folder.exists():
+        raise ReportError(f"{folder} does not exist: give a results folder")
     known = ", ".join(f"{report.marker} ({report.command})" for report in REPORTS)
     raise ReportError(f"{folder} is no results folder: expected one of {known} in it")
 

@@ -105,8 +105,9 @@ def _facts(run: LoadedRun, sizes: dict[int, int] | None) -> dict[str, str]:
     if manifest.start_unix_ns is not None:
         facts["started"] = f"{datetime.fromtimestamp(manifest.start_unix_ns / 1e9, UTC):%Y-%m-%d %H:%M:%S} UTC"
     if manifest.verdict is not None and "lag_p99_ms" in manifest.verdict.figures:
-        lag, limit = (manifest.verdict.figures[f"lag_{name}_ms"] for name in ("p99", "limit"))
-        facts["client was late by"] = f"P99 {milliseconds(lag)} ms (limit {milliseconds(limit)} ms)"
+        told = manifest.verdict.figures
+        limit = f" (limit {milliseconds(told['lag_limit_ms'])} ms)" if "lag_limit_ms" in told else ""
+        facts["client was late by"] = f"P99 {milliseconds(told['lag_p99_ms'])} ms{limit}"
     if manifest.versions:
         facts["versions"] = ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
     return {name: number(None) if value is None else str(value) for name, value in facts.items()}

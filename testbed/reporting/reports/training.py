@@ -60,13 +60,11 @@ def gather(folder: Path) -> Content:
 
 def found(folder: Path) -> str:
     """Does the policy beat the baselines?"""
-    config, _ = _configuration(folder)
-    trained, baselines = _exported(folder), read_baselines([folder])
-    if trained["control"] is not None:
-        return (
-            f"A control ({trained['control']}): what is learned of it is no policy, only what others are measured by."
-        )
-    return sentence(trained["evaluation"], baselines, _oracles(config, baselines))
+    config, seeds = _configuration(folder)
+    if config.control is not None:
+        return f"A control ({config.control}), to compare a training with: it scales nothing."
+    baselines = read_baselines([folder])
+    return sentence(_exported(_curves(folder, seeds)), baselines, _oracles(config, baselines))
 
 
 def _configuration(folder: Path) -> tuple[TrainConfig, list[int]]:
