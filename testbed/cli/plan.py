@@ -98,9 +98,9 @@ def _verdict(plan: CapacityPlan, confirmed: Option | None, known: ServiceProfile
     goal = f"P{plan.percentile:g} <= {1e3 * plan.target_s:g} ms"
     if confirmed is None:
         least = min(plan.options, key=lambda option: option.latency_s.middle)
-        most, lone_s = max(option.service.replicas for option in plan.options), known.service_time.mean_s[0]
+        most, lone_s = max(option.service.replicas for option in plan.options), _lone_s(known)
         advice = (
-            f"A request alone takes {1e3 * lone_s:.1f} ms in the model: no number of replicas holds it."
+            f"A request alone takes about {1e3 * lone_s:.1f} ms: no number of replicas holds it."
             if lone_s >= plan.target_s
             else "Allow more replicas, or another target."
         )
@@ -116,6 +116,13 @@ def _verdict(plan: CapacityPlan, confirmed: Option | None, known: ServiceProfile
 
 def _counted(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _lone_s(known: ServiceProfile) -> float:
+    """Of a request that waits for no other: the way in, a batch of one, the way out."""
+    level = known.overhead.levels[0]
+    ways = (level.ingress_delay_quantiles_s, level.egress_delay_quantiles_s)
+    return known.service_time.mean_s[0] + sum(quantiles[len(quantiles) // 2] for quantiles in ways)
 
 
 def _in_words(service: ServiceConfig) -> str:
