@@ -132,7 +132,7 @@ class _Phase:
     def told(self, now_s: float) -> str:
         """`40 %, about 1:20 left`."""
         left_s = self.left_s(now_s)
-        return f"{100 * self.share:.0f} %" + ("" if left_s is None else f", about {minutes(left_s).strip()} left")
+        return f"{100 * self.share:.0f} %" + ("" if left_s is None else f", about {minutes(round(left_s)).strip()} left")
 
     def is_due(self, now_s: float) -> bool:
         """Is it time for a line?"""
