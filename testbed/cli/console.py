@@ -35,6 +35,11 @@ def shown(value: float | None, form: str = ".2f") -> str:
     return "-" if value is None else f"{value:{form}}"
 
 
+def counted(number: int, what: str) -> str:
+    """`1 run`, `1,200 runs`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def table(first: str, *headings: str, caption: str) -> Table:
     """Names on the left, numbers on the right; in a narrow terminal names are folded, and headings between words."""
     made = Table(box=SIMPLE, caption=caption, pad_edge=False)
@@ -132,7 +137,9 @@ class _Phase:
     def told(self, now_s: float) -> str:
         """`40 %, about 1:20 left`."""
         left_s = self.left_s(now_s)
-        return f"{100 * self.share:.0f} %" + ("" if left_s is None else f", about {minutes(round(left_s)).strip()} left")
+        return f"{100 * self.share:.0f} %" + (
+            "" if left_s is None else f", about {minutes(round(left_s)).strip()} left"
+        )
 
     def is_due(self, now_s: float) -> bool:
         """Is it time for a line?"""

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from testbed.calibration.profile import ServiceProfile
 from testbed.cli import options
-from testbed.cli.console import ConsoleReporter, console, print_path, table
+from testbed.cli.console import ConsoleReporter, console, counted, print_path, table
 from testbed.cli.flags import Given, Short, configured, flags
 from testbed.config import TrafficConfig
 from testbed.pipeline.capacity_config import PlanConfig
@@ -105,17 +105,13 @@ def _verdict(plan: CapacityPlan, confirmed: Option | None, known: ServiceProfile
             else "Allow more replicas, or another target."
         )
         return (
-            f"Nothing up to {_counted(most, 'replica')} holds {goal}: the least is {_ms(least)} ms, with "
+            f"Nothing up to {counted(most, 'replica')} holds {goal}: the least is {_ms(least)} ms, with "
             f"{_in_words(least.service)}. {advice}"
         )
     checked = f"P{plan.percentile:g} {_ms(confirmed)} ms, checked on other arrivals (simulated)"
     if confirmed.holds:
         return f"Use {_in_words(confirmed.service)}: {checked}."
     return f"Do not rely on {_in_words(confirmed.service)}: it holds {goal} in the search, but has {checked}."
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _lone_s(known: ServiceProfile) -> float:
@@ -135,7 +131,7 @@ def _in_words(service: ServiceConfig) -> str:
     else:
         delay = f"{1e3 * rules.max_queue_delay_s:g} ms queue delay" if rules.max_queue_delay_s else "no queue delay"
         batches = f"batches of at most {service.max_batch_size}, {delay}"
-    return f"{_counted(service.replicas, 'replica')} ({_counted(service.instances, 'instance')}{each}, {batches})"
+    return f"{counted(service.replicas, 'replica')} ({counted(service.instances, 'instance')}{each}, {batches})"
 
 
 def _table(plan: CapacityPlan) -> Table:
@@ -161,7 +157,7 @@ def _table(plan: CapacityPlan) -> Table:
 def _setting(service: ServiceConfig) -> str:
     """`1 instance` above `up to 8, 0 ms`."""
     delay_s = 0.0 if service.dynamic_batching is None else service.dynamic_batching.max_queue_delay_s
-    return f"{_counted(service.instances, 'instance')}\nup to {service.max_batch_size}, {1e3 * delay_s:g} ms"
+    return f"{counted(service.instances, 'instance')}\nup to {service.max_batch_size}, {1e3 * delay_s:g} ms"
 
 
 def _in_ms(option: Option) -> tuple[float, float, float]:
