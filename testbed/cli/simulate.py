@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from testbed.calibration.profile import ServiceProfile
 from testbed.cli import options
-from testbed.cli.console import ConsoleReporter, console, print_path, say, table
+from testbed.cli.console import ConsoleReporter, console, counted, print_path, say, table
 from testbed.cli.flags import Given, configured, flags, typed
 from testbed.cli.replay import show_run
 from testbed.config import SimulateConfig
