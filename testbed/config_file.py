@@ -176,7 +176,8 @@ def _explain(kind: type[BaseModel], error: ValidationError) -> str:
         return f"unknown key '{place}': {hint}"
     if first["type"] == "missing":
         return f"{place} is missing"
-    message = first["msg"].removeprefix("Value error, ")
+    message = "give a list" if first["type"] in ("tuple_type", "list_type") else first["msg"]
+    message = message.removeprefix("Value error, ")
     given = first.get("input")
     shown = "" if isinstance(given, (dict, list, tuple, BaseModel)) else f" (got {given!r})"
     return f"{place}: {message}{shown}" if place else f"{message}{shown}"

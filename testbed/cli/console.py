@@ -43,6 +43,11 @@ def shown(value: float | None, form: str = ".2f") -> str:
     return "-" if value is None else f"{value:{form}}"
 
 
+def counted(number: int, what: str) -> str:
+    """`1 run`, `1,200 runs`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def table(first: str, *headings: str, caption: str) -> Table:
     """Names on the left, numbers on the right; in a narrow terminal names are folded, and headings between words."""
     made = Table(box=SIMPLE, caption=caption, pad_edge=False)
@@ -129,7 +134,7 @@ class ConsoleReporter(Bar):
         first = share if self._told.share is None else self._told.first_share
         self._told = self._told.model_copy(update={"share": share, "first_share": first})
         left_s = self._told.left_s(now_s)
-        told = f"{100 * share:.0f} %" + ("" if left_s is None else f", about {minutes(left_s).strip()} left")
+        told = f"{100 * share:.0f} %" + ("" if left_s is None else f", about {minutes(round(left_s)).strip()} left")
         if self._bar is not None:
             self.update(self._bar, total=1.0, completed=share, description=told)
         if not self.console.is_terminal and now_s - self._line_s >= LINE_EVERY_S and share < 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from testbed.cli import options
-from testbed.cli.console import ConsoleReporter, console, print_path, say, table
+from testbed.cli.console import ConsoleReporter, console, counted, print_path, say, table
 from testbed.cli.flags import Given, configured, flags
 from testbed.pipeline.evaluate_config import EvaluateConfig
 
@@ -22,13 +22,16 @@ def evaluate(
     settings = configured(EvaluateConfig, config, given)
     folder = options.out_folder(out, "evaluate")
     with ConsoleReporter(folder) as reporter:
-        policies, traffics = len(settings.policies), len(settings.traffic)
-        reporter.phase(f"{policies} policies, {traffics} kinds of traffic, {settings.seeds} runs of each pair")
+        runs = len(settings.policies) * len(settings.traffic) * settings.seeds
+        under = f"{', '.join(settings.policies)} under {', '.join(settings.traffic)}"
+        reporter.phase(f"{counted(runs, 'run')}: {under}")
         from testbed.pipeline.evaluate import evaluate as run_evaluation
         from testbed.reporting.verdict import verdict
 
         result = run_evaluation(settings, folder, reporter.progress, options.workers_of(workers, ray))
-    caption = f"simulated; beside {result['baseline']}, with 90 % intervals"
+    known = any(summary["saving_low_pct"] is not None for summary in result["policies"].values())
+    intervals = "with 90 % intervals" if known else "too few for intervals"
+    caption = f"simulated; beside {result['baseline']}, {intervals}"
     rows = table("policy", "over target %", "GPU-s", "saving %", "changes", caption=caption)
     for policy, summary in result["policies"].items():
         rows.add_row(

@@ -89,7 +89,7 @@ def _told(known: ServiceProfile, settings: PlanConfig, schedule: Schedule) -> di
     return {
         "model": known.model,
         "device": known.device.model_dump(),
-        "lone_ms": 1e3 * known.service_time.mean_s[0],  # of a batch of one request
+        "lone_ms": 1e3 * _lone_s(known),
         "config": settings.model_dump(mode="json"),
         "parameters": schedule.provenance.get("parameters", {}),  # of the pattern, with its defaults
         "requests": len(schedule),
@@ -98,6 +98,13 @@ def _told(known: ServiceProfile, settings: PlanConfig, schedule: Schedule) -> di
         "draws": DRAWS,
         "confirmed_draws": DRAWS,
     }
+
+
+def _lone_s(known: ServiceProfile) -> float:
+    """Of a request that waits for no other: the way in, a batch of one, the way out."""
+    level = known.overhead.levels[0]
+    ways = (level.ingress_delay_quantiles_s, level.egress_delay_quantiles_s)
+    return known.service_time.mean_s[0] + sum(quantiles[len(quantiles) // 2] for quantiles in ways)
 
 
 def _table(plan: Plan) -> Table:

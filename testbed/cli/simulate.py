@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from testbed.calibration.profile import ServiceProfile
 from testbed.cli import options
-from testbed.cli.console import ConsoleReporter, console, print_path, say, table
+from testbed.cli.console import ConsoleReporter, console, counted, print_path, say, table
 from testbed.cli.flags import Given, configured, flags, typed
 from testbed.cli.replay import show_run
 from testbed.config import SimulateConfig
@@ -90,20 +90,14 @@ def simulate(
         duration_s=schedule.duration_s,
     )
     with ConsoleReporter() as reporter:
-        reporter.phase(
-            f"simulate {len(schedule):,} requests in {schedule.duration_s:.0f} s to {_served(known, service)}"
-        )
+        sent = f"{counted(len(schedule), 'request')} in {schedule.duration_s:.0f} s"
+        reporter.phase(f"simulate {sent} to {counted(service.replicas, 'replica')} of {known.model}")
         from testbed.pipeline.counterpart import write_simulated
 
         run = write_simulated(manifest, schedule, service, settings.profile, folder, settings.seed)
     for note in _beyond_calibration(known, schedule):
         say(f"note: {note}")
     show_run(console, run)
-
-
-def _served(known: ServiceProfile, service: ServiceConfig) -> str:
-    replicas = "1 replica" if service.replicas == 1 else f"{service.replicas} replicas"
-    return f"{replicas} of {known.model}"
 
 
 def _beyond_calibration(profile: ServiceProfile, schedule: Schedule) -> list[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from testbed.cli import options
-from testbed.cli.console import ConsoleReporter, console, print_path, say
+from testbed.cli.console import ConsoleReporter, console, counted, print_path, say
 from testbed.cli.flags import Given, Short, configured, flags
 from testbed.errors import ConfigError
 from testbed.kiscaler.train_config import TrainConfig
@@ -24,7 +24,7 @@ def train(
     ray: Annotated[str | None, typer.Option(help="Train the seeds on a Ray cluster: its address, or local.")] = None,
     out: options.Out = None,
 ) -> None:
-    """By PPO; it leaves as policy.onnx and policy.json."""
+    """By PPO; it leaves as policy.onnx and policy.json. About ten minutes a seed with testbed/configs/train.yaml."""
     settings = configured(TrainConfig, config, given)
     numbers = None if seeds is None else _numbers(seeds)
     if numbers is not None and "seed" in given:
@@ -36,7 +36,7 @@ def train(
         each = "" if numbers is None else f", for each of {len(numbers)} seeds"
         reporter.phase(
             f"{len(settings.baselines)} baselines, {settings.imitated_steps:,} decisions shown by a teacher, "
-            f"{settings.total_steps:,} of its own, in {settings.environments} processes{each}"
+            f"{settings.total_steps:,} of its own, in {counted(settings.environments, 'environment')}{each}"
         )
         from testbed.kiscaler import seeds as many
         from testbed.kiscaler import train as training

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from testbed.cli import options
-from testbed.cli.console import ConsoleReporter, console, print_path, say, shown, table
+from testbed.cli.console import ConsoleReporter, console, counted, print_path, say, shown, table
 from testbed.cli.flags import Given, configured, flags
 from testbed.pipeline.tune_hpa_config import TuneConfig
 
@@ -29,9 +29,8 @@ def tune_hpa(
     folder = options.out_folder(out, "tune-hpa")
     with ConsoleReporter(folder) as reporter:
         names = f", for each of {', '.join(settings.families)}" if settings.families else ""
-        reporter.phase(
-            f"{settings.trials} HPAs of {settings.cluster.models[0].name}, {settings.seeds} runs each{names}"
-        )
+        hpas = f"{counted(settings.trials, 'HPA')} of {settings.cluster.models[0].name}"
+        reporter.phase(f"{hpas}, {counted(settings.seeds, 'run')} each{names}")
         from testbed.pipeline import tune_hpa as tuning
 
         if settings.families:

@@ -160,7 +160,7 @@ def advance(
     config: ClusterRunConfig, run: PolicyRun, note: Callable[[], None], progress: Callable[[float], None]
 ) -> None:
     """The whole run, faults and all; note is called every OBSERVED_S."""
-    steps = int(np.ceil(config.duration_s / OBSERVED_S))
+    steps = max(1, int(np.ceil(config.duration_s / OBSERVED_S - 1e-9)))  # a trace may last 20.000000000000004 s
     faults = sorted(config.faults, key=lambda fault: fault.at_s, reverse=True)
     for k in range(1, steps + 1):
         end_s = min(k * OBSERVED_S, config.duration_s)

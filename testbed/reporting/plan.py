@@ -120,7 +120,7 @@ def sentence(plan: Plan) -> str:
         least = min(plan["options"], key=lambda option: option["latency_ms"]["middle"])
         most = counted(max(_service(option).replicas for option in plan["options"]), "replica")
         advice = (
-            f"A request alone takes {plan['lone_ms']:.1f} ms in the model: no number of replicas holds it."
+            f"A request alone takes about {plan['lone_ms']:.1f} ms: no number of replicas holds it."
             if plan["lone_ms"] >= plan["target_ms"]
             else "Allow more replicas, or another target."
         )

@@ -278,6 +278,15 @@ MISTAKES = {
         "--cluster",
     ),
     "a missing config file": (["calibrate", "none.yaml"], "none.yaml"),
+    "a flag with a slip": (["simulate", "--profle", "x"], "--profile"),
+    "a command with a slip": (["simulat"], "Did you mean 'simulate'?"),
+    "nothing to read": (["evaluate"], "Missing argument"),
+    "a file of another command": (["simulate", "cluster.yaml"], "kis simulate --cluster cluster.yaml"),
+    "a folder as a file": (["evaluate", "."], "is a folder"),
+    "a report of nothing": (["report", "none"], "none does not exist"),
+    "a key that is missing": (["plan", "--profile", "profile-emulated.json"], "target_ms is missing"),
+    "another study than the file's": (["study", "study.yaml", "--set", "kind=x"], "says which study it is"),
+    "what is not closed": (["simulate", "--cluster", "open.yaml"], "open.yaml, line 1, is not YAML"),
 }
 
 
@@ -286,6 +295,8 @@ def test_a_mistake_is_answered_in_one_line(tmp_path: Path, profile: Path, mistak
     arguments, told = MISTAKES[mistake]
     (tmp_path / "config.yaml").write_text("seed: 1\n")
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
+    (tmp_path / "study.yaml").write_text("kind: rate-sweep\n")
+    (tmp_path / "open.yaml").write_text("duration_s: [\nseed: 3\n")
     done = kis(*arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert told in done.stderr
@@ -320,7 +331,7 @@ def test_a_plan_is_a_sentence(tmp_path: Path, profile: Path) -> None:
     assert "Use 1 replica (1 instance, batches of at most" in last("500", 0)
     impossible = last("0.01", 1)
     assert "Nothing up to 2 replicas holds P95 <= 0.01 ms: the least is" in impossible
-    assert "A request alone takes 5.0 ms in the model: no number of replicas holds it." in impossible
+    assert "A request alone takes about 6.0 ms: no number of replicas holds it." in impossible
 
 
 def test_the_version_and_the_next_thing_to_type() -> None:

@@ -72,6 +72,24 @@ def test_an_hpa_follows_a_ramp_and_everything_is_written(tmp_path: Path):
     assert json.loads((tmp_path / "run" / "summary.json").read_text()) == summary
 
 
+@pytest.mark.usefixtures("no_report")
+def test_a_run_that_ends_a_little_after_a_whole_second_has_no_interval_of_no_length(tmp_path: Path):
+    """As of a trace of 400 steps of 0.05 s: utilisation was 0 / 0 there, and the log could not be written."""
+    config = ClusterRunConfig.model_validate(settings(tmp_path, duration_s=20.000000000000004))
+    simulate_cluster(config, tmp_path / "run")
+    metrics = MetricLog.read(tmp_path / "run" / "metrics.parquet")
+    assert len(metrics.select("deployment", "ready_replicas", model="m")) == 20
+
+
+@pytest.mark.usefixtures("no_report")
+def test_a_folder_is_of_one_configuration(tmp_path: Path):
+    """Another run overwrote it without a word."""
+    for seed in (1, 1):
+        simulate_cluster(ClusterRunConfig.model_validate(settings(tmp_path, duration_s=5, seed=seed)), tmp_path / "run")
+    with pytest.raises(ConfigError, match="made with other settings \\(seed differs\\)"):
+        simulate_cluster(ClusterRunConfig.model_validate(settings(tmp_path, duration_s=5, seed=2)), tmp_path / "run")
+
+
 def test_the_command_shows_a_table(tmp_path: Path):
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(settings(tmp_path, duration_s=30)))
     arguments = ["simulate", "--cluster", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "run")]
