@@ -10,29 +10,24 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import gevent
 import gevent.event
 import locust
 import numpy as np
-from locust import User, stats, task
+from locust import User, task
 from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 
+from loadgen.announcer import Announcer
 from loadgen.issuer import Report, Share
-from loadgen.job import LOGGER, ReplayError, ReplayJob, close_run
-from loadgen.saturation import strain_of
+from loadgen.job import LOGGER, ReplayError, ReplayJob
 from loadgen.schedule import Schedule
 from loadgen.share import Client, Instant, slice_schedule
 from loadgen.transport import RequestKind
-from loadgen.validity import EXIT_INVALID
-from loadgen.verdict_tab import ROUTE, VerdictTab
 from workloads.errors import KisError
 from workloads.files import replacing
 
@@ -42,10 +37,7 @@ _PROVISIONING_DELAY_S = 0.3
 _READY_S = 60.0
 _PARENT_S = 0.5  # between two looks whether somebody still waits for the run
 _INTERRUPTED = "interrupted"
-_PAGE_S = 120.0  # for the run's page to be drawn
 _SEEN_S = 5.5  # Locust's page asks for Logs and Exceptions every 5 s while a test runs, and never after
-# What Locust says of users and of its own timer; neither has a part here.
-_MISLEADING = ("Ramping to", "All users spawned", "Sending spawn jobs", "No run time limit set")
 
 logger = logging.getLogger(LOGGER)
 
@@ -71,7 +63,6 @@ class Replay:
         self._workers: dict[str, gevent.event.AsyncResult] = {}  # conductor of workers: who has yet to answer
         self._active: gevent.event.Event | None = None  # set when the run is over
         self._stopping = False  # Locust is already ending the test
-        self._tab: VerdictTab | None = None
         events.init.add_listener(self._on_init)
         events.test_start.add_listener(self._on_test_start)
         events.test_stopping.add_listener(self._on_test_stopping)
@@ -82,15 +73,7 @@ class Replay:
         if options.headless or options.autostart:
             # The schedule ends the run. Locust's own timer would cut its last answers off.
             self._run_time_s, options.run_time = options.run_time, None
-        for name in ("locust.main", "locust.runners"):
-            logging.getLogger(name).addFilter(_is_not_misleading)
-        if (options.tags or options.exclude_tags) and not isinstance(runner, WorkerRunner):
-            logger.warning("--tags and --exclude-tags have no effect: a pattern has no tasks to choose from")
-        options.tags = options.exclude_tags = None
-        if environment.web_ui is not None:
-            self._tab = VerdictTab(environment.web_ui, options.web_base_path or "")
-        if options.csv_prefix:  # else the files would end up to a second before the run does
-            events.quit.add_listener(lambda **_: gevent.sleep(stats.CSV_STATS_INTERVAL_SEC + 0.1))
+        self._announcer = Announcer(environment)
         if isinstance(runner, MasterRunner):
             for message in ("kis_ready", "kis_done"):
                 runner.register_message(message, self._on_answer)
@@ -107,14 +90,12 @@ class Replay:
             gevent.spawn(self._conduct, environment)
 
     def _conduct(self, environment: Environment) -> None:
-        options: Any = environment.parsed_options
         environment.process_exit_code = None
         try:
             job = self._make_job(environment, self._wanted_s(environment))
             schedule = Schedule.read(job.schedule)
             if job.close:
-                for line in _announcement(job, schedule):
-                    _say(options, logging.INFO, line)
+                self._announcer.begin(job, schedule)
             else:  # somebody waits for this run
                 gevent.spawn(self._follow_parent, environment.runner, os.getppid())
             with self._interruptible(environment.runner):
@@ -125,15 +106,11 @@ class Replay:
                     self._client = Client(job, share, 0, 1, _report_to(environment))
                     self._client.run(Instant.ahead(_PROVISIONING_DELAY_S))
             if job.close:
-                self._tell(environment, job, schedule)
+                self._announcer.close(job, schedule)
         except KisError as error:
-            why = str(error)
-            self._at_the_end(environment, lambda: _say(options, logging.ERROR, why))
-            self._show(environment, "", "NOT STARTED", [why])
-            environment.process_exit_code = 1
+            self._announcer.refuse(str(error))
         except Exception:
-            logger.exception("the replay failed")
-            environment.process_exit_code = 1
+            self._announcer.fail()
         finally:
             self._client = None
             self._finish(environment)
@@ -150,69 +127,6 @@ class Replay:
         if run_time_s is not None and run_time_s <= 0:
             raise ReplayError(f"a run time of {run_time_s:g} s sends nothing: give more, e.g. -t 60s, or none")
         return run_time_s
-
-    def _tell(self, environment: Environment, job: ReplayJob, schedule: Schedule) -> None:
-        """Close the run, and say what came of it: in the log, and on the page if there is one."""
-        log, verdict = close_run(job, schedule)
-        counts = ", ".join(f"{count} {status}" for status, count in log.counts().items() if count)
-        saturated = strain_of(log, schedule.duration_s).reason
-        reasons = [*verdict.reasons, *([f"SATURATED: {saturated}"] if saturated else [])]
-        word = "VALID" if verdict.valid else "INVALID"
-        text = [
-            f"{word}: {len(log)} requests: {counts}",
-            *(f"  {reason}" for reason in reasons),
-            f"run folder: {job.run_dir} (Locust's statistics are rounded; requests.parquet has each request)",
-        ]
-        level = logging.INFO if verdict.valid and not saturated else logging.WARNING
-        options: Any = environment.parsed_options
-
-        def _say_and_draw() -> None:
-            _say(options, level, "\n".join(text))
-            if job.manifest is not None and not getattr(options, "no_page", False):
-                self._draw(environment, job.run_dir)
-
-        self._show(environment, str(job.run_dir), word, [counts, *reasons], failed=not verdict.valid)
-        if not verdict.valid:
-            allowed = getattr(options, "allow_invalid", False)
-            failed = options.exit_code_on_error if environment.runner and environment.runner.errors else 0
-            environment.process_exit_code = failed if allowed else EXIT_INVALID
-        self._at_the_end(environment, _say_and_draw)
-
-    def _show(self, environment: Environment, run: str, word: str, reasons: list[str], failed: bool = True) -> None:
-        """On the page's own tab; what failed is among Locust's Exceptions too, and so in its HTML report and CSV."""
-        if self._tab is not None:
-            page = [f"its page, in some seconds: {ROUTE} beneath this address"] if run else []
-            self._tab.add(run, word, [*reasons, *page])
-        if failed and environment.runner is not None:
-            environment.runner.log_exception("kis", f"{word}: {'; '.join(reasons)}", run or word)
-
-    def _draw(self, environment: Environment, run_dir: Path) -> None:
-        """The run's own page. Drawing takes seconds, so it has a process of its own."""
-        options: Any = environment.parsed_options
-        command = [sys.executable, "-m", "testbed.cli", "report", str(run_dir)]
-        try:
-            drawn = subprocess.run(
-                command, capture_output=True, text=True, start_new_session=True, timeout=_PAGE_S, check=False
-            )
-        except (subprocess.TimeoutExpired, OSError, KeyboardInterrupt) as why:
-            _say(options, logging.WARNING, f"the run has no page ({why!r}): kis report {run_dir}")
-            return
-        if drawn.returncode:
-            said = (drawn.stderr or drawn.stdout).strip().splitlines()
-            _say(options, logging.WARNING, f"the run has no page: {said[-1] if said else 'kis report failed'}")
-            return
-        where = f", and {ROUTE} beneath this address" if self._tab is not None else ""
-        _say(options, logging.INFO, f"page: {run_dir / 'report.html'}{where}")
-        if self._tab is not None:
-            self._tab.report = run_dir / "report.html"
-
-    @staticmethod
-    def _at_the_end(environment: Environment, say: Callable[[], None]) -> None:
-        """Below Locust's closing tables; with a web page at once, while the page goes on."""
-        if environment.web_ui is None:
-            events.quit.add_listener(lambda **_: say())
-        else:
-            gevent.spawn(say)
 
     def _follow_parent(self, runner: Any, parent: int) -> None:
         """Nobody waits any more: stop at once. A server that takes the old one's port must not get these requests."""
@@ -271,7 +185,8 @@ class Replay:
             runner.quit()
             return
         gevent.sleep(_SEEN_S)
-        runner.stop()
+        if self._active is None:  # nobody stopped it by hand and began another one meanwhile
+            runner.stop()
         if options.autostart and options.autoquit != -1:
             gevent.sleep(options.autoquit)
             runner.quit()
@@ -373,26 +288,6 @@ def _report_to(environment: Environment) -> Report:
         )
 
     return report
-
-
-def _announcement(job: ReplayJob, schedule: Schedule) -> list[str]:
-    """What is going to happen, instead of Locust's words on users."""
-    name = "a schedule" if job.manifest is None else job.manifest.pattern
-    duration_s = schedule.duration_s if job.duration_s is None else min(job.duration_s, schedule.duration_s)
-    what = f"{name}, {duration_s:.4g} s, {len(schedule)} requests, open loop; users and ramp-up are not used"
-    return [what, *(() if job.manifest is None else job.manifest.notes)]
-
-
-def _say(options: Any, level: int, text: str) -> None:
-    """In Locust's log: on the terminal, in its file, in the page's Logs. On stderr, too, if the terminal has no log."""
-    for line in text.splitlines():
-        logger.log(level, "%s", line)
-    if options.logfile or options.skip_log_setup or not logger.isEnabledFor(level):
-        print(text, file=sys.stderr, flush=True)
-
-
-def _is_not_misleading(record: logging.LogRecord) -> bool:
-    return not record.getMessage().startswith(_MISLEADING)
 
 
 def _pack(job: ReplayJob, share: Share, worker: int, workers: int, token: str) -> dict[str, Any]:

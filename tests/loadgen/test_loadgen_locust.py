@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+import urllib.request
 
 import pytest
 from fake_http_server import FakeServer, Reply
@@ -150,7 +151,17 @@ def test_a_trace_is_replayed_instead_of_the_pattern_and_cut_at_the_run_time(type
     assert len(server.seen) == 4
 
 
-def test_the_page_has_a_field_for_each_parameter_and_a_tab_with_each_verdict(page, tmp_path):
+def test_the_form_has_a_field_for_each_parameter_and_none_for_what_scripts_need(page):
+    ask(page, "stats/requests")  # it is up
+    with urllib.request.urlopen(f"http://127.0.0.1:{page}/") as answer:
+        (told,) = re.findall(r"templateArgs = (.*)", answer.read().decode())
+    fields = json.loads(told)["extra_options"]
+    assert {"base", "spike", "spike_s", "every_s", "burst_seed", "model", "seed", "run_dir", "trace"} <= set(fields)
+    assert fields["spike"]["default_value"] == 100
+    assert not {"allow_invalid", "no_page", "options"} & set(fields)
+
+
+def test_the_page_has_a_tab_with_each_verdict_and_says_if_arrivals_are_sent_again(page, tmp_path):
     form = {"user_count": 1, "spawn_rate": 1, "run_time": "1s", "base": "30", "burst_seed": "2"}
     assert ask(page, "swarm", form)["success"]
     verdict, why = rows(until_stopped(page))
