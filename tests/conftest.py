@@ -21,6 +21,7 @@ LONGEST = (
     "test_real_faults",
     "test_real_drift",
     "test_report",
+    "test_pages_browser",
     "test_train",
     "test_seeds",
     "test_loadgen_replay",
