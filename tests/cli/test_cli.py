@@ -105,7 +105,8 @@ def test_a_simulated_run_is_left_with_the_files_of_a_real_one(tmp_path: Path, pr
     done = kis("simulate", *flags, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     left = {file.name for file in (tmp_path / "run").iterdir()}
-    assert left == {"run.json", "schedule.parquet", "requests.parquet", "metrics.parquet", "batches.parquet"}
+    logs = {"run.json", "schedule.parquet", "requests.parquet", "metrics.parquet", "batches.parquet"}
+    assert left == logs | {"report.html", "report.md", "figures"}
 
 
 def test_a_run_can_be_repeated_on_its_own_schedule(tmp_path: Path, profile: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from synthetic_runs import write_demo
 from test_devices_report import LATE, folder_of
+from typer.testing import CliRunner
 
+from testbed.cli.main import application
 from testbed.grid_study import run_study
 from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.cluster_run import simulate_cluster
@@ -14,14 +17,18 @@ from testbed.pipeline.evaluate import evaluate
 from testbed.pipeline.evaluate_config import EvaluateConfig
 from testbed.pipeline.experiment_config import ExperimentConfig
 from testbed.pipeline.studies.rate_sweep import RateSweep
+from testbed.pipeline.tune_hpa import tune_hpa
+from testbed.pipeline.tune_hpa_config import TuneConfig
 from testbed.reporting.index import Entry, write_index
 from testbed.reporting.overview import write_overview
 from testbed.reporting.reports import write_report
 from testbed.study import HERE
+from tests.golden import RESULTS
 from tests.oracles.cluster_worlds import flat_profile
-from tests.pipeline import test_cluster_run, test_evaluate, test_experiment
+from tests.pipeline import test_cluster_run, test_evaluate, test_experiment, test_tune_hpa
 from tests.pipeline.played import begin_run, play_run
 
+ANSWERS = ("plan", "tuning", "training", "adaptation")
 POLICIES = {
     "all": {"kind": "fixed", "replicas": 6},
     "one": {"kind": "fixed", "replicas": 1},
@@ -43,12 +50,25 @@ def write_every_kind(folder: Path) -> dict[str, Path]:
     flat_profile([0.010] * 8).write(folder / "profile.json")
     study = RateSweep(kind="rate-sweep", profile=folder / "profile.json", rates=(20, 80, 1200), seeds=2, duration_s=5)
     run_study(study, folder / "study", lambda share: None)
-    kinds = ("calibration", "devices", "cluster", "evaluation", "experiment", "study")
+    _typed("simulate", "--replicas", "2", "--out", str(folder / "run"), profile=folder / "profile.json")
+    _typed("plan", "--target-ms", "50", "--out", str(folder / "plan"), profile=folder / "profile.json")
+    search = TuneConfig.model_validate(test_tune_hpa.settings(folder, trials=4, duration_s=60))
+    tune_hpa(search, folder / "tuning", lambda share: None)
+    for kind, golden in (("training", "golden-kiscaler/training"), ("adaptation", "golden-adaptation")):
+        shutil.copytree(RESULTS / golden, folder / kind)
+    kinds = ("calibration", "devices", "cluster", "evaluation", "experiment", "study", "run", *ANSWERS)
     pages = {kind: write_report(folder / kind) for kind in kinds}
     found = Entry("an HPA meets another", "evaluation", "one of them holds less.", pictures=("pareto.png",))
     pages["demo"] = write_index(folder, "kis demo: measured, simulated, scaled", [found]).rename(folder / "demo.html")
     pages["overview"] = write_overview(folder)
     return pages
+
+
+def _typed(command: str, *arguments: str, profile: Path) -> None:
+    traffic = ["--pattern", "constant", "--set", "rate=200", "--duration", "8"]
+    typed = [command, "--profile", str(profile), *traffic, *arguments]
+    result = CliRunner().invoke(application([command]), typed)
+    assert result.exit_code == 0, result.output
 
 
 def _experiment(folder: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from every_kind import write_every_kind
+from every_kind import ANSWERS, write_every_kind
 from PIL import Image
 
 from testbed.reporting.drawing import DARK, PAPER
@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.timeout(600),
 ]
 
-KINDS = ("calibration", "devices", "cluster", "evaluation", "experiment", "study", "demo", "overview")
+KINDS = ("calibration", "devices", "cluster", "evaluation", "experiment", "study", "run", *ANSWERS, "demo", "overview")
 WIDTHS = (1400, 400)
 THEMES = ("light", "dark")
 LEAST_CONTRAST = 4.5  # WCAG 2, AA, for letters of any size

@@ -47,7 +47,7 @@ def test_what_is_not_known_is_said_to_be_so(tmp_path):
 def test_an_invalid_run_says_so_at_the_top_in_red_with_its_reasons(tmp_path):
     verdict = Verdict(valid=False, reasons=("34 % <unsent>",))
     page = write_report(write(tmp_path, verdict=verdict)).read_text()
-    top = page[: page.index("<main>")]
+    top = page[: page.index("<main")]
     assert 'class="alarm"' in top
     assert "34 % &lt;unsent&gt;" in top
     assert '<b class="tag">VALID</b>' not in page

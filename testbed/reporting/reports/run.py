@@ -37,7 +37,7 @@ def gather(folder: Path) -> Content:
         "latency": partial(figures.distribution, run),
     }
     if sizes:
-        captions["batches"] = "Batches of each size"
+        captions["batches"] = "Number of batches of each size"
         drawn["batches"] = partial(figures.batches, run, sizes)
     values = {
         "name": manifest.run_id,
