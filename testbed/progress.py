@@ -18,6 +18,7 @@ class Progress(BaseModel):
     first_share: float = Field(
         0.0, ge=0, le=1, description="what an earlier, interrupted command had done says nothing of this one's pace"
     )
+    first_unix_s: float | None = Field(None, description="when that was; None: as the phase began")
     begun_unix_s: float
     phase_unix_s: float = Field(description="when the phase began")
     pid: int
@@ -25,7 +26,7 @@ class Progress(BaseModel):
 
     def left_s(self, now_unix_s: float) -> float | None:
         """Seconds until the phase ends at its pace so far; None: too early to tell."""
-        spent_s = now_unix_s - self.phase_unix_s
+        spent_s = now_unix_s - (self.phase_unix_s if self.first_unix_s is None else self.first_unix_s)
         done = 0.0 if self.share is None else self.share - self.first_share
         if self.share is None or done < LEAST_SHARE or spent_s < LEAST_S:
             return None

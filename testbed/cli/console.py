@@ -20,9 +20,6 @@ from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from testbed.progress import PROGRESS, Progress
-from workloads.files import write_json
-
 console = Console()
 LINE_EVERY_S = 10.0  # where there is no terminal for a bar
 FILE_EVERY_S = 2.0  # progress.json
@@ -90,6 +87,8 @@ class ConsoleReporter(Bar):
     def __init__(
         self, folder: Path | None = None, console: Console = console, clock: Callable[[], float] = time.monotonic
     ) -> None:
+        from testbed.progress import Progress  # not for the help, which comes at once
+
         columns = (SpinnerColumn(), BarColumn(bar_width=30), TextColumn("{task.description}"))
         super().__init__(*columns, console=console, transient=True, disable=not console.is_terminal, get_time=clock)
         self._clock = clock
@@ -111,7 +110,7 @@ class ConsoleReporter(Bar):
         self.note(text)
         now_s = self._line_s = self._now_s()
         self._told = self._told.model_copy(
-            update={"phase": text, "share": None, "phase_unix_s": now_s, "first_share": 0.0}
+            update={"phase": text, "share": None, "phase_unix_s": now_s, "first_share": 0.0, "first_unix_s": None}
         )
         if self._bar is not None:
             self.remove_task(self._bar)
@@ -131,21 +130,25 @@ class ConsoleReporter(Bar):
     def progress(self, share: float) -> None:
         """So much of the phase is done, 0..1."""
         now_s, share = self._now_s(), min(max(share, 0.0), 1.0)
-        first = share if self._told.share is None else self._told.first_share
-        self._told = self._told.model_copy(update={"share": share, "first_share": first})
+        told = {"share": share}
+        if self._told.share is None:
+            told |= {"first_share": share, "first_unix_s": now_s}
+        self._told = self._told.model_copy(update=told)
         left_s = self._told.left_s(now_s)
-        told = f"{100 * share:.0f} %" + ("" if left_s is None else f", about {minutes(round(left_s)).strip()} left")
+        text = f"{100 * share:.0f} %" + ("" if left_s is None else f", about {minutes(round(left_s)).strip()} left")
         if self._bar is not None:
-            self.update(self._bar, total=1.0, completed=share, description=told)
+            self.update(self._bar, total=1.0, completed=share, description=text)
         if not self.console.is_terminal and now_s - self._line_s >= LINE_EVERY_S and share < 1:
             self._line_s = now_s
-            self.note(told)
+            self.note(text)
         if now_s - self._file_s >= FILE_EVERY_S:
             self._keep(now_s)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        from testbed.progress import PROGRESS
+
         super().__exit__(kind, error, trace)
         if self._folder is not None:
             with contextlib.suppress(OSError):
@@ -156,6 +159,9 @@ class ConsoleReporter(Bar):
 
     def _keep(self, now_s: float) -> None:
         """Never in the way of what is done: a folder that is not there yet, or takes no file, is left alone."""
+        from testbed.progress import PROGRESS
+        from workloads.files import write_json
+
         if self._folder is not None and self._folder.is_dir():
             self._file_s = now_s
             with contextlib.suppress(OSError):

@@ -23,7 +23,7 @@ def told(shares: list[tuple[float, float]], terminal: bool = False) -> str:
     """What is printed of one phase; shares: after so many seconds, so much is done."""
     out, clock = io.StringIO(), Clock()
     console = Console(file=out, width=80, force_terminal=terminal, color_system=None)
-    with ConsoleReporter(console, clock) as reporter:
+    with ConsoleReporter(None, console, clock) as reporter:
         reporter.phase("search")
         for after_s, share in shares:
             clock.now_s = 100.0 + after_s
@@ -57,7 +57,7 @@ def test_on_a_terminal_the_bar_says_how_long_it_still_takes() -> None:
 
 def test_a_new_phase_is_estimated_anew() -> None:
     out, clock = io.StringIO(), Clock()
-    with ConsoleReporter(Console(file=out, width=80), clock) as reporter:
+    with ConsoleReporter(None, Console(file=out, width=80), clock) as reporter:
         reporter.phase("a")
         reporter.progress(0.5)
         clock.now_s += 100

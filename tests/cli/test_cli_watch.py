@@ -24,7 +24,7 @@ from loadgen.row_stream import Row, RowStream
 from loadgen.schedule import Schedule
 from loadgen.validity import ClientFigures, Verdict
 from testbed.cli.console import ConsoleReporter
-from testbed.cli.watch import drawn
+from testbed.cli.watched_frame import drawn
 from testbed.controller.exporter import Exporter
 from testbed.controller.health import Pulse, serve
 from testbed.controller.loop import Turn
