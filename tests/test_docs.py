@@ -17,10 +17,11 @@ from testbed.config_file import build
 from testbed.pipeline.devices import DevicesConfig
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TEXT = {page.name: page.read_text() for page in PAGES}
 FENCED = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", flags=re.DOTALL | re.MULTILINE)
-SERVES = "serving.md"
+BATCHING = "batching.md"
+SERVES = "serve.md"
 
 
 def blocks(language: str) -> dict[str, list[str]]:
@@ -48,12 +49,12 @@ def execute(page: str) -> dict[str, object]:
 
 
 def test_every_page_with_python_is_known() -> None:
-    assert set(blocks("python")) == {"kernel.md", "python.md", SERVES}
+    assert set(blocks("python")) == {BATCHING, "python.md", SERVES}
 
 
-def test_the_examples_of_the_kernel_page_run() -> None:
+def test_the_examples_of_the_batching_page_run() -> None:
     """They assert their own figures."""
-    assert "p95_ms" in execute("kernel.md")
+    assert "p95_ms" in execute(BATCHING)
 
 
 @pytest.mark.server
@@ -67,10 +68,10 @@ def test_the_example_of_the_serving_page_runs(
 
 def test_every_block_of_yaml_is_what_its_page_says() -> None:
     shown = blocks("yaml")
-    assert set(shown) == {"devices.md", "kubernetes.md"}
+    assert set(shown) == {"devices.md", "run-on-kubernetes.md"}
     for code in shown["devices.md"]:
         build(DevicesConfig, yaml.safe_load(code), "docs/devices.md")
-    for code in shown["kubernetes.md"]:
+    for code in shown["run-on-kubernetes.md"]:
         kustomization = yaml.safe_load(code)
         folders = [*kustomization["resources"], *kustomization.get("components", [])]
         for folder in folders:  # relative to an overlay of the reader's, beside manifests/
