@@ -1,0 +1,32 @@
+"""Tables of file formats from the schemas in the code: `<!-- table: module:NAME -->` in a page stands for one."""
+
+from __future__ import annotations
+
+import importlib
+import re
+
+import pyarrow as pa
+from pydantic import BaseModel
+from reference_configuration import _table
+from source import cell, comments_of
+
+MARKER = re.compile(r"^<!-- table: ([\w.]+):(\w+) -->$", flags=re.MULTILINE)
+
+
+def filled(markdown: str) -> str:
+    """The page with its tables."""
+    return MARKER.sub(lambda match: _of(match[1], match[2]), markdown)
+
+
+def _of(module_name: str, name: str) -> str:
+    module = importlib.import_module(module_name)
+    schema = getattr(module, name)
+    if isinstance(schema, pa.Schema):
+        said = comments_of(module)
+        rows = (
+            f"| `{field.name}` | {field.type} | {'may be null' if field.nullable else ''} | {cell(said.get(field.name, ''))} |"
+            for field in schema
+        )
+        return "| column | type | | meaning |\n| --- | --- | --- | --- |\n" + "\n".join(rows)
+    assert issubclass(schema, BaseModel), f"{module_name}:{name} is neither a schema nor a model"
+    return "\n".join(_table(schema, {}))
