@@ -18,10 +18,12 @@ from testbed.pipeline.devices import DevicesConfig
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-TEXT = {page.name: page.read_text() for page in PAGES}
+TEXT = {str(page.relative_to(ROOT)): page.read_text() for page in PAGES}
 FENCED = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", flags=re.DOTALL | re.MULTILINE)
-BATCHING = "batching.md"
-SERVES = "serve.md"
+BATCHING = "docs/explanation/batching.md"
+DEVICES = "docs/devices.md"
+KUBERNETES = "docs/how-to/run-on-kubernetes.md"
+SERVES = "docs/how-to/serve.md"
 
 
 def blocks(language: str) -> dict[str, list[str]]:
@@ -49,7 +51,7 @@ def execute(page: str) -> dict[str, object]:
 
 
 def test_every_page_with_python_is_known() -> None:
-    assert set(blocks("python")) == {BATCHING, "python.md", SERVES}
+    assert set(blocks("python")) == {BATCHING, "docs/python.md", SERVES}
 
 
 def test_the_examples_of_the_batching_page_run() -> None:
@@ -68,10 +70,10 @@ def test_the_example_of_the_serving_page_runs(
 
 def test_every_block_of_yaml_is_what_its_page_says() -> None:
     shown = blocks("yaml")
-    assert set(shown) == {"devices.md", "run-on-kubernetes.md"}
-    for code in shown["devices.md"]:
-        build(DevicesConfig, yaml.safe_load(code), "docs/devices.md")
-    for code in shown["run-on-kubernetes.md"]:
+    assert set(shown) == {DEVICES, KUBERNETES}
+    for code in shown[DEVICES]:
+        build(DevicesConfig, yaml.safe_load(code), DEVICES)
+    for code in shown[KUBERNETES]:
         kustomization = yaml.safe_load(code)
         folders = [*kustomization["resources"], *kustomization.get("components", [])]
         for folder in folders:  # relative to an overlay of the reader's, beside manifests/
