@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
@@ -57,17 +57,18 @@ MODELS: dict[str, type[BaseModel]] = {
 }
 HEAD = """# Configuration files
 
-A command reads one YAML file. Keys that it does not know are refused, with the nearest known key in the message. A path
-in a YAML file is relative to that file. `extends: FILE` in any mapping takes over the keys of another file. Each key is a
-flag of the command, too; a key inside a key has a dot: `--client.max-in-flight 100`.
-The files that ship are in `testbed/configs`.
+A command reads one YAML file. The files that ship are in `testbed/configs`. An unknown key is refused, and the message
+names the nearest known one. A path in a YAML file is relative to that file. `extends: FILE` in any mapping takes over
+the keys of another file. Each key is also a flag of the command; a key inside a mapping has a dot:
+`--client.max-in-flight 100`.
 
 A default that reads *required* must be given. A type that is a link is a mapping with keys of its own, further down.
 """
+WORDS = {int: "integer", float: "number", str: "text", bool: "true, false", Path: "path", dict: "mapping"}
 VALUES = """## Names in configurations
 
-Wherever a name of this section can stand, a class of yours can be named by its place, too: `my_module:MyClass`, with its
-folder on PYTHONPATH.
+Wherever one of these names can stand, you can also name a class of your own: `my_module:MyClass`. Its folder must be on
+PYTHONPATH.
 """
 
 
@@ -76,18 +77,19 @@ def page() -> str:
     nested: dict[type, None] = {}
     parts = [HEAD, "## Files by command\n"]
     for command, model in MODELS.items():
-        parts += [f"### {command}\n", *_table(model, nested)]
+        parts += [f"### {command}\n", *table(model, nested)]
     names = [*_names(nested)]
     parts.append("## Mappings inside them\n")
     written: set[type] = set()
     while waiting := [kind for kind in nested if kind not in written]:
         for kind in waiting:
             written.add(kind)
-            parts += [f"### {kind.__name__}\n", *_table(kind, nested)]
+            parts += [f"### {kind.__name__}\n", *table(kind, nested)]
     return "\n".join([*parts, VALUES, *names])
 
 
-def _table(kind: type, nested: dict[type, None]) -> Iterator[str]:
+def table(kind: type, nested: dict[type, None]) -> Iterator[str]:
+    """What a model or a dataclass is, and its keys. nested: gets the models that it links to."""
     yield f"{cell(first_sentence(inspect.getdoc(kind) or ''))}\n"
     rows = "\n".join(
         f"| `{name}` | {_type(annotation, nested)} | {default} | {cell(text)} |"
@@ -145,21 +147,21 @@ def _type(annotation: Any, nested: dict[type, None]) -> str:
     """In words of YAML; mappings with keys of their own become links, and are to be written."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        return _type(arguments[0], nested)
-    if origin in (Union, UnionType):
-        return " or ".join(dict.fromkeys(_type(kind, nested) for kind in arguments if kind is not type(None)))
-    if origin is Literal:
-        return ", ".join(code(str(choice)) for choice in arguments)
-    if origin in (tuple, list):
-        inner = [kind for kind in arguments if kind is not Ellipsis]
-        return f"list of {_type(inner[0], nested)}"
-    if origin is not None and issubclass(origin, dict) or annotation is dict:
-        return f"mapping to {_type(arguments[1], nested)}" if arguments else "mapping"
-    if isinstance(annotation, type) and (issubclass(annotation, BaseModel) or is_dataclass(annotation)):
+        words = _type(arguments[0], nested)
+    elif origin in (Union, UnionType):
+        words = " or ".join(dict.fromkeys(_type(kind, nested) for kind in arguments if kind is not type(None)))
+    elif origin is Literal:
+        words = ", ".join(code(str(choice)) for choice in arguments)
+    elif origin in (tuple, list):
+        words = f"list of {_type(arguments[0], nested)}"
+    elif origin in (dict, Mapping):
+        words = "mapping" if arguments[1] is Any else f"mapping to {_type(arguments[1], nested)}"
+    elif isinstance(annotation, type) and (issubclass(annotation, BaseModel) or is_dataclass(annotation)):
         nested[annotation] = None
-        return f"[{annotation.__name__}](#{annotation.__name__.lower()})"
-    words = {int: "integer", float: "number", str: "text", bool: "true, false", Path: "path"}
-    return words.get(annotation, "any")
+        words = f"[{annotation.__name__}](#{annotation.__name__.lower()})"
+    else:
+        words = WORDS.get(annotation, "any")
+    return words
 
 
 def _names(nested: dict[type, None]) -> Iterator[str]:

@@ -7,7 +7,7 @@ import re
 
 import pyarrow as pa
 from pydantic import BaseModel
-from reference_configuration import _table
+from reference_configuration import table
 from source import cell, comments_of
 
 MARKER = re.compile(r"^<!-- table: ([\w.]+):(\w+) -->$", flags=re.MULTILINE)
@@ -24,9 +24,10 @@ def _of(module_name: str, name: str) -> str:
     if isinstance(schema, pa.Schema):
         said = comments_of(module)
         rows = (
-            f"| `{field.name}` | {field.type} | {'may be null' if field.nullable else ''} | {cell(said.get(field.name, ''))} |"
+            f"| `{field.name}` | {kind} | {cell(said.get(field.name, ''))} |"
             for field in schema
+            for kind in [f"{field.type}, or null" if field.nullable else field.type]
         )
-        return "| column | type | | meaning |\n| --- | --- | --- | --- |\n" + "\n".join(rows)
+        return "| column | type | meaning |\n| --- | --- | --- |\n" + "\n".join(rows)
     assert issubclass(schema, BaseModel), f"{module_name}:{name} is neither a schema nor a model"
-    return "\n".join(_table(schema, {}))
+    return "\n".join(table(schema, {}))

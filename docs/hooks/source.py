@@ -8,8 +8,9 @@ from types import ModuleType
 
 
 def cell(text: str) -> str:
-    """Plain text as one cell of a table."""
-    return re.sub(r"([\\*|<\[\]])", r"\\\1", " ".join(text.split()))
+    """Plain text, in which only backticks are markup, as one cell of a table."""
+    parts = re.split(r"(`[^`]*`)", " ".join(text.split()))
+    return "".join(part if k % 2 else re.sub(r"([\\*|<\[\]])", r"\\\1", part) for k, part in enumerate(parts))
 
 
 def code(text: str) -> str:
