@@ -79,13 +79,16 @@ def page() -> str:
     for command, model in MODELS.items():
         parts += [f"### {command}\n", *table(model, nested)]
     names = [*_names(nested)]
-    parts.append("## Mappings inside them\n")
+    return "\n".join([*parts, "## Mappings inside them\n", *sections(nested), VALUES, *names])
+
+
+def sections(nested: dict[type, None]) -> Iterator[str]:
+    """A section for each of these models and dataclasses, and for each that they link to."""
     written: set[type] = set()
     while waiting := [kind for kind in nested if kind not in written]:
         for kind in waiting:
             written.add(kind)
-            parts += [f"### {kind.__name__}\n", *table(kind, nested)]
-    return "\n".join([*parts, VALUES, *names])
+            yield from (f"### {kind.__name__}\n", *table(kind, nested))
 
 
 def table(kind: type, nested: dict[type, None]) -> Iterator[str]:
