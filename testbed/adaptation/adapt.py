@@ -60,16 +60,18 @@ class AdaptSettings(Strict):
     drift: DriftSettings = DriftSettings()
     recalibration: RecalibrationSettings = RecalibrationSettings()
     judge: JudgeSettings = JudgeSettings()
-    tuning: TuningSettings | None = Field(None, description="teach a learned policy on; none: only its scale changes")
-    thinking_s: float = Field(1800.0, gt=0, description="for candidates and their judgement, at most")
-    shadow_s: float = Field(
-        60.0, ge=0, description="that a candidate decides beside the incumbent before it takes over"
+    tuning: TuningSettings | None = Field(
+        None, description="further training of a learned policy; none: only its capacity per replica changes"
     )
-    probation_s: float = Field(180.0, gt=0, description="after it took over, that it may be undone")
-    slower: float = Field(1.5, gt=1, description="factor on the time in the server that undoes a promotion")
-    cooldown_s: float = Field(120.0, ge=0, description="from the end of one adaptation to the next")
-    promotions_per_hour: int = Field(4, ge=1, description="at most")
-    hold_s: float = Field(900.0, ge=0, description="that everything stays after it was undone, or kept")
+    thinking_s: float = Field(1800.0, gt=0, description="time limit for computing and judging candidates")
+    shadow_s: float = Field(
+        60.0, ge=0, description="time for which a candidate decides in shadow mode before its promotion"
+    )
+    probation_s: float = Field(180.0, gt=0, description="time after a promotion in which it may be undone")
+    slower: float = Field(1.5, gt=1, description="ratio of the times in the server that undoes a promotion")
+    cooldown_s: float = Field(120.0, ge=0, description="pause between the end of one adaptation and the next")
+    promotions_per_hour: int = Field(4, ge=1, description="largest number of promotions per hour")
+    hold_s: float = Field(900.0, ge=0, description="pause after a promotion was undone, or the incumbent was kept")
 
 
 @dataclass(frozen=True)

@@ -167,10 +167,13 @@ def make_adaptive(
 class AdaptConfig(Strict):
     """What the service was calibrated as, and in which simulated cluster candidates are judged."""
 
-    cluster: ClusterConfig = Field(description="its one model, with its profile and latency target, is what is scaled")
+    cluster: ClusterConfig = Field(
+        description="simulated cluster in which candidates are judged; its one model has the profile and the "
+        "latency target"
+    )
     adaptation: AdaptSettings = AdaptSettings()
     folder: Path = Field(
-        Path("adaptation"), description="of adaptation.jsonl and the new profiles; none named: in the current folder"
+        Path("adaptation"), description="folder for adaptation.jsonl and new profiles; default: the current folder"
     )
 
 

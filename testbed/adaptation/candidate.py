@@ -29,8 +29,8 @@ from workloads.files import write_json
 class TuningSettings(Strict):
     """To teach a learned incumbent on in KISim: minutes, and the `train` extra."""
 
-    folder: Path = Field(description="of the training that it comes from: train.json and checkpoint.zip")
-    steps: int = Field(50_000, ge=1, description="further decisions")
+    folder: Path = Field(description="folder of the original training, with train.json and checkpoint.zip")
+    steps: int = Field(50_000, ge=1, description="number of further decisions")
 
 
 class Task(NamedTuple):

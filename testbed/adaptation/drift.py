@@ -80,12 +80,12 @@ def time_in_server_s(window: Window) -> float:
 class DriftSettings(Strict):
     """What counts as a change, and how sure one must be."""
 
-    window_s: float = Field(5.0, gt=0, description="over which the time of a batch is a mean")
-    least_batches: int = Field(20, ge=1, description="a window with fewer is skipped")
-    least_change: float = Field(0.15, gt=0, lt=1, description="of the time of a batch, that is to be found")
-    level_windows: int = Field(12, ge=3, description="at least so many set the run's level")
-    false_alarms: float = Field(0.01, gt=0, lt=1, description="chance of one within `without_alarm_s`")
-    without_alarm_s: float = Field(86_400.0, gt=0, description="see false_alarms")
+    window_s: float = Field(5.0, gt=0, description="window over which batch times are averaged")
+    least_batches: int = Field(20, ge=1, description="windows with fewer batches are skipped")
+    least_change: float = Field(0.15, gt=0, lt=1, description="smallest relative change of the batch time to detect")
+    level_windows: int = Field(12, ge=3, description="smallest number of windows that set the level of the run")
+    false_alarms: float = Field(0.01, gt=0, lt=1, description="probability of a false alarm within `without_alarm_s`")
+    without_alarm_s: float = Field(86_400.0, gt=0, description="time to which `false_alarms` refers")
 
 
 class Spread(NamedTuple):

@@ -42,13 +42,18 @@ IDLE_NICENESS = 19  # of the process that judges
 class JudgeSettings(Strict):
     """In how many scenarios, for how long, and how sure one must be."""
 
-    scenarios: int = Field(12, ge=5, description="simulated runs of a candidate")
-    duration_s: float = Field(300.0, gt=0, description="of a scenario; arrivals of late are repeated to fill it")
-    slo_penalty: float = Field(10.0, gt=0, description="of all requests missed, in GPU time of max_replicas")
-    confidence: float = Field(
-        0.95, gt=0.5, lt=1, description="that no candidate wrongly takes over from an incumbent, of all that are tried"
+    scenarios: int = Field(12, ge=5, description="number of simulated runs of each candidate")
+    duration_s: float = Field(300.0, gt=0, description="length of a scenario; recent arrivals are repeated to fill it")
+    slo_penalty: float = Field(
+        10.0,
+        gt=0,
+        description="cost of a scenario in which all requests violate the target, in units of the GPU time of "
+        "max_replicas",
     )
-    seed: int = Field(0, description="of those runs")
+    confidence: float = Field(
+        0.95, gt=0.5, lt=1, description="probability that no worse candidate is promoted, over all candidates"
+    )
+    seed: int = Field(0, description="seed of the simulated runs")
 
     def needed(self, test: int) -> float:
         """Confidence for the test-th candidate (from 1) that is set against the same incumbent.

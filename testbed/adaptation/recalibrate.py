@@ -27,10 +27,15 @@ from workloads.catalog import ServiceConfig
 class RecalibrationSettings(Strict):
     """How much it takes to believe in a factor, and which ones are believed at all."""
 
-    windows: int = Field(12, ge=3, description="after the change")
-    least_factor: float = Field(0.4, gt=0, lt=1, description="beyond them a service is not the one that was calibrated")
-    most_factor: float = Field(2.5, gt=1, description="see least_factor")
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="of the factor's interval")
+    windows: int = Field(12, ge=3, description="windows after the change from which the factor is estimated")
+    least_factor: float = Field(
+        0.4,
+        gt=0,
+        lt=1,
+        description="smallest accepted factor; beyond the limits, the service is not the calibrated one",
+    )
+    most_factor: float = Field(2.5, gt=1, description="largest accepted factor")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="confidence of the factor's interval")
 
     @model_validator(mode="after")
     def _a_profile_can_be_moved_so_far(self) -> RecalibrationSettings:

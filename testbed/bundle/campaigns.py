@@ -45,9 +45,9 @@ class Stage(Strict):
     """One campaign. command: its first word may be kis; `--out FOLDER` is added."""
 
     name: str = Field(pattern=r"^[\w.-]+$")
-    most_s: float = Field(gt=0, description="then it is interrupted, and what it has is kept")
+    most_s: float = Field(gt=0, description="time limit; the campaign is then interrupted, and its results are kept")
     command: tuple[str, ...] = Field(min_length=1)
-    mps: bool = Field(False, description="under NVIDIA's Multi-Process Service, started for it")
+    mps: bool = Field(False, description="start NVIDIA's Multi-Process Service for this campaign")
 
 
 class CampaignPlan(Strict):

@@ -52,8 +52,8 @@ class MetricSpec(Strict):
     """One metric and its target. Exactly one of the three targets is given."""
 
     type: MetricType
-    name: str = Field(description="of the resource or metric, e.g. cpu, queue_time")
-    container: str | None = Field(None, description="of a ContainerResource")
+    name: str = Field(description="name of the resource or metric, e.g. cpu, queue_time")
+    container: str | None = Field(None, description="container of a ContainerResource")
     target_utilization_pct: int | None = Field(None, gt=0)
     target_average_value_m: int | None = Field(None, gt=0)
     target_value_m: int | None = Field(None, gt=0)
@@ -101,11 +101,19 @@ class HpaSpec(Strict):
 class ControllerFlags(Strict):
     """kube-controller-manager's --horizontal-pod-autoscaler-* flags with its defaults, and what changed by version."""
 
-    sync_period_s: float = Field(15.0, gt=0, description="from one decision to the next")
-    tolerance: float = Field(0.1, ge=0, description="share off the target that changes nothing")
-    downscale_stabilization_s: float = Field(300.0, ge=0, description="down only to the most of so long")
-    cpu_initialization_period_s: float = Field(300.0, ge=0, description="of a pod, whose CPU may not count")
-    initial_readiness_delay_s: float = Field(30.0, ge=0, description="in which a pod may first be ready")
-    kubernetes_minor: int = Field(34, ge=23, description="1.x: the tolerance is compared differently from 33 on")
+    sync_period_s: float = Field(15.0, gt=0, description="time between two decisions")
+    tolerance: float = Field(0.1, ge=0, description="relative deviation from the target that changes nothing")
+    downscale_stabilization_s: float = Field(
+        300.0, ge=0, description="scale down to the largest proposal within this time"
+    )
+    cpu_initialization_period_s: float = Field(
+        300.0, ge=0, description="age of a pod below which its CPU may be ignored"
+    )
+    initial_readiness_delay_s: float = Field(
+        30.0, ge=0, description="age of a pod within which its first readiness counts"
+    )
+    kubernetes_minor: int = Field(
+        34, ge=23, description="minor version 1.x; from 33 on the tolerance is compared differently"
+    )
     scale_up_limit_factor: int = Field(2, ge=1, description="without behavior; a constant of the controller")
     scale_up_limit_minimum: int = Field(4, ge=1, description="without behavior; a constant of the controller")
