@@ -52,7 +52,7 @@ class RequestShape(_Frozen):
 
 
 class ClientLimits(_Frozen):
-    """How long a client waits for an answer, and how many requests it has under way at most; a simulated one too."""
+    """Timeout and in-flight limit of a client, real or simulated."""
 
     timeout_s: float = Field(10.0, gt=0, description="timeout of each request, counted from its sending")
     max_in_flight: int = Field(

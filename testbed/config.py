@@ -74,7 +74,7 @@ class Strict(BaseModel):
 
 
 class NetworkConfig(Strict):
-    """What is served, and how it is computed."""
+    """The served network, and how it is computed."""
 
     model: str = Field(description="name of a model in the catalog (workloads/catalog.py)")
     emulated: EmulatedProfile | None = Field(None, description="batch times of the emulated accelerator")
@@ -168,7 +168,7 @@ class TrafficConfig(Strict):
 
 
 class ClientConfig(ClientLimits):
-    """How the load generator sends."""
+    """Settings of the load generator."""
 
     transport: TransportName = Field("http", description="transport of requests; http_shm: tensors in shared memory")
     workers: int = Field(1, ge=1, description="number of client processes")

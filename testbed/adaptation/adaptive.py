@@ -165,7 +165,7 @@ def make_adaptive(
 
 
 class AdaptConfig(Strict):
-    """What the service was calibrated as, and in which simulated cluster candidates are judged."""
+    """`--adapt`: the settings of online adaptation, and the simulated cluster in which candidates are judged."""
 
     cluster: ClusterConfig = Field(
         description="simulated cluster in which candidates are judged; its one model has the profile and the "

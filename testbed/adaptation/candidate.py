@@ -27,7 +27,7 @@ from workloads.files import write_json
 
 
 class TuningSettings(Strict):
-    """To teach a learned incumbent on in KISim: minutes, and the `train` extra."""
+    """Further training of a learned incumbent in KISim. It takes minutes, and needs the `train` extra."""
 
     folder: Path = Field(description="folder of the original training, with train.json and checkpoint.zip")
     steps: int = Field(50_000, ge=1, description="number of further decisions")

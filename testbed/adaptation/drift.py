@@ -78,7 +78,7 @@ def time_in_server_s(window: Window) -> float:
 
 
 class DriftSettings(Strict):
-    """What counts as a change, and how sure one must be."""
+    """The smallest change to detect, and the permitted rate of false alarms."""
 
     window_s: float = Field(5.0, gt=0, description="window over which batch times are averaged")
     least_batches: int = Field(20, ge=1, description="windows with fewer batches are skipped")

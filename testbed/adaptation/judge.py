@@ -40,7 +40,7 @@ IDLE_NICENESS = 19  # of the process that judges
 
 
 class JudgeSettings(Strict):
-    """In how many scenarios, for how long, and how sure one must be."""
+    """How candidates are compared: number and length of the scenarios, cost, confidence."""
 
     scenarios: int = Field(12, ge=5, description="number of simulated runs of each candidate")
     duration_s: float = Field(300.0, gt=0, description="length of a scenario; recent arrivals are repeated to fill it")

@@ -25,7 +25,7 @@ from workloads.catalog import ServiceConfig
 
 
 class RecalibrationSettings(Strict):
-    """How much it takes to believe in a factor, and which ones are believed at all."""
+    """How a factor is estimated, and which factors are accepted."""
 
     windows: int = Field(12, ge=3, description="windows after the change from which the factor is estimated")
     least_factor: float = Field(

@@ -15,7 +15,7 @@ from testbed.config import Strict
 
 
 class Limits(Strict):
-    """How far and how fast a controller may go."""
+    """Limits of a controller: replica counts, step sizes, age of metrics."""
 
     min_replicas: int = Field(1, ge=0, description="smallest number of replicas")
     max_replicas: int = Field(ge=1, description="largest number of replicas")

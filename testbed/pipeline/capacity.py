@@ -21,7 +21,7 @@ Arrivals = Callable[[int], Schedule]  # seed -> arrivals: others of the same pat
 
 
 class PlanGrid(Strict):
-    """What may be chosen."""
+    """The settings to choose from."""
 
     max_replicas: int = Field(16, ge=1, description="largest number of replicas to try")
     instances: tuple[int, ...] = Field((1,), description="numbers of instances to try")
@@ -32,7 +32,7 @@ class PlanGrid(Strict):
 
 
 class PlanConfig(PlanGrid):
-    """`kis plan`: a profile, traffic, a target, and what may be chosen."""
+    """`kis plan`: a profile, traffic, a target, and the settings to choose from."""
 
     profile: Path = Field(description="profile-<model>.json of a calibration")
     target_ms: float = Field(gt=0, description="latency target")

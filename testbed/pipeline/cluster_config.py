@@ -24,10 +24,9 @@ class UsersConfig(Strict):
 
 
 class Fault(Strict):
-    """Something that breaks during the run: a pod of a model (its longest-serving one), a whole node, or the promise of
-    a profile: every batch takes another time."""
+    """A fault during the run: a crash of a model's longest-serving pod, a lost node, or other batch times from then on."""
 
-    at_s: float = Field(ge=0)
+    at_s: float = Field(ge=0, description="time of the fault, from the start of the run")
     crash: str | None = Field(None, description="model of which a container crashes")
     lose_node: str | None = Field(None, description="node that is lost, e.g. node-0")
 
@@ -44,7 +43,7 @@ class Fault(Strict):
 
 
 class ClusterRunConfig(Strict):
-    """`kis simulate --cluster`: who is served where, with what traffic, scaled by whom."""
+    """`kis simulate --cluster`: a cluster, its traffic and its policies."""
 
     cluster: ClusterConfig
     traffic: dict[str, TrafficConfig] = Field({}, description="open-loop traffic, by model")

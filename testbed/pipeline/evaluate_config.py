@@ -17,7 +17,7 @@ PER_TRAFFIC = "per_traffic"
 
 
 class EvaluateConfig(Strict):
-    """`kis evaluate`: every traffic under every policy, some times."""
+    """`kis evaluate`: every traffic under every policy, with several seeds."""
 
     cluster: ClusterConfig = Field(description="simulated cluster; its one model is scaled")
     traffic: dict[str, TrafficConfig] = Field(

@@ -19,7 +19,7 @@ Which = tuple[str, str, int]  # of an experiment's runs: traffic, policy, repeat
 
 
 class RealConfig(Strict):
-    """The deployment that is scaled for real, and how."""
+    """The real deployment, and how it is scaled."""
 
     kustomization: Path | None = Field(
         None, description="kustomization that is applied first with kubectl; none: the deployment exists"

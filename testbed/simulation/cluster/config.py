@@ -72,7 +72,7 @@ class NodePool(Strict):
 
 
 class PodTimes(Strict):
-    """How long the steps of a pod's life take."""
+    """Durations of the steps of a pod's lifecycle."""
 
     schedule_s: float = Field(0.05, ge=0, description="time from requested to bound to a node")
     image_pull_s: float = Field(0.0, ge=0, description="time to pull the image on a node that has not run the model")
@@ -104,7 +104,7 @@ class PodTimes(Strict):
 
 
 class ClientBehaviour(Strict):
-    """What a client does that gets no answer, or an error."""
+    """Timeout, retries and in-flight limit of a client."""
 
     timeout_s: float = Field(0.0, ge=0, description="timeout of a request; 0: none")
     retries: int = Field(0, ge=0, description="further attempts after an error")
@@ -170,7 +170,7 @@ class ServedModel(Strict):
 
 
 class ClusterConfig(Strict):
-    """Nodes, what they serve, and how it is observed."""
+    """Nodes, served models, and the scraping of their metrics."""
 
     gpu_kinds: dict[str, GpuKind] = Field({}, description="kinds of GPU by name, for pools and profiles")
     pools: tuple[NodePool, ...] = Field(description="pools of equal nodes")
