@@ -24,7 +24,7 @@ class UsersConfig(Strict):
 
 
 class Fault(Strict):
-    """A fault during the run: a crash of a model's longest-serving pod, a lost node, or other batch times from then on."""
+    """A fault during the run: a crash of a model's longest-serving pod, a lost node, or changed batch times."""
 
     at_s: float = Field(ge=0, description="time of the fault, from the start of the run")
     crash: str | None = Field(None, description="model of which a container crashes")
