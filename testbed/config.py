@@ -229,7 +229,7 @@ class FitPlan(Strict):
         0.003, gt=0, description="relative precision of the service time that decides the capacity"
     )
     capacity_s: float = Field(30.0, ge=0, description="time limit of the additional batches that reach this precision")
-    loads: tuple[float, ...] = (0.1, 0.4, 0.75)
+    loads: tuple[float, ...] = Field((0.1, 0.4, 0.75), description="rates to fit on, as shares of the capacity")
     duration_s: float = Field(15.0, gt=0, description="minimum length of a run; longer if `requests` needs it")
     requests: int = Field(0, ge=0, description="minimum number of requests in a run")
     configurations: tuple[int, ...] = Field((0,), description="numbers of the configurations to fit on")
@@ -238,7 +238,9 @@ class FitPlan(Strict):
 class HeldOutPlan(Strict):
     """The runs that a profile is judged on: other patterns, rates and seeds than fitted."""
 
-    patterns: tuple[PatternName, ...] = ("ramp", "periodic", "fluctuating", "bursty")
+    patterns: tuple[PatternName, ...] = Field(
+        ("ramp", "periodic", "fluctuating", "bursty"), description="patterns of the held-out runs"
+    )
     peak_load: float = Field(0.6, gt=0, description="peak of the patterns, as a share of the service's capacity")
     duration_s: float = Field(15.0, gt=0, description="minimum length of a run; longer if `requests` needs it")
     requests: int = Field(0, ge=0, description="minimum number of requests in a run")
@@ -253,7 +255,7 @@ class StudyConfig(NetworkConfig):
     gpus: tuple[int, ...] = Field(
         (0,), min_length=1, description="CUDA numbers of the GPUs; a replica's instances are on all of them"
     )
-    configurations: tuple[ServiceConfig, ...] = (ServiceConfig(),)
+    configurations: tuple[ServiceConfig, ...] = Field((ServiceConfig(),), description="configurations of the service")
     lengths: Lengths | None = Field(None, description="tokens of held-out requests, for services with length_buckets")
     fit: FitPlan = FitPlan()
     held_out: HeldOutPlan = HeldOutPlan()

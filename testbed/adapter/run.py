@@ -25,8 +25,8 @@ _AUTHENTICATION = ("kube-system", "extension-apiserver-authentication")
 class FollowedConfig(Strict):
     """A deployment, and the model that its pods serve."""
 
-    deployment: str
-    model: str
+    deployment: str = Field(description="name of the deployment")
+    model: str = Field(description="model that its pods serve")
 
 
 class TlsConfig(Strict):

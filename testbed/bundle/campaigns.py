@@ -44,7 +44,7 @@ MACHINE = (
 class Stage(Strict):
     """One campaign. command: its first word may be kis; `--out FOLDER` is added."""
 
-    name: str = Field(pattern=r"^[\w.-]+$")
+    name: str = Field(pattern=r"^[\w.-]+$", description="name of the campaign and of its archive")
     most_s: float = Field(gt=0, description="time limit; the campaign is then interrupted, and its results are kept")
     command: tuple[str, ...] = Field(min_length=1)
     mps: bool = Field(False, description="start NVIDIA's Multi-Process Service for this campaign")
@@ -53,7 +53,7 @@ class Stage(Strict):
 class CampaignPlan(Strict):
     """The most valuable campaign first."""
 
-    stages: tuple[Stage, ...] = Field(min_length=1)
+    stages: tuple[Stage, ...] = Field(min_length=1, description="campaigns, the most valuable one first")
 
 
 class Ended(NamedTuple):

@@ -17,7 +17,7 @@ class UsersConfig(Strict):
     KIS-S's own: ramp (low 1, peak 100), bursty (base 10, spike 100), periodic, fluctuating.
     """
 
-    pattern: PatternName
+    pattern: PatternName = Field(description="pattern of the number of users")
     parameters: dict[str, int | float | str] = Field({}, description="parameters of the pattern")
     think_s: float = Field(1.0, ge=0, description="time between a response and the user's next request")
     think: Literal["constant", "exponential"] = "constant"

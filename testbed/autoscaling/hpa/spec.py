@@ -17,17 +17,17 @@ MetricType = Literal["Resource", "ContainerResource", "Pods", "Object", "Externa
 class ScalingPolicy(Strict):
     """At most `value` pods, or percent of the pods, within period_s."""
 
-    type: Literal["Pods", "Percent"]
-    value: int = Field(gt=0)
-    period_s: float = Field(gt=0, le=1800)
+    type: Literal["Pods", "Percent"] = Field(description="unit of the value")
+    value: int = Field(gt=0, description="largest change within the period")
+    period_s: float = Field(gt=0, le=1800, description="period of the policy")
 
 
 class ScalingRules(Strict):
     """How fast to scale in one direction."""
 
     stabilization_window_s: float | None = Field(None, ge=0, le=3600, description="none: the controller's flag")
-    select_policy: Literal["Max", "Min", "Disabled"] = "Max"
-    policies: tuple[ScalingPolicy, ...]
+    select_policy: Literal["Max", "Min", "Disabled"] = Field("Max", description="which of the policies applies")
+    policies: tuple[ScalingPolicy, ...] = Field(description="limits on the rate of change")
     tolerance: float | None = Field(None, ge=0, description="none: the controller's flag; Kubernetes >= 1.33")
 
 
@@ -51,12 +51,12 @@ class Behavior(Strict):
 class MetricSpec(Strict):
     """One metric and its target. Exactly one of the three targets is given."""
 
-    type: MetricType
+    type: MetricType = Field(description="type of the metric, as in the API")
     name: str = Field(description="name of the resource or metric, e.g. cpu, queue_time")
     container: str | None = Field(None, description="container of a ContainerResource")
-    target_utilization_pct: int | None = Field(None, gt=0)
-    target_average_value_m: int | None = Field(None, gt=0)
-    target_value_m: int | None = Field(None, gt=0)
+    target_utilization_pct: int | None = Field(None, gt=0, description="target, percent of the request")
+    target_average_value_m: int | None = Field(None, gt=0, description="target per pod, milli-units")
+    target_value_m: int | None = Field(None, gt=0, description="target, milli-units")
 
     @property
     def key(self) -> str:
@@ -86,9 +86,9 @@ class MetricSpec(Strict):
 class HpaSpec(Strict):
     """The object that a user writes. min_replicas 0 needs an Object or External metric, as in the API."""
 
-    min_replicas: int = Field(1, ge=0)
-    max_replicas: int = Field(ge=1)
-    metrics: tuple[MetricSpec, ...] = ()
+    min_replicas: int = Field(1, ge=0, description="smallest number of replicas")
+    max_replicas: int = Field(ge=1, description="largest number of replicas")
+    metrics: tuple[MetricSpec, ...] = Field((), description="metrics; the largest proposal applies")
     behavior: Behavior | None = Field(None, description="none: the rules from before behavior existed")
 
     @model_validator(mode="after")

@@ -58,10 +58,10 @@ class GpuKind(Strict):
 class NodePool(Strict):
     """Equal nodes."""
 
-    name: str = "node"
+    name: str = Field("node", description="name of the pool; its nodes are NAME-0, NAME-1, ...")
     nodes: int = Field(1, ge=1, description="number of nodes")
     gpus: int = Field(0, ge=0, description="GPUs of each node; 0: a node without GPUs")
-    gpu_kind: str | None = None
+    gpu_kind: str | None = Field(None, description="kind of its GPUs")
     cpu_replicas: int = Field(0, ge=0, description="replicas without a GPU that fit on a node")
 
     @model_validator(mode="after")
@@ -117,7 +117,7 @@ class ClientBehaviour(Strict):
 class ServedModel(Strict):
     """One deployment."""
 
-    name: str
+    name: str = Field(description="name of the model")
     profiles: dict[str, Path] = Field(description="profile.json by GPU kind; `cpu` for replicas without a GPU")
     replicas: int = Field(1, ge=0, description="initial replicas, ready at time 0")
     replicas_of_kind: dict[str, int] = Field(
@@ -138,7 +138,7 @@ class ServedModel(Strict):
     gpu_memory_gib: float | None = Field(
         None, gt=0, description="GPU memory of one replica; none: the profile's, if it was measured"
     )
-    balancer: Literal["random", "round_robin", "least_requests"] = "random"
+    balancer: Literal["random", "round_robin", "least_requests"] = Field("random", description="how a pod is chosen")
     latency_target_s: float = Field(gt=0, description="latency target")
     client: ClientBehaviour = ClientBehaviour()
     pod: PodTimes = PodTimes()
