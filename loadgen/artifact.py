@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Any
 
 from workloads.errors import KisError
 from workloads.files import replacing
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _KEY = b"kis"
 
@@ -28,6 +28,9 @@ def write_table(
     compact: for integers that are small differences already. Their bytes are split by place instead and compressed as
     far as zstd goes, which takes seconds a million rows.
     """
+    import pyarrow as pa  # noqa: PLC0415 - who imports this module may only read JSON
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
     encoding = "BYTE_STREAM_SPLIT" if compact else "DELTA_BINARY_PACKED"
     header = json.dumps({"kind": kind, "version": version, "provenance": provenance}, sort_keys=True)
     table = table.replace_schema_metadata({_KEY: header.encode()})
@@ -51,6 +54,9 @@ def write_table(
 
 def read_table(path: Path, kind: str, version: int) -> tuple[pa.Table, dict[str, Any]]:
     """Read an artefact back with its provenance; ArtifactError says what to do if it is not one of ours."""
+    import pyarrow as pa  # noqa: PLC0415 - as above
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
     if not path.exists():
         raise ArtifactError(f"{path} does not exist: expected a {kind} written by kis")
     try:

@@ -16,10 +16,11 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from loadgen.client_limits import ClientLimits, TransportName
 from loadgen.request_log import RequestLog
 from loadgen.row_stream import collect_rows
 from loadgen.schedule import Schedule
@@ -29,7 +30,6 @@ from workloads.catalog import Balancer, TensorSpec
 from workloads.errors import KisError
 from workloads.files import write_json
 
-TransportName = Literal["http", "http_shm", "grpc", "null"]
 ERROR_PREFIX = "kis: "  # a line of the replay's output that begins so is an error for the user
 LINES_KEPT = 200  # of its output, in memory: an error is at its end, and raw/locust.log has all of it
 _START_S = 120.0  # for Locust to start and make ready
@@ -40,24 +40,13 @@ class ReplayError(KisError):
     """A replay that cannot start."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class RequestShape(_Frozen):
+class RequestShape(BaseModel):
     """What a model's requests carry. batched: they have a batch dimension (the model's max_batch_size is above 0)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     inputs: tuple[TensorSpec, ...]
     batched: bool = True
-
-
-class ClientLimits(_Frozen):
-    """Timeout and in-flight limit of a client, real or simulated."""
-
-    timeout_s: float = Field(10.0, gt=0, description="timeout of each request, counted from its sending")
-    max_in_flight: int = Field(
-        1024, ge=1, description="limit on outstanding requests; further ones are dropped and counted"
-    )
 
 
 class ReplayJob(ClientLimits):

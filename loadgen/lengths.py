@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Annotated, Any
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
-from scipy.special import ndtr
 
-from loadgen.schedule import Schedule
 from workloads.errors import KisError
+
+if TYPE_CHECKING:
+    from loadgen.schedule import Schedule
 
 IntArray = npt.NDArray[np.int64]
 
@@ -40,7 +42,7 @@ class LogNormalLengths(BaseModel):
         if tokens >= self.longest:
             return 1.0
         away = math.log((tokens + 0.5) / self.median)  # lengths are rounded
-        return float(ndtr(away / self.sigma)) if self.sigma else float(away > 0)
+        return NormalDist().cdf(away / self.sigma) if self.sigma else float(away > 0)
 
 
 class ListedLengths(BaseModel):

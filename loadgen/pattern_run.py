@@ -11,10 +11,11 @@ from typing import Any, get_args
 
 import locust
 
+from loadgen.client_limits import TransportName
 from loadgen.coordination import Replay
 from loadgen.discovery import model_tensors, parse_shapes, the_model
 from loadgen.endpoints import address, read_endpoints
-from loadgen.job import ERROR_PREFIX, ReplayError, ReplayJob, RequestShape, TransportName
+from loadgen.job import ERROR_PREFIX, ReplayError, ReplayJob, RequestShape
 from loadgen.lengths import parse_lengths, with_lengths
 from loadgen.patterns import Pattern, PatternError, find_pattern, known_patterns, make_pattern
 from loadgen.schedule import poisson_schedule

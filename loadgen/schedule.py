@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from loadgen.artifact import ArtifactError, read_table, write_table
 from loadgen.patterns import Pattern, PatternError
@@ -73,6 +72,8 @@ class Schedule:
 
     def write(self, path: Path) -> None:
         """Write schedule.parquet."""
+        import pyarrow as pa  # noqa: PLC0415 - configurations import this module
+
         columns = {"scheduled_ns": pa.array(self.scheduled_ns, pa.int64()), "model": pa.array(self.model, pa.string())}
         if self.tokens is not None:
             columns["tokens"] = pa.array(self.tokens, pa.int64())

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-import pandas as pd
 
 from loadgen.patterns import Trace
 from loadgen.schedule import FloatArray, Schedule, TraceError, from_seconds
@@ -115,6 +114,8 @@ class Azure(TraceFormat):
             )
         place = columns.index("TIMESTAMP")
         numbers = [number for number, line in enumerate(lines[1:], 2) if line.strip()]
+        import pandas as pd  # noqa: PLC0415 - half a second, and configurations import this module
+
         texts = pd.Series([(_columns(lines[number - 1]) + [""] * place)[place] for number in numbers], dtype="str")
         times = pd.to_datetime(texts, errors="coerce", format="ISO8601", utc=True)
         if times.isna().any():

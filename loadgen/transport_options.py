@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import tritonclient.http as triton_http
 
-from loadgen.job import TransportName
+from loadgen.client_limits import TransportName
 from loadgen.transport import (
     HttpTransport,
     NullTransport,

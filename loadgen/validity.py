@@ -13,12 +13,15 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import NormalDist
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from loadgen.request_log import RequestLog
-from loadgen.schedule import Schedule
+if TYPE_CHECKING:
+    from loadgen.request_log import RequestLog
+    from loadgen.schedule import Schedule
+
 
 EXIT_INVALID = 3  # a command's exit code: the run was made, and is not to be relied on
 

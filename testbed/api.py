@@ -24,7 +24,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from loadgen import traces
-from loadgen.job import ClientLimits
+from loadgen.client_limits import ClientLimits
 from loadgen.patterns import Pattern
 from loadgen.schedule import Schedule, poisson_schedule
 from testbed.autoscaling.build import build_policy, start_replicas
@@ -32,9 +32,11 @@ from testbed.autoscaling.policy import Policy
 from testbed.autoscaling.rollout import Outcome, outcome_of
 from testbed.autoscaling.simulated import PolicyRun, Step
 from testbed.calibration.profile import ServiceProfile
-from testbed.kiscaler.scenarios import Ranges, Scenarios
+from testbed.kiscaler.scenarios import Scenarios
+from testbed.kiscaler.train_config import Ranges
 from testbed.measurement.latency_histogram import quantile_of
-from testbed.pipeline.capacity import PlanGrid, plan_capacity
+from testbed.pipeline.capacity import plan_capacity
+from testbed.pipeline.capacity_config import PlanGrid
 from testbed.pipeline.served_rates import with_served_rate
 from testbed.reporting.drawing import INK, LOOK, MUTED, SIMULATED, log_axis
 from testbed.simulation.cluster.config import ClusterConfig, NodePool

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from loadgen.artifact import ArtifactError
-from loadgen.job import ClientLimits
+from loadgen.client_limits import ClientLimits
 from loadgen.validity import Verdict
 from testbed.machine import Machine
 from workloads.catalog import ServiceConfig

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from testbed.config_file import build
-from testbed.pipeline.devices import DevicesConfig
+from testbed.pipeline.devices_config import DevicesConfig
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -25,13 +25,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from pydantic import Field
 
-from testbed.adaptation.candidate import Finding, Task, TuningSettings
-from testbed.adaptation.drift import DriftSettings, new_detector, reference_of, residual_of, time_in_server_s, watched
+from testbed.adaptation.candidate import Finding, Task
+from testbed.adaptation.drift import new_detector, reference_of, residual_of, time_in_server_s, watched
 from testbed.adaptation.journal import JournalEntry
-from testbed.adaptation.judge import JudgeSettings
-from testbed.adaptation.recalibrate import RecalibrationSettings, estimate, recalibrated
+from testbed.adaptation.recalibrate import estimate, recalibrated
+from testbed.adaptation.settings import (
+    AdaptSettings,
+)
 from testbed.adaptation.states import (
     ActivePolicy,
     Alarmed,
@@ -46,32 +47,11 @@ from testbed.adaptation.states import (
 from testbed.autoscaling.observation import Window
 from testbed.autoscaling.policy import Policy
 from testbed.calibration.profile import ServiceProfile
-from testbed.config import Strict
 from testbed.simulation.cluster.config import ClusterConfig
 
 HOUR_S = 3600.0
 REMEMBERED = 120  # windows of arrivals
 PROLONGED = 2.0  # probations, before what is not known counts as bad
-
-
-class AdaptSettings(Strict):
-    """When a policy is adapted, how far, and how it is undone."""
-
-    drift: DriftSettings = DriftSettings()
-    recalibration: RecalibrationSettings = RecalibrationSettings()
-    judge: JudgeSettings = JudgeSettings()
-    tuning: TuningSettings | None = Field(
-        None, description="further training of a learned policy; none: only its capacity per replica changes"
-    )
-    thinking_s: float = Field(1800.0, gt=0, description="time limit for computing and judging candidates")
-    shadow_s: float = Field(
-        60.0, ge=0, description="time for which a candidate decides in shadow mode before its promotion"
-    )
-    probation_s: float = Field(180.0, gt=0, description="time after a promotion in which it may be undone")
-    slower: float = Field(1.5, gt=1, description="ratio of the times in the server that undoes a promotion")
-    cooldown_s: float = Field(120.0, ge=0, description="pause between the end of one adaptation and the next")
-    promotions_per_hour: int = Field(4, ge=1, description="largest number of promotions per hour")
-    hold_s: float = Field(900.0, ge=0, description="pause after a promotion was undone, or the incumbent was kept")
 
 
 @dataclass(frozen=True)

@@ -14,17 +14,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from pydantic import Field
-
-from testbed.adaptation.adapt import AdaptSettings, Setting, first_memory, keep_incumbent, step
+from testbed.adaptation.adapt import Setting, first_memory, keep_incumbent, step
 from testbed.adaptation.candidate import deliberate, per_replica_of
 from testbed.adaptation.journal import JOURNAL, Journal, JournalEntry
 from testbed.adaptation.judge import Background, JudgeWorker
+from testbed.adaptation.settings import AdaptConfig, AdaptSettings
 from testbed.adaptation.states import ActivePolicy, Memory, Promoted, Recalibrating, Shadow
 from testbed.autoscaling.observation import Observation, Window
 from testbed.autoscaling.policy import Decision, Policy
 from testbed.calibration.profile import ServiceProfile
-from testbed.config import Strict
 from testbed.errors import ConfigError
 from testbed.simulation.cluster.config import ClusterConfig
 
@@ -162,19 +160,6 @@ def make_adaptive(
     journal = Journal(None if folder is None else folder / JOURNAL)
     setting = Setting(cluster, settings, folder, source)
     return Adaptive(incumbent, profile, setting, bench, journal)
-
-
-class AdaptConfig(Strict):
-    """`--adapt`: the settings of online adaptation, and the simulated cluster in which candidates are judged."""
-
-    cluster: ClusterConfig = Field(
-        description="simulated cluster in which candidates are judged; its one model has the profile and the "
-        "latency target"
-    )
-    adaptation: AdaptSettings = AdaptSettings()
-    folder: Path = Field(
-        Path("adaptation"), description="folder for adaptation.jsonl and new profiles; default: the current folder"
-    )
 
 
 @contextmanager

@@ -12,25 +12,16 @@ from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from pydantic import Field
-
-from testbed.adaptation.judge import CandidateVerdict, Case, JudgeSettings, best_of, judge_candidates
+from testbed.adaptation.judge import CandidateVerdict, Case, best_of, judge_candidates
 from testbed.adaptation.recalibrate import Serves, rescaled
+from testbed.adaptation.settings import JudgeSettings, TuningSettings
 from testbed.autoscaling.policies.learned import Learned
 from testbed.autoscaling.policy import Policy
 from testbed.calibration.profile import ServiceProfile
-from testbed.config import Strict
 from testbed.errors import ConfigError
 from testbed.simulation.cluster.config import ClusterConfig
 from workloads.catalog import ServiceConfig
 from workloads.files import write_json
-
-
-class TuningSettings(Strict):
-    """Further training of a learned incumbent in KISim. It takes minutes, and needs the `train` extra."""
-
-    folder: Path = Field(description="folder of the original training, with train.json and checkpoint.zip")
-    steps: int = Field(50_000, ge=1, description="number of further decisions")
 
 
 class Task(NamedTuple):

@@ -27,12 +27,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from pydantic import Field
 from scipy.stats import t as student
 
+from testbed.adaptation.settings import DriftSettings
 from testbed.autoscaling.observation import Window
 from testbed.calibration.profile import ServiceProfile, SlowPhase
-from testbed.config import Strict
 
 OVERSHOOT = 1.166  # of a random walk of unit deviation over two barriers: Siegmund's correction
 MOST_OF_THRESHOLD = 0.49  # that one window adds
@@ -75,17 +74,6 @@ def time_in_server_s(window: Window) -> float:
     """Mean seconds from a request's arrival at its server to its answer, by Little's law. NaN: nothing was answered."""
     rate_rps = window.rate_rps
     return float(window.in_flight.sum()) / rate_rps if rate_rps > 0 else math.nan
-
-
-class DriftSettings(Strict):
-    """The smallest change to detect, and the permitted rate of false alarms."""
-
-    window_s: float = Field(5.0, gt=0, description="window over which batch times are averaged")
-    least_batches: int = Field(20, ge=1, description="windows with fewer batches are skipped")
-    least_change: float = Field(0.15, gt=0, lt=1, description="smallest relative change of the batch time to detect")
-    level_windows: int = Field(12, ge=3, description="smallest number of windows that set the level of the run")
-    false_alarms: float = Field(0.01, gt=0, lt=1, description="probability of a false alarm within `without_alarm_s`")
-    without_alarm_s: float = Field(86_400.0, gt=0, description="time to which `false_alarms` refers")
 
 
 class Spread(NamedTuple):

@@ -11,7 +11,6 @@ The confidence that the candidate is better is Student's, one-sided, of the diff
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Sequence
 from multiprocessing import get_context
@@ -20,15 +19,14 @@ from multiprocessing.process import BaseProcess
 from typing import NamedTuple, Protocol
 
 import numpy as np
-from pydantic import Field
 
 from loadgen.patterns import make_pattern
+from testbed.adaptation.settings import JudgeSettings
 from testbed.autoscaling.policy import Policy
 from testbed.autoscaling.rollout import rollout
 from testbed.autoscaling.simulated import PolicyRun
 from testbed.calibration.another_run import another_run
 from testbed.calibration.profile import ServiceProfile
-from testbed.config import Strict
 from testbed.simulation.cluster.config import ClusterConfig
 from testbed.simulation.cluster.kisim import KISim
 from testbed.simulation.cluster.services import make_service
@@ -37,30 +35,6 @@ from testbed.statistics import confidence_above_zero
 from workloads.errors import KisError
 
 IDLE_NICENESS = 19  # of the process that judges
-
-
-class JudgeSettings(Strict):
-    """How candidates are compared: number and length of the scenarios, cost, confidence."""
-
-    scenarios: int = Field(12, ge=5, description="number of simulated runs of each candidate")
-    duration_s: float = Field(300.0, gt=0, description="length of a scenario; recent arrivals are repeated to fill it")
-    slo_penalty: float = Field(
-        10.0,
-        gt=0,
-        description="cost of a scenario in which all requests violate the target, in units of the GPU time of "
-        "max_replicas",
-    )
-    confidence: float = Field(
-        0.95, gt=0.5, lt=1, description="probability that no worse candidate is promoted, over all candidates"
-    )
-    seed: int = Field(0, description="seed of the simulated runs")
-
-    def needed(self, test: int) -> float:
-        """Confidence for the test-th candidate (from 1) that is set against the same incumbent.
-
-        Each is another chance to be wrong: the k-th gets 6 / (pi k)^2 of what may go wrong, all of them the whole.
-        """
-        return 1 - (1 - self.confidence) * 6 / (math.pi * test) ** 2
 
 
 class Costs(NamedTuple):

@@ -13,35 +13,14 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from pydantic import Field, model_validator
 from scipy.stats import t as student
 
 from testbed.adaptation.drift import Residual, Spread
+from testbed.adaptation.settings import RecalibrationSettings
 from testbed.calibration.another_run import shifted
 from testbed.calibration.profile import ServiceProfile
-from testbed.config import Strict
 from testbed.simulation.load_curve import PERCENTILE, rate_within
 from workloads.catalog import ServiceConfig
-
-
-class RecalibrationSettings(Strict):
-    """How a factor is estimated, and which factors are accepted."""
-
-    windows: int = Field(12, ge=3, description="windows after the change from which the factor is estimated")
-    least_factor: float = Field(
-        0.4,
-        gt=0,
-        lt=1,
-        description="smallest accepted factor; beyond the limits, the service is not the calibrated one",
-    )
-    most_factor: float = Field(2.5, gt=1, description="largest accepted factor")
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="confidence of the factor's interval")
-
-    @model_validator(mode="after")
-    def _a_profile_can_be_moved_so_far(self) -> RecalibrationSettings:
-        if max(-math.log(self.least_factor), math.log(self.most_factor)) > 1:  # as far as `moved` goes
-            raise ValueError(f"factors are within {math.exp(-1):.2f} to {math.exp(1):.2f}")
-        return self
 
 
 class Factor(NamedTuple):

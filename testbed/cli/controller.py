@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
-from testbed.adapter.run import AdapterConfig, run_adapter
+from testbed.adapter.config import AdapterConfig
+from testbed.adapter.run import run_adapter
 from testbed.cli import options
 from testbed.cli.console import stop_event
 from testbed.cli.flags import Given, Short, configured, flags
 from testbed.config_file import load_config
-from testbed.controller.run import ControllerConfig, run_controller
+from testbed.controller.config import ControllerConfig
+from testbed.controller.run import run_controller
 
 POLICY = Short("--policy", "policy", "KIND:key=value,... or YAML.", lambda texts: options.policy_of(texts[-1]))
 

@@ -10,7 +10,8 @@ from rich.markup import escape
 from testbed.cli import options
 from testbed.cli.console import ConsoleReporter, console, print_path, say, shown, table
 from testbed.cli.flags import Given, configured, flags
-from testbed.pipeline.devices import DevicesConfig, compare_devices
+from testbed.pipeline.devices import compare_devices
+from testbed.pipeline.devices_config import DevicesConfig
 from testbed.reporting.reports.devices import claim
 
 

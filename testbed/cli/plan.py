@@ -11,7 +11,8 @@ from testbed.calibration.profile import ServiceProfile
 from testbed.cli import options
 from testbed.cli.console import ConsoleReporter, console, print_path
 from testbed.cli.flags import Given, Short, configured, flags
-from testbed.pipeline.capacity import CapacityPlan, Option, PlanConfig, by_setting, plan_capacity, predict
+from testbed.pipeline.capacity import CapacityPlan, Option, by_setting, plan_capacity, predict
+from testbed.pipeline.capacity_config import PlanConfig
 from testbed.pipeline.traffic import make_schedule
 from testbed.reporting.drawing import save_png
 from testbed.reporting.figures.plan import plan as plan_figure

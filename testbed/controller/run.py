@@ -8,42 +8,19 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-from pydantic import Field
 
 from testbed.autoscaling.build import build_policy
 from testbed.autoscaling.live.scraper import PodScraper
 from testbed.autoscaling.policy import Policy
-from testbed.config import Strict
+from testbed.controller.config import ControllerConfig
 from testbed.controller.deployment import KubernetesDeployment
 from testbed.controller.election import Election
 from testbed.controller.exporter import Exporter
-from testbed.controller.guard import Limits
 from testbed.controller.health import Pulse
 from testbed.controller.loop import Controller, Turn
 from testbed.serving.kubernetes_api import api_client, own_namespace
 
 HUNG_S = 60.0  # a turn of the loop that takes longer, with time-outs of seconds in it, hangs
-
-
-class ControllerConfig(Strict):
-    """`kis controller`: which deployment, under which policy, within which limits."""
-
-    namespace: str | None = Field(
-        None, description="namespace of the deployment; none: the pod's own, or `default` outside of a cluster"
-    )
-    deployment: str = Field(description="name of the scaled deployment")
-    model: str = Field(description="model that its pods serve")
-    policy: dict[str, Any] = Field(description="kind and parameters of the policy, as in a simulated cluster")
-    limits: Limits
-    scrape_period_s: float = Field(1.0, gt=0, description="time between two scrapes of a pod's metrics")
-    lease: str | None = Field(
-        None, description="name of the Lease; of several controllers, only its owner acts; none: no election"
-    )
-    lease_s: float = Field(6.0, ge=1, description="time after which another controller takes over")
-    shadow: bool = Field(False, description="decide, log and export, but never patch")
-    metrics_port: int = Field(0, ge=0, le=65535, description="port of the controller's own metrics; 0: no page")
 
 
 def run_controller(

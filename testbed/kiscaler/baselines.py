@@ -23,8 +23,9 @@ from testbed.autoscaling.build import build_policy
 from testbed.autoscaling.policy import Policy
 from testbed.autoscaling.simulated import PolicyRun
 from testbed.errors import ConfigError
-from testbed.kiscaler.env import StepReward, Weights, begin, pass_step
+from testbed.kiscaler.env import StepReward, begin, pass_step
 from testbed.kiscaler.scenarios import Scenario, Scenarios
+from testbed.kiscaler.train_config import Weights
 from workloads.errors import KisError
 
 OF_SCENARIO = ("replica_capacity_rps", "latency_target_s", "provisioning_delay_s", "metrics_delay_s", "slo_penalty")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import gymnasium
@@ -14,19 +13,12 @@ from testbed.autoscaling.features import Past, bounds, features_of
 from testbed.autoscaling.rollout import outcome_of, rollout
 from testbed.autoscaling.simulated import PolicyRun, SimulatedObservation
 from testbed.kiscaler.scenarios import Scenario, Scenarios
+from testbed.kiscaler.train_config import Weights
 
 FloatArray = npt.NDArray[np.float32]
 KEPT_S = 20.0  # that the teacher keeps a recent peak, for each unit of the penalty
 KEPT_AT_MOST_S = 400.0
 GRID_S = 0.5
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Of the reward's parts, beside the penalty of what is missed, which is the drawn scenario's."""
-
-    gpu: float = 1.0
-    churn: float = 0.1
 
 
 class StepReward(NamedTuple):

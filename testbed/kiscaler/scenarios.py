@@ -15,40 +15,12 @@ from loadgen.patterns import Pattern, families
 from testbed.autoscaling.features import FeatureScale
 from testbed.calibration.another_run import another_run, shifted
 from testbed.calibration.profile import ServiceProfile
+from testbed.kiscaler.train_config import Ranges
 from testbed.simulation.cluster.config import ClusterConfig
 from testbed.simulation.cluster.kisim import KISim
 from testbed.simulation.cluster.services import make_service
 from testbed.simulation.cluster.traffic import PatternTraffic
 from workloads.errors import KisError
-
-Range = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Ranges:
-    """What is drawn anew for each episode, uniformly; a range of one value draws nothing."""
-
-    peak_load: Range = (0.3, 0.9)  # of what max_replicas serve within the target
-    low_share: Range = (0.1, 0.5)  # of the peak
-    period_s: Range = (60.0, 240.0)  # of a wave, a spike's distance, a redrawn rate (a fifth of it)
-    service: Range = (0.8, 1.25)  # factor on batch times
-    load_s: Range = (1.0, 5.0)  # start-up, after the container's start
-    metrics_delay_s: Range = (0.0, 2.0)  # of metrics
-    slo_penalty: Range = (3.0, 30.0)  # of a miss (env.py); its logarithm is uniform
-    families: tuple[str, ...] = field(default_factory=lambda: tuple(families()))  # of traffic: all that patterns draw
-
-    def __post_init__(self) -> None:
-        for name in ("peak_load", "low_share", "period_s", "service", "load_s", "metrics_delay_s", "slo_penalty"):
-            low, high = getattr(self, name)
-            if not 0 <= low <= high:
-                raise KisError(f"ranges of scenarios: {name} is ({low:g}, {high:g}); give 0 <= low <= high")
-        if self.slo_penalty[0] <= 0:
-            raise KisError(
-                f"ranges of scenarios: slo_penalty begins at {self.slo_penalty[0]:g}; give penalties above 0"
-            )
-        known = families()
-        if not self.families or set(self.families) - set(known):
-            raise KisError(f"ranges of scenarios: families are {', '.join(known)}, not {', '.join(self.families)}")
 
 
 @dataclass(frozen=True)

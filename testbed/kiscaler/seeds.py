@@ -17,10 +17,11 @@ from typing import Any, NamedTuple
 from loadgen.artifact import read_json
 from testbed.autoscaling.policy_file import read_pair, write_pair
 from testbed.errors import ConfigError
+from testbed.kiscaler.build import scenarios_of
 from testbed.kiscaler.evaluation import Evaluation, read_curve, write_baselines
 from testbed.kiscaler.scenarios import Scenarios
 from testbed.kiscaler.train import Progress, train
-from testbed.kiscaler.train_config import TrainConfig, scenarios_of
+from testbed.kiscaler.train_config import TrainConfig
 from testbed.reporting.training import BASELINES, baselines_passed, save_curves
 from testbed.study import refuse_others
 from workloads.files import write_json

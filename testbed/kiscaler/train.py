@@ -18,13 +18,14 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv
 
+from testbed.kiscaler.build import make_env, scenarios_of
 from testbed.kiscaler.control import Shuffled
 from testbed.kiscaler.env import ScalingEnv
 from testbed.kiscaler.evaluation import Evaluation, append_to_curve, evaluate, read_curve, write_baselines
 from testbed.kiscaler.export import export
 from testbed.kiscaler.imitation import imitate
 from testbed.kiscaler.scenarios import Scenarios
-from testbed.kiscaler.train_config import TrainConfig, make_env, scenarios_of
+from testbed.kiscaler.train_config import TrainConfig
 from testbed.reporting.training import save_curves
 from testbed.study import remember
 from workloads.files import replacing

@@ -1,17 +1,53 @@
-"""The configuration of a training, and what it is of: scenarios and environments."""
+"""The configuration of a training."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from testbed.calibration.profile import ServiceProfile
+from loadgen.patterns import families
 from testbed.config import PolicySettings, Strict, current_names
-from testbed.kiscaler.control import Shuffled
-from testbed.kiscaler.env import ScalingEnv, Weights
-from testbed.kiscaler.scenarios import Ranges, Scenarios
 from testbed.simulation.cluster.config import ClusterConfig
+from workloads.errors import KisError
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Of the reward's parts, beside the penalty of what is missed, which is the drawn scenario's."""
+
+    gpu: float = 1.0
+    churn: float = 0.1
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """What is drawn anew for each episode, uniformly; a range of one value draws nothing."""
+
+    peak_load: Range = (0.3, 0.9)  # of what max_replicas serve within the target
+    low_share: Range = (0.1, 0.5)  # of the peak
+    period_s: Range = (60.0, 240.0)  # of a wave, a spike's distance, a redrawn rate (a fifth of it)
+    service: Range = (0.8, 1.25)  # factor on batch times
+    load_s: Range = (1.0, 5.0)  # start-up, after the container's start
+    metrics_delay_s: Range = (0.0, 2.0)  # of metrics
+    slo_penalty: Range = (3.0, 30.0)  # of a miss (env.py); its logarithm is uniform
+    families: tuple[str, ...] = field(default_factory=lambda: tuple(families()))  # of traffic: all that patterns draw
+
+    def __post_init__(self) -> None:
+        for name in ("peak_load", "low_share", "period_s", "service", "load_s", "metrics_delay_s", "slo_penalty"):
+            low, high = getattr(self, name)
+            if not 0 <= low <= high:
+                raise KisError(f"ranges of scenarios: {name} is ({low:g}, {high:g}); give 0 <= low <= high")
+        if self.slo_penalty[0] <= 0:
+            raise KisError(
+                f"ranges of scenarios: slo_penalty begins at {self.slo_penalty[0]:g}; give penalties above 0"
+            )
+        known = families()
+        if not self.families or set(self.families) - set(known):
+            raise KisError(f"ranges of scenarios: families are {', '.join(known)}, not {', '.join(self.families)}")
 
 
 class TrainConfig(Strict):
@@ -55,15 +91,3 @@ def _with_scenario(settings: Any) -> Any:
     if not isinstance(settings, dict):
         return settings
     return {key: "scenario" if value == "world" else value for key, value in settings.items()}
-
-
-def scenarios_of(config: TrainConfig) -> Scenarios:
-    """The scenarios of a configuration; ArtifactError if a profile cannot be read."""
-    profiles = {kind: ServiceProfile.read(file) for kind, file in config.cluster.models[0].profiles.items()}
-    return Scenarios(config.cluster, profiles, config.replica_capacity_rps, config.ranges, config.step_s)
-
-
-def make_env(config: TrainConfig, scenarios: Scenarios, *, teacher: bool = False) -> ScalingEnv | Shuffled:
-    """One environment."""
-    env = ScalingEnv(scenarios, config.weights, steps=config.episode_steps, max_step=config.max_step, teacher=teacher)
-    return env if config.control is None else Shuffled(env)

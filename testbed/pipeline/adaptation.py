@@ -12,20 +12,18 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
-from pydantic import Field, model_validator
 
-from testbed.adaptation.adapt import AdaptSettings
 from testbed.adaptation.adaptive import Adaptive, make_adaptive
 from testbed.adaptation.journal import JOURNAL, read_journal
 from testbed.adaptation.judge import Inline
 from testbed.autoscaling.build import build_policy
 from testbed.autoscaling.rollout import outcome_of
 from testbed.autoscaling.simulated import PolicyRun
-from testbed.config import Strict
 from testbed.measurement.misses import slo_violation_rate
+from testbed.pipeline.adaptation_config import AdaptRunConfig
 from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.cluster_run import advance, prepare
 from testbed.simulation.cluster.services import SimulatedService, other_runs, read_services
@@ -35,32 +33,6 @@ from workloads.files import replacing, write_json
 
 SETTLE_S = 60.0  # after a promotion: pods start, queues empty
 Progress = Callable[[float], None]
-
-
-class AdaptRunConfig(Strict):
-    """`kis adapt`: a simulated cluster with a fault `slow_down`, and how its policy is adapted."""
-
-    run: ClusterRunConfig = Field(description="simulated cluster with one model, one policy and one fault slow_down")
-    adaptation: AdaptSettings = AdaptSettings()
-    quiet_runs: int = Field(100, ge=0, description="number of runs without drift")
-
-    @model_validator(mode="after")
-    def _drifts_once(self) -> Self:
-        if len(self.run.cluster.models) != 1 or len(self.run.policies) != 1:
-            raise ValueError("run: adaptation is of one model under one policy")
-        if [fault.slow_down is not None for fault in self.run.faults] != [True]:
-            raise ValueError("run.faults: give one fault, `slow_down: <factor>` at a second of the run")
-        return self
-
-    @property
-    def model(self) -> str:
-        """Its name."""
-        return self.run.cluster.models[0].name
-
-    @property
-    def drift_s(self) -> float:
-        """When it begins."""
-        return self.run.faults[0].at_s
 
 
 class IntervalRow(NamedTuple):

@@ -4,40 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import product
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from pydantic import Field
 
 from loadgen.schedule import Schedule
 from testbed.calibration.profile import ServiceProfile
-from testbed.config import Strict, TrafficConfig
+from testbed.pipeline.capacity_config import PlanGrid
 from testbed.simulation.intervals import PredictionInterval, interval, interval_of
 from testbed.simulation.simulator import simulate
 from workloads.catalog import DynamicBatching, ServiceConfig
 
 Arrivals = Callable[[int], Schedule]  # seed -> arrivals: others of the same pattern, or always those of a trace
-
-
-class PlanGrid(Strict):
-    """The settings to choose from."""
-
-    max_replicas: int = Field(16, ge=1, description="largest number of replicas to try")
-    instances: tuple[int, ...] = Field((1,), description="numbers of instances to try")
-    max_batch_size: tuple[int, ...] = Field(
-        (), description="largest batch sizes to try; none: the largest measured one, and half of it"
-    )
-    queue_delay_s: tuple[float, ...] = Field((0.0,), description="longest queue delays to try")
-
-
-class PlanConfig(PlanGrid):
-    """`kis plan`: a profile, traffic, a target, and the settings to choose from."""
-
-    profile: Path = Field(description="profile-<model>.json of a calibration")
-    target_ms: float = Field(gt=0, description="latency target")
-    percentile: float = Field(95, ge=1, le=99.999, description="latency percentile of the target")
-    traffic: TrafficConfig = TrafficConfig()
 
 
 class Option(NamedTuple):

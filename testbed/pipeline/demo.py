@@ -17,7 +17,8 @@ from testbed.pipeline.calibrate import calibrate
 from testbed.pipeline.evaluate import evaluate
 from testbed.pipeline.evaluate_config import EvaluateConfig
 from testbed.pipeline.made_runs import Reporter
-from testbed.pipeline.tune_hpa import TuneConfig, tune_hpa
+from testbed.pipeline.tune_hpa import tune_hpa
+from testbed.pipeline.tune_hpa_config import TuneConfig
 from testbed.reporting.compare import compare_folder
 from testbed.reporting.index import Entry, write_index
 from testbed.reporting.labels import claim

@@ -8,7 +8,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from testbed.adaptation.adapt import AdaptSettings
+from testbed.adaptation.settings import AdaptSettings
 from testbed.autoscaling.build import start_replicas
 from testbed.config import ClientConfig, PolicySettings, Strict, TrafficConfig
 from testbed.controller.guard import Limits

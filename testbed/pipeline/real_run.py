@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from loadgen.job import ClientLimits, ReplayError, ReplayJob, RequestShape, client_figures, read_clients, run_replay
+from loadgen.client_limits import ClientLimits
+from loadgen.job import ReplayError, ReplayJob, RequestShape, client_figures, read_clients, run_replay
 from loadgen.request_log import RequestLog
 from loadgen.schedule import Schedule
 from loadgen.validity import ValidityLimits, judge

@@ -18,13 +18,12 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
-from testbed.adaptation.adapt import AdaptSettings
-from testbed.adaptation.adaptive import AdaptConfig
+from testbed.adaptation.settings import AdaptConfig, AdaptSettings
 from testbed.autoscaling.build import build_policy
 from testbed.autoscaling.hpa.manifest import hpa_object
 from testbed.autoscaling.policies import Fixed, Hpa
+from testbed.controller.config import ControllerConfig
 from testbed.controller.guard import Limits
-from testbed.controller.run import ControllerConfig
 from testbed.errors import ClusterError
 from testbed.pipeline.experiment_config import ExperimentConfig
 from workloads.files import write_json

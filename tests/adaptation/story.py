@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from testbed.adaptation.adapt import AdaptSettings, Setting, first_memory, step
+from testbed.adaptation.adapt import Setting, first_memory, step
 from testbed.adaptation.candidate import Finding, with_rate
-from testbed.adaptation.drift import DriftSettings
 from testbed.adaptation.journal import JournalEntry
-from testbed.adaptation.judge import CandidateVerdict, Costs, JudgeSettings
+from testbed.adaptation.judge import CandidateVerdict, Costs
 from testbed.adaptation.recalibrate import Serves
+from testbed.adaptation.settings import AdaptSettings, DriftSettings, JudgeSettings
 from testbed.adaptation.states import Memory, State
 from testbed.autoscaling.observation import Window
 from testbed.autoscaling.policies import Predictive

@@ -10,7 +10,7 @@ import pytest
 
 from testbed.adaptation.adapt import step
 from testbed.adaptation.candidate import per_replica_of, with_rate
-from testbed.adaptation.judge import JudgeSettings
+from testbed.adaptation.settings import JudgeSettings
 from testbed.adaptation.states import ActivePolicy, Promoted, Recalibrating, Shadow, Watching
 from testbed.autoscaling.policies import Fixed
 from testbed.autoscaling.policy import Policy

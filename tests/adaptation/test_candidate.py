@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from testbed.adaptation.candidate import TuningSettings, fine_tuned, of_file, per_replica_of, with_rate
+from testbed.adaptation.candidate import fine_tuned, of_file, per_replica_of, with_rate
+from testbed.adaptation.settings import TuningSettings
 from testbed.autoscaling.policies import Fixed, Predictive
 from testbed.autoscaling.policies.learned import Learned
 from testbed.autoscaling.policy_file import read_pair

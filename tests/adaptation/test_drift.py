@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from testbed.adaptation.drift import (
     Detector,
-    DriftSettings,
     Residual,
     Spread,
     expected_spread,
@@ -20,6 +19,7 @@ from testbed.adaptation.drift import (
     threshold_of,
     watched,
 )
+from testbed.adaptation.settings import DriftSettings
 from testbed.autoscaling.observation import Window
 from testbed.calibration.profile import ServiceProfile, SlowPhase
 from tests.adaptation.drifting import varying_profile, varying_run, windows_of

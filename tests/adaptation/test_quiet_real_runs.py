@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from testbed.adaptation.drift import Detector, DriftSettings, new_detector, residual_of, watched
+from testbed.adaptation.drift import Detector, new_detector, residual_of, watched
+from testbed.adaptation.settings import DriftSettings
 from testbed.autoscaling.observation import Window
 from testbed.calibration.profile import ServiceProfile
 from testbed.config_file import load_config

@@ -11,10 +11,8 @@ import pytest
 
 from loadgen.patterns import make_pattern
 from loadgen.schedule import poisson_schedule
-from testbed.adaptation.adapt import AdaptSettings
 from testbed.adaptation.adaptive import Adaptive, make_adaptive
-from testbed.adaptation.drift import DriftSettings
-from testbed.adaptation.recalibrate import RecalibrationSettings
+from testbed.adaptation.settings import AdaptSettings, DriftSettings, RecalibrationSettings
 from testbed.autoscaling.live.scraper import LiveObservation, PodScraper
 from testbed.autoscaling.policies import Predictive
 from testbed.calibration.profile import ServiceProfile

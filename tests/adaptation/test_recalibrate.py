@@ -10,14 +10,9 @@ import pytest
 from pydantic import ValidationError
 from scipy.optimize import brentq
 
-from testbed.adaptation.drift import DriftSettings, Residual, expected_spread
-from testbed.adaptation.recalibrate import (
-    Factor,
-    RecalibrationSettings,
-    estimate,
-    recalibrated,
-    rescaled,
-)
+from testbed.adaptation.drift import Residual, expected_spread
+from testbed.adaptation.recalibrate import Factor, estimate, recalibrated, rescaled
+from testbed.adaptation.settings import DriftSettings, RecalibrationSettings
 from testbed.calibration.profile import ServiceProfile
 from testbed.simulation.load_curve import rate_within
 from tests.adaptation.drifting import varying_profile

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from testbed.adapter.api import Value, answer
-from testbed.adapter.run import AdapterConfig
+from testbed.adapter.config import AdapterConfig
 from testbed.adapter.selectors import SelectorError, parse_selector, selects
 from testbed.adapter.server import AdapterServer, Trust
 from testbed.config_file import load_config

@@ -13,7 +13,7 @@ import pytest
 from testbed.bundle.campaigns import CampaignPlan, Stage, run
 from testbed.config import CalibrateConfig
 from testbed.config_file import load_config
-from testbed.pipeline.devices import DevicesConfig
+from testbed.pipeline.devices_config import DevicesConfig
 
 CONFIGS = Path(str(resources.files("testbed") / "configs"))
 # Writes what a campaign would, into the folder after --out; then does what the test says.

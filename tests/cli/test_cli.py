@@ -18,7 +18,7 @@ import pytest
 import typer
 from rich.console import Console
 
-from loadgen.job import ClientLimits
+from loadgen.client_limits import ClientLimits
 from loadgen.request_log import RequestLog
 from loadgen.validity import EXIT_INVALID, Verdict
 from testbed.calibration.profile import ServiceProfile

@@ -11,21 +11,21 @@ import pytest
 import typer
 from pydantic import BaseModel
 
-from testbed.adaptation.adaptive import AdaptConfig
-from testbed.adapter.run import AdapterConfig
+from testbed.adaptation.settings import AdaptConfig
+from testbed.adapter.config import AdapterConfig
 from testbed.bundle.campaigns import CampaignPlan
 from testbed.cli.main import COMMANDS, application
 from testbed.config import CalibrateConfig, ServeConfig
 from testbed.config_file import load_config
-from testbed.controller.run import ControllerConfig
+from testbed.controller.config import ControllerConfig
 from testbed.kiscaler.train import TrainConfig
-from testbed.pipeline.adaptation import AdaptRunConfig
+from testbed.pipeline.adaptation_config import AdaptRunConfig
 from testbed.pipeline.cluster_config import ClusterRunConfig
-from testbed.pipeline.devices import DevicesConfig
+from testbed.pipeline.devices_config import DevicesConfig
 from testbed.pipeline.evaluate_config import EvaluateConfig
 from testbed.pipeline.experiment_config import ExperimentConfig
 from testbed.pipeline.studies.rate_sweep import RateSweep
-from testbed.pipeline.tune_hpa import TuneConfig
+from testbed.pipeline.tune_hpa_config import TuneConfig
 from testbed.simulation.cluster.config import ClusterConfig
 
 ROOT = Path(__file__).parents[2]

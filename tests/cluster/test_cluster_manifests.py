@@ -16,8 +16,8 @@ from localcluster_pods import MANIFESTS, infer, ready_addresses, running
 from testbed.autoscaling.metrics import METRICS
 from testbed.config import ServeConfig
 from testbed.config_file import load_config
+from testbed.controller.config import ControllerConfig
 from testbed.controller.health import HEALTH_PATH
-from testbed.controller.run import ControllerConfig
 from testbed.serving.kubernetes_objects import GRPC_PORT, HTTP_PORT, METRICS_PORT
 from testbed.serving.load_pod import LoadPodConfig
 from workloads.catalog import find_model

@@ -15,9 +15,9 @@ import yaml
 from localcluster_pods import MANIFESTS
 
 from testbed.config_file import load_config
+from testbed.controller.config import ControllerConfig
 from testbed.controller.deployment import KubernetesDeployment
 from testbed.controller.election import Election
-from testbed.controller.run import ControllerConfig
 
 pytestmark = pytest.mark.cluster
 

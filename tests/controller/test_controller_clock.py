@@ -11,9 +11,10 @@ import pytest
 from testbed.adapter.followed import Followed, FollowedDeployments
 from testbed.autoscaling.live.scraper import PodScraper, steady_clock
 from testbed.controller import run
+from testbed.controller.config import ControllerConfig
 from testbed.controller.guard import Limits
 from testbed.controller.loop import Controller, Turn
-from testbed.controller.run import ControllerConfig, run_controller
+from testbed.controller.run import run_controller
 from testbed.measurement import triton_metrics
 from tests.controller.test_controller_loop import Answers, Deployment, statistics_of
 

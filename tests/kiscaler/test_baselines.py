@@ -10,8 +10,9 @@ import pytest
 from testbed.autoscaling.policy import Decision
 from testbed.errors import ConfigError
 from testbed.kiscaler.baselines import play_baselines, play_scenario, policy_in
-from testbed.kiscaler.env import ScalingEnv, StepReward, Weights, begin
-from testbed.kiscaler.scenarios import Ranges, Scenarios
+from testbed.kiscaler.env import ScalingEnv, StepReward, begin
+from testbed.kiscaler.scenarios import Scenarios
+from testbed.kiscaler.train_config import Ranges, Weights
 from tests.oracles.cluster_worlds import GPU, cluster, flat_profile
 
 STEPS = 20

@@ -13,7 +13,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from testbed.kiscaler import imitation
 from testbed.kiscaler.env import ScalingEnv
 from testbed.kiscaler.imitation import imitate, returns_of
-from testbed.kiscaler.scenarios import Ranges, Scenarios
+from testbed.kiscaler.scenarios import Scenarios
+from testbed.kiscaler.train_config import Ranges
 from tests.oracles.cluster_worlds import GPU, cluster, flat_profile
 
 

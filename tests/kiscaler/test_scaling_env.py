@@ -13,7 +13,8 @@ from loadgen.patterns import families
 from testbed.autoscaling.features import FEATURES
 from testbed.kiscaler import ENV_ID
 from testbed.kiscaler.env import ScalingEnv
-from testbed.kiscaler.scenarios import Ranges, Scenarios
+from testbed.kiscaler.scenarios import Scenarios
+from testbed.kiscaler.train_config import Ranges
 from tests.oracles.cluster_worlds import GPU, cluster, flat_profile
 from workloads.errors import KisError
 

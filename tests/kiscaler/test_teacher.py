@@ -9,7 +9,8 @@ import pytest
 
 from loadgen.patterns import make_pattern
 from testbed.kiscaler.env import replicas_of_teacher
-from testbed.kiscaler.scenarios import Ranges, Scenario, Scenarios
+from testbed.kiscaler.scenarios import Scenario, Scenarios
+from testbed.kiscaler.train_config import Ranges
 from tests.oracles.cluster_worlds import GPU, cluster, flat_profile
 
 

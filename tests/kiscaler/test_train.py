@@ -20,9 +20,10 @@ from testbed.autoscaling.features import FEATURES
 from testbed.cli.main import application
 from testbed.config_file import load_config
 from testbed.errors import ConfigError
+from testbed.kiscaler.build import make_env, scenarios_of
 from testbed.kiscaler.evaluation import evaluate
 from testbed.kiscaler.train import train
-from testbed.kiscaler.train_config import TrainConfig, make_env, scenarios_of
+from testbed.kiscaler.train_config import TrainConfig
 from testbed.study import refuse_others
 from tests.oracles.cluster_worlds import GPU, flat_profile
 

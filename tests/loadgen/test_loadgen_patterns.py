@@ -29,7 +29,7 @@ from loadgen.patterns.pattern import REGISTRY
 from testbed.config import HeldOutPlan, TrafficConfig
 from testbed.config_file import build
 from testbed.errors import ConfigError
-from testbed.kiscaler.scenarios import Ranges
+from testbed.kiscaler.train_config import Ranges
 from testbed.pipeline.traffic import make_schedule
 
 DOCUMENTATION = Path(__file__).parents[2] / "docs" / "how-to" / "replay-traffic.md"

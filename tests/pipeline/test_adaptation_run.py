@@ -11,7 +11,8 @@ import pytest
 from pydantic import ValidationError
 
 from testbed.errors import ConfigError
-from testbed.pipeline.adaptation import AdaptRunConfig, adapt, read_rows, summarise
+from testbed.pipeline.adaptation import adapt, read_rows, summarise
+from testbed.pipeline.adaptation_config import AdaptRunConfig
 from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.cluster_run import simulate_cluster
 from testbed.study import Workers

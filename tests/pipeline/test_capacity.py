@@ -12,7 +12,8 @@ from loadgen.patterns import make_pattern
 from loadgen.schedule import poisson_schedule
 from testbed.calibration.profile import RunEffect, RunEffects
 from testbed.cli.main import application
-from testbed.pipeline.capacity import Arrivals, PlanGrid, plan_capacity, predict
+from testbed.pipeline.capacity import Arrivals, plan_capacity, predict
+from testbed.pipeline.capacity_config import PlanGrid
 from tests.oracles.cluster_worlds import flat_profile
 
 PROFILE = flat_profile([0.010, 0.012, 0.014, 0.016]).model_copy(

@@ -13,7 +13,8 @@ from testbed.config_file import load_config
 from testbed.errors import ServingError
 from testbed.measurement.gpu_metrics import GpuSource
 from testbed.pipeline import devices as under_test
-from testbed.pipeline.devices import DevicesConfig, compare_devices
+from testbed.pipeline.devices import compare_devices
+from testbed.pipeline.devices_config import DevicesConfig
 from testbed.run_dir import RunDir
 from workloads.emulated_profile import EmulatedProfile
 

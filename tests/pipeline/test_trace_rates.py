@@ -18,7 +18,8 @@ from testbed.config import TrafficConfig
 from testbed.pipeline.evaluate import evaluate
 from testbed.pipeline.evaluate_config import EvaluateConfig
 from testbed.pipeline.traffic import make_schedule, pattern_of, traffic_identity
-from testbed.pipeline.tune_hpa import TuneConfig, tune_hpa
+from testbed.pipeline.tune_hpa import tune_hpa
+from testbed.pipeline.tune_hpa_config import TuneConfig
 from tests.oracles.cluster_worlds import six_replicas
 
 AZURE = Path(__file__).parents[3] / "shared/traces/azure_llm_2023_code.csv"

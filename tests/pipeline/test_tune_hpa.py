@@ -15,7 +15,8 @@ from testbed.autoscaling.build import build_policy
 from testbed.cli.main import application
 from testbed.errors import ConfigError
 from testbed.pipeline import tune_hpa as under_test
-from testbed.pipeline.tune_hpa import MeanOutcome, TuneConfig, better, mean_outcome, tune_families, tune_hpa
+from testbed.pipeline.tune_hpa import MeanOutcome, better, mean_outcome, tune_families, tune_hpa
+from testbed.pipeline.tune_hpa_config import TuneConfig
 from testbed.simulation.cluster.services import read_services
 from tests.oracles.cluster_worlds import flat_profile, six_replicas
 

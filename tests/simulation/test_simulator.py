@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from loadgen.job import ClientLimits
+from loadgen.client_limits import ClientLimits
 from loadgen.patterns import make_pattern
 from loadgen.request_log import RequestLog
 from loadgen.schedule import poisson_schedule

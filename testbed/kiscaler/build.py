@@ -1,0 +1,21 @@
+"""What a training's configuration describes: its scenarios and environments."""
+
+from __future__ import annotations
+
+from testbed.calibration.profile import ServiceProfile
+from testbed.kiscaler.control import Shuffled
+from testbed.kiscaler.env import ScalingEnv
+from testbed.kiscaler.scenarios import Scenarios
+from testbed.kiscaler.train_config import TrainConfig
+
+
+def scenarios_of(config: TrainConfig) -> Scenarios:
+    """The scenarios of a configuration; ArtifactError if a profile cannot be read."""
+    profiles = {kind: ServiceProfile.read(file) for kind, file in config.cluster.models[0].profiles.items()}
+    return Scenarios(config.cluster, profiles, config.replica_capacity_rps, config.ranges, config.step_s)
+
+
+def make_env(config: TrainConfig, scenarios: Scenarios, *, teacher: bool = False) -> ScalingEnv | Shuffled:
+    """One environment."""
+    env = ScalingEnv(scenarios, config.weights, steps=config.episode_steps, max_step=config.max_step, teacher=teacher)
+    return env if config.control is None else Shuffled(env)
