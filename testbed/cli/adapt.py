@@ -5,10 +5,10 @@ from __future__ import annotations
 from testbed.cli import options
 from testbed.cli.console import ConsoleReporter, console, print_path, say, shown
 from testbed.cli.flags import Given, configured, flags
-from testbed.pipeline import adaptation
+from testbed.pipeline.adaptation_config import AdaptRunConfig
 
 
-@flags(adaptation.AdaptRunConfig, usual=["quiet_runs"])
+@flags(AdaptRunConfig, usual=["quiet_runs"])
 def adapt(
     given: Given,
     config: options.Config,
@@ -21,7 +21,7 @@ def adapt(
     Example: [bold]kis adapt testbed/configs/adaptation.yaml[/bold]
     A real deployment: [bold]kis controller C --policy P --adapt testbed/configs/adapt-controller.yaml[/bold]
     """
-    settings = configured(adaptation.AdaptRunConfig, config, given)
+    settings = configured(AdaptRunConfig, config, given)
     folder = options.out_folder(out, "adapt")
     with ConsoleReporter() as reporter:
         drift = settings.run.faults[0]
@@ -29,7 +29,9 @@ def adapt(
             f"{settings.run.duration_s:g} s of {settings.model}, batches {drift.slow_down:g} x as long from "
             f"{drift.at_s:g} s on; {settings.quiet_runs} runs without drift"
         )
-        result = adaptation.adapt(settings, folder, reporter.progress, options.workers_of(workers, ray))
+        from testbed.pipeline.adaptation import adapt as run_adaptation
+
+        result = run_adaptation(settings, folder, reporter.progress, options.workers_of(workers, ray))
     for time_s, state, why in result["states"]:
         say(f"{time_s:7.0f} s  {state:<13}  {why}")
     over, quiet = result["slo_violation_rate"], result["quiet"]

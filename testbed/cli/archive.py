@@ -8,9 +8,7 @@ from typing import Annotated
 import typer
 
 from loadgen.artifact import ArtifactError
-from testbed.archive.folder import has_archive, write_archive
 from testbed.cli.console import ConsoleReporter, console, print_path, say
-from testbed.pipeline.restore import restore as restore_runs
 from testbed.study import all_processors
 
 Results = Annotated[Path, typer.Argument(help="A results folder.")]
@@ -27,7 +25,11 @@ def archive(
 
     Example: [bold]kis archive results/20260101-120000-calibrate[/bold]
     """
-    path = write_archive(results, unit_us * 1000, keep_every)
+    with ConsoleReporter() as reporter:
+        reporter.phase(f"archive the real runs of {results}")
+        from testbed.archive.folder import write_archive
+
+        path = write_archive(results, unit_us * 1000, keep_every)
     size = sum(file.stat().st_size for file in path.iterdir())
     before = sum(file.stat().st_size for file in results.glob("runs/*/*") if file.is_file())
     say(f"{size / 1e6:.2f} MB for the {before / 1e6:.2f} MB of runs/")
@@ -39,8 +41,12 @@ def restore(results: Results) -> None:
 
     Example: [bold]kis restore results/golden-emulated[/bold]
     """
-    if not has_archive(results):
-        raise ArtifactError(f"{results} has no archive/: give a results folder that `kis archive` was run on")
     with ConsoleReporter() as reporter:
+        reporter.phase(f"restore the runs of {results}")
+        from testbed.archive.folder import has_archive
+        from testbed.pipeline.restore import restore as restore_runs
+
+        if not has_archive(results):
+            raise ArtifactError(f"{results} has no archive/: give a results folder that `kis archive` was run on")
         restore_runs(results, reporter, workers=all_processors())
     print_path(console, results / "runs")

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from loadgen.artifact import read_json
-from loadgen.discovery import parse_shapes
 from testbed.cli import options
 from testbed.cli.compare import show_comparison
 from testbed.cli.console import ConsoleReporter, console, print_path
 from testbed.cli.flags import Given, configured, flags
 from testbed.config import CalibrateConfig
 from testbed.errors import ConfigError
-from testbed.pipeline.calibrate import calibrate as run_campaign
-from testbed.pipeline.target import Target, remote
-from testbed.reporting.compare import compare_folder
 from testbed.study import all_processors
 from workloads.files import write_json
+
+if TYPE_CHECKING:
+    from testbed.pipeline.target import Target
 
 SERVER = "server.json"  # of a campaign on a server of the user's: where it is
 REQUESTS = 250  # of each run against a server of unknown speed: enough for P95, and for lone requests at low load
@@ -55,6 +54,9 @@ def calibrate(
         server, model = began["server"], model or began["model"]
         metrics, shape = metrics or began["metrics"], shape or began["shape"]
     if server is not None:
+        from loadgen.discovery import parse_shapes
+        from testbed.pipeline.target import remote
+
         target = remote(server, model, metrics, shapes=parse_shapes(shape or ()))
         settings = _for_server(config, target, given)
         folder.mkdir(parents=True, exist_ok=True)
@@ -70,6 +72,10 @@ def calibrate(
         file = config or (made_with if made_with.exists() and not quick else shipped)
         settings = configured(CalibrateConfig, file, given)
     with ConsoleReporter() as reporter:
+        reporter.phase(f"calibrate {', '.join(study.model for study in settings.studies)} into {folder}")
+        from testbed.pipeline.calibrate import calibrate as run_campaign
+        from testbed.reporting.compare import compare_folder
+
         report = run_campaign(settings, folder, reporter, target, measure_only=measure_only, workers=all_processors())
     if not measure_only:
         show_comparison(console, compare_folder(folder))

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from testbed.cli import options
-from testbed.cli.console import ConsoleReporter, print_path, shown, table
-from testbed.pipeline.anew import compute_anew
-from testbed.pipeline.restore import restore
-from testbed.reporting.compare import Comparison, compare_folder
-from testbed.reporting.reports import write_report
+from testbed.cli.console import ConsoleReporter, console, print_path, shown, table
 from workloads.files import write_text_atomically
+
+if TYPE_CHECKING:
+    from testbed.reporting.compare import Comparison
 
 Results = Annotated[Path, typer.Argument(help="A results folder.")]
 
@@ -24,9 +23,13 @@ def compare(results: Results) -> None:
 
     Example: [bold]kis compare results/20260101-120000-calibrate[/bold]
     """
-    console = Console()
-    _restored(console, results)
-    comparison = compare_folder(results)
+    with ConsoleReporter() as reporter:
+        reporter.phase(f"compare the runs of {results}")
+        from testbed.pipeline.restore import restore
+        from testbed.reporting.compare import compare_folder
+
+        restore(results, reporter, workers=options.workers_of(None))
+        comparison = compare_folder(results, reporter.progress)
     write_text_atomically(results / "comparison.json", comparison.text)
     show_comparison(console, comparison)
     print_path(console, results / "comparison.json")
@@ -44,18 +47,18 @@ def report(
 
     Example: [bold]kis report results/20260101-120000-calibrate[/bold]
     """
-    console = Console()
-    if anew:
-        with ConsoleReporter(console) as reporter:
+    with ConsoleReporter() as reporter:
+        reporter.phase(f"report of {results}")
+        from testbed.pipeline.restore import restore
+        from testbed.reporting.reports import report_of
+
+        if anew:
+            from testbed.pipeline.anew import compute_anew
+
             compute_anew(results, reporter, options.workers_of(workers))
-    _restored(console, results, workers)
-    print_path(console, write_report(results))
-
-
-def _restored(console: Console, results: Path, workers: int | None = None) -> None:
-    """An archived folder gets its runs back first."""
-    with ConsoleReporter(console) as reporter:
-        restore(results, reporter, workers=options.workers_of(workers))
+        restore(results, reporter, workers=options.workers_of(workers))  # what an archived folder lacks
+        page = report_of(results).write(results, reporter.progress)
+    print_path(console, page)
 
 
 def show_comparison(console: Console, comparison: Comparison) -> None:

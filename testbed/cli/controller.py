@@ -8,13 +8,11 @@ from typing import Annotated
 import typer
 
 from testbed.adapter.config import AdapterConfig
-from testbed.adapter.run import run_adapter
 from testbed.cli import options
 from testbed.cli.console import stop_event
 from testbed.cli.flags import Given, Short, configured, flags
 from testbed.config_file import load_config
 from testbed.controller.config import ControllerConfig
-from testbed.controller.run import run_controller
 
 POLICY = Short("--policy", "policy", "KIND:key=value,... or YAML.", lambda texts: options.policy_of(texts[-1]))
 
@@ -35,11 +33,14 @@ def controller(
     settings = configured(ControllerConfig, config, given)
     if policy is not None:
         settings = settings.model_copy(update={"policy": policy})
+    from testbed.controller.run import run_controller
+
     stop = stop_event()  # it gives its lease back
     if adapt is None:
         run_controller(settings, kubeconfig=kubeconfig, once=once, stop=stop)
         return
-    from testbed.adaptation.adaptive import AdaptConfig, adapted  # noqa: PLC0415 - the simulator, for who has asked for it
+    from testbed.adaptation.adaptive import adapted
+    from testbed.adaptation.settings import AdaptConfig
 
     with adapted(load_config(adapt, AdaptConfig), f"deployment {settings.deployment}") as wrap:
         run_controller(settings, kubeconfig=kubeconfig, once=once, stop=stop, wrap=wrap)
@@ -51,4 +52,7 @@ def adapter(given: Given, config: options.Config, kubeconfig: options.Kubeconfig
 
     Example: [bold]kis adapter testbed/configs/adapter.yaml[/bold]
     """
-    run_adapter(configured(AdapterConfig, config, given), kubeconfig=kubeconfig, stop=stop_event())
+    settings = configured(AdapterConfig, config, given)
+    from testbed.adapter.run import run_adapter
+
+    run_adapter(settings, kubeconfig=kubeconfig, stop=stop_event())

@@ -10,7 +10,6 @@ import typer
 
 from testbed.cli import options
 from testbed.cli.console import ConsoleReporter, console, print_path, say
-from testbed.pipeline import demo as demonstration
 from testbed.study import all_processors
 
 
@@ -25,6 +24,9 @@ def demo(
     """
     begun_s = time.monotonic()
     with ConsoleReporter() as reporter:
+        reporter.phase("demo: measure, simulate, tune an HPA, compare")
+        from testbed.pipeline import demo as demonstration
+
         page = demonstration.demo(options.out_folder(out, "demo"), reporter, all_processors())
     say(f"{time.monotonic() - begun_s:.0f} s")
     print_path(console, page)

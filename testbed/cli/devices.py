@@ -10,9 +10,7 @@ from rich.markup import escape
 from testbed.cli import options
 from testbed.cli.console import ConsoleReporter, console, print_path, say, shown, table
 from testbed.cli.flags import Given, configured, flags
-from testbed.pipeline.devices import compare_devices
 from testbed.pipeline.devices_config import DevicesConfig
-from testbed.reporting.reports.devices import claim
 
 
 @flags(DevicesConfig, usual=["repeats"])
@@ -25,6 +23,9 @@ def devices(given: Given, config: options.Config, out: options.Out = None) -> No
     settings = configured(DevicesConfig, config, given)
     folder = options.out_folder(out, "devices")
     with ConsoleReporter() as reporter:
+        reporter.phase(f"{' against '.join(settings.devices)}: {', '.join(study.model for study in settings.studies)}")
+        from testbed.pipeline.devices import compare_devices
+
         page = compare_devices(settings, folder, reporter)
     _show(json.loads((folder / "ratios.json").read_text()))
     print_path(console, page)
@@ -32,6 +33,8 @@ def devices(given: Given, config: options.Config, out: options.Out = None) -> No
 
 def _show(comparison: dict[str, Any]) -> None:
     """A sentence a study, what is wrong with it, and a line a run."""
+    from testbed.reporting.reports.devices import claim
+
     rows = table("run", "P50 ms", "P95 ms", "mean ms", "requests/s", "busy %", caption="-: not measured")
     for study in comparison["studies"]:
         for row in study["runs"]:

@@ -16,11 +16,8 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from testbed.cli import options
-from testbed.cli.console import console
+from testbed.cli.console import ConsoleReporter, console
 from testbed.machine import Machine, troubles
-from testbed.measurement.gpu_metrics import GpuSource
-from testbed.measurement.machine import look
-from testbed.serving.tritonserver import find_tritonserver, has_tritonserver
 from testbed.simulation import is_compiled
 from workloads.errors import KisError
 
@@ -44,7 +41,10 @@ def doctor(
 
     Example: [bold]kis doctor[/bold]
     """
-    with console.status("looking at the machine"):
+    with ConsoleReporter() as reporter:
+        reporter.phase(f"look at the machine for {seconds:g} s")
+        from testbed.measurement.machine import look
+
         machine = look(seconds)
     findings = [_versions(), *_processors(machine), _gpu(), _server(), *_extras(), _loops(), _cluster(kubeconfig)]
     table = Table("", "", Column("", overflow="fold"), box=None, pad_edge=False, show_header=False)
@@ -69,6 +69,8 @@ def _processors(machine: Machine) -> list[Finding]:
 
 
 def _gpu() -> Finding:
+    from testbed.measurement.gpu_metrics import GpuSource
+
     source = GpuSource()
     if source.absent_because is not None:
         return Finding("GPU", None, f"none ({source.absent_because}): models run on the CPU, or emulated")
@@ -76,6 +78,8 @@ def _gpu() -> Finding:
 
 
 def _server() -> Finding:
+    from testbed.serving.tritonserver import find_tritonserver, has_tritonserver
+
     if not has_tritonserver():
         return Finding("tritonserver", None, "not here (extra serve): `kis replay --server` measures one elsewhere")
     return _tried("tritonserver", lambda: f"embedded, {find_tritonserver().binary}")
@@ -110,9 +114,9 @@ def _cluster(kubeconfig: Path | None) -> Finding:
         return Finding("Kubernetes", None, "KUBECONFIG is not set: give --kubeconfig to try a cluster")
 
     def answer() -> str:
-        from kubernetes.client import VersionApi  # noqa: PLC0415
+        from kubernetes.client import VersionApi
 
-        from testbed.serving.kubernetes_api import AsClusterError, api_client  # noqa: PLC0415 - seconds to import
+        from testbed.serving.kubernetes_api import AsClusterError, api_client
 
         with AsClusterError("Kubernetes API"):
             return f"{VersionApi(api_client(kubeconfig)).get_code(_request_timeout=_ANSWER_S).git_version} answers"

@@ -7,9 +7,7 @@ from typing import Any
 from testbed.cli import options
 from testbed.cli.console import ConsoleReporter, console, print_path, say, table
 from testbed.cli.flags import Given, configured, flags
-from testbed.pipeline import evaluate as evaluation
 from testbed.pipeline.evaluate_config import EvaluateConfig
-from testbed.reporting.verdict import verdict
 
 
 @flags(EvaluateConfig, usual=["seeds"])
@@ -29,7 +27,10 @@ def evaluate(
     with ConsoleReporter() as reporter:
         policies, traffics = len(settings.policies), len(settings.traffic)
         reporter.phase(f"{policies} policies, {traffics} kinds of traffic, {settings.seeds} runs of each pair")
-        result = evaluation.evaluate(settings, folder, reporter.progress, options.workers_of(workers, ray))
+        from testbed.pipeline.evaluate import evaluate as run_evaluation
+        from testbed.reporting.verdict import verdict
+
+        result = run_evaluation(settings, folder, reporter.progress, options.workers_of(workers, ray))
     caption = f"simulated; beside {result['baseline']}, with 90 % intervals"
     rows = table("policy", "over target %", "GPU-s", "saving %", "changes", caption=caption)
     for policy, summary in result["policies"].items():

@@ -7,10 +7,7 @@ from pathlib import Path
 from testbed.cli import options
 from testbed.cli.console import ConsoleReporter, console, print_path, say, shown, table
 from testbed.cli.flags import Given, configured, flags
-from testbed.pipeline.experiment import run_experiment
 from testbed.pipeline.experiment_config import ExperimentConfig
-from testbed.reporting.experiment import read_experiment, rows_of, summary_of
-from testbed.serving.kubernetes_api import api_client
 
 
 @flags(ExperimentConfig, usual=["repeats"])
@@ -25,6 +22,12 @@ def experiment(
     settings = configured(ExperimentConfig, config, given)
     folder = options.out_folder(out, "experiment")
     with ConsoleReporter() as reporter:
+        reporter.phase(
+            f"{len(settings.runs)} real runs: {', '.join(settings.traffic)} under {', '.join(settings.policies)}"
+        )
+        from testbed.pipeline.experiment import run_experiment
+        from testbed.serving.kubernetes_api import api_client
+
         page = run_experiment(settings, folder, api_client(kubeconfig), kubeconfig, reporter)
     _show(folder)
     print_path(console, page)
@@ -32,6 +35,8 @@ def experiment(
 
 def _show(folder: Path) -> None:
     """One line a real run, and the correlations."""
+    from testbed.reporting.experiment import read_experiment, rows_of, summary_of
+
     pairs = rows_of(read_experiment(folder))
     headings = ("P95 ms", "error %", "over target %", "replica-s", "error %", "changes")
     rows = table("run", *headings, caption="real above simulated; -: not measured")

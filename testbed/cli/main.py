@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from testbed.cli.console import show_log
 from testbed.errors import ConfigError
 from workloads.errors import KisError
 
@@ -104,17 +105,12 @@ def _top(shown: _Version = False) -> None:
 
 
 def _add(made: typer.Typer, name: str, entry: Entry) -> None:
-    try:
-        module = import_module(f"testbed.cli.{entry.module}")
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] in OURS:
-            raise
-        lacks = _lacks(entry, error.name)
-    else:
-        command = getattr(module, name.replace("-", "_"))
+    if _is_installed(entry.needs):
+        command = getattr(import_module(f"testbed.cli.{entry.module}"), name.replace("-", "_"))
         text = f"{entry.summary}\n\n{inspect.getdoc(command)}"
         made.command(name, help=text, rich_help_panel=entry.group)(command)
         return
+    lacks = _lacks(entry, str(entry.needs))
 
     def stand_in() -> None:
         raise ConfigError(f"kis {name} {lacks}")
@@ -138,13 +134,19 @@ def _is_installed(package: str | None) -> bool:
 def main() -> None:
     """Run `kis`; exit status 2 for an error that the user can mend, 130 after an interrupt or SIGTERM."""
     errors = Console(stderr=True)
+    show_log("testbed.simulation")
     signal.signal(signal.SIGTERM, _interrupt)  # as ctrl-c: what was measured is kept, and nothing is left running
     try:
         kis = application(_words()[1:2])
-        _tell_of_compiling(errors)
         kis()
     except KisError as error:
         _tell(errors, str(error))
+    except ModuleNotFoundError as error:  # a command imports what it does when it does it
+        name = (error.name or "").partition(".")[0]
+        if name in ("", *OURS):
+            raise
+        command = next((word for word in sys.argv[1:] if word in COMMANDS), "")
+        _tell(errors, f"kis {command} {_lacks(COMMANDS[command], name)}" if command else str(error))
     except OSError as error:  # a folder that cannot be written, a disk that is full
         where = f"{error.filename}: " if error.filename else ""
         _tell(errors, f"{where}{error.strerror or error}: choose another place, or free some space")
@@ -154,26 +156,6 @@ def main() -> None:
         if ended.code == INTERRUPTED:  # what typer makes of a KeyboardInterrupt, without a word
             _tell_interrupted(errors)
         raise
-
-
-def _tell_of_compiling(errors: Console) -> None:
-    """One line when the simulator's loops are compiled, which nothing else shows for half a minute."""
-    if "numba" not in sys.modules:
-        return
-    from numba.core import event  # noqa: PLC0415 - only beside what simulates
-
-    class Once(event.Listener):
-        told = False
-
-        def on_start(self, _: object) -> None:
-            if not self.told:
-                errors.print("the simulator is compiled, once after each installation: half a minute", soft_wrap=True)
-            self.told = True
-
-        def on_end(self, _: object) -> None:
-            pass
-
-    event.register("numba:compile", Once())  # type: ignore[no-untyped-call]
 
 
 def _words() -> list[str]:

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 import typer
 
-from loadgen.discovery import parse_shapes
 from loadgen.patterns import known_patterns
 from loadgen.traces import FORMATS
 from testbed.cli.flags import Short, plain
@@ -40,7 +39,15 @@ TRAFFIC = (
 )
 _SHAPE = "Of an input that the model leaves free, e.g. --shape input_ids:128; may be repeated."
 Shapes = Annotated[list[str] | None, typer.Option(help=_SHAPE)]
-SHAPES = Short("--shape", "shapes", _SHAPE, parse_shapes)
+
+
+def _shapes(texts: list[str]) -> dict[str, tuple[int, ...]]:
+    from loadgen.discovery import parse_shapes  # Triton's client: what sends needs it, no help does
+
+    return parse_shapes(texts)
+
+
+SHAPES = Short("--shape", "shapes", _SHAPE, _shapes)
 
 WorkerCount = Annotated[int | None, typer.Option("--workers", min=1, help=r"Processes. \[default: one a core]")]
 Ray = Annotated[

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from loadgen.schedule import Schedule
 from testbed.calibration.profile import ServiceProfile
 from testbed.cli import options
 from testbed.cli.console import ConsoleReporter, console, print_path
 from testbed.cli.flags import Given, Short, configured, flags
-from testbed.pipeline.capacity import CapacityPlan, Option, by_setting, plan_capacity, predict
 from testbed.pipeline.capacity_config import PlanConfig
 from testbed.pipeline.traffic import make_schedule
-from testbed.reporting.drawing import save_png
-from testbed.reporting.figures.plan import plan as plan_figure
 from workloads.catalog import ServiceConfig
 from workloads.files import write_json
+
+if TYPE_CHECKING:
+    from loadgen.schedule import Schedule
+    from testbed.pipeline.capacity import CapacityPlan, Option
 
 CONFIRMING_SEED, CONFIRMING_DRAWS = 1, 20  # other draws than the search's
 
@@ -46,6 +47,8 @@ def plan(given: Given, config: options.ConfigFile = None, out: options.Out = Non
 
     with ConsoleReporter() as reporter:
         reporter.phase(f"{len(schedule)} requests of {known.model}, {schedule.rate_rps:.1f}/s on average: search")
+        from testbed.pipeline.capacity import plan_capacity, predict
+
         plan = plan_capacity(
             known,
             arrivals,
@@ -71,6 +74,10 @@ def _write(plan: CapacityPlan, confirmed: Option | None, folder: Path) -> None:
     """plan.json and plan.png."""
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "plan.json", _as_json(plan, confirmed))
+    from testbed.pipeline.capacity import by_setting
+    from testbed.reporting.drawing import save_png
+    from testbed.reporting.figures.plan import plan as plan_figure
+
     points = {
         name: [(option.service.replicas, *_in_ms(option)) for option in group]
         for name, group in by_setting(plan.options).items()
@@ -113,6 +120,8 @@ def _table(plan: CapacityPlan) -> Table:
     table = Table(title=title, title_justify="left")
     for column in ("service", "replicas", f"P{plan.percentile:g} ms", "over target", "utilisation", "holds"):
         table.add_column(column, justify="left" if column == "service" else "right")
+    from testbed.pipeline.capacity import by_setting
+
     for name, group in by_setting(plan.options).items():
         for option in group:
             table.add_row(

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from loadgen.endpoints import address as http_address
-from loadgen.request_log import RequestLog
-from loadgen.schedule import Schedule
 from loadgen.validity import EXIT_INVALID
 from testbed.cli import options
 from testbed.cli.console import ConsoleReporter, console, print_path
 from testbed.cli.flags import Given, configured, flags
 from testbed.config import MeasureConfig, ReplayConfig
-from testbed.machine import Machine
-from testbed.measurement.machine import look
-from testbed.pipeline.looked import look_first
-from testbed.pipeline.real_run import run_real
-from testbed.pipeline.target import Target, remote, served
 from testbed.pipeline.traffic import make_schedule, traffic_identity
 from testbed.run_dir import RunDir
+
+if TYPE_CHECKING:
+    from loadgen.schedule import Schedule
+    from testbed.machine import Machine
+    from testbed.pipeline.target import Target
 
 USUAL = (*options.TRAFFIC, "traffic.seed", "client.transport", "client.workers", *options.CLIENT)
 
@@ -39,17 +36,22 @@ def replay(given: Given, config: options.ConfigFile = None, out: options.Out = N
     settings = configured(ReplayConfig, config, given)
     over_grpc = settings.client.transport == "grpc"
     grpc_address = settings.grpc or f"{http_address(settings.server).rpartition(':')[0]}:8001"
-    target = remote(
-        settings.server,
-        settings.model,
-        settings.metrics,
-        grpc_address if over_grpc else None,
-        settings.shapes,
-        have_lengths=settings.traffic.lengths is not None,
-    )
-    schedule = make_schedule(settings.traffic, target.model)
-    folder = options.out_folder(out, f"replay-{target.model}")
     with ConsoleReporter() as reporter:
+        reporter.phase(f"ask {settings.server} for its model")
+        from testbed.measurement.machine import look
+        from testbed.pipeline.looked import look_first
+        from testbed.pipeline.target import remote
+
+        target = remote(
+            settings.server,
+            settings.model,
+            settings.metrics,
+            grpc_address if over_grpc else None,
+            settings.shapes,
+            have_lengths=settings.traffic.lengths is not None,
+        )
+        schedule = make_schedule(settings.traffic, target.model)
+        folder = options.out_folder(out, f"replay-{target.model}")
         machine = look_first(reporter, look, settings.client)
         run = _send(settings, schedule, target, folder, reporter, machine)
     show_run(console, run)
@@ -65,6 +67,13 @@ def measure(given: Given, config: options.ConfigFile = None, out: options.Out = 
     folder = options.out_folder(out, f"measure-{settings.serve.model}")
     schedule = make_schedule(settings.traffic, settings.serve.model)
     with ConsoleReporter() as reporter:
+        reporter.phase(
+            f"{len(schedule)} requests in {schedule.duration_s:.0f} s to {settings.serve.model}, served here"
+        )
+        from testbed.measurement.machine import look
+        from testbed.pipeline.looked import look_first
+        from testbed.pipeline.target import served
+
         machine = look_first(reporter, look, settings.client, [settings.serve])
         reporter.phase(f"start {settings.serve.service.replicas} x tritonserver with {settings.serve.model}")
         publish: Literal["http", "grpc"] = "grpc" if settings.client.transport == "grpc" else "http"
@@ -82,6 +91,8 @@ def _send(
     machine: Machine | None,
 ) -> RunDir:
     reporter.phase(f"replay {len(schedule)} requests in {schedule.duration_s:.0f} s to {target.model}")
+    from testbed.pipeline.real_run import run_real
+
     return run_real(
         target,
         schedule,
@@ -96,6 +107,10 @@ def _send(
 
 def show_run(console: Console, run: RunDir) -> None:
     """Counts, latency and verdict of one run, and its folder; EXIT_INVALID if the verdict says so."""
+    import numpy as np
+
+    from loadgen.request_log import RequestLog
+
     manifest, log = run.manifest, RequestLog.read(run.requests)
     table = Table(*(status for status, count in log.counts().items()), "P50", "P95", "P99", title=manifest.run_id)
     latency_ms = log.latency_s[log.ok] * 1e3

@@ -13,7 +13,6 @@ from testbed.cli.flags import Given, configured, flags
 from testbed.config import ServeConfig
 from testbed.errors import ServingError
 from workloads.catalog import find_model
-from workloads.repository import BackendOptions, weights_label, write_repository
 
 
 @flags(ServeConfig, usual=["model", "device", *options.service(), "precision", "threads", "weights"])
@@ -33,6 +32,8 @@ def repository(
     """
     if folder.exists() and any(folder.iterdir()):
         raise ServingError(f"{folder} is not empty: name a new folder")
+    from workloads.repository import BackendOptions, weights_label, write_repository
+
     kind = _backend(backend)
     settings = configured(ServeConfig, config, given)
     spec = find_model(settings.model)

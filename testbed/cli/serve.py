@@ -16,7 +16,6 @@ from testbed.cli import options
 from testbed.cli.console import console, say
 from testbed.cli.flags import Given, configured, flags
 from testbed.config import ServeConfig
-from testbed.pipeline.target import served
 
 # Of `--model emulated`, which has no times of its own.
 EMULATED = Path(str(resources.files("testbed") / "configs" / "serve-emulated.yaml"))
@@ -39,6 +38,8 @@ def serve(
     if config is None and given.get("model") == "emulated" and "emulated" not in given:
         config = EMULATED
     settings = configured(ServeConfig, config, given)
+    from testbed.pipeline.target import served
+
     with tempfile.TemporaryDirectory(prefix="kis-serve-") as scratch, ExitStack() as opened:
         with console.status(f"starting {settings.service.replicas} x tritonserver with {settings.model}"):
             target = opened.enter_context(served(settings, out or Path(scratch), http_port=http_port))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import BaseModel
 
-from loadgen.schedule import Schedule
 from testbed.calibration.profile import ServiceProfile
 from testbed.cli import options
 from testbed.cli.console import ConsoleReporter, console, print_path, say, table
@@ -18,11 +17,12 @@ from testbed.config import SimulateConfig
 from testbed.config_file import build, merge
 from testbed.errors import ConfigError
 from testbed.pipeline.cluster_config import ClusterRunConfig
-from testbed.pipeline.cluster_run import simulate_cluster
-from testbed.pipeline.counterpart import simulate_counterpart, write_simulated
 from testbed.pipeline.traffic import make_schedule, own_length_s
 from testbed.run_dir import RunDir, RunManifest
 from workloads.catalog import ServiceConfig
+
+if TYPE_CHECKING:
+    from loadgen.schedule import Schedule
 
 PEAK_S = 1.0  # over which a peak rate is counted
 
@@ -63,13 +63,16 @@ def simulate(
     known = ServiceProfile.read(settings.profile)
     folder = options.out_folder(out, f"simulate-{known.model}")
     if settings.run is not None:
-        show_run(console, simulate_counterpart(RunDir(settings.run), settings.profile, folder, settings.seed))
+        with ConsoleReporter() as reporter:
+            reporter.phase(f"simulate {settings.run} again")
+            from testbed.pipeline.counterpart import simulate_counterpart
+
+            run = simulate_counterpart(RunDir(settings.run), settings.profile, folder, settings.seed)
+        show_run(console, run)
         return
     own = {} if settings.service is None else settings.service.model_dump(exclude_unset=True)
     service = ServiceConfig.model_validate({"max_batch_size": known.largest_batch, **own})
     schedule = make_schedule(settings.traffic, known.model)
-    for note in _beyond_calibration(known, schedule):
-        say(f"note: {note}")
     manifest = RunManifest(
         run_id=folder.name,
         kind="simulated",
@@ -84,7 +87,21 @@ def simulate(
         seed=settings.traffic.seed,
         duration_s=schedule.duration_s,
     )
-    show_run(console, write_simulated(manifest, schedule, service, settings.profile, folder, settings.seed))
+    with ConsoleReporter() as reporter:
+        reporter.phase(
+            f"simulate {len(schedule):,} requests in {schedule.duration_s:.0f} s to {_served(known, service)}"
+        )
+        from testbed.pipeline.counterpart import write_simulated
+
+        run = write_simulated(manifest, schedule, service, settings.profile, folder, settings.seed)
+    for note in _beyond_calibration(known, schedule):
+        say(f"note: {note}")
+    show_run(console, run)
+
+
+def _served(known: ServiceProfile, service: ServiceConfig) -> str:
+    replicas = "1 replica" if service.replicas == 1 else f"{service.replicas} replicas"
+    return f"{replicas} of {known.model}"
 
 
 def _beyond_calibration(profile: ServiceProfile, schedule: Schedule) -> list[str]:
@@ -138,6 +155,8 @@ def _simulate_cluster(config: ClusterRunConfig, folder: Path) -> None:
     names = ", ".join(model.name for model in config.cluster.models)
     with ConsoleReporter() as reporter:
         reporter.phase(f"simulate {config.duration_s:g} s of a cluster that serves {names}")
+        from testbed.pipeline.cluster_run import simulate_cluster
+
         summary = simulate_cluster(config, folder, reporter.progress)
     headings = ("requests", "missed", "failed\nwaiting", "P95 ms", "GPU-s", "changes")
     rows = table("model\npolicy", *headings, caption="simulated")

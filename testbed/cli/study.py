@@ -11,9 +11,6 @@ from testbed.cli import options
 from testbed.cli.console import ConsoleReporter, console, print_path
 from testbed.config_file import load_config, read_key
 from testbed.errors import ConfigError
-from testbed.grid_study import STUDIES, run_study
-from testbed.pipeline import studies as ours  # noqa: F401 - they register themselves
-from testbed.reporting.reports import write_report
 
 
 def study(
@@ -28,13 +25,21 @@ def study(
 
     Example: [bold]kis study testbed/configs/rate-sweep.yaml --set "rates=[500, 2000]"[/bold]
     """
-    kind = STUDIES.find(read_key(config, "kind"))
-    settings = load_config(config, kind, dict(map(_changed, change or ())))
-    folder = options.out_folder(out, settings.name)
+    name = read_key(config, "kind")
     with ConsoleReporter() as reporter:
+        reporter.phase(f"study {name}")
+        from testbed.grid_study import STUDIES, run_study
+        from testbed.pipeline import studies as ours  # noqa: F401 - they register themselves
+        from testbed.reporting.reports import report_of
+
+        kind = STUDIES.find(name)
+        settings = load_config(config, kind, dict(map(_changed, change or ())))
+        folder = options.out_folder(out, settings.name)
         reporter.phase(f"{settings.name}: {len(settings.cells())} cells")
         run_study(settings, folder, reporter.progress, options.workers_of(workers, ray))
-    print_path(console, write_report(folder))
+        reporter.phase("report")
+        page = report_of(folder).write(folder, reporter.progress)
+    print_path(console, page)
 
 
 def _changed(text: str) -> tuple[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,12 +10,10 @@ from testbed.cli import options
 from testbed.cli.console import ConsoleReporter, console, print_path, say
 from testbed.cli.flags import Given, Short, configured, flags
 from testbed.errors import ConfigError
-from testbed.kiscaler import seeds as many
-from testbed.kiscaler import train as training
-from testbed.kiscaler.evaluation import Evaluation
-from testbed.kiscaler.on_ray import on_ray
 from testbed.kiscaler.train_config import TrainConfig
-from testbed.reporting.training import baselines_passed
+
+if TYPE_CHECKING:
+    from testbed.kiscaler.evaluation import Evaluation
 
 
 @flags(TrainConfig, usual=[Short("--steps", "total_steps"), "seed", "control"])
@@ -36,15 +34,23 @@ def train(
         raise ConfigError("--seed is of one training, --seeds of several: give one of them")
     if numbers is None and ray is not None:
         raise ConfigError("--ray trains several seeds side by side: give --seeds too, e.g. --seeds 1,2,3")
-    run = many.one_after_another if ray is None else on_ray(ray)
     folder = options.out_folder(out, "train")
     with ConsoleReporter() as reporter:
         each = "" if numbers is None else f", for each of {len(numbers)} seeds"
-        reporter.phase(f"{settings.total_steps} decisions in {settings.environments} processes{each}")
+        reporter.phase(
+            f"{len(settings.baselines)} baselines, {settings.imitated_steps:,} decisions shown by a teacher, "
+            f"{settings.total_steps:,} of its own, in {settings.environments} processes{each}"
+        )
+        from testbed.kiscaler import seeds as many
+        from testbed.kiscaler import train as training
+        from testbed.kiscaler.on_ray import on_ray
+        from testbed.reporting.training import baselines_passed
+
+        run = many.one_after_another if ray is None else on_ray(ray)
 
         def tell(evaluation: Evaluation, who: str = "") -> None:
             missed, devices = f"over target {evaluation.slo_violation_rate:.2%}", f"devices {evaluation.gpu:.1%}"
-            reporter.phase(f"{who}{evaluation.steps}: reward {evaluation.reward:.3f}, {missed}, {devices}")
+            reporter.note(f"{who}{evaluation.steps}: reward {evaluation.reward:.3f}, {missed}, {devices}")
 
         if numbers is None:
             policy, folders = training.train(settings, folder, tell, reporter.progress), [folder]

@@ -11,10 +11,10 @@ from rich.table import Table
 from testbed.cli import options
 from testbed.cli.console import ConsoleReporter, console, print_path, say, shown, table
 from testbed.cli.flags import Given, configured, flags
-from testbed.pipeline import tune_hpa as tuning
+from testbed.pipeline.tune_hpa_config import TuneConfig
 
 
-@flags(tuning.TuneConfig, usual=["trials"])
+@flags(TuneConfig, usual=["trials"])
 def tune_hpa(
     given: Given,
     config: options.Config,
@@ -25,7 +25,7 @@ def tune_hpa(
 
     Example: [bold]kis tune-hpa testbed/configs/tune-hpa.yaml --target-ms 30[/bold]
     """
-    settings = configured(tuning.TuneConfig, config, given)
+    settings = configured(TuneConfig, config, given)
     if target_ms is not None:
         models = [model.model_copy(update={"latency_target_s": target_ms / 1e3}) for model in settings.cluster.models]
         settings = settings.model_copy(update={"cluster": settings.cluster.model_copy(update={"models": (*models,)})})
@@ -35,6 +35,8 @@ def tune_hpa(
         reporter.phase(
             f"{settings.trials} HPAs of {settings.cluster.models[0].name}, {settings.seeds} runs each{names}"
         )
+        from testbed.pipeline import tune_hpa as tuning
+
         if settings.families:
             tuned = tuning.tune_families(settings, folder, reporter.progress)
         else:

@@ -13,7 +13,7 @@ A policy is asked at the agent's first decision, and then at its own period; it 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,12 @@ Settings = Mapping[str, Any]
 
 
 def play_baselines(
-    baselines: Mapping[str, Settings], scenarios: Scenarios, weights: Weights, steps: int, seeds: Sequence[int]
+    baselines: Mapping[str, Settings],
+    scenarios: Scenarios,
+    weights: Weights,
+    steps: int,
+    seeds: Sequence[int],
+    on_progress: Callable[[float], None] = lambda _: None,
 ) -> dict[str, StepReward]:
     """By name of the baseline: means over the steps of the scenarios with these seeds.
 
@@ -43,12 +48,13 @@ def play_baselines(
     for name, settings in baselines.items():
         policy_in(first, settings, name)
     played = {}
-    for name, settings in baselines.items():
+    for done, (name, settings) in enumerate(baselines.items(), start=1):
         sums = np.zeros(len(StepReward._fields))
         for seed in seeds:
             scenario = begin(scenarios, seed)
             sums += play_scenario(policy_in(scenario, settings, name), scenario, weights, steps)
         played[name] = StepReward(*(sums / (len(seeds) * steps)).tolist())
+        on_progress(done / len(baselines))
     return played
 
 

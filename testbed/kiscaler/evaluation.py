@@ -51,13 +51,15 @@ def evaluate(
     return Evaluation(steps, *(sums / (count * env.steps)).tolist())
 
 
-def write_baselines(config: TrainConfig, scenarios: Scenarios, folder: Path) -> None:
+def write_baselines(
+    config: TrainConfig, scenarios: Scenarios, folder: Path, on_progress: Callable[[float], None] = lambda _: None
+) -> None:
     """baselines.json: a row of curve.csv for each, by its name; they are played once, as the configuration stays."""
     file = folder / BASELINES
     if file.exists():
         return
     seeds = range(EVALUATION_SEED, EVALUATION_SEED + config.evaluation_scenarios)
-    played = play_baselines(config.baselines, scenarios, config.weights, config.episode_steps, seeds)
+    played = play_baselines(config.baselines, scenarios, config.weights, config.episode_steps, seeds, on_progress)
     write_json(file, {name: Evaluation(0, *means)._asdict() for name, means in played.items()})
 
 

@@ -6,7 +6,7 @@ critic learns what the rewards of those rounds added up to, so that PPO's first 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,7 +29,9 @@ class _Collected:
     returns: list[npt.NDArray[np.float32]] = field(default_factory=list)
 
 
-def imitate(model: PPO, environments: VecEnv, steps: int, rounds: int) -> float:
+def imitate(
+    model: PPO, environments: VecEnv, steps: int, rounds: int, on_progress: Callable[[float], None] = lambda _: None
+) -> float:
     """Teach the model; returns the share of the last round in which it chose as the teacher did.
 
     The environments tell the teacher's action of what they show in info["teacher"].
@@ -38,20 +40,32 @@ def imitate(model: PPO, environments: VecEnv, steps: int, rounds: int) -> float:
     collected = _Collected()
     agreed = 0.0
     for number in range(rounds):
-        agreed = _collect(model, environments, collected, steps // rounds, number > 0, rng)
+
+        def tell(share: float, number: int = number) -> None:
+            on_progress((number + share) / rounds)
+
+        agreed = _collect(model, environments, collected, steps // rounds, number > 0, rng, tell)
         _fit(model, collected)
     return agreed
 
 
 def _collect(
-    model: PPO, environments: VecEnv, into: _Collected, steps: int, follow_model: bool, rng: np.random.Generator
+    model: PPO,
+    environments: VecEnv,
+    into: _Collected,
+    steps: int,
+    follow_model: bool,
+    rng: np.random.Generator,
+    on_progress: Callable[[float], None],
 ) -> float:
     """One round; returns the share of its steps in which the network chose as the teacher did."""
     n = environments.num_envs
     observations = np.asarray(environments.reset())
     teacher = _actions_of_teacher(environments.reset_infos)
     rows, labels, rewards, ends, agreed = [], [], [], [], []
-    for _ in range(max(2 * TAIL, steps // n)):
+    count = max(2 * TAIL, steps // n)
+    for done in range(count):
+        on_progress(done / count)
         own, _ = model.predict(observations, deterministic=False)
         agreed.append(float(np.mean(own == teacher)))
         stray = rng.random(n) < STRAY

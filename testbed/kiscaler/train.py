@@ -48,11 +48,23 @@ def train(
     """
     remember(config, folder / "train.json")
     scenarios = scenarios or scenarios_of(config)
-    write_baselines(config, scenarios, folder)
+    played, shown = played_steps(config), config.imitated_steps
+    whole = played + shown + config.total_steps
+
+    def imitated(share: float) -> None:
+        progress((played + share * shown) / whole)
+
+    write_baselines(config, scenarios, folder, lambda share: progress(share * played / whole))
     torch.manual_seed(config.seed)
     checkpoint = folder / "checkpoint.zip"
     torch.set_num_threads(1)  # the simulations need the cores, and the networks are small
-    judge = _Judge(config, make_env(config, scenarios), folder, on_evaluation, progress)
+    judge = _Judge(
+        config,
+        make_env(config, scenarios),
+        folder,
+        on_evaluation,
+        lambda steps: progress((played + shown + steps) / whole),
+    )
     several = SubprocVecEnv if config.environments > 1 else DummyVecEnv  # one needs no process of its own
     environments = several([lambda: make_env(config, scenarios, teacher=True)] * config.environments)
     try:
@@ -62,13 +74,18 @@ def train(
         else:
             model = _new_model(config, environments, folder)
             if config.imitated_steps > 0:
-                imitate(model, environments, config.imitated_steps, IMITATION_ROUNDS)
+                imitate(model, environments, shown, IMITATION_ROUNDS, imitated)
         left = config.total_steps - model.num_timesteps
         if left > 0 and not judge.over:
             model.learn(left, callback=judge, reset_num_timesteps=False, tb_log_name="ppo")
     finally:
         environments.close()
     return folder / "policy.onnx"
+
+
+def played_steps(config: TrainConfig) -> int:
+    """Decisions of the baselines."""
+    return len(config.baselines) * config.evaluation_scenarios * config.episode_steps
 
 
 def resume_seed(seed: int, steps: int) -> int:
@@ -119,11 +136,11 @@ class _Judge(BaseCallback):
         env: ScalingEnv | Shuffled,
         folder: Path,
         on_evaluation: Callable[[Evaluation], None],
-        progress: Progress,
+        on_steps: Callable[[int], None],
     ) -> None:
         super().__init__()
         self._config, self._env, self._folder = config, env, folder
-        self._on_evaluation, self._progress = on_evaluation, progress
+        self._on_evaluation, self._on_steps = on_evaluation, on_steps
         self._curve = read_curve(folder / "curve.csv")
         self._began_s = time.monotonic() - (self._curve[-1].seconds if self._curve else 0.0)
 
@@ -134,7 +151,7 @@ class _Judge(BaseCallback):
         return bool(rewards) and len(rewards) - 1 - int(np.argmax(rewards)) >= self._config.patience
 
     def _on_step(self) -> bool:
-        self._progress(min(1.0, self.num_timesteps / self._config.total_steps))
+        self._on_steps(min(self.num_timesteps, self._config.total_steps))
         last = self._curve[-1].steps if self._curve else -self._config.evaluate_every  # what was imitated is judged too
         at_its_end = last < self._config.total_steps <= self.num_timesteps
         if self.num_timesteps - last < self._config.evaluate_every and not at_its_end:

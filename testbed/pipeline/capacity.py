@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from typing import NamedTuple
 
@@ -46,7 +47,7 @@ def plan_capacity(
     percentile: float = 95,
     draws: int = 20,
     seed: int = 0,
-    on_progress: Callable[[float], None] | None = None,
+    on_progress: Callable[[float], None] = lambda _: None,
 ) -> CapacityPlan:
     """For every setting of the grid, the fewest replicas whose latency percentile is at most target_s with confidence.
 
@@ -54,6 +55,7 @@ def plan_capacity(
     """
     sizes = grid.max_batch_size or tuple(sorted({max(1, profile.largest_batch // 2), profile.largest_batch}))
     settings = list(product(grid.instances, sizes, grid.queue_delay_s))
+    most_looks = 1 + math.ceil(math.log2(grid.max_replicas))  # for each setting
     evaluated: list[Option] = []
     for number, (instances, size, delay_s) in enumerate(settings):
 
@@ -66,25 +68,24 @@ def plan_capacity(
             )
             return predict(profile, arrivals, service, target_s, percentile=percentile, draws=draws, seed=seed)
 
-        evaluated += _fewest(option, grid.max_replicas)
-        if on_progress is not None:
-            on_progress((number + 1) / len(settings))
+        for looked, found in enumerate(_fewest(option, grid.max_replicas), start=1):
+            evaluated.append(found)
+            on_progress((number + looked / most_looks) / len(settings))
     holding = [option for option in evaluated if option.holds]
     best = min(holding, key=lambda option: (option.service.replicas, option.latency_s.high), default=None)
     return CapacityPlan(target_s, percentile, tuple(evaluated), best)
 
 
-def _fewest(option: Callable[[int], Option], most: int) -> list[Option]:
+def _fewest(option: Callable[[int], Option], most: int) -> Iterator[Option]:
     """All options looked at on the way to the fewest replicas that hold."""
-    tried = [option(most)]
-    if not tried[0].holds:
-        return tried
-    low, high = 1, most
+    last = option(most)
+    yield last
+    low, high = (1, most) if last.holds else (most, most)
     while low < high:
         middle = (low + high) // 2
-        tried.append(option(middle))
-        low, high = (low, middle) if tried[-1].holds else (middle + 1, high)
-    return tried
+        last = option(middle)
+        yield last
+        low, high = (low, middle) if last.holds else (middle + 1, high)
 
 
 def predict(

@@ -34,6 +34,7 @@ from testbed.study import remember
 from workloads.files import replacing, write_json, write_text_atomically
 
 CHECK_SEED = 1_000_000  # from here on: traffic that the search has not seen
+CHECKED = 4  # policies at the end: both HPAs, fixed replicas, the better HPA under more traffic
 LOUDER = 1.2  # times the rate: what an HPA that is to be trusted still holds
 AS_GOOD = 0.99  # of the GPU-seconds of the fixed replicas: an HPA that holds more is not worth its changes
 STEEP = 50.0  # each share missed beyond the allowed one costs so many times the GPU-seconds
@@ -117,6 +118,7 @@ def tune_hpa(config: TuneConfig, folder: Path, on_progress: Callable[[float], No
         )
     most_rps = rate_within(services[0].profile, services[0].config, served.latency_target_s)
     trials = Trials(folder / "trials.csv")
+    runs = config.trials * config.seeds + CHECKED * config.check_seeds
 
     def objective(trial: optuna.Trial) -> float:
         settings = _suggested(config, services[0], most_rps, trial)
@@ -125,7 +127,7 @@ def tune_hpa(config: TuneConfig, folder: Path, on_progress: Callable[[float], No
             outcome = mean_outcome(config, services, settings, [config.seed + k for k in range(config.seeds)])
             cost = outcome.cost(config.allowed_slo_violation_rate)
             trials.keep(trial.number, {**trial.params, **outcome.__dict__, "cost": cost})
-        on_progress((trial.number + 1) / (config.trials + 1))
+        on_progress((trial.number + 1) * config.seeds / runs)
         return cost
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -135,9 +137,13 @@ def tune_hpa(config: TuneConfig, folder: Path, on_progress: Callable[[float], No
     tuned = _suggested(config, services[0], most_rps, optuna.trial.FixedTrial(study.best_params))
     seeds = [CHECK_SEED + config.seed + k for k in range(config.check_seeds)]
     policies = {"untuned": untuned, "tuned": tuned}
-    checked = {name: mean_outcome(config, services, policy, seeds) for name, policy in policies.items()}
+    checked = {}
+    for name, policy in policies.items():
+        checked[name] = mean_outcome(config, services, policy, seeds)
+        on_progress((config.trials * config.seeds + len(checked) * config.check_seeds) / runs)
     chosen = better(checked, config.allowed_slo_violation_rate)
     fixed = _fewest_fixed(config, services, seeds)
+    on_progress(1 - config.check_seeds / runs)
     louder = mean_outcome(config, services, policies[chosen], seeds, LOUDER)
     on_progress(1.0)
     hpa = build_policy(policies[chosen], served.max_replicas, None)

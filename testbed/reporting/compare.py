@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -131,11 +131,14 @@ def compare_pair(pair: Pair) -> ComparisonRow:
     return compare(pair.real, pair.sim, pair.repeats)
 
 
-def compare_folder(folder: Path) -> Comparison:
+def compare_folder(folder: Path, on_progress: Callable[[float], None] = lambda _: None) -> Comparison:
     """Compare every real run under `folder`/runs that has a simulated counterpart. ReportError if there is none."""
     opened = open_folder(folder)
-    rows = tuple(map(compare_pair, opened.load()))
-    return Comparison(runs=rows, summary=summarise(rows, opened.unpaired))
+    rows = []
+    for pair in opened.load():
+        rows.append(compare_pair(pair))
+        on_progress(len(rows) / len(opened.pairs))
+    return Comparison(runs=tuple(rows), summary=summarise(rows, opened.unpaired))
 
 
 def recompute(folder: Path) -> Comparison:

@@ -51,10 +51,10 @@ class Report:
         """Whether the folder has the marker."""
         return any(folder.glob(self.marker))
 
-    def write(self, folder: Path) -> Path:
+    def write(self, folder: Path, on_progress: Callable[[float], None] = lambda _: None) -> Path:
         """Write report.html, report.md, its pictures and the JSON files; returns the path of report.html.
 
-        Figures that were added to this kind of report stand at the end of both pages.
+        Figures that were added to this kind of report stand at the end of both pages. on_progress: share of figures.
         """
         content = self.gather(folder)
         added = figures_added_to(self.name)
@@ -69,13 +69,18 @@ class Report:
             old.unlink()  # some may be of runs that are gone
         more: dict[str, Callable[[], Figure]] = {one.name: partial(one.draw, folder) for one in added}
         pictures = {**content.pictures, **{one.picture: more[one.name] for one in added}}
-        for file, draw in pictures.items():
+        total = len(pictures) + len(content.figures) + len(more)
+        for done, (file, draw) in enumerate(pictures.items()):
+            on_progress(done / total)
             (folder / file).parent.mkdir(exist_ok=True)
             save_png(draw(), folder / file)
         text = environment(html=False).get_template(f"{self.name}.md.j2").render(content.values)
         text += "".join(f"\n![{_escape_markdown(one.caption)}]({one.picture})\n" for one in added)
         write_text_atomically(folder / "report.md", text)
-        addresses = {name: svg_address(draw()) for name, draw in {**content.figures, **more}.items()}
+        addresses = {}
+        for done, (name, draw) in enumerate({**content.figures, **more}.items(), start=len(pictures)):
+            on_progress(done / total)
+            addresses[name] = svg_address(draw())
         template = environment(html=True).get_template(f"{self.name}.html.j2")
         page = template.render(content.values, figures=addresses, added=added)
         write_text_atomically(folder / "report.html", page)

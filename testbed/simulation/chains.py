@@ -6,11 +6,13 @@ ten times faster. It runs without Python's lock, so that episodes run side by si
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
 from numba import njit
+from numba.core import event
 
 from testbed.simulation.state import Sim
 
@@ -18,6 +20,24 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 _njit: Any = njit
 compiled: Callable[[_Function], _Function] = _njit(cache=True, nogil=True, _nrt=False)
 inlined: Callable[[_Function], _Function] = _njit(forceinline=True, _nrt=False)
+
+
+class _FirstCompilation(event.Listener):
+    """Logs that there is one, of whatever is compiled first: nothing else is seen of it for half a minute."""
+
+    told = False
+
+    def on_start(self, _: object) -> None:
+        if not self.told:
+            log.info("the simulator is compiled, once after each installation: half a minute")
+        self.told = True
+
+    def on_end(self, _: object) -> None:
+        pass
+
+
+log = logging.getLogger("testbed.simulation")
+event.register("numba:compile", _FirstCompilation())  # type: ignore[no-untyped-call]
 
 GOLDEN, MIX_1, MIX_2 = (np.uint64(c) for c in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
 TO_UNIT = 1.0 / (1 << 53)

@@ -339,25 +339,25 @@ def test_the_doctor_says_what_is_there_and_what_is_not(monkeypatch: pytest.Monke
     assert "no Kubernetes configuration" in done.stdout
 
 
-def test_compiling_is_told_once(tmp_path: Path, profile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiling_is_told_once(tmp_path: Path) -> None:
     """A small function stands for the loops: those take half a minute."""
     script = (
-        "import sys, numba\n"
-        "from rich.console import Console\n"
-        "from testbed.cli.main import _tell_of_compiling\n"
-        "_tell_of_compiling(Console(stderr=True))\n"
+        "import numba\n"
+        "from testbed.cli.console import show_log\n"
+        "show_log('testbed.simulation')\n"
+        "import testbed.simulation.chains\n"
         "numba.njit(lambda x: x + 1)(1)\n"
         "numba.njit(lambda x: x + 2)(1)\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stderr.count("the simulator is compiled") == 1
+    assert done.stdout.count("the simulator is compiled") == 1
 
 
 def test_an_interrupt_is_told_in_one_line(tmp_path: Path, profile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("testbed.cli.simulate.write_simulated", interrupted)
+    monkeypatch.setattr("testbed.pipeline.counterpart.write_simulated", interrupted)
     done = kis("simulate", "--profile", str(profile), "--duration", "5", "--out", str(tmp_path / "run"))
     assert (done.returncode, done.stderr) == (130, "kis: interrupted; what was measured is kept\n")
 

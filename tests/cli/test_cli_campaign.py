@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from testbed.cli import campaign
 from testbed.cli.main import application
 from testbed.errors import ConfigError
 from workloads.catalog import ServiceConfig
@@ -29,8 +28,8 @@ def test_a_campaign_on_ones_own_server_goes_on_with_that_server(
         assert target is not None
         return folder / "report.html"
 
-    monkeypatch.setattr(campaign, "remote", remote)
-    monkeypatch.setattr(campaign, "run_campaign", interrupted)
+    monkeypatch.setattr("testbed.pipeline.target.remote", remote)
+    monkeypatch.setattr("testbed.pipeline.calibrate.calibrate", interrupted)
     out = tmp_path / "out"
     for arguments in (["--server", "http://10.0.0.1:8000", "--shape", "x:128"], []):
         done = CliRunner().invoke(application(), ["calibrate", *arguments, "--measure-only", "--out", str(out)])
