@@ -15,23 +15,23 @@ from source import cell, code, comments_of, first_sentence
 
 from loadgen.patterns import known_patterns
 from loadgen.traces import FORMATS
-from testbed.adaptation.adaptive import AdaptConfig
-from testbed.adapter.run import AdapterConfig
+from testbed.adaptation.settings import AdaptConfig
+from testbed.adapter.config import AdapterConfig
 from testbed.autoscaling.metrics import METRICS
 from testbed.autoscaling.policy import known_policies
 from testbed.bundle.campaigns import CampaignPlan
 from testbed.config import CalibrateConfig, MeasureConfig, ReplayConfig, ServeConfig, SimulateConfig
-from testbed.controller.run import ControllerConfig
+from testbed.controller.config import ControllerConfig
 from testbed.grid_study import STUDIES
 from testbed.kiscaler.train_config import TrainConfig
 from testbed.pipeline import studies  # noqa: F401 - they register themselves
-from testbed.pipeline.adaptation import AdaptRunConfig
-from testbed.pipeline.capacity import PlanConfig
+from testbed.pipeline.adaptation_config import AdaptRunConfig
+from testbed.pipeline.capacity_config import PlanConfig
 from testbed.pipeline.cluster_config import ClusterRunConfig
-from testbed.pipeline.devices import DevicesConfig
+from testbed.pipeline.devices_config import DevicesConfig
 from testbed.pipeline.evaluate_config import EvaluateConfig
 from testbed.pipeline.experiment_config import ExperimentConfig
-from testbed.pipeline.tune_hpa import TuneConfig
+from testbed.pipeline.tune_hpa_config import TuneConfig
 from testbed.simulation.cluster.sharing import MODES
 
 # By the command that reads it. The order is that of `kis --help`; what reads several kinds of file has several entries.
