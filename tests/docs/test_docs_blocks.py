@@ -42,8 +42,8 @@ def test_every_block_is_run_or_validated_or_says_why_not(capsys: pytest.CaptureF
     counts += Counter(done_with(block) for block in BLOCKS if block.kind != "shell")
     with capsys.disabled():
         print("\nblocks and commands of the pages:", ", ".join(f"{n} {what}" for what, n in sorted(counts.items())))
-    assert counts["run"] >= 30
-    assert counts["run"] > counts["not run"] / 2
+    assert counts["run"] > 20
+    assert counts["validated"] + counts["written"] > 10
 
 
 @pytest.mark.parametrize("block", [each for each in BLOCKS if each.kind == "text"], ids=lambda block: block.place)
