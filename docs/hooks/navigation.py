@@ -27,13 +27,10 @@ def _names(entry: Any) -> list[str]:
 def _expanded(entries: list[Any], pages: list[str], named: set[str]) -> list[Any]:
     out: list[Any] = []
     for entry in entries:
-        if isinstance(entry, dict):
-            sections = {title: _expanded(inner, pages, named) for title, inner in entry.items()}
-            out += [
-                {title: inner[0] if inner == ["gallery.md"] else inner} for title, inner in sections.items() if inner
-            ]
-        elif "*" in entry:
-            out += [page for page in pages if fnmatch(page, entry) and page not in named]
-        elif entry in pages:
-            out.append(entry)
+        if isinstance(entry, str):
+            out += [page for page in pages if fnmatch(page, entry) and (page == entry or page not in named)]
+            continue
+        ((title, inner),) = entry.items()
+        shown = _expanded(inner, pages, named) if isinstance(inner, list) else inner if inner in pages else None
+        out += [{title: shown}] if shown else []
     return out

@@ -62,7 +62,7 @@ class PageRun:
             env=self._environment,
             capture_output=True,
             text=True,
-            timeout=280,
+            timeout=1000,
             check=False,
         )
         printed = done.stdout + done.stderr

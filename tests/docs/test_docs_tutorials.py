@@ -12,6 +12,7 @@ from tests.docs.running import PageRun
 TUTORIALS = [page for page in PAGES if page.parent == ROOT / "docs" / "tutorial"]
 
 
+@pytest.mark.timeout(1200)  # a minute on an idle machine
 @pytest.mark.server
 @pytest.mark.parametrize("page", TUTORIALS, ids=lambda page: page.stem)
 def test_a_tutorial_does_what_it_says(page: Path, tmp_path: Path) -> None:
