@@ -80,14 +80,12 @@ def _plain(markup: str) -> str:
 
 
 def prose(markup: str) -> str:
-    """A docstring in rich's markup as Markdown: bold is code, indented text and examples are blocks."""
-    out: list[str] = []
-    for paragraph in re.split(r"\n\s*\n", markup):
-        lines = paragraph.replace("\b", "").strip("\n").splitlines()
-        if lines and all(line.startswith("  ") for line in lines):
-            out.append("```text\n" + "\n".join(_plain(line) for line in lines) + "\n```")
-            continue
-        joined = re.sub(r"\n(?!\S[^\n:]*: \[bold\])", " ", "\n".join(lines))
+    """A docstring in rich's markup as Markdown: bold is code; from a line that begins with `$ ` on it is an example."""
+    text, *example = re.split(r"^(?=(?:\[bold\])?\$ )", markup.replace("\b", ""), maxsplit=1, flags=re.MULTILINE)
+    out = []
+    for paragraph in re.split(r"\n\s*\n", text.strip()):
+        joined = re.sub(r"\n(?!\S[^\n:]*: \[bold\])", " ", paragraph)
         marked = re.sub(r"\[bold\](.*?)\[/bold\]", r"`\1`", joined)
-        out += ["\n\n".join(line.replace("\\[", "[") for line in marked.splitlines())]
+        out.append("\n\n".join(line.replace("\\[", "[") for line in marked.splitlines()))
+    out += [f"```text\n{_plain(part).rstrip()}\n```" for part in example]
     return "\n\n".join(out)

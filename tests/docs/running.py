@@ -93,7 +93,8 @@ class PageRun:
     @property
     def _environment(self) -> dict[str, str]:
         path = os.pathsep.join([str(self.folder / ".programs"), os.environ["PATH"]])
-        return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
+        # Safe path: modules come from the repository, not by this folder's links, where Numba has compiled nothing.
+        return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1", "COLUMNS": "80"}
 
     def _prepare(self) -> None:
         for name in ("testbed", "loadgen", "workloads", "manifests"):
