@@ -39,5 +39,7 @@ def _gallery(root: Path) -> list[tuple[str, Path]]:
     folder = root / "build" / "gallery"
     folder.mkdir(parents=True, exist_ok=True)
     here = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])}
-    subprocess.run([sys.executable, "-m", GALLERY, str(folder)], check=True, cwd=root, env=here)
+    subprocess.run(
+        [sys.executable, "-m", GALLERY, str(folder)], check=True, cwd=root, env=here, stdout=subprocess.DEVNULL
+    )
     return [(file.relative_to(folder).as_posix(), file) for file in sorted(folder.rglob("*.*")) if file.is_file()]
