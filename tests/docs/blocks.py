@@ -28,13 +28,14 @@ FENCED = re.compile(
     flags=re.DOTALL | re.MULTILINE,
 )
 COMMAND = re.compile(
-    r"(?:make|kis|python|kubectl|docker|buildah|podman|bash|pip|locust|export|git|cd|mkdir|curl|\.venv/bin/\w+) "
+    r"(?:make|kis|python|kubectl|helm|docker|buildah|podman|bash|pip|locust|export|git|cd|mkdir|curl|\.venv/bin/\w+) "
 )
 
 # Why a line is not run, by how it begins.
 ELSEWHERE = {
     r"make ": "a target of make: CI runs them",
-    r"kubectl |kis (controller|adapter|experiment) |.*testbed\.localcluster|.*hpa_differential": "needs a cluster",
+    r"kubectl |helm |kis (controller|adapter|experiment) ": "needs a cluster",
+    r".*(testbed\.localcluster|hpa_differential)": "needs a cluster",
     r"docker |buildah |podman ": "makes an image",
     r"bash build/bundle": "needs a bundle and a GPU",
     r"kis devices |python -m workloads.network_times": "needs a GPU",
@@ -42,7 +43,7 @@ ELSEWHERE = {
     r".*(?<![\w/.=])[A-Z]{1,8}(?![\w/])": "names something of the reader's",
 }
 UNATTENDED = {  # of blocks that show nothing of what comes
-    r"locust |kis replay |kis serve |.*(--server|--host) ": "needs a server of the reader's",
+    r"locust |kis (replay|serve|watch) |.*(--server|--host) ": "needs a server of the reader's",
     r"kis (demo|calibrate|measure|train|tune-hpa|evaluate|adapt|report|compare|archive|restore) ?": "takes minutes",
 }
 
@@ -113,16 +114,17 @@ def blocks_of(page: Path) -> list[Block]:
 
 def _block(match: re.Match[str], place: str) -> Block:
     code = textwrap.dedent(match["code"])
+    language = match["language"] or ("console" if code.startswith("$ ") else "")
     said = {match["verb"]: match["text"]} if match["verb"] else {}
     return Block(
         place,
-        _kind(match["language"], match["title"], code),
+        _kind(language, match["title"], code),
         code,
         match["title"],
         said.get("not run"),
         said.get("background"),
         said.get("config"),
-        match["language"],
+        language,
     )
 
 
