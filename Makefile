@@ -94,7 +94,7 @@ check: env ## what CI checks first: style, types, layers
 	@$(BIN)/lint-imports
 
 docs: env ## the documentation site, in build/site: open build/site/index.html
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict $(ARGS)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict $(ARGS)
 
 bench: env ## benchmarks: ratios within one run, off in `make test`
 	@$(BIN)/python -m pytest tests/bench --benchmark-only --benchmark-disable-gc -s $(ARGS)
