@@ -16,7 +16,7 @@ READY := $(VENV)/.ready
 DEMO := .venv-demo
 DEMO_BIN := $(if $(wildcard $(READY)),$(BIN),$(DEMO)/bin)
 
-.PHONY: demo help env lock bundle calibrate prometheus test test-bounds test-cluster test-image image helm cluster-up cluster-down check bench clean
+.PHONY: demo help env lock bundle calibrate docs prometheus test test-bounds test-cluster test-image image helm cluster-up cluster-down check bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -112,6 +112,9 @@ check: env ## what CI checks first: style, types, layers
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+docs: env ## the documentation site, in build/site: open build/site/index.html
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict $(ARGS)
 
 bench: env ## benchmarks: ratios within one run, off in `make test`
 	@$(BIN)/python -m pytest tests/bench --benchmark-only --benchmark-disable-gc -s $(ARGS)

@@ -10,9 +10,11 @@ TransportName = Literal["http", "http_shm", "grpc", "null"]
 
 
 class ClientLimits(BaseModel):
-    """How long a client waits for an answer, and how many requests it has under way at most; a simulated one too."""
+    """Timeout and in-flight limit of a client, real or simulated."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    timeout_s: float = Field(10.0, gt=0, description="of each request, from when it was sent")
-    max_in_flight: int = Field(1024, ge=1, description="requests beyond it are dropped, and counted")
+    timeout_s: float = Field(10.0, gt=0, description="timeout of each request, counted from its sending")
+    max_in_flight: int = Field(
+        1024, ge=1, description="limit on outstanding requests; further ones are dropped and counted"
+    )

@@ -60,16 +60,14 @@ class ReplayJob(ClientLimits):
     requests: dict[str, RequestShape]  # by model
     balancer: Balancer = "round_robin"
     transport: TransportName = "http"
-    drain_s: float = Field(5.0, ge=0, description="wait at most this long for answers when the run is cut short")
-    workers: int = Field(1, ge=1, description="client processes")
-    spin_s: float = Field(SPIN_S, ge=0, le=0.001, description="last part of each wait that is spent spinning")
+    drain_s: float = Field(5.0, ge=0, description="longest wait for outstanding responses when the run is cut short")
+    workers: int = Field(1, ge=1, description="number of client processes")
+    spin_s: float = Field(SPIN_S, ge=0, le=0.001, description="last part of each wait, spent spinning")
     payload_seed: int = 0
-    duration_s: float | None = Field(None, gt=0, description="issue only what is scheduled before; None: all")
-    percentile: float = Field(95.0, gt=50, lt=100, description="of the latency, for the verdict")
+    duration_s: float | None = Field(None, gt=0, description="send only requests scheduled before this time; none: all")
+    percentile: float = Field(95.0, gt=50, lt=100, description="latency percentile of the verdict")
     close: bool = Field(True, description="write requests.parquet, verdict.json and run.json at the end")
-    manifest: ClientManifest | None = Field(
-        None, description="what run.json says beside the outcome; None: no run.json"
-    )
+    manifest: ClientManifest | None = Field(None, description="what run.json says; none: no run.json")
 
     @property
     def raw(self) -> Path:

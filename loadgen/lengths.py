@@ -28,9 +28,9 @@ class LogNormalLengths(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    median: float = Field(gt=0, description="tokens")
+    median: float = Field(gt=0, description="median length, tokens")
     sigma: float = Field(ge=0, description="standard deviation of the logarithm")
-    longest: int = Field(ge=1, description="tokens")
+    longest: int = Field(ge=1, description="longest length, tokens")
 
     def draw(self, n: int, rng: np.random.Generator) -> IntArray:
         """int64[n]"""
@@ -51,7 +51,7 @@ class ListedLengths(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     tokens: tuple[int, ...] = Field(min_length=1)
-    weights: tuple[float, ...] = Field((), description="none: all equally likely")
+    weights: tuple[float, ...] = Field((), description="weight of each length; none: equally likely")
 
     @model_validator(mode="after")
     def _a_weight_each(self) -> ListedLengths:

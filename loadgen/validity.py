@@ -41,14 +41,16 @@ class ValidityLimits(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    lag_p99_s: float = Field(0.002, gt=0, description="99 % of requests are sent at most this late")
-    late_s: float = Field(0.010, gt=0, description="a request sent later than this is late")
-    of_latency: float = Field(0.02, ge=0, description="or this share of the latency percentile, if that is longer")
-    late_share: float = Field(0.005, ge=0, description="share of requests that may be late")
-    delivered_share: float = Field(0.999, gt=0, description="share of scheduled requests that must be sent")
-    failed_share: float = Field(0.01, ge=0, description="share of sent requests that may end as error or timeout")
-    client_cpu_share: float = Field(0.9, gt=0, description="of one core, for each client process")
-    confidence: float = Field(0.99, gt=0, lt=1, description="of the percentile")
+    lag_p99_s: float = Field(0.002, gt=0, description="limit on the P99 of the lag")
+    late_s: float = Field(0.010, gt=0, description="lag above which a request is late")
+    of_latency: float = Field(
+        0.02, ge=0, description="the two limits above are at least this share of the latency percentile"
+    )
+    late_share: float = Field(0.005, ge=0, description="largest share of late requests")
+    delivered_share: float = Field(0.999, gt=0, description="smallest share of scheduled requests that are sent")
+    failed_share: float = Field(0.01, ge=0, description="largest share of sent requests that end as error or timeout")
+    client_cpu_share: float = Field(0.9, gt=0, description="largest share of a core for each client process")
+    confidence: float = Field(0.99, gt=0, lt=1, description="confidence of the percentile")
 
 
 class ClientFigures(BaseModel):

@@ -63,7 +63,7 @@ def example_profile() -> Profile:
 
 
 def read_trace(path: str | Path, *, format: str | None = None, speed_up: float = 1.0, keep: float = 1.0) -> Schedule:
-    """A recorded trace as traffic, in a format of docs/loadgen.md; TraceError names the line that is wrong."""
+    """A recorded trace as traffic (formats: docs/how-to/replay-traffic.md); TraceError names the line that is wrong."""
     return traces.read_trace(Path(path), "trace", format=format, speed_up=speed_up, keep=keep)
 
 
@@ -100,7 +100,7 @@ class ServiceRun:
 
     @cached_property
     def requests(self) -> pd.DataFrame:
-        """A row a request, in order of arrival (docs/metrics.md), with latency_s, NaN where there was no answer."""
+        """One row a request, by arrival (docs/reference/metrics.md), with latency_s: NaN where there was no answer."""
         return self.logs.requests.frame.assign(latency_s=self.logs.requests.latency_s)
 
     @property
@@ -165,8 +165,9 @@ class Cluster:
         balancer: Balancer = "round_robin",
         pod_times: Mapping[str, float] | None = None,
     ) -> None:
-        """service: see simulate. pod_times: keys of PodTimes (docs/simulator.md, "A pod"). KisError in one line says
-        what is wrong."""
+        """service: see simulate. pod_times: keys of PodTimes (docs/explanation/simulator.md, "A pod").
+
+        Raises KisError with one line that says what is wrong."""
         service = service or Service(max_batch_size=profile.largest_batch)
         served = served_by(
             profile,

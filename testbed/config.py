@@ -74,17 +74,19 @@ class Strict(BaseModel):
 
 
 class NetworkConfig(Strict):
-    """What is served, and how it is computed."""
+    """The served network, and how it is computed."""
 
-    model: str = Field(description="a name of the catalog (workloads/catalog.py)")
-    emulated: EmulatedProfile | None = Field(None, description="what the emulated accelerator pretends to be")
-    weights: Path | None = Field(None, description="state dict file; none: seeded random weights, timing only")
-    precision: Precision = Field("fp32", description="in which the network computes; tf32 is fp32 on a CPU")
-    execution: Execution = Field("graph", description="on a GPU: a captured CUDA graph a batch size, or eager")
+    model: str = Field(description="name of a model in the catalog (workloads/catalog.py)")
+    emulated: EmulatedProfile | None = Field(None, description="batch times of the emulated accelerator")
+    weights: Path | None = Field(None, description="state dict file; none: random weights from a seed, timing only")
+    precision: Precision = Field("fp32", description="precision of the network; tf32 is fp32 on a CPU")
+    execution: Execution = Field(
+        "graph", description="on a GPU: graph (a captured CUDA graph for each batch size) or eager"
+    )
     threads: int | None = Field(
         None,
         ge=1,
-        description="of an instance on a CPU; none: all instances share the cores evenly. On a GPU it has one",
+        description="CPU threads of an instance; none: all instances share the cores evenly. On a GPU: one",
     )
 
     def network(self) -> dict[str, Any]:
@@ -95,10 +97,12 @@ class NetworkConfig(Strict):
 class ServeConfig(NetworkConfig):
     """`kis serve`: what to serve on this machine, and how."""
 
-    model: str = Field("resnet50", description="a name of the catalog (workloads/catalog.py)")
-    device: Literal["auto", "cpu", "gpu"] = Field("auto", description="auto: a GPU if there is one")
-    weights_seed: int = Field(0, description="of random weights")
-    gpus: tuple[int, ...] = Field((0,), min_length=1, description="on which a replica's instances are, evenly")
+    model: str = Field("resnet50", description="name of a model in the catalog (workloads/catalog.py)")
+    device: Literal["auto", "cpu", "gpu"] = Field("auto", description="device; auto: a GPU if there is one")
+    weights_seed: int = Field(0, description="seed of random weights")
+    gpus: tuple[int, ...] = Field(
+        (0,), min_length=1, description="GPUs over which a replica's instances are spread evenly"
+    )
     service: ServiceConfig = ServiceConfig()
 
     @model_validator(mode="after")
@@ -120,21 +124,28 @@ class ServeConfig(NetworkConfig):
 class TrafficConfig(Strict):
     """When requests arrive: a pattern with its parameters, or a recorded trace."""
 
-    pattern: PatternName | None = Field(None, description="a name, or my_module:MyPattern; none: bursty, or the trace")
-    parameters: dict[str, int | float | str] = Field({}, description="of the pattern, e.g. spike=200")
-    trace: Path | None = Field(None, description="recorded arrivals instead of a pattern")
-    format: Annotated[str, AfterValidator(FORMATS.checked)] | None = Field(
-        None, description="of the trace; none: azure if its first line names TIMESTAMP, else timestamps"
+    pattern: PatternName | None = Field(
+        None, description="name of a pattern, or my_module:MyPattern; none: bursty, or the trace"
     )
-    speed_up: float = Field(1.0, gt=0, description="of the trace")
+    parameters: dict[str, int | float | str] = Field({}, description="parameters of the pattern, e.g. spike=200")
+    trace: Path | None = Field(None, description="file with recorded arrivals, instead of a pattern")
+    format: Annotated[str, AfterValidator(FORMATS.checked)] | None = Field(
+        None, description="format of the trace; none: azure if its first line contains TIMESTAMP, else timestamps"
+    )
+    speed_up: float = Field(1.0, gt=0, description="factor by which the trace is replayed faster")
     keep: float = Field(1.0, gt=0, le=1, description="share of the trace's requests that is kept")
     rate_interval_s: float | None = Field(
-        None, gt=0, description="the trace's rate, counted in such intervals (after speed_up), instead of its arrivals"
+        None,
+        gt=0,
+        description="interval in which the trace's rate is counted (after speed_up); arrivals are then "
+        "sampled from the rate",
     )
-    rate_factor: float | None = Field(None, gt=0, description="on that rate; arrivals are Poisson")
-    duration_s: float | None = Field(None, gt=0, description="none: 60 s of a pattern, all of a trace")
-    lengths: Lengths | None = Field(None, description="tokens of the requests; none: they are all alike")
-    seed: int = Field(0, description="of the arrivals")
+    rate_factor: float | None = Field(None, gt=0, description="factor on that rate")
+    duration_s: float | None = Field(
+        None, gt=0, description="length of the traffic; none: 60 s of a pattern, all of a trace"
+    )
+    lengths: Lengths | None = Field(None, description="distribution of the requests' tokens; none: equal lengths")
+    seed: int = Field(0, description="seed of the arrivals")
 
     @model_validator(mode="before")
     @classmethod
@@ -157,28 +168,29 @@ class TrafficConfig(Strict):
 
 
 class ClientConfig(ClientLimits):
-    """How the load generator sends."""
+    """Settings of the load generator."""
 
-    transport: TransportName = Field("http", description="of requests; http_shm: tensors in shared memory")
-    workers: int = Field(1, ge=1, description="client processes")
+    transport: TransportName = Field("http", description="transport of requests; http_shm: tensors in shared memory")
+    workers: int = Field(1, ge=1, description="number of client processes")
     keep_awake: bool = Field(
         False,
-        description="on a virtual machine: a process of the lowest priority spins on each processor while requests are "
-        "sent, so that the hypervisor does not take it away. Not where processors are hyperthreads of one core",
+        description="on a virtual machine: a process of the lowest priority spins on each processor while "
+        "requests are sent, so that the hypervisor does not take the processor away. Not for "
+        "hyperthreads of one core",
     )
 
 
 class ReplayConfig(Strict):
     """`kis replay`: send traffic to a running Triton."""
 
-    server: str = Field("http://127.0.0.1:8000", description="a running Triton's HTTP address")
-    grpc: str | None = Field(None, description="its gRPC address, for transport grpc; none: port 8001 of the same host")
-    shapes: dict[str, tuple[int, ...]] = Field({}, description="of inputs that the model leaves free, by name")
-    metrics: str | None = Field(None, description="its metrics page; none: port 8002 of the same host")
-    model: str | None = Field(None, description="none: the only model that the server has")
+    server: str = Field("http://127.0.0.1:8000", description="HTTP address of a running Triton")
+    grpc: str | None = Field(None, description="gRPC address, for transport grpc; none: port 8001 of the same host")
+    shapes: dict[str, tuple[int, ...]] = Field({}, description="shapes of inputs with free dimensions, by input name")
+    metrics: str | None = Field(None, description="address of the metrics page; none: port 8002 of the same host")
+    model: str | None = Field(None, description="name of the model; none: the only model of the server")
     traffic: TrafficConfig = TrafficConfig()
     client: ClientConfig = ClientConfig()
-    sample_period_s: float = Field(1.0, gt=0, description="from one sample of the metrics to the next")
+    sample_period_s: float = Field(1.0, gt=0, description="time between two samples of the metrics")
 
 
 class MeasureConfig(Strict):
@@ -187,7 +199,7 @@ class MeasureConfig(Strict):
     serve: ServeConfig = ServeConfig()
     traffic: TrafficConfig = TrafficConfig()
     client: ClientConfig = ClientConfig()
-    sample_period_s: float = Field(1.0, gt=0, description="from one sample of the metrics to the next")
+    sample_period_s: float = Field(1.0, gt=0, description="time between two samples of the metrics")
 
     @model_validator(mode="after")
     def _lengths_fit(self) -> MeasureConfig:
@@ -199,43 +211,51 @@ class MeasureConfig(Strict):
 class SimulateConfig(Strict):
     """`kis simulate`: a profile, a service, traffic -> a simulated run folder."""
 
-    profile: Path = Field(description="a calibration's profile-<model>.json")
-    run: Path | None = Field(None, description="a real run to repeat: its schedule and its service")
-    service: ServiceConfig | None = Field(None, description="none: one replica, up to the largest batch measured")
+    profile: Path = Field(description="profile-<model>.json of a calibration")
+    run: Path | None = Field(None, description="folder of a real run whose schedule and service are simulated")
+    service: ServiceConfig | None = Field(
+        None, description="configuration of the service; none: one replica, up to the largest measured batch"
+    )
     traffic: TrafficConfig = TrafficConfig()
     client: ClientLimits = ClientLimits()
-    seed: int = Field(0, description="of service times")
+    seed: int = Field(0, description="seed of the service times")
 
 
 class FitPlan(Strict):
     """The runs that a profile is fitted on. Loads are shares of the service's capacity, found by the burst run."""
 
-    burst_repeats: int = Field(12, ge=5, description="batches of every size in the burst run; fewer are no mean")
-    precision: float = Field(0.003, gt=0, description="wanted of the service time that decides the capacity: a share")
-    capacity_s: float = Field(
-        30.0, ge=0, description="seconds that more batches of that size may take, until it is known so well"
+    burst_repeats: int = Field(12, ge=5, description="batches of every size in the burst run")
+    precision: float = Field(
+        0.003, gt=0, description="relative precision of the service time that decides the capacity"
     )
-    loads: tuple[float, ...] = (0.1, 0.4, 0.75)
-    duration_s: float = Field(15.0, gt=0, description="at least; longer if `requests` asks for it")
-    requests: int = Field(0, ge=0, description="least number of requests a run")
-    configurations: tuple[int, ...] = Field((0,), description="which of the configurations, by number, to fit on")
+    capacity_s: float = Field(30.0, ge=0, description="time limit of the additional batches that reach this precision")
+    loads: tuple[float, ...] = Field((0.1, 0.4, 0.75), description="rates to fit on, as shares of the capacity")
+    duration_s: float = Field(15.0, gt=0, description="minimum length of a run; longer if `requests` needs it")
+    requests: int = Field(0, ge=0, description="minimum number of requests in a run")
+    configurations: tuple[int, ...] = Field((0,), description="numbers of the configurations to fit on")
 
 
 class HeldOutPlan(Strict):
     """The runs that a profile is judged on: other patterns, rates and seeds than fitted."""
 
-    patterns: tuple[PatternName, ...] = ("ramp", "periodic", "fluctuating", "bursty")
-    peak_load: float = Field(0.6, gt=0, description="the patterns' peak, as a share of the service's capacity")
-    duration_s: float = Field(15.0, gt=0, description="at least; longer if `requests` asks for it")
-    requests: int = Field(0, ge=0, description="least number of requests a run")
-    repeats: int = Field(1, ge=1, description="real runs of the same schedule; their spread stands beside every error")
+    patterns: tuple[PatternName, ...] = Field(
+        ("ramp", "periodic", "fluctuating", "bursty"), description="patterns of the held-out runs"
+    )
+    peak_load: float = Field(0.6, gt=0, description="peak of the patterns, as a share of the service's capacity")
+    duration_s: float = Field(15.0, gt=0, description="minimum length of a run; longer if `requests` needs it")
+    requests: int = Field(0, ge=0, description="minimum number of requests in a run")
+    repeats: int = Field(
+        1, ge=1, description="real runs of the same schedule; their spread is reported beside every error"
+    )
 
 
 class StudyConfig(NetworkConfig):
     """One model on one device: fitted once, judged on held-out traffic in every configuration."""
 
-    gpus: tuple[int, ...] = Field((0,), min_length=1, description="CUDA's numbers; a replica's instances are on all")
-    configurations: tuple[ServiceConfig, ...] = (ServiceConfig(),)
+    gpus: tuple[int, ...] = Field(
+        (0,), min_length=1, description="CUDA numbers of the GPUs; a replica's instances are on all of them"
+    )
+    configurations: tuple[ServiceConfig, ...] = Field((ServiceConfig(),), description="configurations of the service")
     lengths: Lengths | None = Field(None, description="tokens of held-out requests, for services with length_buckets")
     fit: FitPlan = FitPlan()
     held_out: HeldOutPlan = HeldOutPlan()
@@ -275,16 +295,16 @@ class StudyConfig(NetworkConfig):
 class CalibrateConfig(Strict):
     """`kis calibrate`: the whole loop, from serving to the report."""
 
-    seed: int = Field(1, description="of arrivals and simulated runs")
-    device: Literal["auto", "cpu", "gpu"] = Field("auto", description="auto: a GPU if there is one")
+    seed: int = Field(1, description="seed of the arrivals and of simulated runs")
+    device: Literal["auto", "cpu", "gpu"] = Field("auto", description="device; auto: a GPU if there is one")
     client: ClientConfig = ClientConfig()
-    sample_period_s: float = Field(1.0, gt=0, description="from one sample of the metrics to the next")
+    sample_period_s: float = Field(1.0, gt=0, description="time between two samples of the metrics")
     time_limit_s: float | None = Field(
         None,
         gt=0,
-        description="beyond it no run is made again, or longer than its duration_s; none: as long as it takes",
+        description="time after which no run is repeated or lengthened; none: no limit",
     )
-    studies: tuple[StudyConfig, ...] = Field(min_length=1, description="a model each")
+    studies: tuple[StudyConfig, ...] = Field(min_length=1, description="one entry per model")
 
     @model_validator(mode="after")
     def _one_study_a_model(self) -> CalibrateConfig:

@@ -48,7 +48,7 @@ class GridStudy(Strict, ABC):
     note: ClassVar[str] = ""
     may_grow: ClassVar[tuple[str, ...]] = ()
 
-    kind: str = Field(description="the study: a name, or my_module:MyStudy")
+    kind: str = Field(description="kind of study: a name, or my_module:MyStudy")
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:

@@ -16,6 +16,7 @@ settings.load_profile("any machine")
 LONGEST = (
     "test_golden",
     "test_loop",
+    "test_docs_tutorials",
     "test_control",
     "test_adapt",
     "test_real_faults",
@@ -35,6 +36,8 @@ LONGEST = (
     "test_devices",
     "test_cli",
     "test_experiment",
+    "test_docs_pages",
+    "test_docs_site",
     "test_adaptation_run",
     "test_kernel_oracle",
     "test_resume",

@@ -46,23 +46,25 @@ class TensorSpec(_Frozen):
 class DynamicBatching(_Frozen):
     """Triton's `dynamic_batching` block; an empty preferred set means {max_batch_size}."""
 
-    preferred_batch_sizes: tuple[int, ...] = Field((), description="none: max_batch_size")
+    preferred_batch_sizes: tuple[int, ...] = Field((), description="preferred sizes of a batch; none: max_batch_size")
     max_queue_delay_s: float = Field(0.0, ge=0, description="longest wait for a full batch")
-    default_timeout_s: float = Field(0.0, ge=0, description="0: a request may wait for ever")
-    timeout_action: Literal["REJECT", "DELAY"] = Field("REJECT", description="after default_timeout_s")
-    max_queue_size: int = Field(0, ge=0, description="0: no limit")
+    default_timeout_s: float = Field(0.0, ge=0, description="queue timeout of a request; 0: none")
+    timeout_action: Literal["REJECT", "DELAY"] = Field("REJECT", description="what happens after default_timeout_s")
+    max_queue_size: int = Field(0, ge=0, description="largest number of queued requests; 0: no limit")
 
 
 class ServiceConfig(_Frozen):
     """How one model is served: replicas behind a balancer, each with its instances and batching rules."""
 
-    replicas: int = Field(1, ge=1, description="servers behind the balancer")
-    balancer: Balancer = Field("round_robin", description="how it chooses a replica")
+    replicas: int = Field(1, ge=1, description="number of servers behind the balancer")
+    balancer: Balancer = Field("round_robin", description="how a replica is chosen")
     instances: int = Field(1, ge=1, description="model instances in each replica (instance_group count)")
     max_batch_size: int = Field(8, ge=1, description="largest batch")
     dynamic_batching: DynamicBatching | None = DynamicBatching()
     length_buckets: tuple[int, ...] = Field(
-        (), description="tokens: a batch is padded to the first that holds its longest request; none: all are as long"
+        (),
+        description="tokens: a batch is padded to the smallest bucket that fits its longest request; none: "
+        "equal lengths",
     )
 
     @model_validator(mode="after")
@@ -117,7 +119,9 @@ class ModelSpec(_Frozen):
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     max_batch_size: int = 8
-    max_tokens: int | None = Field(None, description="of a request, if the inputs' one dimension is its length")
+    max_tokens: int | None = Field(
+        None, description="largest length of a request, if its inputs have one dimension, the length"
+    )
     targets: LatencyTargets
 
     @property

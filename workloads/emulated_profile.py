@@ -15,10 +15,12 @@ class EmulatedProfile(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    mean_s: tuple[float, ...] = Field(min_length=1, description="by batch size, 1 first")
+    mean_s: tuple[float, ...] = Field(min_length=1, description="mean batch time by batch size, starting with 1")
     sigma: float = Field(0.05, ge=0, description="standard deviation of the factor's logarithm")
-    seed: int = Field(0, ge=0, description="of the factor")
-    slowness_file: Path | None = Field(None, description="of a factor that may change meanwhile; no file: 1")
+    seed: int = Field(0, ge=0, description="seed of the factor")
+    slowness_file: Path | None = Field(
+        None, description="file with a further factor that may change during the run; missing file: 1"
+    )
 
     @classmethod
     def linear(

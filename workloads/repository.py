@@ -35,10 +35,12 @@ class BackendOptions(BaseModel):
     device: Literal["cpu", "gpu"] = "cpu"
     precision: Precision = "fp32"
     execution: Execution = "graph"
-    tensorrt: bool = Field(False, description="ONNX Runtime on a GPU: TensorRT runs the network")
-    gpus: tuple[int, ...] = Field((0,), min_length=1, description="CUDA's numbers, over which instances are spread")
+    tensorrt: bool = Field(False, description="ONNX Runtime on a GPU: use TensorRT")
+    gpus: tuple[int, ...] = Field(
+        (0,), min_length=1, description="CUDA numbers of the GPUs over which instances are spread"
+    )
     threads: int = Field(1, ge=1, description="CPU threads of each instance; instances x threads must fit the cores")
-    weights_file: Path | None = Field(None, description="None: random weights, drawn from `seed`")
+    weights_file: Path | None = Field(None, description="None: random weights from `seed`")
     seed: int = Field(0, ge=0)
     batch_log_dir: Path | None = Field(None, description="None: no log of batches")
     emulated: EmulatedProfile | None = None

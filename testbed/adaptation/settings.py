@@ -12,23 +12,28 @@ from testbed.simulation.cluster.config import ClusterConfig
 
 
 class DriftSettings(Strict):
-    """What counts as a change, and how sure one must be."""
+    """The smallest change to detect, and the permitted rate of false alarms."""
 
-    window_s: float = Field(5.0, gt=0, description="over which the time of a batch is a mean")
-    least_batches: int = Field(20, ge=1, description="a window with fewer is skipped")
-    least_change: float = Field(0.15, gt=0, lt=1, description="of the time of a batch, that is to be found")
-    level_windows: int = Field(12, ge=3, description="at least so many set the run's level")
-    false_alarms: float = Field(0.01, gt=0, lt=1, description="chance of one within `without_alarm_s`")
-    without_alarm_s: float = Field(86_400.0, gt=0, description="see false_alarms")
+    window_s: float = Field(5.0, gt=0, description="window over which batch times are averaged")
+    least_batches: int = Field(20, ge=1, description="windows with fewer batches are skipped")
+    least_change: float = Field(0.15, gt=0, lt=1, description="smallest relative change of the batch time to detect")
+    level_windows: int = Field(12, ge=3, description="smallest number of windows that set the level of the run")
+    false_alarms: float = Field(0.01, gt=0, lt=1, description="probability of a false alarm within `without_alarm_s`")
+    without_alarm_s: float = Field(86_400.0, gt=0, description="time to which `false_alarms` refers")
 
 
 class RecalibrationSettings(Strict):
-    """How much it takes to believe in a factor, and which ones are believed at all."""
+    """How a factor is estimated, and which factors are accepted."""
 
-    windows: int = Field(12, ge=3, description="after the change")
-    least_factor: float = Field(0.4, gt=0, lt=1, description="beyond them a service is not the one that was calibrated")
-    most_factor: float = Field(2.5, gt=1, description="see least_factor")
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="of the factor's interval")
+    windows: int = Field(12, ge=3, description="windows after the change from which the factor is estimated")
+    least_factor: float = Field(
+        0.4,
+        gt=0,
+        lt=1,
+        description="smallest accepted factor; beyond the limits, the service is not the calibrated one",
+    )
+    most_factor: float = Field(2.5, gt=1, description="largest accepted factor")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="confidence of the factor's interval")
 
     @model_validator(mode="after")
     def _a_profile_can_be_moved_so_far(self) -> RecalibrationSettings:
@@ -38,15 +43,20 @@ class RecalibrationSettings(Strict):
 
 
 class JudgeSettings(Strict):
-    """In how many scenarios, for how long, and how sure one must be."""
+    """How candidates are compared: number and length of the scenarios, cost, confidence."""
 
-    scenarios: int = Field(12, ge=5, description="simulated runs of a candidate")
-    duration_s: float = Field(300.0, gt=0, description="of a scenario; arrivals of late are repeated to fill it")
-    slo_penalty: float = Field(10.0, gt=0, description="of all requests missed, in GPU time of max_replicas")
-    confidence: float = Field(
-        0.95, gt=0.5, lt=1, description="that no candidate wrongly takes over from an incumbent, of all that are tried"
+    scenarios: int = Field(12, ge=5, description="number of simulated runs of each candidate")
+    duration_s: float = Field(300.0, gt=0, description="length of a scenario; recent arrivals are repeated to fill it")
+    slo_penalty: float = Field(
+        10.0,
+        gt=0,
+        description="cost of a scenario in which all requests violate the target, in units of the GPU time of "
+        "max_replicas",
     )
-    seed: int = Field(0, description="of those runs")
+    confidence: float = Field(
+        0.95, gt=0.5, lt=1, description="probability that no worse candidate is promoted, over all candidates"
+    )
+    seed: int = Field(0, description="seed of the simulated runs")
 
     def needed(self, test: int) -> float:
         """Confidence for the test-th candidate (from 1) that is set against the same incumbent.
@@ -57,10 +67,10 @@ class JudgeSettings(Strict):
 
 
 class TuningSettings(Strict):
-    """To teach a learned incumbent on in KISim: minutes, and the `train` extra."""
+    """Further training of a learned incumbent in KISim. It takes minutes, and needs the `train` extra."""
 
-    folder: Path = Field(description="of the training that it comes from: train.json and checkpoint.zip")
-    steps: int = Field(50_000, ge=1, description="further decisions")
+    folder: Path = Field(description="folder of the original training, with train.json and checkpoint.zip")
+    steps: int = Field(50_000, ge=1, description="number of further decisions")
 
 
 class AdaptSettings(Strict):
@@ -69,23 +79,28 @@ class AdaptSettings(Strict):
     drift: DriftSettings = DriftSettings()
     recalibration: RecalibrationSettings = RecalibrationSettings()
     judge: JudgeSettings = JudgeSettings()
-    tuning: TuningSettings | None = Field(None, description="teach a learned policy on; none: only its scale changes")
-    thinking_s: float = Field(1800.0, gt=0, description="for candidates and their judgement, at most")
-    shadow_s: float = Field(
-        60.0, ge=0, description="that a candidate decides beside the incumbent before it takes over"
+    tuning: TuningSettings | None = Field(
+        None, description="further training of a learned policy; none: only its capacity per replica changes"
     )
-    probation_s: float = Field(180.0, gt=0, description="after it took over, that it may be undone")
-    slower: float = Field(1.5, gt=1, description="factor on the time in the server that undoes a promotion")
-    cooldown_s: float = Field(120.0, ge=0, description="from the end of one adaptation to the next")
-    promotions_per_hour: int = Field(4, ge=1, description="at most")
-    hold_s: float = Field(900.0, ge=0, description="that everything stays after it was undone, or kept")
+    thinking_s: float = Field(1800.0, gt=0, description="time limit for computing and judging candidates")
+    shadow_s: float = Field(
+        60.0, ge=0, description="time for which a candidate decides in shadow mode before its promotion"
+    )
+    probation_s: float = Field(180.0, gt=0, description="time after a promotion in which it may be undone")
+    slower: float = Field(1.5, gt=1, description="ratio of the times in the server that undoes a promotion")
+    cooldown_s: float = Field(120.0, ge=0, description="pause between the end of one adaptation and the next")
+    promotions_per_hour: int = Field(4, ge=1, description="largest number of promotions per hour")
+    hold_s: float = Field(900.0, ge=0, description="pause after a promotion was undone, or the incumbent was kept")
 
 
 class AdaptConfig(Strict):
-    """What the service was calibrated as, and in which simulated cluster candidates are judged."""
+    """`--adapt`: the settings of online adaptation, and the simulated cluster in which candidates are judged."""
 
-    cluster: ClusterConfig = Field(description="its one model, with its profile and latency target, is what is scaled")
+    cluster: ClusterConfig = Field(
+        description="simulated cluster in which candidates are judged; its one model has the profile and the "
+        "latency target"
+    )
     adaptation: AdaptSettings = AdaptSettings()
     folder: Path = Field(
-        Path("adaptation"), description="of adaptation.jsonl and the new profiles; none named: in the current folder"
+        Path("adaptation"), description="folder for adaptation.jsonl and new profiles; default: the current folder"
     )

@@ -13,29 +13,33 @@ from testbed.config import Strict
 class FollowedConfig(Strict):
     """A deployment, and the model that its pods serve."""
 
-    deployment: str
-    model: str
+    deployment: str = Field(description="name of the deployment")
+    model: str = Field(description="model that its pods serve")
 
 
 class TlsConfig(Strict):
     """Certificates, as PEM files."""
 
-    certificate: Path = Field(description="of this server, for NAME.NAMESPACE.svc of its Service")
-    key: Path = Field(description="of the certificate")
-    client_ca: Path | None = Field(None, description="of the front proxy; none: as the API server publishes it")
-    allowed_names: tuple[str, ...] = Field(("front-proxy-client",), description="only with client_ca; empty: any")
+    certificate: Path = Field(description="server certificate, for NAME.NAMESPACE.svc of its Service")
+    key: Path = Field(description="private key of the certificate")
+    client_ca: Path | None = Field(
+        None, description="certificate authority of the front proxy; none: the one that the API server publishes"
+    )
+    allowed_names: tuple[str, ...] = Field(
+        ("front-proxy-client",), description="accepted client names, with client_ca only; empty: any"
+    )
 
 
 class AdapterConfig(Strict):
     """`kis adapter`: which deployments' metrics it offers, and how."""
 
-    namespace: str = Field("default", description="of the deployments")
-    deployments: tuple[FollowedConfig, ...] = Field(min_length=1, description="each with the model that it serves")
-    window_s: float = Field(15.0, gt=0, description="over which values are means")
-    scrape_period_s: float = Field(1.0, gt=0, description="of every pod's metrics")
-    stale_s: float = Field(15.0, gt=0, description="values older than that are not known")
-    address: str = Field("0.0.0.0", description="all of them: certificates say who may call")
-    port: int = Field(6443, ge=0, le=65535, description="0: a free one")
+    namespace: str = Field("default", description="namespace of the deployments")
+    deployments: tuple[FollowedConfig, ...] = Field(min_length=1, description="deployments, each with its model")
+    window_s: float = Field(15.0, gt=0, description="window over which values are averaged")
+    scrape_period_s: float = Field(1.0, gt=0, description="time between two scrapes of a pod's metrics")
+    stale_s: float = Field(15.0, gt=0, description="largest age of a value; older ones are missing")
+    address: str = Field("0.0.0.0", description="listening address; default: all, because clients need a certificate")
+    port: int = Field(6443, ge=0, le=65535, description="listening port; 0: a free one")
     tls: TlsConfig
 
     @model_validator(mode="after")

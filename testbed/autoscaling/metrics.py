@@ -1,7 +1,7 @@
 """What an autoscaler is told of pods, computed from a window: by the adapter of a cluster, and by the simulation.
 
 A metric of pods is a class deriving from PodMetric, here or in a module of yours: the adapter, the HPA and its tuning
-find it by its name, or by its place (`my_module:MyMetric`). docs/kubernetes.md lists ours.
+find it by its name, or by its place (`my_module:MyMetric`). docs/how-to/autoscale-with-metrics.md lists ours.
 """
 
 from __future__ import annotations

@@ -35,13 +35,11 @@ class PolicyFile(Strict):
 
     features_version: int | str
     features: Annotated[tuple[str, ...], BeforeValidator(_current_features)]
-    sha256: str = Field(description="of policy.onnx")
+    sha256: str = Field(description="hash of policy.onnx")
     max_step: int = Field(ge=1, description="largest change of one decision")
-    step_s: float = Field(gt=0, description="from one decision to the next, and the windows' length")
-    slo_penalties: tuple[float, float] = Field(
-        description="least and largest penalty of a miss that it was trained with"
-    )
-    trained: dict[str, Any] = Field({}, description="provenance: scenarios, seeds, steps, code, and when")
+    step_s: float = Field(gt=0, description="time between two decisions, and the length of a window")
+    slo_penalties: tuple[float, float] = Field(description="smallest and largest SLO penalty of the training")
+    trained: dict[str, Any] = Field({}, description="provenance: scenarios, seeds, steps, code, and date")
 
 
 class PolicyPair(NamedTuple):

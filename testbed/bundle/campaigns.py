@@ -44,16 +44,16 @@ MACHINE = (
 class Stage(Strict):
     """One campaign. command: its first word may be kis; `--out FOLDER` is added."""
 
-    name: str = Field(pattern=r"^[\w.-]+$")
-    most_s: float = Field(gt=0, description="then it is interrupted, and what it has is kept")
+    name: str = Field(pattern=r"^[\w.-]+$", description="name of the campaign and of its archive")
+    most_s: float = Field(gt=0, description="time limit; the campaign is then interrupted, and its results are kept")
     command: tuple[str, ...] = Field(min_length=1)
-    mps: bool = Field(False, description="under NVIDIA's Multi-Process Service, started for it")
+    mps: bool = Field(False, description="start NVIDIA's Multi-Process Service for this campaign")
 
 
 class CampaignPlan(Strict):
     """The most valuable campaign first."""
 
-    stages: tuple[Stage, ...] = Field(min_length=1)
+    stages: tuple[Stage, ...] = Field(min_length=1, description="campaigns, the most valuable one first")
 
 
 class Ended(NamedTuple):

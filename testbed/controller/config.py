@@ -13,13 +13,17 @@ from testbed.controller.guard import Limits
 class ControllerConfig(Strict):
     """`kis controller`: which deployment, under which policy, within which limits."""
 
-    namespace: str | None = Field(None, description="none: the pod's own, or `default` outside of a cluster")
-    deployment: str = Field(description="that is scaled")
-    model: str = Field(description="that its pods serve")
-    policy: dict[str, Any] = Field(description="kind and parameters, as in a simulated cluster")
+    namespace: str | None = Field(
+        None, description="namespace of the deployment; none: the pod's own, or `default` outside of a cluster"
+    )
+    deployment: str = Field(description="name of the scaled deployment")
+    model: str = Field(description="model that its pods serve")
+    policy: dict[str, Any] = Field(description="kind and parameters of the policy, as in a simulated cluster")
     limits: Limits
-    scrape_period_s: float = Field(1.0, gt=0, description="of every pod's metrics")
-    lease: str | None = Field(None, description="of several controllers, who holds this Lease acts; none: no election")
-    lease_s: float = Field(6.0, ge=1, description="after which another controller takes over")
-    shadow: bool = Field(False, description="decide, log and export, and never patch")
-    metrics_port: int = Field(0, ge=0, le=65535, description="of its own metrics; 0: no page")
+    scrape_period_s: float = Field(1.0, gt=0, description="time between two scrapes of a pod's metrics")
+    lease: str | None = Field(
+        None, description="name of the Lease; of several controllers, only its owner acts; none: no election"
+    )
+    lease_s: float = Field(6.0, ge=1, description="time after which another controller takes over")
+    shadow: bool = Field(False, description="decide, log and export, but never patch")
+    metrics_port: int = Field(0, ge=0, le=65535, description="port of the controller's own metrics; 0: no page")

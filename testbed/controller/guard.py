@@ -15,15 +15,17 @@ from testbed.config import Strict
 
 
 class Limits(Strict):
-    """How far and how fast a controller may go."""
+    """Limits of a controller: replica counts, step sizes, age of metrics."""
 
-    min_replicas: int = Field(1, ge=0, description="fewest")
-    max_replicas: int = Field(ge=1, description="most")
-    step_up: int | None = Field(None, ge=1, description="most replicas added at once; none: as many as wanted")
-    step_down: int | None = Field(None, ge=1, description="most replicas removed at once; none: as many as wanted")
-    down_window_s: float = Field(0.0, ge=0, description="down only to the most wanted within it, as an HPA does")
-    stale_s: float = Field(15.0, gt=0, description="metrics older than that decide nothing")
-    loss_window_s: float = Field(60.0, ge=0, description="after ready pods were lost, no step down for so long")
+    min_replicas: int = Field(1, ge=0, description="smallest number of replicas")
+    max_replicas: int = Field(ge=1, description="largest number of replicas")
+    step_up: int | None = Field(None, ge=1, description="most replicas added at once; none: no limit")
+    step_down: int | None = Field(None, ge=1, description="most replicas removed at once; none: no limit")
+    down_window_s: float = Field(
+        0.0, ge=0, description="scale down only to the largest desired count within this time, as an HPA does"
+    )
+    stale_s: float = Field(15.0, gt=0, description="largest age of metrics; with older ones nothing is decided")
+    loss_window_s: float = Field(60.0, ge=0, description="no scale-down for this time after ready pods were lost")
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:

@@ -53,24 +53,26 @@ class Ranges:
 class TrainConfig(Strict):
     """`kis train`: in which scenarios, for which reward, for how long."""
 
-    cluster: ClusterConfig = Field(description="its one model is what is scaled")
+    cluster: ClusterConfig = Field(description="cluster in which the policy is trained; its one model is scaled")
     replica_capacity_rps: float = Field(
-        gt=0, description="that one replica serves within the target (`kis plan` tells)"
+        gt=0, description="requests/s that one replica serves within the target (see `kis plan`)"
     )
-    ranges: Ranges = Field(Ranges(), description="what is drawn anew for each episode")
-    weights: Weights = Field(Weights(), description="of the reward")
-    step_s: float = Field(5.0, gt=0, description="from one decision to the next")
-    episode_steps: int = Field(60, ge=1, description="decisions of an episode")
+    ranges: Ranges = Field(Ranges(), description="ranges of the properties that are sampled for each episode")
+    weights: Weights = Field(Weights(), description="weights of the reward")
+    step_s: float = Field(5.0, gt=0, description="time between two decisions")
+    episode_steps: int = Field(60, ge=1, description="decisions in an episode")
     max_step: int = Field(2, ge=1, description="largest change of one decision")
-    total_steps: int = Field(300_000, ge=1, description="decisions, of all environments together")
-    imitated_steps: int = Field(60_000, ge=0, description="decisions that a teacher shows before; 0: no teacher")
-    environments: int = Field(6, ge=1, description="processes that simulate; three for each core keep it busy")
-    evaluate_every: int = Field(20_000, ge=1, description="decisions")
-    evaluation_scenarios: int = Field(12, ge=1, description="never trained on, the same at each evaluation")
-    baselines: dict[str, PolicySettings] = Field({}, description="policies to compare with, by name (baselines.py)")
-    control: Literal["shuffled"] | None = Field(None, description="learn from others' observations (control.py)")
-    patience: int = Field(8, ge=1, description="evaluations without a better one, then it ends")
-    seed: int = Field(0, description="of everything that is drawn")
+    total_steps: int = Field(300_000, ge=1, description="decisions, over all environments")
+    imitated_steps: int = Field(60_000, ge=0, description="decisions imitated from a teacher before PPO; 0: no teacher")
+    environments: int = Field(6, ge=1, description="number of simulating processes; three per core keep it busy")
+    evaluate_every: int = Field(20_000, ge=1, description="decisions between two evaluations")
+    evaluation_scenarios: int = Field(
+        12, ge=1, description="number of evaluation scenarios, never used in training, the same at each evaluation"
+    )
+    baselines: dict[str, PolicySettings] = Field({}, description="policies to compare with, by name")
+    control: Literal["shuffled"] | None = Field(None, description="negative control: train on shuffled observations")
+    patience: int = Field(8, ge=1, description="evaluations without an improvement after which the training ends")
+    seed: int = Field(0, description="seed of all random values")
 
     @model_validator(mode="before")
     @classmethod

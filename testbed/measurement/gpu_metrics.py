@@ -26,7 +26,7 @@ class _Metric(NamedTuple):
     read: Callable[[Any], float]  # NVML handle -> value in that unit
 
 
-# Add a GPU metric here, and to metric_log.py and docs/metrics.md. NVML counts in percent, mW, mJ, MHz and degrees.
+# Add a GPU metric here, in metric_log.py and in docs/reference/metrics.md. NVML's units: percent, mW, mJ, MHz, Celsius.
 _METRICS = (
     _Metric("utilisation", "ratio", lambda gpu: pynvml.nvmlDeviceGetUtilizationRates(gpu).gpu / 100),
     _Metric("memory_busy", "ratio", lambda gpu: pynvml.nvmlDeviceGetUtilizationRates(gpu).memory / 100),

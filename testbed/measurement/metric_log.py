@@ -1,6 +1,6 @@
 """MetricLog: samples over time on the run clock, written by measurement and by simulation alike.
 
-Sources and names in use (docs/metrics.md defines each):
+Sources and names in use (docs/reference/metrics.md defines each):
   triton   nv_inference_* as Triton exports them (cumulative counters in its own units), labels model, endpoint;
            nv_gpu_*, nv_energy_consumption where the server has GPUs, labels gpu_uuid, endpoint;
            batch_executions (count, cumulative) labels model, endpoint, batch_size;

@@ -14,9 +14,9 @@ from testbed.pipeline.cluster_config import ClusterRunConfig
 class AdaptRunConfig(Strict):
     """`kis adapt`: a simulated cluster with a fault `slow_down`, and how its policy is adapted."""
 
-    run: ClusterRunConfig = Field(description="one model under one policy; one fault slow_down")
+    run: ClusterRunConfig = Field(description="simulated cluster with one model, one policy and one fault slow_down")
     adaptation: AdaptSettings = AdaptSettings()
-    quiet_runs: int = Field(100, ge=0, description="runs without drift, each a run of its own")
+    quiet_runs: int = Field(100, ge=0, description="number of runs without drift")
 
     @model_validator(mode="after")
     def _drifts_once(self) -> Self:

@@ -10,20 +10,20 @@ from testbed.config import Strict, TrafficConfig
 
 
 class PlanGrid(Strict):
-    """What may be chosen."""
+    """The settings to choose from."""
 
-    max_replicas: int = Field(16, ge=1, description="most that are tried")
-    instances: tuple[int, ...] = Field((1,), description="to try")
+    max_replicas: int = Field(16, ge=1, description="largest number of replicas to try")
+    instances: tuple[int, ...] = Field((1,), description="numbers of instances to try")
     max_batch_size: tuple[int, ...] = Field(
-        (), description="to try; none: the largest that was measured, and half of it"
+        (), description="largest batch sizes to try; none: the largest measured one, and half of it"
     )
-    queue_delay_s: tuple[float, ...] = Field((0.0,), description="longest waits for a full batch, to try")
+    queue_delay_s: tuple[float, ...] = Field((0.0,), description="longest queue delays to try")
 
 
 class PlanConfig(PlanGrid):
-    """`kis plan`: a profile, traffic, a target, and what may be chosen."""
+    """`kis plan`: a profile, traffic, a target, and the settings to choose from."""
 
-    profile: Path = Field(description="a calibration's profile-<model>.json")
-    target_ms: float = Field(gt=0, description="latency to hold")
-    percentile: float = Field(95, ge=1, le=99.999, description="of the latency")
+    profile: Path = Field(description="profile-<model>.json of a calibration")
+    target_ms: float = Field(gt=0, description="latency target")
+    percentile: float = Field(95, ge=1, le=99.999, description="latency percentile of the target")
     traffic: TrafficConfig = TrafficConfig()

@@ -17,22 +17,21 @@ class UsersConfig(Strict):
     KIS-S's own: ramp (low 1, peak 100), bursty (base 10, spike 100), periodic, fluctuating.
     """
 
-    pattern: PatternName
-    parameters: dict[str, int | float | str] = Field({}, description="of the pattern")
-    think_s: float = Field(1.0, ge=0, description="between an answer and the next request")
+    pattern: PatternName = Field(description="pattern of the number of users")
+    parameters: dict[str, int | float | str] = Field({}, description="parameters of the pattern")
+    think_s: float = Field(1.0, ge=0, description="time between a response and the user's next request")
     think: Literal["constant", "exponential"] = "constant"
 
 
 class Fault(Strict):
-    """Something that breaks during the run: a pod of a model (its longest-serving one), a whole node, or the promise of
-    a profile: every batch takes another time."""
+    """A fault during the run: a crash of a model's longest-serving pod, a lost node, or changed batch times."""
 
-    at_s: float = Field(ge=0)
-    crash: str | None = Field(None, description="model")
-    lose_node: str | None = Field(None, description="node, e.g. node-0")
+    at_s: float = Field(ge=0, description="time of the fault, from the start of the run")
+    crash: str | None = Field(None, description="model of which a container crashes")
+    lose_node: str | None = Field(None, description="node that is lost, e.g. node-0")
 
-    slow_down: float | None = Field(None, gt=0, le=100, description="factor on the time of its profile")
-    model: str | None = Field(None, description="that is slowed down; none: the cluster's only one")
+    slow_down: float | None = Field(None, gt=0, le=100, description="factor on the batch times of the profile")
+    model: str | None = Field(None, description="model that is slowed down; none: the cluster's only one")
 
     @model_validator(mode="after")
     def _one_of_them(self) -> Self:
@@ -44,16 +43,18 @@ class Fault(Strict):
 
 
 class ClusterRunConfig(Strict):
-    """`kis simulate --cluster`: who is served where, with what traffic, scaled by whom."""
+    """`kis simulate --cluster`: a cluster, its traffic and its policies."""
 
     cluster: ClusterConfig
-    traffic: dict[str, TrafficConfig] = Field({}, description="open loop, by model")
-    users: dict[str, UsersConfig] = Field({}, description="closed loop, by model")
-    policies: dict[str, PolicySettings] = Field({}, description="by model; none: its number of replicas stays")
-    faults: tuple[Fault, ...] = Field((), description="what breaks, and when")
-    duration_s: float = Field(600.0, gt=0, description="of the run")
-    seed: int = Field(0, description="of arrivals and service times")
-    draws: int = Field(0, ge=0, description="further runs that might come, for 90 % intervals; 0: no intervals")
+    traffic: dict[str, TrafficConfig] = Field({}, description="open-loop traffic, by model")
+    users: dict[str, UsersConfig] = Field({}, description="closed-loop users, by model")
+    policies: dict[str, PolicySettings] = Field(
+        {}, description="policies, by model; none: a constant number of replicas"
+    )
+    faults: tuple[Fault, ...] = Field((), description="faults, with their times")
+    duration_s: float = Field(600.0, gt=0, description="length of the run")
+    seed: int = Field(0, description="seed of the arrivals and service times")
+    draws: int = Field(0, ge=0, description="number of simulated further runs, for 90 % intervals; 0: no intervals")
 
     @model_validator(mode="after")
     def _models_are_served(self) -> Self:

@@ -33,12 +33,13 @@ class DevicesConfig(Strict):
     """`kis devices`: which devices, which models, which traffic."""
 
     devices: tuple[DeviceName, DeviceName] = Field(
-        ("cpu", "gpu"), description="ratios are first by second; [cpu, cpu] checks the comparison itself: about 1"
+        ("cpu", "gpu"),
+        description="ratios are of the first to the second; [cpu, cpu] tests the comparison itself: about 1",
     )
-    repeats: int = Field(5, ge=1, description="runs on each device, taking turns")
-    sample_period_s: float = Field(1.0, gt=0, description="from one sample of the metrics to the next")
+    repeats: int = Field(5, ge=1, description="runs on each device, alternating")
+    sample_period_s: float = Field(1.0, gt=0, description="time between two samples of the metrics")
     client: ClientConfig = ClientConfig()
-    studies: tuple[DeviceStudy, ...] = Field(min_length=1, description="a model and its traffic each")
+    studies: tuple[DeviceStudy, ...] = Field(min_length=1, description="models, each with its traffic")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -17,22 +17,24 @@ PER_TRAFFIC = "per_traffic"
 
 
 class EvaluateConfig(Strict):
-    """`kis evaluate`: every traffic under every policy, some times."""
+    """`kis evaluate`: every traffic under every policy, with several seeds."""
 
-    cluster: ClusterConfig = Field(description="its one model is what is scaled")
-    traffic: dict[str, TrafficConfig] = Field(min_length=1, description="by a name of yours; not what was trained on")
+    cluster: ClusterConfig = Field(description="simulated cluster; its one model is scaled")
+    traffic: dict[str, TrafficConfig] = Field(
+        min_length=1, description="traffic, by any name; not the traffic of a training"
+    )
     policies: dict[str, PolicySettings] = Field(
         min_length=2,
-        description="by a name of yours: kind and parameters; or `per_traffic: {<traffic>: {kind and parameters}}`; an "
-        "HPA may also be `{kind: hpa, tuned: <tuned.json of kis tune-hpa>}`",
+        description="kind and parameters of each policy, by any name; or `per_traffic: {<traffic>: {kind and "
+        "parameters}}`; an HPA may also be `{kind: hpa, tuned: <tuned.json of kis tune-hpa>}`",
     )
-    baseline: str = Field(description="the policy that the others are compared with")
+    baseline: str = Field(description="policy with which the others are compared")
     challenger: str | None = Field(
-        None, description="the policy that the headline is about; none: the first that is no baseline and no oracle"
+        None, description="policy of the headline; none: the first one that is neither the baseline nor an oracle"
     )
-    seeds: int = Field(10, ge=2, description="runs of each pair")
-    duration_s: float = Field(600.0, gt=0, description="of a pattern that names none; a trace lasts as long as it does")
-    seed: int = Field(0, description="of which the runs' seeds are made")
+    seeds: int = Field(10, ge=2, description="runs of each pair of traffic and policy")
+    duration_s: float = Field(600.0, gt=0, description="length of patterns without one; a trace has its own length")
+    seed: int = Field(0, description="seed from which the runs' seeds are derived")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

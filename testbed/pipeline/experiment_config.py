@@ -19,40 +19,48 @@ Which = tuple[str, str, int]  # of an experiment's runs: traffic, policy, repeat
 
 
 class RealConfig(Strict):
-    """The deployment that is scaled for real, and how."""
+    """The real deployment, and how it is scaled."""
 
-    kustomization: Path | None = Field(None, description="applied first with kubectl; none: the deployment is there")
-    namespace: str = Field("default", description="of the deployment")
-    deployment: str = Field(description="its name")
-    limits: Limits | None = Field(None, description="of `kis controller`; none: 1 to the model's max_replicas")
-    scrape_period_s: float = Field(1.0, gt=0, description="of `kis controller`")
-    ready_s: float = Field(120.0, gt=0, description="longest wait for the pods that a run begins with")
+    kustomization: Path | None = Field(
+        None, description="kustomization that is applied first with kubectl; none: the deployment exists"
+    )
+    namespace: str = Field("default", description="namespace of the deployment")
+    deployment: str = Field(description="name of the deployment")
+    limits: Limits | None = Field(None, description="limits of `kis controller`; none: 1 to the model's max_replicas")
+    scrape_period_s: float = Field(1.0, gt=0, description="scrape period of `kis controller`")
+    ready_s: float = Field(120.0, gt=0, description="longest wait for the initial pods of a run")
 
 
 class ExperimentConfig(Strict):
     """`kis experiment`: every traffic under every policy, on the cluster and in KISim."""
 
-    cluster: ClusterConfig = Field(description="what KISim knows of the cluster; its one model is what is served")
+    cluster: ClusterConfig = Field(description="simulated cluster; its one model is the served one")
     clusters: dict[str, ClusterConfig] = Field(
-        {}, description="by traffic: the same, calibrated anew where that was sent on another machine or another day"
+        {},
+        description="by traffic: another calibration of the cluster, for traffic sent on another machine or "
+        "another day",
     )
     real: RealConfig
-    traffic: dict[str, TrafficConfig] = Field(min_length=1, description="by a name of yours")
-    policies: dict[str, PolicySettings] = Field(min_length=1, description="by a name of yours: kind and parameters")
-    adapted: dict[str, AdaptSettings] = Field({}, description="by policy: it is adapted to its service as that drifts")
+    traffic: dict[str, TrafficConfig] = Field(min_length=1, description="traffic, by any name")
+    policies: dict[str, PolicySettings] = Field(
+        min_length=1, description="kind and parameters of each policy, by any name"
+    )
+    adapted: dict[str, AdaptSettings] = Field({}, description="settings of online adaptation, by policy")
     faults: dict[str, tuple[Fault, ...]] = Field(
         {}, description="by traffic: `slow_down` only, of emulated pods whose overlay has the component `slowness`"
     )
-    repeats: int = Field(1, ge=1, description="real runs of each pair: the real system's own spread")
+    repeats: int = Field(1, ge=1, description="real runs of each pair; their spread is reported beside the errors")
     attempts: int = Field(
-        2, ge=1, description="at a real run; one whose requests were sent late, and nothing else, is made again"
+        2, ge=1, description="attempts at a real run whose only fault is that requests were sent late"
     )
     simulated_runs: int = Field(
-        25, ge=1, description="of each pair: what is predicted is their mean; as many others give an interval"
+        25,
+        ge=1,
+        description="simulated runs of each pair; the prediction is their mean, and as many others give the interval",
     )
-    sample_period_s: float = Field(0.5, gt=0, description="from one sample of the metrics to the next")
+    sample_period_s: float = Field(0.5, gt=0, description="time between two samples of the metrics")
     client: ClientConfig = ClientConfig()
-    seed: int = Field(0, description="of simulated runs")
+    seed: int = Field(0, description="seed of the simulated runs")
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

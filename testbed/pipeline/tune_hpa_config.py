@@ -19,25 +19,29 @@ class TuneConfig(ClusterRunConfig):
     """`kis tune-hpa`: a simulated cluster with one model and its traffic, and what an HPA of it may do."""
 
     families: dict[str, Family] = Field(
-        {}, description="by a name of yours, in place of traffic: each gets an HPA of its own, for all that is listed"
+        {}, description="by any name, instead of traffic: each family of traffic gets its own HPA"
     )
-    variants: tuple[TrafficConfig, ...] = Field((), description="further traffic: a trial plays each, means count")
+    variants: tuple[TrafficConfig, ...] = Field(
+        (), description="further traffic; each trial runs all of it, and means count"
+    )
     allowed_slo_violation_rate: float = Field(
-        0.01, gt=0, lt=1, description="share of requests over the target, or not answered"
+        0.01, gt=0, lt=1, description="largest share of requests that are answered over the target, or not at all"
     )
     metrics: tuple[str, ...] = Field(
         ("in_flight_requests", "requests_per_second", "queue_time_ms", "gpu_utilisation_pct"),
         min_length=1,
-        description="to try",
+        description="metrics to try",
     )
-    flags: ControllerFlags = Field(ControllerFlags(), description="of the cluster's controller manager")
-    window_s: float = Field(15.0, gt=0, description="of the adapter's averages")
-    metrics_delay_s: float = Field(1.0, ge=0, description="of the adapter's newest sample")
-    trials: int = Field(80, ge=1, description="HPAs to try")
+    flags: ControllerFlags = Field(ControllerFlags(), description="flags of the cluster's controller manager")
+    window_s: float = Field(15.0, gt=0, description="averaging window of the adapter")
+    metrics_delay_s: float = Field(1.0, ge=0, description="age of the adapter's newest sample")
+    trials: int = Field(80, ge=1, description="number of HPAs to try")
     seeds: int = Field(3, ge=1, description="runs of each trial, each with other arrivals")
-    check_seeds: int = Field(10, ge=1, description="runs of the found and of the untuned one, not seen by the search")
-    deployment: str = Field("triton", description="named in hpa.yaml")
-    namespace: str = Field("default", description="named in hpa.yaml")
+    check_seeds: int = Field(
+        10, ge=1, description="runs of the best and of the untuned HPA, on arrivals that the search did not use"
+    )
+    deployment: str = Field("triton", description="deployment named in hpa.yaml")
+    namespace: str = Field("default", description="namespace named in hpa.yaml")
 
     @model_validator(mode="before")
     @classmethod

@@ -15,7 +15,7 @@ class _Frozen(BaseModel):
 
 
 class ComparisonRow(_Frozen):
-    """One real run and its simulated counterpart; None: not measured. docs/metrics.md defines each number."""
+    """One real run and its simulated counterpart; None: not measured. docs/reference/metrics.md defines each number."""
 
     run_id: str
     model: str

@@ -35,8 +35,8 @@ _WRONG = 2
 class LoadPodConfig(Strict):
     """What a pod of the load generator has to find."""
 
-    target: str = Field(description="the headless Service in front of the Triton pods")
-    master: str = Field(description="the headless Service in front of Locust's master")
+    target: str = Field(description="headless Service of the Triton pods")
+    master: str = Field(description="headless Service of Locust's master")
 
 
 class Addresses:

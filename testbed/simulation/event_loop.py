@@ -1,4 +1,4 @@
-"""The compiled event loop: Triton's batching rules for r replicas of n instances. docs/kernel.md states the rules.
+"""The compiled event loop: Triton's batching rules (docs/explanation/batching.md) for r replicas of n instances.
 
 Time is int64 nanoseconds. A replica is a record; its queues are chains of requests (chains.py). Only the replica that a
 request goes to is advanced, so the cost of a run grows with its requests, not with its replicas.

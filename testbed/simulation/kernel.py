@@ -3,7 +3,7 @@
     rules = BatchingRules(max_batch_size=8, max_queue_delay_ns=2_000_000)
     result = simulate_batches(arrival_ns, service_ns, np.ones(1), rules)
 
-docs/kernel.md states the rules that it follows, and the order of simultaneous events.
+docs/explanation/batching.md states the rules that it follows, and the order of simultaneous events.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from workloads.catalog import ServiceConfig
 
 @dataclass(frozen=True)
 class BatchingRules:
-    """How one replica forms batches, after Triton's dynamic batcher; docs/kernel.md states the rules.
+    """How one replica forms batches, after Triton's dynamic batcher; docs/explanation/batching.md states the rules.
 
     dynamic=False is a model without `dynamic_batching`: each request is a batch of its own, and delay, timeout and
     queue limit do not exist. An empty preferred set means {max_batch_size}. 0 means: no timeout, no queue limit.

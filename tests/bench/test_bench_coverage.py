@@ -66,7 +66,7 @@ def test_interval_coverage_on_real_runs(benchmark, question: str, tmp_path: Path
         print(f"{name}, {question}: {_told(golden)}")
     print(f"all, {question}: {_told(everything)}")
     inside = np.mean([band.low <= real_s <= band.high for _, real_s, band in everything])
-    assert inside >= 0.86  # 0.94 at most is the aim; docs/simulator.md says how far it is missed
+    assert inside >= 0.86  # 0.94 at most is the aim; docs/explanation/evidence.md has the measured share
 
 
 def _bands(folder: Path, runs: list[RunDir], question: str) -> Iterator[tuple[str, float, PredictionInterval]]:

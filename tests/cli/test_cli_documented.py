@@ -30,7 +30,7 @@ from testbed.pipeline.tune_hpa_config import TuneConfig
 from testbed.simulation.cluster.config import ClusterConfig
 
 ROOT = Path(__file__).parents[2]
-DOCS = (ROOT / "docs").glob("**/*.md")
+DOCS = (ROOT / "docs").rglob("*.md")
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "results" / "README.md", *sorted(DOCS)]
 CONFIGS = ROOT / "testbed" / "configs"
 KINDS: dict[str, type[BaseModel]] = {  # the first that matches

@@ -32,7 +32,7 @@ from testbed.errors import ConfigError
 from testbed.kiscaler.train_config import Ranges
 from testbed.pipeline.traffic import make_schedule
 
-DOCUMENTATION = Path(__file__).parents[2] / "docs" / "loadgen.md"
+DOCUMENTATION = Path(__file__).parents[2] / "docs" / "how-to" / "replay-traffic.md"
 
 rates = st.floats(0.1, 1e4)
 spans = st.floats(0.1, 1e3)

@@ -1,7 +1,7 @@
 """The cluster once more, as SimPy processes: nodes, pods, GPUs, balancing, clients that time out and try again, users.
 
-Written from docs/simulator.md, without the event loop's code; the replicas are simpy_triton's. Overhead is constant.
-Noise and the endpoints of a `random` balancer are drawn as that page says (splitmix).
+Written from docs/explanation/simulator.md, without the event loop's code; the replicas are simpy_triton's. Overhead is
+constant. Noise and the endpoints of a `random` balancer are drawn as that page says (splitmix).
 """
 
 from __future__ import annotations

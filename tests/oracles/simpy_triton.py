@@ -1,8 +1,8 @@
 """Triton's batching rules once more, as SimPy processes: readable, slow, and written without a look at the kernel.
 
-It walks the queue request by request, as the rules are told (docs/kernel.md), where the kernel computes. Time is in
-whole nanoseconds. Simultaneous events: instances end a batch or become free (lowest number first), then the batcher's
-timers, then arrivals; whatever one of them sets off at that instant happens before the next.
+It walks the queue request by request, as the rules say (docs/explanation/batching.md), where the kernel computes. Time
+is in whole nanoseconds. Simultaneous events: instances end a batch or become free (lowest number first), then the
+batcher's timers, then arrivals; whatever one of them sets off at that instant happens before the next.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """A simulated cluster's random numbers once more: splitmix64 of seed, request and draw (Steele et al. 2014), as
-docs/simulator.md says."""
+docs/explanation/simulator.md says."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""The Horizontal Pod Autoscaler (autoscaling/v2), exactly: docs/simulator.md says which rule stands where."""
+"""The Horizontal Pod Autoscaler (autoscaling/v2), exactly. docs/explanation/simulator.md maps rules to files."""

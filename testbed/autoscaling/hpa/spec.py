@@ -17,17 +17,17 @@ MetricType = Literal["Resource", "ContainerResource", "Pods", "Object", "Externa
 class ScalingPolicy(Strict):
     """At most `value` pods, or percent of the pods, within period_s."""
 
-    type: Literal["Pods", "Percent"]
-    value: int = Field(gt=0)
-    period_s: float = Field(gt=0, le=1800)
+    type: Literal["Pods", "Percent"] = Field(description="unit of the value")
+    value: int = Field(gt=0, description="largest change within the period")
+    period_s: float = Field(gt=0, le=1800, description="period of the policy")
 
 
 class ScalingRules(Strict):
     """How fast to scale in one direction."""
 
     stabilization_window_s: float | None = Field(None, ge=0, le=3600, description="none: the controller's flag")
-    select_policy: Literal["Max", "Min", "Disabled"] = "Max"
-    policies: tuple[ScalingPolicy, ...]
+    select_policy: Literal["Max", "Min", "Disabled"] = Field("Max", description="which of the policies applies")
+    policies: tuple[ScalingPolicy, ...] = Field(description="limits on the rate of change")
     tolerance: float | None = Field(None, ge=0, description="none: the controller's flag; Kubernetes >= 1.33")
 
 
@@ -51,12 +51,12 @@ class Behavior(Strict):
 class MetricSpec(Strict):
     """One metric and its target. Exactly one of the three targets is given."""
 
-    type: MetricType
-    name: str = Field(description="of the resource or metric, e.g. cpu, queue_time")
-    container: str | None = Field(None, description="of a ContainerResource")
-    target_utilization_pct: int | None = Field(None, gt=0)
-    target_average_value_m: int | None = Field(None, gt=0)
-    target_value_m: int | None = Field(None, gt=0)
+    type: MetricType = Field(description="type of the metric, as in the API")
+    name: str = Field(description="name of the resource or metric, e.g. cpu, queue_time")
+    container: str | None = Field(None, description="container of a ContainerResource")
+    target_utilization_pct: int | None = Field(None, gt=0, description="target, percent of the request")
+    target_average_value_m: int | None = Field(None, gt=0, description="target per pod, milli-units")
+    target_value_m: int | None = Field(None, gt=0, description="target, milli-units")
 
     @property
     def key(self) -> str:
@@ -86,9 +86,9 @@ class MetricSpec(Strict):
 class HpaSpec(Strict):
     """The object that a user writes. min_replicas 0 needs an Object or External metric, as in the API."""
 
-    min_replicas: int = Field(1, ge=0)
-    max_replicas: int = Field(ge=1)
-    metrics: tuple[MetricSpec, ...] = ()
+    min_replicas: int = Field(1, ge=0, description="smallest number of replicas")
+    max_replicas: int = Field(ge=1, description="largest number of replicas")
+    metrics: tuple[MetricSpec, ...] = Field((), description="metrics; the largest proposal applies")
     behavior: Behavior | None = Field(None, description="none: the rules from before behavior existed")
 
     @model_validator(mode="after")
@@ -101,11 +101,19 @@ class HpaSpec(Strict):
 class ControllerFlags(Strict):
     """kube-controller-manager's --horizontal-pod-autoscaler-* flags with its defaults, and what changed by version."""
 
-    sync_period_s: float = Field(15.0, gt=0, description="from one decision to the next")
-    tolerance: float = Field(0.1, ge=0, description="share off the target that changes nothing")
-    downscale_stabilization_s: float = Field(300.0, ge=0, description="down only to the most of so long")
-    cpu_initialization_period_s: float = Field(300.0, ge=0, description="of a pod, whose CPU may not count")
-    initial_readiness_delay_s: float = Field(30.0, ge=0, description="in which a pod may first be ready")
-    kubernetes_minor: int = Field(34, ge=23, description="1.x: the tolerance is compared differently from 33 on")
+    sync_period_s: float = Field(15.0, gt=0, description="time between two decisions")
+    tolerance: float = Field(0.1, ge=0, description="relative deviation from the target that changes nothing")
+    downscale_stabilization_s: float = Field(
+        300.0, ge=0, description="scale down to the largest proposal within this time"
+    )
+    cpu_initialization_period_s: float = Field(
+        300.0, ge=0, description="age of a pod below which its CPU may be ignored"
+    )
+    initial_readiness_delay_s: float = Field(
+        30.0, ge=0, description="age of a pod within which its first readiness counts"
+    )
+    kubernetes_minor: int = Field(
+        34, ge=23, description="minor version 1.x; from 33 on the tolerance is compared differently"
+    )
     scale_up_limit_factor: int = Field(2, ge=1, description="without behavior; a constant of the controller")
     scale_up_limit_minimum: int = Field(4, ge=1, description="without behavior; a constant of the controller")

@@ -30,11 +30,11 @@ class RateSweep(GridStudy):
     note: ClassVar[str] = "SIMULATED: no request was sent."
     may_grow: ClassVar[tuple[str, ...]] = ("seeds",)
 
-    profile: Path = Field(description="a calibration's profile-<model>.json")
+    profile: Path = Field(description="profile-<model>.json of a calibration")
     service: ServiceConfig = ServiceConfig()
-    rates: tuple[float, ...] = Field(min_length=1, description="requests/s")
+    rates: tuple[float, ...] = Field(min_length=1, description="rates, requests/s")
     seeds: int = Field(3, ge=1, description="runs at each rate")
-    duration_s: float = Field(60.0, gt=0, description="of each run")
+    duration_s: float = Field(60.0, gt=0, description="length of each run")
 
     def cells(self) -> Sequence[Cell]:
         """Seed by seed, so that each rate has been tried after a part of the time."""

@@ -1,1 +1,1 @@
-"""KISim: a GPU cluster that serves models and is scaled; docs/simulator.md says what is modelled, and what is not."""
+"""KISim: a simulated GPU cluster that serves models. docs/explanation/simulator.md says what is modelled."""

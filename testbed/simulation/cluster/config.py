@@ -19,17 +19,18 @@ class GpuKind(Strict):
     """GPUs of one kind, and how replicas share one. A replica asks for one share: a whole GPU if exclusive."""
 
     sharing: Sharing = Field("exclusive", description=f"{', '.join(MODES.known())}, or my_module:MyMode")
-    shares: int = Field(1, ge=1, description="replicas that one GPU takes")
+    shares: int = Field(1, ge=1, description="number of replicas that fit on one GPU")
     interference: tuple[float, ...] = Field(
         (),
-        description="factor on a batch's time while 1, 2, ... replicas of the GPU are busy; none: what the way to "
-        "share says, of what the profile measured",
+        description="factors on a batch's time while 1, 2, ... replicas of the GPU are busy; none: those of "
+        "the sharing mode, or of the profile",
     )
     memory_gib: float | None = Field(
-        None, gt=0, description="of one GPU; a MIG slice has its share. None: replicas always fit"
+        None, gt=0, description="memory of one GPU; a MIG slice has its share. None: replicas always fit"
     )
     power_w: tuple[float, float] | None = Field(
-        None, description="of an idle and of a busy GPU; none: fitted to the profile's loads, where they have power"
+        None,
+        description="power of an idle and of a busy GPU; none: fitted to the profile's loads, if power was measured",
     )
 
     @property
@@ -57,11 +58,11 @@ class GpuKind(Strict):
 class NodePool(Strict):
     """Equal nodes."""
 
-    name: str = "node"
-    nodes: int = Field(1, ge=1)
-    gpus: int = Field(0, ge=0, description="of each node; 0: a node without GPUs")
-    gpu_kind: str | None = None
-    cpu_replicas: int = Field(0, ge=0, description="replicas that a node takes that ask for no GPU")
+    name: str = Field("node", description="name of the pool; its nodes are NAME-0, NAME-1, ...")
+    nodes: int = Field(1, ge=1, description="number of nodes")
+    gpus: int = Field(0, ge=0, description="GPUs of each node; 0: a node without GPUs")
+    gpu_kind: str | None = Field(None, description="kind of its GPUs")
+    cpu_replicas: int = Field(0, ge=0, description="replicas without a GPU that fit on a node")
 
     @model_validator(mode="after")
     def _gpus_have_a_kind(self) -> Self:
@@ -71,66 +72,74 @@ class NodePool(Strict):
 
 
 class PodTimes(Strict):
-    """How long the steps of a pod's life take."""
+    """Durations of the steps of a pod's lifecycle."""
 
-    schedule_s: float = Field(0.05, ge=0, description="from requested to bound to a node")
-    image_pull_s: float = Field(0.0, ge=0, description="on a node that has not had the image yet")
-    container_start_s: float = Field(1.0, ge=0)
-    load_s: float | None = Field(None, ge=0, description="server start and model load; none: drawn from the profile")
-    load_spread_s: float = Field(0.0, ge=0, description="load_s is drawn from so much below to so much above it")
+    schedule_s: float = Field(0.05, ge=0, description="time from requested to bound to a node")
+    image_pull_s: float = Field(0.0, ge=0, description="time to pull the image on a node that has not run the model")
+    container_start_s: float = Field(1.0, ge=0, description="time to start the container")
+    load_s: float | None = Field(
+        None, ge=0, description="time to start the server and load the model; none: sampled from the profile"
+    )
+    load_spread_s: float = Field(0.0, ge=0, description="load_s varies by this much in either direction")
     start_together_s: float = Field(
         0.0,
         ge=0,
-        description="by which each other container that starts at the same moment delays a start: nodes with "
-        "few processors, or, as the local cluster's, with the same ones",
+        description="additional start time for each other container that starts at the same moment, on nodes "
+        "that share few processors",
     )
     start_slows: float = Field(
-        0.0, ge=0, description="share by which all batches take longer while this container starts"
+        0.0, ge=0, description="relative increase of all batch times while this container starts"
     )
-    probe_period_s: float = Field(1.0, gt=0, description="readiness; the first probe comes one period after the start")
-    endpoint_lag_s: float = Field(0.1, ge=0, description="from ready (or deleted) to (no more) requests")
-    pre_stop_s: float = Field(0.0, ge=0, description="a deleted pod goes on at least so long")
-    grace_period_s: float = Field(30.0, ge=0, description="after it a deleted pod is killed")
-    restart_backoff_s: float = Field(10.0, ge=0, description="of a crashed container")
-    node_lost_s: float = Field(40.0, ge=0, description="until the endpoints of a lost node are removed")
-    eviction_s: float = Field(300.0, ge=0, description="after that, until its pods are replaced")
+    probe_period_s: float = Field(
+        1.0, gt=0, description="period of the readiness probe; the first one is one period after the start"
+    )
+    endpoint_lag_s: float = Field(
+        0.1, ge=0, description="time from ready (or deleted) until clients use (or no longer use) the pod"
+    )
+    pre_stop_s: float = Field(0.0, ge=0, description="minimum time for which a deleted pod continues")
+    grace_period_s: float = Field(30.0, ge=0, description="time after which a deleted pod is killed")
+    restart_backoff_s: float = Field(10.0, ge=0, description="delay before a crashed container restarts")
+    node_lost_s: float = Field(40.0, ge=0, description="time until the endpoints of a lost node are removed")
+    eviction_s: float = Field(300.0, ge=0, description="time after that until its pods are replaced")
 
 
 class ClientBehaviour(Strict):
-    """What a client does that gets no answer, or an error."""
+    """Timeout, retries and in-flight limit of a client."""
 
-    timeout_s: float = Field(0.0, ge=0, description="0: it waits for ever")
-    retries: int = Field(0, ge=0)
-    backoff_s: float = Field(0.1, ge=0)
-    max_in_flight: int = Field(0, ge=0, description="further open-loop requests are dropped; 0: none is")
+    timeout_s: float = Field(0.0, ge=0, description="timeout of a request; 0: none")
+    retries: int = Field(0, ge=0, description="further attempts after an error")
+    backoff_s: float = Field(0.1, ge=0, description="delay before another attempt")
+    max_in_flight: int = Field(
+        0, ge=0, description="limit on outstanding open-loop requests; further ones are dropped; 0: no limit"
+    )
 
 
 class ServedModel(Strict):
     """One deployment."""
 
-    name: str
-    profiles: dict[str, Path] = Field(description="profile.json by GPU kind; `cpu` for replicas that ask for no GPU")
-    replicas: int = Field(1, ge=0, description="at the start; they are ready at time 0")
+    name: str = Field(description="name of the model")
+    profiles: dict[str, Path] = Field(description="profile.json by GPU kind; `cpu` for replicas without a GPU")
+    replicas: int = Field(1, ge=0, description="initial replicas, ready at time 0")
     replicas_of_kind: dict[str, int] = Field(
-        {}, description="beside them: of a Deployment for each GPU kind named here, with a node selector"
+        {}, description="further initial replicas by GPU kind, as Deployments with node selectors"
     )
-    max_replicas: int = Field(64, ge=1, description="of all its Deployments together")
+    max_replicas: int = Field(64, ge=1, description="largest number of replicas of all its Deployments")
     batch_factor: float = Field(
-        1.0, gt=0, description="batches take so many times their profile's time: as measured on this cluster's own pods"
+        1.0, gt=0, description="ratio of the batch times on this cluster's pods to those of the profile"
     )
-    instances: int = Field(1, ge=1)
-    max_batch_size: int = Field(8, ge=1)
+    instances: int = Field(1, ge=1, description="model instances in each replica")
+    max_batch_size: int = Field(8, ge=1, description="largest batch")
     dynamic_batching: DynamicBatching | None = DynamicBatching()
-    length_buckets: tuple[int, ...] = Field((), description="tokens, as the service's; none: all requests are as long")
-    lengths: Lengths | None = Field(None, description="of requests whose traffic does not say how long each is")
-    cpu_request_m: int = Field(
-        1000, ge=1, description="CPU that a pod requests, milli-cores: what an HPA on cpu divides by"
+    length_buckets: tuple[int, ...] = Field((), description="buckets of tokens, as in the service; none: equal lengths")
+    lengths: Lengths | None = Field(
+        None, description="distribution of lengths, for traffic that does not give the length of each request"
     )
+    cpu_request_m: int = Field(1000, ge=1, description="CPU request of a pod, milli-cores; an HPA on cpu divides by it")
     gpu_memory_gib: float | None = Field(
-        None, gt=0, description="that one replica takes; none: from its profile, where it was measured"
+        None, gt=0, description="GPU memory of one replica; none: the profile's, if it was measured"
     )
-    balancer: Literal["random", "round_robin", "least_requests"] = "random"
-    latency_target_s: float = Field(gt=0)
+    balancer: Literal["random", "round_robin", "least_requests"] = Field("random", description="how a pod is chosen")
+    latency_target_s: float = Field(gt=0, description="latency target")
     client: ClientBehaviour = ClientBehaviour()
     pod: PodTimes = PodTimes()
 
@@ -161,18 +170,18 @@ class ServedModel(Strict):
 
 
 class ClusterConfig(Strict):
-    """Nodes, what they serve, and how it is observed."""
+    """Nodes, served models, and the scraping of their metrics."""
 
-    gpu_kinds: dict[str, GpuKind] = Field({}, description="by name; pools and profiles refer to them")
-    pools: tuple[NodePool, ...] = Field(description="of equal nodes")
-    models: tuple[ServedModel, ...] = Field(min_length=1, description="a deployment each")
-    scheduler: Literal["spread", "bin_pack"] = Field("spread", description="which node a pod gets")
-    scrape_period_s: float = Field(1.0, gt=0, description="of every replica's metrics")
+    gpu_kinds: dict[str, GpuKind] = Field({}, description="kinds of GPU by name, for pools and profiles")
+    pools: tuple[NodePool, ...] = Field(description="pools of equal nodes")
+    models: tuple[ServedModel, ...] = Field(min_length=1, description="served models, one Deployment each")
+    scheduler: Literal["spread", "bin_pack"] = Field("spread", description="how a node is chosen for a pod")
+    scrape_period_s: float = Field(1.0, gt=0, description="time between two scrapes of a replica's metrics")
     scrape_jitter_s: float = Field(
         0.0,
         ge=0,
-        description="a scrape comes up to so long before its time: a window of whole periods then takes one "
-        "period more about every second time, as of a real scraper; at most half a period",
+        description="largest time by which a scrape comes early, at most half a period; about every second "
+        "window then contains one more period, as with a real scraper",
     )
 
     @model_validator(mode="after")
