@@ -22,7 +22,7 @@ Each command takes a configuration file (YAML); every key of it is a flag, too, 
 [Configuration](configuration.md) has the keys by command. `kis COMMAND --help` shows the same as this page. Try first:
 
 ```bash
-{FIRST}
+{chr(10).join(FIRST[1:-1])}
 ```
 """
 

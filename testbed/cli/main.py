@@ -38,7 +38,7 @@ class Entry(NamedTuple):
     extra: str = "serve"
 
 
-HELP = "Measure a real Triton service once, simulate it a million times, and see that the simulator was right."
+HELP = "Measure a real Triton service once, simulate it under any traffic, and see how far off the simulation was."
 # What each group of commands is for, and what somebody types who has just installed it; lines of 78 columns.
 GROUPS = {
     "Measure": "Measure: a real Triton, once",
