@@ -43,8 +43,8 @@ HELP = "Measure a real Triton service once, simulate it under any traffic, and s
 GROUPS = {
     "Measure": "Measure: a real Triton, once",
     "Simulate": "Simulate: the same service, under any traffic",
-    "Decide": "Decide: which autoscaler",
-    "Deploy": "Deploy: it, on Kubernetes",
+    "Decide": "Decide: on an autoscaler",
+    "Deploy": "Deploy: on Kubernetes",
     "Results": "Results, and this machine",
 }
 FIRST = (
