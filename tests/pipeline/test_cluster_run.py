@@ -78,7 +78,7 @@ def test_a_run_that_ends_a_little_after_a_whole_second_has_no_interval_of_no_len
     config = ClusterRunConfig.model_validate(settings(tmp_path, duration_s=20.000000000000004))
     simulate_cluster(config, tmp_path / "run")
     metrics = MetricLog.read(tmp_path / "run" / "metrics.parquet")
-    assert len(metrics.select("deployment", "ready_replicas", model="m")) == 20
+    assert len(metrics.select("deployment", "ready_replicas", model="m")) == 4  # one every OBSERVED_S
 
 
 @pytest.mark.usefixtures("no_report")

@@ -33,8 +33,10 @@ from testbed.reporting.drawing import (
     thinned,
 )
 from testbed.reporting.figures import calibration, cluster, evaluation, experiment, plan
+from testbed.reporting.plan import Setting
 from testbed.reporting.series import Curve, PairSeries, Timeline
 from tests.pages import texts_of
+from workloads.catalog import ServiceConfig
 
 SECOND_NS = 10**9
 
@@ -314,9 +316,18 @@ def test_costs_of_an_experiment_are_a_panel_each_with_the_line_of_equality() -> 
 
 
 def test_a_plan_is_a_line_a_setting_with_the_target() -> None:
-    figure = plan.plan({"n1-b8": [(1, 9.0, 10.0, 12.0), (2, 4.0, 5.0, 7.0)]}, 8.0, 95)
-    (axes,) = figure.axes
-    middle = next(line for line in axes.lines if len(line.get_xdata()) == 2 and line.get_linestyle() == "-")
+    figures = {1: (9.0, 10.0, 12.0), 2: (4.0, 5.0, 7.0)}
+    options = tuple(
+        {
+            "service": ServiceConfig(replicas=replicas, max_batch_size=8).model_dump(),
+            "latency_ms": dict(zip(("low", "middle", "high"), latency_ms, strict=True)),
+            "slo_violation_rate": {"low": 0.0, "middle": 0.1, "high": 0.2},
+        }
+        for replicas, latency_ms in figures.items()
+    )
+    figure = plan.plan([Setting((8,), options, recommended=2)], 8.0, 95)
+    latency, _ = figure.axes
+    middle = next(line for line in latency.lines if len(line.get_xdata()) == 2 and line.get_linestyle() == "-")
     assert middle.get_xydata().tolist() == [[1, 10], [2, 5]]
-    assert axes.get_ylabel() == "P95, ms (simulated, 90 % intervals)"
-    assert "target 8 ms" in texts_of(svg_of(figure))
+    assert [line.get_xydata().tolist() for line in latency.lines if line.get_fillstyle() == "none"] == [[[2, 5]]]
+    assert "P95, ms (dashed: the target of 8 ms)" in texts_of(svg_of(figure))
