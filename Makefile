@@ -25,7 +25,7 @@ env: $(READY) ## make .venv from requirements.lock (hashes checked)
 
 $(LOCKED): requirements.lock
 	@test -n "$(PYTHON)" || { echo "no Python 3.11, 3.12 or 3.13 on PATH: install one, or name it: make PYTHON=/path/to/python3.12"; exit 1; }
-	@echo "making $(VENV) with $$($(PYTHON) --version)"
+	@echo "making $(VENV) with $$($(PYTHON) --version): some 7 GB, three minutes or more"
 	@$(PYTHON) -m venv --clear $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
 	@touch $@
@@ -35,17 +35,18 @@ $(READY): $(LOCKED) pyproject.toml
 	@$(BIN)/python -m testbed.simulation.precompile
 	@touch $@
 
-$(DEMO)/.ready: requirements-demo.lock
+$(DEMO)/.ready: requirements-demo.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "no Python 3.11, 3.12 or 3.13 on PATH: install one, or name it: make PYTHON=/path/to/python3.12"; exit 1; }
-	@echo "making $(DEMO) with $$($(PYTHON) --version)"
+	@echo "making $(DEMO) with $$($(PYTHON) --version): 1.4 GB, some two minutes"
 	@$(PYTHON) -m venv --clear $(DEMO)
 	@$(DEMO)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-demo.lock
-	@echo "compiling the simulator, once"
+	@$(DEMO)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@echo "compiling the simulator, once: half a minute"
 	@$(DEMO)/bin/python -m testbed.simulation.precompile
 	@touch $@
 
 demo: $(if $(wildcard $(READY)),,$(DEMO)/.ready) ## see it work: a real Triton measured and simulated, an HPA tuned, KIScaler beside it
-	@$(DEMO_BIN)/python -m testbed.cli demo $(ARGS)
+	@$(DEMO_BIN)/kis demo $(ARGS)
 
 # The server, and all extras but ray, which most people do without. requirements-demo.lock: the light core and the server.
 lock: ## resolve pyproject.toml into requirements.lock again (needs uv)

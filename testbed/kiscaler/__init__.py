@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
-import gymnasium
+import contextlib
 
 ENV_ID = "KIScaler-v2"
 
-gymnasium.register(ENV_ID, entry_point="testbed.kiscaler.env:ScalingEnv")
+with contextlib.suppress(ModuleNotFoundError):  # the light core has no Gymnasium, and reads what a training has left
+    import gymnasium
+
+    gymnasium.register(ENV_ID, entry_point="testbed.kiscaler.env:ScalingEnv")

@@ -22,7 +22,7 @@ from testbed.pipeline.tune_hpa_config import TuneConfig
 from testbed.reporting.compare import compare_folder
 from testbed.reporting.index import Entry, write_index
 from testbed.reporting.labels import claim
-from testbed.reporting.reports import write_report
+from testbed.reporting.reports import tuning, write_report
 from testbed.reporting.verdict import verdict
 from testbed.serving.tritonserver import find_tritonserver
 from testbed.study import Workers
@@ -52,7 +52,12 @@ def demo(folder: Path, reporter: Reporter, workers: Workers) -> Path:
             lambda: _tuned(folder, reporter),
         ),
         Step(
-            Entry("the HPA meets KIScaler", "compared", "", pictures=("timelines.png", "pareto.png")),
+            Entry(
+                "that HPA, KIScaler and fixed numbers of replicas, on the wave and on other traffic",
+                "compared",
+                "",
+                pictures=("timelines.png", "pareto.png"),
+            ),
             lambda: _compared(folder, reporter, workers),
         ),
     )
@@ -81,15 +86,9 @@ def _measured(folder: Path, reporter: Reporter, workers: Workers) -> str:
 
 def _tuned(folder: Path, reporter: Reporter) -> str:
     config = _config("tune.yaml", TuneConfig, cluster=_served(folder))
-    found = tune_hpa(config, folder / "tuned", reporter.progress)
+    tune_hpa(config, folder / "tuned", reporter.progress)
     write_report(folder / "tuned")
-    settings, outcome = found["policies"][found["chosen"]], found["outcomes"][found["chosen"]]
-    held = "" if found["holds"] else ", which is more than it may"
-    return (
-        f"an HPA on {settings['metric']} with target {settings['target']:.4g}: simulated, "
-        f"{100 * outcome['slo_violation_rate']:.2f} % of requests over the target{held}, with "
-        f"{outcome['gpu_seconds']:,.0f} GPU-seconds"
-    )
+    return tuning.found(folder / "tuned")
 
 
 def _compared(folder: Path, reporter: Reporter, workers: Workers) -> str:

@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 from contextlib import ExitStack, chdir, redirect_stderr, redirect_stdout
-from importlib import metadata
+from importlib import metadata, resources
 from pathlib import Path
 from typing import NamedTuple
 from unittest.mock import patch
@@ -378,13 +378,22 @@ def test_an_interrupt_is_told_in_one_line(tmp_path: Path, profile: Path, monkeyp
     assert (done.returncode, done.stderr) == (130, "kis: interrupted; what was measured is kept\n")
 
 
-def test_the_light_core_has_help_and_says_what_a_command_lacks() -> None:
-    def light(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", LIGHT, *arguments]
-        return subprocess.run(
-            command, capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "200"}
-        )
+def light(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", LIGHT, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "200"})
 
+
+def test_the_light_core_plans_and_writes_reports(tmp_path: Path) -> None:
+    """A report imported what only trainings need: `make demo` failed in its own environment."""
+    example = str(resources.files("testbed") / "examples" / "resnet50-h200-fp16.json")
+    plan = ("plan", "--profile", example, "--target-ms", "50", "--max-replicas", "1", "--duration", "5")
+    done = light(*plan, "--out", str(tmp_path / "plan"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "plan" / "report.html").is_file()
+    assert light("report", str(tmp_path / "plan")).returncode == 0
+
+
+def test_the_light_core_has_help_and_says_what_a_command_lacks() -> None:
     helped = light("--help")
     assert helped.returncode == 0, helped.stderr
     assert "evaluate" in helped.stdout

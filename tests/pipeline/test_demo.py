@@ -42,12 +42,12 @@ def test_an_hpa_is_tuned_and_meets_kiscaler(tmp_path: Path, monkeypatch: pytest.
     assert [phase for phase in reporter.phases if phase.startswith("step ")] == [
         "step 1 of 3: a real Triton is measured, its profile fitted, other traffic simulated and compared",
         "step 2 of 3: an HPA is tuned for a wave of traffic, in the simulator",
-        "step 3 of 3: the HPA meets KIScaler",
+        "step 3 of 3: that HPA, KIScaler and fixed numbers of replicas, on the wave and on other traffic",
     ]
     text = " ".join(re.sub("<[^>]*>", " ", page.read_text()).split())
     assert "Emulated: it was measured." in text
-    assert "An HPA on " in text
-    assert "In simulation, over 9 runs of 3 kinds of traffic, kiscaler holds" in text
+    assert "HPA" in text
+    assert "In simulation, over 12 runs of 4 kinds of traffic, kiscaler holds" in text
     assert page.read_text().count("data:image/png;base64,") == 4
     for file in ("tuned/report.html", "compared/report.html"):
         assert (tmp_path / file).exists()
