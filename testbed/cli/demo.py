@@ -27,7 +27,7 @@ def demo(
         from testbed.pipeline import demo as demonstration
 
         page = demonstration.demo(folder, reporter, all_processors())
-    say(f"{time.monotonic() - begun_s:.0f} s")
+    say(f"{time.monotonic() - begun_s:.0f} s; the page, for a browser: {page.resolve().as_uri()}")
     print_path(console, page)
     if browser:
         webbrowser.open(page.resolve().as_uri())
