@@ -10,8 +10,10 @@ title says how much. Readers who ask for less motion see the end of it.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+import textwrap
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -47,9 +49,15 @@ def record(file: Path, command: list[str]) -> None:
 
 
 def lines_of(cast: str) -> list[Line]:
-    """Those of an asciicast whose events are whole lines."""
+    """Those of an asciicast whose events are whole lines, folded."""
     events = [json.loads(row) for row in cast.splitlines()[1:]]
-    return [Line(at_s, text.rstrip("\n")) for at_s, _, text in events]
+    return [Line(at_s, row) for at_s, _, text in events for row in rows_of(text.rstrip("\n"))]
+
+
+def rows_of(text: str) -> list[str]:
+    """As a terminal folds it; what follows a time stays beside it."""
+    beside = " " * len(match.group()) if (match := re.match(r"\s*\d+:\d\d  ", text)) else ""
+    return textwrap.wrap(text, COLUMNS, subsequent_indent=beside, break_on_hyphens=False) or [""]
 
 
 def draw(lines: list[Line]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import math
 from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
@@ -63,7 +62,7 @@ Ray = Annotated[
 
 def least_minutes(traffic: Iterable[TrafficConfig]) -> int:
     """That runs of so much traffic take, one after the other."""
-    return math.ceil(sum(own_length_s(one) or Pattern.default_duration_s for one in traffic) / 60)
+    return max(1, int(sum(own_length_s(one) or Pattern.default_duration_s for one in traffic) / 60))
 
 
 def with_emulated(serve: Given) -> Given:

@@ -8,7 +8,6 @@ A folder that an interrupt left is continued: runs that are complete are kept, t
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -68,7 +67,7 @@ def calibrate(
     remember(config, folder / "config.json")
     restore_real(folder, reporter)
     limit = TimeLimit(config.time_limit_s, plan_of(config))
-    reporter.phase(f"at least {math.ceil(limit.to_come_s / 60)} minutes in all")
+    reporter.phase(f"about {max(1, round(limit.to_come_s / 60))} min in all")
     machine = look_first(reporter, look, config.client, serves)
     runs = MadeRuns(
         folder,

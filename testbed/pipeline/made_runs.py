@@ -169,7 +169,7 @@ class MadeRuns:
         """One attempt at a run."""
         again = f" (again: {notes[-1]})" if notes else ""
         whole_s = schedule.duration_s + (0.0 if self.to_come_s is None else self.to_come_s())
-        left = "" if self.to_come_s is None else f"; at least {math.ceil(whole_s / 60)} min left in all"
+        left = "" if self.to_come_s is None else f"; about {max(1, round(whole_s / 60))} min left in all"
         sent = f"{len(schedule)} requests in {schedule.duration_s:.0f} s"
         self.reporter.phase(f"{identity.run_id}: {sent}{again}{left}")
         identity = replace(identity, notes=(*identity.notes, *notes))
