@@ -291,8 +291,9 @@ def _notes(
         and best.gpu_seconds >= AS_GOOD * fixed[1].gpu_seconds
     ):
         notes.append(
-            f"It saves nothing on this traffic: {fixed[0]} replicas all the time hold {allowed} with "
-            f"{fixed[1].gpu_seconds:,.0f} GPU-seconds, this HPA takes {best.gpu_seconds:,.0f}"
+            f"It saves nothing on this traffic: {fixed[0]} replicas all the time miss "
+            f"{fixed[1].slo_violation_rate:.2%} ({allowed} allowed) with {fixed[1].gpu_seconds:,.0f} GPU-seconds, "
+            f"this HPA takes {best.gpu_seconds:,.0f}"
         )
     if best.changes == 0:
         notes.append("It never changes the number of replicas on this traffic")

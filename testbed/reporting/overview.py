@@ -13,10 +13,11 @@ from PIL import Image
 
 from loadgen.artifact import ArtifactError
 from testbed.archive.folder import archived_manifests, has_archive
-from testbed.reporting.labels import device_text
+from testbed.reporting.labels import counted, device_text
 from testbed.reporting.report import Report, environment
 from testbed.reporting.reports import REPORTS, calibration
-from testbed.run_dir import RunManifest, run_dirs
+from testbed.run_dir import RunDir, RunManifest, run_dirs
+from workloads.errors import KisError
 from workloads.files import write_text_atomically
 
 THUMBNAIL = (480, 320)  # pixels: shown at half of that, sharp on a dense screen
@@ -50,15 +51,26 @@ def kind_of(folder: Path) -> Report | None:
     return calibration.REPORT if (folder / "archive" / "files.parquet").exists() else None
 
 
-def results_in(folder: Path) -> dict[Path, Report]:
-    """The results folders in a folder, in the order of their names, and of which kind each is."""
-    within = sorted(one for one in folder.iterdir() if one.is_dir()) if folder.is_dir() else []
-    return {one: report for one in within if (report := kind_of(one)) is not None}
+def results_in(folder: Path) -> dict[Path, Report | None]:
+    """The results folders in a folder, by name, each with its kind; None: it has several, under a page of its own."""
+    kinds = {one: kind_of(one) for one in _folders_in(folder)}
+    return {
+        one: kind
+        for one, kind in kinds.items()
+        if kind is not None or ((one / "index.html").exists() and any(map(kind_of, _folders_in(one))))
+    }
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    return sorted(one for one in folder.iterdir() if one.is_dir()) if folder.is_dir() else []
 
 
 def cards_of(folder: Path) -> list[Card]:
-    """One for each results folder in it."""
-    return [_card(one, report) for one, report in results_in(folder).items()]
+    """One for each results folder in it: the newest first, then the committed ones by name."""
+    cards = [_card_of_several(one) if kind is None else _card(one, kind) for one, kind in results_in(folder).items()]
+    committed = [card for card in cards if card.folder.startswith("golden-")]
+    own = [card for card in cards if card not in committed]
+    return sorted(own, key=lambda card: (card.when, card.folder), reverse=True) + committed
 
 
 def write_overview(folder: Path) -> Path:
@@ -109,11 +121,28 @@ def _card(folder: Path, report: Report) -> Card:
     )
 
 
+def _card_of_several(folder: Path) -> Card:
+    """A folder such as the demo's: what is in it, by its own index.html."""
+    cards = cards_of(folder)
+    return Card(
+        folder=folder.name,
+        question="",
+        found=f"{counted(len(cards), 'results folder')}: {', '.join(sorted(card.folder for card in cards))}.",
+        when=max(card.when for card in cards),
+        devices=tuple(dict.fromkeys(device for card in cards for device in card.devices)),
+        page="index.html",
+        command=f"kis report {folder}",
+        pictures=next((card.pictures for card in cards if card.pictures), ()),
+    )
+
+
 def _found(folder: Path, report: Report) -> str:
     try:
         return report.found(folder)
     except ArtifactError:  # the files of a report are not there, or of another version
         return ""
+    except KisError as error:  # a kind of study that is not installed here, a run that goes on
+        return f"{str(error)[:1].upper()}{str(error)[1:]}"
 
 
 def _pictures(folder: Path) -> tuple[Path, ...]:
@@ -123,8 +152,12 @@ def _pictures(folder: Path) -> tuple[Path, ...]:
 
 
 def _manifests(folder: Path) -> list[RunManifest]:
-    """Of the real runs, also of those that are still in the archive."""
-    runs = [run.manifest for run in run_dirs(folder)] if (folder / "runs").is_dir() else []
+    """Of the real runs, also of those that are still in the archive; none where a run.json cannot be read."""
+    own = [RunDir(folder)] if (folder / "run.json").exists() else []
+    try:
+        runs = [run.manifest for run in (*own, *run_dirs(folder))]
+    except ArtifactError:
+        return []
     if not runs and has_archive(folder):
         runs = list(archived_manifests(folder).values())
     return [manifest for manifest in runs if manifest.kind == "real"]

@@ -187,7 +187,9 @@ def test_an_hpa_that_does_not_pay_is_set_beside_the_fixed_number_that_does_as_we
     assert found["fixed"]["replicas"] == 2  # of 250/s each
     assert found["fixed"]["gpu_seconds"] == 120.0
     note = next(one for one in found["notes"] if one.startswith("It saves nothing"))
-    assert "2 replicas all the time hold 5.00% with 120 GPU-seconds" in note
+    missed = f"{found['fixed']['slo_violation_rate']:.2%}"
+    assert f"2 replicas all the time miss {missed} (5.00% allowed) with 120 GPU-seconds" in note
+    assert f"miss {missed} (5.00% allowed)" in (tmp_path / "out" / "hpa.yaml").read_text()
     write_report(tmp_path / "out")
     as_good = "A fixed number is as good: 2 replicas all the time hold the target with 120 GPU-seconds a run; under"
     assert claim_of(tmp_path / "out").startswith(as_good)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from synthetic_runs import CPU, VALID, profile_of, write_run
+from synthetic_runs import CPU, EMULATED, VALID, profile_of, write_run
 from synthetic_runs import RESNET as RESNET_SERVICE
 
 from loadgen.validity import Verdict
@@ -277,3 +277,11 @@ def test_a_run_that_was_fitted_on_is_not_held_out(tmp_path):
     profile_of(RESNET_SERVICE, (1, 2), ("real",)).write(tmp_path / "profile-resnet50.json")
     with pytest.raises(ReportError, match=r"says held_out, but profile-resnet50.json was fitted on it"):
         compare_folder(tmp_path)
+
+
+def test_an_emulated_model_has_no_target_of_the_catalog(tmp_path):
+    of_cpu = compare(a_run(tmp_path, "cpu"), a_counterpart(tmp_path, "cpu"))
+    emulated = {"model": "emulated", "device": EMULATED}
+    waiting = compare(a_run(tmp_path, "waits", **emulated), a_counterpart(tmp_path, "waits", **emulated))
+    assert of_cpu.target_p99_ms is not None
+    assert waiting.target_p99_ms is None

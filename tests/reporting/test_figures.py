@@ -331,3 +331,22 @@ def test_a_plan_is_a_line_a_setting_with_the_target() -> None:
     assert middle.get_xydata().tolist() == [[1, 10], [2, 5]]
     assert [line.get_xydata().tolist() for line in latency.lines if line.get_fillstyle() == "none"] == [[[2, 5]]]
     assert "P95, ms (dashed: the target of 8 ms)" in texts_of(svg_of(figure))
+
+
+@pytest.mark.parametrize("numbers", [(2,), (1, 2), (7,)])
+def test_a_plan_of_few_numbers_of_replicas_has_whole_ones_on_its_axis(numbers: tuple[int, ...]) -> None:
+    options = tuple(
+        {
+            "service": ServiceConfig(replicas=replicas, max_batch_size=8).model_dump(),
+            "latency_ms": {"low": 4.0, "middle": 5.0, "high": 7.0},
+            "slo_violation_rate": {"low": 0.0, "middle": 0.1, "high": 0.2},
+        }
+        for replicas in numbers
+    )
+    figure = plan.plan([Setting((8,), options, recommended=numbers[0])], 8.0, 95)
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        low, high = axes.get_xlim()
+        assert low <= numbers[0] - 0.5
+        assert high >= numbers[-1] + 0.5
+        assert [tick for tick in axes.get_xticks() if low <= tick <= high] == list(numbers)

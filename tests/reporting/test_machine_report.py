@@ -61,6 +61,9 @@ def test_both_pages_of_every_report_show_the_machine_and_its_troubles(
         assert "4.90" in text
         assert "timed wake-ups are 4.9 ms late at P99" in text
         assert "below 245 ms" in text
+    assert (
+        '<p class="note">runs whose latency percentile is below 245 ms' in page.read_text()
+    )  # red: INVALID runs alone
 
 
 @pytest.mark.parametrize("written", [calibrated, of_devices, of_an_experiment])

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
-from synthetic_runs import write_demo
+from synthetic_runs import EMULATED, write_demo, write_run
 from typer.testing import CliRunner
 
+from loadgen.validity import Verdict
 from testbed.cli.main import application
 from testbed.errors import ConfigError
 from testbed.reporting.gallery import main, write_gallery
+from testbed.reporting.index import write_index
 from testbed.reporting.overview import cards_of, thumbnail
 from testbed.reporting.reports import write_report
 from tests.golden import RESULTS
@@ -69,6 +74,67 @@ def test_the_kind_of_a_folder_and_its_emulated_device_are_told(tmp_path: Path) -
     assert card.question.startswith("How near is the simulator to the real server")
     assert "emulated T4 (EMULATED)" in card.devices
     assert card.when == "2025-06-15 15:06 UTC"  # of the first real run, not what the folder is named after
+
+
+AFTER_S = np.arange(1, 401) * 0.025 + 0.0125  # of 400 requests, each 12.5 ms late
+
+
+def run_in(folder: Path, name: str, **more: Any) -> None:
+    write_run(folder, name, np.arange(1, 401) * 25_000_000, AFTER_S, **more)
+
+
+def test_one_run_is_measured_or_simulated_as_its_manifest_says_and_its_card_what_came_of_it(tmp_path: Path) -> None:
+    late = Verdict(valid=False, reasons=("the client was late",))
+    run_in(tmp_path, "a-replay", device=EMULATED)
+    run_in(tmp_path, "b-late", verdict=late)
+    run_in(tmp_path, "c-locust", verdict=None)
+    run_in(tmp_path, "d-simulate", kind="simulated")
+    told = {card.folder: (card.devices, card.found) for card in cards_of(tmp_path)}
+    answered = "400 requests: 400 answered, P95 12.50 ms"
+    assert told == {
+        "a-replay": (("emulated T4 (EMULATED)",), f"{answered}, VALID."),
+        "b-late": (("Example CPU, 2 cores",), f"{answered}, INVALID: the client was late."),
+        "c-locust": (("Example CPU, 2 cores",), f"{answered}, NOT JUDGED."),
+        "d-simulate": (("simulated",), f"{answered}."),
+    }
+
+
+def test_the_newest_comes_first_and_what_is_committed_last(tmp_path: Path) -> None:
+    for name, start in (("golden-a", 9), ("golden-b", 10), ("older", 1), ("newer", 2), ("20250101-0101-replay", None)):
+        run_in(tmp_path, name, start_unix_ns=None if start is None else (1_750_000_000 + 86_400 * start) * 10**9)
+    order = [card.folder for card in cards_of(tmp_path)]
+    assert order == ["newer", "older", "20250101-0101-replay", "golden-a", "golden-b"]
+
+
+def test_a_folder_of_several_with_a_page_of_its_own_is_listed_with_it(tmp_path: Path) -> None:
+    write_demo(tmp_path / "demo" / "measured")
+    assert cards_of(tmp_path) == []
+    write_index(tmp_path / "demo", "kis demo", [])
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "index.html").touch()
+    told = CliRunner().invoke(application(), ["report", str(tmp_path)])
+    assert told.exit_code == 0, told.output
+    page = (tmp_path / "index.html").read_text()
+    assert 'href="demo/index.html"' in page
+    assert 'href="site' not in page
+    assert "1 results folder: measured." in words(page)
+
+
+def test_a_kind_of_study_that_is_not_known_is_said_to_be_so(tmp_path: Path) -> None:
+    for name, kind in (("gone", "testbed.pipeline.studies.gone:Gone"), ("wrong", "no-such-kind")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "study.json").write_text(json.dumps({"kind": kind}))
+    told = CliRunner().invoke(application(), ["report", str(tmp_path)])
+    assert told.exit_code == 0, told.output
+    text = words((tmp_path / "index.html").read_text())
+    assert "No module named" in text
+    assert "Unknown kind of study" in text
+
+
+def test_a_run_json_of_another_tool_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "run.json").write_text("{}")
+    assert [card.found for card in cards_of(tmp_path)] == [""]
 
 
 def test_a_thumbnail_is_small_and_keeps_its_shape() -> None:

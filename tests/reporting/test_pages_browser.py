@@ -120,6 +120,13 @@ def test_figures_are_drawn_on_the_colour_of_the_page(opened: Opened, kind: str) 
         assert pixel(opened(kind, 1400, theme).locator("figure img:visible").first.screenshot()) == rgb(paper)
 
 
+@pytest.mark.parametrize("kind", ["demo", "overview"])
+def test_pictures_of_other_pages_do_not_glare_on_a_dark_screen(opened: Opened, kind: str) -> None:
+    pictures = {theme: opened(kind, 1400, theme).locator("main img").first.screenshot() for theme in THEMES}
+    assert min(pixel(pictures["light"])) > 230
+    assert max(pixel(pictures["dark"])) < 40
+
+
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_keys_reach_everything_that_can_be_used(opened: Opened, kind: str, width: int) -> None:

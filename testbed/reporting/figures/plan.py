@@ -37,9 +37,10 @@ def plan(settings: Sequence[Setting], target_ms: float, percentile: float) -> Fi
     log_axis(latency, "y")
     latency.set(title=f"P{percentile:g}, ms (dashed: the target of {target_ms:g} ms)")
     missed.set(title="requests over the target, %", ylim=(0, None))
+    tried = [option["service"]["replicas"] for setting in settings for option in setting.options]
     for axes in panels:
-        axes.set(xlabel="replicas")
-        axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
+        axes.set(xlabel="replicas", xlim=(min(tried) - 0.5, max(tried) + 0.5))
+        axes.xaxis.set_major_locator(MaxNLocator(10, integer=True, min_n_ticks=1))
     handles, labels = latency.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower left", ncols=2)
     return figure

@@ -121,4 +121,25 @@ def _text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-REPORT = Report("run", "run.json", "a run: kis replay, measure or simulate, locust -f loadgen/...", gather)
+def found(folder: Path) -> str:
+    """How many requests were answered, how late, and whether that is to be relied on: by its logs."""
+    run = load_run(folder)
+    ok = run.requests.ok
+    text = f"{number(len(ok), 0)} requests: {number(int(ok.sum()), 0)} answered"
+    if ok.any():
+        text += f", P95 {milliseconds(quantile_ms(run.requests.latency_s, 0.95))} ms"
+    if run.manifest.kind == "simulated":
+        return f"{text}."
+    if reasons := _reasons(run):
+        return f"{text}, INVALID: {'; '.join(reasons)}."
+    return f"{text}, {'NOT JUDGED' if run.manifest.verdict is None else 'VALID'}."
+
+
+REPORT = Report(
+    "run",
+    "run.json",
+    "a run: kis replay, measure or simulate, locust -f loadgen/...",
+    gather,
+    question="What came of one run?",
+    found=found,
+)

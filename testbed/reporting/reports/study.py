@@ -38,8 +38,9 @@ def gather(folder: Path) -> Content:
 
 def found(folder: Path) -> str:
     """How much of it is done."""
-    kind = STUDIES.find(read_json(folder / CONFIG, "give a folder of `kis study`")["kind"])
-    rows = read_rows(build(kind, read_json(folder / CONFIG, ""), str(folder / CONFIG)), folder)
+    config = read_json(folder / CONFIG, "give a folder of `kis study`")
+    kind = STUDIES.find(config["kind"])
+    rows = read_rows(build(kind, config, str(folder / CONFIG)), folder)
     return f"{(kind.title or kind.__name__).capitalize()}: {counted(len(rows), 'cell')}."
 
 
