@@ -299,7 +299,7 @@ MISTAKES = {
 def test_a_mistake_is_answered_in_one_line(tmp_path: Path, profile: Path, mistake: str) -> None:
     arguments, told = MISTAKES[mistake]
     (tmp_path / "config.yaml").write_text("seed: 1\n")
-    (tmp_path / "run.json").write_text('{"run_id": "one", "model": "resnet50"}')
+    (tmp_path / "a-run.json").write_text('{"run_id": "one", "model": "resnet50"}')
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     (tmp_path / "study.yaml").write_text("kind: rate-sweep\n")
     (tmp_path / "open.yaml").write_text("duration_s: [\nseed: 3\n")
