@@ -260,7 +260,7 @@ MISTAKES = {
     "a simulation of nothing": (["simulate"], "give --profile"),
     "a profile that is none": (["simulate", "--profile", "config.yaml"], "config.yaml is no profile"),
     "a run as a profile": (
-        ["simulate", "--profile", "run.json"],
+        ["simulate", "--profile", "a-run.json"],
         "run.json is no profile: give a profile-<model>.json",
     ),
     "a folder that is not there": (["compare", "none"], "none does not exist"),
