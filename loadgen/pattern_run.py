@@ -195,7 +195,7 @@ def _schedule(kind: type[Pattern], options: Any, run_time_s: float | None) -> tu
     pattern = make_pattern(kind.name, **{f.name: getattr(options, f.name) for f in dataclasses.fields(kind)})
     duration_s = run_time_s or kind.default_duration_s
     schedule = poisson_schedule(pattern, duration_s, options.seed, "")
-    reached = float(pattern.rate_rps(np.linspace(0.0, duration_s, 1001)).max())
+    reached = float(pattern.rate_rps(np.linspace(0.0, duration_s, 1000, endpoint=False)).max())
     if reached >= SHOWN_SHARE * pattern.peak_rps:
         return schedule, []
     note = f"a run of {duration_s:g} s reaches {reached:.0f} requests/s of the pattern's peak of {pattern.peak_rps:.0f}"

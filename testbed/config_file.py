@@ -10,6 +10,7 @@ Flags are relative to that folder, too.
 from __future__ import annotations
 
 import difflib
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from testbed.errors import ConfigError
 from workloads.catalog import CatalogError
 
 T = TypeVar("T", bound=BaseModel)
+FLAGS = "flags"  # where data comes from that was typed: an error names the flag
 POLICY_FILES = ("file", "tuned")  # keys of a policy's settings, which no model describes, that name files
 
 
@@ -129,8 +131,8 @@ def build(kind: type[T], data: dict[str, Any], where: str, flags: dict[str, Any]
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        where = "flags" if _is_in(flags, error.errors()[0]["loc"]) else where
-        raise ConfigError(f"{where}: {_explain(kind, error)}") from None
+        where = FLAGS if _is_in(flags, error.errors()[0]["loc"]) else where
+        raise ConfigError(_explain(kind, error, where)) from None
     except CatalogError as error:
         raise ConfigError(f"{where}: {error}") from None
 
@@ -165,22 +167,33 @@ def _are_named(value: Any) -> TypeGuard[list[dict[str, Any]]]:
     return isinstance(value, list) and all(isinstance(item, dict) and "name" in item for item in value)
 
 
-def _explain(kind: type[BaseModel], error: ValidationError) -> str:
+def _explain(kind: type[BaseModel], error: ValidationError, where: str) -> str:
     unknown = [problem for problem in error.errors() if problem["type"] == "extra_forbidden"]
     first = (unknown or error.errors())[0]  # a misspelt key is why another one is missing
     place = ".".join(map(str, first["loc"]))
+    if where == FLAGS and place:
+        where, place = _flag_and_place(first["loc"])
+    named = f"{where}: {place}" if place else where
     if first["type"] == "extra_forbidden":
         known = _fields_at(kind, first["loc"][:-1])
         near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
         hint = f"did you mean '{near[0]}'?" if near else "known keys: " + ", ".join(sorted(known))
-        return f"unknown key '{place}': {hint}"
+        unknown_key = ".".join(map(str, first["loc"]))
+        return f"{where}: unknown key '{unknown_key}': {hint}"
     if first["type"] == "missing":
-        return f"{place} is missing"
+        return f"{named} is missing"
     message = "give a list" if first["type"] in ("tuple_type", "list_type") else first["msg"]
     message = message.removeprefix("Value error, ")
     given = first.get("input")
     shown = "" if isinstance(given, (dict, list, tuple, BaseModel)) else f" (got {given!r})"
-    return f"{place}: {message}{shown}" if place else f"{message}{shown}"
+    return f"{named}: {message}{shown}"
+
+
+def _flag_and_place(location: tuple[int | str, ...]) -> tuple[str, str]:
+    """The flag of a key, and the whole place where that lies in an item of the flag's list; else empty."""
+    keys = list(itertools.takewhile(lambda step: isinstance(step, str), location))
+    flag = "--" + ".".join(map(str, keys)).replace("_", "-")
+    return flag, ".".join(map(str, location)) if len(keys) < len(location) else ""
 
 
 def _fields_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

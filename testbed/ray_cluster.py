@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from testbed.errors import ConfigError
+from testbed.installed import how_to_install
 from workloads.errors import KisError
 
 LOCAL = "local"
@@ -26,8 +27,8 @@ def load_ray() -> Any:
         import ray  # noqa: PLC0415 - not everybody has it
     except ImportError:
         raise ConfigError(
-            "--ray needs Ray, which is not installed: pip install 'kis-testbed[train,ray]', or leave --ray out: then "
-            "this machine does the work"
+            f"--ray needs Ray, which is not installed: {how_to_install('ray')}, or leave --ray out: then this machine "
+            "does the work"
         ) from None
     return ray
 

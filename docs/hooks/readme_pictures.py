@@ -1,6 +1,6 @@
 """The small pictures of README.md, of committed campaigns: a few of their policies and traffics, so that they can be read.
 
-    kis restore results/golden-transients && python docs/hooks/readme_pictures.py docs/assets
+kis restore results/golden-transients && python docs/hooks/readme_pictures.py docs/assets
 """
 
 from __future__ import annotations

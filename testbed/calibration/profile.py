@@ -350,8 +350,8 @@ class ServiceProfile(_Frozen):
             raise ArtifactError(f"{path}: {error.strerror}: give a profile.json written by `kis calibrate`") from None
         except ValidationError as error:
             first = error.errors()[0]
-            lacks = {problem["loc"][0] for problem in error.errors() if problem["type"] == "missing" and problem["loc"]}
-            if first["type"] in ("json_invalid", "model_type") or {"model", "service_time"} <= lacks:
+            lacks = {problem["loc"] for problem in error.errors() if problem["type"] == "missing"}
+            if first["type"] in ("json_invalid", "model_type") or ("service_time",) in lacks:
                 raise ArtifactError(f"{path} is no profile: give a profile-<model>.json of `kis calibrate`") from None
             where = ".".join(map(str, first["loc"])) or "file"
             raise ArtifactError(f"{path}: {where}: {first['msg']}: calibrate again with this kis") from None

@@ -11,7 +11,7 @@ import typer
 from loadgen.artifact import read_json
 from testbed.cli import options
 from testbed.cli.compare import show_comparison
-from testbed.cli.console import ConsoleReporter, console, print_path
+from testbed.cli.console import ConsoleReporter, console, print_path, say
 from testbed.cli.flags import Given, configured, flags
 from testbed.config import CalibrateConfig
 from testbed.errors import ConfigError
@@ -75,10 +75,16 @@ def calibrate(
         reporter.phase(f"calibrate {', '.join(study.model for study in settings.studies)} into {folder}")
         from testbed.pipeline.calibrate import calibrate as run_campaign
         from testbed.reporting.compare import compare_folder
+        from testbed.reporting.labels import claim
 
         report = run_campaign(settings, folder, reporter, target, measure_only=measure_only, workers=all_processors())
     if not measure_only:
-        show_comparison(console, compare_folder(folder))
+        comparison = compare_folder(folder)
+        show_comparison(console, comparison)
+        for group in comparison.summary.groups:
+            say(claim(group))
+        for profile in sorted(folder.glob("profile-*.json")):
+            print_path(console, profile)
     print_path(console, report)
 
 

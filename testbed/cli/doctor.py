@@ -7,7 +7,6 @@ import platform
 import sys
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -17,6 +16,7 @@ from rich.table import Column, Table
 
 from testbed.cli import options
 from testbed.cli.console import ConsoleReporter, console
+from testbed.installed import how_to_install, is_installed, kis_version
 from testbed.machine import Machine, troubles
 from testbed.simulation import is_compiled
 from workloads.errors import KisError
@@ -54,7 +54,7 @@ def doctor(
 
 
 def _versions() -> Finding:
-    text = f"kis {version('kis-testbed')}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    text = f"kis {kis_version()}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
     return Finding("versions", sys.version_info >= (3, 11), text)
 
 
@@ -83,11 +83,11 @@ def _server() -> Finding:
 
 
 def _extras() -> list[Finding]:
-    """What `pip install 'kis-testbed[...]'` brings."""
+    """What the light core does without."""
     rows = []
     for extra, packages in EXTRAS.items():
-        missing = [package for package in packages if find_spec(package) is None]
-        lacks = f"without {', '.join(missing)}: pip install 'kis-testbed[{extra}]'"
+        missing = [package for package in packages if not is_installed(package)]
+        lacks = f"without {', '.join(missing)}: {how_to_install(extra)}"
         versions = ", ".join(f"{package} {_version(package)}" for package in packages if package not in missing)
         rows.append(Finding(f"extra {extra}", None if missing else True, lacks if missing else versions))
     return rows

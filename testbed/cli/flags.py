@@ -25,7 +25,7 @@ from rich.markup import escape
 from rich.text import Text
 from typer import rich_utils
 
-from testbed.config_file import alternatives, build, load_config, merge
+from testbed.config_file import FLAGS, alternatives, build, load_config, merge
 from testbed.errors import ConfigError
 
 T = TypeVar("T", bound=BaseModel)
@@ -109,7 +109,7 @@ def flags(*models: type[BaseModel], usual: Sequence[str | Short] = ()) -> Callab
 
 def configured(kind: type[T], file: Path | None, given: Given) -> T:
     """The configuration of a command: its file, or the defaults, with the flags that were given on top."""
-    return build(kind, given, "flags") if file is None else load_config(file, kind, given)
+    return build(kind, given, FLAGS) if file is None else load_config(file, kind, given)
 
 
 def typed(given: Given, above: str = "--") -> Iterator[str]:

@@ -8,8 +8,6 @@ import signal
 import sys
 from collections.abc import Callable, Iterable
 from importlib import import_module, resources
-from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, NamedTuple
@@ -22,6 +20,7 @@ from typer import rich_utils
 from testbed.cli.console import show_log
 from testbed.cli.example import read_example
 from testbed.errors import ConfigError
+from testbed.installed import extra_of, how_to_install, is_installed, kis_version, needed
 from workloads.errors import KisError
 
 WRONG = 2
@@ -29,13 +28,12 @@ INTERRUPTED = 130  # as a shell reports SIGINT
 
 
 class Entry(NamedTuple):
-    """A command. module: of testbed.cli; needs: a package beyond the light core, which the extra brings."""
+    """A command. module: of testbed.cli; needs: a package beyond the light core."""
 
     module: str
     group: str
     summary: str
     needs: str | None = None
-    extra: str = "serve"
 
 
 HELP = "Measure a real Triton service once, simulate it under any traffic, and see how far off the simulation was."
@@ -49,7 +47,7 @@ GROUPS = {
 }
 FIRST = (
     "Type next (the last one measures a real Triton):",
-    "kis simulate --profile testbed/examples/resnet50-h200-fp16.json",
+    "kis simulate --profile testbed/examples/resnet50-h200-fp16.json --set base=300",
     "kis simulate --cluster testbed/configs/cluster.yaml",
     "kis demo",
     "Each command's --help begins with an example and what it prints.",
@@ -69,7 +67,7 @@ COMMANDS = {
     "plan": Entry("plan", "Simulate", "How many replicas, and which batches, hold a latency target."),
     "study": Entry("study", "Simulate", "A kind of study in one file, also one of yours."),
     "tune-hpa": Entry("tune_hpa", "Decide", "The HPA for your traffic and target, as YAML."),
-    "train": Entry("train", "Decide", "An autoscaler learns in simulated clusters.", "stable_baselines3", "train"),
+    "train": Entry("train", "Decide", "An autoscaler learns in simulated clusters.", "stable_baselines3"),
     "evaluate": Entry("evaluate", "Decide", "Policies on the same traffic: which is better, and how sure."),
     "adapt": Entry("adapt", "Decide", "A service that drifts in KISim, and a policy adapted to it."),
     "controller": Entry("controller", "Deploy", "Scale a real deployment of Triton pods with a policy."),
@@ -100,14 +98,16 @@ def application(called: Iterable[str] = COMMANDS) -> typer.Typer:
         if name in called:
             _add(made, name, entry)
         else:
-            text = entry.summary if _is_installed(entry.needs) else _lacks(entry, str(entry.needs)).capitalize()
+            text = entry.summary
+            if entry.needs is not None and not is_installed(entry.needs):
+                text = f"{text.rstrip('.')} ({needed(extra_of(entry.needs))})."
             made.command(name, help=escape(text), rich_help_panel=GROUPS[entry.group])(lambda: None)
     return made
 
 
 def _show_version(asked: bool) -> None:
     if asked:
-        Console().print(f"kis {version('kis-testbed')}", highlight=False)
+        Console().print(f"kis {kis_version()}", highlight=False)
         raise typer.Exit
 
 
@@ -121,11 +121,11 @@ def _top(shown: _Version = False) -> None:
 
 
 def _add(made: typer.Typer, name: str, entry: Entry) -> None:
-    if _is_installed(entry.needs):
+    if entry.needs is None or is_installed(entry.needs):
         command = getattr(import_module(f"testbed.cli.{entry.module}"), name.replace("-", "_"))
         made.command(name, help=_help_of(name, entry, command), rich_help_panel=GROUPS[entry.group])(command)
         return
-    lacks = _lacks(entry, str(entry.needs))
+    lacks = _lacks(entry.needs)
 
     def stand_in() -> None:
         raise ConfigError(f"kis {name} {lacks}")
@@ -142,16 +142,9 @@ def _help_of(name: str, entry: Entry, command: Callable[..., None]) -> str:
     return f"{entry.summary}\n\n{inspect.getdoc(command)}\n\n{text}"
 
 
-def _lacks(entry: Entry, package: str) -> str:
+def _lacks(package: str) -> str:
     """The light core is installed without what some commands need: they say so, and the others work."""
-    return f"needs {package}, which is not installed: pip install 'kis-testbed[{entry.extra}]'"
-
-
-def _is_installed(package: str | None) -> bool:
-    try:
-        return package is None or find_spec(package) is not None
-    except ModuleNotFoundError:
-        return False
+    return f"needs {package}, which is not installed: {how_to_install(extra_of(package))}"
 
 
 def main() -> None:
@@ -170,7 +163,7 @@ def main() -> None:
         if name in ("", *OURS):
             raise
         command = next((word for word in sys.argv[1:] if word in COMMANDS), "")
-        _tell(errors, f"kis {command} {_lacks(COMMANDS[command], name)}" if command else str(error))
+        _tell(errors, f"kis {command} {_lacks(name)}" if command else str(error))
     except OSError as error:  # a folder that cannot be written, a disk that is full
         where = f"{error.filename}: " if error.filename else ""
         _tell(errors, f"{where}{error.strerror or error}: choose another place, or free some space")

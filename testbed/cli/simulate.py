@@ -14,7 +14,7 @@ from testbed.cli.console import ConsoleReporter, console, counted, print_path, s
 from testbed.cli.flags import Given, configured, flags, typed
 from testbed.cli.replay import show_run
 from testbed.config import SimulateConfig
-from testbed.config_file import build, keys_of, merge
+from testbed.config_file import FLAGS, build, keys_of, merge
 from testbed.errors import ConfigError
 from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.traffic import make_schedule, own_length_s
@@ -139,7 +139,7 @@ def _cluster_settings(file: Path, given: Given, policy: str | None) -> ClusterRu
             changed |= {"traffic": {names[0]: whole}, "users": {}}
         if policy is not None:
             changed["policies"] = {names[0]: options.policy_of(policy)}
-        run_config = build(ClusterRunConfig, {**run_config.model_dump(exclude_unset=True), **changed}, "flags")
+        run_config = build(ClusterRunConfig, {**run_config.model_dump(exclude_unset=True), **changed}, FLAGS)
     if "duration_s" in given or (not traffic and "duration_s" in run_config.model_fields_set):
         return run_config
     lengths = [own_length_s(served) for served in run_config.traffic.values()]

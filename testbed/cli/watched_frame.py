@@ -78,7 +78,9 @@ def _rows_of_run(run: RunView) -> Iterator[tuple[str, str]]:
 
 def _rows_of_pace(pace: live.Pace, requests: int | None, target_s: float | None) -> Iterator[tuple[str, str]]:
     failed = f"[red]{pace.failed} failed[/red]" if pace.failed else "0 failed"
-    yield "requests", f"{pace.answered} answered, {failed}" + ("" if requests is None else f", of {requests}")
+    unsent = f", {pace.unsent} unsent" if pace.unsent else ""
+    whole = "" if requests is None else f", of {requests}"
+    yield "requests", f"{pace.answered} answered, {failed}{unsent}{whole}"
     if pace.answered_rps is not None:
         offered = "" if pace.offered_rps is None else f", {pace.offered_rps:.1f}/s offered, {_window(pace)}"
         yield "rate", f"{pace.answered_rps:.1f}/s answered{offered}"

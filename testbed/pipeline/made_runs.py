@@ -218,7 +218,7 @@ class MadeRuns:
             return False  # the same schedule has too few requests for the percentile
         rule = self._too_late_here(verdict)
         if rule is None and not self.has_time(duration_s):
-            rule = "there is no time to make INVALID runs again"
+            rule = "there is no time for it"
         if rule is not None:
             self._say_once(rule, verdict)
         return rule is None
@@ -229,19 +229,16 @@ class MadeRuns:
         if limit_ms is None or not only_late(verdict):
             return None
         if self.machine is not None and self.machine.keeps(limit_ms) is False:
-            return (
-                "runs that are INVALID for lateness alone are not made again where this machine's timed wake-ups, "
-                f"{self.machine.wakeup_p99_ms:.1f} ms late at P99, are themselves over the limit"
-            )
+            return f"this machine's own wake-ups are {self.machine.wakeup_p99_ms:.1f} ms late"
         if any(limit_ms <= limit for limit in self._late_twice):
-            return "runs that are INVALID for lateness alone are not made again: one was late twice"
+            return "another run was late twice"
         return None
 
     def _say_once(self, rule: str, verdict: Verdict) -> None:
         """The rule, with the first verdict that it was kept for."""
         if rule not in self._said:
             self._said.add(rule)
-            self.reporter.phase(f"INVALID ({'; '.join(verdict.reasons)}); {rule}")
+            self.reporter.phase(f"INVALID ({'; '.join(verdict.reasons)}): kept, not made again: {rule}")
 
     def _put_aside(self, folder: Path, why: str) -> None:
         """Move a run that does not count to invalid/: what was measured is kept."""

@@ -163,14 +163,16 @@ class RunReader:
 def _of_log(log: RequestLog, schedule: Schedule) -> live.Pace:
     """Of a run that is over: the whole of it, no window."""
     latency_s = log.latency_s[log.ok]
+    unsent = log.frame["status"].to_numpy() == "unsent"
     return live.Pace(
         answered=int(log.ok.sum()),
-        failed=int((~log.ok).sum()),
+        failed=int((~log.ok & ~unsent).sum()),
         offered_rps=None,
         answered_rps=len(latency_s) / schedule.duration_s,
         p95_s=None,
         p95_so_far_s=float(np.percentile(latency_s, 95)) if len(latency_s) else None,
         window_s=None,
+        unsent=int(unsent.sum()),
     )
 
 

@@ -13,6 +13,7 @@ from loadgen.discovery import model_tensors, the_model
 from loadgen.endpoints import address as http_address
 from testbed.config import ServeConfig
 from testbed.errors import ServingError
+from testbed.installed import how_to_install, is_installed
 from testbed.measurement.machine import detect_device, processor
 from testbed.measurement.replica_metrics import DeploymentSource, Replicas
 from testbed.measurement.sampler import Source
@@ -73,6 +74,10 @@ def served(
     latency_summaries: percentiles on the metrics pages, for who looks at them meanwhile.
     """
     spec = find_model(config.model)
+    if not spec.emulated and not is_installed("torch"):
+        raise ServingError(
+            f"{spec.name} needs PyTorch, which is not installed: {how_to_install('serve')}; or try the model 'emulated'"
+        )
     detected = detect_device()
     if config.device == "gpu" and detected.kind != "gpu":
         raise ServingError("device: gpu was asked for, but this machine shows no NVIDIA GPU: use cpu or auto")

@@ -135,7 +135,7 @@ def tune_hpa(config: TuneConfig, folder: Path, on_progress: Callable[[float], No
         on_progress((trial.number + 1) * config.seeds / runs)
         return cost
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # it warns of a trial that ctrl-c ended, with a traceback
     sampler = optuna.samplers.TPESampler(seed=config.seed, n_startup_trials=max(5, config.trials // 4))
     study = optuna.create_study(sampler=sampler)
     study.optimize(objective, n_trials=config.trials)

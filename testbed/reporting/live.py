@@ -49,6 +49,7 @@ class Pace(NamedTuple):
     p95_s: float | None
     p95_so_far_s: float | None
     window_s: float | None
+    unsent: int = 0  # the run ended before their time came
 
 
 class RunView(NamedTuple):

@@ -259,6 +259,10 @@ MISTAKES = {
     ),
     "a simulation of nothing": (["simulate"], "give --profile"),
     "a profile that is none": (["simulate", "--profile", "config.yaml"], "config.yaml is no profile"),
+    "a run as a profile": (
+        ["simulate", "--profile", "a-run.json"],
+        "run.json is no profile: give a profile-<model>.json",
+    ),
     "a folder that is not there": (["compare", "none"], "none does not exist"),
     "an HPA without a target": (
         ["simulate", "--cluster", "cluster.yaml", "--policy", "hpa", "--out", "o"],
@@ -285,7 +289,7 @@ MISTAKES = {
     "a file of another command": (["simulate", "cluster.yaml"], "kis simulate --cluster cluster.yaml"),
     "a folder as a file": (["evaluate", "."], "is a folder"),
     "a report of nothing": (["report", "none"], "none does not exist"),
-    "a key that is missing": (["plan", "--profile", "profile-emulated.json"], "target_ms is missing"),
+    "a key that is missing": (["plan", "--profile", "profile-emulated.json"], "kis: --target-ms is missing"),
     "another study than the file's": (["study", "study.yaml", "--set", "kind=x"], "says which study it is"),
     "what is not closed": (["simulate", "--cluster", "open.yaml"], "open.yaml, line 1, is not YAML"),
 }
@@ -295,6 +299,7 @@ MISTAKES = {
 def test_a_mistake_is_answered_in_one_line(tmp_path: Path, profile: Path, mistake: str) -> None:
     arguments, told = MISTAKES[mistake]
     (tmp_path / "config.yaml").write_text("seed: 1\n")
+    (tmp_path / "a-run.json").write_text('{"run_id": "one", "model": "resnet50"}')
     (tmp_path / "cluster.yaml").write_text(CLUSTER)
     (tmp_path / "study.yaml").write_text("kind: rate-sweep\n")
     (tmp_path / "open.yaml").write_text("duration_s: [\nseed: 3\n")
@@ -340,7 +345,7 @@ def test_the_version_and_the_next_thing_to_type() -> None:
     alone = kis()
     told = " ".join((alone.stdout + alone.stderr).split())
     assert "Type next" in told
-    assert "kis simulate --profile testbed/examples/resnet50-h200-fp16.json" in told
+    assert "kis simulate --profile testbed/examples/resnet50-h200-fp16.json --set base=300" in told
 
 
 def test_the_doctor_says_what_is_there_and_what_is_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -397,9 +402,11 @@ def test_the_light_core_has_help_and_says_what_a_command_lacks() -> None:
     helped = light("--help")
     assert helped.returncode == 0, helped.stderr
     assert "evaluate" in helped.stdout
-    assert "Needs stable_baselines3, which is not installed" in helped.stdout
+    assert "An autoscaler learns in simulated clusters (needs make env)." in helped.stdout
+    served = light("serve", "--out", "served")
+    assert served.stderr.startswith("kis: resnet50 needs PyTorch, which is not installed: make env; or try"), served
     for command, missing in (("train", "stable_baselines3|gymnasium|torch"),):
         told = light(command, "some.yaml", "--out", "x")
         assert told.returncode == 2
-        one = rf"^kis: kis {command} needs ({missing}), which is not installed: pip install 'kis-testbed\[train\]'$"
+        one = rf"^kis: kis {command} needs ({missing}), which is not installed: make env$"
         assert re.fullmatch(one, told.stderr.strip()), told.stderr

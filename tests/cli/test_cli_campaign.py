@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
+from importlib import resources
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from testbed.cli.main import application
 from testbed.errors import ConfigError
+from tests.reporting.synthetic_runs import write_run
 from workloads.catalog import ServiceConfig
 
 
@@ -40,3 +44,18 @@ def test_a_campaign_on_ones_own_server_goes_on_with_that_server(
     with pytest.raises(ConfigError, match="--quick is a campaign of its own"):
         CliRunner().invoke(application(), ["calibrate", "--quick", "--out", str(out)], catch_exceptions=False)
     assert json.loads((out / "server.json").read_text())["model"] == "mine"
+
+
+def test_a_campaign_ends_with_its_profiles_and_what_they_are_worth(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The campaign itself is left out: two runs, and a profile, are there."""
+    arrivals = np.linspace(0, 9.9e9, 200).astype(np.int64)
+    write_run(tmp_path / "runs", "one", arrivals, arrivals / 1e9 + 0.1)
+    write_run(tmp_path / "runs", "one-sim", arrivals, arrivals / 1e9 + 0.1, kind="simulated", simulates="one")
+    shutil.copy(str(resources.files("testbed") / "examples" / "emulated.json"), tmp_path / "profile-emulated.json")
+    monkeypatch.setattr("testbed.pipeline.calibrate.calibrate", lambda _, folder, *__, **___: folder / "report.html")
+    done = CliRunner().invoke(application(), ["calibrate", "--out", str(tmp_path)], catch_exceptions=False)
+    claimed, *paths = done.stdout.splitlines()[-3:]
+    assert ": over one valid held-out run (200 requests" in claimed
+    assert paths == [str(tmp_path / "profile-emulated.json"), str(tmp_path / "report.html")]

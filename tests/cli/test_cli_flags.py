@@ -111,11 +111,12 @@ def test_what_is_yes_or_no_can_be_typed_both_ways(read: Callable[..., Example]) 
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
-        (["--count", "none"], "flags: count: Input should be a valid integer"),
-        (["--count", "0"], "flags: count: Input should be greater than or equal to 1 (got 0)"),
-        (["--mode", "quick"], "flags: mode: Input should be 'slow' or 'fast' (got 'quick')"),
-        (["--client.max-in-flight", "0"], "flags: client.max_in_flight"),
-        (["--parts", "{sise: 2}"], "flags: unknown key 'parts.0.sise': did you mean 'size'?"),
+        (["--count", "none"], "--count: Input should be a valid integer"),
+        (["--count", "0"], "--count: Input should be greater than or equal to 1 (got 0)"),
+        (["--mode", "quick"], "--mode: Input should be 'slow' or 'fast' (got 'quick')"),
+        (["--client.max-in-flight", "0"], "--client.max-in-flight: Input"),
+        (["--parts", "{sise: 2}"], "--parts: unknown key 'parts.0.sise': did you mean 'size'?"),
+        (["--parts", "{size: x}"], "--parts: parts.0.size: Input should be"),
         (["--parts", "[a"], "[a is not YAML"),
         (["--traffic.parameters", "spike"], "--traffic.parameters spike: give NAME=VALUE"),
     ],

@@ -20,7 +20,7 @@ from test_cli import kis
 
 from loadgen.endpoints import write_endpoints
 from loadgen.job import ReplayJob, RequestShape
-from loadgen.row_stream import Row, RowStream
+from loadgen.row_stream import Row, RowStream, collect_rows
 from loadgen.schedule import Schedule
 from loadgen.validity import ClientFigures, Verdict
 from testbed.cli.console import ConsoleReporter
@@ -107,6 +107,15 @@ def test_a_run_shows_its_rate_its_p95_its_replicas_and_the_time_that_is_left(tmp
     assert "10.0/s answered, 10.0/s offered, in the last 6 s" in text
     assert "50.0 ms in the last 6 s, 50.0 ms so far; target 40.0 ms" in text
     assert "1 ready, 1 starting, 2 asked for" in text
+
+
+def test_requests_that_an_interrupted_run_did_not_come_to_are_unsent(tmp_path: Path) -> None:
+    run = Run(tmp_path / "measure", begun_s=6.0)
+    run.answer(run.begin(), until_s=2.0)
+    clients = (ClientFigures.model_validate_json((run.run.raw / "client-0.json").read_bytes()),)
+    collect_rows(run.run.raw, Schedule.read(run.run.schedule), clients).write(run.run.requests)
+    run.run.write_manifest(run.manifest.model_copy(update={"state": "interrupted"}))
+    assert "20 answered, 0 failed, 80 unsent, of 100" in shown(FolderSource(run.run.path, None).frame())
 
 
 def test_what_is_half_written_is_not_there_yet(tmp_path: Path) -> None:

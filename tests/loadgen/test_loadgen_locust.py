@@ -78,6 +78,11 @@ def test_locusts_words_on_users_are_replaced_by_one_line_on_the_arrivals(typed, 
     assert "a run of 2 s reaches 10 requests/s of the pattern's peak of 100: a longer one (-t) shows more" in output
 
 
+def test_a_burst_that_begins_as_the_run_ends_is_missed(typed):
+    _, output = typed("bursty", "-t", "2s", "--every-s", "3", "--spike-s", "1")
+    assert "a run of 2 s reaches 10 requests/s of the pattern's peak of 100" in output
+
+
 def test_the_exit_code_is_that_of_the_verdict_unless_invalid_is_allowed(typed, tmp_path):
     few = ("-t", "1s")  # too few requests for a P95
     assert typed("bursty", *few)[0] == EXIT_INVALID

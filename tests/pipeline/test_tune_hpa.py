@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import yaml
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
+from loadgen.artifact import ArtifactError
 from testbed.autoscaling.build import build_policy
 from testbed.cli.main import application
 from testbed.errors import ConfigError
@@ -106,8 +108,9 @@ def test_each_family_gets_an_hpa_of_its_own_and_one_that_is_there_is_kept(tmp_pa
 
 
 def test_a_search_that_was_interrupted_goes_on_with_the_trials_that_it_has(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    monkeypatch.setattr(logging.getLogger("optuna"), "propagate", True)  # to caplog
     config = TuneConfig.model_validate(settings(tmp_path, trials=6, duration_s=60))
     whole = tune_hpa(config, tmp_path / "whole", lambda share: None)
     played: list[Any] = []
@@ -121,6 +124,11 @@ def test_a_search_that_was_interrupted_goes_on_with_the_trials_that_it_has(
     monkeypatch.setattr(under_test, "mean_outcome", counted)
     with pytest.raises(KeyboardInterrupt):
         tune_hpa(config, tmp_path / "out", lambda share: None)
+    assert not caplog.text
+    with pytest.raises(
+        ArtifactError, match=f"`kis tune-hpa CONFIG --out {tmp_path / 'out'}` goes on with its 3 trials"
+    ):
+        write_report(tmp_path / "out")
     seeds = [config.seed]
     assert [one[3] for one in played] == [seeds] * 4
     assert tune_hpa(config, tmp_path / "out", lambda share: None) == whole

@@ -42,7 +42,7 @@ def gather(folder: Path) -> Content:
     served = config["cluster"]["models"][0]
     families = families_of(config)
     searches = [
-        _search(f"search-{k}", name, folder / name, traffic, 1e3 * served["latency_target_s"])
+        _search(f"search-{k}", name, folder, traffic, 1e3 * served["latency_target_s"])
         for k, (name, traffic) in enumerate(families.items(), start=1)
     ]
     drawn = {
@@ -61,8 +61,8 @@ def gather(folder: Path) -> Content:
     return Content(values, drawn, {f"figures/{name}.png": draw for name, draw in drawn.items()})
 
 
-def _search(stem: str, name: str, folder: Path, traffic: list[dict[str, Any]], target_ms: float) -> Search:
-    result = read_result(folder)
+def _search(stem: str, name: str, top: Path, traffic: list[dict[str, Any]], target_ms: float) -> Search:
+    result, folder = read_result(top, name), top / name
     chosen, fixed = result["chosen"], result["fixed"]
     order = [chosen, *(other for other in result["outcomes"] if other != chosen)]
     fixed_name = None if fixed is None else f"fixed-{fixed['replicas']}"
@@ -94,11 +94,18 @@ def families_of(config: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     return config.get("families") or {"": [config["traffic"][model], *config.get("variants", [])]}
 
 
-def read_result(folder: Path) -> dict[str, Any]:
-    """ArtifactError if there is none, or one of an earlier version."""
-    result: dict[str, Any] = read_json(folder / "tuned.json", AGAIN)
+def read_result(folder: Path, name: str) -> dict[str, Any]:
+    """Of a folder's search; name: of the family. ArtifactError if there is none, or one of an earlier version."""
+    file, kept = folder / name / "tuned.json", folder / name / "trials.csv"
+    if not file.exists():
+        trials = len(pd.read_csv(kept)) if kept.exists() else 0
+        raise ArtifactError(
+            f"{folder / name}: the search was not finished: `kis tune-hpa CONFIG --out {folder}` goes on with its "
+            f"{trials} trials"
+        )
+    result: dict[str, Any] = read_json(file, AGAIN)
     if "outcomes" not in result:
-        raise ArtifactError(f"{folder / 'tuned.json'} is of an earlier version: search again, in another folder")
+        raise ArtifactError(f"{file} is of an earlier version: search again, in another folder")
     return result
 
 
@@ -106,7 +113,7 @@ def found(folder: Path) -> str:
     """Of the only search, or of each."""
     config = read_json(folder / "tune.json", AGAIN)
     target_ms = 1e3 * config["cluster"]["models"][0]["latency_target_s"]
-    told = {name: sentence(read_result(folder / name), target_ms) for name in families_of(config)}
+    told = {name: sentence(read_result(folder, name), target_ms) for name in families_of(config)}
     return " ".join(f"{name}: {text}" if name else text for name, text in told.items())
 
 
