@@ -1,4 +1,4 @@
-"""The small pictures of README.md, of committed campaigns: a few of their policies and traffics, so that they can be read.
+"""The small pictures of README.md, of committed campaigns: few policies and kinds of traffic, so that they can be read.
 
 kis restore results/golden-transients && python docs/hooks/readme_pictures.py docs/assets
 """
