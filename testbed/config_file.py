@@ -21,7 +21,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from testbed.errors import ConfigError
-from workloads.catalog import CatalogError
+from workloads.catalog import CATALOG, CatalogError
 
 T = TypeVar("T", bound=BaseModel)
 FLAGS = "flags"  # where data comes from that was typed: an error names the flag
@@ -60,7 +60,8 @@ def _read(path: Path, readers: tuple[Path, ...], kind: Any) -> dict[str, Any]:
         raise ConfigError(f"{path} is a folder: give a configuration file (YAML); --out is the folder") from None
     except OSError as error:
         of_whom = f"{readers[-1]}: extends {path}" if readers else str(path)
-        raise ConfigError(f"{of_whom}: {error.strerror}: give a configuration file") from None
+        instead = f"did you mean --model {path}?" if str(path) in CATALOG else "give a configuration file"
+        raise ConfigError(f"{of_whom}: {error.strerror}: {instead}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not a text file: give a configuration file (YAML)") from None
     except yaml.YAMLError as error:

@@ -29,13 +29,17 @@ def appears_at(svg: str) -> list[float]:
 
 def test_a_command_is_recorded_with_its_times_and_drawn(under_test: dict[str, Any], tmp_path: Path) -> None:
     cast = tmp_path / "a.cast"
-    slow = "import time; print('first <one>', flush=True); time.sleep(.3); print('second')"
-    under_test["record"](cast, [sys.executable, "-c", slow])
-    lines = under_test["lines_of"](cast.read_text())
-    assert [line.text for line in lines[1:]] == ["first <one>", "second"]
-    assert lines[2].at_s - lines[1].at_s >= 0.3
-    svg = under_test["draw"](lines)
-    assert [text.text for text in ElementTree.fromstring(svg).iter(f"{SVG}text")][2:] == ["first <one>", "second"]
+    slow = tmp_path / "slow.sh"
+    slow.write_text(f"echo 'first <one>'; sleep .3; echo '  0:01  {'second ' * 20}'")
+    under_test["record"](cast, ["sh", str(slow)])
+    *typed, first, second, rest = under_test["lines_of"](cast.read_text())
+    assert " ".join(line.text for line in typed) == f"$ sh {slow}"
+    assert first.text == "first <one>"
+    assert second.text.startswith("  0:01  second second")
+    assert rest.text.startswith("        second")  # beside the time
+    assert rest.at_s == second.at_s >= first.at_s + 0.3
+    svg = under_test["draw"]([*typed, first, second, rest])
+    assert [text.text for text in ElementTree.fromstring(svg).iter(f"{SVG}text")][-3] == "first <one>"
 
 
 def test_lines_appear_in_order_and_the_last_rows_are_in_sight_at_the_end(under_test: dict[str, Any]) -> None:

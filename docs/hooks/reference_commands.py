@@ -13,6 +13,7 @@ from source import cell, code
 from typer.core import TyperArgument, TyperGroup, TyperOption
 
 from testbed.cli.main import COMMANDS, FIRST, HELP, application
+from testbed.installed import extra_of
 
 HEAD = f"""# Commands
 
@@ -37,7 +38,7 @@ def page() -> str:
         parts.append(f"## {group}\n")
         for name, entry in COMMANDS.items():
             if entry.group == group:
-                needs = f"\nNeeds the extra `{entry.extra}`.\n" if entry.needs else ""
+                needs = f"\nNeeds the extra `{extra_of(entry.needs)}` (`make env`).\n" if entry.needs else ""
                 parts += [
                     f"### kis {name}\n\n{entry.summary}\n{needs}",
                     *_command(name, kis.commands[name], entry.summary),

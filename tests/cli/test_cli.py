@@ -283,6 +283,7 @@ MISTAKES = {
         "--cluster",
     ),
     "a missing config file": (["calibrate", "none.yaml"], "none.yaml"),
+    "a model in the place of a file": (["serve", "emulated"], "did you mean --model emulated?"),
     "a flag with a slip": (["simulate", "--profle", "x"], "--profile"),
     "a command with a slip": (["simulat"], "Did you mean 'simulate'?"),
     "nothing to read": (["evaluate"], "Missing argument"),
