@@ -51,11 +51,13 @@ def report(
     workers: options.WorkerCount = None,
 ) -> None:
     """Of what a command left: its page and pictures, again. Of several such folders, as results/: an index of them."""
-    from testbed.reporting.overview import kind_of, results_in, write_overview
+    from testbed.reporting.overview import has_page_of_its_own, kind_of, results_in, write_overview
 
     if kind_of(results) is None and results_in(results):
         if anew:
             raise ConfigError(f"--anew is of one results folder; {results} has several")
+        if has_page_of_its_own(results):
+            raise ConfigError(f"{results} has a page of its own, index.html: give one of the folders in it")
         print_path(console, write_overview(results))
         return
     with ConsoleReporter(results) as reporter:

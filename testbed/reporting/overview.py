@@ -22,6 +22,7 @@ from workloads.files import write_text_atomically
 
 THUMBNAIL = (480, 320)  # pixels: shown at half of that, sharp on a dense screen
 THUMBNAIL_COLOURS = 64
+CARDS = '<ul class="cards">'  # of our index
 _PICTURE = re.compile(r"!\[[^\]]*\]\(([^)\s]+\.png)\)")
 _NAMED_AFTER_TIME = re.compile(r"(\d{8}-\d{4})\d{0,2}-")
 
@@ -71,6 +72,12 @@ def cards_of(folder: Path) -> list[Card]:
     committed = [card for card in cards if card.folder.startswith("golden-")]
     own = [card for card in cards if card not in committed]
     return sorted(own, key=lambda card: (card.when, card.folder), reverse=True) + committed
+
+
+def has_page_of_its_own(folder: Path) -> bool:
+    """True of a demo's folder, whose index.html is no index of ours."""
+    page = folder / "index.html"
+    return page.exists() and CARDS not in page.read_text()
 
 
 def write_overview(folder: Path) -> Path:

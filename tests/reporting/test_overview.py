@@ -18,7 +18,7 @@ from testbed.cli.main import application
 from testbed.errors import ConfigError
 from testbed.reporting.gallery import main, write_gallery
 from testbed.reporting.index import write_index
-from testbed.reporting.overview import cards_of, thumbnail
+from testbed.reporting.overview import cards_of, has_page_of_its_own, thumbnail, write_overview
 from testbed.reporting.reports import write_report
 from tests.golden import RESULTS
 from tests.reporting.test_devices_report import folder_of
@@ -163,3 +163,12 @@ def test_without_campaigns_there_is_no_gallery(tmp_path: Path, capsys: pytest.Ca
         write_gallery(tmp_path, tmp_path / "nothing")
     assert main([]) == 2
     assert capsys.readouterr().err.startswith("usage: ")
+
+
+def test_a_page_that_is_no_index_of_ours_is_left_alone(tmp_path: Path) -> None:
+    """`kis report` of a demo's folder overwrote its page."""
+    assert not has_page_of_its_own(tmp_path)
+    write_overview(tmp_path)
+    assert not has_page_of_its_own(tmp_path)
+    write_index(tmp_path, "a demo", [])
+    assert has_page_of_its_own(tmp_path)
