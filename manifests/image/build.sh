@@ -25,7 +25,7 @@ if [ "$base" = debootstrap ]; then
     root=$(mktemp -d)
     trap 'rm -rf "$root"' EXIT
     debootstrap --variant=minbase --include=python3,python3-venv,libpython3.11,ca-certificates bookworm "$root/debian" \
-      "${MIRROR:-http://deb.debian.org/debian}" > "$root/log" || { tail -n 5 "$root/log" >&2; exit 1; }
+      ${MIRROR:+"$MIRROR"} > "$root/log" || { tail -n 5 "$root/log" >&2; exit 1; }
     rm -rf "$root"/debian/{var/cache/apt,var/lib/apt/lists,usr/share/doc,usr/share/man,usr/share/locale}/*
     case ${builder[0]} in
       buildah)
