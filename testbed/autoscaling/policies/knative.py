@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from testbed.autoscaling.observation import Observation, Window
 from testbed.autoscaling.policy import Decision, Recommendations, kept, policy
+from testbed.autoscaling.search import ServedService, Trial
 
 
 class _KnativeMemory(NamedTuple):
@@ -27,6 +29,8 @@ class Knative:
     pkg/autoscaler/scaling/autoscaler.go.
     """
 
+    told: ClassVar[str] = "requests in flight"
+
     container_concurrency: float
     max_replicas: int
     min_replicas: int = 1
@@ -40,6 +44,24 @@ class Knative:
     metrics_delay_s: float = 1.0
     period_s: float = 2.0
     name: str = "knative"
+
+    @classmethod
+    def suggested(cls, trial: Trial, service: ServedService, given: Mapping[str, Any]) -> dict[str, Any]:
+        """See testbed.autoscaling.search."""
+        replica = service.replica
+        stable_s = service.provisioning_delay_s * trial.suggest_float("stable_window", 1.0, 15.0, log=True)
+        return {
+            "container_concurrency": replica.instances
+            * replica.batch
+            * trial.suggest_float("concurrency", 0.2, 4.0, log=True),
+            "target_utilisation": 1.0,  # a factor on the same number
+            "stable_window_s": stable_s,
+            "panic_window_s": stable_s * trial.suggest_float("panic_window", 0.05, 0.5, log=True),
+            "panic_threshold": trial.suggest_float("panic_threshold", 1.1, 4.0, log=True),
+            "scale_down_delay_s": service.provisioning_delay_s * trial.suggest_float("down_delay", 0.0, 60.0),
+            "min_replicas": trial.suggest_int("min_replicas", 1, max(1, service.max_replicas // 2)),
+            "metrics_delay_s": service.metrics_delay_s,
+        }
 
     def decide(self, observation: Observation, memory: _KnativeMemory | None) -> Decision:
         """See Policy.
