@@ -82,6 +82,13 @@ class Schedule:
         tokens = None if self.tokens is None else self.tokens[:count]
         return Schedule(self.scheduled_ns[:count], self.model[:count], duration_s, self.provenance, tokens)
 
+    def since(self, start_s: float) -> Schedule:
+        """What arrives from start_s on, as the run's beginning."""
+        first = int(np.searchsorted(self.scheduled_s, start_s))
+        tokens = None if self.tokens is None else self.tokens[first:]
+        times_ns = self.scheduled_ns[first:] - round(start_s * 1e9)
+        return Schedule(times_ns, self.model[first:], self.duration_s - start_s, self.provenance, tokens)
+
     def write(self, path: Path) -> None:
         """Write schedule.parquet."""
         import pyarrow as pa  # noqa: PLC0415 - configurations import this module
@@ -108,8 +115,20 @@ def from_seconds(times_s: FloatArray, duration_s: float, model: str, provenance:
     return Schedule(scheduled_ns, np.full(len(scheduled_ns), model, dtype=object), float(duration_s), provenance)
 
 
-def poisson_schedule(pattern: Pattern, duration_s: float, seed: int, model: str) -> Schedule:
+def poisson_schedule(
+    pattern: Pattern,
+    duration_s: float,
+    seed: int,
+    model: str,
+    *,
+    factor: float = 1.0,
+    stretch: float = 1.0,
+    start_s: float = 0.0,
+) -> Schedule:
     """Arrivals of a non-homogeneous Poisson process whose intensity is the pattern's rate, on [0, duration_s).
+
+    factor: on the rate. stretch: how much longer everything in the pattern takes. start_s: how far into the stretched
+    pattern the schedule begins.
 
     Exact, by thinning (Lewis and Shedler 1979): a homogeneous process at the peak rate, of which an arrival at t is
     kept with probability rate(t) / peak. The same pattern, duration, seed and model give the same schedule.
@@ -119,7 +138,7 @@ def poisson_schedule(pattern: Pattern, duration_s: float, seed: int, model: str)
         raise PatternError(f"duration_s is {duration_s}: a schedule needs a duration > 0")
     rng = np.random.default_rng(seed)
     # Given their number, the arrivals of a homogeneous process are uniform.
-    times_s = np.sort(rng.uniform(0.0, duration_s, rng.poisson(pattern.peak_rps * duration_s)))
-    kept = rng.uniform(0.0, pattern.peak_rps, len(times_s)) < pattern.rate_rps(times_s)
+    times_s = np.sort(rng.uniform(0.0, duration_s, rng.poisson(factor * pattern.peak_rps * duration_s)))
+    kept = rng.uniform(0.0, pattern.peak_rps, len(times_s)) < pattern.rate_rps((start_s + times_s) / stretch)
     provenance = {"pattern": pattern.name, "parameters": pattern.parameters(), "seed": seed}
     return from_seconds(times_s[kept], duration_s, model, provenance)

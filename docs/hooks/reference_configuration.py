@@ -31,7 +31,7 @@ from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.devices_config import DevicesConfig
 from testbed.pipeline.evaluate_config import EvaluateConfig
 from testbed.pipeline.experiment_config import ExperimentConfig
-from testbed.pipeline.tune_hpa_config import TuneConfig
+from testbed.pipeline.tune_config import TuneConfig
 from testbed.simulation.cluster.sharing import MODES
 
 # By the command that reads it. The order is that of `kis --help`; what reads several kinds of file has several entries.
@@ -45,7 +45,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "kis simulate --cluster": ClusterRunConfig,
     "kis plan": PlanConfig,
     **{f"kis study ({name})": study for name, study in sorted(STUDIES.known().items())},
-    "kis tune-hpa": TuneConfig,
+    "kis tune": TuneConfig,
     "kis train": TrainConfig,
     "kis evaluate": EvaluateConfig,
     "kis adapt": AdaptRunConfig,

@@ -19,7 +19,7 @@ from workloads.registry import nearest
 def build_policy(settings: dict[str, Any], max_replicas: int, rate_rps: Callable[[float], float] | None) -> Policy:
     """ConfigError names what is wrong. max_replicas: where the settings name none.
 
-    `hpa` takes a whole `spec`, or `metric` and `target` of a Pods metric, or `tuned`, a file of `kis tune-hpa`.
+    `hpa` takes a whole `spec`, or `metric` and `target` of a Pods metric, or `tuned`, a file of `kis tune`.
     rate_rps: the true rate, for policies that know the future.
     """
     given = current_names(resolved(settings))
@@ -46,22 +46,27 @@ def build_policy(settings: dict[str, Any], max_replicas: int, rate_rps: Callable
 
 
 def resolved(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings themselves, those in the tuned.json that they name, if they do; ConfigError if it is none."""
+    """The settings themselves, or those in the tuned.json of `kis tune` that they name: of `policy`, else of the one
+    that was chosen if it is of their kind, else of the first of that kind. ConfigError if there is none."""
     if "tuned" not in settings:
         return dict(settings)
-    if set(settings) != {"kind", "tuned"} or settings["kind"] != "hpa":
-        raise ConfigError("`tuned` goes with `kind: hpa` and nothing else")
+    kind, name = settings.get("kind"), settings.get("policy")
+    if not {"kind", "tuned"} <= settings.keys() <= {"kind", "tuned", "policy"}:
+        raise ConfigError("`tuned` goes with `kind`, and with `policy` where the file has several of that kind")
     file = Path(str(settings["tuned"]))
     try:
         tuned = json.loads(file.read_text())
-        chosen = tuned["policies"][tuned.get("chosen", "tuned")]
+        policies = {key: dict(value) for key, value in tuned["policies"].items()}
+        order = [name] if name is not None else [tuned.get("chosen", "tuned"), *policies]
     except OSError as error:
-        raise ConfigError(f"{file}: {error.strerror}: give a tuned.json of kis tune-hpa") from None
-    except (ValueError, KeyError, TypeError):
-        chosen = None
-    if not isinstance(chosen, dict) or chosen.get("kind") != "hpa":
-        raise ConfigError(f"{file} is not what kis tune-hpa writes: give its tuned.json")
-    return chosen
+        raise ConfigError(f"{file}: {error.strerror}: give a tuned.json of kis tune") from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ConfigError(f"{file} is not what kis tune writes: give its tuned.json") from None
+    fitting = [key for key in order if policies.get(key, {}).get("kind") == kind]
+    if not fitting:
+        has = ", ".join(f"{key} ({policy.get('kind')})" for key, policy in policies.items())
+        raise ConfigError(f"{file} has no policy {name or ''} of kind {kind}: it has {has}".replace("  ", " "))
+    return policies[fitting[0]]
 
 
 def start_replicas(settings: dict[str, Any], otherwise: int) -> int:

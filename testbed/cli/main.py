@@ -66,7 +66,7 @@ COMMANDS = {
     "simulate": Entry("simulate", "Simulate", "A calibrated service, or a cluster, under any traffic."),
     "plan": Entry("plan", "Simulate", "How many replicas, and which batches, hold a latency target."),
     "study": Entry("study", "Simulate", "A kind of study in one file, also one of yours."),
-    "tune-hpa": Entry("tune_hpa", "Decide", "The HPA for your traffic and target, as YAML."),
+    "tune": Entry("tune", "Decide", "The autoscaler for your traffic and target, as YAML."),
     "train": Entry("train", "Decide", "An autoscaler learns in simulated clusters.", "stable_baselines3"),
     "evaluate": Entry("evaluate", "Decide", "Policies on the same traffic: which is better, and how sure."),
     "adapt": Entry("adapt", "Decide", "A service that drifts in KISim, and a policy adapted to it."),

@@ -76,14 +76,11 @@ class Scenarios:
         ]
         traffic = PatternTraffic((pattern,), int(rng.integers(2**31)))
         sim = KISim(config, services, traffic, seed=int(rng.integers(2**31)))
-        provisioning_delay_s = (
-            pods.schedule_s + pods.container_start_s + load_s + pods.probe_period_s + pods.endpoint_lag_s
-        )
         scale = FeatureScale(
             replica_capacity_rps=replica_capacity_rps,
             latency_target_s=served.latency_target_s,
             max_replicas=served.max_replicas,
-            provisioning_delay_s=provisioning_delay_s,
+            provisioning_delay_s=pods.provisioning_delay_s(load_s),
             step_s=self.step_s,
             slo_penalty=slo_penalty,
             metrics_delay_s=metrics_delay_s,

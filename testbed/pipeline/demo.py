@@ -17,8 +17,8 @@ from testbed.pipeline.calibrate import calibrate
 from testbed.pipeline.evaluate import evaluate
 from testbed.pipeline.evaluate_config import EvaluateConfig
 from testbed.pipeline.made_runs import Reporter
-from testbed.pipeline.tune_hpa import tune_hpa
-from testbed.pipeline.tune_hpa_config import TuneConfig
+from testbed.pipeline.tune import tune
+from testbed.pipeline.tune_config import TuneConfig
 from testbed.reporting.compare import compare_folder
 from testbed.reporting.index import Entry, write_index
 from testbed.reporting.labels import claim
@@ -86,7 +86,7 @@ def _measured(folder: Path, reporter: Reporter, workers: Workers) -> str:
 
 def _tuned(folder: Path, reporter: Reporter) -> str:
     config = _config("tune.yaml", TuneConfig, cluster=_served(folder))
-    tune_hpa(config, folder / "tuned", reporter.progress)
+    tune(config, folder / "tuned", reporter.progress)
     write_report(folder / "tuned")
     return tuning.found(folder / "tuned")
 

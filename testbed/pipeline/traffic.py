@@ -10,16 +10,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from loadgen.lengths import with_lengths
 from loadgen.patterns import Pattern, Trace, make_pattern
 from loadgen.schedule import Schedule, TraceError, poisson_schedule
 from loadgen.traces import read_trace, trace_pattern
 from loadgen.validity import ValidityLimits
 from testbed.config import TrafficConfig
-
-STEP_S = 1.0  # of a rate that is made of another
 
 
 def pattern_of(traffic: TrafficConfig) -> Pattern | None:
@@ -86,14 +82,6 @@ def _arrivals(traffic: TrafficConfig, model: str) -> Schedule:
             return drawn
         return replace(drawn, provenance={**_of_trace(traffic), "seed": traffic.seed})
     return recorded(traffic, model).until(traffic.duration_s)
-
-
-def louder_schedule(traffic: TrafficConfig, factor: float, duration_s: float, seed: int, model: str) -> Schedule:
-    """Poisson arrivals at `factor` times the traffic's rate; of a trace, at its rate in steps of STEP_S."""
-    pattern = pattern_of(traffic) or trace_pattern(make_schedule(traffic, model), STEP_S)
-    times_s = np.arange(0.0, duration_s + STEP_S, STEP_S)
-    rates = factor * pattern.rate_rps(times_s)
-    return poisson_schedule(Trace(rates=tuple(rates.tolist()), interval_s=STEP_S), duration_s, seed, model)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a search for an HPA (tune.json, tuned.json, trials.csv of `kis tune-hpa`) found, in a sentence."""
+"""What a search for an autoscaler (tune.json and tuned.json of `kis tune`) found, in a sentence."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from typing import Any
 
 from testbed.reporting.labels import counted, number
 
-AS_GOOD = 0.99  # of the GPU-seconds of fixed replicas: an HPA that holds more is not worth its changes
-Outcome = Mapping[str, Any]  # of tuned.json: means over the runs that the search has not seen
+AS_GOOD = 0.99  # of the GPU-seconds of a simpler policy: one that holds more is not worth its changes
+Outcome = Mapping[str, Any]  # of tuned.json: means over the runs that nothing was chosen on
+OF_THE_CLUSTER = ("kind", "name", "flags", "behavior", "window_s", "metrics_delay_s", "max_replicas", "spec", "digest")
+OF_THE_SERVICE = ("replica_capacity_rps", "latency_target_s", "provisioning_delay_s")
 
 
 def sentence(result: Mapping[str, Any], target_ms: float) -> str:
-    """What to use: the HPA, a fixed number, or nothing of what was tried. result: of tuned.json."""
-    best, fixed, other = result["outcomes"][result["chosen"]], result["fixed"], _other(result)
+    """What to use: a policy, a fixed number, or nothing of what was tried. result: of tuned.json."""
+    chosen, outcomes = result["chosen"], result["outcomes"]
+    best, fixed = outcomes[chosen], result["fixed"]
     allowed, target = number(100 * result["allowed_slo_violation_rate"], 2, "%"), number(target_ms, 0, "ms")
     missed = f"{number(100 * best['slo_violation_rate'], 2, '%')} of the requests miss {target} ({allowed} allowed)"
     if not result["holds"]:
@@ -21,32 +24,46 @@ def sentence(result: Mapping[str, Any], target_ms: float) -> str:
             "and neither does the largest fixed number"
             if fixed is None
             else f"but {_fixed_text(fixed)} hold that share with {number(fixed['gpu_seconds'], 0)} GPU-seconds a run"
+            if fixed["slo_violation_rate"] <= result["allowed_slo_violation_rate"]
+            else "and no fixed number did either"
         )
-        return f"No HPA that was tried holds the target: under the best of them {missed}, {instead}."
+        return f"Nothing that was tried holds the target: under the best of it, {chosen}, {missed}, {instead}."
     held = f"{missed} with {number(best['gpu_seconds'], 0)} GPU-seconds a run"
-    if fixed is not None and best["gpu_seconds"] >= AS_GOOD * fixed["gpu_seconds"]:
-        return (
-            f"A fixed number is as good: {_fixed_text(fixed)} hold the target with {number(fixed['gpu_seconds'], 0)} "
-            f"GPU-seconds a run; under the best HPA {held}."
-        )
+    others = {name: outcome for name, outcome in outcomes.items() if name not in (chosen, "fixed")}
+    holding = {
+        name: outcome
+        for name, outcome in others.items()
+        if outcome["slo_violation_rate"] <= result["allowed_slo_violation_rate"]
+    }
+    next_best = min(holding, key=lambda name: holding[name]["gpu_seconds"], default=None)
+    beside = "" if next_best is None else f"; {next_best} takes {number(holding[next_best]['gpu_seconds'], 0)}"
+    if chosen == "fixed":
+        return f"A fixed number is as good on this traffic: with {_fixed_text(fixed)} {held}{beside}."
     than_fixed = "" if fixed is None else f", {_fewer(best, fixed)} than {_fixed_text(fixed)}"
-    name, compared = ("tuned", "untuned") if result["chosen"] == "tuned" else ("untuned", "found")
-    return (
-        f"Use the {name} HPA, {policy_text(result['policies'][result['chosen']])}: {held}{than_fixed}; the {compared} "
-        f"one takes {number(other['gpu_seconds'], 0)} and misses {number(100 * other['slo_violation_rate'], 2, '%')}."
-    )
+    stay = "Stay with today's policy" if chosen == "given" else f"Use {chosen}"
+    return f"{stay}, {policy_text(result['policies'][chosen])}: {held}{than_fixed}{beside}."
 
 
 def policy_text(policy: Mapping[str, Any]) -> str:
-    """`queue_time_ms at 5 a pod, 1 to 8 replicas`."""
-    most = policy.get("max_replicas", "all")
-    return f"{policy['metric']} at {policy['target']:.4g} a pod, {policy.get('min_replicas', 1)} to {most} replicas"
+    """`an HPA of queue_time_ms at 5 a pod, 1 to 8 replicas`, or the kind with what was chosen of it."""
+    if policy["kind"] == "fixed":
+        return f"{counted(policy['replicas'], 'replica')} all the time"
+    if policy["kind"] == "hpa" and "metric" in policy:
+        replicas = f"{policy.get('min_replicas', 1)} to {policy.get('max_replicas', 'all')} replicas"
+        return f"an HPA of {policy['metric']} at {policy['target']:.4g} a pod, {replicas}"
+    own = {key: value for key, value in policy.items() if key not in (*OF_THE_CLUSTER, *OF_THE_SERVICE)}
+    shown = [f"{key} {_value(value)}" for key, value in own.items() if value is not None]
+    return f"{policy['kind']} ({', '.join(shown)})" if shown else str(policy["kind"])
 
 
-def _other(result: Mapping[str, Any]) -> Outcome:
-    name = "untuned" if result["chosen"] == "tuned" else "tuned"
-    outcome: Outcome = result["outcomes"][name]
-    return outcome
+def _value(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(_value(item) for item in value)}]"
+    if isinstance(value, Mapping):
+        return " ".join(_value(item) for item in value.values())
+    return str(value)
 
 
 def _fixed_text(fixed: Outcome) -> str:

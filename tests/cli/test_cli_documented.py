@@ -26,7 +26,7 @@ from testbed.pipeline.devices_config import DevicesConfig
 from testbed.pipeline.evaluate_config import EvaluateConfig
 from testbed.pipeline.experiment_config import ExperimentConfig
 from testbed.pipeline.studies.rate_sweep import RateSweep
-from testbed.pipeline.tune_hpa_config import TuneConfig
+from testbed.pipeline.tune_config import TuneConfig
 from testbed.simulation.cluster.config import ClusterConfig
 
 ROOT = Path(__file__).parents[2]

@@ -18,8 +18,8 @@ from testbed.config import TrafficConfig
 from testbed.pipeline.evaluate import evaluate
 from testbed.pipeline.evaluate_config import EvaluateConfig
 from testbed.pipeline.traffic import make_schedule, pattern_of, traffic_identity
-from testbed.pipeline.tune_hpa import tune_hpa
-from testbed.pipeline.tune_hpa_config import TuneConfig
+from testbed.pipeline.tune import tune
+from testbed.pipeline.tune_config import TuneConfig
 from tests.oracles.cluster_worlds import six_replicas
 
 AZURE = Path(__file__).parents[3] / "shared/traces/azure_llm_2023_code.csv"
@@ -84,7 +84,7 @@ def test_policies_are_judged_and_tuned_on_it(tmp_path: Path, trace: dict[str, An
     requests = [row["requests"] for row in found["rows"]]
     assert requests == pytest.approx([10_000] * 4, rel=0.05)
     assert requests[0] != requests[1]  # drawn anew for each seed
-    tuned = tune_hpa(
+    tuned = tune(
         TuneConfig.model_validate({**given, "traffic": {"m": trace}, "trials": 1, "seeds": 1, "check_seeds": 1}),
         tmp_path / "tuned",
         lambda share: None,

@@ -17,15 +17,15 @@ from testbed.pipeline.evaluate import evaluate
 from testbed.pipeline.evaluate_config import EvaluateConfig
 from testbed.pipeline.experiment_config import ExperimentConfig
 from testbed.pipeline.studies.rate_sweep import RateSweep
-from testbed.pipeline.tune_hpa import tune_hpa
-from testbed.pipeline.tune_hpa_config import TuneConfig
+from testbed.pipeline.tune import tune
+from testbed.pipeline.tune_config import TuneConfig
 from testbed.reporting.index import Entry, write_index
 from testbed.reporting.overview import write_overview
 from testbed.reporting.reports import write_report
 from testbed.study import HERE
 from tests.golden import RESULTS
 from tests.oracles.cluster_worlds import flat_profile
-from tests.pipeline import test_cluster_run, test_evaluate, test_experiment, test_tune_hpa
+from tests.pipeline import test_cluster_run, test_evaluate, test_experiment, test_tune
 from tests.pipeline.played import begin_run, play_run
 
 ANSWERS = ("plan", "tuning", "training", "adaptation")
@@ -52,8 +52,8 @@ def write_every_kind(folder: Path) -> dict[str, Path]:
     run_study(study, folder / "study", lambda share: None)
     _typed("simulate", "--replicas", "2", "--out", str(folder / "run"), profile=folder / "profile.json")
     _typed("plan", "--target-ms", "50", "--out", str(folder / "plan"), profile=folder / "profile.json")
-    search = TuneConfig.model_validate(test_tune_hpa.settings(folder, trials=4, duration_s=60))
-    tune_hpa(search, folder / "tuning", lambda share: None)
+    search = TuneConfig.model_validate(test_tune.settings(folder, trials=4, duration_s=60))
+    tune(search, folder / "tuning", lambda share: None)
     for kind, golden in (("training", "golden-kiscaler/training"), ("adaptation", "golden-adaptation")):
         shutil.copytree(RESULTS / golden, folder / kind)
     kinds = ("calibration", "devices", "cluster", "evaluation", "experiment", "study", "run", *ANSWERS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,10 +15,14 @@ from testbed.autoscaling.hpa.stabilization import History
 from testbed.autoscaling.metrics import METRICS, SERVICE_METRICS, is_metric, milli, of_all, of_each
 from testbed.autoscaling.observation import Observation
 from testbed.autoscaling.policy import Decision, policy
+from testbed.autoscaling.search import ServedService, Trial
 from testbed.errors import ConfigError
 from workloads.errors import KisError
 
 DEFAULT_FLAGS = ControllerFlags()
+SEARCHED = ("in_flight_requests", "requests_per_second", "queue_time_ms", "gpu_utilisation_pct")
+TOLERANCE_SINCE = 35  # Kubernetes 1.x, from which on an HPA may have tolerances of its own without a feature gate
+LONGEST_WINDOW_S = 3600  # that the API takes
 
 
 @policy("hpa")
@@ -33,6 +38,7 @@ class Hpa:
     of a window of some periods is no longer in it.
     """
 
+    told: ClassVar[str] = "one metric of the pods"
     short_keys: ClassVar[tuple[str, ...]] = ("metric", "target", "tuned", "min_replicas", "max_replicas", "behavior")
 
     spec: HpaSpec
@@ -60,7 +66,7 @@ class Hpa:
         if "spec" not in given and "metric" not in given and given.keys() <= {"target", *cls.__dataclass_fields__}:
             raise ConfigError(
                 "policy hpa: give metric and target (hpa:metric=queue_time_ms,target=5), tuned (a tuned.json of kis "
-                "tune-hpa), or a whole spec"
+                "tune), or a whole spec"
             )
         if "metric" not in given:
             return given
@@ -75,6 +81,31 @@ class Hpa:
         spec: dict[str, Any] = {name: given.pop(name) for name in names if name in given}
         spec["metrics"] = [{"type": "Pods", "name": metric, "target_average_value_m": milli(target)}]
         return {**given, "spec": spec}
+
+    @classmethod
+    def suggested(cls, trial: Trial, service: ServedService, given: Mapping[str, Any]) -> dict[str, Any]:
+        """See testbed.autoscaling.search."""
+        flags, most = ControllerFlags(**given.get("flags", {})), service.max_replicas
+        metric = given.get("metric") or trial.suggest_categorical("metric", list(SEARCHED))
+        down_window_s = service.provisioning_delay_s * trial.suggest_float("down_window", 0.5, 60.0, log=True)
+        rules: dict[str, dict[str, Any]] = {
+            "scale_up": {"stabilization_window_s": 0},
+            "scale_down": {"stabilization_window_s": min(round(down_window_s), LONGEST_WINDOW_S)},
+        }
+        for direction, rule in rules.items():
+            pods = trial.suggest_int(f"{direction}_pods", 1, most)
+            rule["policies"] = [{"type": "Pods", "value": pods, "period_s": max(1, round(flags.sync_period_s))}]
+            if flags.kubernetes_minor >= TOLERANCE_SINCE:
+                rule["tolerance"] = round(trial.suggest_float(f"{direction}_tolerance", 0.0, 0.5), 3)
+        return {
+            "metric": metric,
+            "target": trial.suggest_float(f"target_{metric}", *METRICS.find(metric).targets(service.replica), log=True),
+            "min_replicas": trial.suggest_int("min_replicas", 1, max(1, most // 2)),
+            "max_replicas": most,
+            "behavior": rules,
+            "window_s": service.window_s,
+            "metrics_delay_s": service.metrics_delay_s,
+        }
 
     @property
     def period_s(self) -> float:

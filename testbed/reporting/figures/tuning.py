@@ -1,42 +1,44 @@
-"""The figure of a search for an HPA: what each trial missed and held, and how the best came about."""
+"""The figures of a search for an autoscaler: what each trial missed and held, and what is left of it."""
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Mapping, Sequence
+
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from testbed.reporting.drawing import INK, LOOK, MUTED, SIMULATED, SYMBOLS, WIDTH, log_axis
+from testbed.reporting.drawing import INK, LOOK, SYMBOLS, WIDTH
 
 SHARES_PCT = (0, 1, 2, 5, 10, 20, 50, 100)  # marks of the axis
 
 
 @rc_context(LOOK)
-def trials(table: pd.DataFrame, allowed: float) -> Figure:
-    """table: a row a trial, as trials.csv has it. A ring about the trial with the lowest cost."""
+def trials(
+    tables: Mapping[str, pd.DataFrame],
+    fronts: Mapping[str, Sequence[tuple[float, float]]],
+    compared: Mapping[str, tuple[float, float]],
+    allowed: float,
+) -> Figure:
+    """tables: by candidate, a row a trial, as trials.csv has it. fronts: share missed and GPU-seconds of its
+    finalists; compared: of the policies that were not searched."""
     figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
-    outcomes, costs = figure.subplots(1, 2)
-    missed_pct = 100 * table["slo_violation_rate"]
-    for k, (metric, of_metric) in enumerate(table.groupby("metric", sort=True)):
-        drawn = {"marker": SYMBOLS[k % len(SYMBOLS)], "color": f"C{k}", "linestyle": "none", "alpha": 0.8}
-        outcomes.plot(of_metric["gpu_seconds"], missed_pct[of_metric.index], label=str(metric), **drawn)
-        costs.plot(of_metric.index + 1, of_metric["cost"], markersize=4, **drawn)
-    best = int(table["cost"].to_numpy().argmin())
-    ring = {"marker": "o", "ms": 14, "mew": 1.8, "fillstyle": "none", "color": INK, "linestyle": "none"}
-    outcomes.plot(table["gpu_seconds"].iloc[best], missed_pct.iloc[best], **ring)
-    outcomes.axhline(100 * allowed, color=INK, linestyle="--", linewidth=1)
-    outcomes.set_yscale("symlog", linthresh=max(1.0, 100 * allowed))
-    outcomes.set_yticks(SHARES_PCT, [f"{share:g}" for share in SHARES_PCT])
-    outcomes.set(title="requests over the target, % (dashed: allowed)", xlabel="GPU-seconds a run")
-    outcomes.set(xlim=(0, None), ylim=(0, max(1.0, 1.3 * missed_pct.max(), 130 * allowed)))
-    order = np.arange(1, len(table) + 1)
-    costs.step(order, np.minimum.accumulate(table["cost"]), where="post", color=SIMULATED, lw=1.8, label="best so far")
-    costs.axhline(table["cost"].iloc[best], color=MUTED, linewidth=0.8, linestyle=":")
-    log_axis(costs, "y")
-    costs.set(title="cost of a trial", xlabel="trial")
-    costs.xaxis.set_major_locator(MaxNLocator(10, integer=True))
-    handles = [*outcomes.get_legend_handles_labels()[0], *costs.get_legend_handles_labels()[0]]
-    figure.legend(handles=handles, loc="outside lower left", ncols=5)
+    tried, best = figure.subplots(1, 2)
+    for k, (name, table) in enumerate(tables.items()):
+        look = {"marker": SYMBOLS[k % len(SYMBOLS)], "color": f"C{k}"}
+        tried.plot(table["gpu_seconds"], 100 * table["slo_violation_rate"], ls="none", alpha=0.7, label=name, **look)
+        front = sorted(fronts[name])
+        best.plot([gpu for _, gpu in front], [100 * missed for missed, _ in front], lw=1.2, **look)
+    for name, (missed, gpu_seconds) in compared.items():
+        best.plot(gpu_seconds, 100 * missed, marker="o", ms=5, color=INK, ls="none")
+        best.annotate(name, (gpu_seconds, 100 * missed), xytext=(5, 4), textcoords="offset points", fontsize=8)
+    for axes in (tried, best):
+        axes.axhline(100 * allowed, color=INK, linestyle="--", linewidth=1)
+        axes.set_yscale("symlog", linthresh=max(1.0, 100 * allowed))
+        axes.set_yticks(SHARES_PCT, [f"{share:g}" for share in SHARES_PCT])
+        axes.set(xlabel="GPU-seconds a run")
+        axes.set_ylim(0, max(1.0, 130 * allowed, 1.3 * axes.dataLim.y1))
+    tried.set(title="all trials: requests over the target, % (dashed: allowed)", xlim=(0, None))
+    best.set(title="finalists, on further runs")
+    figure.legend(loc="outside lower left", ncols=5)
     return figure

@@ -1,4 +1,4 @@
-"""The report of a search for an HPA: of one traffic, or of each family of it."""
+"""The report of a search for an autoscaler: of one traffic, or of each family of it."""
 
 from __future__ import annotations
 
@@ -17,28 +17,31 @@ from testbed.reporting.figures import tuning as figures
 from testbed.reporting.figures.evaluation import ScalingTimeline, timeline_of, timelines
 from testbed.reporting.labels import traffic_text
 from testbed.reporting.report import Content, Report
-from testbed.reporting.tuning import sentence
+from testbed.reporting.tuning import policy_text, sentence
 
-AGAIN = "run `kis tune-hpa` again with this folder"
+COMPARED = ("given", "fixed")  # policies that were not searched
+AGAIN = "run `kis tune` again with this folder"
 
 
 @dataclass(frozen=True)
 class Search:
-    """One of the folder's searches. lines: by traffic; none: an earlier version left no logs."""
+    """One of the folder's searches. lines: by traffic."""
 
     stem: str  # names its figures and its anchor
     name: str  # of the family; empty: the only one
     sentence: str
     result: Mapping[str, Any]
     rows: Mapping[str, Mapping[str, Any]]  # by name: what each holds and misses
-    trials: pd.DataFrame
+    told: Mapping[str, str]  # by name: what it is
+    trials: Mapping[str, pd.DataFrame]  # by candidate
+    fronts: Mapping[str, list[tuple[float, float]]]  # by candidate: share missed and GPU-seconds of its finalists
     lines: Mapping[str, list[ScalingTimeline]]
-    hpa: str  # hpa.yaml
+    manifests: Mapping[str, str]  # by file name
 
 
 def gather(folder: Path) -> Content:
     """Of its searches' files."""
-    config = read_json(folder / "tune.json", "give a folder of `kis tune-hpa`")
+    config = read_json(folder / "tune.json", "give a folder of `kis tune`")
     served = config["cluster"]["models"][0]
     families = families_of(config)
     searches = [
@@ -46,7 +49,13 @@ def gather(folder: Path) -> Content:
         for k, (name, traffic) in enumerate(families.items(), start=1)
     ]
     drawn = {
-        f"{one.stem}-trials": partial(figures.trials, one.trials, one.result["allowed_slo_violation_rate"])
+        f"{one.stem}-trials": partial(
+            figures.trials,
+            one.trials,
+            one.fronts,
+            {name: _point(one.result["selected"][name]) for name in COMPARED if name in one.result["selected"]},
+            one.result["allowed_slo_violation_rate"],
+        )
         for one in searches
     } | {f"{one.stem}-time": partial(timelines, one.lines) for one in searches if one.lines}
     values = {
@@ -63,12 +72,12 @@ def gather(folder: Path) -> Content:
 
 def _search(stem: str, name: str, top: Path, traffic: list[dict[str, Any]], target_ms: float) -> Search:
     result, folder = read_result(top, name), top / name
-    chosen, fixed = result["chosen"], result["fixed"]
-    order = [chosen, *(other for other in result["outcomes"] if other != chosen)]
-    fixed_name = None if fixed is None else f"fixed-{fixed['replicas']}"
+    chosen, outcomes = result["chosen"], result["outcomes"]
+    order = [chosen, *(other for other in outcomes if other != chosen)]
+    candidates = [other for other in order if other not in COMPARED]
     lines = {}
     for number, one in enumerate(traffic, start=1):
-        files = {policy: folder / log_name(f"traffic-{number}", policy) for policy in [*order, fixed_name] if policy}
+        files = {policy: folder / log_name(f"traffic-{number}", policy) for policy in order}
         known = [timeline_of(policy, ScalingLog.read(file)) for policy, file in files.items() if file.exists()]
         if known:
             lines[traffic_text(one)] = known
@@ -78,33 +87,41 @@ def _search(stem: str, name: str, top: Path, traffic: list[dict[str, Any]], targ
         sentence=sentence(result, target_ms),
         result=result,
         rows={
-            **{policy: result["outcomes"][policy] for policy in order},
-            **({} if fixed_name is None else {fixed_name: fixed}),
+            **{policy: outcomes[policy] for policy in order},
             f"{chosen} at {result['louder']['factor']:g} times the rate": result["louder"],
         },
-        trials=pd.read_csv(folder / "trials.csv"),
+        told={policy: policy_text(result["policies"][policy]) for policy in order},
+        trials={candidate: pd.read_csv(folder / candidate / "trials.csv") for candidate in candidates},
+        fronts={
+            candidate: [_point(row["outcome"]) for row in read_json(folder / candidate / "front.json", AGAIN)["front"]]
+            for candidate in candidates
+        },
         lines=lines,
-        hpa=(folder / "hpa.yaml").read_text(),
+        manifests={file.name: file.read_text() for file in sorted(folder.glob("*.yaml"))},
     )
 
 
+def _point(outcome: Mapping[str, Any]) -> tuple[float, float]:
+    return outcome["slo_violation_rate"], outcome["gpu_seconds"]
+
+
 def families_of(config: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """By name, what each HPA is for; one without a name: the only one."""
+    """By name, what each policy is for; one without a name: the only one."""
     model = config["cluster"]["models"][0]["name"]
     return config.get("families") or {"": [config["traffic"][model], *config.get("variants", [])]}
 
 
 def read_result(folder: Path, name: str) -> dict[str, Any]:
     """Of a folder's search; name: of the family. ArtifactError if there is none, or one of an earlier version."""
-    file, kept = folder / name / "tuned.json", folder / name / "trials.csv"
+    file = folder / name / "tuned.json"
     if not file.exists():
-        trials = len(pd.read_csv(kept)) if kept.exists() else 0
+        trials = sum(len(pd.read_csv(kept)) for kept in (folder / name).glob("*/trials.csv"))
         raise ArtifactError(
-            f"{folder / name}: the search was not finished: `kis tune-hpa CONFIG --out {folder}` goes on with its "
+            f"{folder / name}: the search was not finished: `kis tune CONFIG --out {folder}` goes on with its "
             f"{trials} trials"
         )
     result: dict[str, Any] = read_json(file, AGAIN)
-    if "outcomes" not in result:
+    if "selected" not in result:
         raise ArtifactError(f"{file} is of an earlier version: search again, in another folder")
     return result
 
@@ -120,8 +137,8 @@ def found(folder: Path) -> str:
 REPORT = Report(
     "tuning",
     "tune.json",
-    "kis tune-hpa",
+    "kis tune",
     gather,
-    question="Which HPA holds the target on this traffic with the fewest GPU-seconds?",
+    question="Which autoscaler holds the target on this traffic with the fewest GPU-seconds?",
     found=found,
 )

@@ -102,6 +102,10 @@ class PodTimes(Strict):
     node_lost_s: float = Field(40.0, ge=0, description="time until the endpoints of a lost node are removed")
     eviction_s: float = Field(300.0, ge=0, description="time after that until its pods are replaced")
 
+    def provisioning_delay_s(self, load_s: float) -> float:
+        """From asked for to serving, of a pod that starts alone and loads in load_s."""
+        return self.schedule_s + self.container_start_s + load_s + self.probe_period_s + self.endpoint_lag_s
+
 
 class ClientBehaviour(Strict):
     """Timeout, retries and in-flight limit of a client."""

@@ -52,11 +52,15 @@ class ScheduledTraffic:
 
     def __init__(self, schedule: Schedule, models: Sequence[str], buckets: Sequence[int] = ()) -> None:
         numbers = {name: k for k, name in enumerate(models)}
-        unknown = sorted(set(schedule.model) - set(numbers))
+        asked_for = set(schedule.model)
+        unknown = sorted(asked_for - set(numbers))
         if unknown:
             raise KisError(f"the schedule asks for {', '.join(unknown)}; the cluster serves {', '.join(models)}")
         self._arrival_ns = schedule.scheduled_ns
-        self._model = np.array([numbers[name] for name in schedule.model], dtype=np.int64)
+        if len(asked_for) <= 1:
+            self._model = np.full(len(schedule), numbers[next(iter(asked_for), models[0])], dtype=np.int64)
+        else:
+            self._model = np.array([numbers[name] for name in schedule.model], dtype=np.int64)
         self._bucket = buckets_of(schedule, buckets)
 
     def block(self, number: int) -> Block | None:

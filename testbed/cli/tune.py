@@ -1,4 +1,4 @@
-"""`kis tune-hpa`."""
+"""`kis tune`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from rich.table import Table
 from testbed.cli import options
 from testbed.cli.console import ConsoleReporter, console, counted, print_path, say, shown, table
 from testbed.cli.flags import Given, configured, flags
-from testbed.pipeline.tune_hpa_config import TuneConfig
+from testbed.pipeline.tune_config import TuneConfig
 
 
 @flags(TuneConfig, usual=["trials"])
-def tune_hpa(
+def tune(
     given: Given,
     config: options.Config,
     target_ms: Annotated[float | None, typer.Option(help="Latency target.", min=0.001)] = None,
@@ -26,17 +26,17 @@ def tune_hpa(
     if target_ms is not None:
         models = [model.model_copy(update={"latency_target_s": target_ms / 1e3}) for model in settings.cluster.models]
         settings = settings.model_copy(update={"cluster": settings.cluster.model_copy(update={"models": (*models,)})})
-    folder = options.out_folder(out, "tune-hpa")
+    folder = options.out_folder(out, "tune")
     with ConsoleReporter(folder) as reporter:
         names = f", for each of {', '.join(settings.families)}" if settings.families else ""
-        hpas = f"{counted(settings.trials, 'HPA')} of {settings.cluster.models[0].name}"
-        reporter.phase(f"{hpas}, {counted(settings.seeds, 'run')} each{names}")
-        from testbed.pipeline import tune_hpa as tuning
+        tried = f"{counted(settings.trials, 'setting')} of {', '.join(settings.candidates)} for {settings.model}"
+        reporter.phase(f"{tried}, {counted(settings.seeds, 'run')} each{names}")
+        from testbed.pipeline import tune as tuning
 
         if settings.families:
             tuned = tuning.tune_families(settings, folder, reporter.progress)
         else:
-            tuned = {"": tuning.tune_hpa(settings, folder, reporter.progress)}
+            tuned = {"": tuning.tune(settings, folder, reporter.progress)}
     console.print(_table(tuned, settings.allowed_slo_violation_rate))
     for family, result in tuned.items():
         for note in result["notes"]:
@@ -44,28 +44,26 @@ def tune_hpa(
             say(f"note: {of}{note}", style="red" if not result["holds"] else None)
     from testbed.reporting.reports import write_report
 
-    if not settings.families:
-        print_path(console, folder / "hpa.yaml")
+    for family in tuned:
+        for file in sorted((folder / family).glob("*.yaml")):
+            print_path(console, file)
     print_path(console, write_report(folder))
     if not all(result["holds"] for result in tuned.values()):
         raise typer.Exit(1)
 
 
 def _table(tuned: Mapping[str, Mapping[str, Any]], allowed: float) -> Table:
-    """Both HPAs of each family, or of the only traffic, whose name is empty."""
-    headings = ("target", "P95 ms", "over target %", "GPU-s", "changes")
-    rows = table("HPA\nmetric", *headings, caption=f"simulated; allowed over the target: {allowed:.2%}")
+    """The policies of each family, or of the only traffic, whose name is empty."""
+    headings = ("P95 ms", "over target %", "90 %", "GPU-s", "changes")
+    rows = table("policy", *headings, caption=f"simulated; allowed over the target: {allowed:.2%}")
     for family, result in tuned.items():
-        fixed = result["fixed"]
-        outcomes = result["outcomes"] if fixed is None else {**result["outcomes"], f"fixed-{fixed['replicas']}": fixed}
-        for name, outcome in outcomes.items():
-            policy = result["policies"].get(name, {})
+        for name, outcome in result["outcomes"].items():
+            interval = outcome["slo_violation_rate_interval"]
             rows.add_row(
-                f"{family} {name}{' (written)' if name == result['chosen'] else ''}".strip()
-                + f"\n{policy.get('metric', '-')}",
-                shown(policy.get("target"), ".4g"),
+                f"{family} {name}{' (chosen)' if name == result['chosen'] else ''}".strip(),
                 shown(outcome["p95_ms"], ".1f"),
                 f"{100 * outcome['slo_violation_rate']:.2f}",
+                "-" if interval is None else f"{100 * interval[0]:.2f} to {100 * interval[1]:.2f}",
                 f"{outcome['gpu_seconds']:.0f}",
                 f"{outcome['changes']:.1f}",
             )
