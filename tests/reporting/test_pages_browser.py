@@ -133,7 +133,7 @@ def test_keys_reach_everything_that_can_be_used(opened: Opened, kind: str, width
     page = opened(kind, width)
     page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
     wanted = page.evaluate("""() => {
-      const all = [...document.querySelectorAll("a[href], summary, th > button, button[data-group], .wide-inside")];
+      const all = [...document.querySelectorAll("a[href], summary, th > button, button[data-group], .wide-inside, .enlarge, abbr")];
       const shown = all.filter(one => one.checkVisibility() && !one.closest("details:not([open]) > :not(summary)"));
       shown.forEach((one, number) => one.dataset.number = number);
       return shown.length;

@@ -27,9 +27,11 @@ def trials(table: pd.DataFrame, allowed: float) -> Figure:
     ring = {"marker": "o", "ms": 14, "mew": 1.8, "fillstyle": "none", "color": INK, "linestyle": "none"}
     outcomes.plot(table["gpu_seconds"].iloc[best], missed_pct.iloc[best], **ring)
     outcomes.axhline(100 * allowed, color=INK, linestyle="--", linewidth=1)
-    outcomes.set_yscale("symlog", linthresh=max(1.0, 100 * allowed))
+    linear = max(1.0, 100 * allowed)
+    outcomes.set_yscale("symlog", linthresh=linear)
     outcomes.set_yticks(SHARES_PCT, [f"{share:g}" for share in SHARES_PCT])
     outcomes.set(title="requests over the target, % (dashed: allowed)", xlabel="GPU-seconds a run")
+    outcomes.set(ylabel=f"logarithmic above {linear:g}")
     outcomes.set(xlim=(0, None), ylim=(0, max(1.0, 1.3 * missed_pct.max(), 130 * allowed)))
     order = np.arange(1, len(table) + 1)
     costs.step(order, np.minimum.accumulate(table["cost"]), where="post", color=SIMULATED, lw=1.8, label="best so far")
