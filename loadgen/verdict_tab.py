@@ -101,4 +101,6 @@ class VerdictTab:
 def _message(text: str, again_s: int | None = None) -> str:
     """A page of one sentence, which asks again."""
     again = "" if again_s is None else f'<meta http-equiv="refresh" content="{again_s}">'
-    return f'<!doctype html><html lang="en"><meta charset="utf-8">{again}<title>run</title><p>{escape(text)}.</p></html>'
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8">{again}<title>run</title><p>{escape(text)}.</p></html>'
+    )

@@ -61,7 +61,9 @@ def verdict_text(figures: Mapping[str, float]) -> str:
     """What a verdict was judged by, in words. A figure that is missing is left out."""
     percentile = f"P{figures.get('percentile', 95):g}"
     late = [
-        f"{name} {milliseconds(figures[key])} ms" for name, key in (("P50", "lag_p50_ms"), ("P99", "lag_p99_ms")) if key in figures
+        f"{name} {milliseconds(figures[key])} ms"
+        for name, key in (("P50", "lag_p50_ms"), ("P99", "lag_p99_ms"))
+        if key in figures
     ]
     told = []
     if "delivered_share" in figures:

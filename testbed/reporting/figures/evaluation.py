@@ -63,7 +63,7 @@ def _from_start(values: FloatArray) -> FloatArray:
 
 @rc_context(LOOK)
 def pareto(evaluation: Mapping[str, Any]) -> Figure:
-    """Share over the target against GPU-seconds: a mark a policy; beside it its kinds of traffic, if there are several."""
+    """Share over the target against GPU-seconds: a mark a policy; beside it each kind of several."""
     count = len(evaluation["policies"])
     figure = Figure(figsize=(WIDTH, max(4.8, 1 + 0.2 * count)), layout="constrained")
     kinds = evaluation["per_traffic"].values()
