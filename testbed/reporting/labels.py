@@ -67,7 +67,7 @@ def verdict_text(figures: Mapping[str, float]) -> str:
     ]
     told = []
     if "delivered_share" in figures:
-        told.append(f"{_share(figures['delivered_share'])} of the scheduled requests were sent")
+        told.append(f"{_share(figures['delivered_share'], 4)} of the scheduled requests were sent")
     if "failed_share" in figures:
         told.append(f"{_share(figures['failed_share'])} of these failed")
     if late:
@@ -83,8 +83,8 @@ def verdict_text(figures: Mapping[str, float]) -> str:
     return "; ".join(told)
 
 
-def _share(value: float) -> str:
-    return f"{significant(100 * value, 3)} %"
+def _share(value: float, digits: int = 3) -> str:
+    return f"{significant(100 * value, digits)} %"
 
 
 def parameters_text(pattern: str, parameters: Mapping[str, Any]) -> str:

@@ -46,7 +46,7 @@ def test_a_verdict_is_told_in_words_with_units() -> None:
     figures = {"delivered_share": 0.99951, "failed_share": 0.0, "percentile": 95, "samples_needed": 130, "ok": 10_573.0}
     lag = {"lag_p50_ms": 0.123456, "lag_p99_ms": 6.9131, "lag_limit_ms": 2.0, "late_share": 0.0025, "late_limit_ms": 10}
     assert verdict_text({**figures, **lag, "client_cpu_share": 0.4321}) == (
-        "100 % of the scheduled requests were sent; 0 % of these failed; they were sent late by P50 0.123 ms, "
+        "99.95 % of the scheduled requests were sent; 0 % of these failed; they were sent late by P50 0.123 ms, "
         "P99 6.91 ms (limit of P99: 2.00 ms); 0.25 % by more than 10.00 ms; the busiest client process "
         "used 43.2 % of a core; 10\u202f573 answered requests, and P95 needs 130"
     )
