@@ -73,10 +73,11 @@ class Announcer:
 
         def _say_and_draw() -> None:
             self._say(level, "\n".join(text))
-            if job.manifest is not None and not getattr(self._options, "no_page", False):
-                self._draw(job.run_dir)
+            if drawn:
+                self._draw(job.run_dir, number)
 
-        self._show(str(job.run_dir), word, [counts, *reasons], failed=not verdict.valid)
+        drawn = job.manifest is not None and not getattr(self._options, "no_page", False)
+        number = self._show(str(job.run_dir), word, [counts, *reasons], failed=not verdict.valid, page=drawn)
         if not verdict.valid:
             runner, allowed = self._environment.runner, getattr(self._options, "allow_invalid", False)
             of_errors = self._options.exit_code_on_error if runner is not None and runner.errors else 0
@@ -102,13 +103,15 @@ class Announcer:
         if self._options.logfile or self._options.skip_log_setup or not logger.isEnabledFor(level):
             print(text, file=sys.stderr, flush=True)
 
-    def _show(self, run: str, word: str, reasons: list[str], failed: bool = True) -> None:
-        """On the page's own tab; what failed is among Locust's Exceptions too, and so in its HTML report and CSV."""
-        if self._tab is not None:
-            page = [f"its page, in some seconds: {ROUTE} beneath this address"] if run else []
-            self._tab.add(run, word, [*reasons, *page])
+    def _show(self, run: str, word: str, reasons: list[str], failed: bool = True, page: bool = False) -> int:
+        """On the page's own tab; what failed is among Locust's Exceptions too, and so in its HTML report and CSV.
+
+        page: the run will have one. Returns the run's number on the tab; 0 without one.
+        """
+        number = 0 if self._tab is None else self._tab.add(run, word, reasons, page)
         if failed and self._environment.runner is not None:
             self._environment.runner.log_exception("kis", f"{word}: {'; '.join(reasons)}", run or word)
+        return number
 
     def _at_the_end(self, say: Callable[[], None]) -> None:
         """Below Locust's closing tables; with a web page at once, while the page goes on."""
@@ -117,7 +120,7 @@ class Announcer:
         else:
             gevent.spawn(say)
 
-    def _draw(self, run_dir: Path) -> None:
+    def _draw(self, run_dir: Path, number: int) -> None:
         """The run's own page. Drawing takes seconds, so it has a process of its own."""
         command = [sys.executable, "-m", "testbed.cli", "report", str(run_dir)]
         try:
@@ -128,12 +131,15 @@ class Announcer:
         except (subprocess.TimeoutExpired, OSError, KeyboardInterrupt) as error:
             said = repr(error)
         if said:
-            self._say(logging.WARNING, f"the run has no page ({said.splitlines()[-1]}): kis report {run_dir}")
+            why = f"the run has no page ({said.splitlines()[-1]}): kis report {run_dir}"
+            self._say(logging.WARNING, why)
+            if self._tab is not None:
+                self._tab.set_page(number, why)
             return
-        where = f", and {ROUTE} beneath this address" if self._tab is not None else ""
+        where = f", and {ROUTE}/{number} beneath this address" if self._tab is not None else ""
         self._say(logging.INFO, f"page: {run_dir / 'report.html'}{where}")
         if self._tab is not None:
-            self._tab.report = run_dir / "report.html"
+            self._tab.set_page(number, run_dir / "report.html")
 
 
 def _is_not_misleading(record: logging.LogRecord) -> bool:

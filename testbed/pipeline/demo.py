@@ -26,6 +26,7 @@ from testbed.reporting.reports import tuning, write_report
 from testbed.reporting.verdict import verdict
 from testbed.serving.tritonserver import find_tritonserver
 from testbed.study import Workers
+from workloads.catalog import ServiceConfig
 
 MODEL = "emulated"
 
@@ -44,7 +45,7 @@ def demo(folder: Path, reporter: Reporter, workers: Workers) -> Path:
     tune = "an HPA is tuned for a wave of traffic, in the simulator"
     steps = (
         Step(
-            Entry(measure, "measured", "", pictures=("figures/run-01.png",)),
+            Entry(measure, "measured", "", pictures=("figures/run-01.png",), named=ServiceConfig().label),
             lambda: _measured(folder, reporter, workers),
         ),
         Step(

@@ -24,12 +24,20 @@ Draw = Callable[[Path], Figure]
 
 
 class Added(NamedTuple):
-    """report: its name. name: of the function, unique in a report. draw: of the report's folder."""
+    """report: its name. name: of the function, unique in a report. draw: of the report's folder.
+
+    needs: a file of that folder; without it there is nothing to draw.
+    """
 
     report: str
     name: str
     caption: str
     draw: Draw
+    needs: str = ""
+
+    def applies(self, folder: Path) -> bool:
+        """Whether such a folder has what is drawn."""
+        return (folder / self.needs).exists()
 
     @property
     def picture(self) -> str:
@@ -40,11 +48,11 @@ class Added(NamedTuple):
 _ADDED: dict[tuple[str, str], Added] = {}
 
 
-def added_to(report: str, caption: str) -> Callable[[Draw], Draw]:
-    """Registers a function that draws a figure of such a report's folder."""
+def added_to(report: str, caption: str, needs: str = "") -> Callable[[Draw], Draw]:
+    """Registers a function that draws a figure of such a report's folder; needs: a file that it is drawn from."""
 
     def register(draw: Draw) -> Draw:
-        _ADDED[report, draw.__name__] = Added(report, draw.__name__, caption, draw)
+        _ADDED[report, draw.__name__] = Added(report, draw.__name__, caption, draw, needs)
         return draw
 
     return register

@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -95,6 +96,7 @@ SYMBOLS = "osD^Pv*hp"  # with the eight OTHERS, 72 that differ
 LINE_HEIGHT_IN = 0.18  # between the names of marks, inches
 PNG_DPI = 100
 PNG_COLOURS = 128  # lines and text look the same as in full colour, in a third of the bytes
+TITLE_LETTERS = 56  # of a line of a figure's title: a phone shows 490 of the figure's pixels at a time
 POINTS = 500  # of a line at most: more than pixels show nothing
 
 
@@ -138,8 +140,9 @@ def save_png(figure: Figure, file: Path) -> None:
 
 
 def title(figure: Figure, text: str) -> None:
-    """At the top left, where a legend at `outside upper right` leaves room."""
-    figure.suptitle(text, x=0.01, ha="left", weight="bold")
+    """At the top left, where a legend at `outside upper right` leaves room; in lines that a phone shows whole."""
+    lines = textwrap.fill(text, TITLE_LETTERS, break_on_hyphens=False)
+    figure.suptitle(lines, x=0.01, ha="left", weight="bold")
 
 
 class _LogLocator(Locator):
@@ -162,9 +165,13 @@ class _LogLocator(Locator):
 
 
 def log_axis(axes: Axes, which: Literal["x", "y"], scale: float = 1.0) -> None:
-    """Logarithmic, marked with plain numbers times `scale`: powers of ten would need the math that LOOK turns off."""
+    """Logarithmic, which its title says too: for axes whose titles are set.
+
+    Marked with plain numbers times `scale`: powers of ten would need the math that LOOK turns off.
+    """
     axes.set(**{f"{which}scale": "log"})
     axis: Axis = getattr(axes, f"{which}axis")
+    axis.set_label_text(f"{axis.get_label_text()} (logarithmic)" if axis.get_label_text() else "logarithmic")
     axis.set_major_locator(_LogLocator())
     axis.set_minor_locator(NullLocator())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{scale * value:g}"))

@@ -12,13 +12,17 @@ from workloads.files import write_text_atomically
 
 
 class Entry(NamedTuple):
-    """folder: relative to the page's. found: a sentence. link: a file in the folder. pictures: PNG files there."""
+    """folder: relative to the page's. found: a sentence. link: a file in the folder. pictures: PNG files there.
+
+    named: words in the pictures that the page explains.
+    """
 
     title: str
     folder: str
     found: str
     link: str = "report.html"
     pictures: tuple[str, ...] = ()
+    named: str = ""
 
 
 def write_index(folder: Path, title: str, entries: Sequence[Entry]) -> Path:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from math import floor, isfinite, log10
 from typing import Any
 
+from markupsafe import Markup
+
+from loadgen.patterns import known_patterns
 from testbed.calibration.profile import Capacity
 from testbed.reporting.summary import ComparisonRow, GroupSummary
 
@@ -53,13 +57,52 @@ def significant(value: float, digits: int = 4) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def quantity(value: float, name: str) -> str:
-    """A named number with the unit that its name ends with: `lag P99 6.91 ms`, `late share 0.2 %`."""
-    words = re.sub(r"\bp(\d\d)\b", r"P\1", name.replace("_", " "))
-    if words.endswith(" share"):
-        return f"{words} {significant(100 * value)} %"
-    start, _, unit = words.rpartition(" ")
-    return f"{start} {significant(value)} {unit}" if unit in ("ms", "s") else f"{words} {significant(value)}"
+def verdict_text(figures: Mapping[str, float]) -> str:
+    """What a verdict was judged by, in words. A figure that is missing is left out."""
+    percentile = f"P{figures.get('percentile', 95):g}"
+    late = [
+        f"{name} {milliseconds(figures[key])} ms"
+        for name, key in (("P50", "lag_p50_ms"), ("P99", "lag_p99_ms"))
+        if key in figures
+    ]
+    told = []
+    if "delivered_share" in figures:
+        told.append(f"{_share(figures['delivered_share'], 4)} of the scheduled requests were sent")
+    if "failed_share" in figures:
+        told.append(f"{_share(figures['failed_share'])} of these failed")
+    if late:
+        limit = f" (limit of P99: {milliseconds(figures['lag_limit_ms'])} ms)" if "lag_limit_ms" in figures else ""
+        told.append(f"they were sent late by {', '.join(late)}{limit}")
+    if "late_share" in figures and "late_limit_ms" in figures:
+        told.append(f"{_share(figures['late_share'])} by more than {milliseconds(figures['late_limit_ms'])} ms")
+    if "client_cpu_share" in figures:
+        told.append(f"the busiest client process used {_share(figures['client_cpu_share'])} of a core")
+    if "samples_needed" in figures and "ok" in figures:
+        answers = counted(round(figures["ok"]), "answered request")
+        told.append(f"{answers}, and {percentile} needs {number(figures['samples_needed'], 0)}")
+    return "; ".join(told)
+
+
+def _share(value: float, digits: int = 3) -> str:
+    return f"{significant(100 * value, digits)} %"
+
+
+def parameters_text(pattern: str, parameters: Mapping[str, Any]) -> str:
+    """A pattern's parameters with their units: `mean 37.44 requests/s, period 4.5 s`."""
+    kind = known_patterns().get(pattern)
+    units = {
+        field.name: field.metadata.get("description", "").rpartition(", ")[2]
+        for field in (dataclasses.fields(kind) if kind is not None else ())
+    }
+    return ", ".join(_with_unit(key, value, units.get(key, "")) for key, value in parameters.items())
+
+
+def _with_unit(name: str, value: Any, unit: str) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return f"{name.replace('_', ' ')} {settings(value)}"
+    name, unit = (name.removesuffix("_s"), "s") if name.endswith("_s") else (name, unit)
+    text = str(value) if isinstance(value, int) else significant(value)
+    return f"{name.replace('_', ' ')} {text}{f' {unit}' if unit in ('s', 'requests/s') else ''}"
 
 
 def counted(count: int, one: str, several: str | None = None) -> str:
@@ -134,7 +177,7 @@ def traffic_text(traffic: Mapping[str, Any]) -> str:
         if traffic["rate_factor"] is not None:
             parts.append(f"its rate in intervals of {traffic['rate_interval_s']:g} s times {traffic['rate_factor']:g}")
     else:
-        told = ", ".join(f"{key} {plain(value)}" for key, value in traffic["parameters"].items())
+        told = parameters_text(traffic["pattern"], traffic["parameters"])
         parts.append(f"{traffic['pattern']} ({told})" if told else f"{traffic['pattern']}, as it is by default")
     return ", ".join([*parts, *([f"{traffic['duration_s']:g} s"] if traffic["duration_s"] is not None else [])])
 
@@ -204,3 +247,42 @@ DEFINITIONS: tuple[tuple[str, str], ...] = (
     ("valid", "the client kept its schedule, delivered its rate and took enough samples (loadgen/validity.py)"),
     ("held out", "the run's traffic was not used to fit the profile; only valid held-out runs count in the summary"),
 )
+
+SETTINGS_EXPLAINED = (
+    "a service's settings: r replicas of n instances each, batches of at most b requests, which wait at most d for "
+    "others (nobatching: no batches are formed; p: preferred batch sizes; l: length buckets; lr: the least busy "
+    "replica is asked)"
+)
+# What a newcomer may not know: how it is called in a legend -> how it is written, and what it means.
+TERMS: dict[str, tuple[re.Pattern[str], str]] = {
+    "held out": (
+        re.compile(r"held[- ]out"),
+        "traffic that the profile was not fitted on, so that the simulator had not seen it",
+    ),
+    "KS": (
+        re.compile(r"\bKS(?: distance)?\b"),
+        "the Kolmogorov-Smirnov distance: the largest gap between the shares of real and of simulated requests that "
+        "are answered within any latency; 0: no gap, 1: no overlap",
+    ),
+    "r1-n1-b8-d0ms": (re.compile(r"\br\d+-n\d+-b\d+[\w.+-]*"), SETTINGS_EXPLAINED),
+}
+
+
+def terms_in(*texts: str) -> dict[str, str]:
+    """Those of TERMS that are in the texts, and what each means."""
+    return {
+        found[0] if name.startswith("r1-") else name: meaning
+        for name, (pattern, meaning) in TERMS.items()
+        if (found := next(filter(None, map(pattern.search, texts)), None))
+    }
+
+
+def explained(text: str) -> Markup:
+    """HTML, with the first of each of TERMS as an <abbr> that keys and fingers reach too."""
+    found = [(match.span(), meaning) for pattern, meaning in TERMS.values() if (match := pattern.search(text))]
+    html, done = Markup(), 0
+    for (start, end), meaning in sorted(found):
+        mark = Markup('<abbr tabindex="0" title="{0}" data-meaning="{0}">{1}</abbr>')
+        html += Markup.escape(text[done:start]) + mark.format(meaning, text[start:end])
+        done = end
+    return html + Markup.escape(text[done:])

@@ -74,7 +74,7 @@ class Report:
         Figures that were added to this kind of report stand at the end of both pages. on_progress: share of figures.
         """
         content = self.gather(folder)
-        added = figures_added_to(self.name)
+        added = [one for one in figures_added_to(self.name) if one.applies(folder)]
         for file, value in content.files.items():
             if value is None:
                 (folder / file).unlink(missing_ok=True)
@@ -130,7 +130,9 @@ def environment(html: bool) -> Environment:
         ms=labels.milliseconds,
         plain=labels.plain,
         significant=labels.significant,
-        quantity=labels.quantity,
+        verdict_text=labels.verdict_text,
+        parameters=labels.parameters_text,
+        explained=labels.explained,
         counted=labels.counted,
         settings=labels.settings,
         range_of=labels.range_of,
@@ -143,6 +145,7 @@ def environment(html: bool) -> Environment:
         script=Markup(script),
         script_sha256=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         device_text=labels.device_text,
+        terms_in=labels.terms_in,
         not_measured=labels.NOT_MEASURED,
         gpu_explained=labels.GPU_EXPLAINED,
         parts_explained=labels.PARTS_EXPLAINED,

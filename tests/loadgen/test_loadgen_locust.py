@@ -10,7 +10,9 @@ import subprocess
 import sys
 import time
 import urllib.request
+from pathlib import Path
 
+import flask
 import pytest
 from fake_http_server import FakeServer, Reply
 from typed import LOADGEN, LONG_S, ask, free_port, locust, until_stopped
@@ -18,6 +20,7 @@ from typed import LOADGEN, LONG_S, ask, free_port, locust, until_stopped
 from loadgen.request_log import RequestLog
 from loadgen.schedule import Schedule
 from loadgen.validity import EXIT_INVALID
+from loadgen.verdict_tab import VerdictTab
 from testbed.reporting.loading import load_run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -47,8 +50,9 @@ def page(tmp_path, server):
     """Locust's page, until the end of the test; where it is."""
     port = free_port()
     process = locust(
-        "bursty", tmp_path, "--host", f"http://{server.address}", "--web-host", "127.0.0.1", "--web-port", port
-    )
+        "bursty", tmp_path, "--host", f"http://{server.address}", "--web-host", "127.0.0.1", "--web-port", port,
+        LOCUST_NO_PAGE="false",
+    )  # fmt: skip
     yield port
     process.terminate()
     process.communicate(timeout=LONG_S)
@@ -164,6 +168,7 @@ def test_the_form_has_a_field_for_each_parameter_and_none_for_what_scripts_need(
     assert {"base", "spike", "spike_s", "every_s", "burst_seed", "model", "seed", "run_dir", "trace"} <= set(fields)
     assert fields["spike"]["default_value"] == 100
     assert not {"allow_invalid", "no_page", "options"} & set(fields)
+    assert list(fields)[:7] == ["base", "spike", "spike_s", "every_s", "mode", "burst_seed", "model"]
 
 
 def test_the_page_has_a_tab_with_each_verdict_and_says_if_arrivals_are_sent_again(page, tmp_path):
@@ -196,9 +201,33 @@ def test_why_a_run_did_not_start_is_on_the_page(page, field, value, said):
 
 
 def rows(statistics: dict) -> list[dict[str, str]]:
-    """Of the tab, but for the line on the run's own page."""
+    """Of the tab."""
     (tab,) = statistics["extended_stats"]
-    return [row for row in tab["data"] if not row["why"].startswith("its page")]
+    return tab["data"]
+
+
+def test_each_run_has_a_page_of_its_own_that_opens_before_it_is_drawn():
+    class Web:
+        app, template_args = flask.Flask("test"), {}
+        auth_required_if_enabled = staticmethod(lambda view: view)
+
+    def said(path: str) -> str:
+        return Web.app.test_client().get(path).get_data(as_text=True)
+
+    tab = VerdictTab(Web, "/base")
+    assert "no run has a page yet" in said("/base/run")
+    first = tab.add("results/one", "VALID", ["9 ok"], page=True)
+    tab.add("", "NOT STARTED", ["refused"], page=False)
+    second = tab.add("results/two", "VALID", ["8 ok"], page=True)
+    assert "is being drawn" in said("/base/run/1")
+    assert 'http-equiv="refresh"' in said("/base/run/1")
+    tab.set_page(first, Path(__file__))
+    tab.set_page(second, "no <space> left")
+    assert said("/base/run/1") == Path(__file__).read_text()
+    assert "no &lt;space&gt; left" in said("/base/run/2")
+    assert said("/base/run") == said("/base/run/2")
+    assert "refresh" not in said("/base/run/2")
+    assert "there is no run 3" in said("/base/run/3")
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
@@ -214,11 +243,21 @@ def test_in_a_browser_the_pattern_is_set_in_the_form_and_the_verdict_stands_on_i
         tab.goto(f"http://127.0.0.1:{page}/")
         for part in ("Advanced options", "Custom parameters"):
             tab.get_by_text(part).click()
+        for name in ("userCount", "spawnRate"):
+            field = tab.locator(f".MuiFormControl-root:has(input[name={name}])").last
+            assert "not used" in field.evaluate("one => getComputedStyle(one, '::after').content")
+            assert "not used" in tab.locator(f"input[name={name}]").get_attribute("aria-description")
+            assert tab.locator(f"input[name={name}]").input_value() == "1"
         tab.locator("input[name=runTime]").fill("1s")
         tab.locator("input[name=base]").fill("30")
         tab.get_by_role("button", name="Start").click()
         tab.get_by_role("tab", name="Verdict").click()
         tab.get_by_text("are too few for P95").wait_for(timeout=1000 * LONG_S)
         assert tab.get_by_text("INVALID").count() == 1
+        link = tab.get_by_role("link", name="open")
+        with tab.context.expect_page() as opened:
+            link.click()
+        opened.value.get_by_text("requests in 1 s").wait_for(timeout=1000 * LONG_S)
+        assert opened.value.url == f"http://127.0.0.1:{page}/run/1"
     (schedule,) = (tmp_path / "results").glob("*/schedule.parquet")
     assert Schedule.read(schedule).provenance["parameters"]["base"] == 30

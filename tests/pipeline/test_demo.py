@@ -48,6 +48,7 @@ def test_an_hpa_is_tuned_and_meets_kiscaler(tmp_path: Path, monkeypatch: pytest.
     assert "Emulated: it was measured." in text
     assert "HPA" in text
     assert "In simulation, over 12 runs of 4 kinds of traffic, kiscaler holds" in text
+    assert "<b>r1-n1-b8-d0ms</b>: a service" in page.read_text()  # a picture names them
     assert page.read_text().count("data:image/png;base64,") == 4
     for file in ("tuned/report.html", "compared/report.html"):
         assert (tmp_path / file).exists()

@@ -25,12 +25,14 @@ from testbed.reporting.drawing import (
     POINTS,
     REAL,
     SIMULATED,
+    TITLE_LETTERS,
     log_axis,
     name_marks,
     save_png,
     steps_before,
     svg_address,
     thinned,
+    title,
 )
 from testbed.reporting.figures import calibration, cluster, evaluation, experiment, plan
 from testbed.reporting.plan import Setting
@@ -253,6 +255,22 @@ def test_the_front_is_a_staircase_and_a_policy_beyond_it_is_hollow() -> None:
     assert [text.get_text() for text in named] == ["all", "learned (challenger)", "hpa (baseline)"]  # from below
     assert min(np.diff(heights)) >= 0.04
     assert sum(len(line.get_xdata()) == 2 and line.get_alpha() is not None for line in kinds.lines) == 3  # pale ones
+
+
+def test_one_kind_of_traffic_is_drawn_once() -> None:
+    (kind, policies) = next(iter(FOUND["per_traffic"].items()))
+    (panel,) = evaluation.pareto(FOUND | {"per_traffic": {kind: policies}}).axes
+    assert panel.get_title("left") == f"means of {kind}"
+    assert len({line.get_marker() for line in lines_like(panel.lines, markersize=8)}) == len(FOUND["policies"])
+
+
+def test_a_long_title_has_lines_that_a_phone_shows_whole() -> None:
+    figure = Figure()
+    title(figure, "emulated, " * 12 + "bursty r1-n1-b8-d0ms")
+    lines = figure.get_suptitle().split("\n")
+    assert len(lines) > 1
+    assert max(map(len, lines)) <= TITLE_LETTERS
+    assert lines[-1].endswith(" r1-n1-b8-d0ms")
 
 
 def test_names_of_marks_lie_apart_and_inside() -> None:

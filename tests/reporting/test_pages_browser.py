@@ -14,6 +14,7 @@ from every_kind import ANSWERS, write_every_kind
 from PIL import Image
 
 from testbed.reporting.drawing import DARK, PAPER
+from testbed.reporting.reports import report_of
 
 playwright = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -133,7 +134,8 @@ def test_keys_reach_everything_that_can_be_used(opened: Opened, kind: str, width
     page = opened(kind, width)
     page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
     wanted = page.evaluate("""() => {
-      const all = [...document.querySelectorAll("a[href], summary, th > button, button[data-group], .wide-inside")];
+      const usable = "a[href], summary, th > button, button[data-group], .wide-inside, .enlarge, abbr";
+      const all = [...document.querySelectorAll(usable)];
       const shown = all.filter(one => one.checkVisibility() && !one.closest("details:not([open]) > :not(summary)"));
       shown.forEach((one, number) => one.dataset.number = number);
       return shown.length;
@@ -153,6 +155,63 @@ def test_keys_reach_everything_that_can_be_used(opened: Opened, kind: str, width
     assert reached == set(range(wanted))
     assert outlined
     assert page.locator("main").count() == page.locator("header").count() == page.locator("footer").count() == 1
+
+
+def test_a_logarithmic_axis_is_named_so(pages: dict[str, Path]) -> None:
+    scaled = 0
+    for kind in (kind for kind in KINDS if kind not in ("demo", "overview")):
+        folder = pages[kind].parent
+        for draw in report_of(folder).gather(folder).figures.values():
+            for axes in draw().axes:
+                if axes.get_xscale() != "linear":
+                    scaled += 1
+                    assert "logarithmic" in axes.get_xlabel(), (kind, axes.get_title("left"))
+                if axes.get_yscale() != "linear":
+                    scaled += 1
+                    shared = axes.get_shared_y_axes().get_siblings(axes)  # the first of a row names it
+                    assert any("logarithmic" in one.get_ylabel() for one in shared), (kind, axes.get_title("left"))
+    assert scaled > 10
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_figure_is_enlarged_by_keys_and_by_a_click(opened: Opened, width: int) -> None:
+    page = opened("run", width)
+    figure = page.locator("figure").first
+    figure.locator(".enlarge").focus()
+    page.keyboard.press("Enter")
+    shown = page.locator("dialog img")
+    assert shown.evaluate("one => one.width / one.naturalWidth") == pytest.approx(1.6, rel=0.01)
+    assert shown.get_attribute("alt") == figure.locator("img").get_attribute("alt")
+    page.keyboard.press("Escape")
+    shown.wait_for(state="detached")
+    figure.locator("img").click(position={"x": 50, "y": 50})
+    assert shown.count() == 1
+    page.locator("dialog button").click()
+    shown.wait_for(state="detached")
+    assert page.complaints == []
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_terms_are_explained_on_the_page_and_where_they_are_first_used(opened: Opened, width: int) -> None:
+    page = opened("calibration", width)
+    assert {"held out", "KS"} <= set(page.locator(".terms b").all_inner_texts())
+    term = page.locator("abbr", has_text="KS")
+    term.focus()
+    bubble = term.evaluate("one => getComputedStyle(one, '::after').content")
+    assert "Kolmogorov-Smirnov" in bubble
+    assert "Kolmogorov-Smirnov" in term.get_attribute("title")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    term.blur()
+    assert page.locator(".terms").count() == 1
+    assert opened("overview", width).locator(".terms b").all_inner_texts() == ["held out", "KS"]
+
+
+def test_nothing_fades_in_a_wide_table_on_a_phone(opened: Opened) -> None:
+    frames = opened("evaluation", 400).locator(".scroll.more")
+    assert frames.count() > 0
+    for frame in frames.all():
+        looks = frame.evaluate("one => [getComputedStyle(one).maskImage, getComputedStyle(one).borderRightStyle]")
+        assert looks == ["none", "double"]
 
 
 def test_a_table_is_sorted_by_keys_and_by_size(opened: Opened) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,8 @@ from typer.testing import CliRunner
 
 from testbed.cli.main import application
 from testbed.measurement.batch_log import BatchLog
-from testbed.reporting.drawing import svg_address
-from testbed.reporting.figures.run_instances import INTERVALS, instances, instances_over_time
+from testbed.reporting.figures.run_instances import INTERVALS, instances_over_time
+from testbed.reporting.reports import write_report
 from testbed.run_dir import RunDir
 from tests.oracles.cluster_worlds import flat_profile
 from tests.pages import figures_of, texts_of
@@ -40,14 +41,18 @@ def test_busy_time_and_batches_add_up_to_the_logs(run: RunDir) -> None:
     assert 1 <= np.nanmin(sizes) <= np.nanmax(sizes) <= 4
 
 
-def test_a_run_without_a_log_of_batches_says_so(run: RunDir) -> None:
-    def words() -> list[str]:
-        return texts_of(figures_of(f'<img src="{svg_address(instances(run.path))}"')[0])
+def test_what_a_run_without_a_log_of_batches_lacks_is_said_and_not_drawn(run: RunDir, tmp_path: Path) -> None:
+    whole = write_report(run.path).read_text()
+    assert "Not measured, and so not drawn" not in whole
+    assert "mean batch size" in words(whole)
+    bare = shutil.copytree(run.path, tmp_path / "bare")
+    (bare / "batches.parquet").unlink()
+    page = write_report(bare).read_text()
+    assert page.count("Not measured, and so not drawn: how busy the instances were over time") == 1
+    assert not {"mean batch size", "not measured"} & set(words(page))
+    assert "instances.png" not in (bare / "report.md").read_text()
+    assert "Not measured, and so not drawn" in (bare / "report.md").read_text()
 
-    assert "not measured" not in words()
-    kept = run.batches.read_bytes()
-    run.batches.unlink()
-    try:
-        assert words().count("not measured") == 2
-    finally:
-        Path(run.batches).write_bytes(kept)
+
+def words(page: str) -> list[str]:
+    return [text for figure in figures_of(page) for text in texts_of(figure)]

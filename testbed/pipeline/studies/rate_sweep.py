@@ -60,7 +60,7 @@ def _latencies(rows: pd.DataFrame) -> Figure:
     axes: Any = figure.subplots()
     for name, label, colour in (("p50_ms", "P50", MUTED), ("p95_ms", "P95", SIMULATED)):
         axes.plot(rows["rate_rps"], rows[name], "o", color=colour, label=label)
+    axes.set(xlabel="requests/s", ylabel="latency, ms, simulated")
     log_axis(axes, "y")
-    axes.set(xlabel="requests/s", ylabel="latency, ms (simulated)")
     figure.legend(loc="outside upper right", ncols=2)
     return figure

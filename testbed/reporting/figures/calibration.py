@@ -65,9 +65,9 @@ def overview(rows: Sequence[ComparisonRow]) -> Figure:
                     f"{first.model}, {where}",
                     hollow=not valid,
                 )
+    axes.set(xlim=ends, ylim=ends, xlabel="P95 real, ms", ylabel="P95 simulated, ms")
     log_axis(axes, "x")
     log_axis(axes, "y")
-    axes.set(xlim=ends, ylim=ends, xlabel="P95 real, ms", ylabel="P95 simulated, ms")
     axes.legend(loc="upper left")
     return figure
 

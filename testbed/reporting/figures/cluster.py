@@ -62,8 +62,8 @@ def over_time(metrics: MetricLog, model: str, target_ms: float, heading: str) ->
     time_s, p95_s = series("latency_p95")
     latency.plot(*thinned(time_s, 1e3 * p95_s), color=SIMULATED, linewidth=1.2, label="P95 of each interval")
     latency.axhline(target_ms, color=INK, linestyle="--", linewidth=0.9, label="target")
-    log_axis(latency, "y")
     latency.set(ylabel="P95, ms", xlabel="seconds (simulated)", xlim=(0, time_s[-1]))
+    log_axis(latency, "y")
     handles = [*replicas.get_legend_handles_labels()[0], *latency.get_legend_handles_labels()[0]]
     figure.legend(handles=handles, loc="outside upper right", ncols=len(handles))
     figure.align_ylabels()

@@ -42,8 +42,8 @@ def distributions(studies: Sequence[Study]) -> Figure:
     for study, axes in zip(studies, panels, strict=True):
         _draw(axes, study, ecdf)
         axes.axhline(0.95, color=INK, linewidth=0.8, linestyle=":")
-        log_axis(axes, "x")
         axes.set(title=study.model, xlabel="latency, ms", ylim=(0, 1.01))
+        log_axis(axes, "x")
         axes.yaxis.set_major_formatter(PercentFormatter(1))
     panels[0].set_ylabel("share of requests; dotted: P95")
     figure.legend(handles=panels[0].get_legend_handles_labels()[0], loc="outside upper left", ncols=2)
@@ -56,9 +56,9 @@ def over_time(study: Study) -> Figure:
     figure = Figure(figsize=(WIDTH, 3.2), layout="constrained")
     axes = figure.subplots()
     _draw(axes, study, median_over_time)
-    log_axis(axes, "y")
     duration_s = study.runs[0].manifest.duration_s
     axes.set(xlabel="scheduled time, s", ylabel="median latency, ms", xlim=(0, duration_s))
+    log_axis(axes, "y")
     figure.legend(loc="outside upper left", ncols=2)
     return figure
 

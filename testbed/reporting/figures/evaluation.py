@@ -63,12 +63,14 @@ def _from_start(values: FloatArray) -> FloatArray:
 
 @rc_context(LOOK)
 def pareto(evaluation: Mapping[str, Any]) -> Figure:
-    """Share over the target against GPU-seconds: a mark a policy, and beside it its kinds of traffic, pale."""
+    """Share over the target against GPU-seconds: a mark a policy; beside it each kind of several."""
     count = len(evaluation["policies"])
     figure = Figure(figsize=(WIDTH, max(4.8, 1 + 0.2 * count)), layout="constrained")
-    means, kinds = figure.subplots(1, 2, sharey=True)
+    kinds = evaluation["per_traffic"].values()
+    panels = figure.subplots(1, 2 if len(kinds) > 1 else 1, sharey=True, squeeze=False)[0]
+    means, pale = panels[0], panels[1:]
     front = sorted(_point(evaluation["policies"][policy]) for policy in evaluation["pareto_front"])
-    for axes in (means, kinds):
+    for axes in panels:
         axes.step(*zip(*front, strict=True), where="post", color=MUTED, linewidth=0.9, linestyle=":", label="front")
     roles = {evaluation["challenger"]: (SIMULATED, "challenger"), evaluation["baseline"]: (INK, "baseline")}
     named = {}
@@ -77,16 +79,19 @@ def pareto(evaluation: Mapping[str, Any]) -> Figure:
         drawn: dict[str, Any] = {"marker": SYMBOLS[k % len(SYMBOLS)], "color": colour, "linestyle": "none"}
         fill = "full" if policy in evaluation["pareto_front"] else "none"
         label = f"{policy} ({role})" if role else policy
-        each = [_point(policies[policy]) for policies in evaluation["per_traffic"].values()]
-        kinds.plot(*zip(*each, strict=True), **drawn, markersize=4, alpha=0.35, markeredgewidth=0, clip_on=False)
-        for axes in (means, kinds):
+        each = [_point(policies[policy]) for policies in kinds]
+        for axes in pale:
+            axes.plot(*zip(*each, strict=True), **drawn, markersize=4, alpha=0.35, markeredgewidth=0, clip_on=False)
+        for axes in panels:
             axes.plot(*_point(summary), **drawn, markersize=8, mew=1.4, fillstyle=fill, clip_on=False, label=label)
         named[label] = means.lines[-1]
     means.set_yscale("symlog", linthresh=1)
-    means.set(ylabel="requests over the target, % (logarithmic above 1)", ylim=(0, 100), title="means of all traffic")
+    means.set(ylabel="requests over the target, % (logarithmic above 1)", ylim=(0, 100))
     means.set_yticks(SHARES_PCT, [f"{share:g}" for share in SHARES_PCT])
-    kinds.set(title="pale: each kind of traffic")
-    for axes in (means, kinds):
+    means.set(title="means of all traffic" if len(pale) else f"means of {next(iter(evaluation['per_traffic']))}")
+    for axes in pale:
+        axes.set(title="pale: each kind of traffic")
+    for axes in panels:
         axes.set(xlabel="GPU-seconds a run", xlim=(0, None))
         axes.locator_params(axis="x", nbins=6)
     name_marks(figure, means, named)

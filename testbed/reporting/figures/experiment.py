@@ -86,8 +86,8 @@ def over_time(pair: PairOfRuns, target_s: float) -> Figure:
         labelled.add((text, colour))
     draw_rate(rate, *offered(pair.real[0]), "mid")
     latency.axhline(1e3 * target_s, color=INK, linewidth=0.9, linestyle="--", label="target")
-    log_axis(latency, "y")
     latency.set(ylabel="P95, ms", xlabel="seconds")
+    log_axis(latency, "y")
     handles = [*replicas.get_legend_handles_labels()[0], *latency.get_legend_handles_labels()[0]]
     figure.legend(handles=handles, loc="outside upper left", ncols=5)
     figure.align_ylabels()

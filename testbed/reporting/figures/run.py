@@ -59,8 +59,8 @@ def over_time(run: LoadedRun) -> Figure:
     p50, p95 = quantiles_of_bins(run, edges, (0.50, 0.95))
     latency.plot(middles(edges), p95, color=colour, linewidth=1.6, marker=".", label="P95")
     latency.plot(middles(edges), p50, color=colour, linewidth=1.0, linestyle=":", label="P50")
-    log_axis(latency, "y")
     latency.set(ylabel="latency, ms", xlabel="seconds of the run", xlim=(0, seconds[-1] + 0.5))
+    log_axis(latency, "y")
     handles = [*rate.get_legend_handles_labels()[0], *latency.get_legend_handles_labels()[0]]
     figure.legend(handles=handles, loc="outside upper right", ncols=len(handles))
     figure.align_ylabels()
@@ -81,8 +81,9 @@ def distribution(run: LoadedRun) -> Figure:
             axes.annotate(
                 f"P{100 * share:g} {at_ms:.3g} ms", (at_ms, share), (-6, 2), textcoords="offset points", ha="right"
             )
-        log_axis(axes, "x")
     axes.set(xlabel="latency, ms", ylabel="share of answered requests", ylim=(0, 1.03))
+    if curve is not None:
+        log_axis(axes, "x")
     return figure
 
 

@@ -21,21 +21,18 @@ INTERVALS = 240  # of a run
 @added_to(
     "run",
     f"In each of {INTERVALS} equal intervals of the run: the share of their time that the instances were inside "
-    "batches, and the mean size of the batches that began; from the log of batches, which a server of one's own lacks",
+    "batches, and the mean size of the batches that began",
+    needs="batches.parquet",
 )
 @rc_context(LOOK)
 def instances(folder: Path) -> Figure:
-    """Busy share and mean batch size over time; without a log of batches the figure says so."""
+    """Busy share and mean batch size over time."""
     run = RunDir(folder)
     figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
-    panels = busy, size = figure.subplots(2, 1, sharex=True)
+    busy, size = figure.subplots(2, 1, sharex=True)
     busy.set(title="busy share of the instances' time", ylim=(0, 1.02))
     busy.yaxis.set_major_formatter(PercentFormatter(1))
     size.set(title="mean batch size", xlabel="seconds of the run", xlim=(0, run.manifest.duration_s))
-    if not run.batches.exists():
-        for axes in panels:
-            axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", va="center")
-        return figure
     edges, shares, sizes = instances_over_time(BatchLog.read(run.batches), run.manifest)
     colour = SIMULATED if run.manifest.kind == "simulated" else REAL
     busy.step(middles(edges), shares, where="mid", color=colour, linewidth=1.2)

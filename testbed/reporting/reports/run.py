@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from loadgen.saturation import strain_of
 from testbed.reporting.compare import quantile_ms
 from testbed.reporting.figures import run as figures
-from testbed.reporting.labels import device_text, milliseconds, number
+from testbed.reporting.labels import device_text, milliseconds, number, parameters_text
 from testbed.reporting.loading import LoadedRun, batch_counts, load_run, mean_batch, utilisation
 from testbed.reporting.machine import machine_table
 from testbed.reporting.report import Content, Report
@@ -50,6 +50,7 @@ def gather(folder: Path) -> Content:
             f"P{p}" if p < 100 else "largest": milliseconds(quantile_ms(latency_s, p / 100)) for p in PERCENTILES
         },
         "facts": _facts(run, sizes),
+        "unmeasured": _unmeasured(run, sizes),
         "captions": captions,
         "machine": machine_table([manifest]),
     }
@@ -83,7 +84,7 @@ def _facts(run: LoadedRun, sizes: dict[int, int] | None) -> dict[str, str]:
     service, client, busy = manifest.service, manifest.client, utilisation(run)[0]
     drawn_from = run.schedule.provenance
     parameters = drawn_from.get("parameters", {k: v for k, v in drawn_from.items() if k not in ("pattern", "seed")})
-    given = ", ".join(f"{key} {_text(value)}" for key, value in parameters.items())
+    given = parameters_text(manifest.pattern, parameters)
     rules = service.dynamic_batching
     batching = "none" if rules is None else f"dynamic, longest wait {1e3 * rules.max_queue_delay_s:g} ms"
     facts: dict[str, Any] = {
@@ -113,12 +114,19 @@ def _facts(run: LoadedRun, sizes: dict[int, int] | None) -> dict[str, str]:
     return {name: number(None) if value is None else str(value) for name, value in facts.items()}
 
 
+def _unmeasured(run: LoadedRun, sizes: dict[int, int] | None) -> str:
+    """Which figures are missing, and why; empty if none is."""
+    if run.batches is not None:
+        return ""
+    missing = ["how busy the instances were over time", *([] if sizes else ["the sizes of batches"])]
+    return (
+        f"Not measured, and so not drawn: {' and '.join(missing)}. They come from a log of batches, which only servers "
+        "that this testbed starts leave."
+    )
+
+
 def _counted(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def _text(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def found(folder: Path) -> str:

@@ -48,6 +48,35 @@ function markOverflow(frame) {
   }
 }
 
+// A figure alone, larger than the page has room for. Esc, the button, or another click closes it.
+const ENLARGED = 1.6;  // times the size that it was drawn in
+function showEnlarged(image) {
+  const viewer = document.createElement("dialog"), close = document.createElement("button"), copy = image.cloneNode();
+  viewer.setAttribute("aria-label", image.alt);
+  close.textContent = "close";
+  copy.classList.remove("enlarges");
+  copy.style.cssText = "width:" + Math.round(ENLARGED * image.naturalWidth) + "px;max-width:none;height:auto";
+  for (const one of [close, copy]) one.addEventListener("click", () => viewer.close());
+  viewer.addEventListener("close", () => viewer.remove());
+  viewer.append(close, copy);
+  document.body.append(viewer);
+  viewer.showModal();
+}
+
+function makeEnlargeable(figure) {
+  const image = figure.querySelector("img"), button = document.createElement("button");
+  button.type = "button";
+  button.className = "enlarge";
+  button.textContent = "enlarge";
+  button.setAttribute("aria-label", "Enlarge: " + image.alt);
+  button.addEventListener("click", () => showEnlarged(image));
+  image.classList.add("enlarges");
+  image.addEventListener("click", () => showEnlarged(image));
+  const caption = figure.querySelector("figcaption") ?? figure.insertBefore(document.createElement("figcaption"), figure.firstChild);
+  caption.append(" ", button);
+}
+
+document.querySelectorAll("figure").forEach(makeEnlargeable);
 document.querySelectorAll("table.sortable th").forEach(makeSortable);
 for (const button of document.querySelectorAll("button[data-group]")) {
   button.addEventListener("click", () => {
