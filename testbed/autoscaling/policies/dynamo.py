@@ -17,6 +17,7 @@ from testbed.errors import ConfigError
 
 LEAST_POINTS = 5  # intervals, before a predictor other than `constant` says more than the last one
 KEPT = 50  # intervals
+STRONG = 0.5  # of a season that is believed; with a weaker one or none, a line
 
 
 class _DynamoMemory(NamedTuple):
@@ -66,7 +67,7 @@ class Dynamo:
         for name in ("replica_capacity_rps", "latency_target_s", "throughput_interval_s", "load_interval_s"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"policy dynamo: {name} must be above 0, not {getattr(self, name):g}")
-        if self.load_scaling and self.load_interval_s >= self.throughput_interval_s:
+        if self.load_interval_s >= self.throughput_interval_s:
             raise ConfigError(
                 f"policy dynamo: load_interval_s ({self.load_interval_s:g}) must be below throughput_interval_s "
                 f"({self.throughput_interval_s:g}): it is the fast one of the two"
@@ -94,8 +95,8 @@ class Dynamo:
 
     @property
     def period_s(self) -> float:
-        """See Policy."""
-        return self.load_interval_s if self.load_scaling else self.throughput_interval_s
+        """See Policy. The slow interval is looked at as often, and has its own clock."""
+        return self.load_interval_s
 
     def decide(self, observation: Observation, memory: _DynamoMemory | None) -> Decision:
         """See Policy.
@@ -160,10 +161,9 @@ class Dynamo:
         if self.predictor == "constant" or len(rates) < LEAST_POINTS:
             return float(rates[-1])
         if self.predictor == "season":
-            smoothed = smooth(rates)
-            season = season_of(smoothed, SMOOTHED + 1)
-            if season is not None and season.strength > 0:
-                return season_peak(smoothed, season, 1)
+            season = season_of(smooth(rates), SMOOTHED + 1)
+            if season is not None and season.strength > STRONG:
+                return season_peak(rates, season, 1)
         return trend_of(rates, 1)
 
 
