@@ -24,16 +24,17 @@ def dynamo(**changes: Any) -> Dynamo:
 
 @dataclass
 class Served(Flowing):
-    """The requests a second are those in flight; a batch takes 10 ms. `queued` wait on each pod."""
+    """The scene's number is requests a second; a batch takes 10 ms. On each pod so many wait, and are in flight."""
 
     queued: float = 0.0
+    flying: float = 0.0
 
     def window(self, seconds: float, metrics_delay_s: float) -> Window | None:
         window = super().window(seconds, metrics_delay_s)
         if window is None:
             return None
         one = np.ones(len(window.pods))
-        return replace(window, waiting=self.queued * one, batches=100 * one, batch_s=one)
+        return replace(window, waiting=self.queued * one, in_flight=self.flying * one, batches=100 * one, batch_s=one)
 
 
 @dataclass
@@ -57,18 +58,22 @@ def test_without_the_load_the_prediction_is_followed_both_ways():
 
 
 @pytest.mark.parametrize(
-    ("replicas", "queued", "change"),
+    ("replicas", "queued", "flying", "change"),
     [
-        (4, 2.1, 1),  # 21 + 10 ms on every worker: above the SLA of 30 ms
-        (4, 2.0, 0),  # exactly the SLA
-        (4, 1.25, 0),  # with 3 workers 1.67 wait: 16.7 ms of .8 * 20 ms
-        (4, 1.15, -1),  # with 3 workers 1.53 wait: 15.3 ms
-        (2, 0.9, 0),  # with 1 worker all of it: 18 ms
-        (1, 0.0, 0),  # the last one stays
+        (4, 2.1, 0.0, 1),  # 21 + 10 ms on every worker: above the SLA of 30 ms
+        (4, 2.0, 0.0, 0),  # exactly the SLA
+        (4, 1.25, 0.0, 0),  # with 3 workers 1.67 wait: 16.7 ms of .8 * 20 ms
+        (4, 1.15, 0.0, -1),  # with 3 workers 1.53 wait: 15.3 ms
+        (2, 0.9, 0.0, 0),  # with 1 worker all of it: 18 ms
+        (1, 0.0, 0.0, 0),  # the last one stays
+        (4, 0.0, 3.1, 1),  # 31 ms in flight
+        (4, 0.0, 3.0, 0),
+        (4, 0.0, 1.85, 0),  # with 3 workers 24.7 ms of .8 * 30 ms
+        (4, 0.0, 1.75, -1),  # 23.3 ms
     ],
 )
-def test_the_load_corrects_by_one(replicas: int, queued: float, change: int):
-    decision = dynamo().decide(Served(20.0, replicas, lambda t: 10.0, queued), None)
+def test_the_load_corrects_by_one(replicas: int, queued: float, flying: float, change: int):
+    decision = dynamo().decide(Served(20.0, replicas, lambda t: 10.0, queued, flying), None)
     assert decision.replicas == replicas + change
 
 

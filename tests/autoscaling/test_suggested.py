@@ -39,7 +39,7 @@ def test_every_trial_is_a_policy(kind: str, service: ServedService, trained: str
     given = {"file": trained} if kind == "learned" else {}
     built = [build_policy(settings, service.max_replicas, None) for settings in trials(kind, service, given)]
     assert len(set(built)) >= min(8, service.max_replicas)
-    assert isinstance(built[0].told, str)  # type: ignore[attr-defined]
+    assert isinstance(built[0].told, str)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -70,7 +70,7 @@ def test_thresholds_of_keda_are_those_of_its_metrics():
 
 def test_what_is_given_of_keda_is_kept():
     one = {"metric": "in_flight_requests"}
-    thresholds = {build_policy(settings, 8, None).triggers for settings in trials("keda", QUICK, one, 5)}  # type: ignore[attr-defined]
+    thresholds = {build_policy(settings, 8, None).triggers for settings in trials("keda", QUICK, one, 5)}
     assert len(thresholds) == 5
     both = {"triggers": [{"metric": "in_flight_requests", "threshold": 3.0}]}
     assert all(settings["triggers"] == both["triggers"] for settings in trials("keda", QUICK, both, 5))

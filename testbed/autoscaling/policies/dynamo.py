@@ -34,21 +34,24 @@ class Dynamo:
     """NVIDIA Dynamo's planner in its SLA mode, of workers that do the whole request (`agg`).
 
     Every throughput_interval_s it predicts the requests of the next one; over what a worker is profiled to serve within
-    the SLA they are the floor. Every load_interval_s it corrects by one: up if a new request would take longer than the
-    SLA on every worker; down if, with one worker less, it would wait on none for more than `sensitivity` of what the
-    SLA leaves beside its own batch. Never below the floor, and not while workers start or stop. Without load_scaling
-    the prediction itself is followed. Names and defaults of its PlannerConfig, but load_scaling (false there), which
-    its documents recommend beside the other; after core/throughput_scaling.py, core/load_scaling.py and
-    core/state_machine.py of components/src/dynamo/planner.
+    the SLA they are the floor. Every load_interval_s it corrects by one, from two estimates for each worker, as for the
+    first token and for those after it. Up if every worker exceeds the SLA in one of them. Down if in both no worker
+    would with one less: what waits within `sensitivity` of what the SLA leaves beside a batch, the second within that
+    share of the SLA. Never below the floor, and not while workers start or stop. Without load_scaling the prediction
+    itself is followed. Names and defaults of its PlannerConfig, but load_scaling (false there), which its guide
+    recommends beside the other for bursts; after throughput_scaling.py, load_scaling.py and state_machine.py of
+    components/src/dynamo/planner/core.
 
-    A new request takes what waits on a worker over replica_capacity_rps, and the mean time of a batch: the planner has
-    a regression over its engines' tokens for it. Predictors: `constant` is the planner's, `trend` (a line) stands in
-    for its arima and kalman, `season` for its prophet; until five intervals are known they say the last.
+    The planner estimates from tokens, by a regression over its engines. Here the first estimate is what waits on a
+    worker over replica_capacity_rps, and the mean time of a batch; the second what is in flight there over
+    replica_capacity_rps, its latency at the profiled rate by Little's law. Predictors: `constant` is the planner's,
+    `trend` (a line) stands in for its arima and kalman, `season` for its prophet; until five intervals are known they
+    say the last.
     """
 
     told: ClassVar[str] = (
-        "requests a second that a replica serves within the target; latency target; arrivals; requests that wait on "
-        "each pod; mean time of a batch"
+        "requests a second that a replica serves within the target; latency target; arrivals; requests that wait "
+        "and that are in flight on each pod; mean time of a batch"
     )
 
     replica_capacity_rps: float
@@ -101,9 +104,9 @@ class Dynamo:
     def decide(self, observation: Observation, memory: _DynamoMemory | None) -> Decision:
         """See Policy.
 
-        Example: 400 requests/s predicted, 150 a worker: a floor of 3. On 4 workers 3 requests wait on each, a batch
-        takes 10 ms, the SLA is 30 ms: a new one takes 3 / 150 s + 10 ms = 30 ms, so none is added. With 3 workers 4
-        would wait on each, 27 ms, more than .8 of 30 - 10 ms: none is removed.
+        Example: 400 requests/s predicted, 150 a worker: a floor of 3. On each of 4 workers 3 requests wait and 4 are in
+        flight, a batch takes 10 ms, the SLA is 30 ms. A new one takes 3 / 150 s + 10 ms = 30 ms, and 4 / 150 s is 27
+        ms: none is added. With 3 workers 4 would wait on each, 27 ms, more than .8 of 30 - 10 ms: none is removed.
         """
         now_s, current = observation.now_s, observation.spec_replicas
         if memory is None:
@@ -123,21 +126,24 @@ class Dynamo:
             return Decision(current, memory, f"{ready} of {current} workers are ready: observed only")
         if len(window.pods) != ready or memory.batch_s is None:
             return Decision(current, memory, "not all workers have metrics yet")
-        change = self._correction(window.waiting.tolist(), memory.batch_s)
+        change = self._correction(window, memory.batch_s)
         wanted = self._within(max(current + change, floor))
         return Decision(wanted, memory, f"the load says {change:+d}, the floor is {floor}: {current} -> {wanted}")
 
     def _within(self, replicas: int) -> int:
         return min(max(replicas, self.min_replicas), self.max_replicas)
 
-    def _correction(self, waiting: Sequence[float], batch_s: float) -> int:
+    def _correction(self, window: Window, batch_s: float) -> int:
         """-1, 0 or 1 worker."""
-        if all(queue / self.replica_capacity_rps + batch_s > self.latency_target_s for queue in waiting):
+        queued_s, in_flight_s = window.waiting / self.replica_capacity_rps, window.in_flight / self.replica_capacity_rps
+        sla_s, n = self.latency_target_s, len(window.pods)
+        if (queued_s + batch_s > sla_s).all() or (in_flight_s > sla_s).all():
             return 1
-        n = len(waiting)
-        left_s = (self.latency_target_s - batch_s) * self.sensitivity
-        safe = n > 1 and all(queue * n / (n - 1) / self.replica_capacity_rps < left_s for queue in waiting)
-        return -1 if safe else 0
+        if n == 1:
+            return 0
+        more = n / (n - 1)  # each of the others takes
+        first = (queued_s * more < (sla_s - batch_s) * self.sensitivity).all()
+        return -1 if first and (in_flight_s * more < sla_s * self.sensitivity).all() else 0
 
     def _with_floor(self, observation: Observation, memory: _DynamoMemory) -> _DynamoMemory:
         """After one more interval; as before if there is no whole interval yet, to be tried again."""
