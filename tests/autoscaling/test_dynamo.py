@@ -167,6 +167,24 @@ def test_a_season_is_seen_before_it_comes():
     assert (constant[-1], seasonal[-1]) == (1, 9)  # from 750 s on
 
 
+def test_what_the_queues_grow_by_has_arrived_too():
+    """250 a second are answered; from 20 s on 100 a second more wait on the one worker."""
+
+    @dataclass
+    class Growing(Served):
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            self.queued = 100.0 * max(0.0, self.now_s - 20.0)
+
+    policy = dynamo(throughput_interval_s=20.0, metrics_delay_s=0.0)
+    first = policy.decide(Growing(5.0, 1, lambda t: 250.0), None)
+    second = policy.decide(Growing(20.0, 1, lambda t: 250.0), first.memory)
+    third = policy.decide(Growing(40.0, 1, lambda t: 250.0), second.memory)
+    fourth = policy.decide(Growing(60.0, 1, lambda t: 250.0), third.memory)
+    assert fourth.memory.rates == pytest.approx((250, 350, 350))
+    assert (second.memory.floor, fourth.memory.floor) == (3, 4)
+
+
 def test_what_comes_before_the_first_request_is_no_traffic():
     intervals: dict[str, Any] = {"throughput_interval_s": 20.0, "metrics_delay_s": 0.0}
     policy = dynamo(**intervals)

@@ -251,7 +251,9 @@ def test_keda_wakes_a_model_that_has_no_pod_and_lets_it_sleep_again(tmp_path: Pa
 
 
 @pytest.mark.usefixtures("no_report")
-@pytest.mark.parametrize("kind", ["fixed", "hpa", "knative", "keda", "ray_serve", "llm_d", "dynamo", "predictive", "oracle"])
+@pytest.mark.parametrize(
+    "kind", ["fixed", "hpa", "knative", "keda", "ray_serve", "llm_d", "dynamo", "predictive", "oracle"]
+)
 def test_every_policy_runs(tmp_path: Path, kind: str):
     policy = {
         "fixed": {"replicas": 3},
