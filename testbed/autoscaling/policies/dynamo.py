@@ -38,7 +38,7 @@ class Dynamo:
     first token and for those after it. Up if every worker exceeds the SLA in one of them. Down if in both no worker
     would with one less: what waits within `sensitivity` of what the SLA leaves beside a batch, the second within that
     share of the SLA. Never below the floor, and not while workers start or stop. Without load_scaling the prediction
-    itself is followed. Names and defaults of its PlannerConfig, but load_scaling (false there), which its guide
+    itself is followed. Defaults of its PlannerConfig, but load_scaling (false there), which its guide
     recommends beside the other for bursts; after throughput_scaling.py, load_scaling.py and state_machine.py of
     components/src/dynamo/planner/core.
 

@@ -45,7 +45,7 @@ class LlmD:
     wants replicas in proportion to it, of which those that are ready count (the credit for replicas that still start);
     below scale_down as many as keep it there, without credit; between them nothing changes. The HPA takes that number
     as it is, with its tolerance, and limits the changes (behavior). Defaults of the guide's ScaledObject, other than
-    the number of replicas; after docs/architecture/advanced/autoscaling/slo-aware-keda.md of llm-d. It has replaced
+    the number of replicas; after llm-d/docs/architecture/advanced/autoscaling/slo-aware-keda.md. It has replaced
     llm-d's Workload Variant Autoscaler.
 
     Triton tells no percentiles, so there is no P90 here. In its place: the mean latency of the window (requests in
