@@ -48,10 +48,11 @@ class LlmD:
     the number of replicas; after llm-d/docs/architecture/advanced/autoscaling/slo-aware-keda.md. It has replaced
     llm-d's Workload Variant Autoscaler.
 
-    Triton tells no percentiles, so there is no P90 here. In its place: the mean latency of the window (requests in
-    flight over answered ones a second, by Little's law), and `tail` times the mean time in the queue less once that
-    time: were queue times exponential and batch times constant, the P90 at a tail of ln 10. With requests in flight and
-    none answered it is the clamp, without any it is 0.
+    Triton tells no percentiles, so there is no P90 here. In its place stands the mean latency of the window (requests
+    in flight over answered ones a second, by Little's law) plus (tail - 1) times the mean time in the queue. That is
+    the P90 if batch times are constant and queue times exponential (tail: ln 10). With requests in flight and none
+    answered it is the clamp, without any it is 0. As published, the credit may also want fewer than there are, while
+    many start and the saturation is little above scale_up: the HPA's window holds them.
     """
 
     told: ClassVar[str] = (
