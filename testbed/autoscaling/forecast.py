@@ -5,6 +5,7 @@ All rates are requests a second, one each step, the newest last.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -37,6 +38,13 @@ def slope_of(values: FloatArray) -> float:
     """Least squares: the increase from one value to the next; 0 of a single value."""
     x = np.arange(len(values)) - (len(values) - 1) / 2
     return float(x @ values) / float(x @ x) if len(values) > 1 else 0.0
+
+
+def line_at(points: Sequence[tuple[float, float]], time: float) -> float:
+    """The value at a time on a line (least squares) through (time, value), as PromQL's predict_linear; not below 0."""
+    times, values = np.array(points).T
+    x = times - times.mean()
+    return max(0.0, float(values.mean() + (x @ values) / (x @ x) * (time - times.mean())))
 
 
 def smooth(rates: FloatArray) -> FloatArray:

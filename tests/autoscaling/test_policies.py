@@ -1,78 +1,22 @@
-"""Each platform's autoscaler, told as stories: a constant number of requests in flight, a clock that steps."""
+"""Each platform's autoscaler, told as stories."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from testbed.autoscaling.build import build_policy, start_replicas
-from testbed.autoscaling.hpa.pods import PodState
 from testbed.autoscaling.hpa.spec import HpaSpec, MetricSpec
 from testbed.autoscaling.observation import Window
-from testbed.autoscaling.policies import Fixed, Hpa, Keda, Knative, Oracle, Predictive, RayServe
+from testbed.autoscaling.policies import Fixed, Hpa, Knative, Oracle, Predictive, RayServe
 from testbed.autoscaling.policy import policy
 from testbed.errors import ConfigError
+from tests.autoscaling.scene import Flowing, Scene, play, size_at
 from workloads.errors import KisError
-
-
-@dataclass
-class Scene:
-    """A deployment whose pods are ready at once and share what is in flight."""
-
-    now_s: float
-    spec_replicas: int
-    in_flight: Callable[[float], float]
-    pods: list[PodState] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.pods = [
-            PodState(f"pod-{k}", "Running", True, 0.0, 0.0, requests_m={"server": 1000})
-            for k in range(self.spec_replicas)
-        ]
-
-    def window(self, seconds: float, metrics_delay_s: float) -> Window | None:
-        end_s = self.now_s - metrics_delay_s
-        if end_s < seconds:
-            return None
-        n = max(1, self.spec_replicas)
-        times = np.linspace(end_s - seconds, end_s, 50)
-        each = np.full(n, float(np.mean([self.in_flight(t) for t in times])) / n)
-        names = tuple(f"pod-{k}" for k in range(n))
-        return Window(
-            end_s - seconds, end_s, names, each * seconds, each * 0.01, each, each, np.minimum(each, 1.0), each / 10
-        )
-
-
-class Flowing(Scene):
-    """Nothing waits: all that comes is answered at once."""
-
-    def window(self, seconds: float, metrics_delay_s: float) -> Window | None:
-        window = super().window(seconds, metrics_delay_s)
-        return None if window is None else replace(window, waiting=0 * window.waiting)
-
-
-def play(
-    policy: Any, in_flight: Callable[[float], float], until_s: float, start: int = 1, scene: type[Scene] = Scene
-) -> list[tuple[float, int]]:
-    """(second, replicas) of each change."""
-    replicas, memory, changes, now_s = start, None, [], policy.period_s
-    while now_s <= until_s:
-        replicas_before = replicas
-        replicas, memory, _ = policy.decide(scene(now_s, replicas, in_flight), memory)
-        if replicas != replicas_before:
-            changes.append((round(now_s, 6), replicas))
-        now_s += policy.period_s
-    return changes
-
-
-def size_at(changes: list[tuple[float, int]], time_s: float, start: int) -> int:
-    return ([start] + [count for at, count in changes if at <= time_s])[-1]
 
 
 def test_fixed_stays():
@@ -100,16 +44,6 @@ def test_knative_panics_at_twice_its_capacity_and_calms_down_a_stable_window_lat
 def test_knative_goes_down_by_at_most_half_at_a_time():
     changes = play(Knative(container_concurrency=10, max_replicas=50), lambda t: 1.0, 200, start=16)
     assert [count for _, count in changes] == [8, 4, 2, 1]
-
-
-def test_keda_wakes_from_zero_and_goes_back_after_the_cooldown():
-    policy = Keda("in_flight_requests", threshold=5.0, max_replicas=10, cooldown_s=60.0)
-    changes = play(policy, lambda t: 12.0 if 100 <= t < 200 else 0.0, 900, start=0)
-    assert changes[0][1] == 1
-    assert 100 <= changes[0][0] <= 135
-    assert max(count for _, count in changes) == 3  # 12 / 5
-    assert changes[-1][1] == 0
-    assert 260 <= changes[-1][0] <= 320
 
 
 def test_a_forecast_is_there_before_the_load_and_lets_go_after_its_delay():

@@ -230,7 +230,7 @@ def test_cpu_and_energy_come_from_the_profile_and_the_configuration(tmp_path: Pa
 @pytest.mark.usefixtures("no_report")
 def test_keda_wakes_a_model_that_has_no_pod_and_lets_it_sleep_again(tmp_path: Path):
     """What clients send counts before the pods: the queue of pods that are not there says nothing."""
-    keda = {"kind": "keda", "threshold": 300, "cooldown_s": 60.0}
+    keda = {"kind": "keda", "threshold": 300, "cooldown_s": 60.0, "polling_interval_s": 15.0}
     burst = {"base": 0, "spike": 400, "spike_s": 60, "every_s": 180}  # from 120 to 180 s
     replicas = {}
     for metric in ("arrivals_per_second", "in_flight_requests"):
@@ -251,7 +251,9 @@ def test_keda_wakes_a_model_that_has_no_pod_and_lets_it_sleep_again(tmp_path: Pa
 
 
 @pytest.mark.usefixtures("no_report")
-@pytest.mark.parametrize("kind", ["fixed", "hpa", "knative", "keda", "ray_serve", "predictive", "oracle"])
+@pytest.mark.parametrize(
+    "kind", ["fixed", "hpa", "knative", "keda", "ray_serve", "llm_d", "dynamo", "predictive", "oracle"]
+)
 def test_every_policy_runs(tmp_path: Path, kind: str):
     policy = {
         "fixed": {"replicas": 3},
@@ -259,6 +261,8 @@ def test_every_policy_runs(tmp_path: Path, kind: str):
         "knative": {"container_concurrency": 8},
         "keda": {"metric": "in_flight_requests", "threshold": 5, "min_replicas": 1},
         "ray_serve": {"target_ongoing_requests": 5},
+        "llm_d": {"latency_target_s": 0.03, "rate_window_s": 15.0},
+        "dynamo": {"replica_capacity_rps": 150, "latency_target_s": 0.03, "throughput_interval_s": 30.0},
         "predictive": {"replica_capacity_rps": 150, "provisioning_delay_s": 8},
         "oracle": {"replica_capacity_rps": 150, "provisioning_delay_s": 6},
     }[kind]

@@ -2,69 +2,237 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
-from testbed.autoscaling.hpa.spec import ControllerFlags, HpaSpec, MetricSpec
+from pydantic import Field
+
+from testbed.autoscaling.forecast import line_at
+from testbed.autoscaling.hpa.controller import ScaleTarget, sync
+from testbed.autoscaling.hpa.proposal import MetricReadings
+from testbed.autoscaling.hpa.spec import Behavior, ControllerFlags, HpaSpec, MetricSpec
 from testbed.autoscaling.hpa.stabilization import History
 from testbed.autoscaling.metrics import METRICS, SERVICE_METRICS, is_metric, milli, of_all
 from testbed.autoscaling.observation import Observation
-from testbed.autoscaling.policies.hpa import DEFAULT_FLAGS, Hpa
+from testbed.autoscaling.policies.hpa import DEFAULT_FLAGS
+from testbed.autoscaling.policies.predictive import demand_of
 from testbed.autoscaling.policy import Decision, policy
+from testbed.autoscaling.search import ServedService, Trial
+from testbed.config import Strict
+from testbed.errors import ConfigError
 from workloads.errors import KisError
+
+FORECAST = "forecast_requests_per_second"  # of the policy itself: `kis adapter` does not have it
+
+
+class KedaTrigger(Strict):
+    """One trigger of a ScaledObject."""
+
+    metric: str = Field(description="metric of all pods, of the service, or forecast_requests_per_second")
+    threshold: float = Field(gt=0, description="of the metric for each replica")
+    activation: float = Field(0.0, description="the trigger is active above it")
 
 
 class _KedaMemory(NamedTuple):
-    active_s: float  # when the trigger was last active
-    hpa: History | None
+    next_poll_s: float
+    next_sync_s: float
+    created_s: float
+    active_s: float | None  # when a trigger was last active
+    hpa: History
+    rates: tuple[tuple[float, float], ...] = ()  # arrivals of the last forecast_window_s: when, requests a second
 
 
 @policy("keda")
 @dataclass(frozen=True)
 class Keda:
-    """KEDA: an HPA on an external metric from 1 up, and 0 <-> 1 by activation and cooldown (its ScaledObject).
+    """KEDA's ScaledObject: an HPA on external metrics, and 0 <-> 1 by activation and cooldown.
+
+    Each trigger proposes a number, the largest applies. Every polling_interval_s the operator looks whether a trigger
+    is active: then it wakes the deployment; with none active for cooldown_s it puts it to sleep (min_replicas 0, or
+    idle_replicas). A metric that is not known is an error of its trigger: then nothing is put to sleep. Of a poll and a
+    sync that are due at once, a change by the poll applies, and the HPA goes on from it at its next. Names and defaults
+    of the ScaledObject; after pkg/scaling/executor/scale_scaledobjects.go.
 
     A metric of all pods has no value without pods: at 0 it takes one of the service itself (arrivals_per_second) to
     wake the deployment. What is sent to it until a pod serves fails, unless the client tries again: KEDA's HTTP add-on,
     which would hold it back, is not modelled.
+
+    forecast_requests_per_second is what PredictKube or a query with predict_linear gives: a line (least squares)
+    through the arrivals of the last forecast_window_s, read forecast_ahead_s from now. The policy computes it from what
+    it has seen: a restart begins it anew, and `kis adapter` does not offer it.
     """
 
-    metric: str
-    threshold: float  # of the metric for each replica
+    short_keys: ClassVar[tuple[str, ...]] = ("metric", "threshold", "activation")
+    told: ClassVar[str] = "metrics of its triggers; arrivals where one is a forecast"
+
+    triggers: tuple[KedaTrigger, ...]
     max_replicas: int
     min_replicas: int = 0
-    activation: float = 0.0
+    idle_replicas: Literal[0] | None = None  # KEDA's HPA can do no other
+    polling_interval_s: float = 30.0
     cooldown_s: float = 300.0
+    initial_cooldown_s: float = 0.0
+    behavior: Behavior | None = None
+    forecast_window_s: float = 300.0
+    forecast_ahead_s: float = 60.0
     metrics_delay_s: float = 15.0
     window_s: float = 15.0
     flags: ControllerFlags = DEFAULT_FLAGS
     name: str = "keda"
 
     def __post_init__(self) -> None:
-        if not is_metric(self.metric):
-            raise KisError(f"KEDA metric {self.metric}: known are {', '.join([*METRICS.known(), *SERVICE_METRICS])}")
+        metrics = [trigger.metric for trigger in self.triggers]
+        if not metrics:
+            raise ConfigError("policy keda: a ScaledObject has at least one trigger")
+        for metric in metrics:
+            if metric != FORECAST and not is_metric(metric):
+                known = ", ".join([*METRICS.known(), *SERVICE_METRICS, FORECAST])
+                raise KisError(f"KEDA metric {metric}: known are {known}")
+            if metrics.count(metric) > 1:
+                raise ConfigError(f"policy keda: two triggers on {metric}: give one of them")
+        if self.idle_replicas is not None and self.min_replicas < 1:
+            raise ConfigError("policy keda: idle_replicas must be below min_replicas: give min_replicas of 1 or more")
+        if self.min_replicas > self.max_replicas:
+            raise ConfigError(
+                f"policy keda: min_replicas {self.min_replicas} is above max_replicas {self.max_replicas}"
+            )
+        for name in ("polling_interval_s", "forecast_window_s", "window_s"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"policy keda: {name} must be above 0, not {getattr(self, name):g}")
+
+    @classmethod
+    def settings_from(cls, given: dict[str, Any], max_replicas: int) -> dict[str, Any]:
+        """With triggers, also where metric and threshold of a single one were given."""
+        of_one = {key: given[key] for key in cls.short_keys if key in given}
+        if "triggers" in given and of_one:
+            raise ConfigError(f"policy keda: triggers have their own {', '.join(of_one)}: give one or the other")
+        if "triggers" in given:
+            return given
+        if not {"metric", "threshold"} <= of_one.keys():
+            raise ConfigError(
+                "policy keda: give metric and threshold (keda:metric=in_flight_requests,threshold=5), or triggers"
+            )
+        return {**{key: value for key, value in given.items() if key not in of_one}, "triggers": [of_one]}
+
+    @classmethod
+    def suggested(cls, trial: Trial, service: ServedService, given: Mapping[str, Any]) -> dict[str, Any]:
+        """See testbed.autoscaling.search. One trigger or two, unless they are given; never asleep: requests fail."""
+        delay_s = service.provisioning_delay_s
+        metrics = (*METRICS.known(), FORECAST)
+
+        def threshold(metric: str) -> float:
+            offered = METRICS.find("requests_per_second" if metric == FORECAST else metric)
+            return trial.suggest_float(f"{metric}_threshold", *offered.targets(service.replica), log=True)
+
+        own: dict[str, Any] = {}
+        if "metric" in given:
+            own["threshold"] = given["threshold"] if "threshold" in given else threshold(given["metric"])
+        elif "triggers" not in given:
+            chosen = [trial.suggest_categorical("metric", metrics), trial.suggest_categorical("second", (*metrics, ""))]
+            own["triggers"] = [
+                {"metric": metric, "threshold": threshold(metric)} for metric in dict.fromkeys(chosen) if metric
+            ]
+        return {
+            **own,
+            "min_replicas": trial.suggest_int("min_replicas", 1, max(1, service.max_replicas // 2)),
+            "forecast_window_s": delay_s * trial.suggest_float("forecast_window", 2.0, 30.0, log=True),
+            "forecast_ahead_s": delay_s * trial.suggest_float("forecast_ahead", 0.5, 3.0, log=True),
+            "flags": {"downscale_stabilization_s": delay_s * trial.suggest_float("down_delay", 0.0, 60.0)},
+            "metrics_delay_s": service.metrics_delay_s,
+            "window_s": service.window_s,
+        }
 
     @property
     def period_s(self) -> float:
-        """See Policy."""
-        return self.flags.sync_period_s
+        """See Policy. Polls and syncs happen at the first look at which they are due."""
+        return min(self.flags.sync_period_s, self.polling_interval_s)
 
     def decide(self, observation: Observation, memory: _KedaMemory | None) -> Decision:
-        """See Policy."""
-        memory = memory or _KedaMemory(observation.now_s, None)
+        """See Policy.
+
+        Example: 2 replicas, 12 requests in flight of 5 each and 4 waiting of 1 each: 3 and 4 are proposed, so 4.
+        """
+        now_s, current = observation.now_s, observation.spec_replicas
+        memory = memory or _KedaMemory(now_s, now_s, now_s, None, History())
+        values, memory = self._values(observation, memory)
+        if now_s >= memory.next_poll_s - 1e-9:
+            memory = memory._replace(next_poll_s=memory.next_poll_s + self.polling_interval_s)
+            wanted, memory, reason = self._polled(current, values, memory, now_s)
+            if wanted != current:
+                return Decision(wanted, memory, reason)
+        if now_s < memory.next_sync_s - 1e-9:
+            return Decision(current, memory, "the HPA's sync is not due")
+        memory = memory._replace(next_sync_s=memory.next_sync_s + self.flags.sync_period_s)
+        return self._synced(observation, values, memory)
+
+    def _values(self, observation: Observation, memory: _KedaMemory) -> tuple[dict[str, float | None], _KedaMemory]:
+        """Of each trigger's metric; None: not known."""
         window = observation.window(self.window_s, self.metrics_delay_s)
-        total = None if window is None else of_all(self.metric, window)
-        active_s = observation.now_s if total is not None and total > self.activation else memory.active_s
-        if observation.spec_replicas == 0:
-            up = total is not None and total > self.activation
-            return Decision(max(1, self.min_replicas) if up else 0, _KedaMemory(active_s, None), "activation")
-        if self.min_replicas == 0 and observation.now_s - active_s >= self.cooldown_s:
-            return Decision(0, _KedaMemory(active_s, None), "cooldown is over")
+        values = {
+            trigger.metric: None if window is None else of_all(trigger.metric, window)
+            for trigger in self.triggers
+            if trigger.metric != FORECAST
+        }
+        if len(values) == len(self.triggers):
+            return values, memory
+        demand = demand_of(observation, self.window_s, 1, self.metrics_delay_s)
+        if demand is not None and window is not None:
+            since_s = window.end_s - self.forecast_window_s
+            rates = tuple(rate for rate in memory.rates if since_s < rate[0] < window.end_s)
+            memory = memory._replace(rates=(*rates, (window.end_s, demand.rate_rps)))
+        value = line_at(memory.rates, observation.now_s + self.forecast_ahead_s) if len(memory.rates) > 1 else None
+        return {**values, FORECAST: value}, memory
+
+    def _polled(
+        self, current: int, values: Mapping[str, float | None], memory: _KedaMemory, now_s: float
+    ) -> tuple[int, _KedaMemory, str]:
+        known = [(trigger, values[trigger.metric]) for trigger in self.triggers]
+        active = [trigger.metric for trigger, value in known if value is not None and value > trigger.activation]
+        sleeps = self.idle_replicas is not None or self.min_replicas == 0
+        if active:
+            memory = memory._replace(active_s=now_s)
+            wakes = current == 0 or (self.idle_replicas is not None and current < self.min_replicas)
+            return (max(1, self.min_replicas) if wakes else current), memory, f"{', '.join(active)} is active"
+        if any(value is None for _, value in known):
+            return current, memory, "a trigger's metric is not known"
+        if sleeps and current > 0:
+            since_s, cooldown_s = (
+                (memory.created_s, self.initial_cooldown_s)
+                if memory.active_s is None
+                else (memory.active_s, self.cooldown_s)
+            )
+            return (0 if since_s + cooldown_s < now_s else current), memory, "cooldown is over"
+        return current if sleeps else max(current, self.min_replicas), memory, "below min_replicas"
+
+    def _synced(self, observation: Observation, values: Mapping[str, float | None], memory: _KedaMemory) -> Decision:
+        """What the HPA says that KEDA has made of the ScaledObject."""
+        metrics = {
+            trigger.metric: MetricSpec(
+                type="External", name=trigger.metric, target_average_value_m=milli(trigger.threshold)
+            )
+            for trigger in self.triggers
+        }
         spec = HpaSpec(
             min_replicas=max(1, self.min_replicas),
             max_replicas=self.max_replicas,
-            metrics=(MetricSpec(type="External", name=self.metric, target_average_value_m=milli(self.threshold)),),
+            metrics=tuple(metrics.values()),
+            behavior=self.behavior,
         )
-        inner = Hpa(spec, self.flags, self.window_s, self.metrics_delay_s)
-        decided = inner.decide(observation, memory.hpa)
-        return Decision(decided.replicas, _KedaMemory(active_s, decided.memory), decided.reason)
+        pods = observation.pods
+        target = ScaleTarget(observation.spec_replicas, sum(1 for pod in pods if not pod.deleting), pods)
+        readings = MetricReadings(
+            {}, {metrics[name].key: [milli(value)] for name, value in values.items() if value is not None}
+        )
+        answer = sync(spec, target, readings, memory.hpa, observation.now_s, self.flags)
+        wanted = observation.spec_replicas if answer.desired_replicas is None else answer.desired_replicas
+        figures = ", ".join(
+            f"{trigger.metric} {_shown(values[trigger.metric])}, threshold {trigger.threshold:g}"
+            for trigger in self.triggers
+        )
+        reason = answer.error or f"{figures}: {observation.spec_replicas} -> {wanted}"
+        return Decision(wanted, memory._replace(hpa=answer.history), reason)
+
+
+def _shown(value: float | None) -> str:
+    return "not known" if value is None else f"{value:.4g}"

@@ -9,10 +9,11 @@ was exported, or a scale that is not the policy's own are refused.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from testbed.autoscaling.forecast import SMOOTHED
 from testbed.autoscaling.observation import Observation
 from testbed.autoscaling.policy import Decision, policy
 from testbed.autoscaling.policy_file import PolicyFile, read_pair
+from testbed.autoscaling.search import ServedService, Trial
 from testbed.errors import ConfigError
 
 
@@ -42,6 +44,11 @@ class Learned:
     misses and the more GPU-seconds. digest: of the policy's files (Pair.digest), others are refused; empty: as they are
     when it is made. It stays that policy, whatever is trained into the same files later.
     """
+
+    told: ClassVar[str] = (
+        "a training in the simulator; requests a second that a replica serves within the target; latency target; "
+        "start-up time; arrivals, from answers and queues; queue time; replicas"
+    )
 
     file: Path
     replica_capacity_rps: float
@@ -66,6 +73,20 @@ class Learned:
                 f"policy learned: slo_penalty is {self.slo_penalty:g}, it was trained with {low:g} to {high:g}: "
                 "choose one of those"
             )
+
+    @classmethod
+    def suggested(cls, trial: Trial, service: ServedService, given: Mapping[str, Any]) -> dict[str, Any]:
+        """See testbed.autoscaling.search."""
+        if "file" not in given:
+            raise ConfigError("policy learned: give file, the policy.onnx of a training, to search its settings")
+        low, high = read_policy(Path(str(given["file"]))).slo_penalties
+        return {
+            "slo_penalty": trial.suggest_float("slo_penalty", low, high, log=low > 0),
+            "replica_capacity_rps": service.replica.target_rps * trial.suggest_float("capacity", 0.7, 1.3),
+            "latency_target_s": service.replica.latency_target_s,
+            "provisioning_delay_s": service.provisioning_delay_s,
+            "metrics_delay_s": service.metrics_delay_s,
+        }
 
     @property
     def period_s(self) -> float:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from testbed.autoscaling.forecast import slope_of
 from testbed.autoscaling.observation import Observation, Window
 from testbed.autoscaling.policy import Decision, Recommendations, kept, policy
+from testbed.autoscaling.search import ServedService, Trial
 from workloads.errors import KisError
 
 
@@ -62,6 +64,10 @@ class Predictive:
     besides. Down only to the largest proposal of down_delay_s.
     """
 
+    told: ClassVar[str] = (
+        "requests a second that a replica serves within the target; start-up time; arrivals, from answers and queues"
+    )
+
     replica_capacity_rps: float  # that one replica serves within the latency target
     provisioning_delay_s: float  # from asked for to serving, and what it takes to notice
     max_replicas: int
@@ -80,6 +86,21 @@ class Predictive:
                 raise KisError(f"policy predictive: {name} must be above 0, not {getattr(self, name):g}")
         if self.windows < 2:
             raise KisError(f"policy predictive: a line needs 2 windows, not {self.windows}")
+
+    @classmethod
+    def suggested(cls, trial: Trial, service: ServedService, given: Mapping[str, Any]) -> dict[str, Any]:
+        """See testbed.autoscaling.search."""
+        delay_s = service.provisioning_delay_s
+        return {
+            "replica_capacity_rps": service.replica.target_rps * trial.suggest_float("capacity", 0.5, 1.2, log=True),
+            "provisioning_delay_s": delay_s,
+            "window_s": delay_s * trial.suggest_float("window", 0.1, 3.0, log=True),
+            "windows": trial.suggest_int("windows", 2, 12),
+            "drain_s": delay_s * trial.suggest_float("drain", 0.3, 10.0, log=True),
+            "down_delay_s": delay_s * trial.suggest_float("down_delay", 0.0, 60.0),
+            "min_replicas": trial.suggest_int("min_replicas", 1, max(1, service.max_replicas // 2)),
+            "metrics_delay_s": service.metrics_delay_s,
+        }
 
     def decide(self, observation: Observation, memory: _PredictiveMemory | None) -> Decision:
         """See Policy.

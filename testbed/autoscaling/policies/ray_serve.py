@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from testbed.autoscaling.observation import Observation
 from testbed.autoscaling.policy import Decision, policy
+from testbed.autoscaling.search import ServedService, Trial
 
 
 class _RayMemory(NamedTuple):
@@ -24,6 +26,8 @@ class RayServe:
     serve/autoscaling_policy.py.
     """
 
+    told: ClassVar[str] = "requests in flight"
+
     max_replicas: int
     min_replicas: int = 1
     target_ongoing_requests: float = 2.0
@@ -35,6 +39,24 @@ class RayServe:
     metrics_delay_s: float = 1.0
     period_s: float = 0.1
     name: str = "ray_serve"
+
+    @classmethod
+    def suggested(cls, trial: Trial, service: ServedService, given: Mapping[str, Any]) -> dict[str, Any]:
+        """See testbed.autoscaling.search."""
+        delay_s, replica = service.provisioning_delay_s, service.replica
+        return {
+            "target_ongoing_requests": replica.instances
+            * replica.batch
+            * trial.suggest_float("target", 0.2, 4.0, log=True),
+            "look_back_period_s": delay_s * trial.suggest_float("look_back", 0.2, 10.0, log=True),
+            "upscale_delay_s": delay_s * trial.suggest_float("up_delay", 0.0, 5.0),
+            "downscale_delay_s": delay_s * trial.suggest_float("down_delay", 0.0, 60.0),
+            "upscaling_factor": trial.suggest_float("up_factor", 0.3, 2.0, log=True),
+            "downscaling_factor": trial.suggest_float("down_factor", 0.2, 1.0, log=True),
+            "min_replicas": trial.suggest_int("min_replicas", 1, max(1, service.max_replicas // 2)),
+            "metrics_delay_s": service.metrics_delay_s,
+            "period_s": 1.0,  # Ray's own, 0.1 s, takes ten times as long to simulate
+        }
 
     def decide(self, observation: Observation, memory: _RayMemory | None) -> Decision:
         """See Policy.
