@@ -40,11 +40,6 @@ def shown(value: float | None, form: str = ".2f") -> str:
     return "-" if value is None else f"{value:{form}}"
 
 
-def counted(number: int, what: str) -> str:
-    """`1 run`, `1,200 runs`."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
 def table(first: str, *headings: str, caption: str) -> Table:
     """Names on the left, numbers on the right; in a narrow terminal names are folded, and headings between words."""
     made = Table(box=SIMPLE, caption=caption, pad_edge=False)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from testbed.cli import options
-from testbed.cli.console import ConsoleReporter, console, counted, print_path, say, table
+from testbed.cli.console import ConsoleReporter, console, print_path, say, table
 from testbed.cli.flags import Given, configured, flags
 from testbed.pipeline.evaluate_config import EvaluateConfig
+from testbed.words import counted
 
 
 @flags(EvaluateConfig, usual=["seeds"])

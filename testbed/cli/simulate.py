@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from testbed.calibration.profile import ServiceProfile
 from testbed.cli import options
-from testbed.cli.console import ConsoleReporter, console, counted, print_path, say, table
+from testbed.cli.console import ConsoleReporter, console, print_path, say, table
 from testbed.cli.flags import Given, configured, flags, typed
 from testbed.cli.replay import show_run
 from testbed.config import SimulateConfig
@@ -19,6 +19,7 @@ from testbed.errors import ConfigError
 from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.traffic import make_schedule, own_length_s
 from testbed.run_dir import RunDir, RunManifest
+from testbed.words import counted
 from workloads.catalog import ServiceConfig
 
 if TYPE_CHECKING:

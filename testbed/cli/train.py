@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from testbed.cli import options
-from testbed.cli.console import ConsoleReporter, console, counted, print_path, say
+from testbed.cli.console import ConsoleReporter, console, print_path, say
 from testbed.cli.flags import Given, Short, configured, flags
 from testbed.errors import ConfigError
 from testbed.kiscaler.train_config import TrainConfig
+from testbed.words import counted
 
 if TYPE_CHECKING:
     from testbed.kiscaler.evaluation import Evaluation

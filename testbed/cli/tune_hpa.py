@@ -9,9 +9,10 @@ import typer
 from rich.table import Table
 
 from testbed.cli import options
-from testbed.cli.console import ConsoleReporter, console, counted, print_path, say, shown, table
+from testbed.cli.console import ConsoleReporter, console, print_path, say, shown, table
 from testbed.cli.flags import Given, configured, flags
 from testbed.pipeline.tune_hpa_config import TuneConfig
+from testbed.words import counted
 
 
 @flags(TuneConfig, usual=["trials"])

@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from math import floor, isfinite, log10
 from typing import Any
 
+from testbed import words
 from testbed.calibration.profile import Capacity
 from testbed.reporting.summary import ComparisonRow, GroupSummary
 
 NOT_MEASURED = "not measured"
 _GROUP = "\u202f"  # between thousands
+counted = partial(words.counted, group=_GROUP)
 GPU_EXPLAINED = (
     "Shares are of the run's time. An instance is busy from when Triton hands it a batch until the answers are back; a "
     "network runs on the GPU for a part of that only, by CUDA events. NVML's utilisation is the share of its last "
@@ -60,11 +63,6 @@ def quantity(value: float, name: str) -> str:
         return f"{words} {significant(100 * value)} %"
     start, _, unit = words.rpartition(" ")
     return f"{start} {significant(value)} {unit}" if unit in ("ms", "s") else f"{words} {significant(value)}"
-
-
-def counted(count: int, one: str, several: str | None = None) -> str:
-    """`1 run`, `2 runs`; several: where it is not `one` and an s."""
-    return f"{number(count, 0)} {one if count == 1 else several or one + 's'}"
 
 
 def settings(value: Any) -> str:

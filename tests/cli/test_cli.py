@@ -335,7 +335,16 @@ def test_a_plan_is_a_sentence(tmp_path: Path, profile: Path) -> None:
         assert done.returncode == status, done.stderr
         return " ".join(done.stdout.split())
 
-    assert "Use 1 replica (1 instance, batches of at most" in last("500", 0)
+    told = last("500", 0)
+    assert "Use 1 replica (1 instance, batches of at most" in told
+    assert re.search(r"confirm 1 replica \(1 instance, batches of at most \d, no queue delay\) with other arrivals", told)
+    assert not re.search(r"r\d-n\d", told)  # a setting has one name in all that is printed
+    found = re.search(r"The table's P95 of it, ([\d.]+) ms, is of the search; the sentence's, ([\d.]+) ms, of", told)
+    assert found is not None
+    of_table, of_sentence = found.groups()
+    plan = json.loads((tmp_path / "plan-500" / "plan.json").read_text())
+    assert [of_table, of_sentence] == [f"{plan[name]['latency_ms']['middle']:.1f}" for name in ("best", "confirmed")]
+    assert found[0] in (tmp_path / "plan-500" / "report.md").read_text()
     impossible = last("0.01", 1)
     assert "Nothing up to 2 replicas holds P95 <= 0.01 ms: the least is" in impossible
     assert "A request alone takes about 6.0 ms: no number of replicas holds it." in impossible

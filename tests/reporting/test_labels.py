@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from testbed import words
 from testbed.reporting.labels import counted, plain, quantity, settings, significant
 
 
@@ -42,6 +43,7 @@ def test_a_quantity_has_the_unit_of_its_name() -> None:
 def test_one_is_no_plural() -> None:
     assert [counted(1, "run"), counted(2, "run"), counted(1, "policy", "policies")] == ["1 run", "2 runs", "1 policy"]
     assert counted(3, "policy", "policies") == "3 policies"
+    assert (counted(1200, "run"), words.counted(1200, "run")) == ("1\u202f200 runs", "1,200 runs")
 
 
 def test_settings_are_words() -> None:
