@@ -5,6 +5,7 @@ from __future__ import annotations
 from testbed.cli import options
 from testbed.cli.console import ConsoleReporter, console, print_path, say, shown
 from testbed.cli.flags import Given, configured, flags
+from testbed.cli.out import out_folder
 from testbed.pipeline.adaptation_config import AdaptRunConfig
 
 
@@ -21,7 +22,7 @@ def adapt(
     A real deployment: [bold]kis controller C --policy P --adapt testbed/configs/adapt-controller.yaml[/bold]
     """
     settings = configured(AdaptRunConfig, config, given)
-    folder = options.out_folder(out, "adapt")
+    folder = out_folder(out, "adapt")
     with ConsoleReporter(folder) as reporter:
         drift = settings.run.faults[0]
         reporter.phase(

@@ -7,6 +7,7 @@ from typing import Any
 from testbed.cli import options
 from testbed.cli.console import ConsoleReporter, console, print_path, say, table
 from testbed.cli.flags import Given, configured, flags
+from testbed.cli.out import out_folder
 from testbed.pipeline.evaluate_config import EvaluateConfig
 from testbed.words import counted
 
@@ -21,7 +22,7 @@ def evaluate(
 ) -> None:
     """Given the folder of an evaluation with --out, it goes on: what is missing, more seeds, traffic or policies."""
     settings = configured(EvaluateConfig, config, given)
-    folder = options.out_folder(out, "evaluate")
+    folder = out_folder(out, "evaluate")
     with ConsoleReporter(folder) as reporter:
         runs = len(settings.policies) * len(settings.traffic) * settings.seeds
         under = f"{', '.join(settings.policies)} under {', '.join(settings.traffic)}"

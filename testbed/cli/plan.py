@@ -11,9 +11,11 @@ from testbed.calibration.profile import ServiceProfile
 from testbed.cli import options
 from testbed.cli.console import ConsoleReporter, console, print_path, table
 from testbed.cli.flags import Given, Short, configured, flags
+from testbed.cli.out import out_folder
 from testbed.config import TrafficConfig
 from testbed.pipeline.capacity_config import PlanConfig
 from testbed.pipeline.traffic import make_schedule
+from testbed.study import refuse_others
 from workloads.files import write_json
 
 if TYPE_CHECKING:
@@ -37,6 +39,11 @@ def plan(given: Given, config: options.ConfigFile = None, out: options.Out = Non
     settings = configured(PlanConfig, config, given)
     known, traffic = ServiceProfile.read(settings.profile), settings.traffic
     schedule = make_schedule(traffic, known.model)
+    folder = out_folder(out, "plan", f"plan-{known.model}")
+    if (folder / "plan.json").exists():
+        from testbed.reporting.reports.plan import read_plan
+
+        refuse_others(settings, read_plan(folder)["config"], folder / "plan.json")
 
     def arrivals(run_seed: int) -> Schedule:
         if traffic.trace is not None:
@@ -67,7 +74,6 @@ def plan(given: Given, config: options.ConfigFile = None, out: options.Out = Non
             )
     from testbed.reporting.reports import write_report
 
-    folder = options.out_folder(out, f"plan-{known.model}")
     folder.mkdir(parents=True, exist_ok=True)
     told = {**_told(known, settings, schedule), **_as_json(plan, confirmed)}
     write_json(folder / "plan.json", told)

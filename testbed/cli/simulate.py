@@ -12,6 +12,7 @@ from testbed.calibration.profile import ServiceProfile
 from testbed.cli import options
 from testbed.cli.console import ConsoleReporter, console, print_path, say, table
 from testbed.cli.flags import Given, configured, flags, typed
+from testbed.cli.out import out_folder
 from testbed.cli.replay import show_run
 from testbed.config import SimulateConfig
 from testbed.config_file import FLAGS, build, keys_of, merge
@@ -50,7 +51,7 @@ def simulate(
     if cluster is not None:
         file = [] if config is None else ["FILE"]
         _refuse(given, ClusterRunConfig, file, "go with one service: a cluster has its own in its configuration")
-        _simulate_cluster(_cluster_settings(cluster, given, policy), options.out_folder(out, "cluster"))
+        _simulate_cluster(_cluster_settings(cluster, given, policy), out_folder(out, "simulate --cluster", "cluster"))
         return
     _refuse(given, SimulateConfig, [] if policy is None else ["--policy"], "go with --cluster")
     if "seed" in given:  # other draws, and other arrivals unless --traffic.seed says which
@@ -64,7 +65,7 @@ def simulate(
         raise ConfigError(f"{config} is of a cluster: kis simulate --cluster {config}")
     settings = configured(SimulateConfig, config, given)
     known = ServiceProfile.read(settings.profile)
-    folder = options.out_folder(out, f"simulate-{known.model}")
+    folder = out_folder(out, "simulate", f"simulate-{known.model}")
     if settings.run is not None:
         with ConsoleReporter() as reporter:
             reporter.phase(f"simulate {settings.run} again")

@@ -11,6 +11,7 @@ from rich.table import Table
 from testbed.cli import options
 from testbed.cli.console import ConsoleReporter, console, print_path, say, shown, table
 from testbed.cli.flags import Given, configured, flags
+from testbed.cli.out import out_folder
 from testbed.pipeline.tune_hpa_config import TuneConfig
 from testbed.words import counted
 
@@ -27,7 +28,7 @@ def tune_hpa(
     if target_ms is not None:
         models = [model.model_copy(update={"latency_target_s": target_ms / 1e3}) for model in settings.cluster.models]
         settings = settings.model_copy(update={"cluster": settings.cluster.model_copy(update={"models": (*models,)})})
-    folder = options.out_folder(out, "tune-hpa")
+    folder = out_folder(out, "tune-hpa")
     with ConsoleReporter(folder) as reporter:
         names = f", for each of {', '.join(settings.families)}" if settings.families else ""
         hpas = f"{counted(settings.trials, 'HPA')} of {settings.cluster.models[0].name}"

@@ -50,6 +50,11 @@ def own_length_s(traffic: TrafficConfig) -> float | None:
     return read_trace(traffic.trace, "", format=traffic.format, speed_up=traffic.speed_up).duration_s
 
 
+def least_s(traffic: TrafficConfig) -> float:
+    """Seconds that a run of it takes at least."""
+    return own_length_s(traffic) or Pattern.default_duration_s
+
+
 @lru_cache(maxsize=32)  # many runs of one trace
 def _trace_rate(path: Path, format: str | None, speed_up: float, interval_s: float, factor: float) -> Trace:
     """The counted rate in whole intervals, times the factor; after its end nothing arrives."""

@@ -337,7 +337,9 @@ def test_a_plan_is_a_sentence(tmp_path: Path, profile: Path) -> None:
 
     told = last("500", 0)
     assert "Use 1 replica (1 instance, batches of at most" in told
-    assert re.search(r"confirm 1 replica \(1 instance, batches of at most \d, no queue delay\) with other arrivals", told)
+    assert re.search(
+        r"confirm 1 replica \(1 instance, batches of at most \d, no queue delay\) with other arrivals", told
+    )
     assert not re.search(r"r\d-n\d", told)  # a setting has one name in all that is printed
     found = re.search(r"The table's P95 of it, ([\d.]+) ms, is of the search; the sentence's, ([\d.]+) ms, of", told)
     assert found is not None
