@@ -62,7 +62,7 @@ def out_folder(out: Path | None, command: str, what: str | None = None) -> Path:
     found = {name: one for name, one in LEFT.items() if any((out / marker).exists() for marker in one.markers)}
     others = [name for name, one in found.items() if not set(one.markers) & set(mine.markers)]
     if others:
-        raise ConfigError(f"{out} has results of kis {others[0]}: choose another folder with --out")
+        raise ConfigError(f"{out} has results of kis {' or '.join(others)}: choose another folder with --out")
     if found and mine.again == "refuses":
         raise ConfigError(f"{out} already holds a run: choose another folder with --out, or remove it")
     if found:

@@ -6,9 +6,10 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
+import typer
 from test_cli import kis
 
-from testbed.cli.main import COMMANDS, application
+from testbed.cli.main import application
 from testbed.cli.out import LEFT, out_folder, runs_and_minutes
 from testbed.errors import ConfigError
 from testbed.pipeline.calibrate import how_long
@@ -28,10 +29,9 @@ def is_left(folder: Path, command: str) -> None:
 
 
 def test_every_command_with_results_has_its_rule() -> None:
-    kis_app = application()
-    with_out = {info.name for info in kis_app.registered_commands if "out" in (info.callback.__annotations__)}
+    commands = typer.main.get_command(application()).commands  # type: ignore[attr-defined]
+    with_out = {name for name, one in commands.items() if any("--out" in param.opts for param in one.params)}
     assert with_out - {"serve"} == {name.partition(" ")[0] for name in LEFT}  # serve leaves logs
-    assert with_out <= COMMANDS.keys()
 
 
 @pytest.mark.parametrize("command", LEFT)
@@ -52,13 +52,11 @@ def test_results_that_are_there_are_said_or_refused_at_once(
 @pytest.mark.parametrize(("command", "other"), [("plan", "calibrate"), ("calibrate", "plan"), ("replay", "evaluate")])
 def test_another_commands_results_are_never_mixed_with(command: str, other: str, tmp_path: Path) -> None:
     is_left(tmp_path, other)
-    with pytest.raises(ConfigError, match=f"has results of kis {other}"):
+    with pytest.raises(ConfigError, match=f"has results of kis {other}:"):
         out_folder(tmp_path, command)
 
 
-@pytest.mark.parametrize(
-    "arguments", [("replay", "--server", "http://127.0.0.1:9"), ("measure", "--model", "emulated")]
-)
+@pytest.mark.parametrize("arguments", [("replay", "--server", "127.0.0.1:9"), ("measure", "--model", "emulated")])
 def test_what_measures_refuses_before_it_asks_a_server_or_looks_at_the_machine(
     arguments: tuple[str, ...], tmp_path: Path
 ) -> None:
