@@ -56,6 +56,16 @@ Ray = Annotated[
 ]
 
 
+def existing(folder: Path | None) -> Path | None:
+    """A folder to read: ConfigError, before any other word, if it is not there."""
+    if folder is not None and not folder.is_dir():
+        raise ConfigError(f"{folder} {'is no folder' if folder.exists() else 'does not exist'}: give a results folder")
+    return folder
+
+
+Results = Annotated[Path, typer.Argument(help="A results folder.", callback=existing)]
+
+
 def with_emulated(serve: Given) -> Given:
     """What was typed of a service; `--model emulated` alone waits as configs/serve-emulated.yaml says."""
     if serve.get("model") != "emulated" or "emulated" in serve:

@@ -117,8 +117,11 @@ def _send(
     )
 
 
-def show_run(console: Console, run: RunDir, allow_invalid: bool = False) -> None:
-    """Counts, latency and verdict of one run, its folder and its page; EXIT_INVALID if the verdict says so."""
+def show_run(console: Console, run: RunDir, allow_invalid: bool = False, page: Path | None = None) -> None:
+    """Counts, latency and verdict of one run, its folder and its page; EXIT_INVALID if the verdict says so.
+
+    page: None: it is not written yet.
+    """
     import numpy as np
 
     from loadgen.request_log import RequestLog
@@ -135,6 +138,6 @@ def show_run(console: Console, run: RunDir, allow_invalid: bool = False) -> None
         reasons = escape("; ".join(verdict.reasons))
         console.print("[green]VALID[/green]" if verdict.valid else f"[red]INVALID[/red]: {reasons}", highlight=False)
     print_path(console, run.path)
-    print_path(console, write_report(run.path))
+    print_path(console, page or write_report(run.path))
     if verdict is not None and not verdict.valid and not allow_invalid:
         raise typer.Exit(EXIT_INVALID)

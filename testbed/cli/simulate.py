@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -67,12 +68,16 @@ def simulate(
     known = ServiceProfile.read(settings.profile)
     folder = out_folder(out, "simulate", f"simulate-{known.model}")
     if settings.run is not None:
+        _ = RunDir(settings.run).manifest  # what is no run is said first
         with ConsoleReporter() as reporter:
             reporter.phase(f"simulate {settings.run} again")
             from testbed.pipeline.counterpart import simulate_counterpart
 
-            run = simulate_counterpart(RunDir(settings.run), settings.profile, folder, settings.seed)
-        show_run(console, run)
+            run = simulate_counterpart(
+                RunDir(settings.run), settings.profile, folder, settings.seed, partial(_first_half, reporter)
+            )
+            page = _page_of(run, reporter)
+        show_run(console, run, page=page)
         return
     own = {} if settings.service is None else settings.service.model_dump(exclude_unset=True)
     service = ServiceConfig.model_validate({"max_batch_size": known.largest_batch, **own})
@@ -96,10 +101,23 @@ def simulate(
         reporter.phase(f"simulate {sent} to {counted(service.replicas, 'replica')} of {known.model}")
         from testbed.pipeline.counterpart import write_simulated
 
-        run = write_simulated(manifest, schedule, service, settings.profile, folder, settings.seed)
+        told = partial(_first_half, reporter)
+        run = write_simulated(manifest, schedule, service, settings.profile, folder, settings.seed, told)
+        page = _page_of(run, reporter)
     for note in _beyond_calibration(known, schedule):
         say(f"note: {note}")
-    show_run(console, run)
+    show_run(console, run, page=page)
+
+
+def _first_half(reporter: ConsoleReporter, share: float) -> None:
+    """Of long runs the simulation takes about as long as the page."""
+    reporter.progress(share / 2)
+
+
+def _page_of(run: RunDir, reporter: ConsoleReporter) -> Path:
+    from testbed.reporting.reports import report_of
+
+    return report_of(run.path).write(run.path, lambda share: reporter.progress(0.5 + share / 2))
 
 
 def _beyond_calibration(profile: ServiceProfile, schedule: Schedule) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +16,13 @@ from testbed.simulation.simulator import SimulatedRun, simulate
 from testbed.study import refuse_others
 from workloads.catalog import ServiceConfig
 
+Progress = Callable[[float], None]  # told the share that is done
 COUNTERPART_DRAWS = 25  # simulated runs of which a simulated counterpart is the middle one
 
 
-def simulate_counterpart(real: RunDir, profile_file: Path, folder: Path, seed: int) -> RunDir:
+def simulate_counterpart(
+    real: RunDir, profile_file: Path, folder: Path, seed: int, on_progress: Progress = lambda share: None
+) -> RunDir:
     """Simulate what a real run did, into `folder`, and leave the same files.
 
     The P95 of one simulated run of 150 requests varies with its seed as a real run's does: the counterpart is the
@@ -31,10 +34,10 @@ def simulate_counterpart(real: RunDir, profile_file: Path, folder: Path, seed: i
     manifest = manifest.model_copy(update={"profile": profile_file.name})
     _may_be_written(manifest, folder)
     profile = ServiceProfile.read(profile_file)
-    draws = [
-        simulate(schedule, profile, measured.service, counterpart_seed, measured.client)
-        for counterpart_seed in counterpart_seeds(seed, COUNTERPART_DRAWS)
-    ]
+    draws = []
+    for done, counterpart_seed in enumerate(counterpart_seeds(seed, COUNTERPART_DRAWS), start=1):
+        draws.append(simulate(schedule, profile, measured.service, counterpart_seed, measured.client))
+        on_progress(done / COUNTERPART_DRAWS)
     return _write(manifest, schedule, draws[middle_of([draw.requests for draw in draws])], folder)
 
 
@@ -69,7 +72,13 @@ def middle_of(logs: Sequence[RequestLog]) -> int:
 
 
 def write_simulated(
-    manifest: RunManifest, schedule: Schedule, service: ServiceConfig, profile_file: Path, folder: Path, seed: int
+    manifest: RunManifest,
+    schedule: Schedule,
+    service: ServiceConfig,
+    profile_file: Path,
+    folder: Path,
+    seed: int,
+    on_progress: Progress = lambda share: None,
 ) -> RunDir:
     """Simulate and write the run folder, with the manifest's client; the manifest names the profile by its file.
 
@@ -78,7 +87,7 @@ def write_simulated(
     manifest = manifest.model_copy(update={"profile": profile_file.name})
     _may_be_written(manifest, folder)
     profile = ServiceProfile.read(profile_file)
-    result = simulate(schedule, profile, service, seed, manifest.client)
+    result = simulate(schedule, profile, service, seed, manifest.client, on_progress)
     return _write(manifest, schedule, result, folder)
 
 

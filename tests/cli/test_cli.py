@@ -227,8 +227,13 @@ traffic: {emulated: {pattern: constant}}
 """
 MISTAKES = {
     "a folder of no kind": (["report", "."], "is no results folder"),
-    "an archive of nothing": (["archive", "none"], "has no runs that ended"),
-    "a restore of what was not archived": (["restore", "none"], "has no archive/"),
+    "an archive of nothing": (["archive", "."], "has no runs that ended"),
+    "an archive of no folder": (["archive", "none"], "none does not exist"),
+    "a comparison of nothing": (["compare", "."], "has no runs"),
+    "a restore of what was not archived": (["restore", "."], "has no archive/"),
+    "a restore of no folder": (["restore", "none"], "none does not exist"),
+    "a run that is none": (["simulate", "--profile", "profile-emulated.json", "--run", "."], "is not a run folder"),
+    "two runs that are none": (["compare", ".", "."], "is not a run folder"),
     "a batch size that the profile does not know": (
         ["simulate", "--profile", "profile-emulated.json", "--max-batch-size", "9"],
         "beyond its profile",
@@ -294,6 +299,26 @@ MISTAKES = {
     "another study than the file's": (["study", "study.yaml", "--set", "kind=x"], "says which study it is"),
     "what is not closed": (["simulate", "--cluster", "open.yaml"], "open.yaml, line 1, is not YAML"),
 }
+
+
+SAID_FIRST = [
+    "a folder of no kind",
+    "an archive of nothing",
+    "an archive of no folder",
+    "a restore of what was not archived",
+    "a restore of no folder",
+    "a run that is none",
+    "two runs that are none",
+    "a comparison of nothing",
+    "a folder that is not there",
+    "a report of nothing",
+]
+
+
+@pytest.mark.parametrize("mistake", SAID_FIRST)
+def test_what_is_not_there_is_said_before_anything_else(tmp_path: Path, profile: Path, mistake: str) -> None:
+    """`kis report result` began with "report of result", as if there were something to report."""
+    assert kis(*MISTAKES[mistake][0], cwd=tmp_path).stdout == ""
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
