@@ -6,6 +6,7 @@ find it by its name, or by its place (`my_module:MyMetric`). docs/how-to/autosca
 
 from __future__ import annotations
 
+import difflib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -144,6 +145,12 @@ def arrivals_per_second(window: Window) -> float | None:
 # Of a service as a whole, which no pod knows: what an ingress or a proxy before it counts. KISim does; `kis adapter`
 # has none of it, as it asks the pods.
 SERVICE_METRICS: Mapping[str, Callable[[Window], float | None]] = {"arrivals_per_second": arrivals_per_second}
+
+
+def did_you_mean(name: str) -> str:
+    """`did you mean 'queue_time_ms'? `, of a metric that nobody offers; empty: nothing is near."""
+    near = difflib.get_close_matches(name, [*METRICS.known(), *SERVICE_METRICS], n=1)
+    return f"did you mean '{near[0]}'? " if near and near[0] != name else ""
 
 
 def is_metric(name: str, *, of_service: bool = True) -> bool:

@@ -12,6 +12,7 @@ import yaml
 from loadgen.patterns import known_patterns
 from loadgen.traces import FORMATS
 from testbed.cli.flags import Given, Short, plain
+from testbed.config import WHOLE_HPA
 from testbed.errors import ConfigError
 from testbed.ray_cluster import load_ray
 from testbed.study import Workers, all_processors
@@ -49,6 +50,14 @@ def _shapes(texts: list[str]) -> dict[str, tuple[int, ...]]:
 
 
 SHAPES = Short("--shape", "shapes", _SHAPE, _shapes)
+
+_WHOLE = (
+    "{kind: hpa, spec: {max_replicas: 8, metrics: [{type: Pods, name: queue_time_ms, target_average_value_m: 5000}]}}"
+)
+POLICY_HELP = (
+    "KIND:key=value,..., e.g. hpa:metric=queue_time_ms,target=5 or fixed:replicas=4; or its keys as YAML, e.g. a whole "
+    f"HPA: '{WHOLE_HPA}' (m: thousandths)."
+)
 
 WorkerCount = Annotated[int | None, typer.Option("--workers", min=1, help=r"Processes. \[default: one a core]")]
 Ray = Annotated[

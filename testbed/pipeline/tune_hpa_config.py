@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, TypeAdapter, model_validator
 
 from testbed.autoscaling.hpa.spec import ControllerFlags
-from testbed.autoscaling.metrics import METRICS, is_metric
+from testbed.autoscaling.metrics import METRICS, did_you_mean, is_metric
 from testbed.config import TrafficConfig
 from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.simulation.cluster.config import ClusterConfig
@@ -59,7 +59,9 @@ class TuneConfig(ClusterRunConfig):
             raise ValueError(f"cluster.models: an HPA scales one model, this cluster has {len(self.cluster.models)}")
         unknown = [name for name in self.metrics if not is_metric(name, of_service=False)]
         if unknown:
-            raise ValueError(f"metrics: {', '.join(unknown)} is none of {', '.join(METRICS.known())}")
+            raise ValueError(
+                f"metrics: {did_you_mean(unknown[0])}{', '.join(unknown)} is none of {', '.join(METRICS.known())}"
+            )
         return self
 
     def of_family(self, name: str) -> Self:

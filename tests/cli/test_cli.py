@@ -23,8 +23,10 @@ from loadgen.request_log import RequestLog
 from loadgen.validity import EXIT_INVALID, Verdict
 from testbed.calibration.profile import ServiceProfile
 from testbed.cli import main
+from testbed.cli.console import console
 from testbed.cli.main import COMMANDS
 from testbed.cli.replay import show_run
+from testbed.config import WHOLE_HPA
 from testbed.run_dir import RunDir
 
 
@@ -273,6 +275,10 @@ MISTAKES = {
         ["simulate", "--cluster", "cluster.yaml", "--policy", "hpa", "--out", "o"],
         "give metric and target (hpa:metric=queue_time_ms,target=5)",
     ),
+    "an HPA's metric with a slip": (
+        ["simulate", "--cluster", "cluster.yaml", "--policy", "hpa:metric=queue_tme_ms,target=3", "--out", "o"],
+        "did you mean 'queue_time_ms'?",
+    ),
     "an HPA's key with a slip": (
         ["simulate", "--cluster", "cluster.yaml", "--policy", "hpa:targte=3", "--out", "o"],
         "unknown key 'targte': did you mean 'target'?",
@@ -351,6 +357,30 @@ from testbed.cli.main import main
 sys.argv = ["kis", *sys.argv[1:]]
 main()
 """
+
+
+def test_a_cluster_s_figures_have_a_line_each_in_80_columns(tmp_path: Path, profile: Path) -> None:
+    """A long policy was cut, and failed stood above waiting in one cell."""
+    (tmp_path / "cluster.yaml").write_text(CLUSTER)
+    whole = WHOLE_HPA.replace("kind: hpa", "kind: hpa, name: an-hpa-with-a-name-of-forty-characters-x")
+    with patch.object(console, "_width", 80):
+        done = kis(
+            "simulate", "--cluster", "cluster.yaml", "--policy", whole, "--draws", "2", "--out", "o", cwd=tmp_path
+        )
+    assert done.returncode == 0, done.stderr
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert "emulated, an-hpa-with-a-name-of-forty-characters-x" in lines
+    summary = json.loads((tmp_path / "o" / "summary.json").read_text())["models"]["emulated"]
+    assert f"failed {summary['error'] + summary['timeout'] + summary['dropped']}" in lines
+    assert f"waiting at the end {summary['waiting']}" in lines
+    band = summary["intervals"]["p95_ms"]
+    assert f"P95, ms {summary['p95_ms']:.1f} {band['low']:.1f} to {band['high']:.1f}" in lines
+
+
+@pytest.mark.parametrize("command", ["simulate", "controller"])
+def test_the_help_shows_a_whole_hpa(command: str) -> None:
+    told = "".join(re.sub(r"[│\s]", "", line) for line in kis(command, "--help").stdout.splitlines())
+    assert WHOLE_HPA.replace(" ", "") in told
 
 
 def test_a_plan_is_a_sentence(tmp_path: Path, profile: Path) -> None:

@@ -11,13 +11,16 @@ from testbed.autoscaling.hpa.pods import PodSample
 from testbed.autoscaling.hpa.proposal import MetricReadings
 from testbed.autoscaling.hpa.spec import ControllerFlags, HpaSpec, MetricSpec
 from testbed.autoscaling.hpa.stabilization import History
-from testbed.autoscaling.metrics import METRICS, SERVICE_METRICS, is_metric, milli, of_all, of_each
+from testbed.autoscaling.metrics import METRICS, SERVICE_METRICS, did_you_mean, is_metric, milli, of_all, of_each
 from testbed.autoscaling.observation import Observation
 from testbed.autoscaling.policy import Decision, policy
+from testbed.config import WHOLE_HPA
 from testbed.errors import ConfigError
-from workloads.errors import KisError
 
 DEFAULT_FLAGS = ControllerFlags()
+SPEC = (
+    "{kind: hpa, spec: {max_replicas: 8, metrics: [{type: Pods, name: queue_time_ms, target_average_value_m: 5000}]}}"
+)
 
 
 @policy("hpa")
@@ -48,10 +51,10 @@ class Hpa:
         for metric in self.spec.metrics:
             of_cpu, of_service = metric.type in ("Resource", "ContainerResource"), metric.type in ("Object", "External")
             if not (metric.name == "cpu" if of_cpu else is_metric(metric.name, of_service=of_service)):
-                raise KisError(
-                    f"HPA metric {metric.key}: the testbed offers cpu, and as Pods, Object and External metrics "
-                    f"{', '.join(METRICS.known())}; not of pods, but of a whole service (Object, External): "
-                    f"{', '.join(SERVICE_METRICS)}"
+                near, service = did_you_mean(metric.name), ", ".join(SERVICE_METRICS)
+                raise ConfigError(
+                    f"HPA metric {metric.key}: {near}the testbed offers cpu, and as Pods, Object and External metrics "
+                    f"{', '.join(METRICS.known())}; not of pods, but of a whole service (Object, External): {service}"
                 )
 
     @classmethod
@@ -60,7 +63,7 @@ class Hpa:
         if "spec" not in given and "metric" not in given and given.keys() <= {"target", *cls.__dataclass_fields__}:
             raise ConfigError(
                 "policy hpa: give metric and target (hpa:metric=queue_time_ms,target=5), tuned (a tuned.json of kis "
-                "tune-hpa), or a whole spec"
+                f"tune-hpa), or a whole spec as YAML ({WHOLE_HPA})"
             )
         if "metric" not in given:
             return given
@@ -68,7 +71,8 @@ class Hpa:
         metric, target = given.pop("metric"), given.pop("target", None)
         if not isinstance(target, (int, float)) or target <= 0:
             raise ConfigError(
-                f"policy hpa: metric goes with a target above 0, not {target!r}: give both, or a whole spec"
+                f"policy hpa: metric goes with a target above 0, not {target!r}: give both, or a whole spec "
+                f"({WHOLE_HPA})"
             )
         given.setdefault("name", f"hpa-{metric}-{target:g}")
         names = ("min_replicas", "max_replicas", "behavior")

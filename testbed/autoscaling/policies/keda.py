@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 from testbed.autoscaling.hpa.spec import ControllerFlags, HpaSpec, MetricSpec
 from testbed.autoscaling.hpa.stabilization import History
-from testbed.autoscaling.metrics import METRICS, SERVICE_METRICS, is_metric, milli, of_all
+from testbed.autoscaling.metrics import METRICS, SERVICE_METRICS, did_you_mean, is_metric, milli, of_all
 from testbed.autoscaling.observation import Observation
 from testbed.autoscaling.policies.hpa import DEFAULT_FLAGS, Hpa
 from testbed.autoscaling.policy import Decision, policy
-from workloads.errors import KisError
+from testbed.errors import ConfigError
 
 
 class _KedaMemory(NamedTuple):
@@ -42,7 +42,8 @@ class Keda:
 
     def __post_init__(self) -> None:
         if not is_metric(self.metric):
-            raise KisError(f"KEDA metric {self.metric}: known are {', '.join([*METRICS.known(), *SERVICE_METRICS])}")
+            known = ", ".join([*METRICS.known(), *SERVICE_METRICS])
+            raise ConfigError(f"KEDA metric {self.metric}: {did_you_mean(self.metric)}known are {known}")
 
     @property
     def period_s(self) -> float:
