@@ -7,6 +7,7 @@ from testbed.cli.console import ConsoleReporter, console, print_path, say, shown
 from testbed.cli.flags import Given, configured, flags
 from testbed.cli.out import out_folder
 from testbed.pipeline.adaptation_config import AdaptRunConfig
+from testbed.pipeline.traffic import length_note
 
 
 @flags(AdaptRunConfig, usual=["quiet_runs"])
@@ -28,6 +29,11 @@ def adapt(
         reporter.phase(
             f"{settings.run.duration_s:g} s of {settings.model}, batches {drift.slow_down:g} x as long from "
             f"{drift.at_s:g} s on; {settings.quiet_runs} runs without drift"
+        )
+        reporter.notes(
+            note
+            for name, traffic in settings.run.traffic.items()
+            if (note := length_note(name, traffic, settings.run.duration_s, "the run")) is not None
         )
         from testbed.pipeline.adaptation import adapt as run_adaptation
 

@@ -9,7 +9,7 @@ import platform
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 
@@ -111,6 +111,11 @@ class ConsoleReporter(Bar):
             self.remove_task(self._bar)
         self._bar = self.add_task("", total=None)
         self._keep(now_s)
+
+    def notes(self, notes: Iterable[str]) -> None:
+        """What the user may not have meant: a line each."""
+        for text in notes:
+            self.note(f"note: {text}")
 
     def note(self, text: str) -> None:
         """A line that stays, in a phase that goes on."""

@@ -12,7 +12,7 @@ from testbed.cli.console import ConsoleReporter, console, print_path, say, shown
 from testbed.cli.flags import Given, configured, flags
 from testbed.cli.out import out_folder, runs_and_minutes
 from testbed.pipeline.devices_config import DevicesConfig
-from testbed.pipeline.traffic import least_s
+from testbed.pipeline.traffic import least_s, length_notes
 
 
 @flags(DevicesConfig, usual=["repeats"])
@@ -32,6 +32,7 @@ def devices(given: Given, config: options.Config, out: options.Out = None) -> No
         models = ", ".join(study.model for study in settings.studies)
         told = runs_and_minutes(len(runs), [*map(least_s, left)])
         reporter.phase(f"{' against '.join(settings.devices)}, {models}: {told}")
+        reporter.notes(length_notes({study.model: study.traffic for study in settings.studies}))
         page = compare_devices(settings, folder, reporter)
     _show(json.loads((folder / "ratios.json").read_text()))
     print_path(console, page)

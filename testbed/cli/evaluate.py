@@ -9,6 +9,7 @@ from testbed.cli.console import ConsoleReporter, console, print_path, say, table
 from testbed.cli.flags import Given, configured, flags
 from testbed.cli.out import out_folder
 from testbed.pipeline.evaluate_config import EvaluateConfig
+from testbed.pipeline.traffic import length_notes
 from testbed.words import counted
 
 
@@ -27,6 +28,8 @@ def evaluate(
         runs = len(settings.policies) * len(settings.traffic) * settings.seeds
         under = f"{', '.join(settings.policies)} under {', '.join(settings.traffic)}"
         reporter.phase(f"{counted(runs, 'run')}: {under}")
+        stated_s = settings.duration_s if "duration_s" in settings.model_fields_set else None
+        reporter.notes(length_notes(settings.traffic, stated_s))
         from testbed.pipeline.evaluate import evaluate as run_evaluation
         from testbed.reporting.verdict import verdict
 

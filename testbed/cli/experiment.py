@@ -9,7 +9,7 @@ from testbed.cli.console import ConsoleReporter, console, print_path, say, shown
 from testbed.cli.flags import Given, configured, flags
 from testbed.cli.out import out_folder, runs_and_minutes
 from testbed.pipeline.experiment_config import ExperimentConfig, real_run_id
-from testbed.pipeline.traffic import least_s
+from testbed.pipeline.traffic import least_s, length_notes
 from testbed.run_dir import is_complete
 
 
@@ -28,6 +28,7 @@ def experiment(
         left = [which for which in settings.runs if not is_complete(folder / "runs" / real_run_id(which))]
         told = runs_and_minutes(len(settings.runs), [least_s(settings.traffic[traffic]) for traffic, _, _ in left])
         reporter.phase(f"{told}: {under}")
+        reporter.notes(length_notes(settings.traffic))
         from testbed.pipeline.experiment import run_experiment
         from testbed.serving.kubernetes_api import api_client
 

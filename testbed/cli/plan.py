@@ -14,7 +14,7 @@ from testbed.cli.flags import Given, Short, configured, flags
 from testbed.cli.out import out_folder
 from testbed.config import TrafficConfig
 from testbed.pipeline.capacity_config import PlanConfig
-from testbed.pipeline.traffic import make_schedule
+from testbed.pipeline.traffic import length_notes, make_schedule
 from testbed.study import refuse_others
 from workloads.files import write_json
 
@@ -53,6 +53,7 @@ def plan(given: Given, config: options.ConfigFile = None, out: options.Out = Non
     with ConsoleReporter() as reporter:
         rate = f"{len(schedule):,} requests, {schedule.rate_rps:,.0f}/s"
         reporter.phase(f"{_source(traffic)} to {known.model}: {rate}")
+        reporter.notes(length_notes({"": traffic}))
         from testbed.pipeline.capacity import plan_capacity, predict
         from testbed.reporting.plan import beside_the_table, other_draws, sentence, service_text
 

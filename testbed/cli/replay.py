@@ -18,7 +18,7 @@ from testbed.cli.console import ConsoleReporter, console, print_path
 from testbed.cli.flags import Given, configured, flags
 from testbed.cli.out import new_folder, out_folder
 from testbed.config import MeasureConfig, ReplayConfig
-from testbed.pipeline.traffic import make_schedule, traffic_identity
+from testbed.pipeline.traffic import length_notes, make_schedule, traffic_identity
 from testbed.run_dir import RunDir
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ def _send(
     machine: Machine | None,
 ) -> RunDir:
     reporter.phase(f"replay {len(schedule)} requests in {schedule.duration_s:.0f} s to {target.model}")
+    reporter.notes(length_notes({"": settings.traffic}))
     from testbed.pipeline.real_run import run_real
 
     return run_real(

@@ -22,7 +22,7 @@ from testbed.config import SimulateConfig
 from testbed.config_file import FLAGS, build, keys_of, merge
 from testbed.errors import ConfigError
 from testbed.pipeline.cluster_config import ClusterRunConfig
-from testbed.pipeline.traffic import make_schedule, own_length_s
+from testbed.pipeline.traffic import length_notes, make_schedule, own_length_s
 from testbed.run_dir import RunDir, RunManifest
 from testbed.words import counted
 from workloads.catalog import ServiceConfig
@@ -102,6 +102,7 @@ def simulate(
     with ConsoleReporter() as reporter:
         sent = f"{counted(len(schedule), 'request')} in {schedule.duration_s:.0f} s"
         reporter.phase(f"simulate {sent} to {counted(service.replicas, 'replica')} of {known.model}")
+        reporter.notes(length_notes({"": settings.traffic}))
         from testbed.pipeline.counterpart import write_simulated
 
         told = partial(_first_half, reporter)

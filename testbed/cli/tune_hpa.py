@@ -12,6 +12,8 @@ from testbed.cli import options
 from testbed.cli.console import ConsoleReporter, console, print_path, say, shown, table
 from testbed.cli.flags import Given, configured, flags
 from testbed.cli.out import out_folder
+from testbed.config import TrafficConfig
+from testbed.pipeline.traffic import length_notes
 from testbed.pipeline.tune_hpa_config import TuneConfig
 from testbed.words import counted
 
@@ -33,6 +35,8 @@ def tune_hpa(
         names = f", for each of {', '.join(settings.families)}" if settings.families else ""
         hpas = f"{counted(settings.trials, 'HPA')} of {settings.cluster.models[0].name}"
         reporter.phase(f"{hpas}, {counted(settings.seeds, 'run')} each{names}")
+        stated_s = settings.duration_s if "duration_s" in settings.model_fields_set else None
+        reporter.notes(length_notes(_all_traffic(settings), stated_s))
         from testbed.pipeline import tune_hpa as tuning
 
         if settings.families:
@@ -51,6 +55,13 @@ def tune_hpa(
     print_path(console, write_report(folder))
     if not all(result["holds"] for result in tuned.values()):
         raise typer.Exit(1)
+
+
+def _all_traffic(settings: TuneConfig) -> dict[str, TrafficConfig]:
+    """By names for notes."""
+    if settings.families:
+        return {f"{name} {k}": one for name, family in settings.families.items() for k, one in enumerate(family, 1)}
+    return {**settings.traffic, **{f"variant {k}": one for k, one in enumerate(settings.variants, 1)}}
 
 
 def _table(tuned: Mapping[str, Mapping[str, Any]], allowed: float) -> Table:

@@ -208,6 +208,27 @@ def test_traffic_beyond_what_was_calibrated_is_told_of_by_mean_and_by_peak(tmp_p
     assert "/s in 1 s, is above what was calibrated (20.0 to 200.0/s): latencies may be off" in told
 
 
+@pytest.mark.parametrize("command", ["simulate", "plan"])
+@pytest.mark.parametrize(
+    ("flags", "note"),
+    [
+        ([], None),
+        (["--duration", "20"], None),
+        (["--duration", "15"], "note: the trace lasts 20 s, duration_s 15 s: it is cut"),
+        (["--duration", "30"], "note: the trace lasts 20 s, duration_s 30 s: nothing comes after it"),
+    ],
+)
+def test_a_trace_of_another_length_than_asked_for_is_said(
+    tmp_path: Path, profile: Path, command: str, flags: list[str], note: str | None
+) -> None:
+    (tmp_path / "t.csv").write_text("\n".join(f"{0.5 * k:g}" for k in range(40)))
+    own = ["--target-ms", "500", "--max-replicas", "1"] if command == "plan" else []
+    done = kis(command, "--profile", str(profile), "--trace", "t.csv", *own, *flags, "--out", "o", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    told = [line[8:] for line in done.stdout.splitlines() if "note: the trace" in line]
+    assert told == ([] if note is None else [note])
+
+
 def test_a_repository_for_a_triton_of_ones_own(tmp_path: Path) -> None:
     flags = ["--model", "resnet50", "--instances", "2", "--queue-delay-ms", "3", "--device", "gpu"]
     done = kis("repository", "models", *flags, cwd=tmp_path)

@@ -70,6 +70,26 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return seeds
 
 
+@pytest.mark.parametrize("command", ["evaluate", "tune-hpa"])
+@pytest.mark.parametrize("stated", [True, False])
+def test_a_trace_s_own_length_goes_over_duration_s_and_that_is_said(tmp_path: Path, command: str, stated: bool) -> None:
+    (tmp_path / "t.csv").write_text("\n".join(f"{0.5 * k:g}" for k in range(40)))
+    name = "recorded" if command == "evaluate" else "emulated"
+    given = settings(tmp_path, traffic={name: {"trace": "t.csv"}}, duration_s=60)
+    given["policies"].pop("oracle")
+    if command == "tune-hpa":
+        name = given["cluster"]["models"][0]["name"]
+        given = {"cluster": given["cluster"], "traffic": {name: {"trace": "t.csv"}}, "duration_s": 60, "trials": 1}
+        given |= {"seeds": 1, "check_seeds": 1}
+    if not stated:
+        given.pop("duration_s")
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(given))
+    result = CliRunner().invoke(application(), [command, str(tmp_path / "c.yaml"), "--out", str(tmp_path / "out")])
+    assert result.exit_code in (0, 1), result.output
+    note = f"note: the trace of {name} lasts 20 s, and so do its runs; duration_s 60 s is of patterns"
+    assert (note in result.output) == stated
+
+
 def test_every_policy_has_the_same_arrivals_and_the_oracle_is_on_the_front(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(settings(tmp_path)))
     arguments = ["evaluate", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "out"), "--workers", "1"]
