@@ -21,6 +21,7 @@ def archive(
 
     runs/ stays; where it is lost, `kis restore` brings it back, simulated runs from their seeds.
     """
+    options.refuse_missing(results)
     from testbed.archive.folder import refuse_without_real_runs, write_archive
 
     refuse_without_real_runs(results)
@@ -35,6 +36,7 @@ def archive(
 
 def restore(results: options.Results) -> None:
     """`kis report` and `kis compare` do so themselves."""
+    options.refuse_missing(results)
     from testbed.archive.folder import has_archive
 
     if not has_archive(results):

@@ -22,12 +22,11 @@ def compare(
     results: options.Results,
     simulated: Annotated[
         Path | None,
-        typer.Argument(
-            help="With it, the two are run folders: a real run, and its simulation.", callback=options.existing
-        ),
+        typer.Argument(help="With it, the two are run folders: a real run, and its simulation."),
     ] = None,
 ) -> None:
     """Writes comparison.json and shows the table."""
+    options.refuse_missing(results)
     folder = simulated or results
     if simulated is not None:
         for run in (results, simulated):
@@ -54,9 +53,7 @@ def compare(
 
 
 def report(
-    results: Annotated[
-        Path, typer.Argument(help="A results folder, or a folder of several.", callback=options.existing)
-    ],
+    results: Annotated[Path, typer.Argument(help="A results folder, or a folder of several.")],
     anew: Annotated[
         bool,
         typer.Option("--anew", help="First fit and simulate again, from the real runs, as this version of kis does."),
@@ -64,6 +61,7 @@ def report(
     workers: options.WorkerCount = None,
 ) -> None:
     """Of what a command left: its page and pictures, again. Of several such folders, as results/: an index of them."""
+    options.refuse_missing(results)
     from testbed.reporting.overview import has_page_of_its_own, kind_of, results_in, write_overview
     from testbed.reporting.reports import report_of
 

@@ -65,14 +65,13 @@ Ray = Annotated[
 ]
 
 
-def existing(folder: Path | None) -> Path | None:
-    """A folder to read: ConfigError, before any other word, if it is not there."""
-    if folder is not None and not folder.is_dir():
+def refuse_missing(folder: Path) -> None:
+    """ConfigError, before any other word, if the folder that is to be read is not there."""
+    if not folder.is_dir():
         raise ConfigError(f"{folder} {'is no folder' if folder.exists() else 'does not exist'}: give a results folder")
-    return folder
 
 
-Results = Annotated[Path, typer.Argument(help="A results folder.", callback=existing)]
+Results = Annotated[Path, typer.Argument(help="A results folder.")]
 
 
 def with_emulated(serve: Given) -> Given:
