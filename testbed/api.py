@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from pydantic import ValidationError
 
 from loadgen import traces
 from loadgen.client_limits import ClientLimits
@@ -32,6 +33,8 @@ from testbed.autoscaling.policy import Policy
 from testbed.autoscaling.rollout import Outcome, outcome_of
 from testbed.autoscaling.simulated import PolicyRun, Step
 from testbed.calibration.profile import ServiceProfile
+from testbed.config_file import build, refused
+from testbed.errors import ConfigError
 from testbed.kiscaler.scenarios import Scenarios
 from testbed.kiscaler.train_config import Ranges
 from testbed.measurement.latency_histogram import quantile_of
@@ -50,10 +53,19 @@ from workloads.catalog import Balancer, ServiceConfig
 from workloads.errors import KisError
 
 Profile = ServiceProfile
-Service = ServiceConfig
 POINTS = 200  # of a run over time
 
 _KIND = "gpu"  # the one kind of device of a Cluster
+
+
+class Service(ServiceConfig):
+    """How each replica is configured; KisError in one line says which setting is wrong."""
+
+    def __init__(self, **settings: Any) -> None:
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            raise refused(ServiceConfig, error, "Service") from None
 
 
 def example_profile() -> Profile:
@@ -218,6 +230,10 @@ class Cluster:
             rate_rps = traffic.at if isinstance(traffic, Pattern) else None
             scalers[served.name] = build_policy(settings, served.max_replicas, rate_rps)
         elif policy is not None:
+            if not hasattr(policy, "decide"):
+                raise ConfigError(
+                    f'policy is {policy!r}: give settings as {{"kind": "fixed", "replicas": 4}}, or a Policy'
+                )
             scalers[served.name] = policy
         sim = KISim(config, self._services, _traffic(self.profile, traffic, seed), seed=seed)
         run = PolicyRun(sim, scalers)
@@ -326,7 +342,7 @@ def plan(
         profile,
         lambda run_seed: _arrivals(profile, traffic, duration_s, run_seed),
         latency_target_s,
-        PlanGrid(max_replicas=max_replicas),
+        build(PlanGrid, {"max_replicas": max_replicas}, "plan"),
         percentile=percentile,
         seed=seed,
     )

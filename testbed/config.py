@@ -56,6 +56,9 @@ def current_names(value: Any, *, names: Mapping[str, str] = EARLIER_NAMES) -> An
     return [current_names(inner, names=names) for inner in value] if isinstance(value, list) else value
 
 
+WHOLE_HPA = (
+    "{kind: hpa, spec: {max_replicas: 8, metrics: [{type: Pods, name: queue_time_ms, target_average_value_m: 5000}]}}"
+)
 PolicySettings = Annotated[dict[str, Any], BeforeValidator(current_names)]  # `kind` and its parameters
 
 

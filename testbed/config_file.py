@@ -133,9 +133,14 @@ def build(kind: type[T], data: dict[str, Any], where: str, flags: dict[str, Any]
         return kind.model_validate(data)
     except ValidationError as error:
         where = FLAGS if _is_in(flags, error.errors()[0]["loc"]) else where
-        raise ConfigError(_explain(kind, error, where)) from None
+        raise refused(kind, error, where) from None
     except CatalogError as error:
         raise ConfigError(f"{where}: {error}") from None
+
+
+def refused(kind: type[BaseModel], error: ValidationError, where: str) -> ConfigError:
+    """What pydantic found wrong with data for `kind`, in one line."""
+    return ConfigError(_explain(kind, error, where))
 
 
 def _is_in(data: Any, place: tuple[int | str, ...]) -> bool:

@@ -16,7 +16,7 @@ from loadgen.run_manifest import ClientManifest, Device
 from testbed.machine import Machine
 from workloads.files import write_json
 
-__all__ = ["Device", "RunDir", "RunManifest", "run_dirs"]
+__all__ = ["Device", "RunDir", "RunManifest", "is_complete", "run_dirs"]
 
 
 class RunManifest(ClientManifest):
@@ -55,10 +55,14 @@ class RunDir:
 
     def create(self) -> RunDir:
         """Make the folder; ArtifactError if a run is there already."""
-        if self.manifest_file.exists():
-            raise ArtifactError(f"{self.path} already holds a run: choose another folder, or remove it")
+        self.refuse_another()
         self.path.mkdir(parents=True, exist_ok=True)
         return self
+
+    def refuse_another(self) -> None:
+        """ArtifactError if a run is there already."""
+        if self.manifest_file.exists():
+            raise ArtifactError(f"{self.path} already holds a run: choose another folder, or remove it")
 
     @property
     def manifest(self) -> RunManifest:
@@ -77,6 +81,11 @@ class RunDir:
     def write_manifest(self, manifest: RunManifest) -> None:
         """Write run.json in one step, so that a kill leaves the old one or the new one."""
         write_json(self.manifest_file, manifest)
+
+
+def is_complete(run: Path) -> bool:
+    """True if the run in that folder has ended as it should."""
+    return (run / "run.json").exists() and RunDir(run).manifest.state == "complete"
 
 
 def run_dirs(folder: Path) -> list[RunDir]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -141,3 +142,28 @@ def test_a_mistake_is_one_line() -> None:
         testbed.simulate(PROFILE, "bursty")  # type: ignore[arg-type]
     with pytest.raises(testbed.KisError, match="max_batch_size 8 is beyond"):
         testbed.simulate(PROFILE, SPIKE, service=testbed.Service(max_batch_size=8))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (
+            lambda: testbed.Service(max_batchsize=3),
+            "Service: unknown key 'max_batchsize': did you mean 'max_batch_size'?",
+        ),
+        (lambda: testbed.plan(PROFILE, SPIKE, latency_target_s=0.05, max_replicas=0), "plan: max_replicas: "),
+        (lambda: cluster().run(SPIKE, "hpa", duration_s=1), "policy is 'hpa': give settings"),
+        (
+            lambda: cluster().run(SPIKE, {"kind": "hpa", "metric": "queue_tme_ms", "target": 5}, duration_s=1),
+            "HPA metric Pods/queue_tme_ms: did you mean 'queue_time_ms'?",
+        ),
+    ],
+)
+def test_a_slip_is_one_clear_line(wrong: Callable[[], object], told: str) -> None:
+    """Pydantic's own error has three lines for each key and an address; a word as policy was an AttributeError."""
+    with pytest.raises(ConfigError) as error:
+        wrong()
+    assert str(error.value).startswith(told)
+    assert "\n" not in str(error.value)
+    assert error.value.__cause__ is None
+    assert error.value.__suppress_context__ or error.value.__context__ is None

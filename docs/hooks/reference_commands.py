@@ -20,7 +20,12 @@ HEAD = f"""# Commands
 {HELP}
 
 Each command takes a configuration file (YAML); every key of it is a flag, too, and a flag goes over the file's key.
-[Configuration](configuration.md) has the keys by command. `kis COMMAND --help` shows the same as this page. Try first:
+[Configuration](configuration.md) has the keys by command.
+Results go to `results/TIME-WHAT` in the current folder, or to the folder of `--out`; the last line of a command is the
+path of its page. With `--out` at a folder that has results: a command that measures one run (`replay`, `measure`)
+refuses at once; a simulation (`simulate`, `plan`) gives the same again in their place, and says so; all others go on
+with what is missing, and say what is left. Results of another command or of other settings are never mixed with.
+`kis COMMAND --help` shows the same as this page. Try first:
 
 ```bash
 {chr(10).join(FIRST[1:-1])}

@@ -38,40 +38,60 @@ def has_archive(folder: Path) -> bool:
     return any((folder / NAME / f"{name}.parquet").exists() for name in ("files", "logs"))
 
 
-def write_archive(folder: Path, unit_ns: int = MICROSECOND, keep_every: int = 1) -> Path:
+def refuse_without_real_runs(folder: Path) -> None:
+    """ArtifactError if the folder has nothing to archive: no logs, and no real run that ended."""
+    runs = _ended(folder)
+    if not runs and not any(folder.glob("logs/*/*.parquet")):
+        raise ArtifactError(f"{folder} has no runs that ended: expected runs/<run_id>/run.json in it")
+    if runs and all(run.manifest.kind != "real" for run in runs):
+        raise ArtifactError(f"{folder} has no real runs: there is nothing to keep, simulated ones come back from seeds")
+
+
+def _ended(folder: Path) -> list[RunDir]:
+    return [run for run in run_dirs(folder) if run.manifest.state != "running"]
+
+
+def write_archive(
+    folder: Path,
+    unit_ns: int = MICROSECOND,
+    keep_every: int = 1,
+    on_progress: Callable[[float], None] = lambda share: None,
+) -> Path:
     """Write the archive of the folder's runs and logs, which stay as they are. Returns the archive's folder.
 
     unit_ns: times are kept to the nearest of it. keep_every: see `encode_metrics`. Of simulated runs run.json is kept.
-    ArtifactError if there is no real run that ended.
+    on_progress: share of the steps. ArtifactError if there is no real run that ended.
     """
+    refuse_without_real_runs(folder)
     archive = folder / NAME
     logs = sorted(folder.glob("logs/*/*.parquet"))
     if logs:
         archive.mkdir(exist_ok=True)
         by_name = {str(file.relative_to(folder)): ScalingLog.read(file) for file in logs}
         _write(archive, "logs", encode_logs(by_name))
-    if not logs or run_dirs(folder):
-        _write_runs(folder, archive, unit_ns, keep_every)
+    if _ended(folder):
+        _write_runs(folder, archive, unit_ns, keep_every, on_progress)
     return archive
 
 
-def _write_runs(folder: Path, archive: Path, unit_ns: int, keep_every: int) -> None:
-    runs = [run for run in run_dirs(folder) if run.manifest.state != "running"]
-    if not runs:
-        raise ArtifactError(f"{folder} has no runs that ended: expected runs/<run_id>/run.json in it")
+def _write_runs(
+    folder: Path, archive: Path, unit_ns: int, keep_every: int, on_progress: Callable[[float], None]
+) -> None:
+    runs = _ended(folder)
     real = {run.path.name: run for run in runs if run.manifest.kind == "real"}
-    if not real:
-        raise ArtifactError(f"{folder} has no real runs: there is nothing to keep, simulated ones come back from seeds")
     schedules = {name: Schedule.read(run.schedule) for name, run in real.items()}
     logs = {name: RequestLog.read(run.requests) for name, run in real.items()}
     batches = {name: BatchLog.read(run.batches) for name, run in real.items() if run.batches.exists()}
     metrics = {name: MetricLog.read(run.metrics) for name, run in real.items() if run.metrics.exists()}
     archive.mkdir(exist_ok=True)
+    on_progress(0.25)  # about, as the shares below
     _write(archive, "schedules", encode_schedules(schedules))
     coded = encode_batches(batches, unit_ns) if batches else None
     if coded is not None:
         _write(archive, "batches", coded)
+    on_progress(0.5)
     _write(archive, "requests", encode_requests(logs, schedules, decode_batches(coded) if coded else {}, unit_ns))
+    on_progress(0.75)
     if metrics:
         _write(archive, "metrics", encode_metrics(metrics, unit_ns, keep_every))
     texts = [
@@ -82,6 +102,7 @@ def _write_runs(folder: Path, archive: Path, unit_ns: int, keep_every: int) -> N
     ]
     columns = [pa.array(column, pa.string()) for column in zip(*texts, strict=True)]
     _write(archive, "files", Coded(pa.Table.from_arrays(columns, schema=FILES), {}))
+    on_progress(1.0)
 
 
 def archived_manifests(folder: Path) -> dict[str, RunManifest]:

@@ -6,6 +6,7 @@ find it by its name, or by its place (`my_module:MyMetric`). docs/how-to/autosca
 
 from __future__ import annotations
 
+import difflib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -45,6 +46,14 @@ class PodMetric(ABC):
     def targets(service: ReplicaCapacity) -> tuple[float, float]:
         """Between which an HPA's target is searched, on a logarithmic scale."""
 
+    @staticmethod
+    def query(selector: str, window: str) -> str | None:
+        """The same for all pods, of a Prometheus that scrapes Triton; None: it cannot be asked for there.
+
+        selector: of the pods' series, in braces; window: as Prometheus writes durations.
+        """
+        return None
+
 
 METRICS: Registry[type[PodMetric]] = Registry.of_subclasses(PodMetric, "metric of pods", KisError, "kis.metrics")
 
@@ -71,6 +80,14 @@ class QueueTime(PodMetric):
         """See PodMetric."""
         return 20 * service.latency_target_s, 1000 * service.latency_target_s
 
+    @staticmethod
+    def query(selector: str, window: str) -> str:
+        """See PodMetric."""
+        return (
+            f"sum(rate(nv_inference_queue_duration_us{selector}[{window}])) / 1000"
+            f" / sum(rate(nv_inference_request_success{selector}[{window}]))"
+        )
+
 
 class PendingRequests(PodMetric):
     """Requests in the pods' queues at the window's end."""
@@ -86,6 +103,11 @@ class PendingRequests(PodMetric):
     def targets(service: ReplicaCapacity) -> tuple[float, float]:
         """See PodMetric."""
         return 0.1, 4.0 * service.batch * service.instances
+
+    @staticmethod
+    def query(selector: str, window: str) -> str:
+        """See PodMetric."""
+        return f"sum(nv_inference_pending_request_count{selector})"
 
 
 class InFlightRequests(PodMetric):
@@ -103,6 +125,11 @@ class InFlightRequests(PodMetric):
         """See PodMetric."""
         return 0.2 * service.instances, 4.0 * service.batch * service.instances
 
+    @staticmethod
+    def query(selector: str, window: str) -> str:
+        """See PodMetric."""
+        return f"sum(rate(nv_inference_request_duration_us{selector}[{window}])) / 1e6"
+
 
 class RequestsPerSecond(PodMetric):
     """Requests that the pods answered, a second."""
@@ -118,6 +145,11 @@ class RequestsPerSecond(PodMetric):
     def targets(service: ReplicaCapacity) -> tuple[float, float]:
         """A target above what a replica serves is never reached: nothing scales up."""
         return 0.15 * service.full_rps, max(0.2 * service.full_rps, 0.95 * service.target_rps)
+
+    @staticmethod
+    def query(selector: str, window: str) -> str:
+        """See PodMetric."""
+        return f"sum(rate(nv_inference_request_success{selector}[{window}]))"
 
 
 class GpuUtilisation(PodMetric):
@@ -144,6 +176,12 @@ def arrivals_per_second(window: Window) -> float | None:
 # Of a service as a whole, which no pod knows: what an ingress or a proxy before it counts. KISim does; `kis adapter`
 # has none of it, as it asks the pods.
 SERVICE_METRICS: Mapping[str, Callable[[Window], float | None]] = {"arrivals_per_second": arrivals_per_second}
+
+
+def did_you_mean(name: str) -> str:
+    """`did you mean 'queue_time_ms'? `, of a metric that nobody offers; empty: nothing is near."""
+    near = difflib.get_close_matches(name, [*METRICS.known(), *SERVICE_METRICS], n=1)
+    return f"did you mean '{near[0]}'? " if near and near[0] != name else ""
 
 
 def is_metric(name: str, *, of_service: bool = True) -> bool:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from testbed.cli import options
 from testbed.cli.console import ConsoleReporter, console, print_path, say, shown
 from testbed.cli.flags import Given, configured, flags
+from testbed.cli.out import out_folder
 from testbed.pipeline.adaptation_config import AdaptRunConfig
+from testbed.pipeline.traffic import length_note
 
 
 @flags(AdaptRunConfig, usual=["quiet_runs"])
@@ -21,12 +23,17 @@ def adapt(
     A real deployment: [bold]kis controller C --policy P --adapt testbed/configs/adapt-controller.yaml[/bold]
     """
     settings = configured(AdaptRunConfig, config, given)
-    folder = options.out_folder(out, "adapt")
+    folder = out_folder(out, "adapt")
     with ConsoleReporter(folder) as reporter:
         drift = settings.run.faults[0]
         reporter.phase(
             f"{settings.run.duration_s:g} s of {settings.model}, batches {drift.slow_down:g} x as long from "
             f"{drift.at_s:g} s on; {settings.quiet_runs} runs without drift"
+        )
+        reporter.notes(
+            note
+            for name, traffic in settings.run.traffic.items()
+            if (note := length_note(name, traffic, settings.run.duration_s, "the run")) is not None
         )
         from testbed.pipeline.adaptation import adapt as run_adaptation
 

@@ -13,6 +13,7 @@ from testbed.cli import options
 from testbed.cli.compare import show_comparison
 from testbed.cli.console import ConsoleReporter, console, print_path, say
 from testbed.cli.flags import Given, configured, flags
+from testbed.cli.out import out_folder
 from testbed.config import CalibrateConfig
 from testbed.errors import ConfigError
 from testbed.study import all_processors
@@ -44,7 +45,7 @@ def calibrate(
     Your own model: [bold]kis calibrate --server http://127.0.0.1:8000 --model my_model[/bold]
     Continue after an interrupt: [bold]kis calibrate --out results/that-folder[/bold]
     """
-    folder = options.out_folder(out, "calibrate")
+    folder = out_folder(out, "calibrate")
     target = None
     kept = folder / SERVER
     if quick and (config is not None or server is not None or kept.exists()):

@@ -11,22 +11,32 @@ from rich.console import Console
 from testbed.cli import options
 from testbed.cli.console import ConsoleReporter, console, print_path, shown, table
 from testbed.errors import ConfigError
+from testbed.run_dir import RunDir
 from workloads.files import write_text_atomically
 
 if TYPE_CHECKING:
     from testbed.reporting.compare import Comparison
 
-Results = Annotated[Path, typer.Argument(help="A results folder.")]
-
 
 def compare(
-    results: Results,
+    results: options.Results,
     simulated: Annotated[
-        Path | None, typer.Argument(help="With it, the two are run folders: a real run, and its simulation.")
+        Path | None,
+        typer.Argument(help="With it, the two are run folders: a real run, and its simulation."),
     ] = None,
 ) -> None:
     """Writes comparison.json and shows the table."""
+    options.refuse_missing(results)
     folder = simulated or results
+    if simulated is not None:
+        for run in (results, simulated):
+            _ = RunDir(run).manifest  # what is no run is said first
+    else:
+        from testbed.archive.folder import has_archive
+        from testbed.reporting.loading import refuse_without_runs
+
+        if not has_archive(results):
+            refuse_without_runs(results)
     with ConsoleReporter() as reporter:
         reporter.phase(f"compare the runs of {results}" if simulated is None else f"compare {simulated} with {results}")
         from testbed.pipeline.restore import restore
@@ -51,7 +61,9 @@ def report(
     workers: options.WorkerCount = None,
 ) -> None:
     """Of what a command left: its page and pictures, again. Of several such folders, as results/: an index of them."""
+    options.refuse_missing(results)
     from testbed.reporting.overview import has_page_of_its_own, kind_of, results_in, write_overview
+    from testbed.reporting.reports import report_of
 
     if kind_of(results) is None and results_in(results):
         if anew:
@@ -60,10 +72,11 @@ def report(
             raise ConfigError(f"{results} has a page of its own, index.html: give one of the folders in it")
         print_path(console, write_overview(results))
         return
+    if kind_of(results) is None:
+        report_of(results)  # says what is expected there
     with ConsoleReporter(results) as reporter:
         reporter.phase(f"report of {results}")
         from testbed.pipeline.restore import restore
-        from testbed.reporting.reports import report_of
 
         if anew:
             from testbed.pipeline.anew import compute_anew

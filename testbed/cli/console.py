@@ -9,7 +9,7 @@ import platform
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 
@@ -38,11 +38,6 @@ def print_path(console: Console, path: Path) -> None:
 def shown(value: float | None, form: str = ".2f") -> str:
     """A number of a table; -: it was not measured."""
     return "-" if value is None else f"{value:{form}}"
-
-
-def counted(number: int, what: str) -> str:
-    """`1 run`, `1,200 runs`."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def table(first: str, *headings: str, caption: str) -> Table:
@@ -116,6 +111,11 @@ class ConsoleReporter(Bar):
             self.remove_task(self._bar)
         self._bar = self.add_task("", total=None)
         self._keep(now_s)
+
+    def notes(self, notes: Iterable[str]) -> None:
+        """What the user may not have meant: a line each."""
+        for text in notes:
+            self.note(f"note: {text}")
 
     def note(self, text: str) -> None:
         """A line that stays, in a phase that goes on."""

@@ -14,7 +14,7 @@ from testbed.cli.flags import Given, Short, configured, flags
 from testbed.config_file import load_config
 from testbed.controller.config import ControllerConfig
 
-POLICY = Short("--policy", "policy", "KIND:key=value,... or YAML.", lambda texts: options.policy_of(texts[-1]))
+POLICY = Short("--policy", "policy", options.POLICY_HELP, lambda texts: options.policy_of(texts[-1]))
 
 
 @flags(ControllerConfig, usual=[POLICY, "shadow"])

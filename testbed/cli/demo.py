@@ -10,6 +10,7 @@ import typer
 
 from testbed.cli import options
 from testbed.cli.console import ConsoleReporter, console, print_path, say
+from testbed.cli.out import out_folder
 from testbed.study import all_processors
 
 
@@ -21,7 +22,7 @@ def demo(
     near the simulator comes, tunes an HPA in it and lets it meet KIScaler. Leaves a page.
     """
     begun_s = time.monotonic()
-    folder = options.out_folder(out, "demo")
+    folder = out_folder(out, "demo")
     with ConsoleReporter(folder) as reporter:
         reporter.phase("demo: measure, simulate, tune an HPA, compare")
         from testbed.pipeline import demo as demonstration

@@ -10,7 +10,9 @@ from rich.markup import escape
 from testbed.cli import options
 from testbed.cli.console import ConsoleReporter, console, print_path, say, shown, table
 from testbed.cli.flags import Given, configured, flags
+from testbed.cli.out import out_folder, runs_and_minutes
 from testbed.pipeline.devices_config import DevicesConfig
+from testbed.pipeline.traffic import least_s, length_notes
 
 
 @flags(DevicesConfig, usual=["repeats"])
@@ -20,14 +22,17 @@ def devices(given: Given, config: options.Config, out: options.Out = None) -> No
     Continue after an interrupt: [bold]kis devices testbed/configs/devices.yaml --out results/that-folder[/bold]
     """
     settings = configured(DevicesConfig, config, given)
-    folder = options.out_folder(out, "devices")
+    folder = out_folder(out, "devices")
     with ConsoleReporter(folder) as reporter:
-        runs = len(settings.devices) * settings.repeats
-        least = options.least_minutes(study.traffic for study in settings.studies for _ in range(runs))
-        models = ", ".join(study.model for study in settings.studies)
-        reporter.phase(f"{' against '.join(settings.devices)}, {models}: {runs} runs of each, at least {least} min")
-        from testbed.pipeline.devices import compare_devices
+        from testbed.pipeline.devices import compare_devices, turns
+        from testbed.run_dir import is_complete
 
+        runs = [*turns(settings)]
+        left = [turn.study.traffic for turn in runs if not is_complete(folder / "runs" / turn.run_id)]
+        models = ", ".join(study.model for study in settings.studies)
+        told = runs_and_minutes(len(runs), [*map(least_s, left)])
+        reporter.phase(f"{' against '.join(settings.devices)}, {models}: {told}")
+        reporter.notes(length_notes({study.model: study.traffic for study in settings.studies}))
         page = compare_devices(settings, folder, reporter)
     _show(json.loads((folder / "ratios.json").read_text()))
     print_path(console, page)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from testbed.cli import options
-from testbed.cli.console import ConsoleReporter, console, counted, print_path, say, table
+from testbed.cli.console import ConsoleReporter, console, print_path, say, table
 from testbed.cli.flags import Given, configured, flags
+from testbed.cli.out import out_folder
 from testbed.pipeline.evaluate_config import EvaluateConfig
+from testbed.pipeline.traffic import length_notes
+from testbed.words import counted
 
 
 @flags(EvaluateConfig, usual=["seeds"])
@@ -20,11 +23,13 @@ def evaluate(
 ) -> None:
     """Given the folder of an evaluation with --out, it goes on: what is missing, more seeds, traffic or policies."""
     settings = configured(EvaluateConfig, config, given)
-    folder = options.out_folder(out, "evaluate")
+    folder = out_folder(out, "evaluate")
     with ConsoleReporter(folder) as reporter:
         runs = len(settings.policies) * len(settings.traffic) * settings.seeds
         under = f"{', '.join(settings.policies)} under {', '.join(settings.traffic)}"
         reporter.phase(f"{counted(runs, 'run')}: {under}")
+        stated_s = settings.duration_s if "duration_s" in settings.model_fields_set else None
+        reporter.notes(length_notes(settings.traffic, stated_s))
         from testbed.pipeline.evaluate import evaluate as run_evaluation
         from testbed.reporting.verdict import verdict
 

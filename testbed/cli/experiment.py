@@ -7,7 +7,10 @@ from pathlib import Path
 from testbed.cli import options
 from testbed.cli.console import ConsoleReporter, console, print_path, say, shown, table
 from testbed.cli.flags import Given, configured, flags
-from testbed.pipeline.experiment_config import ExperimentConfig
+from testbed.cli.out import out_folder, runs_and_minutes
+from testbed.pipeline.experiment_config import ExperimentConfig, real_run_id
+from testbed.pipeline.traffic import least_s, length_notes
+from testbed.run_dir import is_complete
 
 
 @flags(ExperimentConfig, usual=["repeats"])
@@ -19,11 +22,13 @@ def experiment(
     Continue after an interrupt: [bold]kis experiment testbed/configs/experiment.yaml --out results/that-folder[/bold]
     """
     settings = configured(ExperimentConfig, config, given)
-    folder = options.out_folder(out, "experiment")
+    folder = out_folder(out, "experiment")
     with ConsoleReporter(folder) as reporter:
         under = f"{', '.join(settings.traffic)} under {', '.join(settings.policies)}"
-        least = options.least_minutes(settings.traffic[traffic] for traffic, _, _ in settings.runs)
-        reporter.phase(f"{len(settings.runs)} real runs, at least {least} min: {under}")
+        left = [which for which in settings.runs if not is_complete(folder / "runs" / real_run_id(which))]
+        told = runs_and_minutes(len(settings.runs), [least_s(settings.traffic[traffic]) for traffic, _, _ in left])
+        reporter.phase(f"{told}: {under}")
+        reporter.notes(length_notes(settings.traffic))
         from testbed.pipeline.experiment import run_experiment
         from testbed.serving.kubernetes_api import api_client
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
-from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,12 +9,11 @@ from typing import Annotated, Any
 import typer
 import yaml
 
-from loadgen.patterns import Pattern, known_patterns
+from loadgen.patterns import known_patterns
 from loadgen.traces import FORMATS
 from testbed.cli.flags import Given, Short, plain
-from testbed.config import TrafficConfig
+from testbed.config import WHOLE_HPA
 from testbed.errors import ConfigError
-from testbed.pipeline.traffic import own_length_s
 from testbed.ray_cluster import load_ray
 from testbed.study import Workers, all_processors
 
@@ -26,7 +23,7 @@ ConfigFile = Annotated[
 Config = Annotated[Path, typer.Argument(help="Configuration file (YAML); flags override it.")]
 Out = Annotated[
     Path | None,
-    typer.Option(help=r"Folder for the results; what it lacks is made. \[default: results/TIME-WHAT]"),
+    typer.Option(help=r"Folder for the results. \[default: results/TIME-WHAT, in the current folder]"),
 ]
 Kubeconfig = Annotated[Path | None, typer.Option(help=r"\[default: the pod's own account, or KUBECONFIG]")]
 EMULATED = Path(__file__).parents[1] / "configs" / "serve-emulated.yaml"
@@ -54,15 +51,27 @@ def _shapes(texts: list[str]) -> dict[str, tuple[int, ...]]:
 
 SHAPES = Short("--shape", "shapes", _SHAPE, _shapes)
 
+_WHOLE = (
+    "{kind: hpa, spec: {max_replicas: 8, metrics: [{type: Pods, name: queue_time_ms, target_average_value_m: 5000}]}}"
+)
+POLICY_HELP = (
+    "KIND:key=value,..., e.g. hpa:metric=queue_time_ms,target=5 or fixed:replicas=4; or its keys as YAML, e.g. a whole "
+    f"HPA: '{WHOLE_HPA}' (m: thousandths)."
+)
+
 WorkerCount = Annotated[int | None, typer.Option("--workers", min=1, help=r"Processes. \[default: one a core]")]
 Ray = Annotated[
     str | None, typer.Option("--ray", help="Address of a Ray cluster that does the work; local: one on this machine.")
 ]
 
 
-def least_minutes(traffic: Iterable[TrafficConfig]) -> int:
-    """That runs of so much traffic take, one after the other."""
-    return max(1, int(sum(own_length_s(one) or Pattern.default_duration_s for one in traffic) / 60))
+def refuse_missing(folder: Path) -> None:
+    """ConfigError, before any other word, if the folder that is to be read is not there."""
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} {'is no folder' if folder.exists() else 'does not exist'}: give a results folder")
+
+
+Results = Annotated[Path, typer.Argument(help="A results folder.")]
 
 
 def with_emulated(serve: Given) -> Given:
@@ -106,8 +115,3 @@ def policy_of(text: str) -> dict[str, Any]:
             raise ConfigError(f"--policy {text}: give KIND:key=value,..., e.g. --policy fixed:replicas=4")
         settings[name.strip()] = plain(value)
     return settings
-
-
-def out_folder(out: Path | None, what: str) -> Path:
-    """The folder that was asked for, or a new one under results/ named after the time."""
-    return out or Path("results") / f"{dt.datetime.now():%Y%m%d-%H%M%S}-{what}"

@@ -11,9 +11,11 @@ from testbed.calibration.profile import ServiceProfile
 from testbed.cli import options
 from testbed.cli.console import ConsoleReporter, console, print_path, table
 from testbed.cli.flags import Given, Short, configured, flags
+from testbed.cli.out import out_folder
 from testbed.config import TrafficConfig
 from testbed.pipeline.capacity_config import PlanConfig
-from testbed.pipeline.traffic import make_schedule
+from testbed.pipeline.traffic import length_notes, make_schedule
+from testbed.study import refuse_others
 from workloads.files import write_json
 
 if TYPE_CHECKING:
@@ -37,6 +39,11 @@ def plan(given: Given, config: options.ConfigFile = None, out: options.Out = Non
     settings = configured(PlanConfig, config, given)
     known, traffic = ServiceProfile.read(settings.profile), settings.traffic
     schedule = make_schedule(traffic, known.model)
+    folder = out_folder(out, "plan", f"plan-{known.model}")
+    if (folder / "plan.json").exists():
+        from testbed.reporting.reports.plan import read_plan
+
+        refuse_others(settings, read_plan(folder)["config"], folder / "plan.json")
 
     def arrivals(run_seed: int) -> Schedule:
         if traffic.trace is not None:
@@ -46,7 +53,9 @@ def plan(given: Given, config: options.ConfigFile = None, out: options.Out = Non
     with ConsoleReporter() as reporter:
         rate = f"{len(schedule):,} requests, {schedule.rate_rps:,.0f}/s"
         reporter.phase(f"{_source(traffic)} to {known.model}: {rate}")
+        reporter.notes(length_notes({"": traffic}))
         from testbed.pipeline.capacity import plan_capacity, predict
+        from testbed.reporting.plan import beside_the_table, other_draws, sentence, service_text
 
         plan = plan_capacity(
             known,
@@ -60,19 +69,18 @@ def plan(given: Given, config: options.ConfigFile = None, out: options.Out = Non
         confirmed = None
         if plan.best is not None:
             best, percentile = plan.best.service, plan.percentile
-            reporter.phase(f"confirm {best.label} with other draws")
+            reporter.phase(f"confirm {service_text(best)} with {other_draws(traffic.trace)}")
             confirmed = predict(
                 known, arrivals, best, plan.target_s, percentile=percentile, draws=DRAWS, seed=CONFIRMING_SEED
             )
-    from testbed.reporting.plan import sentence
     from testbed.reporting.reports import write_report
 
-    folder = options.out_folder(out, f"plan-{known.model}")
     folder.mkdir(parents=True, exist_ok=True)
     told = {**_told(known, settings, schedule), **_as_json(plan, confirmed)}
     write_json(folder / "plan.json", told)
     console.print(_table(told))
-    console.print(sentence(told), highlight=False, markup=False)
+    for line in filter(None, (sentence(told), beside_the_table(told))):
+        console.print(line, highlight=False, markup=False)
     print_path(console, write_report(folder))
     if plan.best is None:
         raise typer.Exit(1)
@@ -108,24 +116,21 @@ def _lone_s(known: ServiceProfile) -> float:
 
 
 def _table(plan: Plan) -> Table:
-    from testbed.reporting.labels import counted
-    from testbed.reporting.plan import goal_text, latency_text, settings_of
+    from testbed.reporting.plan import goal_text, settings_of
 
-    headings = ("replicas", f"P{plan['percentile']:g} ms", "over target %", "busy %", "holds")
-    caption = f"{goal_text(plan)}; simulated, 90 % intervals for one run"
-    rows = table("instances\nbatch, delay", *headings, caption=caption)
+    headings = ("replicas", f"P{plan['percentile']:g} ms", "over\ntarget %", "busy\n%", "holds")
+    caption = f"{goal_text(plan)}; simulated, beneath 90 % intervals for one run"
+    rows = table("setting", *headings, caption=caption)
     for setting in settings_of(plan):
-        rules = setting.service.dynamic_batching
-        delay_ms = 0.0 if rules is None else 1e3 * rules.max_queue_delay_s
-        name = f"{counted(setting.service.instances, 'instance')}\nup to {setting.most}, {delay_ms:g} ms"
+        name = setting.name.replace(", ", "\n")
         for option in setting.options:
             missed = {end: 100 * share for end, share in option["slo_violation_rate"].items()}
             replicas = option["service"]["replicas"]
             rows.add_row(
                 name,
                 str(replicas),
-                latency_text(option).replace(" (", "\n("),
-                "{middle:.1f}\n({low:.1f} to {high:.1f})".format(**missed),
+                "{middle:.1f}\n{low:.1f} to {high:.1f}".format(**option["latency_ms"]),
+                "{middle:.1f}\n{low:.1f} to {high:.1f}".format(**missed),
                 f"{100 * option['utilisation']:.0f}",
                 "yes" if option["holds"] else "no",
                 style="bold" if replicas == setting.recommended else None,

@@ -16,8 +16,9 @@ from loadgen.validity import EXIT_INVALID
 from testbed.cli import options
 from testbed.cli.console import ConsoleReporter, console, print_path
 from testbed.cli.flags import Given, configured, flags
+from testbed.cli.out import new_folder, out_folder
 from testbed.config import MeasureConfig, ReplayConfig
-from testbed.pipeline.traffic import make_schedule, traffic_identity
+from testbed.pipeline.traffic import length_notes, make_schedule, traffic_identity
 from testbed.run_dir import RunDir
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def replay(
     """Leaves a run folder with its verdict, and a page."""
     settings = configured(ReplayConfig, config, given)
     over_grpc = settings.client.transport == "grpc"
+    asked = None if out is None else out_folder(out, "replay")  # before any work
     grpc_address = settings.grpc or f"{http_address(settings.server).rpartition(':')[0]}:8001"
     with ConsoleReporter() as reporter:
         reporter.phase(f"ask {settings.server} for its model")
@@ -57,7 +59,7 @@ def replay(
             have_lengths=settings.traffic.lengths is not None,
         )
         schedule = make_schedule(settings.traffic, target.model)
-        folder = options.out_folder(out, f"replay-{target.model}")
+        folder = asked or new_folder(f"replay-{target.model}")
         reporter.keep_in(folder)
         machine = look_first(reporter, look, settings.client)
         run = _send(settings, schedule, target, folder, reporter, machine)
@@ -74,7 +76,7 @@ def measure(
     """Leaves a run folder with its verdict, and a page."""
     serve = options.with_emulated(given.get("serve", {}))
     settings = configured(MeasureConfig, config, {**given, "serve": serve} if serve else given)
-    folder = options.out_folder(out, f"measure-{settings.serve.model}")
+    folder = out_folder(out, "measure", f"measure-{settings.serve.model}")
     schedule = make_schedule(settings.traffic, settings.serve.model)
     with ConsoleReporter(folder) as reporter:
         reporter.phase(
@@ -101,6 +103,7 @@ def _send(
     machine: Machine | None,
 ) -> RunDir:
     reporter.phase(f"replay {len(schedule)} requests in {schedule.duration_s:.0f} s to {target.model}")
+    reporter.notes(length_notes({"": settings.traffic}))
     from testbed.pipeline.real_run import run_real
 
     return run_real(
@@ -115,8 +118,11 @@ def _send(
     )
 
 
-def show_run(console: Console, run: RunDir, allow_invalid: bool = False) -> None:
-    """Counts, latency and verdict of one run, its folder and its page; EXIT_INVALID if the verdict says so."""
+def show_run(console: Console, run: RunDir, allow_invalid: bool = False, page: Path | None = None) -> None:
+    """Counts, latency and verdict of one run, its folder and its page; EXIT_INVALID if the verdict says so.
+
+    page: None: it is not written yet.
+    """
     import numpy as np
 
     from loadgen.request_log import RequestLog
@@ -133,6 +139,6 @@ def show_run(console: Console, run: RunDir, allow_invalid: bool = False) -> None
         reasons = escape("; ".join(verdict.reasons))
         console.print("[green]VALID[/green]" if verdict.valid else f"[red]INVALID[/red]: {reasons}", highlight=False)
     print_path(console, run.path)
-    print_path(console, write_report(run.path))
+    print_path(console, page or write_report(run.path))
     if verdict is not None and not verdict.valid and not allow_invalid:
         raise typer.Exit(EXIT_INVALID)

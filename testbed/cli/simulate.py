@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import BaseModel
+from rich.box import SIMPLE
+from rich.markup import escape
+from rich.table import Table
 
 from testbed.calibration.profile import ServiceProfile
 from testbed.cli import options
-from testbed.cli.console import ConsoleReporter, console, counted, print_path, say, table
+from testbed.cli.console import ConsoleReporter, console, print_path, say, shown
 from testbed.cli.flags import Given, configured, flags, typed
+from testbed.cli.out import out_folder
 from testbed.cli.replay import show_run
 from testbed.config import SimulateConfig
 from testbed.config_file import FLAGS, build, keys_of, merge
 from testbed.errors import ConfigError
 from testbed.pipeline.cluster_config import ClusterRunConfig
-from testbed.pipeline.traffic import make_schedule, own_length_s
+from testbed.pipeline.traffic import length_notes, make_schedule, own_length_s
 from testbed.run_dir import RunDir, RunManifest
+from testbed.words import counted
 from workloads.catalog import ServiceConfig
 
 if TYPE_CHECKING:
@@ -37,7 +43,7 @@ def simulate(
     given: Given,
     config: options.ConfigFile = None,
     cluster: Annotated[Path | None, typer.Option(help="A cluster's configuration instead: nodes, models, ...")] = None,
-    policy: Annotated[str | None, typer.Option(help="Of the cluster's model: KIND:key=value,... or YAML.")] = None,
+    policy: Annotated[str | None, typer.Option(help=f"Of the cluster's model: {escape(options.POLICY_HELP)}")] = None,
     out: options.Out = None,
 ) -> None:
     """Leaves a run folder like a real run's; of a cluster, a report.
@@ -49,7 +55,7 @@ def simulate(
     if cluster is not None:
         file = [] if config is None else ["FILE"]
         _refuse(given, ClusterRunConfig, file, "go with one service: a cluster has its own in its configuration")
-        _simulate_cluster(_cluster_settings(cluster, given, policy), options.out_folder(out, "cluster"))
+        _simulate_cluster(_cluster_settings(cluster, given, policy), out_folder(out, "simulate --cluster", "cluster"))
         return
     _refuse(given, SimulateConfig, [] if policy is None else ["--policy"], "go with --cluster")
     if "seed" in given:  # other draws, and other arrivals unless --traffic.seed says which
@@ -63,14 +69,18 @@ def simulate(
         raise ConfigError(f"{config} is of a cluster: kis simulate --cluster {config}")
     settings = configured(SimulateConfig, config, given)
     known = ServiceProfile.read(settings.profile)
-    folder = options.out_folder(out, f"simulate-{known.model}")
+    folder = out_folder(out, "simulate", f"simulate-{known.model}")
     if settings.run is not None:
+        _ = RunDir(settings.run).manifest  # what is no run is said first
         with ConsoleReporter() as reporter:
             reporter.phase(f"simulate {settings.run} again")
             from testbed.pipeline.counterpart import simulate_counterpart
 
-            run = simulate_counterpart(RunDir(settings.run), settings.profile, folder, settings.seed)
-        show_run(console, run)
+            run = simulate_counterpart(
+                RunDir(settings.run), settings.profile, folder, settings.seed, partial(_first_half, reporter)
+            )
+            page = _page_of(run, reporter)
+        show_run(console, run, page=page)
         return
     own = {} if settings.service is None else settings.service.model_dump(exclude_unset=True)
     service = ServiceConfig.model_validate({"max_batch_size": known.largest_batch, **own})
@@ -92,12 +102,26 @@ def simulate(
     with ConsoleReporter() as reporter:
         sent = f"{counted(len(schedule), 'request')} in {schedule.duration_s:.0f} s"
         reporter.phase(f"simulate {sent} to {counted(service.replicas, 'replica')} of {known.model}")
+        reporter.notes(length_notes({"": settings.traffic}))
         from testbed.pipeline.counterpart import write_simulated
 
-        run = write_simulated(manifest, schedule, service, settings.profile, folder, settings.seed)
+        told = partial(_first_half, reporter)
+        run = write_simulated(manifest, schedule, service, settings.profile, folder, settings.seed, told)
+        page = _page_of(run, reporter)
     for note in _beyond_calibration(known, schedule):
         say(f"note: {note}")
-    show_run(console, run)
+    show_run(console, run, page=page)
+
+
+def _first_half(reporter: ConsoleReporter, share: float) -> None:
+    """Of long runs the simulation takes about as long as the page."""
+    reporter.progress(share / 2)
+
+
+def _page_of(run: RunDir, reporter: ConsoleReporter) -> Path:
+    from testbed.reporting.reports import report_of
+
+    return report_of(run.path).write(run.path, lambda share: reporter.progress(0.5 + share / 2))
 
 
 def _beyond_calibration(profile: ServiceProfile, schedule: Schedule) -> list[str]:
@@ -154,23 +178,29 @@ def _simulate_cluster(config: ClusterRunConfig, folder: Path) -> None:
         from testbed.pipeline.cluster_run import simulate_cluster
 
         summary = simulate_cluster(config, folder, reporter.progress)
-    headings = ("requests", "missed", "failed\nwaiting", "P95 ms", "GPU-s", "changes")
-    rows = table("model\npolicy", *headings, caption=f"simulated{_intervals_of(summary)}")
-    for name, model in summary["models"].items():
-        share = model["slo_violation_rate"]
-        rows.add_row(
-            f"{name}\n{model['policy']}",
-            f"{model['requests']:,}",
-            "-" if share is None else _with_interval(model, "slo_violation_rate", ".2%"),
-            f"{model['error'] + model['timeout'] + model['dropped']:,}\n{model['waiting']:,}",
-            "-" if model["p95_ms"] is None else _with_interval(model, "p95_ms", ".1f"),
-            _with_interval(model, "gpu_seconds", ",.0f"),
-            str(model["changes"]),
-        )
-    console.print(rows)
+    console.print(_table(summary))
     for note in summary["notes"]:
         say(f"note: {note}")
     print_path(console, folder / "report.html")
+
+
+def _table(summary: dict[str, Any]) -> Table:
+    """A block a model, of a line a figure: names of any length, and intervals, in 80 columns."""
+    rows = Table(box=SIMPLE, caption=f"simulated{_intervals_of(summary)}", pad_edge=False)
+    rows.add_column("model, policy", overflow="fold")
+    rows.add_column("", justify="right")
+    rows.add_column("interval" if summary["draws"] else "")
+    for name, model in summary["models"].items():
+        failed = model["error"] + model["timeout"] + model["dropped"]
+        rows.add_row(f"{name}, {model['policy']}")
+        rows.add_row("  requests", f"{model['requests']:,}")
+        rows.add_row("  over target", *_with_interval(model, "slo_violation_rate", ".2%"))
+        rows.add_row("  failed", f"{failed:,}")
+        rows.add_row("  waiting at the end", f"{model['waiting']:,}")
+        rows.add_row("  P95, ms", *_with_interval(model, "p95_ms", ".1f"))
+        rows.add_row("  GPU-seconds", *_with_interval(model, "gpu_seconds", ",.0f"))
+        rows.add_row("  changes of replicas", str(model["changes"]), end_section=True)
+    return rows
 
 
 def _intervals_of(summary: dict[str, Any]) -> str:
@@ -180,11 +210,11 @@ def _intervals_of(summary: dict[str, Any]) -> str:
     if not bands:
         return ""
     if min(band["coverage"] for band in bands) < COVERAGE:
-        return f"; below: lowest and highest of {draws} repeats (other arrivals, other luck)"
-    return f"; below: {COVERAGE:.0%} interval over {draws} repeats (other arrivals, other luck)"
+        return f"; interval: lowest and highest of {draws} repeats (other arrivals, other luck)"
+    return f"; interval: {COVERAGE:.0%}, over {draws} repeats (other arrivals, other luck)"
 
 
-def _with_interval(result: dict[str, Any], name: str, form: str) -> str:
-    band = result["intervals"].get(name)
-    value = f"{result[name]:{form}}"
-    return value if band is None else f"{value}\n{band['low']:{form}} to\n{band['high']:{form}}"
+def _with_interval(model: dict[str, Any], name: str, form: str) -> tuple[str, str]:
+    """The figure, and its interval if it has one."""
+    value, band = model[name], model["intervals"].get(name)
+    return shown(value, form), "" if band is None else f"{band['low']:{form}} to {band['high']:{form}}"

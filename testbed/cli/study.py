@@ -10,6 +10,7 @@ import yaml
 from testbed.cli import options
 from testbed.cli.console import ConsoleReporter, console, print_path
 from testbed.cli.flags import listed
+from testbed.cli.out import new_folder, out_folder
 from testbed.config_file import load_config, read_key
 from testbed.errors import ConfigError
 
@@ -30,6 +31,7 @@ def study(
     changes = dict(map(_changed, change or ()))
     if "kind" in changes:
         raise ConfigError(f"--set kind: {config} says which study it is ({name}): give a file of the other one")
+    asked = None if out is None else out_folder(out, "study")
     with ConsoleReporter() as reporter:
         reporter.phase(f"study {name}")
         from testbed.grid_study import STUDIES, run_study
@@ -38,7 +40,7 @@ def study(
 
         kind = STUDIES.find(name)
         settings = load_config(config, kind, changes)
-        folder = options.out_folder(out, settings.name)
+        folder = asked or new_folder(settings.name)
         reporter.keep_in(folder)
         reporter.phase(f"{settings.name}: {len(settings.cells())} cells")
         run_study(settings, folder, reporter.progress, options.workers_of(workers, ray))

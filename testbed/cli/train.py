@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from testbed.cli import options
-from testbed.cli.console import ConsoleReporter, console, counted, print_path, say
+from testbed.cli.console import ConsoleReporter, console, print_path, say
 from testbed.cli.flags import Given, Short, configured, flags
+from testbed.cli.out import out_folder
 from testbed.errors import ConfigError
 from testbed.kiscaler.train_config import TrainConfig
+from testbed.words import counted
 
 if TYPE_CHECKING:
     from testbed.kiscaler.evaluation import Evaluation
@@ -31,7 +33,7 @@ def train(
         raise ConfigError("--seed is of one training, --seeds of several: give one of them")
     if numbers is None and ray is not None:
         raise ConfigError("--ray trains several seeds side by side: give --seeds too, e.g. --seeds 1,2,3")
-    folder = options.out_folder(out, "train")
+    folder = out_folder(out, "train")
     with ConsoleReporter(folder) as reporter:
         each = "" if numbers is None else f", for each of {len(numbers)} seeds"
         reporter.phase(

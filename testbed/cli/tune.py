@@ -9,9 +9,13 @@ import typer
 from rich.table import Table
 
 from testbed.cli import options
-from testbed.cli.console import ConsoleReporter, console, counted, print_path, say, shown, table
+from testbed.cli.console import ConsoleReporter, console, print_path, say, shown, table
 from testbed.cli.flags import Given, configured, flags
+from testbed.cli.out import out_folder
+from testbed.config import TrafficConfig
+from testbed.pipeline.traffic import length_notes
 from testbed.pipeline.tune_config import TuneConfig
+from testbed.words import counted
 
 
 @flags(TuneConfig, usual=["trials"])
@@ -26,11 +30,13 @@ def tune(
     if target_ms is not None:
         models = [model.model_copy(update={"latency_target_s": target_ms / 1e3}) for model in settings.cluster.models]
         settings = settings.model_copy(update={"cluster": settings.cluster.model_copy(update={"models": (*models,)})})
-    folder = options.out_folder(out, "tune")
+    folder = out_folder(out, "tune")
     with ConsoleReporter(folder) as reporter:
         names = f", for each of {', '.join(settings.families)}" if settings.families else ""
         tried = f"{counted(settings.trials, 'setting')} of {', '.join(settings.candidates)} for {settings.model}"
         reporter.phase(f"{tried}, {counted(settings.seeds, 'run')} each{names}")
+        stated_s = settings.duration_s if "duration_s" in settings.model_fields_set else None
+        reporter.notes(length_notes(_all_traffic(settings), stated_s))
         from testbed.pipeline import tune as tuning
 
         if settings.families:
@@ -50,6 +56,13 @@ def tune(
     print_path(console, write_report(folder))
     if not all(result["holds"] for result in tuned.values()):
         raise typer.Exit(1)
+
+
+def _all_traffic(settings: TuneConfig) -> dict[str, TrafficConfig]:
+    """By names for notes."""
+    if settings.families:
+        return {f"{name} {k}": one for name, family in settings.families.items() for k, one in enumerate(family, 1)}
+    return {**settings.traffic, **{f"variant {k}": one for k, one in enumerate(settings.variants, 1)}}
 
 
 def _table(tuned: Mapping[str, Mapping[str, Any]], allowed: float) -> Table:

@@ -9,7 +9,7 @@ A folder that an interrupt left is continued: runs that are complete are kept, t
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Literal
@@ -21,16 +21,25 @@ from testbed.config import CalibrateConfig, StudyConfig
 from testbed.errors import ServingError
 from testbed.measurement.machine import look as look_at_machine
 from testbed.pipeline.anew import fit_and_simulate
-from testbed.pipeline.campaign import Campaign, capacity_runs, first_runs, fit_run, held_out_runs, length_runs
+from testbed.pipeline.campaign import (
+    Campaign,
+    bursts_id,
+    capacity_runs,
+    first_runs,
+    fit_run,
+    held_out_runs,
+    length_runs,
+)
 from testbed.pipeline.looked import Look, look_first
 from testbed.pipeline.made_runs import MadeRuns, Reporter
 from testbed.pipeline.restore import restore_real
 from testbed.pipeline.target import Target, served
 from testbed.pipeline.time_limit import TimeLimit, first_look, fit_of, plan_of, start_of
 from testbed.reporting.reports import write_report
-from testbed.run_dir import RunDir
+from testbed.run_dir import RunDir, is_complete
 from testbed.simulation.load_curve import capacity_rps
 from testbed.study import HERE, Workers, remember
+from testbed.words import counted
 from workloads.catalog import ServiceConfig
 
 
@@ -66,8 +75,12 @@ def calibrate(
         ]
     remember(config, folder / "config.json")
     restore_real(folder, reporter)
-    limit = TimeLimit(config.time_limit_s, plan_of(config))
-    reporter.phase(f"about {max(1, round(limit.to_come_s / 60))} min in all")
+    plan = plan_of(config)
+    limit = TimeLimit(config.time_limit_s, plan)
+    for study in config.studies:
+        if is_complete(folder / "runs" / bursts_id(study)):
+            limit.passed(first_look(study))
+    reporter.phase(how_long(limit, [step for step in plan if is_complete(folder / "runs" / step)]))
     machine = look_first(reporter, look, config.client, serves)
     runs = MadeRuns(
         folder,
@@ -89,6 +102,14 @@ def calibrate(
         return folder
     reporter.phase("report")
     return write_report(folder)
+
+
+def how_long(limit: TimeLimit, kept: Sequence[str]) -> str:
+    """Minutes of what is left to do. kept: runs of the plan that are there already."""
+    for run_id in kept:
+        limit.passed(run_id)
+    left = f"about {max(1, round(limit.to_come_s / 60))} min"
+    return f"{counted(len(kept), 'run')} kept, {left} left" if kept else f"{left} in all"
 
 
 def _real_runs(campaign: Campaign, study: StudyConfig, target: Target | None) -> tuple[list[RunDir], list[RunDir]]:

@@ -79,8 +79,13 @@ def first_runs(campaign: Campaign, study: StudyConfig, aim: Target) -> RunDir:
         )
     largest_s = _largest_batch_s(campaign, study, aim, lone_s)
     schedule = burst_schedule(study.model, aim.service, lone_s, study.fit.burst_repeats, largest_s)
-    identity = Identity(f"{study.model}-bursts", "bursts", {"repeats": study.fit.burst_repeats}, 0, percentile=None)
+    identity = Identity(bursts_id(study), "bursts", {"repeats": study.fit.burst_repeats}, 0, percentile=None)
     return _made(campaign, aim, schedule, identity)
+
+
+def bursts_id(study: StudyConfig) -> str:
+    """Name of the run that ends the first look."""
+    return f"{study.model}-bursts"
 
 
 def _largest_batch_s(campaign: Campaign, study: StudyConfig, aim: Target, lone_s: float) -> float:

@@ -25,7 +25,7 @@ from testbed.errors import ConfigError
 from testbed.pipeline.cluster_config import ClusterRunConfig, Fault
 from testbed.pipeline.cluster_records import Observed, ScalingRecord
 from testbed.pipeline.served_rates import with_served_rate
-from testbed.pipeline.traffic import own_length_s, pattern_of, recorded
+from testbed.pipeline.traffic import length_note, pattern_of, recorded
 from testbed.reporting.reports import write_report
 from testbed.simulation.cluster.config import ClusterConfig
 from testbed.simulation.cluster.kisim import KISim
@@ -85,11 +85,9 @@ def simulate_cluster(
 def _cut_or_idle(config: ClusterRunConfig) -> Iterator[str]:
     """Where the run is not as long as its traces."""
     for name, traffic in config.traffic.items():
-        length_s = None if traffic.trace is None else own_length_s(traffic)
-        if length_s is None or abs(length_s - config.duration_s) < 1e-3 * config.duration_s:
-            continue
-        lasts = f"the trace of {name} lasts {length_s:,.0f} s, the run {config.duration_s:,.0f} s"
-        yield f"{lasts}: it is cut" if length_s > config.duration_s else f"{lasts}: nothing comes after it"
+        note = length_note(name, traffic, config.duration_s, "the run")
+        if note is not None:
+            yield note
 
 
 def prepare(

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from loadgen.artifact import read_json
 from loadgen.request_log import RequestLog
 from loadgen.schedule import Schedule
 from testbed.calibration.profile import ServiceProfile
 from testbed.run_dir import RunDir, RunManifest
 from testbed.simulation.simulator import SimulatedRun, simulate
+from testbed.study import refuse_others
 from workloads.catalog import ServiceConfig
 
+Progress = Callable[[float], None]  # told the share that is done
 COUNTERPART_DRAWS = 25  # simulated runs of which a simulated counterpart is the middle one
 
 
-def simulate_counterpart(real: RunDir, profile_file: Path, folder: Path, seed: int) -> RunDir:
+def simulate_counterpart(
+    real: RunDir, profile_file: Path, folder: Path, seed: int, on_progress: Progress = lambda share: None
+) -> RunDir:
     """Simulate what a real run did, into `folder`, and leave the same files.
 
     The P95 of one simulated run of 150 requests varies with its seed as a real run's does: the counterpart is the
@@ -26,12 +31,14 @@ def simulate_counterpart(real: RunDir, profile_file: Path, folder: Path, seed: i
     measured = real.manifest
     schedule = Schedule.read(real.schedule)
     manifest = counterpart_manifest(measured, folder.name, COUNTERPART_DRAWS)
+    manifest = manifest.model_copy(update={"profile": profile_file.name})
+    _may_be_written(manifest, folder)
     profile = ServiceProfile.read(profile_file)
-    draws = [
-        simulate(schedule, profile, measured.service, counterpart_seed, measured.client)
-        for counterpart_seed in counterpart_seeds(seed, COUNTERPART_DRAWS)
-    ]
-    return _write(manifest, schedule, draws[middle_of([draw.requests for draw in draws])], profile_file, folder)
+    draws = []
+    for done, counterpart_seed in enumerate(counterpart_seeds(seed, COUNTERPART_DRAWS), start=1):
+        draws.append(simulate(schedule, profile, measured.service, counterpart_seed, measured.client))
+        on_progress(done / COUNTERPART_DRAWS)
+    return _write(manifest, schedule, draws[middle_of([draw.requests for draw in draws])], folder)
 
 
 def counterpart_manifest(measured: RunManifest, run_id: str, draws: int) -> RunManifest:
@@ -65,21 +72,43 @@ def middle_of(logs: Sequence[RequestLog]) -> int:
 
 
 def write_simulated(
-    manifest: RunManifest, schedule: Schedule, service: ServiceConfig, profile_file: Path, folder: Path, seed: int
+    manifest: RunManifest,
+    schedule: Schedule,
+    service: ServiceConfig,
+    profile_file: Path,
+    folder: Path,
+    seed: int,
+    on_progress: Progress = lambda share: None,
 ) -> RunDir:
-    """Simulate and write the run folder, with the manifest's client; the manifest names the profile by its file."""
+    """Simulate and write the run folder, with the manifest's client; the manifest names the profile by its file.
+
+    A simulated run of the same settings is replaced; ArtifactError if there is a real one, ConfigError if another one.
+    """
+    manifest = manifest.model_copy(update={"profile": profile_file.name})
+    _may_be_written(manifest, folder)
     profile = ServiceProfile.read(profile_file)
-    result = simulate(schedule, profile, service, seed, manifest.client)
-    return _write(manifest, schedule, result, profile_file, folder)
+    result = simulate(schedule, profile, service, seed, manifest.client, on_progress)
+    return _write(manifest, schedule, result, folder)
 
 
-def _write(manifest: RunManifest, schedule: Schedule, result: SimulatedRun, profile_file: Path, folder: Path) -> RunDir:
-    run = RunDir(folder).create()
+def _may_be_written(manifest: RunManifest, folder: Path) -> None:
+    """Before any work: an error if a real run is there, or a simulated one of other settings."""
+    run = RunDir(folder)
+    if run.manifest_file.exists() and run.manifest.kind == "simulated":
+        refuse_others(manifest, read_json(run.manifest_file, "remove it"), run.manifest_file)
+    else:
+        run.refuse_another()
+
+
+def _write(manifest: RunManifest, schedule: Schedule, result: SimulatedRun, folder: Path) -> RunDir:
+    run = RunDir(folder)
+    run.manifest_file.unlink(missing_ok=True)  # an interrupt leaves no half of two runs that passes for one
+    run.create()
     schedule.write(run.schedule)
     result.requests.write(run.requests)
     result.metrics.write(run.metrics)
     result.batches.write(run.batches)
-    run.write_manifest(manifest.model_copy(update={"profile": profile_file.name}))
+    run.write_manifest(manifest)
     return run
 
 

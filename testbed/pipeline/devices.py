@@ -23,12 +23,13 @@ from testbed.pipeline.looked import Look, look_first
 from testbed.pipeline.made_runs import MadeRuns, Reporter
 from testbed.pipeline.target import Target, served
 from testbed.pipeline.traffic import make_schedule, traffic_identity
-from testbed.reporting.devices import is_complete, run_id_of, side_labels
+from testbed.reporting.devices import run_id_of, side_labels
 from testbed.reporting.reports import write_report
+from testbed.run_dir import is_complete
 from testbed.study import remember
 
 
-class _Turn(NamedTuple):
+class Turn(NamedTuple):
     """One run that is to be there."""
 
     run_id: str
@@ -53,7 +54,7 @@ def compare_devices(
     for study in config.studies:  # a mistake in the last study is said before the first one runs
         serves += [study.serve(device) for device in config.devices]
         make_schedule(study.traffic, study.model)
-    on_gpu = [turn for turn in _turns(config) if turn.device == "gpu"]
+    on_gpu = [turn for turn in turns(config) if turn.device == "gpu"]
     missing = [turn for turn in on_gpu if not is_complete(folder / "runs" / turn.run_id)]
     if missing:
         refuse_without_gpu()
@@ -65,7 +66,7 @@ def compare_devices(
         with _opened(config, study, "gpu", folder / "serving" / f"{study.model}-try"):
             pass
     runs = MadeRuns(folder, config.client, config.sample_period_s, reporter, limits, machine)
-    for turn in _turns(config):
+    for turn in turns(config):
         _make(config, runs, turn)
     reporter.phase("report")
     return write_report(folder)
@@ -81,16 +82,16 @@ def refuse_without_gpu() -> None:
         )
 
 
-def _turns(config: DevicesConfig) -> Iterator[_Turn]:
+def turns(config: DevicesConfig) -> Iterator[Turn]:
     """In the order of measuring: a study after the other, its devices taking turns."""
     labels = side_labels(config.devices)
     for study in config.studies:
         for repeat in range(1, config.repeats + 1):
             for device, label in zip(config.devices, labels, strict=True):
-                yield _Turn(run_id_of(study.model, label, repeat), study, device, repeat)
+                yield Turn(run_id_of(study.model, label, repeat), study, device, repeat)
 
 
-def _make(config: DevicesConfig, runs: MadeRuns, turn: _Turn) -> None:
+def _make(config: DevicesConfig, runs: MadeRuns, turn: Turn) -> None:
     """One run on a server of its own, so that no run finds what another one left, unless it is there."""
     schedule = make_schedule(turn.study.traffic, turn.study.model)
     if runs.kept(turn.run_id, schedule, turn.study.service) is not None:

@@ -26,7 +26,7 @@ class EvaluateConfig(Strict):
     policies: dict[str, PolicySettings] = Field(
         min_length=2,
         description="kind and parameters of each policy, by any name; or `per_traffic: {<traffic>: {kind and "
-        "parameters}}`; an HPA may also be `{kind: hpa, tuned: <tuned.json of kis tune-hpa>}`",
+        "parameters}}`; an HPA may also be `{kind: hpa, tuned: <tuned.json of kis tune>}`",
     )
     baseline: str = Field(description="policy with which the others are compared")
     challenger: str | None = Field(

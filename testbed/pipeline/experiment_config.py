@@ -18,6 +18,11 @@ from testbed.simulation.cluster.config import ClientBehaviour, ClusterConfig
 Which = tuple[str, str, int]  # of an experiment's runs: traffic, policy, repeat from 1 on
 
 
+def real_run_id(which: Which) -> str:
+    """Name of a real run's folder."""
+    return "{}-{}-real-{}".format(*which)
+
+
 class RealConfig(Strict):
     """The real deployment, and how it is scaled."""
 

@@ -24,7 +24,7 @@ from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.cluster_records import Observed
 from testbed.pipeline.cluster_run import advance, prepare
 from testbed.pipeline.counterpart import counterpart_manifest, counterpart_seeds, middle_of
-from testbed.pipeline.experiment_config import ExperimentConfig, Which
+from testbed.pipeline.experiment_config import ExperimentConfig, Which, real_run_id
 from testbed.pipeline.fault_injection import read_faults
 from testbed.pipeline.scalers import SCALER
 from testbed.reporting.experiment import cost_of
@@ -59,7 +59,7 @@ class Simulated(NamedTuple):
 
 def real_folder(folder: Path, which: Which) -> Path:
     """Of one real run: traffic, policy, repeat from 1."""
-    return folder / "runs" / "{}-{}-real-{}".format(*which)
+    return folder / "runs" / real_run_id(which)
 
 
 def counterpart_folder(folder: Path, which: Which) -> Path:

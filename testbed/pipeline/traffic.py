@@ -5,6 +5,7 @@ Real and simulated; the rate is a pattern's, or one that a trace had.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -44,6 +45,35 @@ def own_length_s(traffic: TrafficConfig) -> float | None:
     if pattern is not None:
         return whole_s(pattern)
     return read_trace(traffic.trace, "", format=traffic.format, speed_up=traffic.speed_up).duration_s
+
+
+def length_note(what: str, traffic: TrafficConfig, duration_s: float, of: str = "duration_s") -> str | None:
+    """What becomes of a trace that is not as long as is asked for; None: it is, or the traffic is no trace."""
+    length_s = None if traffic.trace is None else own_length_s(traffic.model_copy(update={"duration_s": None}))
+    if length_s is None or abs(length_s - duration_s) < 1e-3 * duration_s:
+        return None
+    lasts = f"the trace{what and f' of {what}'} lasts {length_s:,.0f} s, {of} {duration_s:,.0f} s"
+    return f"{lasts}: it is cut" if length_s > duration_s else f"{lasts}: nothing comes after it"
+
+
+def length_notes(traffic: Mapping[str, TrafficConfig], duration_s: float | None = None) -> Iterator[str]:
+    """The same of several, by name. duration_s: of patterns that have none, if somebody has said it."""
+    for name, one in traffic.items():
+        note = None
+        if one.duration_s is not None:
+            note = length_note(name, one, one.duration_s)
+        elif duration_s is not None and length_note(name, one, duration_s) is not None:
+            note = (
+                f"the trace of {name} lasts {own_length_s(one):,.0f} s, and so do its runs; duration_s "
+                f"{duration_s:,.0f} s is of patterns"
+            )
+        if note is not None:
+            yield note
+
+
+def least_s(traffic: TrafficConfig) -> float:
+    """Seconds that a run of it takes at least."""
+    return own_length_s(traffic) or Pattern.default_duration_s
 
 
 @lru_cache(maxsize=32)  # many runs of one trace

@@ -21,7 +21,7 @@ from testbed.measurement.metric_log import MetricLog
 from testbed.reporting.compare import quantile_ms
 from testbed.reporting.loading import LoadedRun, load_run, refuse_unequal, utilisation
 from testbed.reporting.ratio import Answers, method_of, ratios
-from testbed.run_dir import Device, RunDir
+from testbed.run_dir import Device, is_complete
 
 AGAIN = "run `kis devices` again"
 
@@ -71,11 +71,6 @@ def side_labels(devices: Sequence[str]) -> tuple[str, str]:
 def run_id_of(model: str, label: str, repeat: int) -> str:
     """Name of a run; repeat from 1."""
     return f"{model}-{label}-{repeat}"
-
-
-def is_complete(run: Path) -> bool:
-    """True if the run there has ended as it should."""
-    return (run / "run.json").exists() and RunDir(run).manifest.state == "complete"
 
 
 def read_devices(folder: Path) -> Devices:

@@ -6,17 +6,20 @@ import dataclasses
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from math import floor, isfinite, log10
 from typing import Any
 
 from markupsafe import Markup
 
 from loadgen.patterns import known_patterns
+from testbed import words
 from testbed.calibration.profile import Capacity
 from testbed.reporting.summary import ComparisonRow, GroupSummary
 
 NOT_MEASURED = "not measured"
 _GROUP = "\u202f"  # between thousands
+counted = partial(words.counted, group=_GROUP)
 GPU_EXPLAINED = (
     "Shares are of the run's time. An instance is busy from when Triton hands it a batch until the answers are back; a "
     "network runs on the GPU for a part of that only, by CUDA events. NVML's utilisation is the share of its last "
@@ -103,11 +106,6 @@ def _with_unit(name: str, value: Any, unit: str) -> str:
     name, unit = (name.removesuffix("_s"), "s") if name.endswith("_s") else (name, unit)
     text = str(value) if isinstance(value, int) else significant(value)
     return f"{name.replace('_', ' ')} {text}{f' {unit}' if unit in ('s', 'requests/s') else ''}"
-
-
-def counted(count: int, one: str, several: str | None = None) -> str:
-    """`1 run`, `2 runs`; several: where it is not `one` and an s."""
-    return f"{number(count, 0)} {one if count == 1 else several or one + 's'}"
 
 
 def settings(value: Any) -> str:

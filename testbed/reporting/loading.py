@@ -18,7 +18,7 @@ from testbed.calibration.profile import ServiceProfile
 from testbed.errors import ReportError
 from testbed.measurement.batch_log import BatchLog
 from testbed.measurement.metric_log import MetricLog
-from testbed.run_dir import RunDir, RunManifest
+from testbed.run_dir import RunDir, RunManifest, run_dirs
 
 
 @dataclass(frozen=True)
@@ -83,15 +83,20 @@ def load_run(path: Path) -> LoadedRun:
     )
 
 
-def open_folder(folder: Path) -> Folder:
-    """Find the pairs under `folder`/runs. ReportError if there are none, or if they contradict each other."""
-    manifests = {file.parent: RunDir(file.parent).manifest for file in sorted(folder.glob("runs/*/run.json"))}
+def refuse_without_runs(folder: Path) -> None:
+    """ReportError if the folder has no runs."""
     if not folder.exists():
         raise ReportError(f"{folder} does not exist: give a results folder")
     if RunDir(folder).manifest_file.exists():
         raise ReportError(f"{folder} is one run: `kis simulate --run {folder}` repeats it, `kis compare` takes both")
-    if not manifests:
+    if not run_dirs(folder):
         raise ReportError(f"{folder} has no runs: expected runs/<run_id>/run.json in it, as `kis calibrate` writes")
+
+
+def open_folder(folder: Path) -> Folder:
+    """Find the pairs under `folder`/runs. ReportError if there are none, or if they contradict each other."""
+    refuse_without_runs(folder)
+    manifests = {file.parent: RunDir(file.parent).manifest for file in sorted(folder.glob("runs/*/run.json"))}
     real = _by_run_id({path: m for path, m in manifests.items() if m.kind == "real"})
     counterparts = _counterparts({path: m for path, m in manifests.items() if m.kind == "simulated"}, set(real))
     if not counterparts:

@@ -129,8 +129,26 @@ def sentence(plan: Plan) -> str:
             f"{service_text(_service(least))}. {advice}"
         )
     service = service_text(_service(confirmed))
-    other = "other draws" if plan["config"]["traffic"]["trace"] else "other arrivals"
+    other = other_draws(plan["config"]["traffic"]["trace"])
     checked = f"P{plan['percentile']:g} {latency_text(confirmed)} ms, checked on {other} (simulated)"
     if confirmed["holds"]:
         return f"Use {service}: {checked}."
     return f"Do not rely on {service}: it holds {goal} in the search, but has {checked}."
+
+
+def other_draws(trace: Any) -> str:
+    """What a plan is confirmed with: a trace has its own arrivals, and the service draws again."""
+    return "other draws of the service" if trace is not None else "other arrivals"
+
+
+def beside_the_table(plan: Plan) -> str:
+    """Why the sentence has another figure than the table's row; empty: nothing was confirmed."""
+    best, confirmed = plan["best"], plan["confirmed"]
+    if best is None or confirmed is None:
+        return ""
+    other = other_draws(plan["config"]["traffic"]["trace"])
+    named = f"P{plan['percentile']:g}"
+    return (
+        f"The table's {named} of it, {best['latency_ms']['middle']:.1f} ms, is of the search; the sentence's, "
+        f"{confirmed['latency_ms']['middle']:.1f} ms, of {other}, which the search has not seen."
+    )

@@ -3,6 +3,7 @@ of a run."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,7 @@ from workloads.catalog import ServiceConfig
 from workloads.errors import KisError
 
 SAMPLE_S = 1.0  # spacing of simulated metric samples, as the real sampler's default
+STEPS = 50  # of a run, after each of which it is told how far it is
 DEVICE = "device"  # the one kind of it
 AT_ONCE_S = 10.0  # of simulated time, after the traffic's end, until it is asked again whether something still waits
 
@@ -40,12 +42,17 @@ class SimulatedRun:
 
 
 def simulate(
-    schedule: Schedule, profile: ServiceProfile, service: ServiceConfig, seed: int, client: ClientLimits | None = None
+    schedule: Schedule,
+    profile: ServiceProfile,
+    service: ServiceConfig,
+    seed: int,
+    client: ClientLimits | None = None,
+    on_progress: Callable[[float], None] = lambda share: None,
 ) -> SimulatedRun:
     """Simulate one service from start to the last answer. The same arguments give the same bytes.
 
     All replicas are on one node, each with a device of its own; on one device together, if the profile's were and
-    slowed each other. client: None: it waits for ever, and drops nothing.
+    slowed each other. client: None: it waits for ever, and drops nothing. on_progress: share of the traffic's time.
 
     KisError if the service asks for larger batches than the profile knows, or for lengths that the schedule has not.
     """
@@ -70,7 +77,9 @@ def simulate(
     )
     traffic = ScheduledTraffic(schedule, [profile.model], service.length_buckets)
     sim = KISim(config, [make_service(0, served, DEVICE, profile)], traffic, seed=seed, keep_rows=True)
-    sim.advance(schedule.duration_s)
+    for step in range(1, STEPS + 1):
+        sim.advance(schedule.duration_s * step / STEPS)
+        on_progress(step / STEPS)
     while sim.totals(profile.model).waiting:
         sim.advance(sim.now_s + AT_ONCE_S)
     provenance = {"simulated": True, "seed": seed, "profile_runs": list(profile.runs)}

@@ -22,6 +22,7 @@ from testbed.measurement.metric_log import MetricLog
 from testbed.measurement.scaling_log import COUNTS, ScalingLog, scaling_frame
 from testbed.reporting.evaluation import row_of
 from testbed.run_dir import Device, RunDir, RunManifest
+from tests.reporting.synthetic_runs import write_run
 from workloads.catalog import ServiceConfig
 
 HALF_UNIT = 500  # ns, of the default
@@ -251,3 +252,13 @@ def test_lengths_are_kept_and_runs_that_differ_in_them_alone_stay_apart() -> Non
     assert not back["short"].same_requests(back["long"])
     assert not back["plain"].same_requests(back["long"])
     assert "tokens" not in encode_schedules({"plain": plain}).table.column_names
+
+
+def test_an_archive_tells_how_far_it_is(tmp_path: Path) -> None:
+    arrivals = np.arange(1, 41, dtype=np.int64) * 50_000_000
+    write_run(tmp_path / "runs", "one", arrivals, arrivals / 1e9 + 0.1)
+    told: list[float] = []
+    write_archive(tmp_path, on_progress=told.append)
+    assert told == sorted(told)
+    assert len(told) >= 3
+    assert told[-1] == 1.0

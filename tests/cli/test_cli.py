@@ -23,8 +23,10 @@ from loadgen.request_log import RequestLog
 from loadgen.validity import EXIT_INVALID, Verdict
 from testbed.calibration.profile import ServiceProfile
 from testbed.cli import main
+from testbed.cli.console import console
 from testbed.cli.main import COMMANDS
 from testbed.cli.replay import show_run
+from testbed.config import WHOLE_HPA
 from testbed.run_dir import RunDir
 
 
@@ -206,6 +208,27 @@ def test_traffic_beyond_what_was_calibrated_is_told_of_by_mean_and_by_peak(tmp_p
     assert "/s in 1 s, is above what was calibrated (20.0 to 200.0/s): latencies may be off" in told
 
 
+@pytest.mark.parametrize("command", ["simulate", "plan"])
+@pytest.mark.parametrize(
+    ("flags", "note"),
+    [
+        ([], None),
+        (["--duration", "20"], None),
+        (["--duration", "15"], "note: the trace lasts 20 s, duration_s 15 s: it is cut"),
+        (["--duration", "30"], "note: the trace lasts 20 s, duration_s 30 s: nothing comes after it"),
+    ],
+)
+def test_a_trace_of_another_length_than_asked_for_is_said(
+    tmp_path: Path, profile: Path, command: str, flags: list[str], note: str | None
+) -> None:
+    (tmp_path / "t.csv").write_text("\n".join(f"{0.5 * k:g}" for k in range(40)))
+    own = ["--target-ms", "500", "--max-replicas", "1"] if command == "plan" else []
+    done = kis(command, "--profile", str(profile), "--trace", "t.csv", *own, *flags, "--out", "o", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    told = [line[8:] for line in done.stdout.splitlines() if "note: the trace" in line]
+    assert told == ([] if note is None else [note])
+
+
 def test_a_repository_for_a_triton_of_ones_own(tmp_path: Path) -> None:
     flags = ["--model", "resnet50", "--instances", "2", "--queue-delay-ms", "3", "--device", "gpu"]
     done = kis("repository", "models", *flags, cwd=tmp_path)
@@ -227,8 +250,13 @@ traffic: {emulated: {pattern: constant}}
 """
 MISTAKES = {
     "a folder of no kind": (["report", "."], "is no results folder"),
-    "an archive of nothing": (["archive", "none"], "has no runs that ended"),
-    "a restore of what was not archived": (["restore", "none"], "has no archive/"),
+    "an archive of nothing": (["archive", "."], "has no runs that ended"),
+    "an archive of no folder": (["archive", "none"], "none does not exist"),
+    "a comparison of nothing": (["compare", "."], "has no runs"),
+    "a restore of what was not archived": (["restore", "."], "has no archive/"),
+    "a restore of no folder": (["restore", "none"], "none does not exist"),
+    "a run that is none": (["simulate", "--profile", "profile-emulated.json", "--run", "."], "is not a run folder"),
+    "two runs that are none": (["compare", ".", "."], "is not a run folder"),
     "a batch size that the profile does not know": (
         ["simulate", "--profile", "profile-emulated.json", "--max-batch-size", "9"],
         "beyond its profile",
@@ -268,6 +296,10 @@ MISTAKES = {
         ["simulate", "--cluster", "cluster.yaml", "--policy", "hpa", "--out", "o"],
         "give metric and target (hpa:metric=queue_time_ms,target=5)",
     ),
+    "an HPA's metric with a slip": (
+        ["simulate", "--cluster", "cluster.yaml", "--policy", "hpa:metric=queue_tme_ms,target=3", "--out", "o"],
+        "did you mean 'queue_time_ms'?",
+    ),
     "an HPA's key with a slip": (
         ["simulate", "--cluster", "cluster.yaml", "--policy", "hpa:targte=3", "--out", "o"],
         "unknown key 'targte': did you mean 'target'?",
@@ -294,6 +326,26 @@ MISTAKES = {
     "another study than the file's": (["study", "study.yaml", "--set", "kind=x"], "says which study it is"),
     "what is not closed": (["simulate", "--cluster", "open.yaml"], "open.yaml, line 1, is not YAML"),
 }
+
+
+SAID_FIRST = [
+    "a folder of no kind",
+    "an archive of nothing",
+    "an archive of no folder",
+    "a restore of what was not archived",
+    "a restore of no folder",
+    "a run that is none",
+    "two runs that are none",
+    "a comparison of nothing",
+    "a folder that is not there",
+    "a report of nothing",
+]
+
+
+@pytest.mark.parametrize("mistake", SAID_FIRST)
+def test_what_is_not_there_is_said_before_anything_else(tmp_path: Path, profile: Path, mistake: str) -> None:
+    """`kis report result` began with "report of result", as if there were something to report."""
+    assert kis(*MISTAKES[mistake][0], cwd=tmp_path).stdout == ""
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
@@ -328,6 +380,30 @@ main()
 """
 
 
+def test_a_cluster_s_figures_have_a_line_each_in_80_columns(tmp_path: Path, profile: Path) -> None:
+    """A long policy was cut, and failed stood above waiting in one cell."""
+    (tmp_path / "cluster.yaml").write_text(CLUSTER)
+    whole = WHOLE_HPA.replace("kind: hpa", "kind: hpa, name: an-hpa-with-a-name-of-forty-characters-x")
+    with patch.object(console, "_width", 80):
+        done = kis(
+            "simulate", "--cluster", "cluster.yaml", "--policy", whole, "--draws", "2", "--out", "o", cwd=tmp_path
+        )
+    assert done.returncode == 0, done.stderr
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert "emulated, an-hpa-with-a-name-of-forty-characters-x" in lines
+    summary = json.loads((tmp_path / "o" / "summary.json").read_text())["models"]["emulated"]
+    assert f"failed {summary['error'] + summary['timeout'] + summary['dropped']}" in lines
+    assert f"waiting at the end {summary['waiting']}" in lines
+    band = summary["intervals"]["p95_ms"]
+    assert f"P95, ms {summary['p95_ms']:.1f} {band['low']:.1f} to {band['high']:.1f}" in lines
+
+
+@pytest.mark.parametrize("command", ["simulate", "controller"])
+def test_the_help_shows_a_whole_hpa(command: str) -> None:
+    told = "".join(re.sub(r"[│\s]", "", line) for line in kis(command, "--help").stdout.splitlines())
+    assert WHOLE_HPA.replace(" ", "") in told
+
+
 def test_a_plan_is_a_sentence(tmp_path: Path, profile: Path) -> None:
     def last(target_ms: str, status: int) -> str:
         flags = ["--target-ms", target_ms, "--set", "spike=40", "--duration", "20", "--max-replicas", "2"]
@@ -335,7 +411,18 @@ def test_a_plan_is_a_sentence(tmp_path: Path, profile: Path) -> None:
         assert done.returncode == status, done.stderr
         return " ".join(done.stdout.split())
 
-    assert "Use 1 replica (1 instance, batches of at most" in last("500", 0)
+    told = last("500", 0)
+    assert "Use 1 replica (1 instance, batches of at most" in told
+    assert re.search(
+        r"confirm 1 replica \(1 instance, batches of at most \d, no queue delay\) with other arrivals", told
+    )
+    assert not re.search(r"r\d-n\d", told)  # a setting has one name in all that is printed
+    found = re.search(r"The table's P95 of it, ([\d.]+) ms, is of the search; the sentence's, ([\d.]+) ms, of", told)
+    assert found is not None
+    of_table, of_sentence = found.groups()
+    plan = json.loads((tmp_path / "plan-500" / "plan.json").read_text())
+    assert [of_table, of_sentence] == [f"{plan[name]['latency_ms']['middle']:.1f}" for name in ("best", "confirmed")]
+    assert found[0] in (tmp_path / "plan-500" / "report.md").read_text()
     impossible = last("0.01", 1)
     assert "Nothing up to 2 replicas holds P95 <= 0.01 ms: the least is" in impossible
     assert "A request alone takes about 6.0 ms: no number of replicas holds it." in impossible

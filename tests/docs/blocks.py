@@ -44,7 +44,7 @@ ELSEWHERE = {
 }
 UNATTENDED = {  # of blocks that show nothing of what comes
     r"locust |kis (replay|serve|watch) |.*(--server|--host) ": "needs a server of the reader's",
-    r"kis (demo|calibrate|measure|train|tune-hpa|evaluate|adapt|report|compare|archive|restore) ?": "takes minutes",
+    r"kis (demo|calibrate|measure|train|tune|evaluate|adapt|report|compare|archive|restore) ?": "takes minutes",
 }
 
 Kind = Literal["shell", "python", "yaml", "file", "text"]

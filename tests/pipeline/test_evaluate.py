@@ -70,6 +70,26 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return seeds
 
 
+@pytest.mark.parametrize("command", ["evaluate", "tune"])
+@pytest.mark.parametrize("stated", [True, False])
+def test_a_trace_s_own_length_goes_over_duration_s_and_that_is_said(tmp_path: Path, command: str, stated: bool) -> None:
+    (tmp_path / "t.csv").write_text("\n".join(f"{0.5 * k:g}" for k in range(40)))
+    name = "recorded" if command == "evaluate" else "emulated"
+    given = settings(tmp_path, traffic={name: {"trace": "t.csv"}}, duration_s=60)
+    given["policies"].pop("oracle")
+    if command == "tune":
+        name = given["cluster"]["models"][0]["name"]
+        given = {"cluster": given["cluster"], "traffic": {name: {"trace": "t.csv"}}, "duration_s": 60, "trials": 1}
+        given |= {"seeds": 1, "check_seeds": 3, "candidates": {"hpa": {"kind": "hpa"}}}
+    if not stated:
+        given.pop("duration_s")
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(given))
+    result = CliRunner().invoke(application(), [command, str(tmp_path / "c.yaml"), "--out", str(tmp_path / "out")])
+    assert result.exit_code in (0, 1), result.output
+    note = f"note: the trace of {name} lasts 20 s, and so do its runs; duration_s 60 s is of patterns"
+    assert (note in result.output) == stated
+
+
 def test_every_policy_has_the_same_arrivals_and_the_oracle_is_on_the_front(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(settings(tmp_path)))
     arguments = ["evaluate", str(tmp_path / "c.yaml"), "--out", str(tmp_path / "out"), "--workers", "1"]
@@ -225,11 +245,13 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
 def test_a_file_that_is_no_tuned_hpa_is_refused(tmp_path: Path) -> None:
     other = tmp_path / "other.json"
     other.write_text('{"policies": 3}')
+    tuned = tmp_path / "tuned.json"
+    tuned.write_text(json.dumps({"policies": {"given": HPA}, "chosen": "given"}))
     for value, told in (
         ({"kind": "hpa", "tuned": str(tmp_path / "none.json")}, "none.json: No such file or directory: give a tuned"),
-        ({"kind": "hpa", "tuned": str(other)}, "other.json is not what kis tune-hpa writes"),
-        ({"kind": "hpa", "tuned": str(other), "metrics_delay_s": 1}, "`tuned` goes with `kind: hpa` and nothing else"),
-        ({"kind": "keda", "tuned": str(other)}, "`tuned` goes with"),
+        ({"kind": "hpa", "tuned": str(other)}, "other.json is not what kis tune writes"),
+        ({"kind": "hpa", "tuned": str(other), "metrics_delay_s": 1}, "`tuned` goes with `kind`, and with `policy`"),
+        ({"kind": "keda", "tuned": str(tuned)}, r"no policy of kind keda: it has given \(hpa\)"),
     ):
         policies = {"all": {"kind": "fixed", "replicas": 6}, "x": value}
         with pytest.raises(ConfigError, match=told):

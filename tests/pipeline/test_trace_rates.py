@@ -85,11 +85,13 @@ def test_policies_are_judged_and_tuned_on_it(tmp_path: Path, trace: dict[str, An
     assert requests == pytest.approx([10_000] * 4, rel=0.05)
     assert requests[0] != requests[1]  # drawn anew for each seed
     tuned = tune(
-        TuneConfig.model_validate({**given, "traffic": {"m": trace}, "trials": 1, "seeds": 1, "check_seeds": 1}),
+        TuneConfig.model_validate(
+            {**given, "traffic": {"m": trace}, "trials": 1, "seeds": 1, "candidates": {"hpa": {"kind": "hpa"}}}
+        ),
         tmp_path / "tuned",
         lambda share: None,
     )
-    assert tuned["outcomes"]["tuned"]["gpu_seconds"] > 0
+    assert tuned["outcomes"]["hpa"]["gpu_seconds"] > 0
 
 
 def test_mistakes_are_named(trace: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from testbed import words
 from testbed.reporting.labels import (
     counted,
     explained,
@@ -78,6 +79,7 @@ def test_terms_are_explained_where_they_are_first_used() -> None:
 def test_one_is_no_plural() -> None:
     assert [counted(1, "run"), counted(2, "run"), counted(1, "policy", "policies")] == ["1 run", "2 runs", "1 policy"]
     assert counted(3, "policy", "policies") == "3 policies"
+    assert (counted(1200, "run"), words.counted(1200, "run")) == ("1\u202f200 runs", "1,200 runs")
 
 
 def test_settings_are_words() -> None:

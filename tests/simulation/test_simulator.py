@@ -122,3 +122,12 @@ def test_a_limit_that_is_never_reached_changes_nothing() -> None:
     usual = overload(None).requests
     limited = overload(ClientLimits(timeout_s=60.0, max_in_flight=most_in_flight(usual)))
     assert limited.requests.frame.equals(usual.frame)
+
+
+def test_a_long_simulation_tells_how_far_it_is() -> None:
+    schedule = poisson_schedule(make_pattern("constant", rate=100.0), 10.0, 3, "m")
+    told: list[float] = []
+    simulate(schedule, flat_profile(MEAN_S), TWO, 1, on_progress=told.append)
+    assert told == sorted(told)
+    assert len(told) > 10
+    assert told[-1] == 1.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from testbed.autoscaling.hpa.spec import HpaSpec, MetricSpec, ScalingRules
+from testbed.autoscaling.hpa.spec import Behavior, HpaSpec, MetricSpec, ScalingRules
 from testbed.autoscaling.metrics import METRICS
 
 
@@ -17,16 +17,18 @@ def hpa_object(spec: HpaSpec, name: str, namespace: str, deployment: str) -> dic
         "metrics": [_metric(metric, deployment) for metric in spec.metrics],
     }
     if spec.behavior is not None:
-        body["behavior"] = {
-            "scaleUp": _rules(spec.behavior.scale_up),
-            "scaleDown": _rules(spec.behavior.scale_down),
-        }
+        body["behavior"] = behavior_body(spec.behavior)
     return {
         "apiVersion": "autoscaling/v2",
         "kind": "HorizontalPodAutoscaler",
         "metadata": {"name": name, "namespace": namespace},
         "spec": body,
     }
+
+
+def behavior_body(behavior: Behavior) -> dict[str, Any]:
+    """As the API has it."""
+    return {"scaleUp": _rules(behavior.scale_up), "scaleDown": _rules(behavior.scale_down)}
 
 
 def _metric(metric: MetricSpec, deployment: str) -> dict[str, Any]:

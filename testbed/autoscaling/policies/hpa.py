@@ -12,17 +12,35 @@ from testbed.autoscaling.hpa.pods import PodSample
 from testbed.autoscaling.hpa.proposal import MetricReadings
 from testbed.autoscaling.hpa.spec import ControllerFlags, HpaSpec, MetricSpec
 from testbed.autoscaling.hpa.stabilization import History
-from testbed.autoscaling.metrics import METRICS, SERVICE_METRICS, is_metric, milli, of_all, of_each
+from testbed.autoscaling.metrics import METRICS, SERVICE_METRICS, did_you_mean, is_metric, milli, of_all, of_each
 from testbed.autoscaling.observation import Observation
 from testbed.autoscaling.policy import Decision, policy
 from testbed.autoscaling.search import ServedService, Trial
+from testbed.config import WHOLE_HPA
 from testbed.errors import ConfigError
-from workloads.errors import KisError
 
 DEFAULT_FLAGS = ControllerFlags()
 SEARCHED = ("in_flight_requests", "requests_per_second", "queue_time_ms", "gpu_utilisation_pct")
 TOLERANCE_SINCE = 35  # Kubernetes 1.x, from which on an HPA may have tolerances of its own without a feature gate
 LONGEST_WINDOW_S = 3600  # that the API takes
+SPEC = (
+    "{kind: hpa, spec: {max_replicas: 8, metrics: [{type: Pods, name: queue_time_ms, target_average_value_m: 5000}]}}"
+)
+
+
+def searched_behavior(trial: Trial, service: ServedService, flags: ControllerFlags) -> dict[str, Any]:
+    """An HPA's behaviour in a trial, relative to the service's start-up time and to the largest number of replicas."""
+    down_window_s = service.provisioning_delay_s * trial.suggest_float("down_window", 0.5, 60.0, log=True)
+    rules: dict[str, dict[str, Any]] = {
+        "scale_up": {"stabilization_window_s": 0},
+        "scale_down": {"stabilization_window_s": min(round(down_window_s), LONGEST_WINDOW_S)},
+    }
+    for direction, rule in rules.items():
+        pods = trial.suggest_int(f"{direction}_pods", 1, service.max_replicas)
+        rule["policies"] = [{"type": "Pods", "value": pods, "period_s": max(1, round(flags.sync_period_s))}]
+        if flags.kubernetes_minor >= TOLERANCE_SINCE:
+            rule["tolerance"] = round(trial.suggest_float(f"{direction}_tolerance", 0.0, 0.5), 3)
+    return rules
 
 
 @policy("hpa")
@@ -54,10 +72,10 @@ class Hpa:
         for metric in self.spec.metrics:
             of_cpu, of_service = metric.type in ("Resource", "ContainerResource"), metric.type in ("Object", "External")
             if not (metric.name == "cpu" if of_cpu else is_metric(metric.name, of_service=of_service)):
-                raise KisError(
-                    f"HPA metric {metric.key}: the testbed offers cpu, and as Pods, Object and External metrics "
-                    f"{', '.join(METRICS.known())}; not of pods, but of a whole service (Object, External): "
-                    f"{', '.join(SERVICE_METRICS)}"
+                near, service = did_you_mean(metric.name), ", ".join(SERVICE_METRICS)
+                raise ConfigError(
+                    f"HPA metric {metric.key}: {near}the testbed offers cpu, and as Pods, Object and External metrics "
+                    f"{', '.join(METRICS.known())}; not of pods, but of a whole service (Object, External): {service}"
                 )
 
     @classmethod
@@ -66,7 +84,7 @@ class Hpa:
         if "spec" not in given and "metric" not in given and given.keys() <= {"target", *cls.__dataclass_fields__}:
             raise ConfigError(
                 "policy hpa: give metric and target (hpa:metric=queue_time_ms,target=5), tuned (a tuned.json of kis "
-                "tune), or a whole spec"
+                f"tune), or a whole spec as YAML ({WHOLE_HPA})"
             )
         if "metric" not in given:
             return given
@@ -74,7 +92,8 @@ class Hpa:
         metric, target = given.pop("metric"), given.pop("target", None)
         if not isinstance(target, (int, float)) or target <= 0:
             raise ConfigError(
-                f"policy hpa: metric goes with a target above 0, not {target!r}: give both, or a whole spec"
+                f"policy hpa: metric goes with a target above 0, not {target!r}: give both, or a whole spec "
+                f"({WHOLE_HPA})"
             )
         given.setdefault("name", f"hpa-{metric}-{target:g}")
         names = ("min_replicas", "max_replicas", "behavior")
@@ -87,22 +106,12 @@ class Hpa:
         """See testbed.autoscaling.search."""
         flags, most = ControllerFlags(**given.get("flags", {})), service.max_replicas
         metric = given.get("metric") or trial.suggest_categorical("metric", list(SEARCHED))
-        down_window_s = service.provisioning_delay_s * trial.suggest_float("down_window", 0.5, 60.0, log=True)
-        rules: dict[str, dict[str, Any]] = {
-            "scale_up": {"stabilization_window_s": 0},
-            "scale_down": {"stabilization_window_s": min(round(down_window_s), LONGEST_WINDOW_S)},
-        }
-        for direction, rule in rules.items():
-            pods = trial.suggest_int(f"{direction}_pods", 1, most)
-            rule["policies"] = [{"type": "Pods", "value": pods, "period_s": max(1, round(flags.sync_period_s))}]
-            if flags.kubernetes_minor >= TOLERANCE_SINCE:
-                rule["tolerance"] = round(trial.suggest_float(f"{direction}_tolerance", 0.0, 0.5), 3)
         return {
             "metric": metric,
             "target": trial.suggest_float(f"target_{metric}", *METRICS.find(metric).targets(service.replica), log=True),
             "min_replicas": trial.suggest_int("min_replicas", 1, max(1, most // 2)),
             "max_replicas": most,
-            "behavior": rules,
+            "behavior": searched_behavior(trial, service, flags),
             "window_s": service.window_s,
             "metrics_delay_s": service.metrics_delay_s,
         }

@@ -13,15 +13,14 @@ from testbed.autoscaling.hpa.controller import ScaleTarget, sync
 from testbed.autoscaling.hpa.proposal import MetricReadings
 from testbed.autoscaling.hpa.spec import Behavior, ControllerFlags, HpaSpec, MetricSpec
 from testbed.autoscaling.hpa.stabilization import History
-from testbed.autoscaling.metrics import METRICS, SERVICE_METRICS, is_metric, milli, of_all
+from testbed.autoscaling.metrics import METRICS, SERVICE_METRICS, did_you_mean, is_metric, milli, of_all
 from testbed.autoscaling.observation import Observation
-from testbed.autoscaling.policies.hpa import DEFAULT_FLAGS
+from testbed.autoscaling.policies.hpa import DEFAULT_FLAGS, searched_behavior
 from testbed.autoscaling.policies.predictive import demand_of
 from testbed.autoscaling.policy import Decision, policy
 from testbed.autoscaling.search import ServedService, Trial
 from testbed.config import Strict
 from testbed.errors import ConfigError
-from workloads.errors import KisError
 
 FORECAST = "forecast_requests_per_second"  # of the policy itself: `kis adapter` does not have it
 
@@ -88,7 +87,7 @@ class Keda:
         for metric in metrics:
             if metric != FORECAST and not is_metric(metric):
                 known = ", ".join([*METRICS.known(), *SERVICE_METRICS, FORECAST])
-                raise KisError(f"KEDA metric {metric}: known are {known}")
+                raise ConfigError(f"KEDA metric {metric}: {did_you_mean(metric)}known are {known}")
             if metrics.count(metric) > 1:
                 raise ConfigError(f"policy keda: two triggers on {metric}: give one of them")
         if self.idle_replicas is not None and self.min_replicas < 1:
@@ -133,12 +132,13 @@ class Keda:
             own["triggers"] = [
                 {"metric": metric, "threshold": threshold(metric)} for metric in dict.fromkeys(chosen) if metric
             ]
+        flags = ControllerFlags(**given.get("flags", {}))
         return {
             **own,
             "min_replicas": trial.suggest_int("min_replicas", 1, max(1, service.max_replicas // 2)),
             "forecast_window_s": delay_s * trial.suggest_float("forecast_window", 2.0, 30.0, log=True),
             "forecast_ahead_s": delay_s * trial.suggest_float("forecast_ahead", 0.5, 3.0, log=True),
-            "flags": {"downscale_stabilization_s": delay_s * trial.suggest_float("down_delay", 0.0, 60.0)},
+            "behavior": searched_behavior(trial, service, flags),
             "metrics_delay_s": service.metrics_delay_s,
             "window_s": service.window_s,
         }

@@ -9,7 +9,7 @@ from typing import Any
 from loadgen.artifact import ArtifactError, read_json
 from testbed.reporting.figures.plan import plan as plan_figure
 from testbed.reporting.labels import device_text, traffic_text
-from testbed.reporting.plan import goal_text, sentence, settings_of
+from testbed.reporting.plan import beside_the_table, goal_text, sentence, settings_of
 from testbed.reporting.report import Content, Report
 
 FILE = "plan.json"
@@ -24,6 +24,7 @@ def gather(folder: Path) -> Content:
         "plan": plan,
         "goal": goal_text(plan),
         "sentence": sentence(plan),
+        "beside_the_table": beside_the_table(plan),
         "settings": settings,
         "traffic": traffic_text({**plan["config"]["traffic"], "parameters": plan["parameters"]}),
         "device": device_text(plan["device"]["name"], plan["device"]["kind"] == "emulated"),

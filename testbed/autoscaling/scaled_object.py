@@ -1,0 +1,55 @@
+"""KEDA's settings as the object that a cluster takes: a ScaledObject whose triggers ask a Prometheus that scrapes the
+pods' Triton.
+
+The queries are those of the metrics (`PodMetric.query`). rate() needs two scrapes in its window: Prometheus has to
+scrape at least twice in window_s.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from testbed.autoscaling.hpa.manifest import behavior_body
+from testbed.autoscaling.metrics import METRICS
+from testbed.autoscaling.policies.keda import FORECAST, Keda, KedaTrigger
+from testbed.errors import ConfigError
+
+PROMETHEUS = "http://prometheus.monitoring.svc:9090"  # where the documentation installs it; to be changed by the user
+
+
+def scaled_object(policy: Keda, deployment: str, namespace: str, model: str) -> dict[str, Any]:
+    """ConfigError: a metric has no query."""
+    spec: dict[str, Any] = {
+        "scaleTargetRef": {"name": deployment},
+        "pollingInterval": round(policy.polling_interval_s),
+        "cooldownPeriod": round(policy.cooldown_s),
+        "minReplicaCount": policy.min_replicas,
+        "maxReplicaCount": policy.max_replicas,
+        "triggers": [_trigger(policy, trigger, namespace, model) for trigger in policy.triggers],
+    }
+    if policy.idle_replicas is not None:
+        spec["idleReplicaCount"] = policy.idle_replicas
+    if policy.behavior is not None:
+        spec["advanced"] = {"horizontalPodAutoscalerConfig": {"behavior": behavior_body(policy.behavior)}}
+    return {
+        "apiVersion": "keda.sh/v1alpha1",
+        "kind": "ScaledObject",
+        "metadata": {"name": deployment, "namespace": namespace},
+        "spec": spec,
+    }
+
+
+def _trigger(policy: Keda, trigger: KedaTrigger, namespace: str, model: str) -> dict[str, Any]:
+    selector, window = f'{{namespace="{namespace}", model="{model}"}}', f"{round(policy.window_s)}s"
+    query = METRICS.find("requests_per_second" if trigger.metric == FORECAST else trigger.metric).query(
+        selector, window
+    )
+    if query is None:
+        raise ConfigError(f"KEDA metric {trigger.metric}: it has no Prometheus query: give its class a `query`")
+    if trigger.metric == FORECAST:
+        history = f"{round(policy.forecast_window_s)}s:{window}"
+        query = f"predict_linear(({query})[{history}], {round(policy.forecast_ahead_s)})"
+    metadata = {"serverAddress": PROMETHEUS, "query": query, "threshold": f"{trigger.threshold:.6g}"}
+    if trigger.activation:
+        metadata["activationThreshold"] = f"{trigger.activation:.6g}"
+    return {"type": "prometheus", "metricType": "AverageValue", "metadata": metadata}
