@@ -237,6 +237,7 @@ class DeploymentSource:
     ) -> None:
         self._name, self._look, self._events = name, look, events
         self._last: live.ControllerView | None = None
+        self._seen_s = 0.0
 
     def frame(self) -> Frame:
         """See Source. ClusterError if it cannot be seen at the start."""
@@ -246,10 +247,11 @@ class DeploymentSource:
         except ClusterError as error:
             if self._last is None:
                 raise
-            return Frame(f"deployment {self._name}", True, controller=self._last, problems=(str(error),))
+            seen = f"seen {live.duration(time.time() - self._seen_s)} ago; {error}"
+            return Frame(f"deployment {self._name}", True, controller=self._last, problems=(seen,))
         spec, ready = status.spec_replicas, len(status.addresses)
         pending = sum(pod.phase == "Pending" and not pod.deleting for pod in status.pods)
-        now_s = time.time()
+        now_s = self._seen_s = time.time()
         self._last = live.ControllerView(
             self._name,
             replicas=Replicas(spec, ready, max(0, spec - ready)),
