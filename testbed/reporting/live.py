@@ -196,7 +196,7 @@ def last_told(events: Iterable[tuple[float, str, str]], now_unix_s: float) -> De
 def last_scaling(events: Iterable[tuple[float, str, str]], now_unix_s: float) -> Decision | None:
     """Of the same events: what Kubernetes said last of the scale, whoever changed it."""
     for time_s, _, message in sorted(event for event in events if event[1] == "ScalingReplicaSet")[-1:]:
-        return Decision(now_unix_s - time_s, message)
+        return Decision(now_unix_s - time_s, message.removeprefix("(combined from similar events): "))
     return None
 
 

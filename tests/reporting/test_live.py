@@ -189,7 +189,10 @@ def test_a_decision_is_told_with_its_reason(changed: dict[str, Any], text: str, 
 
 
 def test_of_events_those_of_a_controller_are_decisions_and_those_of_kubernetes_changes() -> None:
-    scaled, made = (980.0, "Scaled", "2 -> 3: panic: busy"), (985.0, "ScalingReplicaSet", "Scaled up a from 2 to 3")
+    scaled, made = (
+        (980.0, "Scaled", "2 -> 3: panic: busy"),
+        (985.0, "ScalingReplicaSet", "(combined from similar events): Scaled up a from 2 to 3"),
+    )
     events = [made, scaled, (970.0, "Held", "late"), (970.0, "ScalingReplicaSet", "older"), (990.0, "Other", "x")]
     assert live.last_told(events, NOW_S) == live.Decision(20.0, "2 -> 3", "panic: busy")
     assert live.last_told([(970.0, "Held", "late: 3 s")], NOW_S) == live.Decision(30.0, "held back", "late: 3 s")
