@@ -60,10 +60,12 @@ def _show(folder: Path) -> None:
         within = f"{within_bar['within']} of {within_bar['pairs']} pairs within {within_bar['bar_pct']:g} %"
         say(f"{cost}, means of repeats: {within}, worst {shown(within_bar['worst_pct'], '.1f')} %")
     for cost, share in summary["within_simulated_range"].items():
-        say(f"real {cost} within 90 % of the simulated runs: {shown(share, '.0%')}")
+        if share is not None:  # it is, of too few simulated runs
+            say(f"real {cost} within 90 % of the simulated runs: {shown(share, '.0%')}")
     for cost, coefficients in summary["pearson"].items():
-        text = ", ".join(f"{name} {shown(value, '.3f')}" for name, value in coefficients.items())
-        say(f"sim-vs-real correlation of {cost}: {text}")
+        known = [f"{name} {value:.3f}" for name, value in coefficients.items() if value is not None]
+        if known:  # none is, of too few pairs
+            say(f"sim-vs-real correlation of {cost}: {', '.join(known)}")
 
 
 def _both(row: dict[str, float | None], name: str, form: str) -> str:

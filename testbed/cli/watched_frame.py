@@ -128,18 +128,21 @@ def _rows_of_tally(tally: live.Tally) -> Iterator[tuple[str, str]]:
 
 def _rows_of_controller(view: live.ControllerView) -> Iterator[tuple[str, str]]:
     how = "" if view.acting is None else ", acts" if view.acting else ", does not act (a shadow, or not the leader)"
-    yield "deployment", escape(view.deployment + ("" if view.policy is None else f" under {view.policy}{how}"))
+    if view.policy is not None:  # the title of a deployment says its name
+        yield "deployment", escape(f"{view.deployment} under {view.policy}{how}")
     if view.replicas is not None:
         yield "replicas", _replicas(view.replicas)
     if view.wanted is not None:
         yield "wanted", f"{view.wanted} by the policy"
-    for label, count, text in (
-        ("pending", view.pending, "pods have not started"),
-        ("silent", view.silent, "ready pods tell nothing"),
+    for label, count, one, more in (
+        ("pending", view.pending, "pod has not started", "pods have not started"),
+        ("silent", view.silent, "ready pod tells nothing", "ready pods tell nothing"),
     ):
         if count:
-            yield label, f"[red]{count} {text}[/red]"
+            yield label, f"[red]{count} {one if count == 1 else more}[/red]"
     if view.decision is not None:
         yield "decision", _decided(view.decision)
+    if view.change is not None:
+        yield "change", _decided(view.change)
     if view.decisions is not None:
         yield "so far", f"{view.decisions} decisions, {view.patches or 0} changes, {view.holds or 0} held back"

@@ -237,22 +237,29 @@ class DeploymentSource:
     ) -> None:
         self._name, self._look, self._events = name, look, events
         self._last: live.ControllerView | None = None
+        self._seen_s = 0.0
 
     def frame(self) -> Frame:
         """See Source. ClusterError if it cannot be seen at the start."""
         try:
             status = self._look()
-            told = live.last_told(self._events(), time.time())
+            events = self._events()
         except ClusterError as error:
             if self._last is None:
                 raise
-            return Frame(self._name, True, controller=self._last, problems=(str(error),))
+            seen = f"seen {live.duration(time.time() - self._seen_s)} ago; {error}"
+            return Frame(f"deployment {self._name}", True, controller=self._last, problems=(seen,))
         spec, ready = status.spec_replicas, len(status.addresses)
         pending = sum(pod.phase == "Pending" and not pod.deleting for pod in status.pods)
+        now_s = self._seen_s = time.time()
         self._last = live.ControllerView(
-            self._name, replicas=Replicas(spec, ready, max(0, spec - ready)), pending=pending, decision=told
+            self._name,
+            replicas=Replicas(spec, ready, max(0, spec - ready)),
+            pending=pending,
+            decision=live.last_told(events, now_s),
+            change=live.last_scaling(events, now_s),
         )
-        problems = tuple(f"{pod} is not ready: {why}" for pod, why in sorted(status.not_ready.items()))
+        problems = live.problems_of(status.not_ready)
         return Frame(f"deployment {self._name}", True, controller=self._last, problems=problems)
 
 

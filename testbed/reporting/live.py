@@ -103,6 +103,7 @@ class ControllerView(NamedTuple):
     patches: int | None = None
     holds: int | None = None
     decision: Decision | None = None
+    change: Decision | None = None  # the last one of the scale, in Kubernetes' words
 
 
 @dataclass(frozen=True)
@@ -185,14 +186,29 @@ def decision_of(turn: Mapping[str, Any], now_unix_s: float) -> Decision:
 
 
 def last_told(events: Iterable[tuple[float, str, str]], now_unix_s: float) -> Decision | None:
-    """Of events on a deployment (seconds since 1970, reason, message): what a controller of ours said last, else what
-    Kubernetes said of its scale."""
-    events = sorted(events)
-    of_ours = [event for event in events if event[1] in ("Scaled", "Held")]
-    of_kubernetes = [event for event in events if event[1] == "ScalingReplicaSet"]
-    for time_s, reason, message in (of_ours or of_kubernetes)[-1:]:
-        return Decision(now_unix_s - time_s, reason, message)
+    """Of events on a deployment (seconds since 1970, reason, message): what a controller of ours said last."""
+    for time_s, reason, message in sorted(event for event in events if event[1] in ("Scaled", "Held"))[-1:]:
+        text, _, because = message.partition(": ") if reason == "Scaled" else ("held back", "", message)
+        return Decision(now_unix_s - time_s, text, because)
     return None
+
+
+def last_scaling(events: Iterable[tuple[float, str, str]], now_unix_s: float) -> Decision | None:
+    """Of the same events: what Kubernetes said last of the scale, whoever changed it."""
+    for time_s, _, message in sorted(event for event in events if event[1] == "ScalingReplicaSet")[-1:]:
+        return Decision(now_unix_s - time_s, message.removeprefix("(combined from similar events): "))
+    return None
+
+
+def problems_of(not_ready: Mapping[str, str]) -> tuple[str, ...]:
+    """A line for each reason why pods are not ready. not_ready: pod -> reason."""
+    pods: dict[str, list[str]] = {}
+    for pod, why in sorted(not_ready.items()):
+        pods.setdefault(why, []).append(pod)
+    return tuple(
+        f"{names[0]} is not ready: {why}" if len(names) == 1 else f"{len(names)} pods are not ready: {why}"
+        for why, names in pods.items()
+    )
 
 
 def tally_of(manifests: Iterable[RunManifest], aside: int, planned: Iterable[str]) -> Tally:

@@ -254,8 +254,8 @@ def test_a_controllers_page_shows_its_replicas_and_its_last_words() -> None:
         "triton-bert under knative, acts",
         "1 ready, 3 starting, 4 asked for",
         "5 by the policy",
-        "1 pods have not started",
-        "1 ready pods tell nothing",
+        "1 pod has not started",
+        "1 ready pod tells nothing",
         "2 -> 4, the policy wants 5, 0:07 ago: queue_time_ms 9.8 a pod, target 5; held back: at most 2 more at once",
         "1 decisions, 1 changes, 1 held back",
     ):
@@ -343,8 +343,9 @@ def test_a_deployment_shows_its_pods_and_the_last_event(kubeconfig: Path) -> Non
     flags = ("--namespace", "serving", "--kubeconfig", str(kubeconfig), "--once")
     text = " ".join(kis("watch", "deployment/web", *flags).stdout.split())
     assert "1 ready, 1 starting, 2 asked for" in text
-    assert "1 pods have not started" in text
-    assert "ago: 1 -> 2: busy" in text
+    assert "1 pod has not started" in text
+    assert "decision 1 -> 2, " in text
+    assert "ago: busy" in text
     assert "web-2 is not ready" in text
     assert "the API answers 404" in kis("watch", "deployment/other", *flags).stderr
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+from emulated_service import LONG_S, NAME
 
 from testbed.localcluster import binaries
 from tests.helm import CHART, HELM
@@ -49,3 +54,47 @@ def test_an_upgrade_leaves_the_count_to_who_scales(
     helm("uninstall", "kis", *where)
     left = kubectl(*looked, "name", "deployments,services,configmaps,serviceaccounts,roles").split()
     assert not [name for name in left if "kis-" in name or "triton" in name]
+
+
+@pytest.fixture
+def on_host_python(tmp_path: Path, local_cluster: object) -> tuple[str, str]:
+    """Flags of helm: what it prints goes through kustomize, so that pods of kis-testbed run on the local cluster."""
+    tritonserver = ["/opt/site-packages/pytriton/tritonserver/bin/tritonserver"]
+    command = {"op": "replace", "path": "/spec/template/spec/containers/0/command", "value": tritonserver}
+    component = CHART.parents[1] / "manifests" / "components" / "host-python"
+    overlay = {
+        "resources": ["all.yaml"],
+        "components": [os.path.relpath(component, tmp_path)],
+        "patches": [{"target": {"kind": "Deployment", "name": NAME}, "patch": yaml.safe_dump([command])}],
+    }
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+    script, folder = tmp_path / "render", shlex.quote(str(tmp_path))
+    kubectl = shlex.quote(str(binaries.folder() / "kubectl"))
+    script.write_text(f"#!/bin/sh\ncat > {folder}/all.yaml && exec {kubectl} kustomize {folder}\n")
+    script.chmod(0o755)
+    return "--post-renderer", str(script)
+
+
+@pytest.mark.long
+def test_a_release_runs_is_upgraded_to_an_hpa_and_leaves_only_its_lease(
+    on_host_python: tuple[str, str],
+    kubeconfig: Path,
+    kubectl: Callable[..., str],
+    namespace: str,
+    eventually: Callable[..., Any],
+) -> None:
+    where = ("--kubeconfig", str(kubeconfig), "--namespace", namespace)
+    how = (*where, *EMULATED, *on_host_python, "--wait", "--timeout", f"{LONG_S:.0f}s")
+    helm("install", "kis", str(CHART), *how, "--set-json", 'controller.config.policy={"kind": "fixed", "replicas": 2}')
+    count = ("get", "--namespace", namespace, "--output", "jsonpath={.status.readyReplicas}", f"deployment/{NAME}")
+    eventually(lambda: kubectl(*count) == "2", "its controller has scaled its pods")
+    helm("upgrade", "kis", str(CHART), *how, *WITH_ADAPTER)
+    hpa = ("get", "--namespace", namespace, "--output", "jsonpath={.status.currentMetrics}", f"hpa/{NAME}")
+    eventually(lambda: "queue_time_ms" in kubectl(*hpa), "the HPA has the adapter's metric")
+    helm("uninstall", "kis", *where)
+    everything = "deployments,services,configmaps,secrets,serviceaccounts,roles,rolebindings,hpa,pdb,netpol,leases"
+    left = kubectl("get", "--namespace", namespace, "--output", "name", everything).split()
+    usual = ["configmap/kube-root-ca.crt", "serviceaccount/default"]
+    assert sorted(set(left) - set(usual)) == [f"lease.coordination.k8s.io/{NAME}-controller"]
+    assert "metrics.k8s.io" not in kubectl("get", "apiservices", "--output", "name")
+    assert "kis-" not in kubectl("get", "rolebindings", "--namespace", "kube-system", "--output", "name")

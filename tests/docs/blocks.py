@@ -3,6 +3,7 @@
 A block is run unless a comment before it, or its command, says why not:
 
     <!-- not run: needs the cluster -->        its commands are parsed: flags and files exist
+                                               (tests/cluster/test_cluster_tutorial.py runs them)
     <!-- background: http://host:port/path --> runs until the page ends; the next block waits for that address
     <!-- config: kis devices -->               of YAML: the command that reads it; `in FOLDER`: paths are from there
     ```yaml title="tune.yaml"                  is written under that name, for the commands that follow

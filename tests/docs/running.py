@@ -23,12 +23,18 @@ UP_S = 60.0
 
 
 class PageRun:
-    """A page in `folder`, which looks like the repository's: its folders are there, results/ may be written to."""
+    """A page in `folder`, which looks like the repository's: its folders are there, results/ may be written to.
 
-    def __init__(self, page: Path, folder: Path) -> None:
-        self.page, self.folder = page, folder
+    there: a reason of blocks not to be run that does not hold here. Those with `THERE; until ctrl-c` run beside those
+    that follow, and what they show is compared at the end.
+    """
+
+    def __init__(self, page: Path, folder: Path, there: str = "") -> None:
+        self.page, self.folder, self._there = page, folder, there
+        self._assigned: list[str] = []
         self._ports = dict(zip(USUAL_PORTS, _free_ports(len(USUAL_PORTS)), strict=True))
         self._namespace: dict[str, object] = {}
+        self._until_ctrl_c: list[tuple[subprocess.Popen[bytes], Line, Path]] = []
         self._prepare()
 
     def run(self) -> None:
@@ -37,6 +43,11 @@ class PageRun:
         with _ended(background), chdir(self.folder):
             for block in blocks_of(self.page):
                 self._run(block, background)
+            for process, line, log in self._until_ctrl_c:
+                os.killpg(process.pid, signal.SIGINT)
+                assert process.wait(UP_S) == 0, log.read_text()
+                missing = missing_line(line.shown, log.read_text())
+                assert missing is None, f"{line.command} does not print\n  {missing}\nbut\n{log.read_text()}"
 
     def _run(self, block: Block, background: list[subprocess.Popen[bytes]]) -> None:
         if block.kind == "file":
@@ -52,12 +63,17 @@ class PageRun:
             _wait_for(self._here(block.background), background[-1])
         elif block.kind == "shell":
             for line in block.lines:
-                if line.reason is None:
+                if line.reason is None or line.reason == self._there:
                     self._type(line, block.place)
+                elif self._there and line.reason == f"{self._there}; until ctrl-c":
+                    background.append(self._start(line.command))
+                    self._until_ctrl_c.append((background[-1], line, self.folder / "background.log"))
 
     def _type(self, line: Line, place: str) -> None:
+        if re.match(r"\w+=", line.command):  # each line has a shell of its own
+            self._assigned.append(line.command)
         done = subprocess.run(
-            ["bash", "-ec", self._here(line.command)],
+            ["bash", "-ec", self._here("\n".join((*self._assigned, line.command)))],
             cwd=self.folder,
             env=self._environment,
             capture_output=True,
@@ -82,7 +98,12 @@ class PageRun:
         )
 
     def _here(self, text: str) -> str:
-        """With this run's ports. A metrics page is looked for at 8002 unless it is given."""
+        """With this run's ports. A metrics page is looked for at 8002 unless it is given.
+
+        Pods have addresses, not ports, of their own; beside them a machine may be too busy to send on time.
+        """
+        if self._there:
+            return re.sub(r"^kis replay ", "kis replay --allow-invalid ", text, flags=re.MULTILINE)
         changed = re.sub(r"\b800[0-2]\b", lambda match: self._ports[match[0]], text)
         return re.sub(
             r"(--server http://127\.0\.0\.1:\d+)",

@@ -188,11 +188,23 @@ def test_a_decision_is_told_with_its_reason(changed: dict[str, Any], text: str, 
     assert live.decision_of(TURN | changed, NOW_S) == live.Decision(10.0, text, because)
 
 
-def test_of_events_the_controllers_come_before_those_of_kubernetes() -> None:
-    scaled, made = (980.0, "Scaled", "2 -> 3: busy"), (985.0, "ScalingReplicaSet", "to 3 from 2")
-    assert live.last_told([made, scaled, (990.0, "Other", "x")], NOW_S) == live.Decision(20.0, "Scaled", "2 -> 3: busy")
-    assert live.last_told([made], NOW_S) == live.Decision(15.0, "ScalingReplicaSet", "to 3 from 2")
-    assert live.last_told([], NOW_S) is None
+def test_of_events_those_of_a_controller_are_decisions_and_those_of_kubernetes_changes() -> None:
+    scaled, made = (
+        (980.0, "Scaled", "2 -> 3: panic: busy"),
+        (985.0, "ScalingReplicaSet", "(combined from similar events): Scaled up a from 2 to 3"),
+    )
+    events = [made, scaled, (970.0, "Held", "late"), (970.0, "ScalingReplicaSet", "older"), (990.0, "Other", "x")]
+    assert live.last_told(events, NOW_S) == live.Decision(20.0, "2 -> 3", "panic: busy")
+    assert live.last_told([(970.0, "Held", "late: 3 s")], NOW_S) == live.Decision(30.0, "held back", "late: 3 s")
+    assert live.last_scaling(events, NOW_S) == live.Decision(15.0, "Scaled up a from 2 to 3")
+    assert (live.last_told([made], NOW_S), live.last_scaling([scaled], NOW_S)) == (None, None)
+
+
+def test_pods_that_are_not_ready_for_the_same_reason_are_one_line() -> None:
+    assert live.problems_of({"b": "it loads", "a": "no GPU", "c": "it loads"}) == (
+        "a is not ready: no GPU",
+        "2 pods are not ready: it loads",
+    )
 
 
 def test_what_a_page_does_not_tell_is_not_made_up() -> None:
