@@ -114,15 +114,47 @@ class Azure(TraceFormat):
             )
         place = columns.index("TIMESTAMP")
         numbers = [number for number, line in enumerate(lines[1:], 2) if line.strip()]
-        import pandas as pd  # noqa: PLC0415 - half a second, and configurations import this module
+        texts = [(_columns(lines[number - 1]) + [""] * place)[place] for number in numbers]
+        return _from_the_first(path, numbers, _seconds(path, numbers, texts))
 
-        texts = pd.Series([(_columns(lines[number - 1]) + [""] * place)[place] for number in numbers], dtype="str")
-        times = pd.to_datetime(texts, errors="coerce", format="ISO8601", utc=True)
-        if times.isna().any():
-            bad = int(times.isna().to_numpy().argmax())
-            raise TraceError(f"{path}, line {numbers[bad]}: '{texts[bad][:40]}' is not a time: mend or remove the line")
-        origin = times.iloc[0] if len(times) else pd.Timestamp(0, tz="UTC")
-        return _from_the_first(path, numbers, np.asarray((times - origin).dt.total_seconds(), dtype=np.float64))
+
+class Counts(TraceFormat):
+    """CSV of counts: when an interval began, and how many requests came in it. They are spread evenly over it; the
+    last one is as long as the one before."""
+
+    name = "counts"
+    headings: ClassVar[tuple[tuple[str, ...], ...]] = (("timestamp", "value"), ("timestamp", "count"))
+
+    @classmethod
+    def is_of(cls, lines: Sequence[str]) -> bool:
+        """See TraceFormat."""
+        return bool(lines) and tuple(column.lower() for column in _columns(lines[0])) in cls.headings
+
+    @classmethod
+    def times_s(cls, path: Path, lines: Sequence[str]) -> FloatArray:
+        """See TraceFormat."""
+        rows = [(number, _columns(line)) for number, line in enumerate(lines[1:], 2) if line.strip()]
+        if len(rows) < 2:
+            raise TraceError(f"{path} has {len(rows)} intervals: counts need at least two")
+        numbers = [number for number, _ in rows]
+        starts_s = _from_the_first(path, numbers, _seconds(path, numbers, [row[0] for _, row in rows]))
+        counts = np.array([_count(path, number, row) for number, row in rows])
+        lengths_s = np.append(np.diff(starts_s), starts_s[-1] - starts_s[-2])
+        first = np.cumsum(counts) - counts
+        within = (np.arange(counts.sum()) - np.repeat(first, counts) + 0.5) / np.repeat(np.maximum(counts, 1), counts)
+        times_s = np.repeat(starts_s, counts) + within * np.repeat(lengths_s, counts)
+        return np.asarray(times_s - times_s[:1])
+
+
+def _count(path: Path, number: int, row: Sequence[str]) -> int:
+    text = row[1] if len(row) > 1 else ""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not value >= 0 or not value.is_integer():
+        raise TraceError(f"{path}, line {number}: '{text[:40]}' is no count: give a whole number of requests")
+    return int(value)
 
 
 class Timestamps(TraceFormat):
@@ -152,6 +184,19 @@ class PerfAnalyzer(TraceFormat):
             line = numbers[int(np.argmax(values < 0))]
             raise TraceError(f"{path}, line {line}: an interval below 0: give microseconds between requests")
         return np.cumsum(values) / 1e6
+
+
+def _seconds(path: Path, numbers: Sequence[int], texts: Sequence[str]) -> FloatArray:
+    """Seconds since the first of some times in ISO 8601; TraceError names the line of one that is none."""
+    import pandas as pd  # noqa: PLC0415 - half a second, and configurations import this module
+
+    given = pd.Series(texts, dtype="str")
+    times = pd.to_datetime(given, errors="coerce", format="ISO8601", utc=True)
+    if times.isna().any():
+        bad = int(times.isna().to_numpy().argmax())
+        raise TraceError(f"{path}, line {numbers[bad]}: '{texts[bad][:40]}' is not a time: mend or remove the line")
+    origin = times.iloc[0] if len(times) else pd.Timestamp(0, tz="UTC")
+    return np.asarray((times - origin).dt.total_seconds(), dtype=np.float64)
 
 
 def _from_the_first(path: Path, numbers: Sequence[int], times_s: FloatArray) -> FloatArray:

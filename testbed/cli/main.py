@@ -67,6 +67,7 @@ COMMANDS = {
     "plan": Entry("plan", "Simulate", "How many replicas, and which batches, hold a latency target."),
     "study": Entry("study", "Simulate", "A kind of study in one file, also one of yours."),
     "tune": Entry("tune", "Decide", "The autoscaler for your traffic and target, as YAML."),
+    "benchmark": Entry("benchmark", "Decide", "Tuned autoscalers on held-out traffic of several services."),
     "train": Entry("train", "Decide", "An autoscaler learns in simulated clusters.", "stable_baselines3"),
     "evaluate": Entry("evaluate", "Decide", "Policies on the same traffic: which is better, and how sure."),
     "adapt": Entry("adapt", "Decide", "A service that drifts in KISim, and a policy adapted to it."),

@@ -35,6 +35,7 @@ LEFT = {
     "study": Left(("study.json",), "continues"),
     "tune": Left(("tune.json",), "continues"),
     "train": Left(("train.json", "seeds.json"), "continues"),
+    "benchmark": Left(("benchmark.json",), "continues"),
     "evaluate": Left(("evaluate.json",), "continues"),
     "adapt": Left(("adapt.json",), "continues"),
     "experiment": Left(("experiment.json",), "continues"),

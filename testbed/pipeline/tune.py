@@ -15,6 +15,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,18 +85,20 @@ class Finalist(NamedTuple):
 
 @dataclass(frozen=True)
 class Tuning:
-    """A configuration with what was read for it."""
+    """A configuration with what was read for it. schedules: the traffic of one seed's runs, of a part of a trace."""
 
     config: TuneConfig
     services: tuple[SimulatedService, ...]
     service: ServedService
+    schedules: Callable[[int, tuple[float, float], float], Sequence[Schedule]]
 
     @classmethod
     def of(cls, config: TuneConfig) -> Tuning:
-        """ArtifactError or ConfigError if a profile cannot be read or serves nothing within the target."""
+        """Of its traffic as it varies. ArtifactError or ConfigError if a profile cannot be read or serves nothing
+        within the target."""
         services = read_services(config.cluster)
         service = served_service(config.cluster.models[0], services, config.metrics_delay_s, config.window_s)
-        return cls(config, services, service)
+        return cls(config, services, service, partial(varied_schedules, config))
 
     @property
     def searched(self) -> Stage:
@@ -132,23 +135,17 @@ class Tuning:
     def played(self, settings: Mapping[str, Any], stage: Stage, factor: float = 1.0) -> MeanOutcome:
         """Each of the traffic under one policy, once for each seed. factor: on its rate."""
         by_seed = [
-            [self._outcome(settings, schedule, seed) for schedule in self._schedules(seed, stage.part, factor)]
+            [self.outcome(settings, schedule, seed) for schedule in self.schedules(seed, stage.part, factor)]
             for seed in stage.seeds
         ]
         return mean_outcome(by_seed)
-
-    def _schedules(self, seed: int, part: tuple[float, float], factor: float) -> list[Schedule]:
-        config = self.config
-        return [
-            varied_schedule(traffic, config.model, config.duration_s, seed, config.variation, factor=factor, part=part)
-            for traffic in config.all_traffic
-        ]
 
     def _run_config(self, settings: Mapping[str, Any], schedule: Schedule, seed: int) -> ClusterRunConfig:
         changed = {"policies": {self.config.model: dict(settings)}, "duration_s": schedule.duration_s, "seed": seed}
         return self.config.model_copy(update=changed)
 
-    def _outcome(self, settings: Mapping[str, Any], schedule: Schedule, seed: int) -> Outcome:
+    def outcome(self, settings: Mapping[str, Any], schedule: Schedule, seed: int) -> Outcome:
+        """Of one run."""
         run_config = self._run_config(settings, schedule, seed)
         run = prepare(run_config, self.services, seed, keep_rows=False, schedule=schedule)
         advance(run_config, run, lambda: None, lambda share: None)
@@ -157,7 +154,7 @@ class Tuning:
     def log_runs(self, policies: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
         """A log of the first checked run of each policy on each traffic."""
         seed, part = self.checked.seeds[0], self.checked.part
-        for number, schedule in enumerate(self._schedules(seed, part, 1.0), start=1):
+        for number, schedule in enumerate(self.schedules(seed, part, 1.0), start=1):
             for name, settings in policies.items():
                 run_config = self._run_config(settings, schedule, seed)
                 run = prepare(run_config, self.services, seed, keep_rows=False, schedule=schedule)
@@ -166,6 +163,14 @@ class Tuning:
                 file = folder / log_name(f"traffic-{number}", name)
                 file.parent.mkdir(parents=True, exist_ok=True)
                 ScalingLog(record.frame(seed), {"simulated": True, "policy": dict(settings)}).write(file)
+
+
+def varied_schedules(config: TuneConfig, seed: int, part: tuple[float, float], factor: float = 1.0) -> list[Schedule]:
+    """Of each of the configured traffic."""
+    return [
+        varied_schedule(traffic, config.model, config.duration_s, seed, config.variation, factor=factor, part=part)
+        for traffic in config.all_traffic
+    ]
 
 
 def mean_outcome(by_seed: Sequence[Sequence[Outcome]]) -> MeanOutcome:

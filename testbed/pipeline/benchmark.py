@@ -1,0 +1,170 @@
+"""`kis benchmark`: policies tuned on the same training worlds meet on held-out worlds.
+
+For each service, each candidate is searched as `kis tune` does, on that service's training worlds. Some settings of its
+front are then played on the held-out worlds, with several seeds. As every policy has settings with few misses and with
+many, all are compared at the same share of misses.
+
+Files in results/<name>/: benchmark.json (the configuration), searches/<service>/<candidate>/ (trials.csv, front.json),
+rows/<service>-<candidate>.parquet (one row a run), wins.json and the report (from the rows).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from loadgen.artifact import read_json
+from testbed.pipeline.benchmark_config import BenchmarkConfig
+from testbed.pipeline.served_rates import served_service
+from testbed.pipeline.tune import MeanOutcome, Tuning, cheapest, search
+from testbed.pipeline.tune_config import TuneConfig
+from testbed.pipeline.worlds import Split, World, worlds
+from testbed.reporting.benchmark import ROWS
+from testbed.reporting.reports import write_report
+from testbed.simulation.cluster.services import read_services
+from testbed.study import HERE, Workers, all_done, computed, remember
+from workloads.files import replacing
+
+MAY_GROW = ("candidates", "compared", "services")
+SELECTING_SEEDS = 3  # runs of each training world, of a finalist
+PLAYED_SEED = 2_000_000  # from there on: of the held-out runs
+PER_SERVICE = 1000  # seeds of worlds
+
+
+class Task(NamedTuple):
+    """One policy on one service."""
+
+    service: str
+    policy: str
+
+
+@dataclass(frozen=True)
+class Played:
+    """Settings that are played on the held-out worlds. chosen: those that the search has chosen."""
+
+    settings: Mapping[str, Any]
+    point: int
+    chosen: bool
+
+
+def benchmark(
+    config: BenchmarkConfig, folder: Path, on_progress: Callable[[float], None], workers: Workers = HERE
+) -> dict[str, Any]:
+    """Search and play what is not there yet and write the folder; returns wins.json's content.
+
+    An interrupted one goes on, and further candidates and services may be added. The files are the same for any
+    workers.
+    """
+    remember(config, folder / "benchmark.json", may_grow=MAY_GROW)
+    tasks = [Task(service, policy) for policy in (*config.candidates, *config.compared) for service in config.services]
+    all_done(computed(partial(play, config, folder), tasks, workers, on_progress))
+    write_report(folder)
+    wins: dict[str, Any] = read_json(folder / "wins.json", "run `kis benchmark` again")
+    return wins
+
+
+def rows_file(folder: Path, task: Task) -> Path:
+    """Of a policy's held-out runs on one service."""
+    return folder / ROWS / f"{task.service}-{task.policy}.parquet"
+
+
+def play(config: BenchmarkConfig, folder: Path, task: Task) -> None:
+    """Search a policy's settings on a service's training worlds, play them on its held-out ones, write the rows; a file
+    that is there is kept."""
+    file = rows_file(folder, task)
+    if file.exists():
+        return
+    tuning, held_out = _tuning(config, task, "training"), _worlds(config, task.service, "held-out")
+    rows = []
+    for played in _settings_to_play(config, tuning, folder, task):
+        for world in held_out:
+            for seed in range(PLAYED_SEED, PLAYED_SEED + config.seeds):
+                rows.append(_row(tuning, task, played, world, seed))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(file) as temporary:
+        pd.DataFrame(rows).to_parquet(temporary, index=False)
+
+
+def _settings_to_play(config: BenchmarkConfig, tuning: Tuning, folder: Path, task: Task) -> Sequence[Played]:
+    if task.policy in config.compared:
+        return [Played(tuning.settings(config.compared[task.policy]), 0, chosen=True)]
+    front = search(tuning, task.policy, folder / "searches" / task.service, lambda share: None)
+    chosen = cheapest([finalist.outcome for finalist in front], config.allowed_slo_violation_rate)
+    nearest = sorted(range(len(front)), key=lambda place: _distance(front[place].outcome, config))
+    kept = sorted({chosen, *nearest[: config.points]})
+    return [Played(front[place].settings, place, place == chosen) for place in kept]
+
+
+def _distance(outcome: MeanOutcome, config: BenchmarkConfig) -> float:
+    return abs(outcome.slo_violation_rate - config.allowed_slo_violation_rate)
+
+
+def _row(tuning: Tuning, task: Task, played: Played, world: World, seed: int) -> dict[str, Any]:
+    """One run. None: nothing was answered (p95_ms)."""
+    schedule = world.schedule(tuning.config.model, seed)
+    outcome = tuning.outcome(played.settings, schedule, seed)
+    p95_s = outcome.latency_s(0.95)
+    return {
+        "service": task.service,
+        "policy": task.policy,
+        "kind": played.settings["kind"],
+        "point": played.point,
+        "chosen": played.chosen,
+        "world": world.name,
+        "traffic": world.kind,
+        "seed": seed,
+        "duration_s": world.duration_s,
+        "max_replicas": tuning.service.max_replicas,
+        "requests": outcome.totals.arrived,
+        "decided": outcome.totals.decided,
+        "missed": outcome.totals.missed,
+        "gpu_seconds": outcome.gpu_seconds,
+        "p95_ms": None if p95_s is None else 1e3 * p95_s,
+        "changes": outcome.changes,
+    }
+
+
+def _worlds(config: BenchmarkConfig, name: str, split: Split) -> list[World]:
+    benchmarked = config.services[name]
+    services = read_services(benchmarked.cluster)
+    service = served_service(benchmarked.cluster.models[0], services, benchmarked.metrics_delay_s, benchmarked.window_s)
+    count = config.training_worlds if split == "training" else config.held_out_worlds
+    return worlds(config.traffic, service, split, count, PER_SERVICE * config.seed + _number(name))
+
+
+def _number(name: str) -> int:
+    """Of a service's worlds: its name decides, so that further services change none."""
+    return sum(place * ord(letter) for place, letter in enumerate(name, start=1)) % PER_SERVICE
+
+
+def _tuning(config: BenchmarkConfig, task: Task, split: Split) -> Tuning:
+    """A search on the worlds of a split."""
+    benchmarked, made = config.services[task.service], _worlds(config, task.service, split)
+    model = benchmarked.cluster.models[0].name
+    tune_config = TuneConfig.model_validate(
+        {
+            "cluster": benchmarked.cluster,
+            "traffic": {model: {"pattern": "constant"}},  # the worlds' own is played
+            "candidates": {task.policy: config.candidates.get(task.policy, {"kind": "hpa"})},
+            "flags": benchmarked.flags,
+            "window_s": benchmarked.window_s,
+            "metrics_delay_s": benchmarked.metrics_delay_s,
+            "allowed_slo_violation_rate": config.allowed_slo_violation_rate,
+            "trials": config.trials,
+            "seeds": 1,
+            "check_seeds": SELECTING_SEEDS,
+            "seed": config.seed,
+        }
+    )
+    plain = Tuning.of(tune_config)
+    return Tuning(
+        tune_config,
+        plain.services,
+        plain.service,
+        lambda seed, part, factor: [world.schedule(model, seed) for world in made],
+    )

@@ -1,0 +1,220 @@
+"""A benchmark in numbers, from its rows alone: what each policy holds at the same share of misses.
+
+A policy has several settings for each service. On the held-out worlds, each of them has a share of misses (mean over
+the worlds, each the mean of its runs) and a cost (GPU-seconds, of what max_replicas would hold). Between two settings
+the cost at the allowed share is read off a straight line over the logarithm of the share. What never misses so much
+costs what its cheapest setting costs; what always misses more does not hold, and its cost is not known.
+
+Intervals: the held-out worlds of each service are drawn again, with all their runs, the same for both policies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from loadgen.artifact import read_json
+from testbed.errors import ReportError
+from testbed.reporting.labels import counted, number
+from testbed.statistics import RESAMPLES, expanded_tail
+
+FloatArray = npt.NDArray[np.float64]
+ROWS = "rows"
+FLOOR = 0.1  # of the allowed share: added before the logarithm, as a share may be 0
+
+
+class Front(NamedTuple):
+    """A policy's settings on one service: float64[settings, worlds] each, of the same worlds in the same order."""
+
+    missed: FloatArray
+    cost: FloatArray
+
+
+def read_rows(folder: Path) -> pd.DataFrame:
+    """One row a run. ReportError: a policy has not been played on a service."""
+    config = read_json(folder / "benchmark.json", "give a folder of `kis benchmark`")
+    tables = []
+    for policy in (*config["candidates"], *config["compared"]):
+        for service in config["services"]:
+            file = folder / ROWS / f"{service}-{policy}.parquet"
+            if not file.exists():
+                raise ReportError(f"{file} is missing: run `kis benchmark` again with --out {folder}")
+            tables.append(pd.read_parquet(file))
+    rows = pd.concat(tables, ignore_index=True)
+    rows["slo_violation_rate"] = rows["missed"] / rows["decided"].clip(lower=1)
+    rows["cost"] = rows["gpu_seconds"] / (rows["max_replicas"] * rows["duration_s"])
+    return rows
+
+
+def fronts_of(rows: pd.DataFrame) -> dict[str, dict[str, Front]]:
+    """By policy and service."""
+    by_world = rows.groupby(["policy", "service", "point", "world"], sort=True)[["slo_violation_rate", "cost"]].mean()
+    fronts: dict[str, dict[str, Front]] = {}
+    for policy in dict.fromkeys(rows["policy"]):
+        fronts[policy] = {}
+        for service in dict.fromkeys(rows["service"]):
+            of_both = by_world.loc[policy, service]
+            fronts[policy][service] = Front(
+                *(of_both[name].unstack("world").to_numpy(dtype=float) for name in ("slo_violation_rate", "cost"))
+            )
+    return fronts
+
+
+def cost_at(missed: FloatArray, cost: FloatArray, allowed: float) -> FloatArray:
+    """float64[..., settings] twice -> float64[...]: the cost at the allowed share; NaN: every setting misses more."""
+    order = np.argsort(missed, axis=-1)
+    missed, cost = np.take_along_axis(missed, order, -1), np.take_along_axis(cost, order, -1)
+    x, at = np.log(missed + FLOOR * allowed), np.log(allowed + FLOOR * allowed)
+    best = np.minimum.accumulate(cost, axis=-1)  # a setting that misses more and costs more is of no use
+    holds = x <= at
+    last = holds.sum(axis=-1) - 1
+    settings = x.shape[-1]
+    left, right = np.clip(last, 0, settings - 1)[..., None], np.clip(last + 1, 0, settings - 1)[..., None]
+    x0, x1 = np.take_along_axis(x, left, -1)[..., 0], np.take_along_axis(x, right, -1)[..., 0]
+    c0, c1 = np.take_along_axis(best, left, -1)[..., 0], np.take_along_axis(best, right, -1)[..., 0]
+    share = np.where(x1 > x0, (at - x0) / np.where(x1 > x0, x1 - x0, 1.0), 0.0)
+    found = c0 + np.clip(share, 0.0, 1.0) * (c1 - c0)
+    return np.asarray(np.where(last >= 0, found, np.nan))
+
+
+def _drawn_costs(fronts: Mapping[str, Front], draws: Mapping[str, npt.NDArray[np.int64]], allowed: float) -> FloatArray:
+    """float64[draws]: the mean over the services of the cost at the allowed share, of the worlds drawn for each."""
+    costs = []
+    for service, front in fronts.items():
+        drawn = draws[service]  # int64[draws, worlds]
+        missed = front.missed[:, drawn].mean(axis=-1).T
+        cost = front.cost[:, drawn].mean(axis=-1).T
+        costs.append(cost_at(missed, cost, allowed))
+    return np.asarray(np.mean(costs, axis=0))
+
+
+def wins_of(folder: Path) -> dict[str, Any]:
+    """wins.json's content."""
+    config, rows = read_json(folder / "benchmark.json", "give a folder of `kis benchmark`"), read_rows(folder)
+    allowed, fronts = config["allowed_slo_violation_rate"], fronts_of(rows)
+    oracles = [name for name in config["compared"] if (rows.loc[rows["policy"] == name, "kind"] == "oracle").all()]
+    rng = np.random.default_rng(0)
+    count = {service: front.missed.shape[1] for service, front in next(iter(fronts.values())).items()}
+    draws = {service: rng.integers(n, size=(RESAMPLES, n)) for service, n in count.items()}
+    whole = {service: np.arange(n)[None, :] for service, n in count.items()}
+    costs = {policy: float(_drawn_costs(of, whole, allowed)[0]) for policy, of in fronts.items()}
+    drawn = {policy: _drawn_costs(of, draws, allowed) for policy, of in fronts.items()}
+    holding = {policy: cost for policy, cost in costs.items() if np.isfinite(cost) and policy not in oracles}
+    winner = min(holding, key=lambda policy: holding[policy], default=None)
+    chosen = rows[rows["chosen"]]
+    policies: dict[str, dict[str, Any]] = {
+        policy: {
+            "cost_pct": _or_none(100 * costs[policy]),
+            "by_service": {
+                service: _or_none(
+                    100 * float(cost_at(front.missed.mean(-1)[None], front.cost.mean(-1)[None], allowed)[0])
+                )
+                for service, front in fronts[policy].items()
+            },
+            "chosen": _chosen(chosen[chosen["policy"] == policy]),
+            "winner_saves": None if winner in (None, policy) else _saving(winner, policy, costs, drawn, count),
+        }
+        for policy in fronts
+    }
+    kinds = config["candidates"] | config["compared"]
+    best_hpa = _cheapest(holding, [name for name in holding if kinds[name]["kind"] == "hpa" and name != winner])
+    learned = [name for name in holding if kinds[name]["kind"] == "learned"]
+    best_rule = _cheapest(holding, [name for name in holding if name not in learned and name not in (winner, best_hpa)])
+    return {
+        "simulated": True,
+        "allowed_slo_violation_rate": allowed,
+        "winner": winner,
+        "worlds": sum(count.values()),
+        "seeds": config["seeds"],
+        **_headline("hpa", best_hpa, policies),
+        **_headline("rule", best_rule, policies),
+        "slo_violation_rate": {policy: told["chosen"]["slo_violation_rate"] for policy, told in policies.items()},
+        "policies": policies,
+        "interval_over": "held-out worlds of each service",
+        "real_kinds": None,
+        "real_signs_decided": None,
+        "real_signs_agree": None,
+        "rows": len(rows),
+    }
+
+
+def _cheapest(costs: Mapping[str, float], names: Sequence[str]) -> str | None:
+    return min(names, key=lambda name: costs[name], default=None)
+
+
+def _headline(what: str, name: str | None, policies: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    saving = None if name is None else policies[name]["winner_saves"]
+    return {
+        f"best_{what}": name,
+        f"saving_vs_best_{what}_pct": None if saving is None else saving["pct"],
+        f"saving_vs_best_{what}_low_pct": None if saving is None else saving["low_pct"],
+        f"saving_vs_best_{what}_high_pct": None if saving is None else saving["high_pct"],
+    }
+
+
+def _saving(
+    winner: str, other: str, costs: Mapping[str, float], drawn: Mapping[str, FloatArray], count: Mapping[str, int]
+) -> dict[str, float | None]:
+    """Of GPU-seconds at the allowed share, in per cent of the other's; None: the other does not hold."""
+    if not np.isfinite(costs[other]):
+        return {"pct": None, "low_pct": None, "high_pct": None}
+    ratios = 1 - drawn[winner] / drawn[other]
+    known = ratios[np.isfinite(ratios)]
+    tail = expanded_tail(sum(count.values()))
+    low, high = np.quantile(known, (tail, 1 - tail)) if len(known) else (np.nan, np.nan)
+    return {
+        "pct": 100 * (1 - costs[winner] / costs[other]),
+        "low_pct": _or_none(100 * float(low)),
+        "high_pct": _or_none(100 * float(high)),
+    }
+
+
+def _chosen(rows: pd.DataFrame) -> dict[str, Any]:
+    """The settings that the searches chose, on the held-out worlds: means over the worlds."""
+    worlds = rows.groupby(["service", "world"])[
+        ["slo_violation_rate", "cost", "p95_ms", "changes", "duration_s"]
+    ].mean()
+    return {
+        "slo_violation_rate": float(worlds["slo_violation_rate"].mean()),
+        "cost_pct": 100 * float(worlds["cost"].mean()),
+        "changes_per_hour": float((3600 * worlds["changes"] / worlds["duration_s"]).mean()),
+        "by_traffic": {
+            traffic: {
+                "slo_violation_rate": float(of["slo_violation_rate"].mean()),
+                "cost_pct": 100 * float(of["cost"].mean()),
+            }
+            for traffic, of in rows.groupby("traffic", sort=False)
+        },
+        "p95_ms": {service: float(of["p95_ms"].mean()) for service, of in rows.groupby("service", sort=False)},
+    }
+
+
+def _or_none(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def sentence(wins: Mapping[str, Any]) -> str:
+    """What wins, and by how much."""
+    allowed = number(100 * wins["allowed_slo_violation_rate"], 1, "%")
+    if wins["winner"] is None:
+        return f"No policy holds {allowed} of missed requests in every service."
+    over = f"{counted(wins['worlds'], 'held-out world')} of {counted(len(_services(wins)), 'service')}"
+    parts = []
+    for what, told in (("hpa", "the best tuned HPA"), ("rule", "the best tuned rule")):
+        name, pct = wins[f"best_{what}"], wins[f"saving_vs_best_{what}_pct"]
+        if name is None or pct is None:
+            continue
+        low, high = wins[f"saving_vs_best_{what}_low_pct"], wins[f"saving_vs_best_{what}_high_pct"]
+        interval = "" if low is None else f" (90 % interval over worlds: {number(low, 1)} to {number(high, 1)} %)"
+        parts.append(f"{number(pct, 1, '%')} fewer GPU-seconds than {told}, {name}{interval}")
+    beside = f": {'; '.join(parts)}" if parts else ""
+    return f"In simulation, over {over}, {wins['winner']} wins at {allowed} of missed requests{beside}."
+
+
+def _services(wins: Mapping[str, Any]) -> list[str]:
+    return list(next(iter(wins["policies"].values()))["by_service"])

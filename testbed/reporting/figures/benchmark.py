@@ -1,0 +1,40 @@
+"""The figure of a benchmark: what each policy holds at each share of misses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from testbed.reporting.benchmark import Front
+from testbed.reporting.drawing import INK, LOOK, SYMBOLS, WIDTH
+
+SHARES_PCT = (0, 0.5, 1, 2, 5, 10, 20, 50, 100)  # marks of the axis
+COLUMNS = 2
+
+
+@rc_context(LOOK)
+def fronts(by_policy: Mapping[str, Mapping[str, Front]], allowed: float) -> Figure:
+    """A panel a service: GPU-seconds against missed requests, a line a policy through its settings."""
+    services = list(next(iter(by_policy.values())))
+    rows = -(-len(services) // COLUMNS)
+    figure = Figure(figsize=(WIDTH, 3.6 * rows), layout="constrained")
+    panels: Any = figure.subplots(rows, COLUMNS, squeeze=False)
+    for axes, service in zip(panels.flat, services, strict=False):
+        for k, (policy, of) in enumerate(by_policy.items()):
+            missed, cost = of[service].missed.mean(axis=-1), of[service].cost.mean(axis=-1)
+            order = np.argsort(missed)
+            look = {"marker": SYMBOLS[k % len(SYMBOLS)], "color": f"C{k % 10}", "ms": 4, "lw": 1}
+            axes.plot(100 * missed[order], 100 * cost[order], label=policy if axes is panels.flat[0] else None, **look)
+        axes.axvline(100 * allowed, color=INK, linestyle="--", linewidth=1)
+        axes.set_xscale("symlog", linthresh=max(0.5, 100 * allowed))
+        axes.set_xticks(SHARES_PCT, [f"{share:g}" for share in SHARES_PCT])
+        axes.set(title=service, xlabel=f"requests over the target, % (logarithmic above {max(0.5, 100 * allowed):g})")
+        axes.set(ylabel="GPU-seconds, % of all replicas")
+    for axes in panels.flat[len(services) :]:
+        axes.set_axis_off()
+    figure.legend(loc="outside lower left", ncols=4)
+    return figure
