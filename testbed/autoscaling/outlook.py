@@ -1,0 +1,101 @@
+"""What a rule remembers of the arrivals, what it forecasts from them, and how far its forecasts were off so far.
+
+All rates are requests a second, one each step, the newest last.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from testbed.autoscaling.forecast import SMOOTHED, Season, season_of, smooth, trend_of
+from testbed.autoscaling.observation import Window
+
+FloatArray = npt.NDArray[np.float64]
+Kind = Literal["now", "line", "season"]
+REMEMBERED = 300  # steps of arrivals
+ENOUGH = 10  # ratios, before a quantile of them is believed
+COMPARED = 8  # steps, of this cycle and of the last one
+SURE = 2.0  # standard deviations of a Poisson number, by which a step's arrivals are above the mean before
+
+
+class Arrivals(NamedTuple):
+    """rates: arrivals of each step, REMEMBERED at most. waiting: requests in the queues at the end of the last one.
+
+    pending: forecasts of a peak whose time is not over. ratios: of each earlier one, the peak that came / the forecast.
+    """
+
+    rates: tuple[float, ...] = ()
+    waiting: float = 0.0
+    pending: tuple[float, ...] = ()
+    ratios: tuple[float, ...] = ()
+
+
+class Outlook(NamedTuple):
+    """level: arrivals now. path: of each coming step. season: what the path repeats; None: it is a line, or as now."""
+
+    level: float
+    path: FloatArray
+    season: Season | None
+
+
+def steps_ahead(provisioning_delay_s: float, metrics_delay_s: float, period_s: float) -> int:
+    """From the newest measured step to the first in which a pod serves that is asked for at the next decision."""
+    return math.ceil((provisioning_delay_s + metrics_delay_s) / period_s - 1e-9) + 1
+
+
+def with_window(past: Arrivals, window: Window) -> Arrivals | None:
+    """The past with this step; None: what was measured is no number."""
+    rate, waiting = window.arrivals_rps(past.waiting), float(window.waiting.sum())
+    if not (math.isfinite(rate) and math.isfinite(waiting)):
+        return None
+    return past._replace(rates=(*past.rates[1 - REMEMBERED :], rate), waiting=waiting)
+
+
+def outlook_of(
+    rates: FloatArray, kind: Kind, ahead: int, steps: int, step_s: float, min_strength: float
+) -> Outlook:
+    """Arrivals of the coming `steps`; of SMOOTHED rates or more. ahead: steps that a line is followed for.
+
+    The level is a mean of SMOOTHED steps. More than that has come for sure where the newest step alone says so.
+    """
+    smoothed = smooth(rates)
+    newest = float(rates[-1])
+    level = max(float(smoothed[-1]), newest - SURE * math.sqrt(newest / step_s))
+    season = season_of(smoothed, ahead + SMOOTHED) if kind == "season" else None
+    if season is not None and season.strength >= min_strength:
+        return Outlook(level, _repeated(smoothed, season, steps), season)
+    if kind == "now":
+        return Outlook(level, np.full(steps, level), None)
+    line = [trend_of(rates, k) for k in range(1, ahead + 1)]
+    return Outlook(level, np.array((line + [line[-1]] * steps)[:steps]), None)
+
+
+def _repeated(smoothed: FloatArray, season: Season, steps: int) -> FloatArray:
+    """The last season again, by as much higher or lower as its newest steps are than those of a season ago."""
+    now = float(smoothed[-COMPARED:].sum())
+    then = float(smoothed[: -season.steps][-COMPARED:].sum())
+    scale = min(max(now / then, 0.5), 2.0) if then > 0 else 1.0
+    return scale * np.resize(smoothed[-season.steps :], steps)
+
+
+def with_forecast(past: Arrivals, peak: float, ahead: int, kept: int) -> Arrivals:
+    """The past with a forecast of the peak of the coming `ahead` steps; the one whose time is over becomes a ratio, of
+    which `kept` are kept."""
+    pending, ratios = (*past.pending, peak), past.ratios
+    if len(pending) > ahead:
+        if pending[0] > 0:
+            came = float(smooth(np.array(past.rates[-ahead - SMOOTHED + 1 :])).max())
+            ratios = (*ratios, came / pending[0])[-kept:]
+        pending = pending[1:]
+    return past._replace(pending=pending, ratios=ratios)
+
+
+def correction(ratios: tuple[float, ...], quantile: float) -> float | None:
+    """Factor on a forecast, of n earlier ratios: their ceil((n + 1) q)-th smallest, the largest if there are fewer
+    (split conformal prediction); None: too few are known."""
+    n = len(ratios)
+    return None if n < ENOUGH else sorted(ratios)[min(math.ceil((n + 1) * quantile - 1e-9), n) - 1]
