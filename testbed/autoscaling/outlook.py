@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from testbed.autoscaling.forecast import SMOOTHED, Season, season_of, smooth, trend_of
+from testbed.autoscaling.forecast import SMOOTHED, TREND, Season, season_of, slope_of, smooth
 from testbed.autoscaling.observation import Window
 
 FloatArray = npt.NDArray[np.float64]
@@ -19,6 +19,7 @@ Kind = Literal["now", "line", "season"]
 REMEMBERED = 300  # steps of arrivals
 ENOUGH = 10  # ratios, before a quantile of them is believed
 COMPARED = 8  # steps, of this cycle and of the last one
+LINE_Z = 1.0
 SURE = 2.0  # standard deviations of a Poisson number, by which a step's arrivals are above the mean before
 
 
@@ -49,15 +50,13 @@ def steps_ahead(provisioning_delay_s: float, metrics_delay_s: float, period_s: f
 
 def with_window(past: Arrivals, window: Window) -> Arrivals | None:
     """The past with this step; None: what was measured is no number."""
-    rate, waiting = window.arrivals_rps(past.waiting), float(window.waiting.sum())
-    if not (math.isfinite(rate) and math.isfinite(waiting)):
+    waiting = float(window.waiting.sum())
+    if not (math.isfinite(window.rate_rps) and math.isfinite(waiting)):
         return None
-    return past._replace(rates=(*past.rates[1 - REMEMBERED :], rate), waiting=waiting)
+    return past._replace(rates=(*past.rates[1 - REMEMBERED :], window.arrivals_rps(past.waiting)), waiting=waiting)
 
 
-def outlook_of(
-    rates: FloatArray, kind: Kind, ahead: int, steps: int, step_s: float, min_strength: float
-) -> Outlook:
+def outlook_of(rates: FloatArray, kind: Kind, ahead: int, steps: int, step_s: float, min_strength: float) -> Outlook:
     """Arrivals of the coming `steps`; of SMOOTHED rates or more. ahead: steps that a line is followed for.
 
     The level is a mean of SMOOTHED steps. More than that has come for sure where the newest step alone says so.
@@ -70,8 +69,17 @@ def outlook_of(
         return Outlook(level, _repeated(smoothed, season, steps), season)
     if kind == "now":
         return Outlook(level, np.full(steps, level), None)
-    line = [trend_of(rates, k) for k in range(1, ahead + 1)]
-    return Outlook(level, np.array((line + [line[-1]] * steps)[:steps]), None)
+    return Outlook(level, _on_a_line(rates[-TREND:], np.minimum(np.arange(1, steps + 1), ahead)), None)
+
+
+def _on_a_line(newest: FloatArray, ahead: FloatArray) -> FloatArray:
+    """trend_of, for many, with a slope that is nearer to 0 by its standard error: of random arrivals it is random."""
+    n, slope = len(newest), slope_of(newest)
+    x = np.arange(n) - (n - 1) / 2
+    off = newest - newest.mean() - slope * x
+    error = math.sqrt(float(off @ off) / max(1, n - 2) / float(x @ x))
+    sure = math.copysign(max(0.0, abs(slope) - LINE_Z * error), slope)
+    return np.maximum(0.0, newest.mean() + sure * ((n - 1) / 2 + ahead))
 
 
 def _repeated(smoothed: FloatArray, season: Season, steps: int) -> FloatArray:
