@@ -6,7 +6,7 @@ All rates are requests a second, one each step, the newest last.
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,6 @@ Kind = Literal["now", "line", "season"]
 REMEMBERED = 300  # steps of arrivals
 ENOUGH = 10  # ratios, before a quantile of them is believed
 COMPARED = 8  # steps, of this cycle and of the last one
-LINE_Z = 1.0
 SURE = 2.0  # standard deviations of a Poisson number, by which a step's arrivals are above the mean before
 
 
@@ -67,19 +66,19 @@ def outlook_of(rates: FloatArray, kind: Kind, ahead: int, steps: int, step_s: fl
     season = season_of(smoothed, ahead + SMOOTHED) if kind == "season" else None
     if season is not None and season.strength >= min_strength:
         return Outlook(level, _repeated(smoothed, season, steps), season)
-    if kind == "now":
-        return Outlook(level, np.full(steps, level), None)
-    return Outlook(level, _on_a_line(rates[-TREND:], np.minimum(np.arange(1, steps + 1), ahead)), None)
+    if kind == "line":
+        return Outlook(level, _on_a_line(rates[-TREND:], np.minimum(np.arange(1, steps + 1), ahead)), None)
+    return Outlook(level, np.full(steps, level), None)
 
 
-def _on_a_line(newest: FloatArray, ahead: FloatArray) -> FloatArray:
+def _on_a_line(newest: FloatArray, ahead: npt.NDArray[Any]) -> FloatArray:
     """trend_of, for many, with a slope that is nearer to 0 by its standard error: of random arrivals it is random."""
     n, slope = len(newest), slope_of(newest)
     x = np.arange(n) - (n - 1) / 2
     off = newest - newest.mean() - slope * x
     error = math.sqrt(float(off @ off) / max(1, n - 2) / float(x @ x))
-    sure = math.copysign(max(0.0, abs(slope) - LINE_Z * error), slope)
-    return np.maximum(0.0, newest.mean() + sure * ((n - 1) / 2 + ahead))
+    sure = math.copysign(max(0.0, abs(slope) - error), slope)
+    return np.asarray(np.maximum(0.0, newest.mean() + sure * ((n - 1) / 2 + ahead)))
 
 
 def _repeated(smoothed: FloatArray, season: Season, steps: int) -> FloatArray:

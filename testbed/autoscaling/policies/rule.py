@@ -26,6 +26,9 @@ from testbed.autoscaling.search import ServedService, Trial
 from testbed.errors import ConfigError
 
 
+MISSED_FOR = 2  # start-ups: the wait for a pod, and the time that what waits by then takes
+
+
 class _RuleMemory(NamedTuple):
     arrivals: Arrivals
     wanted: Recommendations  # of the last hold_s, without those that a later one is not below: max_replicas at most
@@ -39,7 +42,8 @@ class Rule:
         ceil(((1 + margin) * expected rate + waiting / drain_s) / replica_capacity_rps)
 
     forecast: `now`, the arrivals go on; `line`, on a line through the newest; `season`, the season that repeats, once
-    its strength (forecast.py) is min_strength, and a line before. Never less than comes now.
+    its strength (forecast.py) is min_strength, and `now` before: a line through random arrivals
+    cost more than it saved in the scenarios of KIScaler. Never less than comes now.
 
     quantile: the forecast is multiplied by that quantile of what came / what was forecast, of the last `remembered`
     forecasts; with fewer than ten of them only the margin is added. Were coming forecasts exchangeable with the
@@ -124,7 +128,7 @@ class Rule:
         elif self.slo_penalty is None:
             least = history[0][1]
         else:
-            least = self._worth_keeping(rates, wanted, spec, self.slo_penalty * ahead)
+            least = self._worth_keeping(rates, wanted, spec, MISSED_FOR * self.slo_penalty * ahead)
         replicas = max(wanted, min(spec, least))
         known = "" if outlook.season is None else f", a season of {outlook.season.steps * self.period_s:g} s"
         reason = f"{outlook.level:.0f}/s now, {to_come:.0f}/s to come{known}, {past.waiting:.0f} wait"
