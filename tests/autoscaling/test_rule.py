@@ -12,12 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from testbed.autoscaling.build import build_policy
-from testbed.autoscaling.metrics import ReplicaCapacity
 from testbed.autoscaling.outlook import correction
 from testbed.autoscaling.policies.rule import Rule, is_worth_keeping
-from testbed.autoscaling.search import ServedService
 from testbed.errors import ConfigError
-from tests.autoscaling.traffic import Answered, numbers_in, play, seconds_of_a_decision
+from tests.autoscaling.traffic import SERVICE, Answered, Middle, numbers_in, play, seconds_of_a_decision
 
 RULE = Rule(replica_capacity_rps=30, provisioning_delay_s=9, max_replicas=16)
 
@@ -158,22 +156,6 @@ def test_what_it_cannot_be_is_refused() -> None:
     for wrong in ({"replica_capacity_rps": 0}, {"margin": -1}, {"quantile": 1.0}, {"drain_s": 0}, {"forecast": "x"}):
         with pytest.raises(ConfigError, match=next(iter(wrong))):
             build_policy({"kind": "rule", "replica_capacity_rps": 30, "provisioning_delay_s": 9} | wrong, 8, None)
-
-
-class Middle:
-    """A trial that suggests what lies in the middle, or last."""
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        return math.sqrt(low * high) if log else (low + high) / 2
-
-    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
-        return (low + high) // 2
-
-    def suggest_categorical(self, name: str, choices: Any) -> Any:
-        return choices[-1]
-
-
-SERVICE = ServedService(ReplicaCapacity(1, 8, 90.0, 75.0, 0.2), 6, 4.0, 1.0, 5.0)
 
 
 def test_what_it_suggests_is_a_policy() -> None:

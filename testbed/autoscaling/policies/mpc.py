@@ -44,7 +44,8 @@ class Mpc:
 
     A step costs its replicas, and miss_weight times the share of the requests that are expected to be late: a mean over
     `quantiles` forecasts. They are one forecast (see `rule`) times quantiles of what came / what was forecast so far,
-    cut at the most that ever came. At an overload of late_at every request is late, in proportion below. A replica more
+    cut at the most that ever came. At an overload of late_at every request is late, in proportion below; what is
+    not served counts besides, as it waits and makes later ones late. A replica more
     costs its start-up, one less the stop_s in which it still holds its device, and each change `churn` replica-steps.
 
     A pod that is asked for now serves after the start-up that was measured of the pods seen, provisioning_delay_s
@@ -62,8 +63,8 @@ class Mpc:
     miss_weight: float = 60.0  # steps of one replica
     slo_penalty: float | None = None
     horizon_s: float = 60.0
-    quantiles: int = 20
-    remembered: int = 150
+    quantiles: int = 40
+    remembered: int = 200
     margin: float = 0.0
     late_at: float = 0.1
     churn: float = 0.1
@@ -117,11 +118,12 @@ class Mpc:
         ahead = steps_ahead(start_up_s, self.metrics_delay_s, self.period_s)
         steps = max(math.ceil(self.horizon_s / self.period_s), ahead + SMOOTHED)
         rates = np.array(past.rates)
-        outlook = outlook_of(rates, self.forecast, ahead, steps, self.period_s, self.min_strength)
-        path = outlook.path.copy()
+        outlook = outlook_of(rates, self.forecast, ahead, steps + SMOOTHED, self.period_s, self.min_strength)
+        # A step's arrivals are in the means of SMOOTHED steps from its own on.
+        path = np.max([outlook.path[k : k + steps] for k in range(SMOOTHED + 1)], axis=0)
         path[:SMOOTHED] = np.maximum(path[:SMOOTHED], outlook.level)
         memory = _of_kind(memory, outlook.season is not None)
-        past = with_forecast(memory.arrivals, float(path[: ahead + SMOOTHED].max()), ahead, self.remembered)
+        past = with_forecast(memory.arrivals, float(path[:ahead].max()), ahead, self.remembered)
         most = max(float(path.max()), float(rates.max()))
         demand = np.minimum(path * self._ratios(past.ratios)[:, None], most)
         serving = self._serving(observation, start_up_s, steps)
@@ -166,8 +168,11 @@ class Mpc:
         able = np.tile(choices, (steps, 1))
         able[:ahead] = np.minimum(choices, serving[:ahead, None])
         served = np.maximum(self.replica_capacity_rps * able, 1e-9)
-        overload = demand[:, :, None] / served - 1
-        cost = choices + weight * np.clip(overload / self.late_at, 0, 1).mean(axis=0)
+        # More than all replicas serve cannot be helped: it is no reason to have fewer.
+        asked = np.minimum(demand, self.replica_capacity_rps * self.max_replicas)[:, :, None]
+        late = np.clip((asked / served - 1) / self.late_at, 0, 1)
+        unserved = np.maximum(0, 1 - served / np.maximum(asked, 1e-9))
+        cost = choices + weight * (late + unserved).mean(axis=0)
         cost[:ahead, choices > spec] = np.inf
         change = choices - choices[:, None]  # from the row's to the column's
         turn = np.maximum(change, 0) * ahead + np.maximum(-change, 0) * self.stop_s / self.period_s

@@ -25,7 +25,6 @@ from testbed.autoscaling.policy import Decision, Recommendations, policy
 from testbed.autoscaling.search import ServedService, Trial
 from testbed.errors import ConfigError
 
-
 MISSED_FOR = 2  # start-ups: the wait for a pod, and the time that what waits by then takes
 
 
