@@ -83,6 +83,27 @@ def test_what_cannot_be_served_is_no_reason_to_have_fewer(waiting: float) -> Non
     assert replicas == 16
 
 
+def test_what_waits_until_a_pod_serves_is_drained_then() -> None:
+    demand = MPC._with_backlog(np.full((1, 20), 100.0), 50.0, np.full(20, 2.0), 3)
+    # 5 a second of the 50, and in three steps 40 a second more than two serve: 290, a tenth of it a second.
+    assert demand[0, :9].tolist() == [105.0] * 3 + [129.0] * 5 + [100.0]
+
+
+def test_while_all_are_late_anyway_those_there_still_serve() -> None:
+    demand = np.array([[200.0] * 6 + [20.0] * 24])
+    plan = replace(MPC, stop_s=0, churn=0)._plan(demand, np.full(30, 3.0), 3, 6)
+    assert plan == [3] * 6 + [1]
+
+
+def test_bursts_that_nothing_foretells_are_weighed() -> None:
+    def bursts(t: float) -> float:
+        return 120.0 if int(t / 20) in (3, 5, 8, 10, 13, 14) else 30.0
+
+    careless, careful = (replace(MPC, forecast="now", miss_weight=weight) for weight in (3.0, 1000.0))
+    assert play(careless, bursts, 400)[400] == 1
+    assert play(careful, bursts, 400)[400] == 4
+
+
 def test_without_metrics_or_numbers_nothing_changes() -> None:
     memory = None
     for k in range(1, 10):

@@ -127,7 +127,7 @@ class Mpc:
         most = max(float(path.max()), float(rates.max()))
         demand = np.minimum(path * self._ratios(past.ratios)[:, None], most)
         serving = self._serving(observation, start_up_s, steps)
-        demand = (1 + self.margin) * self._with_backlog(demand, past.waiting, serving, ahead)
+        demand = self._with_backlog((1 + self.margin) * demand, past.waiting, serving, ahead)
         replicas = max(self._plan(demand, serving, min(max(spec, self.min_replicas), self.max_replicas), ahead))
         reason = f"{outlook.level:.0f}/s now, {path.max():.0f}/s to come, a pod takes {start_up_s:.1f} s"
         return Decision(replicas, memory._replace(arrivals=past), reason)

@@ -25,8 +25,8 @@ from testbed.autoscaling.policy import Decision, Recommendations, policy
 from testbed.autoscaling.search import ServedService, Trial
 from testbed.errors import ConfigError
 
-# Start-ups that a miss lasts: until a pod serves, and until what waits by then is answered. 4 is better than 1 and 2, and 6 is no better, in
-# the scenarios of KIScaler.
+# Start-ups that a miss lasts: until a pod serves, and until what waits by then is answered. In KIScaler's scenarios 4
+# is better than 1 and 2, and 6 is no better.
 MISSED_FOR = 4
 
 
