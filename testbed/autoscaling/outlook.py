@@ -18,7 +18,6 @@ FloatArray = npt.NDArray[np.float64]
 Kind = Literal["now", "line", "season"]
 REMEMBERED = 300  # steps of arrivals
 ENOUGH = 10  # ratios, before a quantile of them is believed
-COMPARED = 8  # steps, of this cycle and of the last one
 SURE = 2.0  # standard deviations of a Poisson number, by which a step's arrivals are above the mean before
 
 
@@ -65,7 +64,7 @@ def outlook_of(rates: FloatArray, kind: Kind, ahead: int, steps: int, step_s: fl
     level = max(float(smoothed[-1]), newest - SURE * math.sqrt(newest / step_s))
     season = season_of(smoothed, ahead + SMOOTHED) if kind == "season" else None
     if season is not None and season.strength >= min_strength:
-        return Outlook(level, _repeated(smoothed, season, steps), season)
+        return Outlook(level, np.resize(smoothed[-season.steps :], steps), season)
     if kind == "line":
         return Outlook(level, _on_a_line(rates[-TREND:], np.minimum(np.arange(1, steps + 1), ahead)), None)
     return Outlook(level, np.full(steps, level), None)
@@ -79,14 +78,6 @@ def _on_a_line(newest: FloatArray, ahead: npt.NDArray[Any]) -> FloatArray:
     error = math.sqrt(float(off @ off) / max(1, n - 2) / float(x @ x))
     sure = math.copysign(max(0.0, abs(slope) - error), slope)
     return np.asarray(np.maximum(0.0, newest.mean() + sure * ((n - 1) / 2 + ahead)))
-
-
-def _repeated(smoothed: FloatArray, season: Season, steps: int) -> FloatArray:
-    """The last season again, by as much higher or lower as its newest steps are than those of a season ago."""
-    now = float(smoothed[-COMPARED:].sum())
-    then = float(smoothed[: -season.steps][-COMPARED:].sum())
-    scale = min(max(now / then, 0.5), 2.0) if then > 0 else 1.0
-    return scale * np.resize(smoothed[-season.steps :], steps)
 
 
 def with_forecast(past: Arrivals, peak: float, ahead: int, kept: int) -> Arrivals:

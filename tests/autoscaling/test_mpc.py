@@ -119,7 +119,7 @@ def test_its_memory_is_a_few_hundred_numbers_and_a_decision_is_quick() -> None:
     for k in range(1, 900):
         memory = MPC.decide(Answered(2.0 * k, 3, lambda t: rates[int(t)]), memory).memory
     assert numbers_in(memory) < 800
-    assert seconds_of_a_decision(MPC, lambda t: rates[int(t)]) < 6e-3
+    assert seconds_of_a_decision(MPC, lambda t: rates[int(t)]) < 2e-3
 
 
 def test_what_it_cannot_be_is_refused() -> None:

@@ -149,7 +149,7 @@ def test_its_memory_is_a_few_hundred_numbers_and_a_decision_is_quick() -> None:
     for k in range(1, 900):
         memory = rule.decide(Answered(2.0 * k, 3, lambda t: rates[int(t)]), memory).memory
     assert numbers_in(memory) < 500
-    assert seconds_of_a_decision(rule, lambda t: rates[int(t)]) < 3e-3
+    assert seconds_of_a_decision(rule, lambda t: rates[int(t)]) < 1e-3
 
 
 def test_what_it_cannot_be_is_refused() -> None:
