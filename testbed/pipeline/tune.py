@@ -123,14 +123,13 @@ class Tuning:
         """A policy's, with the clocks of this cluster and what its service says, where it takes them and has none."""
         given = resolved(dict(given))
         fields = find_policy(given.get("kind")).__dataclass_fields__
-        if "flags" in fields and "flags" not in given:
-            given["flags"] = self.config.flags.model_dump()
-        return completed(given, self.service)
+        flags = {"flags": self.config.flags.model_dump()} if "flags" in fields else {}
+        return completed({**flags, **given}, self.service)
 
     def suggested(self, trial: Any, given: Mapping[str, Any]) -> dict[str, Any]:
         """The settings of a trial; what is given stays."""
-        given = self.settings(given)
-        return {**find_policy(given["kind"]).suggested(trial, self.service, given), **given}
+        base = self.settings(given)
+        return {**base, **find_policy(base["kind"]).suggested(trial, self.service, {**base, **given}), **given}
 
     def played(self, settings: Mapping[str, Any], stage: Stage, factor: float = 1.0) -> MeanOutcome:
         """Each of the traffic under one policy, once for each seed. factor: on its rate."""
