@@ -27,7 +27,7 @@ from loadgen.artifact import read_json
 from loadgen.schedule import Schedule
 from testbed.autoscaling.build import resolved
 from testbed.autoscaling.policies import find_policy
-from testbed.autoscaling.rollout import Outcome, outcome_of
+from testbed.autoscaling.rollout import Outcome, outcome_of, rollout
 from testbed.autoscaling.search import ServedService
 from testbed.measurement.latency_histogram import quantile_of
 from testbed.measurement.scaling_log import ScalingLog
@@ -147,6 +147,8 @@ class Tuning:
         """Of one run."""
         run_config = self._run_config(settings, schedule, seed)
         run = prepare(run_config, self.services, seed, keep_rows=False, schedule=schedule)
+        if not run_config.faults:
+            return rollout(run, self.config.model, schedule.duration_s)
         advance(run_config, run, lambda: None, lambda share: None)
         return outcome_of(run, self.config.model)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,7 +32,7 @@ class RequestStream:
         self._rows: list[npt.NDArray[Any]] = []
         self._traffic, self._phases, self._window_ns, self._seed = traffic, tuple(phases), window_ns, seed
         self._block, self._block_end_ns = -1, -1 if traffic is not None else NEVER - 1
-        self._slow_end_ns, self._slow_x = -1, np.zeros(0)
+        self._slow_end_ns, self._slow_x = -1, list[float | None]([None] * len(self._phases))
 
     def run(self, until: int) -> bool:
         """Run up to and including `until`; False: stopped earlier, because a draining replica (`emptied`) is empty."""
@@ -109,12 +110,8 @@ class RequestStream:
         decay = np.exp(-step_ns / SECOND_NS / np.array([phase.timescale_s for phase in self._phases]))
         rng = np.random.default_rng(np.random.SeedSequence((self._seed, int(first))))
         shocks = ndtri(rng.random((len(sigma), SLOW_STEPS)))
-        x = np.empty_like(shocks)
-        last = self._slow_x
-        for k in range(SLOW_STEPS):
-            last = shocks[:, k] if len(last) == 0 else decay * last + np.sqrt(1 - decay**2) * shocks[:, k]
-            x[:, k] = last
-        self._slow_x = last
+        x = np.array([_walk(*each) for each in zip(decay.tolist(), shocks.tolist(), self._slow_x, strict=True)])
+        self._slow_x = x[:, -1].tolist()
         self.sim = self.sim._replace(slow=np.exp(x * sigma[:, None] - sigma[:, None] ** 2 / 2))
         self.sim.stream[0]["slow_first"] = first
         self._slow_end_ns = (int(first) + SLOW_STEPS) * step_ns
@@ -144,6 +141,16 @@ class RequestStream:
         wanted = int(self.sim.stream[0]["events"]) + 2 * len(self.sim.requests) + 16 + more
         if len(self.sim.events) < wanted:
             self.sim = self.sim._replace(events=np.concatenate([self.sim.events, np.zeros(wanted, dtype=EVENT)]))
+
+
+def _walk(decay: float, shocks: Sequence[float], last: float | None) -> list[float]:
+    """Of one process, a step a shock, after `last`; None: from its stationary distribution. Plain numbers: of arrays as
+    small as these, each operation would take ten times as long."""
+    stray, steps = math.sqrt(1 - decay**2), []
+    for shock in shocks:
+        last = shock if last is None else decay * last + stray * shock
+        steps.append(last)
+    return steps
 
 
 def _of_our_own(array: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
