@@ -92,7 +92,10 @@ def play(config: BenchmarkConfig, folder: Path, task: Task) -> None:
 
 def _settings_to_play(config: BenchmarkConfig, tuning: Tuning, folder: Path, task: Task) -> Sequence[Played]:
     if task.policy in config.compared:
-        return [Played(tuning.settings(config.compared[task.policy]), 0, chosen=True)]
+        settings = tuning.settings(config.compared[task.policy])
+        if settings["kind"] == "fixed":
+            settings["replicas"] = min(settings["replicas"], tuning.service.max_replicas)
+        return [Played(settings, 0, chosen=True)]
     front = search(tuning, task.policy, folder / "searches" / task.service, lambda share: None)
     chosen = cheapest([finalist.outcome for finalist in front], config.allowed_slo_violation_rate)
     nearest = sorted(range(len(front)), key=lambda place: _distance(front[place].outcome, config))

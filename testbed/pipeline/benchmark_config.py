@@ -77,7 +77,8 @@ class BenchmarkConfig(Strict):
         min_length=2, description="policies to tune, by any name: their kind, and the settings that are not searched"
     )
     compared: dict[str, PolicySettings] = Field(
-        {}, description="policies that are played as they are, e.g. an oracle or a fixed number"
+        {},
+        description="policies that are played as they are: an oracle, or a fixed number, which is at most the service's",
     )
     allowed_slo_violation_rate: float = Field(
         0.02, gt=0, lt=1, description="share of requests at which the policies' GPU-seconds are compared"

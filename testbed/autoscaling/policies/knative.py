@@ -61,6 +61,7 @@ class Knative:
             "scale_down_delay_s": service.provisioning_delay_s * trial.suggest_float("down_delay", 0.0, 60.0),
             "min_replicas": trial.suggest_int("min_replicas", 1, max(1, service.max_replicas // 2)),
             "metrics_delay_s": service.metrics_delay_s,
+            "period_s": max(2.0, service.provisioning_delay_s / 20),
         }
 
     def decide(self, observation: Observation, memory: _KnativeMemory | None) -> Decision:

@@ -100,6 +100,7 @@ class Predictive:
             "down_delay_s": delay_s * trial.suggest_float("down_delay", 0.0, 60.0),
             "min_replicas": trial.suggest_int("min_replicas", 1, max(1, service.max_replicas // 2)),
             "metrics_delay_s": service.metrics_delay_s,
+            "period_s": max(1.0, delay_s / 20),
         }
 
     def decide(self, observation: Observation, memory: _PredictiveMemory | None) -> Decision:

@@ -55,7 +55,7 @@ class RayServe:
             "downscaling_factor": trial.suggest_float("down_factor", 0.2, 1.0, log=True),
             "min_replicas": trial.suggest_int("min_replicas", 1, max(1, service.max_replicas // 2)),
             "metrics_delay_s": service.metrics_delay_s,
-            "period_s": 1.0,  # Ray's own, 0.1 s, takes ten times as long to simulate
+            "period_s": max(1.0, delay_s / 20),  # Ray's own, 0.1 s, takes long to simulate
         }
 
     def decide(self, observation: Observation, memory: _RayMemory | None) -> Decision:
