@@ -53,7 +53,7 @@ def read_trace(
 
     format: a name of FORMATS; None: what the lines look like, else timestamps. speed_up 2 replays in half the time.
     keep .5 keeps each request with probability one half (drawn from `seed`); a thinned Poisson trace stays Poisson.
-    The first arrival is time 0 (perf_analyzer: the start of the file is). The schedule covers one mean gap more than
+    The first arrival is time 0 (perf_analyzer and counts: the start of the file is). The schedule covers one mean gap more than
     the last arrival. Raises TraceError naming the line that is wrong.
     """
     if not speed_up > 0:
@@ -142,8 +142,7 @@ class Counts(TraceFormat):
         lengths_s = np.append(np.diff(starts_s), starts_s[-1] - starts_s[-2])
         first = np.cumsum(counts) - counts
         within = (np.arange(counts.sum()) - np.repeat(first, counts) + 0.5) / np.repeat(np.maximum(counts, 1), counts)
-        times_s = np.repeat(starts_s, counts) + within * np.repeat(lengths_s, counts)
-        return np.asarray(times_s - times_s[:1])
+        return np.asarray(np.repeat(starts_s, counts) + within * np.repeat(lengths_s, counts))
 
 
 def _count(path: Path, number: int, row: Sequence[str]) -> int:

@@ -26,6 +26,7 @@ from testbed.grid_study import STUDIES
 from testbed.kiscaler.train_config import TrainConfig
 from testbed.pipeline import studies  # noqa: F401 - they register themselves
 from testbed.pipeline.adaptation_config import AdaptRunConfig
+from testbed.pipeline.benchmark_config import BenchmarkConfig
 from testbed.pipeline.capacity_config import PlanConfig
 from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.devices_config import DevicesConfig
@@ -46,6 +47,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "kis plan": PlanConfig,
     **{f"kis study ({name})": study for name, study in sorted(STUDIES.known().items())},
     "kis tune": TuneConfig,
+    "kis benchmark": BenchmarkConfig,
     "kis train": TrainConfig,
     "kis evaluate": EvaluateConfig,
     "kis adapt": AdaptRunConfig,

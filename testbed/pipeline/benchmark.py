@@ -148,12 +148,12 @@ def _number(name: str) -> int:
 def _tuning(config: BenchmarkConfig, task: Task, split: Split) -> Tuning:
     """A search on the worlds of a split."""
     benchmarked, made = config.services[task.service], _worlds(config, task.service, split)
-    model = benchmarked.cluster.models[0].name
+    model, searched = benchmarked.cluster.models[0].name, config.candidates.get(task.policy)
     tune_config = TuneConfig.model_validate(
         {
             "cluster": benchmarked.cluster,
             "traffic": {model: {"pattern": "constant"}},  # the worlds' own is played
-            "candidates": {task.policy: config.candidates.get(task.policy, {"kind": "hpa"})},
+            **({"candidates": {task.policy: searched}} if searched is not None else {}),
             "flags": benchmarked.flags,
             "window_s": benchmarked.window_s,
             "metrics_delay_s": benchmarked.metrics_delay_s,

@@ -12,6 +12,7 @@ from testbed.autoscaling.build import knows_the_future
 from testbed.autoscaling.hpa.spec import ControllerFlags
 from testbed.autoscaling.policies import find_policy
 from testbed.config import PolicySettings, Strict
+from testbed.pipeline.tune_config import RESERVED
 from testbed.simulation.cluster.config import ClusterConfig
 
 Range = tuple[float, float]
@@ -78,7 +79,7 @@ class BenchmarkConfig(Strict):
     )
     compared: dict[str, PolicySettings] = Field(
         {},
-        description="policies that are played as they are: an oracle, or a fixed number, which is at most the service's",
+        description="policies that are played as they are: an oracle, a fixed number (at most the service's replicas)",
     )
     allowed_slo_violation_rate: float = Field(
         0.02, gt=0, lt=1, description="share of requests at which the policies' GPU-seconds are compared"
@@ -94,8 +95,11 @@ class BenchmarkConfig(Strict):
     def _fits(self) -> Self:
         for what, names in (("services", self.services), ("candidates", self.candidates), ("compared", self.compared)):
             for name in names:
-                if not name.replace("-", "").isalnum() or name != name.lower():
-                    raise ValueError(f"{what}: '{name}' names files: give lower-case letters, digits and '-'")
+                if not name.replace("-", "").isalnum() or name != name.lower() or name in RESERVED:
+                    raise ValueError(
+                        f"{what}: '{name}' names files: give lower-case letters, digits and '-', but not "
+                        f"{' or '.join(RESERVED)}"
+                    )
         twice = [name for name in self.compared if name in self.candidates]
         if twice:
             raise ValueError(f"{', '.join(twice)} is both a candidate and compared: give two names")

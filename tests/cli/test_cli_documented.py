@@ -21,6 +21,7 @@ from testbed.config_file import load_config
 from testbed.controller.config import ControllerConfig
 from testbed.kiscaler.train import TrainConfig
 from testbed.pipeline.adaptation_config import AdaptRunConfig
+from testbed.pipeline.benchmark_config import BenchmarkConfig
 from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.devices_config import DevicesConfig
 from testbed.pipeline.evaluate_config import EvaluateConfig
@@ -52,7 +53,8 @@ KINDS: dict[str, type[BaseModel]] = {  # the first that matches
     "serve-*": ServeConfig,
     "train*": TrainConfig,
     "transfer": ExperimentConfig,
-    "tune-*": TuneConfig,
+    "tune*": TuneConfig,
+    "benchmark": BenchmarkConfig,
     "*": CalibrateConfig,
 }
 

@@ -32,6 +32,29 @@ def test_an_azure_trace_is_recognised_and_begins_at_zero(write):
     assert set(schedule.model) == {"m"}
 
 
+COUNTS = "timestamp,value\n2014-04-10 00:00:00,2\n2014-04-10 00:00:10,0\n2014-04-10 00:00:20,4.0\n"
+
+
+def test_counts_are_recognised_and_spread_over_their_intervals(write):
+    schedule = read_trace(write(COUNTS), "m")
+    np.testing.assert_allclose(schedule.scheduled_s, [2.5, 7.5, 21.25, 23.75, 26.25, 28.75])
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (COUNTS.replace("4.0", "4.5"), "line 4: '4.5' is no count"),
+        (COUNTS.replace("4.0", "-1"), "line 4: '-1' is no count"),
+        (COUNTS.replace(",0", ""), "line 3: '' is no count"),
+        (COUNTS.replace("00:00:20", "00:00:05"), "line 4: earlier than the line before"),
+        ("timestamp,value\n2014-04-10 00:00:00,2\n", "has 1 intervals: counts need at least two"),
+    ],
+)
+def test_counts_that_are_none_are_named(write, text, told):
+    with pytest.raises(TraceError, match=told):
+        read_trace(write(text), "m")
+
+
 def test_plain_timestamps_may_have_any_origin(write):
     schedule = read_trace(write("# seconds\n1000.5\n1001\n\n1002.25\n"), "m")
     np.testing.assert_array_equal(schedule.scheduled_ns, [0, 500_000_000, 1_750_000_000])

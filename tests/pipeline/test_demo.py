@@ -32,7 +32,7 @@ def test_an_hpa_is_tuned_and_meets_kiscaler(tmp_path: Path, monkeypatch: pytest.
     shipped = under_test._config
 
     def shorter(name: str, kind: type[Any], **overrides: Any) -> Any:
-        fewer = {"tune.yaml": {"trials": 3, "check_seeds": 1}, "compare.yaml": {"seeds": 3}}[name]
+        fewer = {"tune.yaml": {"trials": 3, "check_seeds": 3}, "compare.yaml": {"seeds": 3}}[name]
         return shipped(name, kind, duration_s=100, **overrides, **fewer)
 
     monkeypatch.setattr(under_test, "_measured", measured)

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from testbed.cli.main import application
 from testbed.grid_study import run_study
+from testbed.pipeline.benchmark import benchmark
 from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.cluster_run import simulate_cluster
 from testbed.pipeline.evaluate import evaluate
@@ -25,10 +26,10 @@ from testbed.reporting.reports import write_report
 from testbed.study import HERE
 from tests.golden import RESULTS
 from tests.oracles.cluster_worlds import flat_profile
-from tests.pipeline import test_cluster_run, test_evaluate, test_experiment, test_tune
+from tests.pipeline import test_benchmark, test_cluster_run, test_evaluate, test_experiment, test_tune
 from tests.pipeline.played import begin_run, play_run
 
-ANSWERS = ("plan", "tuning", "training", "adaptation")
+ANSWERS = ("plan", "tuning", "benchmark", "training", "adaptation")
 POLICIES = {
     "all": {"kind": "fixed", "replicas": 6},
     "one": {"kind": "fixed", "replicas": 1},
@@ -54,6 +55,7 @@ def write_every_kind(folder: Path) -> dict[str, Path]:
     _typed("plan", "--target-ms", "50", "--out", str(folder / "plan"), profile=folder / "profile.json")
     search = TuneConfig.model_validate(test_tune.settings(folder, trials=4, duration_s=60))
     tune(search, folder / "tuning", lambda share: None)
+    benchmark(test_benchmark.config_of(folder), folder / "benchmark", lambda share: None)
     for kind, golden in (("training", "golden-kiscaler/training"), ("adaptation", "golden-adaptation")):
         shutil.copytree(RESULTS / golden, folder / kind)
     kinds = ("calibration", "devices", "cluster", "evaluation", "experiment", "study", "run", *ANSWERS)

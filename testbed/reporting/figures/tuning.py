@@ -36,7 +36,7 @@ def trials(
         axes.axhline(100 * allowed, color=INK, linestyle="--", linewidth=1)
         axes.set_yscale("symlog", linthresh=max(1.0, 100 * allowed))
         axes.set_yticks(SHARES_PCT, [f"{share:g}" for share in SHARES_PCT])
-        axes.set(xlabel="GPU-seconds a run")
+        axes.set(xlabel="GPU-seconds a run", ylabel=f"logarithmic above {max(1.0, 100 * allowed):g}")
         axes.set_ylim(0, max(1.0, 130 * allowed, 1.3 * axes.dataLim.y1))
     tried.set(title="all trials: requests over the target, % (dashed: allowed)", xlim=(0, None))
     best.set(title="finalists, on further runs")
