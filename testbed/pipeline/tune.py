@@ -55,7 +55,8 @@ LEAST_SHARE = 0.1  # of the allowed one: fewer misses are no better
 @dataclass(frozen=True)
 class MeanOutcome:
     """Means over runs, each with its 90 % interval over what the seeds draw, None of fewer than three seeds; and the
-    P95 of all their requests together, None: none was answered."""
+    P95 of all their requests together, None: none was answered. slo_violation_rate_error: the standard error of that
+    mean, None: of a single seed."""
 
     slo_violation_rate: float
     gpu_seconds: float
@@ -63,10 +64,15 @@ class MeanOutcome:
     changes: float
     slo_violation_rate_interval: tuple[float, float] | None = None
     gpu_seconds_interval: tuple[float, float] | None = None
+    slo_violation_rate_error: float | None = None
 
     def holds(self, allowed_slo_violation_rate: float) -> bool:
         """Does it keep to the allowed share?"""
         return self.slo_violation_rate <= allowed_slo_violation_rate
+
+    def surely_holds(self, allowed_slo_violation_rate: float) -> bool:
+        """With a standard error to spare: the best of many is better here than it is."""
+        return self.slo_violation_rate + (self.slo_violation_rate_error or 0.0) <= allowed_slo_violation_rate
 
 
 class Stage(NamedTuple):
@@ -189,6 +195,7 @@ def mean_outcome(by_seed: Sequence[Sequence[Outcome]]) -> MeanOutcome:
         changes=float(np.mean([outcome.changes for outcome in outcomes])),
         slo_violation_rate_interval=None if intervals[0] is None else (max(0.0, intervals[0].low), intervals[0].high),
         gpu_seconds_interval=None if intervals[1] is None else (max(0.0, intervals[1].low), intervals[1].high),
+        slo_violation_rate_error=float(np.std(missed, ddof=1) / np.sqrt(len(missed))) if len(missed) > 1 else None,
     )
 
 
@@ -241,7 +248,7 @@ def search(tuning: Tuning, name: str, folder: Path, on_progress: Callable[[float
         if kept is None:
             outcome = tuning.played(settings, tuning.searched)
             kept = outcome.slo_violation_rate, outcome.gpu_seconds
-            shown = {key: value for key, value in outcome.__dict__.items() if not key.endswith("_interval")}
+            shown = {key: value for key, value in outcome.__dict__.items() if not key.endswith(("_interval", "_error"))}
             trials.keep(trial.number, {**trial.params, **shown})
         on_progress((trial.number + 1) * config.seeds / runs)
         trial.set_constraint("missed", kept[0] - WORTHLESS * allowed)
@@ -350,17 +357,19 @@ def tune(config: TuneConfig, folder: Path, on_progress: Callable[[float], None])
 
 
 def cheapest(outcomes: Sequence[MeanOutcome], allowed: float) -> int:
-    """Of those that hold the allowed share, the one with the fewest GPU-seconds, or an earlier one that is as good; if
-    none holds it, the one that misses least."""
-    holding = [place for place, outcome in enumerate(outcomes) if outcome.holds(allowed)]
+    """Of those that surely hold the allowed share, or else of those that hold it, the one with the fewest GPU-seconds,
+    or an earlier one that is as good; if none holds it, the one that misses least."""
+    places = range(len(outcomes))
+    holding = [place for place in places if outcomes[place].surely_holds(allowed)]
+    holding = holding or [place for place in places if outcomes[place].holds(allowed)]
     if not holding:
-        return min(range(len(outcomes)), key=lambda place: outcomes[place].slo_violation_rate)
+        return min(places, key=lambda place: outcomes[place].slo_violation_rate)
     fewest = min(outcomes[place].gpu_seconds for place in holding)
     return next(place for place in holding if AS_GOOD * outcomes[place].gpu_seconds <= fewest)
 
 
 def _fewest_fixed(tuning: Tuning) -> Finalist | None:
-    """The fewest replicas that hold the allowed share all the time, by halving; None: all of them do not."""
+    """The fewest replicas that surely hold the allowed share all the time, by halving; None: all of them do not."""
 
     def fixed(replicas: int) -> Finalist:
         settings = {"kind": "fixed", "replicas": replicas}
@@ -369,12 +378,12 @@ def _fewest_fixed(tuning: Tuning) -> Finalist | None:
     allowed = tuning.config.allowed_slo_violation_rate
     low, high = 1, tuning.service.max_replicas
     best = fixed(high)
-    if not best.outcome.holds(allowed):
+    if not best.outcome.surely_holds(allowed):
         return None
     while low < high:
         middle = (low + high) // 2
         tried = fixed(middle)
-        if tried.outcome.holds(allowed):
+        if tried.outcome.surely_holds(allowed):
             high, best = middle, tried
         else:
             low = middle + 1

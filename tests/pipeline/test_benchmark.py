@@ -127,8 +127,8 @@ def test_a_trace_is_split_by_time_and_scaled(tmp_path: Path) -> None:
     assert np.ptp(early.rates) < 0.1 * early.peak_rps
     assert min(late.rates) == pytest.approx(late.peak_rps / 2, rel=0.1)
     short = traffic.model_copy(update={"held_out": 0.99})
-    with pytest.raises(TraceError, match=r"counts.csv: the held-out part has 2 intervals: give a shorter interval_s"):
-        worlds(short, SERVICE, "held-out", 2, 1)
+    with pytest.raises(TraceError, match=r"counts.csv: the training part has 2 intervals: give a shorter interval_s"):
+        worlds(short, SERVICE, "training", 2, 1)
 
 
 def test_mistakes_are_named(tmp_path: Path) -> None:

@@ -262,6 +262,9 @@ def test_of_those_that_hold_the_cheapest_is_taken_and_a_simpler_one_that_is_as_g
     assert cheapest([bad, dear], 0.0001) == 1
     as_good = MeanOutcome(0.008, 100.5, 20.0, 3)
     assert cheapest([as_good, cheap], 0.01) == 0
+    unsure = MeanOutcome(0.008, 90.0, 20.0, 3, slo_violation_rate_error=0.005)
+    assert cheapest([unsure, cheap], 0.01) == 1
+    assert cheapest([unsure, bad], 0.01) == 0  # better than nothing
 
 
 def test_finalists_are_those_of_the_front_near_the_allowed_share() -> None:
