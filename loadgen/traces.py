@@ -53,8 +53,8 @@ def read_trace(
 
     format: a name of FORMATS; None: what the lines look like, else timestamps. speed_up 2 replays in half the time.
     keep .5 keeps each request with probability one half (drawn from `seed`); a thinned Poisson trace stays Poisson.
-    The first arrival is time 0 (perf_analyzer and counts: the start of the file is). The schedule covers one mean gap more than
-    the last arrival. Raises TraceError naming the line that is wrong.
+    The first arrival is time 0 (perf_analyzer and counts: the start of the file is). The schedule covers one mean gap
+    more than the last arrival. Raises TraceError naming the line that is wrong.
     """
     if not speed_up > 0:
         raise TraceError(f"speed_up is {speed_up}: it must be > 0")

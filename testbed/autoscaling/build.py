@@ -47,7 +47,7 @@ def build_policy(settings: dict[str, Any], max_replicas: int, rate_rps: Callable
 
 def resolved(settings: dict[str, Any]) -> dict[str, Any]:
     """The settings themselves, or those in the tuned.json of `kis tune` that they name: of `policy`, else of the one
-    that was chosen if it is of their kind, else of the first of that kind. ConfigError if there is none."""
+    that was chosen if it is of their kind, else of the first that was searched of it. ConfigError if there is none."""
     if "tuned" not in settings:
         return dict(settings)
     kind, name = settings.get("kind"), settings.get("policy")
@@ -57,7 +57,8 @@ def resolved(settings: dict[str, Any]) -> dict[str, Any]:
     try:
         tuned = json.loads(file.read_text())
         policies = {key: dict(value) for key, value in tuned["policies"].items()}
-        order = [name] if name is not None else [tuned.get("chosen", "tuned"), *policies]
+        chosen, searched = tuned.get("chosen", "tuned"), [key for key in policies if key not in ("given", "untuned")]
+        order = [name] if name is not None else [chosen, *searched, *policies]
     except OSError as error:
         raise ConfigError(f"{file}: {error.strerror}: give a tuned.json of kis tune") from None
     except (ValueError, KeyError, TypeError, AttributeError):

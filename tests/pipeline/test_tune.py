@@ -103,6 +103,8 @@ def test_every_candidate_is_searched_and_told_as_what_applies_it(tmp_path: Path)
     assert build_policy(written.policy, 6, None).name == "knative"
     again = {"kind": "knative", "tuned": str(tmp_path / "out" / "tuned.json")}
     assert resolved(again) == found["policies"]["knative"]
+    assert resolved({**again, "kind": "hpa"}) == found["policies"]["hpa"]  # not the given one
+    assert resolved({**again, "kind": "hpa", "policy": "given"}) == found["policies"]["given"]
     with pytest.raises(ConfigError, match=r"has no policy of kind keda: it has given \(hpa\), fixed"):
         resolved({**again, "kind": "keda"})
 

@@ -19,7 +19,7 @@ from synthetic_runs import write_demo, write_run
 from typer.testing import CliRunner
 
 from testbed.cli.main import application
-from testbed.errors import ReportError
+from testbed.errors import ConfigError, ReportError
 from testbed.reporting import added
 from testbed.reporting.compare import recompute
 from testbed.reporting.reports import REPORTS, report_of, write_report
@@ -245,7 +245,7 @@ def test_a_folder_of_no_kind_is_told_in_one_line(tmp_path):
     assert "\n" not in str(caught.value)
     assert all(report.command in str(caught.value) for report in REPORTS)
     told = CliRunner().invoke(application(), ["report", str(tmp_path / "nothing")])
-    assert isinstance(told.exception, ReportError)
+    assert isinstance(told.exception, ConfigError)
 
 
 def in_browser(page: str, profile: Path) -> str:

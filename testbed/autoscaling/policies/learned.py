@@ -41,7 +41,9 @@ class Learned:
 
     replica_capacity_rps, latency_target_s and provisioning_delay_s are of the service that is scaled: what its features
     are measured in. slo_penalty: of a step with every request missed, in steps of all replicas; the larger, the fewer
-    misses and the more GPU-seconds. digest: of the policy's files (Pair.digest), others are refused; empty: as they are
+    misses and the more GPU-seconds. step_s: between two decisions; None: as it was trained. Its features count in
+    steps, so a service whose pods take twenty times as long is to it as one that it was trained on, with steps twenty
+    times as long. digest: of the policy's files (Pair.digest), others are refused; empty: as they are
     when it is made. It stays that policy, whatever is trained into the same files later.
     """
 
@@ -58,13 +60,15 @@ class Learned:
     min_replicas: int = 1
     metrics_delay_s: float = 1.0
     slo_penalty: float = 10.0
+    step_s: float | None = None
     name: str = "learned"
     digest: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("replica_capacity_rps", "latency_target_s", "provisioning_delay_s"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"policy learned: {name} must be above 0, not {getattr(self, name):g}")
+        for name in ("replica_capacity_rps", "latency_target_s", "provisioning_delay_s", "step_s"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ConfigError(f"policy learned: {name} must be above 0, not {value:g}")
         if not self.digest:
             object.__setattr__(self, "digest", read_pair(self.file).digest)
         low, high = self._known.description.slo_penalties
@@ -86,12 +90,13 @@ class Learned:
             "latency_target_s": service.replica.latency_target_s,
             "provisioning_delay_s": service.provisioning_delay_s,
             "metrics_delay_s": service.metrics_delay_s,
+            "step_s": max(1.0, service.provisioning_delay_s * trial.suggest_float("step", 0.15, 0.6, log=True)),
         }
 
     @property
     def period_s(self) -> float:
         """See Policy."""
-        return self._known.description.step_s
+        return self._known.description.step_s if self.step_s is None else self.step_s
 
     @property
     def _known(self) -> _Loaded:
@@ -106,7 +111,7 @@ class Learned:
             latency_target_s=self.latency_target_s,
             max_replicas=self.max_replicas,
             provisioning_delay_s=self.provisioning_delay_s,
-            step_s=description.step_s,
+            step_s=self.period_s,
             slo_penalty=self.slo_penalty,
             metrics_delay_s=self.metrics_delay_s,
         )
