@@ -95,7 +95,7 @@ def test_the_largest_logit_is_the_change(tmp_path: Path) -> None:
     up = policy.decide(Scene(rate=140.0), KNOWN)
     assert up.replicas == 3
     assert up.memory == (100.0, 1, (140.0, 140.0, 140.0), 0.0)
-    assert "+1 for asked 0.25" in up.reason
+    assert up.reason == "+1: 140/s, 140 % of what 2 replicas serve; in 6 s 140/s on a line; 0 wait"
     quiet = KNOWN._replace(rates=(10.0, 10.0))
     assert policy.decide(Scene(rate=10.0), quiet).replicas == 1
     assert policy.decide(Scene(rate=10.0, spec_replicas=1), quiet).replicas == 1  # never below its least
