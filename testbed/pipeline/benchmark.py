@@ -5,7 +5,7 @@ front are then played on the held-out worlds, with several seeds. As every polic
 many, all are compared at the same share of misses.
 
 Files in results/<name>/: benchmark.json (the configuration), searches/<service>/<candidate>/ (trials.csv, front.json),
-rows/<service>-<candidate>.parquet (one row a run), wins.json and the report (from the rows).
+searches/<service>/tuned.json (what was chosen), rows/<service>-<candidate>.parquet (one row a run), wins.json and the report (from the rows).
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ import pandas as pd
 from loadgen.artifact import read_json
 from testbed.pipeline.benchmark_config import BenchmarkConfig
 from testbed.pipeline.served_rates import served_service
-from testbed.pipeline.tune import MeanOutcome, Tuning, cheapest, search
+from testbed.pipeline.tune import MeanOutcome, Tuning, cheapest, front_of, search
 from testbed.pipeline.tune_config import TuneConfig
 from testbed.pipeline.worlds import Split, World, worlds
 from testbed.reporting.benchmark import ROWS
 from testbed.reporting.reports import write_report
 from testbed.simulation.cluster.services import read_services
 from testbed.study import HERE, Workers, all_done, computed, remember
-from workloads.files import replacing
+from workloads.files import replacing, write_json
 
 MAY_GROW = ("candidates", "compared", "services")
 SELECTING_SEEDS = 3  # runs of each training world, of a finalist
@@ -63,6 +63,8 @@ def benchmark(
     remember(config, folder / "benchmark.json", may_grow=MAY_GROW)
     tasks = [Task(service, policy) for policy in (*config.candidates, *config.compared) for service in config.services]
     all_done(computed(partial(play, config, folder), tasks, workers, on_progress))
+    for service in config.services:
+        _write_chosen(config, folder / "searches" / service)
     write_report(folder)
     wins: dict[str, Any] = read_json(folder / "wins.json", "run `kis benchmark` again")
     return wins
@@ -88,6 +90,16 @@ def play(config: BenchmarkConfig, folder: Path, task: Task) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     with replacing(file) as temporary:
         pd.DataFrame(rows).to_parquet(temporary, index=False)
+
+
+def _write_chosen(config: BenchmarkConfig, searches: Path) -> None:
+    """tuned.json of a service: the settings that each candidate's search has chosen, for other configurations."""
+    chosen = {}
+    for name in config.candidates:
+        front = front_of(searches, name)
+        place = cheapest([finalist.outcome for finalist in front], config.allowed_slo_violation_rate)
+        chosen[name] = front[place].settings
+    write_json(searches / "tuned.json", {"simulated": True, "policies": chosen})
 
 
 def _settings_to_play(config: BenchmarkConfig, tuning: Tuning, folder: Path, task: Task) -> Sequence[Played]:

@@ -6,6 +6,7 @@ from itertools import product
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 from pydantic import Field, model_validator
 
 from testbed.adaptation.settings import AdaptSettings
@@ -55,6 +56,9 @@ class ExperimentConfig(Strict):
         {}, description="by traffic: `slow_down` only, of emulated pods whose overlay has the component `slowness`"
     )
     repeats: int = Field(1, ge=1, description="real runs of each pair; their spread is reported beside the errors")
+    random_order: bool = Field(
+        False, description="each repeat runs all pairs once, in an order drawn from the seed; else pair after pair"
+    )
     attempts: int = Field(
         2, ge=1, description="attempts at a real run whose only fault is that requests were sent late"
     )
@@ -104,8 +108,12 @@ class ExperimentConfig(Strict):
 
     @property
     def runs(self) -> list[Which]:
-        """All real runs, in their order."""
-        return [*product(self.traffic, self.policies, range(1, self.repeats + 1))]
+        """All real runs, in their order. What slows a machine for an hour then strikes all policies alike."""
+        pairs, repeats = [*product(self.traffic, self.policies)], range(1, self.repeats + 1)
+        if not self.random_order:
+            return [(*pair, repeat) for pair in pairs for repeat in repeats]
+        orders = {repeat: np.random.default_rng((self.seed, repeat)).permutation(len(pairs)) for repeat in repeats}
+        return [(*pairs[place], repeat) for repeat, order in orders.items() for place in order.tolist()]
 
     @property
     def model(self) -> str:

@@ -239,7 +239,7 @@ def search(tuning: Tuning, name: str, folder: Path, on_progress: Callable[[float
     file = folder / name / "front.json"
     if file.exists():
         on_progress(1.0)
-        return [_finalist(row) for row in read_json(file, "remove it to search again")["front"]]
+        return front_of(folder, name)
     runs = config.trials * config.seeds + FINALISTS * config.check_seeds
 
     def objective(trial: optuna.Trial) -> tuple[float, float]:
@@ -268,6 +268,12 @@ def search(tuning: Tuning, name: str, folder: Path, on_progress: Callable[[float
     write_json(file, {"simulated": True, "seeds": [*tuning.selected.seeds], "front": rows})
     on_progress(1.0)
     return front
+
+
+def front_of(folder: Path, name: str) -> list[Finalist]:
+    """As a search has left it."""
+    front = read_json(folder / name / "front.json", "search again")["front"]
+    return [_finalist(row) for row in front]
 
 
 def _finalist(row: Mapping[str, Any]) -> Finalist:

@@ -239,6 +239,17 @@ def test_mistakes_are_named(tmp_path: Path, changes: dict[str, Any], told: str) 
         config_of(tmp_path, **changes)
 
 
+def test_each_repeat_has_an_order_of_its_own(tmp_path: Path) -> None:
+    listed = ExperimentConfig.model_validate(settings(tmp_path, repeats=3))
+    mixed = listed.model_copy(update={"random_order": True})
+    assert sorted(mixed.runs) == sorted(listed.runs)
+    assert mixed.runs == mixed.runs
+    size = len(listed.runs) // 3
+    blocks = [mixed.runs[k * size : (k + 1) * size] for k in range(3)]
+    assert [{repeat for _, _, repeat in block} for block in blocks] == [{1}, {2}, {3}]
+    assert len({tuple(pair[:2] for pair in block) for block in blocks}) > 1
+
+
 def test_a_fixed_policy_starts_with_its_number(tmp_path: Path) -> None:
     config = config_of(tmp_path)
     assert [config.start_replicas(name) for name in config.policies] == [1, 1, 3]
