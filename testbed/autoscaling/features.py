@@ -202,8 +202,26 @@ def _inputs_of(seen: Observation, window: Window, past: Past, scale: FeatureScal
     )
 
 
-def bounds() -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """float32[len(FEATURES)] each: the least and the greatest value of every feature."""
-    low = np.array([feature.low for feature in FEATURES.values()], dtype=np.float32)
-    high = np.array([feature.high for feature in FEATURES.values()], dtype=np.float32)
+PROPOSED = Feature(
+    "replicas that the corrected policy proposes, less those asked for", "of max_replicas", -1, 1, lambda s: 0.0
+)
+
+
+def features_with(base: str | None) -> Mapping[str, Feature]:
+    """Of a network: FEATURES, and the proposal of the policy that it corrects, if it does."""
+    return FEATURES if base is None else {**FEATURES, "proposed": PROPOSED}
+
+
+def with_proposal(
+    features: npt.NDArray[np.float32], proposed: int, spec: int, scale: FeatureScale
+) -> npt.NDArray[np.float32]:
+    """float32[n + 1]: the features, and what is proposed."""
+    return np.append(features, np.float32((proposed - spec) / scale.max_replicas))
+
+
+def bounds(base: str | None = None) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """float32[n] each: the least and the greatest value of every feature of a network (features_with)."""
+    features = features_with(base).values()
+    low = np.array([feature.low for feature in features], dtype=np.float32)
+    high = np.array([feature.high for feature in features], dtype=np.float32)
     return low, high

@@ -38,6 +38,7 @@ class PolicyFile(Strict):
     sha256: str = Field(description="hash of policy.onnx")
     max_step: int = Field(ge=1, description="largest change of one decision")
     step_s: float = Field(gt=0, description="time between two decisions, and the length of a window")
+    base: str | None = Field(None, description="kind of the policy whose proposals the network corrects; none: no such")
     slo_penalties: tuple[float, float] = Field(description="smallest and largest SLO penalty of the training")
     trained: dict[str, Any] = Field({}, description="provenance: scenarios, seeds, steps, code, and date")
 

@@ -17,5 +17,12 @@ def scenarios_of(config: TrainConfig) -> Scenarios:
 
 def make_env(config: TrainConfig, scenarios: Scenarios, *, teacher: bool = False) -> ScalingEnv | Shuffled:
     """One environment."""
-    env = ScalingEnv(scenarios, config.weights, steps=config.episode_steps, max_step=config.max_step, teacher=teacher)
+    env = ScalingEnv(
+        scenarios,
+        config.weights,
+        steps=config.episode_steps,
+        max_step=config.max_step,
+        teacher=teacher,
+        base=config.base,
+    )
     return env if config.control is None else Shuffled(env)

@@ -9,7 +9,8 @@ import gymnasium
 import numpy as np
 import numpy.typing as npt
 
-from testbed.autoscaling.features import Past, bounds, features_of
+from testbed.autoscaling.features import Past, bounds, features_of, with_proposal
+from testbed.autoscaling.policies.corrected import rule_of
 from testbed.autoscaling.rollout import outcome_of, rollout
 from testbed.autoscaling.simulated import PolicyRun, SimulatedObservation
 from testbed.kiscaler.scenarios import Scenario, Scenarios
@@ -75,6 +76,9 @@ class ScalingEnv(gymnasium.Env[FloatArray, np.int64]):
     Action: Discrete(2 k + 1), a change of the number of replicas by action - k, -k..k. What would leave 1..max_replicas
     is cut at the bound.
 
+    base: with `rule`, the action corrects what that rule proposes instead of the number that is there, and the
+    observation has the proposal as its last number (testbed/autoscaling/policies/corrected.py).
+
     Reward, a step: - penalty * share of the step's requests that were answered late or not at all
                     - gpu * time that pods held devices, of what max_replicas would hold
                     - churn * |change| / max_replicas, all divided by sqrt(penalty).
@@ -99,13 +103,19 @@ class ScalingEnv(gymnasium.Env[FloatArray, np.int64]):
         steps: int = 60,
         max_step: int = 3,
         teacher: bool = False,
+        base: str | None = None,
     ) -> None:
         self.scenarios, self.weights, self.steps, self.max_step = scenarios, weights or Weights(), steps, max_step
-        self._teacher = teacher
-        low, high = bounds()
+        self._teacher, self._base = teacher, base
+        low, high = bounds(base)
         self.observation_space = gymnasium.spaces.Box(low, high, dtype=np.float32)
         self.action_space = gymnasium.spaces.Discrete(2 * max_step + 1)
+        self._begin()
+
+    def _begin(self) -> None:
         self._taken, self._past = 0, Past(0.0, 0)
+        self._rule_memory: Any = None
+        self._proposed = 0  # by the rule, if there is one
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -115,14 +125,15 @@ class ScalingEnv(gymnasium.Env[FloatArray, np.int64]):
         number = (options or {}).get("scenario_seed")
         self._scenario = begin(self.scenarios, int(self.np_random.integers(2**31)) if number is None else int(number))
         self._run = PolicyRun(self._scenario.sim, {})
-        self._taken, self._past = 0, Past(0.0, 0)
+        self._begin()
         return self._observe(), self._teachers_action()
 
     def step(self, action: np.int64) -> tuple[FloatArray, float, bool, bool, dict[str, Any]]:
         """See gymnasium.Env."""
         sim, model = self._run.sim, self._scenario.model
         replicas = len(sim.wanted(model))
-        wanted = int(np.clip(replicas + int(action) - self.max_step, 1, self.scenarios.max_replicas))
+        start = replicas if self._base is None else self._proposed
+        wanted = int(np.clip(start + int(action) - self.max_step, 1, self.scenarios.max_replicas))
         if wanted != replicas:
             self._past = self._past._replace(change_s=sim.now_s, change=wanted - replicas)
             self._run.scale(model, wanted, "the agent")
@@ -143,6 +154,11 @@ class ScalingEnv(gymnasium.Env[FloatArray, np.int64]):
     def _observe(self) -> FloatArray:
         observation = SimulatedObservation(self._run.sim, self._scenario.model)
         features, self._past = features_of(observation, self._past, self._scenario.scale)
+        if self._base is not None:
+            proposal = rule_of(self._scenario.scale).decide(observation, self._rule_memory)
+            self._rule_memory, self._proposed = proposal.memory, proposal.replicas
         if features is None:  # every pod was lost: nothing is known, which reads as nothing there
             return np.zeros(self.observation_space.shape or (), dtype=np.float32)
-        return features
+        if self._base is None:
+            return features
+        return with_proposal(features, self._proposed, observation.spec_replicas, self._scenario.scale)

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from testbed.autoscaling.features import FEATURES, VERSION
+from testbed.autoscaling.features import VERSION, features_with
 from testbed.autoscaling.policy_file import PolicyFile, write_pair
 from testbed.kiscaler.evaluation import Evaluation
 from testbed.kiscaler.train_config import TrainConfig
@@ -32,13 +32,13 @@ class _Actor(torch.nn.Module):
 
 def export(policy: Any, config: TrainConfig, evaluation: Evaluation, folder: Path) -> None:
     """policy.onnx and policy.json, which are replaced together (policy_file.py)."""
-    actor = _Actor(policy).cpu().eval()
+    actor, features = _Actor(policy).cpu().eval(), tuple(features_with(config.base))
     exported: Any = io.BytesIO()  # torch takes one, though its types do not say so
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         torch.onnx.export(
             actor,
-            (torch.zeros(1, len(FEATURES)),),
+            (torch.zeros(1, len(features)),),
             exported,
             input_names=["features"],
             output_names=["logits"],
@@ -47,10 +47,11 @@ def export(policy: Any, config: TrainConfig, evaluation: Evaluation, folder: Pat
         )
     beside = PolicyFile(
         features_version=VERSION,
-        features=tuple(FEATURES),
+        features=features,
         sha256=hashlib.sha256(exported.getvalue()).hexdigest(),
         max_step=config.max_step,
         step_s=config.step_s,
+        base=config.base,
         slo_penalties=config.ranges.slo_penalty,
         trained={
             "at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,7 @@ from workloads.files import replacing
 
 ROLLOUT = 3_600  # decisions between two updates
 IMITATION_ROUNDS = 4
+UNCORRECTED = 2.5  # logit by which no correction is more likely than each other one: about two thirds of all actions
 Progress = Callable[[float], None]
 
 
@@ -48,7 +50,7 @@ def train(
     """
     remember(config, folder / "train.json")
     scenarios = scenarios or scenarios_of(config)
-    played, shown = played_steps(config), config.imitated_steps
+    played, shown = played_steps(config), config.imitated_steps if config.base is None else 0
     whole = played + shown + config.total_steps
 
     def imitated(share: float) -> None:
@@ -73,7 +75,9 @@ def train(
             model.set_random_seed(resume_seed(config.seed, model.num_timesteps))
         else:
             model = _new_model(config, environments, folder)
-            if config.imitated_steps > 0:
+            if config.base is not None:
+                _begin_with_the_base(model, config.max_step)
+            elif config.imitated_steps > 0:
                 imitate(model, environments, shown, IMITATION_ROUNDS, imitated)
         left = config.total_steps - model.num_timesteps
         if left > 0 and not judge.over:
@@ -120,6 +124,13 @@ def _new_model(config: TrainConfig, environments: VecEnv, folder: Path) -> PPO:
         seed=config.seed,
         device="cpu",
     )
+
+
+def _begin_with_the_base(model: PPO, max_step: int) -> None:
+    """Most actions correct nothing at first: the greedy policy is the base itself."""
+    bias: Any = model.policy.action_net.bias
+    with torch.no_grad():
+        bias[max_step] += UNCORRECTED
 
 
 class _Judge(BaseCallback):

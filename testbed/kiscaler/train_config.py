@@ -70,6 +70,9 @@ class TrainConfig(Strict):
         12, ge=1, description="number of evaluation scenarios, never used in training, the same at each evaluation"
     )
     baselines: dict[str, PolicySettings] = Field({}, description="policies to compare with, by name")
+    base: Literal["rule"] | None = Field(
+        None, description="policy that the network corrects; none: it decides alone. With one, nothing is imitated"
+    )
     control: Literal["shuffled"] | None = Field(None, description="negative control: train on shuffled observations")
     patience: int = Field(8, ge=1, description="evaluations without an improvement after which the training ends")
     seed: int = Field(0, description="seed of all random values")

@@ -5,7 +5,8 @@ front are then played on the held-out worlds, with several seeds. As every polic
 many, all are compared at the same share of misses.
 
 Files in results/<name>/: benchmark.json (the configuration), searches/<service>/<candidate>/ (trials.csv, front.json),
-searches/<service>/tuned.json (what was chosen), rows/<service>-<candidate>.parquet (one row a run), wins.json and the report (from the rows).
+searches/<service>/tuned.json (what was chosen), rows/<service>-<candidate>.parquet (one row a run), wins.json and the
+report (from the rows).
 """
 
 from __future__ import annotations

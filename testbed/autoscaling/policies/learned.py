@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from testbed.autoscaling.features import FEATURES, VERSION, FeatureScale, Past, features_of
+from testbed.autoscaling.features import FEATURES, VERSION, FeatureScale, Past, features_of, features_with
 from testbed.autoscaling.forecast import SMOOTHED
 from testbed.autoscaling.observation import Observation
 from testbed.autoscaling.policy import Decision, policy
@@ -52,6 +53,8 @@ class Learned:
         "start-up time; arrivals, from answers and queues; queue time; replicas"
     )
 
+    corrects: ClassVar[str | None] = None  # kind of the policy whose proposals its network corrects
+
     file: Path
     replica_capacity_rps: float
     latency_target_s: float
@@ -71,6 +74,12 @@ class Learned:
                 raise ConfigError(f"policy learned: {name} must be above 0, not {value:g}")
         if not self.digest:
             object.__setattr__(self, "digest", read_pair(self.file).digest)
+        base = self._known.description.base
+        if base != self.corrects:
+            kind = "learned" if base is None else "corrected"
+            raise ConfigError(
+                f"{self.file} was trained to {f'correct a {base}' if base else 'decide alone'}: give kind {kind}"
+            )
         low, high = self._known.description.slo_penalties
         if not low <= self.slo_penalty <= high:
             raise ConfigError(
@@ -102,11 +111,10 @@ class Learned:
     def _known(self) -> _Loaded:
         return _loaded(self.file, self.digest)
 
-    def decide(self, observation: Observation, memory: Past | None) -> Decision:
-        """See Policy."""
-        description, session = self._known
-        past = memory or Past(observation.now_s, 0)
-        scale = FeatureScale(
+    @property
+    def scale(self) -> FeatureScale:
+        """What its features are measured in."""
+        return FeatureScale(
             replica_capacity_rps=self.replica_capacity_rps,
             latency_target_s=self.latency_target_s,
             max_replicas=self.max_replicas,
@@ -115,15 +123,24 @@ class Learned:
             slo_penalty=self.slo_penalty,
             metrics_delay_s=self.metrics_delay_s,
         )
+
+    def change(self, features: npt.NDArray[np.float32]) -> int | None:
+        """The network's answer; None: it is no number."""
+        description, session = self._known
+        (logits,) = session.run(None, {"features": features[np.newaxis]})
+        return int(np.argmax(logits[0])) - description.max_step if np.isfinite(logits).all() else None
+
+    def decide(self, observation: Observation, memory: Any) -> Decision:
+        """See Policy."""
+        past, scale = memory or Past(observation.now_s, 0), self.scale
         features, past = features_of(observation, past, scale)
         if features is None:
             return Decision(observation.spec_replicas, past, "no metrics yet, or one is no number")
         if len(past.rates) < SMOOTHED:  # the first window may have begun before the traffic did
             return Decision(observation.spec_replicas, past, "too little is known yet")
-        (logits,) = session.run(None, {"features": features[np.newaxis]})
-        if not np.isfinite(logits).all():
+        change = self.change(features)
+        if change is None:
             return Decision(observation.spec_replicas, past, "the network's answer is no number")
-        change = int(np.argmax(logits[0])) - description.max_step
         wanted = min(max(observation.spec_replicas + change, self.min_replicas), self.max_replicas)
         if wanted != observation.spec_replicas:
             past = past._replace(change_s=observation.now_s, change=wanted - observation.spec_replicas)
@@ -163,15 +180,16 @@ def _loaded(file: Path, digest: str) -> _Loaded:
             f"{beside}: a control ({description.trained['control']}), to compare a training with: it scales nothing; "
             "give a policy that was trained without `control`"
         )
-    if description.features_version != VERSION or description.features != tuple(FEATURES):
+    known = tuple(features_with(description.base))
+    if description.features_version != VERSION or description.features != known:
         raise ConfigError(
             f"{beside} expects features of version {description.features_version} "
-            f"({', '.join(description.features)}), this code has version {VERSION} ({', '.join(FEATURES)}): train it "
+            f"({', '.join(description.features)}), this code has version {VERSION} ({', '.join(known)}): train it "
             "again, or use the code that it was trained with"
         )
     session = _session(file, pair.network)
     ports = [(port.name, list(port.shape[1:])) for port in (*session.get_inputs(), *session.get_outputs())]
-    expected = [("features", [len(FEATURES)]), ("logits", [2 * description.max_step + 1])]
+    expected = [("features", [len(known)]), ("logits", [2 * description.max_step + 1])]
     if ports != expected:
         raise ConfigError(f"{file} has the ports {ports}, expected are {expected}: export the policy again")
     return _Loaded(description, session)
