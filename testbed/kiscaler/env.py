@@ -133,7 +133,7 @@ class ScalingEnv(gymnasium.Env[FloatArray, np.int64]):
         sim, model = self._run.sim, self._scenario.model
         replicas = len(sim.wanted(model))
         start = replicas if self._base is None else self._proposed
-        wanted = int(np.clip(start + int(action) - self.max_step, 1, self.scenarios.max_replicas))
+        wanted = int(np.clip(start + int(action) - self.max_step, 1, self._scenario.scale.max_replicas))
         if wanted != replicas:
             self._past = self._past._replace(change_s=sim.now_s, change=wanted - replicas)
             self._run.scale(model, wanted, "the agent")

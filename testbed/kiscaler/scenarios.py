@@ -34,8 +34,8 @@ class Scenario:
 
 
 @dataclass(frozen=True)
-class Scenarios:
-    """Scenarios round one cluster's only model and its profile.
+class TrainedService:
+    """A cluster's only model, with its profile.
 
     replica_capacity_rps: that one replica serves within the target, at the profile's own batch times (see `kis plan`).
     """
@@ -43,55 +43,77 @@ class Scenarios:
     cluster: ClusterConfig
     profiles: dict[str, ServiceProfile]  # by kind of device
     replica_capacity_rps: float
+
+
+@dataclass(frozen=True)
+class Scenarios:
+    """Scenarios round one service (see TrainedService), or round one of several, which is drawn for each."""
+
+    cluster: ClusterConfig
+    profiles: dict[str, ServiceProfile]
+    replica_capacity_rps: float
     ranges: Ranges = field(default_factory=Ranges)
     step_s: float = 5.0  # from one decision to the next
+    others: tuple[TrainedService, ...] = ()
 
     def __post_init__(self) -> None:
-        if len(self.cluster.models) != 1:
-            raise KisError(f"scenarios have one model, this cluster has {len(self.cluster.models)}")
+        for service in self.services:
+            if len(service.cluster.models) != 1:
+                raise KisError(f"scenarios have one model, this cluster has {len(service.cluster.models)}")
+        relative = self.ranges.load_factor is not None
+        if relative and any(service.cluster.models[0].pod.load_s is None for service in self.services):
+            raise KisError("ranges of scenarios: load_factor is of pod.load_s: give each cluster's model one")
 
     @property
-    def max_replicas(self) -> int:
-        """Of the model."""
-        return self.cluster.models[0].max_replicas
+    def services(self) -> tuple[TrainedService, ...]:
+        """One or several."""
+        return (TrainedService(self.cluster, self.profiles, self.replica_capacity_rps), *self.others)
 
     def draw(self, seed: int) -> Scenario:
         """The same scenario for the same seed."""
         rng = np.random.default_rng(seed)
-        ranges, served = self.ranges, self.cluster.models[0]
+        service = self.services[int(rng.integers(1 + len(self.others))) if self.others else 0]
+        ranges, served = self.ranges, service.cluster.models[0]
         slo_penalty = float(np.exp(rng.uniform(*np.log(ranges.slo_penalty))))
         slowness, load_s, metrics_delay_s = (
             float(rng.uniform(*bounds)) for bounds in (ranges.service, ranges.load_s, ranges.metrics_delay_s)
         )
-        replica_capacity_rps = self.replica_capacity_rps / slowness
-        pattern = self._pattern(rng, replica_capacity_rps * served.max_replicas)
+        if ranges.load_factor is not None:
+            assert served.pod.load_s is not None
+            load_s = served.pod.load_s * float(rng.uniform(*ranges.load_factor))
         pods = served.pod.model_copy(update={"load_s": load_s})
+        delay_s = pods.provisioning_delay_s(load_s)
+        replica_capacity_rps = service.replica_capacity_rps / slowness
+        pattern = self._pattern(rng, replica_capacity_rps * served.max_replicas, delay_s)
         first = float(pattern.rate_rps(np.zeros(1))[0])
-        replicas = int(np.clip(np.ceil(first / replica_capacity_rps), 1, self.max_replicas))
+        replicas = int(np.clip(np.ceil(first / replica_capacity_rps), 1, served.max_replicas))
         served = served.model_copy(update={"pod": pods, "replicas": replicas})
-        config = self.cluster.model_copy(update={"models": (served,)})
+        config = service.cluster.model_copy(update={"models": (served,)})
         services = [
             make_service(0, served, kind, shifted(another_run(profile, rng), {"service": float(np.log(slowness))}))
-            for kind, profile in self.profiles.items()
+            for kind, profile in service.profiles.items()
         ]
         traffic = PatternTraffic((pattern,), int(rng.integers(2**31)))
         sim = KISim(config, services, traffic, seed=int(rng.integers(2**31)))
+        step_s = self.step_s if ranges.step is None else delay_s * float(rng.uniform(*ranges.step))
         scale = FeatureScale(
             replica_capacity_rps=replica_capacity_rps,
             latency_target_s=served.latency_target_s,
             max_replicas=served.max_replicas,
-            provisioning_delay_s=pods.provisioning_delay_s(load_s),
-            step_s=self.step_s,
+            provisioning_delay_s=delay_s,
+            step_s=step_s,
             slo_penalty=slo_penalty,
             metrics_delay_s=metrics_delay_s,
         )
         return Scenario(sim, served.name, scale, pattern)
 
-    def _pattern(self, rng: np.random.Generator, most_rps: float) -> Pattern:
+    def _pattern(self, rng: np.random.Generator, most_rps: float, delay_s: float) -> Pattern:
         """One of the families, between a low and a peak rate."""
         ranges = self.ranges
         peak = float(rng.uniform(*ranges.peak_load)) * most_rps
         low = peak * float(rng.uniform(*ranges.low_share))
         period_s = float(rng.uniform(*ranges.period_s))
+        if ranges.period is not None:
+            period_s = delay_s * float(np.exp(rng.uniform(*np.log(ranges.period))))
         family = ranges.families[int(rng.integers(len(ranges.families)))]
         return families()[family].drawn(family, low, peak, period_s, rng)

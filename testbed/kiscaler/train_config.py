@@ -34,6 +34,9 @@ class Ranges:
     load_s: Range = (1.0, 5.0)  # start-up, after the container's start
     metrics_delay_s: Range = (0.0, 2.0)  # of metrics
     slo_penalty: Range = (3.0, 30.0)  # of a miss (env.py); its logarithm is uniform
+    load_factor: Range | None = None  # on each service's own load_s, in place of load_s
+    period: Range | None = None  # in start-up times, in place of period_s; its logarithm is uniform
+    step: Range | None = None  # from one decision to the next, in start-up times, in place of step_s
     families: tuple[str, ...] = field(default_factory=lambda: tuple(families()))  # of traffic: all that patterns draw
 
     def __post_init__(self) -> None:
@@ -41,6 +44,10 @@ class Ranges:
             low, high = getattr(self, name)
             if not 0 <= low <= high:
                 raise KisError(f"ranges of scenarios: {name} is ({low:g}, {high:g}); give 0 <= low <= high")
+        for name in ("load_factor", "period", "step"):
+            low, high = getattr(self, name) or (1.0, 1.0)
+            if not 0 < low <= high:
+                raise KisError(f"ranges of scenarios: {name} is ({low:g}, {high:g}); give 0 < low <= high")
         if self.slo_penalty[0] <= 0:
             raise KisError(
                 f"ranges of scenarios: slo_penalty begins at {self.slo_penalty[0]:g}; give penalties above 0"
@@ -50,12 +57,22 @@ class Ranges:
             raise KisError(f"ranges of scenarios: families are {', '.join(known)}, not {', '.join(self.families)}")
 
 
+class OtherService(Strict):
+    """A further service that scenarios are drawn for."""
+
+    cluster: ClusterConfig = Field(description="cluster whose one model is scaled")
+    replica_capacity_rps: float = Field(gt=0, description="requests/s that one replica serves within the target")
+
+
 class TrainConfig(Strict):
     """`kis train`: in which scenarios, for which reward, for how long."""
 
     cluster: ClusterConfig = Field(description="cluster in which the policy is trained; its one model is scaled")
     replica_capacity_rps: float = Field(
         gt=0, description="requests/s that one replica serves within the target (see `kis plan`)"
+    )
+    others: tuple[OtherService, ...] = Field(
+        (), description="further services: each episode draws one of all; their ranges are relative to them"
     )
     ranges: Ranges = Field(Ranges(), description="ranges of the properties that are sampled for each episode")
     weights: Weights = Field(Weights(), description="weights of the reward")

@@ -13,7 +13,7 @@ from loadgen.patterns import families
 from testbed.autoscaling.features import FEATURES
 from testbed.kiscaler import ENV_ID
 from testbed.kiscaler.env import ScalingEnv
-from testbed.kiscaler.scenarios import Scenarios
+from testbed.kiscaler.scenarios import Scenarios, TrainedService
 from testbed.kiscaler.train_config import Ranges
 from tests.oracles.cluster_worlds import GPU, cluster, flat_profile
 from workloads.errors import KisError
@@ -105,9 +105,35 @@ def test_scenarios_differ_within_their_ranges() -> None:
         assert low * 0.999 <= one.pattern.peak_rps / (8 * one.scale.replica_capacity_rps) <= 0.9 * 1.001
 
 
+def test_several_services_are_drawn_each_at_its_own_scale() -> None:
+    pods = [{"container_start_s": 1.0, "load_s": load_s} for load_s in (2.0, 60.0)]
+    quick, slow = (
+        cluster(gpus=8, max_batch_size=4, max_replicas=most, latency_target_s=0.1, pod=pod)
+        for most, pod in zip((8, 4), pods, strict=True)
+    )
+    profiles = {GPU: flat_profile(MEAN_S)}
+    ranges = Ranges(load_factor=(0.5, 1.5), period=(10.0, 40.0), step=(0.2, 0.5), families=("periodic",))
+    both = Scenarios(quick, profiles, 90.0, ranges, others=(TrainedService(slow, profiles, 45.0),))
+    drawn = [both.draw(seed) for seed in range(40)]
+    assert {one.scale.max_replicas for one in drawn} == {4, 8}
+    for one in drawn:
+        load_s = 60.0 if one.scale.max_replicas == 4 else 2.0
+        assert 0.5 * load_s <= one.scale.provisioning_delay_s - 2.15 <= 1.5 * load_s
+        assert 0.2 <= one.scale.step_s / one.scale.provisioning_delay_s <= 0.5
+        assert 10 <= one.pattern.parameters()["period_s"] / one.scale.provisioning_delay_s <= 40
+    one_env = ScalingEnv(both, steps=5, max_step=MAX_STEP)
+    for seed in range(6):
+        play(one_env, lambda k: 2 * MAX_STEP, seed)
+        assert len(one_env._run.sim.wanted("m")) == one_env._scenario.scale.max_replicas  # not the other's
+
+
 def test_impossible_ranges_are_named() -> None:
     with pytest.raises(KisError, match=r"load_s is \(5, 1\)"):
         scenarios(load_s=(5.0, 1.0))
+    with pytest.raises(KisError, match=r"step is \(0, 1\); give 0 < low <= high"):
+        scenarios(step=(0.0, 1.0))
+    with pytest.raises(KisError, match=r"load_factor is of pod.load_s: give each cluster's model one"):
+        scenarios(load_factor=(0.5, 1.0))
     with pytest.raises(KisError, match="slo_penalty begins at 0"):
         scenarios(slo_penalty=(0.0, 1.0))
     with pytest.raises(KisError, match="families are ramp"):
