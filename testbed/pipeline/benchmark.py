@@ -2,7 +2,7 @@
 
 For each service, each candidate is searched as `kis tune` does, on that service's training worlds. Some settings of its
 front are then played on the held-out worlds, with several seeds. As every policy has settings with few misses and with
-many, all are compared at the same share of misses.
+many, all are compared at the same share of misses. A run begins with as many replicas as its first arrivals need.
 
 Files in results/<name>/: benchmark.json (the configuration), searches/<service>/<candidate>/ (trials.csv, front.json),
 searches/<service>/tuned.json (what was chosen), rows/<service>-<candidate>.parquet (one row a run), wins.json and the
@@ -183,4 +183,5 @@ def _tuning(config: BenchmarkConfig, task: Task, split: Split) -> Tuning:
         plain.services,
         plain.service,
         lambda seed, part, factor: [world.schedule(model, seed) for world in made],
+        settled=True,
     )

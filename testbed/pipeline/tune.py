@@ -46,7 +46,7 @@ from testbed.study import remember
 from workloads.files import replacing, write_json, write_text_atomically
 
 SELECT_SEED, CHECK_SEED = 500_000, 1_000_000  # from there on: runs that the search, and the choice, have not seen
-FINALISTS = 6  # settings of a candidate's front that are played on further runs
+FINALISTS = 5  # settings of a candidate's front that are played on further runs
 LOUDER = 1.2  # times the rate: what a policy that is to be trusted still holds
 WORTHLESS = 4.0  # allowed shares: trials that miss more do not guide the search
 LEAST_SHARE = 0.1  # of the allowed one: fewer misses are no better
@@ -91,12 +91,17 @@ class Finalist(NamedTuple):
 
 @dataclass(frozen=True)
 class Tuning:
-    """A configuration with what was read for it. schedules: the traffic of one seed's runs, of a part of a trace."""
+    """A configuration with what was read for it. schedules: the traffic of one seed's runs, of a part of a trace.
+
+    settled: a run begins with as many replicas as its first arrivals need, as if it had been going on; else with those
+    of the configuration.
+    """
 
     config: TuneConfig
     services: tuple[SimulatedService, ...]
     service: ServedService
     schedules: Callable[[int, tuple[float, float], float], Sequence[Schedule]]
+    settled: bool = False
 
     @classmethod
     def of(cls, config: TuneConfig) -> Tuning:
@@ -147,7 +152,17 @@ class Tuning:
 
     def _run_config(self, settings: Mapping[str, Any], schedule: Schedule, seed: int) -> ClusterRunConfig:
         changed = {"policies": {self.config.model: dict(settings)}, "duration_s": schedule.duration_s, "seed": seed}
+        if self.settled:
+            served = self.config.cluster.models[0].model_copy(update={"replicas": self._needed_at_first(schedule)})
+            changed["cluster"] = self.config.cluster.model_copy(update={"models": (served,)})
         return self.config.model_copy(update=changed)
+
+    def _needed_at_first(self, schedule: Schedule) -> int:
+        """Replicas for the arrivals of the first start-up time."""
+        seconds = min(self.service.provisioning_delay_s, schedule.duration_s)
+        arrived = int(np.searchsorted(schedule.scheduled_s, seconds))
+        needed = int(np.ceil(arrived / seconds / self.service.replica.target_rps))
+        return min(max(needed, 1), self.service.max_replicas)
 
     def outcome(self, settings: Mapping[str, Any], schedule: Schedule, seed: int) -> Outcome:
         """Of one run."""
