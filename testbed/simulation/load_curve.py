@@ -23,8 +23,7 @@ from workloads.catalog import ServiceConfig
 FloatArray = npt.NDArray[np.float64]
 RATES = 8
 REQUESTS = 2000  # of each simulated run
-SEARCHED_S = 30.0  # of arrivals, at each rate that rate_within tries; of a slow service longer:
-SEARCHED_REQUESTS = 2000  # as many as the fastest rate brings, at least
+SEARCHED_REQUESTS = 20_000  # at each rate that rate_within tries, about
 HALVINGS = 10
 PERCENTILE = 95.0
 
@@ -105,10 +104,8 @@ def rate_within(profile: ServiceProfile, service: ServiceConfig, target_s: float
     single = service.model_copy(update={"replicas": 1})
     low, high = 0.0, capacity_rps(single, np.array(profile.service_time.mean_s))
 
-    seconds = max(SEARCHED_S, SEARCHED_REQUESTS / high)
-
     def holds(rate_rps: float) -> bool:
-        schedule = poisson_schedule(Constant(rate=rate_rps), seconds, 0, profile.model)
+        schedule = poisson_schedule(Constant(rate=rate_rps), SEARCHED_REQUESTS / rate_rps, 0, profile.model)
         run = simulate(schedule, profile, single, 0)
         latency_s = np.where(run.requests.ok, run.requests.latency_s, np.inf)
         return len(latency_s) > 0 and float(np.quantile(latency_s, PERCENTILE / 100, method="higher")) <= target_s

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.optimize import brentq
 
 from testbed.calibration.profile import DeviceUse, RunEffect, RunEffects, ServiceProfile
-from testbed.simulation.load_curve import RATES, REQUESTS, load_curve
+from testbed.simulation.load_curve import RATES, REQUESTS, load_curve, rate_within
 from tests.oracles.cluster_worlds import flat_profile
 from workloads.catalog import ServiceConfig
 
@@ -56,3 +57,16 @@ def test_what_the_profile_does_not_tell_is_missing() -> None:
     points = load_curve(profile(device_use=None), SERVICE, seed=1).points
     assert {point.network for point in points} == {None}
     assert {point.power_w for point in points} == {None}
+
+
+@pytest.mark.parametrize("service_s", [0.01, 1.0])
+def test_what_a_replica_serves_within_a_target_is_that_of_a_queue_with_constant_service(service_s: float) -> None:
+    """M/D/1, of a target of four services: P(wait > 3 services) = c * exp(-3 d) with load * (exp(d) - 1) = d, whether
+    the service takes 10 ms or a second."""
+
+    def late(load: float) -> float:
+        d = brentq(lambda d: load * (np.exp(d) - 1) - d, 1e-6, 20)
+        return float((1 - load) / (load * np.exp(d) - 1) * np.exp(-3 * d))
+
+    rate_rps = rate_within(flat_profile((service_s,)), SERVICE, 4 * service_s)
+    assert rate_rps * service_s == pytest.approx(brentq(lambda load: late(load) - 0.05, 0.3, 0.9), abs=0.015)
