@@ -9,7 +9,8 @@ its fields are the keys of its settings. Where it has them, these are used:
     knows_the_future: ClassVar[bool]            it takes rate_rps, the true rate, and is no policy for a cluster
     start_replicas(settings) -> int | None      what a run under it begins with
     settings_from(given, max_replicas) -> dict  its fields, of settings that are written otherwise
-    suggested(trial, service, given) -> dict    what `kis tune` tries (testbed/autoscaling/search.py)
+    suggested(trial, service, given) -> dict    what `kis tune` tries, and first_tried(service) -> list of what it
+                                                tries first (testbed/autoscaling/search.py)
     told: ClassVar[str]                         what it rests on, for tables: of the service and of its metrics
 """
 

@@ -4,6 +4,8 @@ A policy that can be tuned has a classmethod in its own file:
 
     suggested(trial, service, given) -> dict      its settings in this trial, without `kind`
 
+    first_tried(service) -> list[dict]            values that a trial suggests, to be tried first; need not be there
+
 trial: optuna's, which suggests values by name. given: the settings that the user has fixed; they replace what is
 suggested, and a policy reads them where others depend on them. All ranges are relative to the service, so that one
 range fits a pod that starts in 4 s and one that takes two minutes.

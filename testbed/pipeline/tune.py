@@ -272,6 +272,9 @@ def search(tuning: Tuning, name: str, folder: Path, on_progress: Callable[[float
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # it warns of a trial that ctrl-c ended, with a traceback
     sampler = optuna.samplers.TPESampler(seed=config.seed, n_startup_trials=max(5, config.trials // 4))
     study = optuna.create_study(directions=["minimize", "minimize"], sampler=sampler)
+    cls = find_policy(tuning.settings(given)["kind"])
+    for parameters in cls.first_tried(tuning.service) if hasattr(cls, "first_tried") else ():
+        study.enqueue_trial(parameters, skip_if_exists=True)
     study.optimize(objective, n_trials=config.trials)
     front = []
     for number in finalists([trials.kept(trial.number, trial.params) for trial in study.trials], allowed):

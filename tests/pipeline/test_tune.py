@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
 import re
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 
 from loadgen.artifact import ArtifactError
 from testbed.autoscaling.build import build_policy, resolved
+from testbed.autoscaling.policies import Hpa
 from testbed.cli.main import application
 from testbed.controller.config import ControllerConfig
 from testbed.errors import ConfigError
@@ -142,7 +144,7 @@ def test_each_family_gets_a_search_of_its_own_and_one_that_is_there_is_kept(tmp_
     assert len(figures_of(page)) == 4
     headings = {text for svg in figures_of(page) for text in texts_of(svg)}
     assert any(text.startswith("fluctuating (low 100 requests/s, high 500") for text in headings)
-    both = [found[name]["outcomes"]["hpa"]["gpu_seconds"] for name in found]
+    both = [found[name]["outcomes"]["hpa"]["p95_ms"] for name in found]
     assert both[0] != both[1]
     kept = {**found["wave"], "notes": ["kept"]}
     (tmp_path / "out" / "wave" / "tuned.json").write_text(json.dumps(kept))
@@ -289,6 +291,14 @@ def test_the_policy_of_today_stays_if_it_is_better(tmp_path: Path) -> None:
     assert body["spec"]["metrics"][0]["pods"]["metric"]["name"] == "requests_per_second"
     policy = build_policy({"kind": "hpa", "tuned": str(tmp_path / "out" / "tuned.json")}, 6, None)
     assert policy.name == "hpa-requests_per_second-200"
+
+
+def test_what_a_policy_would_try_first_is_tried_first(tmp_path: Path) -> None:
+    tune(config_of(tmp_path, trials=14, duration_s=20), tmp_path / "out", nothing)
+    rows = list(csv.DictReader((tmp_path / "out" / "hpa" / "trials.csv").open()))
+    service = Tuning.of(config_of(tmp_path)).service
+    first = [start["metric"] for start in Hpa.first_tried(service)]
+    assert [row["metric"] for row in rows[: len(first)]] == first
 
 
 def test_no_target_is_tried_that_a_replica_cannot_reach(tmp_path: Path) -> None:

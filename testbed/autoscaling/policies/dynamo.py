@@ -92,7 +92,7 @@ class Dynamo:
             "throughput_interval_s": interval_s,
             "load_interval_s": interval_s * trial.suggest_float("load_interval", 0.02, 0.5, log=True),
             "sensitivity": trial.suggest_float("sensitivity", 0.2, 1.0),
-            "min_replicas": trial.suggest_int("min_replicas", 1, max(1, service.max_replicas // 2)),
+            "min_replicas": trial.suggest_int("min_replicas", 1, service.max_replicas),
             "metrics_delay_s": service.metrics_delay_s,
         }
 

@@ -35,8 +35,8 @@ def searched_behavior(trial: Trial, service: ServedService, flags: ControllerFla
         "scale_up": {"stabilization_window_s": 0},
         "scale_down": {"stabilization_window_s": min(round(down_window_s), LONGEST_WINDOW_S)},
     }
-    for direction, rule in rules.items():
-        pods = trial.suggest_int(f"{direction}_pods", 1, service.max_replicas)
+    down_pods = trial.suggest_int("down_pods", 1, service.max_replicas)
+    for (direction, rule), pods in zip(rules.items(), (service.max_replicas, down_pods), strict=True):
         rule["policies"] = [{"type": "Pods", "value": pods, "period_s": max(1, round(flags.sync_period_s))}]
         if flags.kubernetes_minor >= TOLERANCE_SINCE:
             rule["tolerance"] = round(trial.suggest_float(f"{direction}_tolerance", 0.0, 0.5), 3)
@@ -102,6 +102,23 @@ class Hpa:
         return {**given, "spec": spec}
 
     @classmethod
+    def first_tried(cls, service: ServedService) -> list[dict[str, Any]]:
+        """See testbed.autoscaling.search: each metric at a tenth, a third and two thirds of its range."""
+        starts = []
+        for metric in SEARCHED:
+            low, high = METRICS.find(metric).targets(service.replica)
+            starts += [
+                {
+                    "metric": metric,
+                    f"target_{metric}": low * (high / low) ** place,
+                    "min_replicas": 1,
+                    "down_window": 10.0,
+                }
+                for place in (0.1, 0.35, 0.7)
+            ]
+        return starts
+
+    @classmethod
     def suggested(cls, trial: Trial, service: ServedService, given: Mapping[str, Any]) -> dict[str, Any]:
         """See testbed.autoscaling.search."""
         flags, most = ControllerFlags(**given.get("flags", {})), service.max_replicas
@@ -109,7 +126,7 @@ class Hpa:
         return {
             "metric": metric,
             "target": trial.suggest_float(f"target_{metric}", *METRICS.find(metric).targets(service.replica), log=True),
-            "min_replicas": trial.suggest_int("min_replicas", 1, max(1, most // 2)),
+            "min_replicas": trial.suggest_int("min_replicas", 1, most),
             "max_replicas": most,
             "behavior": searched_behavior(trial, service, flags),
             "window_s": service.window_s,

@@ -135,7 +135,7 @@ class Keda:
         flags = ControllerFlags(**given.get("flags", {}))
         return {
             **own,
-            "min_replicas": trial.suggest_int("min_replicas", 1, max(1, service.max_replicas // 2)),
+            "min_replicas": trial.suggest_int("min_replicas", 1, service.max_replicas),
             "forecast_window_s": delay_s * trial.suggest_float("forecast_window", 2.0, 30.0, log=True),
             "forecast_ahead_s": delay_s * trial.suggest_float("forecast_ahead", 0.5, 3.0, log=True),
             "behavior": searched_behavior(trial, service, flags),

@@ -59,7 +59,7 @@ class Knative:
             "panic_window_s": stable_s * trial.suggest_float("panic_window", 0.05, 0.5, log=True),
             "panic_threshold": trial.suggest_float("panic_threshold", 1.1, 4.0, log=True),
             "scale_down_delay_s": service.provisioning_delay_s * trial.suggest_float("down_delay", 0.0, 60.0),
-            "min_replicas": trial.suggest_int("min_replicas", 1, max(1, service.max_replicas // 2)),
+            "min_replicas": trial.suggest_int("min_replicas", 1, service.max_replicas),
             "metrics_delay_s": service.metrics_delay_s,
             "period_s": max(2.0, service.provisioning_delay_s / 20),
         }

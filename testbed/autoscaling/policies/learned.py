@@ -88,6 +88,15 @@ class Learned:
             )
 
     @classmethod
+    def first_tried(cls, service: ServedService) -> list[dict[str, Any]]:
+        """See testbed.autoscaling.search."""
+        return [
+            {"slo_penalty": penalty, "capacity": capacity, "step": 0.4, "min_replicas": 1}
+            for penalty in (3.0, 10.0, 30.0)
+            for capacity in (0.9, 1.0)
+        ]
+
+    @classmethod
     def suggested(cls, trial: Trial, service: ServedService, given: Mapping[str, Any]) -> dict[str, Any]:
         """See testbed.autoscaling.search."""
         if "file" not in given:
@@ -98,6 +107,7 @@ class Learned:
             "replica_capacity_rps": service.replica.target_rps * trial.suggest_float("capacity", 0.7, 1.3),
             "latency_target_s": service.replica.latency_target_s,
             "provisioning_delay_s": service.provisioning_delay_s,
+            "min_replicas": trial.suggest_int("min_replicas", 1, service.max_replicas),
             "metrics_delay_s": service.metrics_delay_s,
             "step_s": max(1.0, service.provisioning_delay_s * trial.suggest_float("step", 0.15, 0.6, log=True)),
         }

@@ -108,7 +108,7 @@ class LlmD:
                     "policies": [{"type": "Pods", "value": 1, "period_s": min(1800.0, step_s)}],
                 },
             },
-            "min_replicas": trial.suggest_int("min_replicas", 1, max(1, service.max_replicas // 2)),
+            "min_replicas": trial.suggest_int("min_replicas", 1, service.max_replicas),
             "metrics_delay_s": service.metrics_delay_s,
         }
 

@@ -85,6 +85,16 @@ class Mpc:
             raise ConfigError(f"policy mpc: min_replicas must be at most {self.max_replicas}, not {self.min_replicas}")
 
     @classmethod
+    def first_tried(cls, service: ServedService) -> list[dict[str, Any]]:
+        """See testbed.autoscaling.search."""
+        begin = {"forecast": "season", "min_strength": 0.9, "period": 0.4, "min_replicas": 1, "churn": 0.1}
+        return [
+            {**begin, "miss_weight": weight, "margin": margin, "horizon": 6.0}
+            for weight in (10.0, 100.0)
+            for margin in (0.0, 0.15)
+        ]
+
+    @classmethod
     def suggested(cls, trial: Trial, service: ServedService, given: Mapping[str, Any]) -> dict[str, Any]:
         """See testbed.autoscaling.search."""
         return {
@@ -98,7 +108,7 @@ class Mpc:
             "churn": trial.suggest_float("churn", 0.01, 10.0, log=True),
             "drain_s": service.replica.latency_target_s * trial.suggest_float("drain", 2.0, 100.0, log=True),
             "min_strength": trial.suggest_float("min_strength", 0.2, 0.95),
-            "min_replicas": trial.suggest_int("min_replicas", 1, max(1, service.max_replicas // 2)),
+            "min_replicas": trial.suggest_int("min_replicas", 1, service.max_replicas),
             "metrics_delay_s": service.metrics_delay_s,
             "period_s": max(1.0, service.provisioning_delay_s * trial.suggest_float("period", 0.1, 0.5, log=True)),
         }

@@ -98,7 +98,7 @@ class Predictive:
             "windows": trial.suggest_int("windows", 2, 12),
             "drain_s": delay_s * trial.suggest_float("drain", 0.3, 10.0, log=True),
             "down_delay_s": delay_s * trial.suggest_float("down_delay", 0.0, 60.0),
-            "min_replicas": trial.suggest_int("min_replicas", 1, max(1, service.max_replicas // 2)),
+            "min_replicas": trial.suggest_int("min_replicas", 1, service.max_replicas),
             "metrics_delay_s": service.metrics_delay_s,
             "period_s": max(1.0, delay_s / 20),
         }

@@ -53,7 +53,7 @@ class RayServe:
             "downscale_delay_s": delay_s * trial.suggest_float("down_delay", 0.0, 60.0),
             "upscaling_factor": trial.suggest_float("up_factor", 0.3, 2.0, log=True),
             "downscaling_factor": trial.suggest_float("down_factor", 0.2, 1.0, log=True),
-            "min_replicas": trial.suggest_int("min_replicas", 1, max(1, service.max_replicas // 2)),
+            "min_replicas": trial.suggest_int("min_replicas", 1, service.max_replicas),
             "metrics_delay_s": service.metrics_delay_s,
             "period_s": max(1.0, delay_s / 20),  # Ray's own, 0.1 s, takes long to simulate
         }

@@ -85,6 +85,18 @@ class Rule:
             raise ConfigError(f"policy rule: quantile must be between 0 and 1, not {self.quantile:g}")
 
     @classmethod
+    def first_tried(cls, service: ServedService) -> list[dict[str, Any]]:
+        """See testbed.autoscaling.search."""
+        begin = {"corrected": False, "forecast": "season", "min_strength": 0.9, "period": 0.4, "min_replicas": 1}
+        rented = [
+            {"rented": True, "slo_penalty": penalty, "hold": 35.0, "margin": margin}
+            for penalty in (5.0, 20.0)
+            for margin in (-0.05, 0.1)
+        ]
+        held = [{"rented": False, "hold": hold, "margin": 0.1} for hold in (5.0, 20.0)]
+        return [{**begin, **more} for more in (*rented, *held)]
+
+    @classmethod
     def suggested(cls, trial: Trial, service: ServedService, given: Mapping[str, Any]) -> dict[str, Any]:
         """See testbed.autoscaling.search."""
         quantile = trial.suggest_categorical("corrected", [False, True])
@@ -99,7 +111,7 @@ class Rule:
             "hold_s": service.provisioning_delay_s * trial.suggest_float("hold", 0.5, 40.0, log=True),
             "drain_s": service.replica.latency_target_s * trial.suggest_float("drain", 2.0, 100.0, log=True),
             "min_strength": trial.suggest_float("min_strength", 0.2, 0.95),
-            "min_replicas": trial.suggest_int("min_replicas", 1, max(1, service.max_replicas // 2)),
+            "min_replicas": trial.suggest_int("min_replicas", 1, service.max_replicas),
             "metrics_delay_s": service.metrics_delay_s,
             "period_s": max(1.0, service.provisioning_delay_s * trial.suggest_float("period", 0.1, 0.5, log=True)),
         }
