@@ -1,6 +1,6 @@
 """`kis benchmark`: policies tuned on the same training worlds meet on held-out worlds.
 
-For each service, each candidate is searched as `kis tune` does, on that service's training worlds. Some settings of its
+For each service, each candidate is searched as `kis tune` does, on that service's training worlds. The finalists of its
 front are then played on the held-out worlds, with several seeds. As every policy has settings with few misses and with
 many, all are compared at the same share of misses. A run begins with as many replicas as its first arrivals need.
 
@@ -22,7 +22,7 @@ import pandas as pd
 from loadgen.artifact import read_json
 from testbed.pipeline.benchmark_config import BenchmarkConfig
 from testbed.pipeline.served_rates import served_service
-from testbed.pipeline.tune import MeanOutcome, Tuning, cheapest, front_of, search
+from testbed.pipeline.tune import Tuning, cheapest, front_of, search
 from testbed.pipeline.tune_config import TuneConfig
 from testbed.pipeline.worlds import Split, World, worlds
 from testbed.reporting.benchmark import ROWS
@@ -111,13 +111,7 @@ def _settings_to_play(config: BenchmarkConfig, tuning: Tuning, folder: Path, tas
         return [Played(settings, 0, chosen=True)]
     front = search(tuning, task.policy, folder / "searches" / task.service, lambda share: None)
     chosen = cheapest([finalist.outcome for finalist in front], config.allowed_slo_violation_rate)
-    nearest = sorted(range(len(front)), key=lambda place: _distance(front[place].outcome, config))
-    kept = sorted({chosen, *nearest[: config.points]})
-    return [Played(front[place].settings, place, place == chosen) for place in kept]
-
-
-def _distance(outcome: MeanOutcome, config: BenchmarkConfig) -> float:
-    return abs(outcome.slo_violation_rate - config.allowed_slo_violation_rate)
+    return [Played(finalist.settings, place, place == chosen) for place, finalist in enumerate(front)]
 
 
 def _row(tuning: Tuning, task: Task, played: Played, world: World, seed: int) -> dict[str, Any]:

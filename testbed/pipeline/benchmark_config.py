@@ -87,7 +87,6 @@ class BenchmarkConfig(Strict):
     training_worlds: int = Field(8, ge=1, description="worlds of each service that settings are searched on")
     held_out_worlds: int = Field(8, ge=3, description="worlds of each service that policies meet on")
     seeds: int = Field(5, ge=1, description="runs of each held-out world, each with other arrivals")
-    points: int = Field(4, ge=1, description="settings of each candidate's front that are played there")
     trials: int = Field(40, ge=1, description="settings to try, of each candidate for each service")
     seed: int = Field(0, description="seed of the worlds and searches")
 

@@ -46,7 +46,7 @@ from testbed.study import remember
 from workloads.files import replacing, write_json, write_text_atomically
 
 SELECT_SEED, CHECK_SEED = 500_000, 1_000_000  # from there on: runs that the search, and the choice, have not seen
-FINALISTS = 5  # settings of a candidate's front that are played on further runs
+NEAR = (0.1, 0.3, 0.6, 1.0, 2.0)  # allowed shares: near each, one setting of a candidate's front is played further
 LOUDER = 1.2  # times the rate: what a policy that is to be trusted still holds
 WORTHLESS = 4.0  # allowed shares: trials that miss more do not guide the search
 LEAST_SHARE = 0.1  # of the allowed one: fewer misses are no better
@@ -255,7 +255,7 @@ def search(tuning: Tuning, name: str, folder: Path, on_progress: Callable[[float
     if file.exists():
         on_progress(1.0)
         return front_of(folder, name)
-    runs = config.trials * config.seeds + FINALISTS * config.check_seeds
+    runs = config.trials * config.seeds + len(NEAR) * config.check_seeds
 
     def objective(trial: optuna.Trial) -> tuple[float, float]:
         settings = tuning.suggested(trial, given)
@@ -299,17 +299,20 @@ def _finalist(row: Mapping[str, Any]) -> Finalist:
 
 
 def finalists(outcomes: Sequence[tuple[float, float] | None], allowed: float) -> list[int]:
-    """Numbers of at most FINALISTS trials of the front of (share missed, GPU-seconds), those nearest to the allowed
-    share on a logarithmic scale."""
+    """Numbers of at most len(NEAR) trials of the front of (share missed, GPU-seconds): the nearest to each of these
+    shares, on a logarithmic scale. What misses the allowed share here may miss more of other runs, or less."""
     known = {number: outcome for number, outcome in enumerate(outcomes) if outcome is not None}
     best, front = np.inf, []
     for number in sorted(known, key=lambda number: known[number]):
         if known[number][1] < best:
             best = known[number][1]
             front.append(number)
-    least = LEAST_SHARE * allowed
-    near = sorted(front, key=lambda number: abs(np.log((known[number][0] + least) / (allowed + least))))
-    return sorted(near[:FINALISTS])
+    least, found = LEAST_SHARE * allowed, []
+    for near in NEAR:
+        left = [number for number in front if number not in found]
+        distances = [abs(np.log((known[number][0] + least) / (near * allowed + least))) for number in left]
+        found += [left[int(np.argmin(distances))]] if left else []
+    return sorted(found)
 
 
 def tune_families(config: TuneConfig, folder: Path, on_progress: Callable[[float], None]) -> dict[str, dict[str, Any]]:

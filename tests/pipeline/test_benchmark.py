@@ -39,7 +39,6 @@ def settings(folder: Path, **changes: Any) -> dict[str, Any]:
         "training_worlds": 2,
         "held_out_worlds": 3,
         "seeds": 2,
-        "points": 2,
         "trials": 4,
         **changes,
     }

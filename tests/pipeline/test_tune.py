@@ -275,6 +275,7 @@ def test_finalists_are_those_of_the_front_near_the_allowed_share() -> None:
     front = [(0.0, 1000.0), (0.001, 500.0), (0.005, 300.0), (0.01, 200.0), (0.02, 150.0), (0.05, 120.0), (0.5, 10.0)]
     beaten = [(0.01, 201.0), (0.5, 11.0)]
     assert finalists([*front, *beaten, None], 0.01) == [1, 2, 3, 4, 5]
+    assert finalists(front[-2:], 0.01) == [0, 1]  # there are no others
 
 
 def test_the_policy_of_today_stays_if_it_is_better(tmp_path: Path) -> None:
