@@ -2,8 +2,9 @@
 
 A policy has several settings for each service. On the held-out worlds, each of them has a share of misses (mean over
 the worlds, each the mean of its runs) and a cost (GPU-seconds, of what max_replicas would hold). Between two settings
-the cost at the allowed share is read off a straight line over the logarithm of the share. What never misses so much
-costs what its cheapest setting costs; what always misses more does not hold, and its cost is not known.
+the cost at the allowed share is read off a straight line over the logarithm of the share; not of fixed numbers, as
+there is none between two of them. What never misses so much costs what its cheapest setting costs; what always misses
+more does not hold, and its cost is not known.
 
 Intervals: the held-out worlds of each service are drawn again, with all their runs, the same for both policies.
 """
@@ -29,10 +30,12 @@ FLOOR = 0.1  # of the allowed share: added before the logarithm, as a share may 
 
 
 class Front(NamedTuple):
-    """A policy's settings on one service: float64[settings, worlds] each, of the same worlds in the same order."""
+    """A policy's settings on one service: float64[settings, worlds] each, of the same worlds in the same order.
+    between: are there settings between two of them?"""
 
     missed: FloatArray
     cost: FloatArray
+    between: bool = True
 
 
 def read_rows(folder: Path) -> pd.DataFrame:
@@ -56,17 +59,21 @@ def fronts_of(rows: pd.DataFrame) -> dict[str, dict[str, Front]]:
     by_world = rows.groupby(["policy", "service", "point", "world"], sort=True)[["slo_violation_rate", "cost"]].mean()
     fronts: dict[str, dict[str, Front]] = {}
     for policy in dict.fromkeys(rows["policy"]):
-        fronts[policy] = {}
+        fronts[policy], between = {}, not (rows.loc[rows["policy"] == policy, "kind"] == "fixed").all()
         for service in dict.fromkeys(rows["service"]):
             of_both = by_world.loc[policy, service]
             fronts[policy][service] = Front(
-                *(of_both[name].unstack("world").to_numpy(dtype=float) for name in ("slo_violation_rate", "cost"))
+                *(of_both[name].unstack("world").to_numpy(dtype=float) for name in ("slo_violation_rate", "cost")),
+                between,
             )
     return fronts
 
 
-def cost_at(missed: FloatArray, cost: FloatArray, allowed: float) -> FloatArray:
-    """float64[..., settings] twice -> float64[...]: the cost at the allowed share; NaN: every setting misses more."""
+def cost_at(missed: FloatArray, cost: FloatArray, allowed: float, *, between: bool = True) -> FloatArray:
+    """float64[..., settings] twice -> float64[...]: the cost at the allowed share; NaN: every setting misses more.
+
+    between: read off between two settings; else of the cheapest that holds.
+    """
     order = np.argsort(missed, axis=-1)
     missed, cost = np.take_along_axis(missed, order, -1), np.take_along_axis(cost, order, -1)
     x, at = np.log(missed + FLOOR * allowed), np.log(allowed + FLOOR * allowed)
@@ -77,6 +84,8 @@ def cost_at(missed: FloatArray, cost: FloatArray, allowed: float) -> FloatArray:
     left, right = np.clip(last, 0, settings - 1)[..., None], np.clip(last + 1, 0, settings - 1)[..., None]
     x0, x1 = np.take_along_axis(x, left, -1)[..., 0], np.take_along_axis(x, right, -1)[..., 0]
     c0, c1 = np.take_along_axis(best, left, -1)[..., 0], np.take_along_axis(best, right, -1)[..., 0]
+    if not between:
+        return np.asarray(np.where(last >= 0, c0, np.nan))
     share = np.where(x1 > x0, (at - x0) / np.where(x1 > x0, x1 - x0, 1.0), 0.0)
     found = c0 + np.clip(share, 0.0, 1.0) * (c1 - c0)
     return np.asarray(np.where(last >= 0, found, np.nan))
@@ -89,7 +98,7 @@ def _drawn_costs(fronts: Mapping[str, Front], draws: Mapping[str, npt.NDArray[np
         drawn = draws[service]  # int64[draws, worlds]
         missed = front.missed[:, drawn].mean(axis=-1).T
         cost = front.cost[:, drawn].mean(axis=-1).T
-        costs.append(cost_at(missed, cost, allowed))
+        costs.append(cost_at(missed, cost, allowed, between=front.between))
     return np.asarray(np.mean(costs, axis=0))
 
 
@@ -111,9 +120,7 @@ def wins_of(folder: Path) -> dict[str, Any]:
         policy: {
             "cost_pct": _or_none(100 * costs[policy]),
             "by_service": {
-                service: _or_none(
-                    100 * float(cost_at(front.missed.mean(-1)[None], front.cost.mean(-1)[None], allowed)[0])
-                )
+                service: _or_none(100 * float(_drawn_costs({service: front}, whole, allowed)[0]))
                 for service, front in fronts[policy].items()
             },
             "chosen": _chosen(chosen[chosen["policy"] == policy]),

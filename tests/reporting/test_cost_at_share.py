@@ -27,6 +27,12 @@ def test_between_two_settings_it_is_read_off_a_line_over_the_logarithm() -> None
     assert 0.4 < at((0.005, 0.6), (0.08, 0.4)) < 0.6
 
 
+def test_there_is_nothing_between_two_fixed_numbers() -> None:
+    missed, cost = np.array([[0.08, 0.005]]), np.array([[0.4, 0.6]])
+    assert cost_at(missed, cost, ALLOWED, between=False).tolist() == [0.6]
+    assert np.isnan(cost_at(missed + 0.1, cost, ALLOWED, between=False)).all()
+
+
 def test_what_never_misses_so_much_costs_its_cheapest_setting() -> None:
     assert at((0.001, 0.9), (0.01, 0.7)) == 0.7
     assert at((0.001, 0.6), (0.01, 0.7)) == 0.6  # one that misses more and costs more is of no use
