@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import sys
 import threading
 import time
@@ -29,6 +30,8 @@ Look = Callable[[], DeploymentStatus]
 def run_activator(config: ActivatorConfig, *, kubeconfig: Path | None, stop: threading.Event) -> None:
     """Serve until `stop`. A deployment that is not there yet has no pods until it is."""
     api = api_client(kubeconfig)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a forwarded connection is two files
     views = {
         each.deployment: DeploymentView(api, config.namespace, each.deployment).look for each in config.deployments
     }

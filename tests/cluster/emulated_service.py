@@ -32,6 +32,8 @@ def replay_at(
     folder: Path,
     on_progress: Callable[[float, float], None] | None = None,
     stop: threading.Event | None = None,
+    *,
+    timeout_s: float = 10.0,
 ) -> RequestLog:
     """Poisson arrivals at a constant rate, sent to the service's endpoints as they change; for so long, or to a stop.
 
@@ -47,6 +49,7 @@ def replay_at(
         run_dir=folder,
         endpoints=service if isinstance(service, Path) else service.endpoints_file,
         requests={spec.name: RequestShape(inputs=spec.inputs)},
+        timeout_s=timeout_s,
     )
     return run_replay(job, on_progress, stop)
 

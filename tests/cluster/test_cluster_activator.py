@@ -111,7 +111,7 @@ def test_from_zero_to_one_and_back_no_request_is_lost(
 
     connection = kept.sock
     write_endpoints(tmp_path / "endpoints.json", [f"127.0.0.1:{activator.port}"])
-    rows = sent(replay_at(20.0, 20.0, tmp_path / "endpoints.json", tmp_path))
+    rows = sent(replay_at(20.0, 20.0, tmp_path / "endpoints.json", tmp_path, timeout_s=LONG_S))
     assert set(rows["status"]) == {"ok"}
     status, _ = asked()
     assert (status, kept.sock) == (200, connection)  # neither scaling to zero nor the new pod closed it

@@ -11,6 +11,7 @@ from testbed.errors import ServingError
 from testbed.measurement.triton_metrics import read_page
 
 SENT, HELD = "kis_activator_requests", "kis_activator_held_connections"
+ACTIVATOR = "activator"  # what told nothing, where pods that told nothing are named
 TIMEOUT_S = 0.9
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from testbed.autoscaling.hpa.pods import PodState
-from testbed.autoscaling.live.activator import ActivatorReader, Demand
+from testbed.autoscaling.live.activator import ACTIVATOR, ActivatorReader, Demand
 from testbed.autoscaling.observation import Scrape, Window, last_window, window_of
 from testbed.errors import ServingError
 from testbed.measurement.triton_metrics import TritonAddress, read_gauges, read_statistics
@@ -58,7 +58,7 @@ class PodScraper:
 
     def __init__(self, model: str, activator: ActivatorReader | None = None) -> None:
         self.scrapes: deque[Scrape] = deque()
-        self.failures: Mapping[str, str] = {}  # pod -> why it is not in the last scrape
+        self.failures: Mapping[str, str] = {}  # pod, or ACTIVATOR -> why it is not in the last scrape
         self._model, self._activator = model, activator
         self._counters = Counters()
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="scrape")
@@ -70,7 +70,7 @@ class PodScraper:
         demand = counted.result()
         self.failures = {pod.endpoint: a for pod, a in zip(pods, answers, strict=True) if isinstance(a, str)}
         if isinstance(demand, str):
-            self.failures = {**self.failures, "activator": demand}
+            self.failures = {**self.failures, ACTIVATOR: demand}
             demand = None
         read = [
             (pod.endpoint, self._counters.go_on(pod.endpoint, a))
