@@ -199,14 +199,14 @@ class Client(asyncio.Protocol):
             self.transport.write_eof()
             asyncio.get_running_loop().call_later(HALF_OPEN_S, self.transport.close)
 
-    def pod_lost(self, exc: Exception | None, *, had_ended: bool) -> None:
+    def pod_lost(self, *, had_ended: bool) -> None:
         """The connection to its pod is gone."""
         if self.exchange.at_rest:
             self.part()
             return
         self._pod = None
         self._front.broken += not had_ended and self.exchange.unanswered
-        self.transport.abort() if exc is not None else self.transport.close()
+        self.transport.close()  # what came is still the client's
 
     async def _connect(self, pod: str, host: str) -> None:
         loop = asyncio.get_running_loop()
@@ -303,7 +303,7 @@ class Pod(asyncio.Protocol):
         """See asyncio.Protocol."""
         self._front.connections[self._name] -= 1
         if self._client is not None:
-            self._client.pod_lost(exc, had_ended=self._ended)
+            self._client.pod_lost(had_ended=self._ended)
 
     def pause_writing(self) -> None:
         """See asyncio.Protocol."""

@@ -262,11 +262,14 @@ def test_a_half_closed_connection_still_gets_its_answer() -> None:
             pod.delay_s = 0.1
             await pod.start(it.pod_port)
             it.front.set_pods({"a": pod.host})
-            reader, writer = await it.connect()
-            writer.write(POST)
-            writer.write_eof()
-            assert await answer(reader) == "200 abc127.0.0.2"
-            assert await reader.read() == b""
+            for at_once in (True, False):
+                reader, writer = await it.connect()
+                writer.write(POST)
+                if not at_once:
+                    await until(lambda: any(client.state == "joined" for client in it.front.clients))
+                writer.write_eof()
+                assert await answer(reader) == "200 abc127.0.0.2"
+                assert await reader.read() == b""
             await until(lambda: not it.front.clients and it.front.connections["a"] == 0)
 
     run(story)
@@ -379,31 +382,37 @@ def test_connections_are_spread_over_the_pods() -> None:
     run(story)
 
 
-def test_bytes_that_neither_side_is_ready_for_wait_in_the_sockets() -> None:
-    """64 MB through a connection whose reader is slow: the activator keeps little of it."""
+@pytest.mark.parametrize("slow", ["pod", "client"])
+def test_bytes_that_nobody_reads_yet_wait_in_the_sockets(slow: str) -> None:
+    """64 MB each way through a connection whose reader is slow: the activator keeps little of it."""
 
     async def story() -> None:
         async with world() as it:
-            size, took = 64 << 20, 0
+            size, go_on = 64 << 20, asyncio.Event()
 
-            async def sink(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-                nonlocal took
-                await asyncio.sleep(0.2)
-                while data := await reader.read(1 << 20):
-                    took += len(data)
-                writer.write(b"%d" % took)
+            async def pod(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                if slow == "pod":
+                    await go_on.wait()
+                    assert len(await reader.read(-1)) == size
+                    writer.write(b"all")
+                else:
+                    await reader.readexactly(1)
+                    writer.write(b"\x00" * size)
                 writer.close()
 
-            await asyncio.start_server(sink, "127.0.0.2", it.pod_port)
+            server = await asyncio.start_server(pod, "127.0.0.2", it.pod_port)
             it.front.set_pods({"a": "127.0.0.2"})
             reader, writer = await it.connect()
-            writer.write(b"\x00" * size)
-            await asyncio.sleep(0.15)
+            writer.write(b"\x00" * size if slow == "pod" else b"\x00")
+            await asyncio.sleep(0.3)
             (client,) = it.front.clients
             assert client._pod is not None
-            assert client._pod.transport.get_write_buffer_size() < 1 << 20
+            kept = (client._pod.transport if slow == "pod" else client.transport).get_write_buffer_size()
+            assert 0 < kept < 1 << 20
+            go_on.set()
             writer.write_eof()
-            assert await reader.read() == b"%d" % size
+            assert len(await reader.read(-1)) == (3 if slow == "pod" else size)
+            server.close()
 
     run(story)
 
