@@ -8,7 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from testbed.activator.proxy import REFUSALS, Front
+from testbed.activator.front import REFUSALS, Front
 from testbed.autoscaling.live.activator import HELD, SENT
 
 

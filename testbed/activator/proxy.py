@@ -7,86 +7,19 @@ another. One whose pod leaves goes to another between two requests, where that c
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections import Counter, OrderedDict
-from collections.abc import Collection, Mapping
-from typing import Literal, cast, get_args
+from collections.abc import Mapping
+from typing import cast
 
-from testbed.activator.config import HoldLimits
 from testbed.activator.exchange import Exchange
-from testbed.log_line import print_line
+from testbed.activator.front import HELD, Front, Refusal, State
 
 CONNECT_S = 2.0  # to a pod
-FAILED_S = 0.5  # that a pod which refused a connection gets no other
 RETRY_AFTER_S = 5
 LINGER_S = 1.0  # for a client to read why it was refused
 HALF_OPEN_S = 60.0  # for a client to end a connection that its pod has ended
 MOST_HELD_BYTES = 1 << 16  # of one connection; the rest stays in its socket
 
-State = Literal["idle", "waiting", "connecting", "joined", "refused", "closed"]
-Refusal = Literal["full", "late", "gave_up"]
-REFUSALS: tuple[Refusal, ...] = get_args(Refusal)
-_HELD = ("waiting", "connecting")
 _WHY: Mapping[Refusal, str] = {"full": "too many connections wait for a pod", "late": "no pod was ready in time"}
-
-
-def choose(pods: Collection[str], connections: Mapping[str, int]) -> str | None:
-    """The pod with the fewest connections, of several the first by name; None: there is no pod."""
-    return min(pods, key=lambda pod: (connections.get(pod, 0), pod), default=None)
-
-
-class Front:
-    """One deployment as clients see it: its ready pods, what waits for one, and counts."""
-
-    def __init__(self, name: str, limits: HoldLimits) -> None:
-        self.name, self.limits = name, limits
-        self.pods: Mapping[str, str] = {}  # name -> address, of the ready ones
-        self.clients: set[Client] = set()
-        self.waiting: OrderedDict[Client, None] = OrderedDict()  # in the order in which they came
-        self.connections: Counter[str] = Counter()  # by pod, also of those that leave
-        self.requests = 0  # that clients have sent
-        self.refused: Counter[Refusal] = Counter()
-        self.broken = 0  # connections that a pod broke with a request on its way
-        self.draining = False
-        self._failed: set[str] = set()
-
-    @property
-    def held(self) -> int:
-        """Connections that have sent something and are joined to no pod yet."""
-        return sum(client.state in _HELD for client in self.clients)
-
-    def set_pods(self, pods: Mapping[str, str]) -> None:
-        """The ready pods, now."""
-        if pods == self.pods:
-            return
-        self.pods = pods
-        for client in tuple(self.clients):
-            client.judge()
-        self.pump()
-
-    def pump(self) -> None:
-        """Join what waits to the pods that there are."""
-        while self.waiting and (pod := choose(self.pods.keys() - self._failed, self.connections)) is not None:
-            client, _ = self.waiting.popitem(last=False)
-            client.join(pod, self.pods[pod])
-
-    def distrust(self, pod: str, why: str) -> None:
-        """It took no connection: it gets none for a while."""
-        if pod in self._failed:
-            return
-        self._failed.add(pod)
-        print_line(sys.stdout, deployment=self.name, pod=pod, no_connection=why)
-        asyncio.get_running_loop().call_later(FAILED_S, self._trust, pod)
-
-    def drain(self) -> None:
-        """What is at rest ends now, the others between two requests."""
-        self.draining = True
-        for client in tuple(self.clients):
-            client.judge()
-
-    def _trust(self, pod: str) -> None:
-        self._failed.discard(pod)
-        self.pump()
 
 
 class Client(asyncio.Protocol):
@@ -136,7 +69,7 @@ class Client(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
-        if self.state in _HELD:
+        if self.state in HELD:
             self._front.refused["gave_up"] += 1
         self.state = "closed"
         self._stop_timer()
@@ -227,10 +160,10 @@ class Client(asyncio.Protocol):
         self._stop_timer()
         self.state, self._pod = "joined", pod
         held, self._held = self._held, []
+        self.transport.resume_reading()  # before the pod may say that it is too much
         pod.transport.writelines(held)
         if self._ended:
             pod.transport.write_eof()
-        self.transport.resume_reading()
         self.judge()
 
     def _wait(self, *, first: bool = False) -> None:

@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 from prometheus_client import CollectorRegistry
 
 from testbed.activator.config import ActivatorConfig
+from testbed.activator.front import Front
 from testbed.activator.page import Counts
-from testbed.activator.proxy import Client, Front
+from testbed.activator.proxy import Client
 from testbed.autoscaling.live.deployment import DeploymentStatus, DeploymentView
 from testbed.controller.health import Pulse, serve
 from testbed.errors import ClusterError, ConfigError

@@ -10,8 +10,8 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from testbed.activator.config import ActivatorConfig, HoldLimits
+from testbed.activator.front import Front
 from testbed.activator.page import Counts
-from testbed.activator.proxy import Front
 from testbed.activator.run import serve_until
 from testbed.autoscaling.build import build_policy
 from testbed.autoscaling.hpa.pods import PodState

@@ -11,7 +11,8 @@ import grpc
 import pytest
 
 from testbed.activator.config import HoldLimits
-from testbed.activator.proxy import Client, Front
+from testbed.activator.front import Front
+from testbed.activator.proxy import Client
 
 
 class Echo(grpc.GenericRpcHandler):

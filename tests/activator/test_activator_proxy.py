@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from testbed.activator.config import HoldLimits
-from testbed.activator.proxy import Client, Front, choose
+from testbed.activator.front import Front, choose
+from testbed.activator.proxy import Client
 
 POST = b"POST /infer HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"
 
@@ -382,7 +383,7 @@ def test_connections_are_spread_over_the_pods() -> None:
     run(story)
 
 
-@pytest.mark.parametrize("slow", ["pod", "client"])
+@pytest.mark.parametrize("slow", ["pod", "pod that comes later", "client"])
 def test_bytes_that_nobody_reads_yet_wait_in_the_sockets(slow: str) -> None:
     """64 MB each way through a connection whose reader is slow: the activator keeps little of it."""
 
@@ -391,7 +392,7 @@ def test_bytes_that_nobody_reads_yet_wait_in_the_sockets(slow: str) -> None:
             size, go_on = 64 << 20, asyncio.Event()
 
             async def pod(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-                if slow == "pod":
+                if slow != "client":
                     await go_on.wait()
                     assert len(await reader.read(-1)) == size
                     writer.write(b"all")
@@ -401,17 +402,23 @@ def test_bytes_that_nobody_reads_yet_wait_in_the_sockets(slow: str) -> None:
                 writer.close()
 
             server = await asyncio.start_server(pod, "127.0.0.2", it.pod_port)
-            it.front.set_pods({"a": "127.0.0.2"})
             reader, writer = await it.connect()
-            writer.write(b"\x00" * size if slow == "pod" else b"\x00")
+            if slow == "pod that comes later":
+                writer.write(b"\x00" * size)
+                await until(lambda: it.front.held == 1)
+                await asyncio.sleep(0.1)
+                it.front.set_pods({"a": "127.0.0.2"})
+            else:
+                it.front.set_pods({"a": "127.0.0.2"})
+                writer.write(b"\x00" * size if slow == "pod" else b"\x00")
             await asyncio.sleep(0.3)
             (client,) = it.front.clients
             assert client._pod is not None
-            kept = (client._pod.transport if slow == "pod" else client.transport).get_write_buffer_size()
+            kept = (client.transport if slow == "client" else client._pod.transport).get_write_buffer_size()
             assert 0 < kept < 1 << 20
             go_on.set()
             writer.write_eof()
-            assert len(await reader.read(-1)) == (3 if slow == "pod" else size)
+            assert len(await reader.read(-1)) == (size if slow == "client" else 3)
             server.close()
 
     run(story)
