@@ -15,6 +15,7 @@ from source import cell, code, comments_of, first_sentence
 
 from loadgen.patterns import known_patterns
 from loadgen.traces import FORMATS
+from testbed.activator.config import ActivatorConfig
 from testbed.adaptation.settings import AdaptConfig
 from testbed.adapter.config import AdapterConfig
 from testbed.autoscaling.metrics import METRICS
@@ -54,6 +55,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "kis controller": ControllerConfig,
     "kis controller --adapt": AdaptConfig,
     "kis adapter": AdapterConfig,
+    "kis activator": ActivatorConfig,
     "kis experiment": ExperimentConfig,
     "campaigns of a bundle": CampaignPlan,
 }

@@ -170,11 +170,11 @@ class GpuUtilisation(PodMetric):
 
 def arrivals_per_second(window: Window) -> float | None:
     """Requests a second that clients sent to the service, also while it has no pod; None: nobody counts them."""
-    return None if window.sent is None else window.sent / window.seconds
+    return window.sent_rps
 
 
-# Of a service as a whole, which no pod knows: what an ingress or a proxy before it counts. KISim does; `kis adapter`
-# has none of it, as it asks the pods.
+# Of a service as a whole, which no pod knows: what an ingress or a proxy before it counts. KISim does, and `kis
+# activator`; `kis adapter` has none of it, as it asks the pods.
 SERVICE_METRICS: Mapping[str, Callable[[Window], float | None]] = {"arrivals_per_second": arrivals_per_second}
 
 

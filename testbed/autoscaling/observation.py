@@ -31,6 +31,7 @@ class Scrape:
     sent: float | None = None  # requests to the service since its start, as what stands before its pods counts them
     batches: FloatArray | None = None  # executed; None: not told
     batch_s: FloatArray | None = None  # sum over those batches of their time, each once
+    held: float | None = None  # that wait before the pods, as there is none to take them, now; None: nobody counts them
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Window:
     sent: float | None = None  # requests to the service, whether a pod took them or not; None: nobody counts them
     batches: FloatArray | None = None  # executed; None: not told
     batch_s: FloatArray | None = None  # sum over those batches of their time, each once
+    held: float | None = None  # that wait before the pods, as there is none to take them, at the end
 
     @property
     def seconds(self) -> float:
@@ -63,9 +65,17 @@ class Window:
         """Answered requests per second, all pods."""
         return float(self.requests.sum()) / self.seconds
 
+    @property
+    def sent_rps(self) -> float | None:
+        """Requests per second that clients sent; None: nobody counts them. What is held came again in each window in
+        which it waits: whoever looks seldom, or looks for the first time, sees it too."""
+        return None if self.sent is None else max(self.sent, self.held or 0.0) / self.seconds
+
     def arrivals_rps(self, waiting_before: float) -> float:
         """Requests per second that arrived, all pods: those answered, and what the queues grew by since waiting_before,
-        as a full replica answers no more than it can."""
+        as a full replica answers no more than it can. Without pods: those sent, if somebody counts them."""
+        if not self.pods and self.sent_rps is not None:
+            return self.sent_rps
         return max(0.0, self.rate_rps + (float(self.waiting.sum()) - waiting_before) / self.seconds)
 
 
@@ -112,6 +122,7 @@ def window_of(scrapes: Sequence[Scrape]) -> Window:
         sent=None if start.sent is None or end.sent is None else end.sent - start.sent,
         batches=known("batches"),
         batch_s=known("batch_s"),
+        held=end.held,
     )
 
 

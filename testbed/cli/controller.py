@@ -1,4 +1,4 @@
-"""`kis controller` and `kis adapter`: what runs in a cluster beside the pods."""
+"""`kis controller`, `kis adapter` and `kis activator`: what runs in a cluster beside the pods."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from testbed.activator.config import ActivatorConfig
 from testbed.adapter.config import AdapterConfig
 from testbed.cli import options
 from testbed.cli.console import stop_event
@@ -50,3 +51,12 @@ def adapter(given: Given, config: options.Config, kubeconfig: options.Kubeconfig
     from testbed.adapter.run import run_adapter
 
     run_adapter(settings, kubeconfig=kubeconfig, stop=stop_event())
+
+
+@flags(ActivatorConfig, usual=["namespace"])
+def activator(given: Given, config: options.Config, kubeconfig: options.Kubeconfig = None) -> None:
+    """Connections wait in it while there is no pod. Until SIGTERM; then what is open finishes."""
+    settings = configured(ActivatorConfig, config, given)
+    from testbed.activator.run import run_activator
+
+    run_activator(settings, kubeconfig=kubeconfig, stop=stop_event())

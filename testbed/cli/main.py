@@ -73,6 +73,7 @@ COMMANDS = {
     "adapt": Entry("adapt", "Decide", "A service that drifts in KISim, and a policy adapted to it."),
     "controller": Entry("controller", "Deploy", "Scale a real deployment of Triton pods with a policy."),
     "adapter": Entry("controller", "Deploy", "Triton's queue time, rate and more for a cluster's own HPA."),
+    "activator": Entry("controller", "Deploy", "Hold requests while a deployment has no pod: scale to zero."),
     "experiment": Entry("experiment", "Deploy", "Autoscalers on real pods and in KISim, beside each other."),
     "watch": Entry("watch", "Results", "What runs now: a results folder, or a controller."),
     "doctor": Entry("doctor", "Results", "What this machine has for all that, and what it lacks."),

@@ -20,6 +20,9 @@ class ControllerConfig(Strict):
     model: str = Field(description="model that its pods serve")
     policy: dict[str, Any] = Field(description="kind and parameters of the policy, as in a simulated cluster")
     limits: Limits
+    activator: str | None = Field(
+        None, description="address of `kis activator` before the pods; it counts what is sent, also at 0 replicas"
+    )
     scrape_period_s: float = Field(1.0, gt=0, description="time between two scrapes of a pod's metrics")
     lease: str | None = Field(
         None, description="name of the Lease; of several controllers, only its owner acts; none: no election"

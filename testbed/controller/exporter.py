@@ -9,6 +9,7 @@ from typing import Any, TextIO
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from testbed.autoscaling.live.activator import ACTIVATOR
 from testbed.controller.health import Pulse, serve
 from testbed.controller.loop import Turn
 from testbed.log_line import print_line
@@ -39,7 +40,7 @@ class Exporter:
             serve(port, self.registry, pulses, lambda: self.last)
 
     def tell(self, turn: Turn, failures: dict[str, str]) -> None:
-        """Metrics and a log line for one turn. failures: pods that told nothing, and why."""
+        """Metrics and a log line for one turn. failures: what told nothing, and why."""
         labels = (self._deployment, self._policy)
         self._leads.labels(*labels).set(turn.acted)
         self._turns.labels(*labels).inc()
@@ -50,7 +51,7 @@ class Exporter:
         if turn.ready is not None and turn.pending is not None:
             self._ready.labels(*labels).set(turn.ready)
             self._pending.labels(*labels).set(turn.pending)
-            self._silent.labels(*labels).set(len(failures))
+            self._silent.labels(*labels).set(len(failures.keys() - {ACTIVATOR}))
         if turn.replicas is not None and turn.acted:
             self._patches.labels(*labels).inc()
         if turn.refusal:

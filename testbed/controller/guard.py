@@ -120,7 +120,8 @@ def _blind(step: int, known: GuardInput, limits: Limits) -> str | None:
     """Why a step of so many replicas may not be taken on what is known; None: it may."""
     if known.ready == 0:
         # Nothing serves, so nothing can be measured: waiting for pods is all there is to do, but more may be asked for.
-        return None if step > 0 else "no pod is ready"
+        # With none asked for there is nothing to wait for either.
+        return None if step > 0 or known.spec_replicas == 0 else "no pod is ready"
     if known.metrics_s is None:
         return "no metrics yet"
     age_s = known.now_s - known.metrics_s

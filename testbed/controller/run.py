@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from testbed.autoscaling.build import build_policy
+from testbed.autoscaling.live.activator import ActivatorReader
 from testbed.autoscaling.live.scraper import PodScraper
 from testbed.autoscaling.policy import Policy
 from testbed.controller.config import ControllerConfig
@@ -43,7 +44,8 @@ def run_controller(
     timeout_s = min(2.0, config.lease_s / 3)
     deployment = KubernetesDeployment(api, namespace, config.deployment, timeout_s)
     deployment.look()  # what cannot be seen now is told now
-    scraper = PodScraper(config.model)
+    activator = None if config.activator is None else ActivatorReader(config.activator, config.deployment)
+    scraper = PodScraper(config.model, activator)
     pulses, election = [Pulse(HUNG_S + config.scrape_period_s)], None
     if config.lease is not None:
         me = f"{platform.node()}-{os.getpid()}"

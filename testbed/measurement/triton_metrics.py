@@ -85,6 +85,11 @@ def _unit(name: str) -> str:
     return "us" if name.endswith("_us") else _GPU_UNITS.get(name, "count")
 
 
+def read_page(metrics_url: str, timeout_s: float = _TIMEOUT_S) -> str:
+    """The text of a metrics page; ServingError if it does not answer."""
+    return _get(_page(metrics_url), timeout_s)
+
+
 def read_statistics(http_url: str, model: str, timeout_s: float = _TIMEOUT_S) -> ModelStatistics:
     """Ask a server for a model's statistics; ServingError if it does not answer."""
     return parse_statistics(_get(f"{http_url}/v2/models/{urllib.parse.quote(model)}/stats", timeout_s), model)

@@ -11,6 +11,7 @@ import pytest
 import typer
 from pydantic import BaseModel
 
+from testbed.activator.config import ActivatorConfig
 from testbed.adaptation.settings import AdaptConfig
 from testbed.adapter.config import AdapterConfig
 from testbed.bundle.campaigns import CampaignPlan
@@ -41,6 +42,7 @@ KINDS: dict[str, type[BaseModel]] = {  # the first that matches
     "demo/compare": EvaluateConfig,
     "adapt-controller": AdaptConfig,
     "adaptation*": AdaptRunConfig,
+    "activator": ActivatorConfig,
     "adapter": AdapterConfig,
     "cluster": ClusterRunConfig,
     "controller": ControllerConfig,

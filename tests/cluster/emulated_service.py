@@ -28,12 +28,16 @@ LONG_S = 180.0  # what is waited for has come long before, on any machine
 def replay_at(
     rate_rps: float,
     seconds: float,
-    service: KubernetesService,
+    service: KubernetesService | Path,
     folder: Path,
     on_progress: Callable[[float, float], None] | None = None,
     stop: threading.Event | None = None,
+    *,
+    timeout_s: float = 10.0,
 ) -> RequestLog:
     """Poisson arrivals at a constant rate, sent to the service's endpoints as they change; for so long, or to a stop.
+
+    service: or a file of endpoints.
 
     What had not been sent then is `unsent`.
     """
@@ -43,8 +47,9 @@ def replay_at(
     job = ReplayJob(
         schedule=schedule,
         run_dir=folder,
-        endpoints=service.endpoints_file,
+        endpoints=service if isinstance(service, Path) else service.endpoints_file,
         requests={spec.name: RequestShape(inputs=spec.inputs)},
+        timeout_s=timeout_s,
     )
     return run_replay(job, on_progress, stop)
 

@@ -35,7 +35,7 @@ COMMAND = re.compile(
 # Why a line is not run, by how it begins.
 ELSEWHERE = {
     r"make ": "a target of make: CI runs them",
-    r"kubectl |helm |kis (controller|adapter|experiment) ": "needs a cluster",
+    r"kubectl |helm |kis (controller|adapter|activator|experiment) ": "needs a cluster",
     r".*(testbed\.localcluster|hpa_differential)": "needs a cluster",
     r"docker |buildah |podman ": "makes an image",
     r"bash build/bundle": "needs a bundle and a GPU",

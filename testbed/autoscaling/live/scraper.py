@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from testbed.autoscaling.hpa.pods import PodState
+from testbed.autoscaling.live.activator import ACTIVATOR, ActivatorReader, Demand
 from testbed.autoscaling.observation import Scrape, Window, last_window, window_of
 from testbed.errors import ServingError
 from testbed.measurement.triton_metrics import TritonAddress, read_gauges, read_statistics
@@ -50,19 +51,27 @@ class Counters:
 
 
 class PodScraper:
-    """Reads one model's statistics of all pods. A pod that does not answer, or answers nonsense, is left out."""
+    """Reads one model's statistics of all pods. A pod that does not answer, or answers nonsense, is left out.
 
-    def __init__(self, model: str) -> None:
+    activator: counts what is sent to the service, also while there is no pod; what it does not tell is not known.
+    """
+
+    def __init__(self, model: str, activator: ActivatorReader | None = None) -> None:
         self.scrapes: deque[Scrape] = deque()
-        self.failures: Mapping[str, str] = {}  # pod -> why it is not in the last scrape
-        self._model = model
+        self.failures: Mapping[str, str] = {}  # pod, or ACTIVATOR -> why it is not in the last scrape
+        self._model, self._activator = model, activator
         self._counters = Counters()
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="scrape")
 
     def scrape(self, now_s: float, pods: Sequence[TritonAddress]) -> Scrape:
         """One reading of all of them; it is kept."""
+        counted = self._pool.submit(self._count)
         answers = list(self._pool.map(self._read, pods))
+        demand = counted.result()
         self.failures = {pod.endpoint: a for pod, a in zip(pods, answers, strict=True) if isinstance(a, str)}
+        if isinstance(demand, str):
+            self.failures = {**self.failures, ACTIVATOR: demand}
+            demand = None
         read = [
             (pod.endpoint, self._counters.go_on(pod.endpoint, a))
             for pod, a in zip(pods, answers, strict=True)
@@ -83,6 +92,8 @@ class PodScraper:
             gpu_share=gpu_share,
             batches=batches,
             batch_s=active_s,  # Triton tells no other: what its batches took, each once
+            sent=None if demand is None else demand.sent,
+            held=None if demand is None else demand.held,
         )
         self.scrapes.append(scrape)
         while self.scrapes[0].time_s < now_s - KEPT_S:
@@ -93,6 +104,13 @@ class PodScraper:
     def close(self) -> None:
         """End the threads."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _count(self) -> Demand | str | None:
+        """What was sent; None: nobody counts it; or why it is not known."""
+        try:
+            return None if self._activator is None else self._activator.read()
+        except ServingError as error:
+            return str(error)
 
     def _read(self, pod: TritonAddress) -> Reading | str:
         """What it tells; or why it does not."""

@@ -54,8 +54,8 @@ class Keda:
     of the ScaledObject; after pkg/scaling/executor/scale_scaledobjects.go.
 
     A metric of all pods has no value without pods: at 0 it takes one of the service itself (arrivals_per_second) to
-    wake the deployment. What is sent to it until a pod serves fails, unless the client tries again: KEDA's HTTP add-on,
-    which would hold it back, is not modelled.
+    wake the deployment. What is sent to it until a pod serves fails, unless the client tries again. On a cluster
+    `kis activator` holds it back, or KEDA's HTTP add-on; neither is modelled.
 
     forecast_requests_per_second is what PredictKube or a query with predict_linear gives: a line (least squares)
     through the arrivals of the last forecast_window_s, read forecast_ahead_s from now. The policy computes it from what
