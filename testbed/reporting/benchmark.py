@@ -26,6 +26,7 @@ from testbed.statistics import RESAMPLES, expanded_tail
 
 FloatArray = npt.NDArray[np.float64]
 ROWS = "rows"
+MEANS = ("slo_violation_rate", "cost")  # of a setting on a world, over its runs
 FLOOR = 0.1  # of the allowed share: added before the logarithm, as a share may be 0
 
 
@@ -56,16 +57,14 @@ def read_rows(folder: Path) -> pd.DataFrame:
 
 def fronts_of(rows: pd.DataFrame) -> dict[str, dict[str, Front]]:
     """By policy and service."""
-    by_world = rows.groupby(["policy", "service", "point", "world"], sort=True)[["slo_violation_rate", "cost"]].mean()
+    by_world = rows.groupby(["policy", "service", "point", "world"], sort=True)[[*MEANS]].mean()
     fronts: dict[str, dict[str, Front]] = {}
     for policy in dict.fromkeys(rows["policy"]):
         fronts[policy], between = {}, not (rows.loc[rows["policy"] == policy, "kind"] == "fixed").all()
         for service in dict.fromkeys(rows["service"]):
             of_both = by_world.loc[policy, service]
-            fronts[policy][service] = Front(
-                *(of_both[name].unstack("world").to_numpy(dtype=float) for name in ("slo_violation_rate", "cost")),
-                between,
-            )
+            missed, cost = (of_both[name].unstack("world").to_numpy(dtype=float) for name in MEANS)
+            fronts[policy][service] = Front(missed, cost, between)
     return fronts
 
 
@@ -74,7 +73,7 @@ def cost_at(missed: FloatArray, cost: FloatArray, allowed: float, *, between: bo
 
     between: read off between two settings; else of the cheapest that holds.
     """
-    order = np.argsort(missed, axis=-1)
+    order = np.lexsort((cost, missed), axis=-1)  # of those that miss as much, the cheapest first
     missed, cost = np.take_along_axis(missed, order, -1), np.take_along_axis(cost, order, -1)
     x, at = np.log(missed + FLOOR * allowed), np.log(allowed + FLOOR * allowed)
     best = np.minimum.accumulate(cost, axis=-1)  # a setting that misses more and costs more is of no use
