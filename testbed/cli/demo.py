@@ -19,12 +19,12 @@ def demo(
     browser: Annotated[bool, typer.Option("--browser", help="Open the page.")] = False,
 ) -> None:
     """Measures a real Triton for half a minute (it waits as an accelerator would compute: no GPU, no torch), shows how
-    near the simulator comes, tunes an HPA in it and lets it meet KIScaler. Leaves a page.
+    near the simulator comes, tunes an HPA and a rule in it, which meet KIScaler. Leaves a page.
     """
     begun_s = time.monotonic()
     folder = out_folder(out, "demo")
     with ConsoleReporter(folder) as reporter:
-        reporter.phase("demo: measure, simulate, tune an HPA, compare")
+        reporter.phase("demo: measure, simulate, tune, compare")
         from testbed.pipeline import demo as demonstration
 
         page = demonstration.demo(folder, reporter, all_processors())

@@ -1,7 +1,7 @@
 """`kis demo`: a real Triton is measured and simulated beside itself, and two autoscalers meet in the simulator.
 
-Files in results/<name>/: measured/ (a calibration of the emulated accelerator), tuned/ (an HPA for it), compared/ (that
-HPA, KIScaler and a fixed number), and index.html, a page with what each found.
+Files in results/<name>/: measured/ (a calibration of the emulated accelerator), tuned/ (an HPA and a rule for it),
+compared/ (both, KIScaler and fixed numbers), and index.html, a page with what each found.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def demo(folder: Path, reporter: Reporter, workers: Workers) -> Path:
     """Every step, each kept when the folder has it; returns index.html. ServingError without an embedded server."""
     find_tritonserver()
     measure = "a real Triton is measured, its profile fitted, other traffic simulated and compared"
-    tune = "an HPA is tuned for a wave of traffic, in the simulator"
+    tune = "an HPA and a rule are tuned for a wave of traffic, in the simulator"
     steps = (
         Step(
             Entry(measure, "measured", "", pictures=("figures/run-01.png",), named=ServiceConfig().label),
@@ -54,7 +54,7 @@ def demo(folder: Path, reporter: Reporter, workers: Workers) -> Path:
         ),
         Step(
             Entry(
-                "that HPA, KIScaler and fixed numbers of replicas, on the wave and on other traffic",
+                "both, KIScaler and fixed numbers of replicas, on the wave and on other traffic",
                 "compared",
                 "",
                 pictures=("timelines.png", "pareto.png"),
@@ -93,6 +93,7 @@ def _tuned(folder: Path, reporter: Reporter) -> str:
 
 
 def _compared(folder: Path, reporter: Reporter, workers: Workers) -> str:
-    hpa = {"kind": "hpa", "tuned": str(folder / "tuned" / "tuned.json")}
-    config = _config("compare.yaml", EvaluateConfig, cluster=_served(folder), policies={"hpa": hpa}, baseline="hpa")
+    tuned = str(folder / "tuned" / "tuned.json")
+    policies = {kind: {"kind": kind, "tuned": tuned} for kind in ("hpa", "rule")}
+    config = _config("compare.yaml", EvaluateConfig, cluster=_served(folder), policies=policies, baseline="hpa")
     return verdict(evaluate(config, folder / "compared", reporter.progress, workers))

@@ -41,8 +41,8 @@ def test_an_hpa_is_tuned_and_meets_kiscaler(tmp_path: Path, monkeypatch: pytest.
     page = under_test.demo(tmp_path, reporter, Workers(1))
     assert [phase for phase in reporter.phases if phase.startswith("step ")] == [
         "step 1 of 3: a real Triton is measured, its profile fitted, other traffic simulated and compared",
-        "step 2 of 3: an HPA is tuned for a wave of traffic, in the simulator",
-        "step 3 of 3: that HPA, KIScaler and fixed numbers of replicas, on the wave and on other traffic",
+        "step 2 of 3: an HPA and a rule are tuned for a wave of traffic, in the simulator",
+        "step 3 of 3: both, KIScaler and fixed numbers of replicas, on the wave and on other traffic",
     ]
     text = " ".join(re.sub("<[^>]*>", " ", page.read_text()).split())
     assert "Emulated: it was measured." in text
