@@ -40,8 +40,10 @@ def sentence(result: Mapping[str, Any], target_ms: float) -> str:
     if chosen == "fixed":
         return f"A fixed number is as good on this traffic: with {_fixed_text(fixed)} {held}{beside}."
     than_fixed = "" if fixed is None else f", {_fewer(best, fixed)} than {_fixed_text(fixed)}"
-    stay = "Stay with today's policy" if chosen == "given" else f"Use {chosen}"
-    return f"{stay}, {policy_text(result['policies'][chosen])}: {held}{than_fixed}{beside}."
+    text = policy_text(result["policies"][chosen])
+    named = text if text.startswith(f"{chosen} (") else f"{chosen}, {text}"
+    use = f"Stay with today's policy, {text}" if chosen == "given" else f"Use {named}"
+    return f"{use}: {held}{than_fixed}{beside}."
 
 
 def policy_text(policy: Mapping[str, Any]) -> str:

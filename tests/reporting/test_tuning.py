@@ -58,3 +58,8 @@ def test_where_the_given_one_is_better_it_stays() -> None:
 def test_a_policy_is_told_by_what_was_chosen_of_it() -> None:
     rule = {"kind": "rule", "margin": 0.12345678, "quantile": None, "replica_capacity_rps": 70.0, "forecast": "season"}
     assert policy_text(rule) == "rule (margin 0.1235, forecast season)"
+    result_of_rule = result(gpu_seconds=750.0, policies={"rule": rule, "fixed": {"kind": "fixed", "replicas": 5}})
+    result_of_rule["outcomes"] = {"rule": result_of_rule["outcomes"]["hpa"], "fixed": result_of_rule["fixed"]}
+    assert sentence({**result_of_rule, "chosen": "rule"}, 30.0).startswith(
+        "Use rule (margin 0.1235, forecast season): "
+    )
