@@ -5,7 +5,7 @@ front are then played on the held-out worlds, with several seeds. As every polic
 many, all are compared at the same share of misses. A run begins with as many replicas as its first arrivals need.
 
 Files in results/<name>/: benchmark.json (the configuration), searches/<service>/<candidate>/ (trials.csv, front.json),
-searches/<service>/tuned.json (what was chosen), rows/<service>-<candidate>.parquet (one row a run), wins.json and the
+searches/<service>/tuned.json (what was chosen), rows/<service>/<candidate>.parquet (one row a run), wins.json and the
 report (from the rows).
 """
 
@@ -25,7 +25,7 @@ from testbed.pipeline.served_rates import served_service
 from testbed.pipeline.tune import Tuning, cheapest, front_of, search
 from testbed.pipeline.tune_config import TuneConfig
 from testbed.pipeline.worlds import Split, World, worlds
-from testbed.reporting.benchmark import ROWS
+from testbed.reporting.benchmark import rows_name
 from testbed.reporting.reports import write_report
 from testbed.simulation.cluster.services import read_services
 from testbed.study import HERE, Workers, all_done, computed, remember
@@ -71,18 +71,13 @@ def benchmark(
     return wins
 
 
-def rows_file(folder: Path, task: Task) -> Path:
-    """Of a policy's held-out runs on one service."""
-    return folder / ROWS / f"{task.service}-{task.policy}.parquet"
-
-
 def play(config: BenchmarkConfig, folder: Path, task: Task) -> None:
     """Search a policy's settings on a service's training worlds, play them on its held-out ones, write the rows; a file
     that is there is kept."""
-    file = rows_file(folder, task)
+    file = folder / rows_name(task.service, task.policy)
     if file.exists():
         return
-    tuning, held_out = _tuning(config, task, "training"), _worlds(config, task.service, "held-out")
+    tuning, held_out = _tuning(config, task), _worlds(config, task.service, "held-out")
     rows = []
     for played in _settings_to_play(config, tuning, folder, task):
         for world in held_out:
@@ -152,9 +147,9 @@ def _number(name: str) -> int:
     return sum(place * ord(letter) for place, letter in enumerate(name, start=1)) % PER_SERVICE
 
 
-def _tuning(config: BenchmarkConfig, task: Task, split: Split) -> Tuning:
-    """A search on the worlds of a split."""
-    benchmarked, made = config.services[task.service], _worlds(config, task.service, split)
+def _tuning(config: BenchmarkConfig, task: Task) -> Tuning:
+    """A search on the training worlds."""
+    benchmarked, made = config.services[task.service], _worlds(config, task.service, "training")
     model, searched = benchmarked.cluster.models[0].name, config.candidates.get(task.policy)
     tune_config = TuneConfig.model_validate(
         {

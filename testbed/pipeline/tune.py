@@ -432,7 +432,7 @@ def _notes(
     if not holds:
         notes.append(
             f"{chosen} does not hold the target on traffic that it has not seen: {best.slo_violation_rate:.2%} of the "
-            f"requests miss {target}, {allowed} are allowed. Nothing is written to be applied"
+            f"requests miss {target}, {allowed} are allowed. It is not written"
         )
         notes.append(
             f"{policies['fixed']['replicas']} replicas all the time hold that share"

@@ -26,9 +26,6 @@ class Variation(Strict):
     draws: bool = Field(True, description="what a pattern draws at random (rates, bursts) is drawn anew")
 
 
-NONE = Variation(rate=0.0, time=0.0, draws=False)
-
-
 def varied_schedule(
     traffic: TrafficConfig,
     model: str,

@@ -25,8 +25,8 @@ from testbed.reporting.labels import counted, number
 from testbed.statistics import RESAMPLES, expanded_tail
 
 FloatArray = npt.NDArray[np.float64]
-ROWS = "rows"
 MEANS = ("slo_violation_rate", "cost")  # of a setting on a world, over its runs
+HPAS, NO_RULES = ("hpa", "keda"), ("fixed", "learned", "corrected")  # kinds of policies
 FLOOR = 0.1  # of the allowed share: added before the logarithm, as a share may be 0
 
 
@@ -39,13 +39,18 @@ class Front(NamedTuple):
     between: bool = True
 
 
+def rows_name(service: str, policy: str) -> str:
+    """Of a policy's held-out runs on one service, in its benchmark's folder."""
+    return f"rows/{service}/{policy}.parquet"
+
+
 def read_rows(folder: Path) -> pd.DataFrame:
     """One row a run. ReportError: a policy has not been played on a service."""
     config = read_json(folder / "benchmark.json", "give a folder of `kis benchmark`")
     tables = []
     for policy in (*config["candidates"], *config["compared"]):
         for service in config["services"]:
-            file = folder / ROWS / f"{service}-{policy}.parquet"
+            file = folder / rows_name(service, policy)
             if not file.exists():
                 raise ReportError(f"{file} is missing: run `kis benchmark` again with --out {folder}")
             tables.append(pd.read_parquet(file))
@@ -128,13 +133,14 @@ def wins_of(folder: Path) -> dict[str, Any]:
         for policy in fronts
     }
     kinds = config["candidates"] | config["compared"]
-    best_hpa = _cheapest(holding, [name for name in holding if kinds[name]["kind"] == "hpa" and name != winner])
-    learned = [name for name in holding if kinds[name]["kind"] == "learned"]
-    best_rule = _cheapest(holding, [name for name in holding if name not in learned and name not in (winner, best_hpa)])
+    others = {name: kinds[name]["kind"] for name in holding if name != winner}
+    best_hpa = _cheapest(holding, [name for name, kind in others.items() if kind in HPAS])
+    best_rule = _cheapest(holding, [name for name, kind in others.items() if kind not in (*HPAS, *NO_RULES)])
     return {
         "simulated": True,
         "allowed_slo_violation_rate": allowed,
         "winner": winner,
+        "oracles": oracles,
         "worlds": sum(count.values()),
         "seeds": config["seeds"],
         **_headline("hpa", best_hpa, policies),
@@ -166,13 +172,16 @@ def _headline(what: str, name: str | None, policies: Mapping[str, Mapping[str, A
 def _saving(
     winner: str, other: str, costs: Mapping[str, float], drawn: Mapping[str, FloatArray], count: Mapping[str, int]
 ) -> dict[str, float | None]:
-    """Of GPU-seconds at the allowed share, in per cent of the other's; None: the other does not hold."""
+    """Of GPU-seconds at the allowed share, in per cent of the other's; None: the other does not hold. An end of the
+    interval is None where it lies among draws in which one of both does not hold."""
     if not np.isfinite(costs[other]):
         return {"pct": None, "low_pct": None, "high_pct": None}
     ratios = 1 - drawn[winner] / drawn[other]
-    known = ratios[np.isfinite(ratios)]
+    # Of worlds in which the winner does not hold it saves nothing that could be told, of those in which only the other
+    # does not it saves more than could be told: neither may be left out.
+    ratios = np.where(np.isnan(drawn[winner]), -np.inf, np.where(np.isnan(drawn[other]), np.inf, ratios))
     tail = expanded_tail(sum(count.values()))
-    low, high = np.quantile(known, (tail, 1 - tail)) if len(known) else (np.nan, np.nan)
+    low, high = np.quantile(ratios, (tail, 1 - tail), method="nearest")
     return {
         "pct": 100 * (1 - costs[winner] / costs[other]),
         "low_pct": _or_none(100 * float(low)),
@@ -216,7 +225,11 @@ def sentence(wins: Mapping[str, Any]) -> str:
         if name is None or pct is None:
             continue
         low, high = wins[f"saving_vs_best_{what}_low_pct"], wins[f"saving_vs_best_{what}_high_pct"]
-        interval = "" if low is None else f" (90 % interval over worlds: {number(low, 1)} to {number(high, 1)} %)"
+        interval = (
+            ""
+            if low is None or high is None
+            else f" (90 % interval over worlds: {number(low, 1)} to {number(high, 1)} %)"
+        )
         parts.append(f"{number(pct, 1, '%')} fewer GPU-seconds than {told}, {name}{interval}")
     beside = f": {'; '.join(parts)}" if parts else ""
     return f"In simulation, over {over}, {wins['winner']} wins at {allowed} of missed requests{beside}."

@@ -60,7 +60,7 @@ def test_every_policy_meets_the_same_worlds_and_the_files_say_the_same_for_any_w
     assert wins["worlds"] == 3
     assert set(wins["policies"]) == {"hpa", "rule", "all", "oracle"}
     assert wins["winner"] in ("hpa", "rule", "all")  # never the oracle
-    rows = pd.concat([pd.read_parquet(file) for file in (tmp_path / "out" / "rows").iterdir()])
+    rows = pd.concat([pd.read_parquet(file) for file in (tmp_path / "out" / "rows").glob("*/*")])
     requests = rows.groupby(["world", "seed"])["requests"].nunique()
     assert (requests == 1).all()  # of all policies and settings
     assert len(requests) == 3 * 2
@@ -73,18 +73,18 @@ def test_every_policy_meets_the_same_worlds_and_the_files_say_the_same_for_any_w
 
 def test_it_goes_on_with_what_it_has_and_takes_further_policies(tmp_path: Path) -> None:
     first = benchmark(config_of(tmp_path), tmp_path / "out", nothing)
-    made = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "out" / "rows").iterdir()}
+    made = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "out" / "rows").glob("*/*")}
     more = settings(tmp_path)["candidates"] | {"knative": {"kind": "knative"}}
     second = benchmark(config_of(tmp_path, candidates=more), tmp_path / "out", nothing)
     assert set(second["policies"]) - set(first["policies"]) == {"knative"}
     assert second["policies"]["hpa"]["cost_pct"] == first["policies"]["hpa"]["cost_pct"]
     assert (
-        made.items() <= {file.name: file.stat().st_mtime_ns for file in (tmp_path / "out" / "rows").iterdir()}.items()
+        made.items() <= {file.name: file.stat().st_mtime_ns for file in (tmp_path / "out" / "rows").glob("*/*")}.items()
     )
     with pytest.raises(ConfigError, match="trials differs"):
         benchmark(config_of(tmp_path, candidates=more, trials=5), tmp_path / "out", nothing)
-    (tmp_path / "out" / "rows" / "small-hpa.parquet").unlink()
-    with pytest.raises(ReportError, match=r"small-hpa.parquet is missing: run `kis benchmark` again with --out"):
+    (tmp_path / "out" / "rows" / "small" / "hpa.parquet").unlink()
+    with pytest.raises(ReportError, match=r"small/hpa.parquet is missing: run `kis benchmark` again with --out"):
         write_report(tmp_path / "out")
 
 

@@ -9,8 +9,9 @@ import pytest
 
 from loadgen.schedule import Schedule
 from testbed.config import TrafficConfig
-from testbed.pipeline.varied import NONE, Variation, varied_schedule
+from testbed.pipeline.varied import Variation, varied_schedule
 
+NONE = Variation(rate=0.0, time=0.0, draws=False)
 STEP = TrafficConfig(pattern="ramp", parameters={"low": 50, "peak": 200, "rise_s": 100}, duration_s=200)
 
 

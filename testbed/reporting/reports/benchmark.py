@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from loadgen.artifact import read_json
 from testbed.autoscaling.policies import find_policy
@@ -36,7 +37,7 @@ def gather(folder: Path) -> Content:
     return Content(values, drawn, {"fronts.png": drawn["fronts"]}, {"wins.json": rounded(wins)})
 
 
-def _loses(wins: dict, winner: str, traffic: list[str]) -> list[dict[str, object]]:  # type: ignore[type-arg]
+def _loses(wins: dict[str, Any], winner: str, traffic: list[str]) -> list[dict[str, object]]:
     """Kinds of traffic on which another policy, as it was chosen, misses no more and holds less."""
     own = wins["policies"][winner]["chosen"]["by_traffic"]
     lost = []
@@ -44,12 +45,8 @@ def _loses(wins: dict, winner: str, traffic: list[str]) -> list[dict[str, object
         for name, told in wins["policies"].items():
             other = told["chosen"]["by_traffic"][kind]
             fewer = other["slo_violation_rate"] <= own[kind]["slo_violation_rate"]
-            if (
-                name != winner
-                and told["winner_saves"] is not None
-                and fewer
-                and other["cost_pct"] < own[kind]["cost_pct"]
-            ):
+            cheaper = other["cost_pct"] < own[kind]["cost_pct"]
+            if name not in (winner, *wins["oracles"]) and fewer and cheaper:
                 lost.append({"traffic": kind, "policy": name, "other": other, "own": own[kind]})
     return lost
 
