@@ -214,7 +214,7 @@ def _or_none(value: float) -> float | None:
 
 
 def sentence(wins: Mapping[str, Any]) -> str:
-    """What wins, and by how much."""
+    """What needs the fewest GPU-seconds, by how much, and whether the worlds tell it apart."""
     allowed = number(100 * wins["allowed_slo_violation_rate"], 1, "%")
     if wins["winner"] is None:
         return f"No policy holds {allowed} of missed requests in every service."
@@ -225,14 +225,14 @@ def sentence(wins: Mapping[str, Any]) -> str:
         if name is None or pct is None:
             continue
         low, high = wins[f"saving_vs_best_{what}_low_pct"], wins[f"saving_vs_best_{what}_high_pct"]
-        interval = (
-            ""
-            if low is None or high is None
-            else f" (90 % interval over worlds: {number(low, 1)} to {number(high, 1)} %)"
-        )
-        parts.append(f"{number(pct, 1, '%')} fewer GPU-seconds than {told}, {name}{interval}")
+        interval = ""
+        if low is not None and high is not None:
+            apart = "" if low > 0 else ", so they are not told apart"
+            interval = f" (90 % interval over worlds: {number(low, 1)} to {number(high, 1)} %{apart})"
+        parts.append(f"{number(pct, 1, '%')} fewer than {told}, {name}{interval}")
     beside = f": {'; '.join(parts)}" if parts else ""
-    return f"In simulation, over {over}, {wins['winner']} wins at {allowed} of missed requests{beside}."
+    fewest = f"{wins['winner']} needs the fewest GPU-seconds at {allowed} of missed requests"
+    return f"In simulation, over {over}, {fewest}{beside}."
 
 
 def _services(wins: Mapping[str, Any]) -> list[str]:

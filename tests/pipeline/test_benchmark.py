@@ -94,7 +94,9 @@ def test_the_command_says_who_wins(tmp_path: Path) -> None:
     result = CliRunner().invoke(application(), arguments)
     assert result.exit_code == 0, result.output
     winner = json.loads((tmp_path / "out" / "wins.json").read_text())["winner"]
-    assert f"In simulation, over 3 held-out worlds of 1 service, {winner} wins" in " ".join(result.output.split())
+    assert f"In simulation, over 3 held-out worlds of 1 service, {winner} needs the fewest GPU-seconds" in " ".join(
+        result.output.split()
+    )
 
 
 def test_worlds_fit_the_service_and_training_shows_none_of_the_held_out(tmp_path: Path) -> None:

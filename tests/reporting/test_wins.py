@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.reporting.benchmark import FLOOR, cost_at, rows_name, wins_of
+from testbed.reporting.benchmark import FLOOR, cost_at, rows_name, sentence, wins_of
 from testbed.reporting.reports.benchmark import gather
 
 ALLOWED = 0.02
@@ -95,3 +95,11 @@ def test_worlds_in_which_one_does_not_hold_are_not_left_out_of_the_interval(tmp_
     wins = wins_of(folder_of(tmp_path, missed, {"hpa": 0.8, "rule": 0.6}, kinds))
     assert wins["saving_vs_best_hpa_low_pct"] == pytest.approx(25)
     assert wins["saving_vs_best_hpa_high_pct"] is None  # more than could be told
+
+
+def test_where_the_worlds_do_not_tell_two_apart_it_is_said(tmp_path: Path) -> None:
+    kinds = {"hpa": "hpa", "rule": "rule"}
+    wins = wins_of(folder_of(tmp_path, {name: [0.01] * 5 for name in kinds}, {"hpa": 0.8, "rule": 0.6}, kinds))
+    assert "rule needs the fewest GPU-seconds" in sentence(wins)
+    assert "not told apart" not in sentence(wins)
+    assert "so they are not told apart" in sentence({**wins, "saving_vs_best_hpa_low_pct": -1.0})

@@ -21,6 +21,7 @@ class Oracle:
     """
 
     knows_the_future: ClassVar[bool] = True
+    told: ClassVar[str] = "the rate to come, what one replica serves"
     rate_rps: Callable[[float], float]
     replica_capacity_rps: float
     provisioning_delay_s: float

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from testbed.reporting.benchmark import Front
 from testbed.reporting.drawing import INK, LOOK, SYMBOLS, WIDTH
 
-SHARES_PCT = (0, 0.5, 1, 2, 5, 10, 20, 50, 100)  # marks of the axis
+SHARES_PCT = (0, 1, 2, 5, 10, 20, 50, 100)  # marks of the axis
 COLUMNS = 2
 
 
