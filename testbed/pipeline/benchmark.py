@@ -22,8 +22,9 @@ import pandas as pd
 from loadgen.artifact import read_json
 from testbed.pipeline.benchmark_config import BenchmarkConfig
 from testbed.pipeline.served_rates import served_service
-from testbed.pipeline.tune import Tuning, cheapest, front_of, search
+from testbed.pipeline.setting_search import cheapest, front_of, search
 from testbed.pipeline.tune_config import TuneConfig
+from testbed.pipeline.tuning_runs import Tuning
 from testbed.pipeline.worlds import Split, World, worlds
 from testbed.reporting.benchmark import rows_name
 from testbed.reporting.reports import write_report

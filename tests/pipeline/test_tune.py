@@ -21,8 +21,10 @@ from testbed.autoscaling.policies import Hpa
 from testbed.cli.main import application
 from testbed.controller.config import ControllerConfig
 from testbed.errors import ConfigError
-from testbed.pipeline.tune import MeanOutcome, Tuning, cheapest, finalists, tune, tune_families
+from testbed.pipeline.setting_search import cheapest, finalists
+from testbed.pipeline.tune import tune, tune_families
 from testbed.pipeline.tune_config import TuneConfig
+from testbed.pipeline.tuning_runs import MeanOutcome, Tuning
 from testbed.reporting.reports import write_report
 from tests.oracles.cluster_worlds import six_replicas
 from tests.pages import figures_of, texts_of
