@@ -89,12 +89,16 @@ class TuneConfig(ClusterRunConfig):
     @property
     def searched_part(self) -> tuple[float, float]:
         """Of a trace, that the search may see."""
-        return (0.0, 1.0 - self.held_out)
+        return (0.0, 1.0 - self.held_out) if self._is_recorded else WHOLE
 
     @property
     def checked_part(self) -> tuple[float, float]:
-        """Of a trace, that nothing was chosen on; all of it, if nothing is held out."""
-        return (1.0 - self.held_out, 1.0) if self.held_out else WHOLE
+        """Of a trace, that nothing was chosen on; all of it, if nothing is held out, or there is no trace."""
+        return (1.0 - self.held_out, 1.0) if self.held_out and self._is_recorded else WHOLE
+
+    @property
+    def _is_recorded(self) -> bool:
+        return any(traffic.trace is not None for traffic in self.all_traffic)
 
     def of_family(self, name: str) -> Self:
         """The same search for one of the families."""
