@@ -30,7 +30,13 @@ def settings(folder: Path, **changes: Any) -> dict[str, Any]:
     """Two models that both want more from the first decision on; `slow` serves a third of what `fast` does."""
     flat_profile([0.010]).write(folder / "fast.json")
     flat_profile([0.030]).write(folder / "slow.json")
-    model = {"max_batch_size": 1, "max_replicas": 8, "latency_target_s": 0.2, "replicas": 2, "pod": {"grace_period_s": 4}}
+    model = {
+        "max_batch_size": 1,
+        "max_replicas": 8,
+        "latency_target_s": 0.2,
+        "replicas": 2,
+        "pod": {"grace_period_s": 4},
+    }
     policy = {"kind": "knative", "container_concurrency": 2, "max_replicas": 8}
     return {
         "cluster": {
