@@ -70,7 +70,15 @@ the keys of another file. Each key is also a flag of the command; a key inside a
 
 A default that reads *required* must be given. A type that is a link is a mapping with keys of its own, further down.
 """
-WORDS = {int: "integer", float: "number", Fraction: "number or fraction", str: "text", bool: "true, false", Path: "path", dict: "mapping"}
+WORDS = {
+    int: "integer",
+    float: "number",
+    Fraction: "number or fraction",
+    str: "text",
+    bool: "true, false",
+    Path: "path",
+    dict: "mapping",
+}
 VALUES = """## Names in configurations
 
 Wherever one of these names can stand, you can also name a class of your own: `my_module:MyClass`. Its folder must be on

@@ -28,6 +28,7 @@ from testbed.errors import ConfigError
 
 Objective = Literal["fair", "sum"]
 Gpus = Annotated[Fraction, BeforeValidator(lambda given: str(given) if isinstance(given, float) else given)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 RATE_S = 15.0  # over which the arrivals of a model are counted
 
 

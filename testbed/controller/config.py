@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any, Self
 
 from pydantic import Field, model_validator
 
-from testbed.autoscaling.budget import Budget, Gpus
+from testbed.autoscaling.budget import Budget, Gpus, Positive
 from testbed.config import Strict
 from testbed.controller.guard import Limits
 
@@ -47,12 +48,12 @@ class ControllerConfig(ControllerProcess, ScaledDeployment):
 class BudgetedDeployment(ScaledDeployment):
     """A deployment that shares a budget of GPUs with others."""
 
-    weight: float = Field(1.0, gt=0, description="weight in the objective of the budget")
+    weight: Positive = Field(1.0, description="weight in the objective of the budget")
     gpus_per_replica: Gpus = Field(
-        Gpus(1), ge=0, description='GPUs of one replica: 1, or a part where pods share one ("1/4"); 0: none'
+        Fraction(1), ge=0, description='GPUs of one replica: 1, or a part where pods share one ("1/4"); 0: none'
     )
-    replica_capacity_rps: float | None = Field(
-        None, gt=0, description="requests/s that a replica serves within the target, for `sum`; none: the policy's"
+    replica_capacity_rps: Positive | None = Field(
+        None, description="requests/s that a replica serves within the target, for `sum`; none: the policy's"
     )
 
     @property

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal, Self
 
-from pydantic import Field, PositiveFloat, model_validator
+from pydantic import Field, model_validator
 
-from testbed.autoscaling.budget import Budget
+from testbed.autoscaling.budget import Budget, Positive
 from testbed.config import PatternName, PolicySettings, Strict, TrafficConfig
 from testbed.simulation.cluster.config import ClusterConfig
 
@@ -46,8 +46,8 @@ class Fault(Strict):
 class ClusterBudget(Budget):
     """GPUs that the cluster's models share, and who has them when they do not suffice."""
 
-    weights: dict[str, PositiveFloat] = Field({}, description="weights, by model; none: 1")
-    replica_capacity_rps: dict[str, PositiveFloat] = Field(
+    weights: dict[str, Positive] = Field({}, description="weights, by model; none: 1")
+    replica_capacity_rps: dict[str, Positive] = Field(
         {},
         description="requests/s that a replica serves within the target, by model, for `sum`; none: the policy's, "
         "or computed from the profile",

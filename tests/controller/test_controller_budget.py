@@ -243,6 +243,7 @@ def test_a_deployment_that_is_not_there_is_told_at_the_start(monkeypatch):
         ({"deployments": settings()["deployments"][:1]}, "deployments"),
         ({"deployments": [*settings()["deployments"], settings()["deployments"][0]]}, r"two have the same name \(a, b"),
         ({"deployment": "a"}, "unknown key 'deployment'"),
+        ({"deployments": [{**each, "weight": float("inf")} for each in settings()["deployments"]]}, "weight"),
     ],
 )
 def test_a_configuration_that_cannot_be_is_one_line(changes, message):

@@ -148,6 +148,7 @@ def test_a_model_that_no_policy_scales_keeps_its_replicas(tmp_path):
         ({"budget": {"gpus": 9}}, "budget: gpus is 9, the nodes have 8"),
         ({"budget": {"gpus": 4, "weights": {"fats": 2}}}, "budget.weights names the model 'fats'"),
         ({"budget": {"gpus": 4, "weights": {"fast": 0}}}, "budget.weights.fast"),
+        ({"budget": {"gpus": 4, "weights": {"fast": float("inf")}}}, "budget.weights.fast"),
         ({"budget": {"gpus": 0}}, "budget.gpus"),
         ({"budget": {"gpus": 1.5}}, r"min_replicas \(fast 1, slow 1\) take 2 GPUs, gpus is 1.5"),
     ],
