@@ -181,5 +181,7 @@ def arrival_rate(observation: Observation) -> float | None:
     window = observation.window(RATE_S, 0.0)
     if window is None:
         return None
-    rate = window.sent_rps if window.sent_rps is not None else window.arrivals_rps(window.waiting_before)
-    return rate if isfinite(rate) else None
+    if window.sent_rps is not None:
+        return window.sent_rps
+    known = isfinite(window.rate_rps) and isfinite(float(window.waiting.sum())) and isfinite(window.waiting_before)
+    return window.arrivals_rps(window.waiting_before) if known else None

@@ -8,11 +8,14 @@ from fractions import Fraction
 from itertools import product
 from math import inf
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.autoscaling.budget import Budget, Claim, GpuBudget, divide
+from testbed.autoscaling.budget import Budget, Claim, GpuBudget, arrival_rate, divide
+from testbed.autoscaling.live.scraper import LiveObservation
+from testbed.autoscaling.observation import Scrape
 from testbed.errors import ConfigError
 
 OBJECTIVES = st.sampled_from(["fair", "sum"])
@@ -119,6 +122,10 @@ def test_six_gpus_by_example():
     assert shared(6, "fair", replace(bert, weight=Fraction(2)), resnet) == {"bert": 4, "resnet50": 2}
     half = replace(resnet, gpus=Fraction(1, 2))
     assert shared(4, "fair", bert, half) == {"bert": 2, "resnet50": 4}
+    assert shared(3, "sum", bert, replace(resnet, capacity_rps=60, rate_rps=None, gpus=Fraction(1, 2))) == {
+        "bert": 1,  # 100 for its GPU, and two halves have 120
+        "resnet50": 4,
+    }
     on_cpus = replace(resnet, gpus=Fraction(0))
     assert shared(2, "fair", bert, on_cpus) == {"bert": 2, "resnet50": 5}
 
@@ -161,6 +168,21 @@ def test_who_cannot_be_seen_keeps_what_it_has():
     assert one.grant("b", 1) == (1, "wants 4, has 1: 4 GPUs for a (keeps 3) and b (1 of 4)")
     crowded = budget(4, Claim("a", wanted=1, held=3, keeps=True), Claim("b", wanted=3, held=1, min_replicas=2))
     assert crowded.grant("b", 1).replicas == 1, "not even its minimum: there is no GPU"
+
+
+def scrape(time_s: float, answered: float, waiting: float, sent: float | None = None) -> Scrape:
+    one = {name: np.zeros(1) for name in ("queue_s", "compute_s", "active_s", "cpu_s")}
+    return Scrape(time_s, ("p",), requests=np.array([answered]), waiting=np.array([waiting]), sent=sent, **one)
+
+
+def test_the_arrivals_are_those_answered_and_what_the_queue_has_grown_by_or_those_sent():
+    def rate(*scrapes: Scrape) -> float | None:
+        return arrival_rate(LiveObservation(30.0, 1, [], scrapes))
+
+    assert rate(scrape(0.0, 0, 0), scrape(15.0, 90, 30), scrape(30.0, 240, 75)) == (150 + 45) / 15
+    assert rate(scrape(15.0, 90, 30, 100.0), scrape(30.0, 240, 75, 400.0)) == 300 / 15
+    assert rate(scrape(15.0, 90, 30), scrape(30.0, np.nan, 75)) is None
+    assert rate(scrape(30.0, 240, 75)) is None
 
 
 def test_minima_that_do_not_fit_are_one_line():

@@ -124,8 +124,10 @@ def test_a_pod_that_is_going_away_has_its_gpu_until_it_is_gone():
 
 
 def test_pods_that_have_ended_hold_nothing():
-    shared = Shared(3, {"a": 1, "b": 1}, {"a": 2, "b": 1})
+    shared = Shared(3, {"a": 1, "b": 1}, {"a": 1, "b": 1})
     shared.has["b"].leaving = [PodState("old", "Failed", False, 0.0, 0.0)]
+    shared.second()
+    shared.wants["a"] = 2
     shared.second()
     assert shared.replicas() == {"a": 2, "b": 1}
 
@@ -154,6 +156,19 @@ def test_a_policy_that_fails_keeps_its_last_proposal():
     assert turns["a"].refusal == "the policy failed"
     assert turns["a"].reason == "ZeroDivisionError: it failed"
     assert turns["b"].refusal == "wants 4, has 2: 4 GPUs for a (2 of 2) and b (2 of 4)"
+
+
+def test_the_arrivals_are_known_while_every_pod_tells_them(monkeypatch):
+    shared = Shared(4, {"a": 2, "b": 1}, {"a": 2, "b": 1})
+    monkeypatch.setattr("testbed.controller.loop.arrival_rate", lambda observation: 42.0)
+    shared.second()
+    assert shared.budget._claims["a"].rate_rps == 42.0
+    monkeypatch.setattr(
+        triton_metrics, "_get", lambda url, timeout_s: "" if "pod-1" in url else statistics_of(url, 100)
+    )
+    shared.second()
+    assert shared.budget._claims["a"].rate_rps is None
+    assert shared.budget._claims["b"].rate_rps == 42.0
 
 
 def test_the_guard_holds_what_the_budget_takes_and_the_others_wait():

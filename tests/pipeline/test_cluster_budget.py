@@ -93,6 +93,18 @@ def test_the_objective_and_the_weights_decide_who_is_cut(tmp_path):
     assert missed["weighted"]["slow"] < 0.5 < missed["weighted"]["fast"]
 
 
+def test_sum_gives_no_more_to_a_model_that_has_no_traffic_for_it(tmp_path):
+    changes = settings(tmp_path)
+    changes["traffic"]["fast"]["parameters"]["rate"] = 20
+    changes["traffic"]["slow"]["parameters"]["rate"] = 95
+    fixed = {"kind": "knative", "container_concurrency": 0.01, "max_replicas": 5}  # it wants five for any traffic
+    changes["policies"] = {"fast": fixed, "slow": fixed}
+    config = build(ClusterRunConfig, {**changes, "budget": {"gpus": 5, "objective": "sum"}}, "c.yaml")
+    simulate_cluster(config, tmp_path / "run")
+    spec = replicas(tmp_path / "run", "spec_replicas")
+    assert (spec["fast"][-1], spec["slow"][-1]) == (1, 4)
+
+
 def test_a_budget_for_everybody_changes_nothing(tmp_path):
     _, without = run(tmp_path, "without")
     _, ample = run(tmp_path, "ample", budget={"gpus": 8}, policies=capped(4))
