@@ -13,7 +13,9 @@ _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _METHOD = re.compile(rb"[A-Z]{1,20}(?: |\Z)")
 _REQUEST = re.compile(rb"[A-Z]+ \S+ HTTP/1\.[01]\r\n")
 _FIRST_LINE = re.compile(rb"(?:([A-Z]+) \S+ HTTP/1\.1|HTTP/1\.1 (\d{3})[^\r\n]*)\r\n")
-_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)[ \t]*\r\n")
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([^\r]*?)[ \t]*(?=\r\n)")
+_SIZE = re.compile(rb"\d{1,18}")  # more bytes than there are; Python refuses to read thousands of digits
+_CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;.*)?\r\n")
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding:[^\r]*chunked[ \t]*\r\n")
 _CLOSE = re.compile(rb"\r\nconnection:[^\r]*\bclose\b")
 _NO_BODY = (204, 304)
@@ -22,8 +24,9 @@ _NO_BODY = (204, 304)
 class Http1Messages:
     """One direction of an HTTP/1.1 connection. begun, ended: messages; interim answers (1xx) are none.
 
-    known: it was understood so far. closes: the connection ends after a message. What has no length, or is no message,
-    is not understood: an answer that ends with the connection, to HEAD, after CONNECT or Upgrade.
+    known: it was understood so far. closes: the connection ends after a message. What has no length, two, or one that is
+    no number, or is no message, is not understood: an answer that ends with the connection, to HEAD, after CONNECT or
+    Upgrade.
     """
 
     def __init__(self) -> None:
@@ -76,8 +79,10 @@ class Http1Messages:
         self.closes = self.closes or _CLOSE.search(lower) is not None
         if _CHUNKED.search(lower):
             self._chunked, self._trailer, self._end = True, False, b"\r\n"
-        elif length := _LENGTH.search(lower):
-            self._skip = 0 if status in _NO_BODY else int(length[1])
+        elif lengths := set(_LENGTH.findall(lower)):
+            size = min(lengths)
+            self.known = len(lengths) == 1 and _SIZE.fullmatch(size) is not None
+            self._skip = int(size) if self.known and status not in _NO_BODY else 0
         elif status and status not in _NO_BODY:
             self.known = False
         if not self._skip and not self._chunked:
@@ -90,11 +95,11 @@ class Http1Messages:
                 self._chunked, self._end = False, b"\r\n\r\n"
                 self.ended += 1
             return
-        try:
-            size = int(line.partition(b";")[0], 16)
-        except ValueError:
+        found = _CHUNK_SIZE.fullmatch(line)
+        if found is None:
             self.known = False
             return
+        size = int(found[1], 16)
         self._trailer = size == 0
         self._skip = size + 2 if size else 0  # with the line's end after the chunk
 

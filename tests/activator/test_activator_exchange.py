@@ -101,6 +101,34 @@ def test_what_is_not_sure_is_never_at_rest(asked: bytes, answered: bytes) -> Non
     assert not one.at_rest
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"Transfer-Encoding: chunked\r\n\r\n-6",  # it would lead back to itself, for ever
+        b"Transfer-Encoding: chunked\r\n\r\n-7",
+        b"Transfer-Encoding: chunked\r\n\r\n1_0",  # Python reads these as numbers, HTTP does not
+        b"Transfer-Encoding: chunked\r\n\r\n0x5",
+        b"Content-Length: " + b"9" * 5000,  # Python refuses to read it
+        b"Content-Length: -1",
+        b"Content-Length: 1\r\nContent-Length: 2",  # the pod may take either
+    ],
+)
+@pytest.mark.timeout(10)
+def test_a_size_that_is_none_is_not_understood_and_harms_nobody(head: bytes) -> None:
+    one = Http1Messages()
+    one.feed(b"POST /v2 HTTP/1.1\r\n" + head + b"\r\n\r\n")
+    assert not one.known
+    one.feed(b"ab\r\n" + GET)
+    assert one.begun == 1
+
+
+@pytest.mark.parametrize("field", [b"content-length:5", b"Content-Length: \t5 ", b"Content-Length: 5\r\nContent-Length: 5"])
+def test_a_size_may_be_said_in_several_ways(field: bytes) -> None:
+    one = Http1Messages()
+    one.feed(b"POST /v2 HTTP/1.1\r\n" + field + b"\r\n\r\n01234" + GET)
+    assert (one.begun, one.ended, one.known) == (2, 2, True)
+
+
 def test_of_what_is_not_understood_turns_are_counted() -> None:
     one = Exchange()
     assert one.from_client(b"\x16hello") == 1
