@@ -24,9 +24,8 @@ _NO_BODY = (204, 304)
 class Http1Messages:
     """One direction of an HTTP/1.1 connection. begun, ended: messages; interim answers (1xx) are none.
 
-    known: it was understood so far. closes: the connection ends after a message. What has no length, two, or one that is
-    no number, or is no message, is not understood: an answer that ends with the connection, to HEAD, after CONNECT or
-    Upgrade.
+    known: it was understood so far. closes: the connection ends after a message. What has no length, or several, or is
+    no message, is not understood: an answer that ends with the connection, to HEAD, after CONNECT or Upgrade.
     """
 
     def __init__(self) -> None:

@@ -35,6 +35,7 @@ class Front:
         self.pods: Mapping[str, str] = {}  # name -> address, of the ready ones
         self.clients: set[Client] = set()
         self.waiting: OrderedDict[Client, None] = OrderedDict()  # in the order in which they came
+        self.held_bytes = 0  # that clients have sent and no pod has yet
         self.connections: Counter[str] = Counter()  # by pod, also of those that leave
         self.requests = 0  # that clients have sent
         self.refused: Counter[Refusal] = Counter()

@@ -7,6 +7,7 @@ another. One whose pod leaves goes to another between two requests, where that c
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Mapping
 from typing import cast
 
@@ -17,9 +18,20 @@ CONNECT_S = 2.0  # to a pod
 RETRY_AFTER_S = 5
 LINGER_S = 1.0  # for a client to read why it was refused
 HALF_OPEN_S = 60.0  # for a client to end a connection that its pod has ended
-MOST_HELD_BYTES = 1 << 16  # of one connection; the rest stays in its socket
+MOST_HELD_BYTES = 1 << 20  # of one connection; the rest stays in its socket, also the sign that the client gave up
+# A peer that vanished is noticed after 45 s, whoever's turn it is to send; one that only sends nothing stays.
+KEEP_ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 
 _WHY: Mapping[Refusal, str] = {"full": "too many connections wait for a pod", "late": "no pod was ready in time"}
+
+
+def keep_alive(transport: asyncio.Transport) -> None:
+    """Ask the kernel to notice when the peer has gone without a word: a lost node or network."""
+    peer = transport.get_extra_info("socket")
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEP_ALIVE.items():
+        if hasattr(socket, name):  # Linux
+            peer.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 class Client(asyncio.Protocol):
@@ -34,12 +46,14 @@ class Client(asyncio.Protocol):
         self._joined_to = ""
         self._leaving = False  # its pod takes no new requests, or the activator ends
         self._ended = False  # the client sends no more
+        self._full = False  # the client reads too little of what it gets
         self._late: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
         self.transport = cast(asyncio.Transport, transport)
+        keep_alive(self.transport)
         self._front.clients.add(self)
 
     def data_received(self, data: bytes) -> None:
@@ -51,7 +65,9 @@ class Client(asyncio.Protocol):
             self._pod.transport.write(data)
             return
         self._held.append(data)
-        if sum(map(len, self._held)) >= MOST_HELD_BYTES:
+        self._front.held_bytes += len(data)
+        most = self._front.limits.max_held_mib << 20
+        if self._front.held_bytes >= most or sum(map(len, self._held)) >= MOST_HELD_BYTES:
             self.transport.pause_reading()
         if self.state == "idle":
             self._wait()
@@ -73,6 +89,7 @@ class Client(asyncio.Protocol):
             self._front.refused["gave_up"] += 1
         self.state = "closed"
         self._stop_timer()
+        self._let_go()
         self._front.waiting.pop(self, None)
         self._front.clients.discard(self)
         if self._pod is not None:
@@ -81,11 +98,13 @@ class Client(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """See asyncio.Protocol."""
+        self._full = True
         if self._pod is not None:
             self._pod.transport.pause_reading()
 
     def resume_writing(self) -> None:
         """See asyncio.Protocol."""
+        self._full = False
         if self._pod is not None:
             self._pod.transport.resume_reading()
 
@@ -97,6 +116,13 @@ class Client(asyncio.Protocol):
                 self.part()
         elif self._front.draining and self.state == "idle":
             self.transport.close()
+
+    def cut_off(self) -> None:
+        """The time to finish is over: who waits is told to come again."""
+        if self.state in HELD:
+            self._refuse("late")
+        elif self.state != "refused":  # it still reads why
+            self.transport.abort()
 
     def join(self, pod: str, host: str) -> None:
         """Connect it to that pod."""
@@ -142,11 +168,13 @@ class Client(asyncio.Protocol):
         self.transport.close()  # what came is still the client's
 
     async def _connect(self, pod: str, host: str) -> None:
-        loop = asyncio.get_running_loop()
+        loop, joining = asyncio.get_running_loop(), Pod(self, self._front, pod)
         try:
             async with asyncio.timeout(CONNECT_S):
-                await loop.create_connection(lambda: Pod(self, self._front, pod), host, self._port)
+                await loop.create_connection(lambda: joining, host, self._port)
         except (OSError, TimeoutError) as error:
+            if joining.was_there:  # late by a hair: asyncio closes it, and it tells so itself
+                return
             self._front.connections[pod] -= 1
             self._front.distrust(pod, str(error) or f"silent for {CONNECT_S:g} s")
             if self.state == "connecting":
@@ -159,9 +187,10 @@ class Client(asyncio.Protocol):
             return
         self._stop_timer()
         self.state, self._pod = "joined", pod
-        held, self._held = self._held, []
+        if self._full:  # of an earlier pod's answers
+            pod.transport.pause_reading()
         self.transport.resume_reading()  # before the pod may say that it is too much
-        pod.transport.writelines(held)
+        pod.transport.writelines(self._let_go())
         if self._ended:
             pod.transport.write_eof()
         self.judge()
@@ -182,13 +211,14 @@ class Client(asyncio.Protocol):
         if self.state == "connecting":  # it may still come off; if not, there is no other try
             self._late = asyncio.get_running_loop().call_later(CONNECT_S, self._refuse_late)
             return
-        self._front.waiting.pop(self, None)
         self._refuse("late")
 
     def _refuse(self, why: Refusal) -> None:
         """503 to plain HTTP, an end to anything else."""
         self._stop_timer()
-        self.state, self._held = "refused", []
+        self._let_go()
+        self._front.waiting.pop(self, None)
+        self.state = "refused"
         self._front.refused[why] += 1
         if not self.exchange.is_http:
             self.transport.close()
@@ -200,6 +230,12 @@ class Client(asyncio.Protocol):
         self.transport.write_eof()
         self.transport.resume_reading()  # an end with bytes unread would take the answer with it
         asyncio.get_running_loop().call_later(LINGER_S, self.transport.close)
+
+    def _let_go(self) -> list[bytes]:
+        """What it has sent and no pod has: no longer held here."""
+        held, self._held = self._held, []
+        self._front.held_bytes -= sum(map(len, held))
+        return held
 
     def _stop_timer(self) -> None:
         if self._late is not None:
@@ -213,10 +249,12 @@ class Pod(asyncio.Protocol):
     def __init__(self, client: Client, front: Front, name: str) -> None:
         self._client: Client | None = client
         self._front, self._name, self._ended = front, name, False
+        self.was_there = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
-        self.transport = cast(asyncio.Transport, transport)
+        self.transport, self.was_there = cast(asyncio.Transport, transport), True
+        keep_alive(self.transport)
         if self._client is not None:
             self._client.joined(self)
 

@@ -122,7 +122,9 @@ def test_a_size_that_is_none_is_not_understood_and_harms_nobody(head: bytes) -> 
     assert one.begun == 1
 
 
-@pytest.mark.parametrize("field", [b"content-length:5", b"Content-Length: \t5 ", b"Content-Length: 5\r\nContent-Length: 5"])
+@pytest.mark.parametrize(
+    "field", [b"content-length:5", b"Content-Length: \t5 ", b"Content-Length: 5\r\nContent-Length: 5"]
+)
 def test_a_size_may_be_said_in_several_ways(field: bytes) -> None:
     one = Http1Messages()
     one.feed(b"POST /v2 HTTP/1.1\r\n" + field + b"\r\n\r\n01234" + GET)
