@@ -21,10 +21,8 @@ from testbed.config import ServeConfig
 from testbed.config_file import build
 from testbed.controller.run import ControllerConfig
 from testbed.localcluster import binaries
-from tests.helm import CHART, HELM, KUBECTL
+from tests.helm import CHART, HELM, KUBECTL, MANIFESTS, kustomized, run
 
-ROOT = Path(__file__).parents[1]
-MANIFESTS = ROOT / "manifests"
 ADAPTER_ALONE = {
     "triton": {"enabled": False},
     "controller": {"enabled": False},
@@ -68,10 +66,6 @@ HPA_METRICS.remove("base")
 pytestmark = pytest.mark.skipif(not HELM or not KUBECTL, reason="needs helm (make helm) and kubectl")
 
 
-def run(*command: str | None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([part or "" for part in command], capture_output=True, text=True, check=False)
-
-
 def helm(values: dict[str, Any], folder: Path, *flags: str, chart: Path = CHART) -> subprocess.CompletedProcess[str]:
     file = folder / "values.yaml"
     file.write_text(yaml.safe_dump(values))
@@ -83,15 +77,6 @@ def chart(values: dict[str, Any], folder: Path, *flags: str) -> list[dict[str, A
     done = helm(values, folder, *flags)
     assert done.returncode == 0, done.stderr
     return [one for one in yaml.safe_load_all(done.stdout) if one]
-
-
-def kustomized(*folders: str | Path) -> list[dict[str, Any]]:
-    objects: list[dict[str, Any]] = []
-    for folder in folders:
-        done = run(KUBECTL, "kustomize", str(MANIFESTS / folder))
-        assert done.returncode == 0, done.stderr
-        objects += yaml.safe_load_all(done.stdout)
-    return objects
 
 
 def same_terms(objects: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:

@@ -163,7 +163,7 @@ def test_every_metric_of_rules_and_dashboard_is_on_a_real_page(
     tmp_path: Path,
     eventually: Callable[..., Any],
 ) -> None:
-    """Triton's page from a pod with the same flags as on GPUs; the controller's and the activator's from what makes it."""
+    """Triton's page from a pod with the same flags as on GPUs; the others' from what makes them."""
     added = {
         "resources": [os.path.relpath(MANIFESTS / "overlays" / "emulated", tmp_path)],
         "components": [os.path.relpath(MANIFESTS / "components" / "latency-summaries", tmp_path)],
