@@ -34,12 +34,7 @@ ADAPTER_ALONE = {
 }
 MONITORING_ALONE = {"triton": {"enabled": False}, "controller": {"enabled": False}, "monitoring": {"enabled": True}}
 ACTIVATOR_ALONE = {"triton": {"enabled": False}, "controller": {"enabled": False}, "activator": {"enabled": True}}
-TO_ZERO = yaml.safe_load((MANIFESTS / "overlays/scale-to-zero/controller.yaml").read_text())
-SCALES_TO_ZERO = {
-    "triton": {"enabled": False},
-    "controller": {"config": {key: TO_ZERO[key] for key in ("policy", "limits")}},
-    "activator": {"enabled": True},
-}
+TO_ZERO = yaml.safe_load((CHART / "values-scale-to-zero.yaml").read_text()) | {"triton": {"enabled": False}}
 BERT_ON_CPUS = {
     "triton": {
         "name": "bert",
@@ -54,7 +49,7 @@ BOTH_WAYS = {
     "the defaults": ({}, ["overlays/gpu/resnet50", "controller"]),
     "the adapter": (ADAPTER_ALONE, ["adapter/base"]),
     "the activator": (ACTIVATOR_ALONE, ["activator"]),
-    "scale to zero": (SCALES_TO_ZERO, ["overlays/scale-to-zero"]),
+    "scale to zero": (TO_ZERO, ["overlays/scale-to-zero"]),
     "monitoring": (MONITORING_ALONE, ["monitoring"]),
     "bert on processors": (BERT_ON_CPUS, ["overlays/cpu/bert"]),
     "the emulated accelerator": (EMULATED, ["overlays/embedded"]),
