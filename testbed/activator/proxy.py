@@ -1,37 +1,29 @@
 """Connections of clients, each joined to a pod while it has something to send; it waits while there is no pod.
 
 Everything here runs in one event loop. A connection that was refused by a pod before any byte went there is joined to
-another. One whose pod leaves goes to another between two requests, where that can be known (HTTP/1.1).
+another. One whose pod leaves goes to another between two requests (HTTP/1.1), or its client is told to connect again
+for its next ones (HTTP/2, so gRPC).
 """
 
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Mapping
 from typing import cast
 
 from testbed.activator.exchange import Exchange
 from testbed.activator.front import HELD, Front, Refusal, State
+from testbed.activator.http2 import GO_AWAY
+from testbed.activator.pod import Pod, keep_alive
 
 CONNECT_S = 2.0  # to a pod
 RETRY_AFTER_S = 5
 LINGER_S = 1.0  # for a client to read why it was refused
+FAREWELL_S = 1.0  # for an HTTP/2 client to hear that it is to connect again, and what it had sent by then to arrive
 HALF_OPEN_S = 60.0  # for a client to end a connection that its pod has ended
 MOST_HELD_BYTES = 1 << 20  # of one connection; the rest stays in its socket, also the sign that the client gave up
-# A peer that vanished is noticed after 45 s, whoever's turn it is to send; one that only sends nothing stays.
-KEEP_ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 
 _WHY: Mapping[Refusal, str] = {"full": "too many connections wait for a pod", "late": "no pod was ready in time"}
-
-
-def keep_alive(transport: asyncio.Transport) -> None:
-    """Ask the kernel to notice when the peer has gone without a word: a lost node or network."""
-    peer = transport.get_extra_info("socket")
-    peer.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name, value in KEEP_ALIVE.items():
-        if hasattr(socket, name):  # Linux
-            peer.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 class Client(asyncio.Protocol):
@@ -45,6 +37,7 @@ class Client(asyncio.Protocol):
         self._pod: Pod | None = None
         self._joined_to = ""
         self._leaving = False  # its pod takes no new requests, or the activator ends
+        self._told_s: float | None = None  # when an HTTP/2 client was told so; there is no way back
         self._ended = False  # the client sends no more
         self._full = False  # the client reads too little of what it gets
         self._late: asyncio.TimerHandle | None = None
@@ -63,6 +56,7 @@ class Client(asyncio.Protocol):
         self._front.requests += self.exchange.from_client(data)
         if self._pod is not None:
             self._pod.transport.write(data)
+            self._leave()  # a call that was cancelled may have been the last
             return
         self._held.append(data)
         self._front.held_bytes += len(data)
@@ -111,9 +105,9 @@ class Client(asyncio.Protocol):
     def judge(self) -> None:
         """The pods have changed, or the activator ends: may it stay where it is?"""
         if self.state == "joined":
-            self._leaving = self._front.draining or self._joined_to not in self._front.pods
-            if self._leaving and self.exchange.at_rest:
-                self.part()
+            gone = self._front.draining or self._joined_to not in self._front.pods
+            self._leaving = gone or self._told_s is not None
+            self._leave()
         elif self._front.draining and self.state == "idle":
             self.transport.close()
 
@@ -136,15 +130,27 @@ class Client(asyncio.Protocol):
         if pod is not None:
             pod.leave(abort=False)
             self.transport.resume_reading()  # the pod may have been slow to read
-        if self._ended or self._front.draining:
+        if self._ended or self._front.draining or self.exchange.is_bound:
             self.transport.close()
+
+    def _leave(self) -> None:
+        """If it is to leave its pod, and may."""
+        if not self._leaving or self.state != "joined":
+            return
+        loop = asyncio.get_running_loop()
+        if self._told_s is None and self.exchange.may_be_told:
+            self.transport.write(GO_AWAY)
+            self._told_s = loop.time()
+            loop.call_later(FAREWELL_S, self._leave)
+        heard = not self.exchange.is_bound or (self._told_s is not None and loop.time() >= self._told_s + FAREWELL_S)
+        if heard and self.exchange.at_rest:
+            self.part()
 
     def answer(self, data: bytes) -> None:
         """Bytes of its pod."""
         self.exchange.from_server(data)
         self.transport.write(data)
-        if self._leaving and self.exchange.at_rest:
-            self.part()
+        self._leave()
 
     def pod_ended(self) -> None:
         """Its pod sends no more."""
@@ -241,52 +247,3 @@ class Client(asyncio.Protocol):
         if self._late is not None:
             self._late.cancel()
             self._late = None
-
-
-class Pod(asyncio.Protocol):
-    """A connection to a pod, for one client."""
-
-    def __init__(self, client: Client, front: Front, name: str) -> None:
-        self._client: Client | None = client
-        self._front, self._name, self._ended = front, name, False
-        self.was_there = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See asyncio.Protocol."""
-        self.transport, self.was_there = cast(asyncio.Transport, transport), True
-        keep_alive(self.transport)
-        if self._client is not None:
-            self._client.joined(self)
-
-    def data_received(self, data: bytes) -> None:
-        """See asyncio.Protocol."""
-        if self._client is not None:
-            self._client.answer(data)
-
-    def eof_received(self) -> bool:
-        """See asyncio.Protocol."""
-        self._ended = True
-        if self._client is not None:
-            self._client.pod_ended()
-        return self._client is not None
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """See asyncio.Protocol."""
-        self._front.connections[self._name] -= 1
-        if self._client is not None:
-            self._client.pod_lost(had_ended=self._ended)
-
-    def pause_writing(self) -> None:
-        """See asyncio.Protocol."""
-        if self._client is not None:
-            self._client.transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        """See asyncio.Protocol."""
-        if self._client is not None:
-            self._client.transport.resume_reading()
-
-    def leave(self, *, abort: bool) -> None:
-        """No longer its client's."""
-        self._client = None
-        self.transport.abort() if abort else self.transport.close()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from activator_world import POST, Backend, answer, ask, free_port, run, until, world
 
-from testbed.activator import proxy
+from testbed.activator import pod as pods
 from testbed.activator.config import ActivatorConfig
 from testbed.activator.front import Front
 from testbed.activator.run import serve_until
@@ -155,7 +155,7 @@ def test_a_peer_that_vanishes_is_noticed_on_both_sides() -> None:
             for transport in (client.transport, client._pod.transport):
                 peer = transport.get_extra_info("socket")
                 assert peer.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
-                for name, value in proxy.KEEP_ALIVE.items():
+                for name, value in pods.KEEP_ALIVE.items():
                     assert peer.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) == value
 
     run(story)
