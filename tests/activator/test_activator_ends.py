@@ -14,6 +14,7 @@ from activator_world import POST, Backend, answer, ask, free_port, run, until, w
 from testbed.activator import pod as pods
 from testbed.activator.config import ActivatorConfig
 from testbed.activator.front import Front
+from testbed.activator.http2 import GO_AWAY, PREFACE
 from testbed.activator.run import serve_until
 from testbed.autoscaling.live.deployment import DeploymentStatus
 
@@ -180,5 +181,39 @@ def test_a_connection_that_comes_as_its_time_ends_is_counted_once(monkeypatch: p
             assert it.front.connections["a"] == 1
             writer.close()
             await until(lambda: not it.front.clients and it.front.connections["a"] == 0)
+
+    run(story)
+
+
+@pytest.mark.parametrize("why", ["pod", "drain"])
+def test_an_http2_client_has_time_to_hear_that_it_is_to_connect_again(why: str) -> None:
+    """What it had sent by then is answered. One that does not care is closed at its next rest."""
+
+    def frame(kind: int, flags: int, stream: int) -> bytes:
+        return b"\0\0\1" + bytes([kind, flags]) + stream.to_bytes(4, "big") + b"x"
+
+    async def pod(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert await reader.readexactly(len(PREFACE)) == PREFACE
+        writer.write(frame(4, 0, 0))
+        while asked := await reader.read(10):
+            writer.write(frame(1, 5, int.from_bytes(asked[5:9], "big")))
+        writer.close()
+
+    async def story() -> None:
+        async with world() as it:
+            server = await asyncio.start_server(pod, "127.0.0.2", it.pod_port)
+            it.front.set_pods({"a": "127.0.0.2"})
+            reader, writer = await it.connect()
+            writer.write(PREFACE + frame(1, 5, 1))
+            assert await reader.readexactly(20) == frame(4, 0, 0) + frame(1, 5, 1)
+            it.front.drain() if why == "drain" else it.front.set_pods({})
+            assert await reader.readexactly(len(GO_AWAY)) == GO_AWAY
+            await asyncio.sleep(0.2)
+            writer.write(frame(1, 5, 3))
+            assert await reader.readexactly(10) == frame(1, 5, 3)
+            assert await reader.read() == b""
+            await until(lambda: not it.front.clients and it.front.connections["a"] == 0)
+            assert it.front.broken == 0
+            server.close()
 
     run(story)
