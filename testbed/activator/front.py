@@ -72,7 +72,7 @@ class Front:
         asyncio.get_running_loop().call_later(FAILED_S, self._trust, pod)
 
     def drain(self) -> None:
-        """What is at rest ends now, the others between two requests."""
+        """What is at rest ends now, the others between two requests; of HTTP/2, when the client has heard of it."""
         self.draining = True
         for client in tuple(self.clients):
             client.judge()
