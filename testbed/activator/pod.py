@@ -30,11 +30,10 @@ class Pod(asyncio.Protocol):
     def __init__(self, client: Client, front: Front, name: str) -> None:
         self._client: Client | None = client
         self._front, self._name, self._ended = front, name, False
-        self.was_there = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
-        self.transport, self.was_there = cast(asyncio.Transport, transport), True
+        self.transport = cast(asyncio.Transport, transport)
         keep_alive(self.transport)
         if self._client is not None:
             self._client.joined(self)

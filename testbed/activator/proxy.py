@@ -8,6 +8,7 @@ for its next ones (HTTP/2, so gRPC).
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Mapping
 from typing import cast
 
@@ -174,17 +175,21 @@ class Client(asyncio.Protocol):
         self.transport.close()  # what came is still the client's
 
     async def _connect(self, pod: str, host: str) -> None:
-        loop, joining = asyncio.get_running_loop(), Pod(self, self._front, pod)
+        """The time limit is of the socket alone: once there is a Pod, it may have bytes that none must get twice."""
+        loop = asyncio.get_running_loop()
+        peer = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        peer.setblocking(False)
         try:
             async with asyncio.timeout(CONNECT_S):
-                await loop.create_connection(lambda: joining, host, self._port)
+                await loop.sock_connect(peer, (host, self._port))
         except (OSError, TimeoutError) as error:
-            if joining.was_there:  # late by a hair: asyncio closes it, and it tells so itself
-                return
+            peer.close()
             self._front.connections[pod] -= 1
             self._front.distrust(pod, str(error) or f"silent for {CONNECT_S:g} s")
             if self.state == "connecting":
                 self._wait(first=True)
+        else:
+            await loop.create_connection(lambda: Pod(self, self._front, pod), sock=peer)
 
     def joined(self, pod: Pod) -> None:
         """The connection to a pod is there: what was held goes first."""
