@@ -130,7 +130,7 @@ class Controller:
             return wanted, self._limits, ""
         budget, name = self._place
         bounded = None
-        if wanted is not None and math.isfinite(wanted):
+        if wanted is not None and math.isfinite(wanted) and wanted >= 0:
             bounded = min(max(math.ceil(wanted), self._limits.min_replicas), self._limits.max_replicas)
             rate_rps = arrival_rate(observation) if known.scraped == known.ready else None
             budget.note(name, wanted=bounded, rate_rps=rate_rps)

@@ -158,6 +158,17 @@ def test_a_policy_that_fails_keeps_its_last_proposal():
     assert turns["b"].refusal == "wants 4, has 2: 4 GPUs for a (2 of 2) and b (2 of 4)"
 
 
+@pytest.mark.parametrize("nonsense", [-1, float("nan"), float("inf")])
+def test_an_answer_that_is_no_count_is_no_proposal(nonsense):
+    shared = Shared(4, {"a": 2, "b": 1}, {"a": 2, "b": 2})
+    shared.second()
+    shared.wants |= {"a": nonsense, "b": 4}
+    turns = shared.second()
+    assert shared.replicas() == {"a": 2, "b": 2}
+    assert turns["a"].refusal == f"the policy answered {nonsense}"
+    assert turns["b"].refusal == "wants 4, has 2: 4 GPUs for a (2 of 2) and b (2 of 4)"
+
+
 def test_the_arrivals_are_known_while_every_pod_tells_them(monkeypatch):
     shared = Shared(4, {"a": 2, "b": 1}, {"a": 2, "b": 1})
     monkeypatch.setattr("testbed.controller.loop.arrival_rate", lambda observation: 42.0)
