@@ -43,6 +43,10 @@ class Front(NamedTuple):
     cost: FloatArray
     between: bool = True
 
+    def with_settings_of(self, other: Front) -> Front:
+        """And those of another policy."""
+        return Front(np.vstack([self.missed, other.missed]), np.vstack([self.cost, other.cost]), self.between)
+
 
 def rows_name(service: str, policy: str) -> str:
     """Of a policy's held-out runs on one service, in its benchmark's folder."""
@@ -65,8 +69,8 @@ def read_rows(folder: Path) -> pd.DataFrame:
     return rows
 
 
-def fronts_of(rows: pd.DataFrame) -> dict[str, dict[str, Front]]:
-    """By policy and service."""
+def fronts_of(rows: pd.DataFrame, config: Mapping[str, Any]) -> dict[str, dict[str, Front]]:
+    """By policy and service. config: of the benchmark."""
     by_world = rows.groupby(["policy", "service", "point", "world"], sort=True)[[*MEANS]].mean()
     fronts: dict[str, dict[str, Front]] = {}
     for policy in dict.fromkeys(rows["policy"]):
@@ -75,7 +79,21 @@ def fronts_of(rows: pd.DataFrame) -> dict[str, dict[str, Front]]:
             of_both = by_world.loc[policy, service]
             missed, cost = (of_both[name].unstack("world").to_numpy(dtype=float) for name in MEANS)
             fronts[policy][service] = Front(missed, cost, between)
+    everything = _all_replicas(rows, config["compared"])
+    if everything is None:
+        return fronts
+    for policy in config["candidates"]:
+        for service, front in fronts[policy].items():
+            fronts[policy][service] = front.with_settings_of(fronts[everything][service])
     return fronts
+
+
+def _all_replicas(rows: pd.DataFrame, compared: Mapping[str, Any]) -> str | None:
+    """The policy under `compared` that holds them all the time."""
+    for policy, settings in compared.items():
+        if settings["kind"] == "fixed" and settings["replicas"] >= rows["max_replicas"].max():
+            return policy
+    return None
 
 
 def cost_at(missed: FloatArray, cost: FloatArray, allowed: float, *, between: bool = True) -> FloatArray:
@@ -114,7 +132,7 @@ def _drawn_costs(fronts: Mapping[str, Front], draws: Mapping[str, npt.NDArray[np
 def wins_of(folder: Path) -> dict[str, Any]:
     """wins.json's content."""
     config, rows = read_json(folder / "benchmark.json", "give a folder of `kis benchmark`"), read_rows(folder)
-    allowed, fronts = config["allowed_slo_violation_rate"], fronts_of(rows)
+    allowed, fronts = config["allowed_slo_violation_rate"], fronts_of(rows, config)
     oracles = [name for name in config["compared"] if (rows.loc[rows["policy"] == name, "kind"] == "oracle").all()]
     rng = np.random.default_rng(0)
     count = {service: front.missed.shape[1] for service, front in next(iter(fronts.values())).items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -63,8 +64,9 @@ def test_the_order_of_the_settings_does_not_matter_and_a_further_one_never_costs
 
 def folder_of(folder: Path, missed: dict[str, list[float]], cost: dict[str, float], kinds: dict[str, str]) -> Path:
     """A benchmark of one service and one setting a policy: share missed on each world, and cost."""
-    settings = {name: {"kind": kind} for name, kind in kinds.items()}
-    compared = {name: settings.pop(name) for name, kind in kinds.items() if kind == "oracle"}
+    settings: dict[str, dict[str, Any]] = {name: {"kind": kind} for name, kind in kinds.items()}
+    compared = {name: settings.pop(name) for name, kind in kinds.items() if kind == "oracle" or name == "all"}
+    compared |= {"all": {"kind": "fixed", "replicas": 64}} if "all" in kinds else {}
     config = {"candidates": settings, "compared": compared, "services": {"s": {}}, "seeds": 1}
     config |= {"trials": 10, "training_worlds": 9}
     (folder / "benchmark.json").write_text(json.dumps({**config, "allowed_slo_violation_rate": ALLOWED}))
@@ -98,6 +100,18 @@ def test_worlds_in_which_one_does_not_hold_are_not_left_out_of_the_interval(tmp_
     wins = wins_of(folder_of(tmp_path, missed, {"hpa": 0.8, "rule": 0.6}, kinds))
     assert wins["saving_vs_best_hpa_low_pct"] == pytest.approx(25)
     assert wins["saving_vs_best_hpa_high_pct"] is None  # more than could be told
+
+
+def test_all_replicas_all_the_time_are_a_setting_of_every_policy(tmp_path: Path) -> None:
+    """What misses too much with each of its settings could be told to hold all: its cost is known."""
+    kinds = {"hpa": "hpa", "rule": "rule", "all": "fixed"}
+    missed = {"hpa": [0.03] * 5, "rule": [0.01] * 5, "all": [0.0] * 5}
+    wins = wins_of(folder_of(tmp_path, missed, {"hpa": 0.8, "rule": 0.6, "all": 1.0}, kinds))
+    hpa = wins["policies"]["hpa"]["cost_pct"]
+    assert 80 < hpa < 90
+    assert wins["policies"]["rule"]["cost_pct"] == pytest.approx(60)
+    assert wins["saving_vs_best_hpa_pct"] == pytest.approx(100 * (1 - 60 / hpa))
+    assert wins["policies"]["hpa"]["chosen"]["slo_violation_rate"] == pytest.approx(0.03)  # it is not what was chosen
 
 
 def test_where_the_worlds_do_not_tell_two_apart_it_is_said(tmp_path: Path) -> None:

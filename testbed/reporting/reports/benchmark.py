@@ -16,7 +16,7 @@ from testbed.reporting.report import Content, Report, rounded
 def gather(folder: Path) -> Content:
     """Of its rows."""
     config, wins = read_json(folder / "benchmark.json", "give a folder of `kis benchmark`"), wins_of(folder)
-    fronts = fronts_of(read_rows(folder))
+    fronts = fronts_of(read_rows(folder), config)
     settings = config["candidates"] | config["compared"]
     order = sorted(wins["policies"], key=lambda name: wins["policies"][name]["cost_pct"] or float("inf"))
     traffic = list(next(iter(wins["policies"].values()))["chosen"]["by_traffic"])
