@@ -1,0 +1,148 @@
+"""A linear policy, found by the noisy cross-entropy method.
+
+After I. Szita and A. Lörincz: Learning Tetris using the noisy cross-entropy method, Neural Computation 18 (2006),
+2936-2941, https://doi.org/10.1162/neco.2006.18.12.2936: parameters are drawn from a normal distribution, independently
+of each other; it becomes that of the best quarter; and noise that gets smaller is added to its variance, without which
+it would be narrow before it is good.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from testbed.kiscaler.learner import Learner, resume_seed
+
+FloatArray = npt.NDArray[np.float64]
+CANDIDATES = 48  # of a generation, or a few more: as many as fill the environments
+SCENARIOS = 2  # that each of them is played in
+ELITE = 0.25
+DEVIATION = 1.0  # at the beginning
+NOISE = 0.3  # deviation that is added at the beginning; its square falls to 0 over the training
+STAYS = 2.5  # logit by which no change is the largest of the first mean
+
+
+class Distribution(NamedTuple):
+    """Of the parameters, float64[p] each: logits = W features + b, row by row of [W | b]."""
+
+    mean: FloatArray
+    deviation: FloatArray
+
+
+def logits_of(parameters: FloatArray, features: npt.NDArray[np.float32]) -> FloatArray:
+    """float64[n, actions]. parameters: float64[n, p], features: float32[n, k]."""
+    n, k = features.shape
+    weights = parameters.reshape(n, -1, k + 1)
+    return np.asarray(np.einsum("nak,nk->na", weights[:, :, :k], features) + weights[:, :, k])
+
+
+def first_distribution(features: int, max_step: int) -> Distribution:
+    """Its mean changes nothing, whatever it sees."""
+    mean = np.zeros((2 * max_step + 1, features + 1))
+    mean[max_step, features] = STAYS
+    return Distribution(mean.ravel(), np.full(mean.size, DEVIATION))
+
+
+def updated(candidates: FloatArray, returns: FloatArray, noise: float) -> Distribution:
+    """Of the elite. candidates: float64[n, p], returns: float64[n], noise: added to the variance."""
+    elite = candidates[np.argsort(returns)[-max(1, int(ELITE * len(returns))) :]]
+    return Distribution(elite.mean(axis=0), np.sqrt(elite.var(axis=0) + noise))
+
+
+class CrossEntropyMethod(Learner):
+    """A linear policy by the noisy cross-entropy method (Szita and Lörincz 2006); at first it changes nothing.
+
+    All candidates of a generation are played in the same drawn scenarios, for whole episodes. The policy that is judged
+    and exported is the mean of their distribution.
+    """
+
+    name = "cem"
+    title = "a linear policy by the cross-entropy method"
+
+    def begin(self, on_imitated: Callable[[float], None]) -> None:
+        """See Learner."""
+        features = self.environments.observation_space.shape
+        assert features is not None
+        self._go_on_from(0, first_distribution(features[0], self.config.max_step), np.zeros(0))
+
+    def load(self, checkpoint: Path) -> None:
+        """See Learner. An episode that was being played is played again: the result is that without the interrupt."""
+        with np.load(checkpoint) as state:
+            self._go_on_from(
+                int(state["generation"]), Distribution(state["mean"], state["deviation"]), state["returns"]
+            )
+
+    def save(self, file: Path) -> None:
+        """See Learner."""
+        state = self._distribution._asdict()
+        with file.open("wb") as out:
+            np.savez(out, generation=self._generation, returns=self._returns, **state)
+
+    def _go_on_from(self, generation: int, distribution: Distribution, returns: FloatArray) -> None:
+        """returns: of the episodes of this generation that have been played."""
+        n = self.environments.num_envs
+        self._candidates = -(-CANDIDATES // n) * n
+        self._generation, self._distribution, self._returns = generation, distribution, returns
+        self._of_episode = 0  # decisions of the episodes that are being played
+        self.environments.seed(resume_seed(self.config.seed, self.steps))
+
+    @property
+    def steps(self) -> int:
+        """See Learner."""
+        episodes = self._generation * self._candidates * SCENARIOS + len(self._returns)
+        return episodes * self.config.episode_steps + self._of_episode
+
+    def learn(self, go_on: Callable[[], bool]) -> None:
+        """See Learner. A generation that the end cuts short changes nothing."""
+        while self._play_generation(go_on):
+            pass
+
+    def _play_generation(self, go_on: Callable[[], bool]) -> bool:
+        """What is left of it; False: it was cut short."""
+        rng = np.random.default_rng((self.config.seed, self._generation))
+        scenarios = rng.integers(2**31, size=SCENARIOS)
+        mean, deviation = self._distribution
+        candidates = mean + deviation * rng.standard_normal((self._candidates, len(mean)))
+        n = self.environments.num_envs
+        for played in range(len(self._returns), SCENARIOS * self._candidates, n):
+            scenario, first = divmod(played, self._candidates)
+            returns = self._play(candidates[first : first + n], int(scenarios[scenario]), go_on)
+            if returns is None:
+                return False
+            self._returns, self._of_episode = np.concatenate([self._returns, returns]), 0
+        noise = NOISE**2 * max(0.0, 1 - self.steps / self.config.total_steps)
+        self._distribution = updated(candidates, self._returns.reshape(SCENARIOS, -1).mean(axis=0), noise)
+        self._generation, self._returns = self._generation + 1, np.zeros(0)
+        return True
+
+    def _play(self, candidates: FloatArray, scenario: int, go_on: Callable[[], bool]) -> FloatArray | None:
+        """Sums of the rewards of one candidate in each environment; None: it was cut short."""
+        self.environments.set_options({"scenario_seed": scenario})
+        seen: Any = self.environments.reset()
+        returns = np.zeros(len(candidates))
+        for _ in range(self.config.episode_steps):
+            seen, rewards, _, _ = self.environments.step(logits_of(candidates, seen).argmax(axis=1))
+            returns += rewards
+            self._of_episode += len(candidates)
+            if not go_on():
+                return None
+        return returns
+
+    def choose(self, features: npt.NDArray[np.float32]) -> int:
+        """See Learner."""
+        return int(logits_of(self._distribution.mean[None], features[None]).argmax())
+
+    def network(self) -> Any:
+        """See Learner."""
+        import torch
+
+        rows = torch.from_numpy(self._distribution.mean.reshape(2 * self.config.max_step + 1, -1)).float()
+        linear = torch.nn.Linear(rows.shape[1] - 1, rows.shape[0])
+        with torch.no_grad():
+            linear.weight.copy_(rows[:, :-1])
+            linear.bias.copy_(rows[:, -1])
+        return linear
