@@ -61,7 +61,7 @@ class CrossEntropyMethod(Learner):
     """
 
     name = "cem"
-    title = "a linear policy by the cross-entropy method"
+    title = "linear policy by the cross-entropy method"
 
     def begin(self, on_imitated: Callable[[float], None]) -> None:
         """See Learner."""
@@ -72,9 +72,8 @@ class CrossEntropyMethod(Learner):
     def load(self, checkpoint: Path) -> None:
         """See Learner. An episode that was being played is played again: the result is that without the interrupt."""
         with np.load(checkpoint) as state:
-            self._go_on_from(
-                int(state["generation"]), Distribution(state["mean"], state["deviation"]), state["returns"]
-            )
+            distribution = Distribution(state["mean"], state["deviation"])
+            self._go_on_from(int(state["generation"]), distribution, state["returns"])
 
     def save(self, file: Path) -> None:
         """See Learner."""

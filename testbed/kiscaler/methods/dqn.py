@@ -17,7 +17,7 @@ PREFERRED = 0.1  # value by which no correction is the best action of a network 
 
 
 class DeepQNetwork(StableBaselines):
-    """Deep Q-learning (Mnih et al. 2015) of stable-baselines3. Its values of the actions are what is exported as logits.
+    """Deep Q-learning (Mnih et al. 2015) of stable-baselines3. The values of the actions are exported as the logits.
 
     It explores with random actions, always in all environments at once: at every of the first steps, at one of 20 from
     a fifth of the training on.
