@@ -35,7 +35,7 @@ GENERATION = CANDIDATES * SCENARIOS  # episodes, in one environment
 
 
 def test_the_elite_is_the_best_quarter_and_noise_is_added_to_its_variance() -> None:
-    candidates = np.array([[0, 9], [1, 9], [2, 9], [4, 4], [3, 9], [8, 4], [6, 9], [7, 9]], dtype=float)
+    candidates = np.array([[0, 9], [1, 9], [2, 9], [5, 4], [3, 9], [7, 4], [6, 9], [8, 9]], dtype=float)
     returns = np.array([-5.0, -4.0, -3.0, -0.1, -6.0, -0.2, -7.0, -8.0])
     mean, deviation = updated(candidates, returns, noise=3.0)
     assert mean.tolist() == [6.0, 4.0]
