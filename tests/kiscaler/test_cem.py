@@ -74,7 +74,8 @@ def test_it_begins_with_no_change_whatever_it_sees() -> None:
 
 
 def config_of(folder: Path, **changes: Any) -> TrainConfig:
-    told = {"method": "cem", "evaluate_every": 400, "total_steps": 10 * GENERATION + 500, "step_s": 2, **changes}
+    every = 6 * GENERATION + 3  # of 10 decisions an episode: within the first generation, and within the second
+    told = {"method": "cem", "evaluate_every": every, "total_steps": 16 * GENERATION, "step_s": 2, **changes}
     return TrainConfig.model_validate(settings(folder, **told))
 
 
@@ -114,7 +115,7 @@ def test_an_interrupt_changes_nothing_of_the_result(tmp_path: Path) -> None:
     config = config_of(tmp_path)
 
     def interrupt(evaluation: Evaluation) -> None:
-        if evaluation.steps in (801, 10 * GENERATION + 241):  # within a generation, and within an episode of it
+        if 1 < evaluation.steps < config.total_steps:
             raise InterruptedError
 
     train(config, tmp_path / "whole", lambda evaluation: None, lambda share: None)
@@ -127,8 +128,7 @@ def test_an_interrupt_changes_nothing_of_the_result(tmp_path: Path) -> None:
     )
     assert whole == parts
     states = [np.load(tmp_path / name / "checkpoint.zip") for name in ("whole", "parts")]
-    assert int(states[0]["generation"]) == 1
-    assert len(states[0]["returns"]) == 49
+    assert int(states[0]["generation"]) == 1  # and the end was within the second
     assert np.abs(states[0]["mean"] - first_distribution(19, config.max_step).mean).min() > 0
     for name in states[0].files:
         np.testing.assert_array_equal(states[0][name], states[1][name])

@@ -19,7 +19,7 @@ from testbed.kiscaler.learner import Learner, resume_seed
 
 FloatArray = npt.NDArray[np.float64]
 CANDIDATES = 48  # of a generation, or a few more: as many as fill the environments
-SCENARIOS = 2  # that each of them is played in
+SCENARIOS = 1  # that each of them is played in: more generations are worth more than a better choice in each
 ELITE = 0.25
 DEVIATION = 1.0  # at the beginning
 NOISE = 0.3  # deviation that is added at the beginning; its square falls to 0 over the training
@@ -67,33 +67,29 @@ class CrossEntropyMethod(Learner):
         """See Learner."""
         features = self.environments.observation_space.shape
         assert features is not None
-        self._go_on_from(0, first_distribution(features[0], self.config.max_step), np.zeros(0))
+        self._go_on_from(0, first_distribution(features[0], self.config.max_step))
 
     def load(self, checkpoint: Path) -> None:
-        """See Learner. An episode that was being played is played again: the result is that without the interrupt."""
+        """See Learner. The generation that was being played is played again: an interrupt changes no result."""
         with np.load(checkpoint) as state:
-            distribution = Distribution(state["mean"], state["deviation"])
-            self._go_on_from(int(state["generation"]), distribution, state["returns"])
+            self._go_on_from(int(state["generation"]), Distribution(state["mean"], state["deviation"]))
 
     def save(self, file: Path) -> None:
         """See Learner."""
-        state = self._distribution._asdict()
         with file.open("wb") as out:
-            np.savez(out, generation=self._generation, returns=self._returns, **state)
+            np.savez(out, generation=self._generation, **self._distribution._asdict())
 
-    def _go_on_from(self, generation: int, distribution: Distribution, returns: FloatArray) -> None:
-        """returns: of the episodes of this generation that have been played."""
+    def _go_on_from(self, generation: int, distribution: Distribution) -> None:
         n = self.environments.num_envs
         self._candidates = -(-CANDIDATES // n) * n
-        self._generation, self._distribution, self._returns = generation, distribution, returns
-        self._of_episode = 0  # decisions of the episodes that are being played
+        self._generation, self._distribution = generation, distribution
+        self._of_generation = 0  # decisions of the one that is being played
         self.environments.seed(resume_seed(self.config.seed, self.steps))
 
     @property
     def steps(self) -> int:
         """See Learner."""
-        episodes = self._generation * self._candidates * SCENARIOS + len(self._returns)
-        return episodes * self.config.episode_steps + self._of_episode
+        return self._generation * self._candidates * SCENARIOS * self.config.episode_steps + self._of_generation
 
     def learn(self, go_on: Callable[[], bool]) -> None:
         """See Learner. A generation that the end cuts short changes nothing."""
@@ -101,35 +97,32 @@ class CrossEntropyMethod(Learner):
             pass
 
     def _play_generation(self, go_on: Callable[[], bool]) -> bool:
-        """What is left of it; False: it was cut short."""
+        """False: it was cut short."""
         rng = np.random.default_rng((self.config.seed, self._generation))
-        scenarios = rng.integers(2**31, size=SCENARIOS)
         mean, deviation = self._distribution
         candidates = mean + deviation * rng.standard_normal((self._candidates, len(mean)))
-        n = self.environments.num_envs
-        for played in range(len(self._returns), SCENARIOS * self._candidates, n):
-            scenario, first = divmod(played, self._candidates)
-            returns = self._play(candidates[first : first + n], int(scenarios[scenario]), go_on)
-            if returns is None:
-                return False
-            self._returns, self._of_episode = np.concatenate([self._returns, returns]), 0
+        returns = np.zeros(self._candidates)
+        for scenario in rng.integers(2**31, size=SCENARIOS).tolist():
+            for first in range(0, self._candidates, self.environments.num_envs):
+                side_by_side = slice(first, first + self.environments.num_envs)
+                if not self._play(candidates[side_by_side], scenario, returns[side_by_side], go_on):
+                    return False
         noise = NOISE**2 * max(0.0, 1 - self.steps / self.config.total_steps)
-        self._distribution = updated(candidates, self._returns.reshape(SCENARIOS, -1).mean(axis=0), noise)
-        self._generation, self._returns = self._generation + 1, np.zeros(0)
+        self._distribution = updated(candidates, returns, noise)
+        self._generation, self._of_generation = self._generation + 1, 0
         return True
 
-    def _play(self, candidates: FloatArray, scenario: int, go_on: Callable[[], bool]) -> FloatArray | None:
-        """Sums of the rewards of one candidate in each environment; None: it was cut short."""
+    def _play(self, candidates: FloatArray, scenario: int, returns: FloatArray, go_on: Callable[[], bool]) -> bool:
+        """An episode of one candidate in each environment, whose rewards are added to `returns`."""
         self.environments.set_options({"scenario_seed": scenario})
         seen: Any = self.environments.reset()
-        returns = np.zeros(len(candidates))
         for _ in range(self.config.episode_steps):
             seen, rewards, _, _ = self.environments.step(logits_of(candidates, seen).argmax(axis=1))
             returns += rewards
-            self._of_episode += len(candidates)
+            self._of_generation += len(candidates)
             if not go_on():
-                return None
-        return returns
+                return False
+        return True
 
     def choose(self, features: npt.NDArray[np.float32]) -> int:
         """See Learner."""
