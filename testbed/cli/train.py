@@ -27,8 +27,9 @@ def train(
     ray: Annotated[str | None, typer.Option(help="Train the seeds on a Ray cluster: its address, or local.")] = None,
     out: options.Out = None,
 ) -> None:
-    """By PPO, or another --method; it leaves as policy.onnx and policy.json. About ten minutes a seed with
-    testbed/configs/train.yaml."""
+    """By PPO, or another --method; it leaves as policy.onnx and policy.json.
+
+    About ten minutes a seed with testbed/configs/train.yaml."""
     settings = configured(TrainConfig, config, given)
     numbers = None if seeds is None else _numbers(seeds)
     if numbers is not None and "seed" in given:

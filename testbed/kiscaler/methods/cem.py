@@ -19,7 +19,7 @@ from testbed.kiscaler.learner import Learner, resume_seed
 
 FloatArray = npt.NDArray[np.float64]
 CANDIDATES = 48  # of a generation, or a few more: as many as fill the environments
-SCENARIOS = 1  # that each of them is played in: more generations are worth more than a better choice in each
+SCENARIOS = 1  # that each of them is played in: fewer leave more generations
 ELITE = 0.25
 DEVIATION = 1.0  # at the beginning
 NOISE = 0.3  # deviation that is added at the beginning; its square falls to 0 over the training
