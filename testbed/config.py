@@ -136,6 +136,9 @@ class TrafficConfig(Strict):
         None, description="format of the trace; none: azure if its first line contains TIMESTAMP, else timestamps"
     )
     speed_up: float = Field(1.0, gt=0, description="factor by which the trace is replayed faster")
+    from_s: float = Field(
+        0.0, ge=0, description="seconds at the trace's beginning (after speed_up) that are not replayed"
+    )
     keep: float = Field(1.0, gt=0, le=1, description="share of the trace's requests that is kept")
     rate_interval_s: float | None = Field(
         None,
@@ -165,6 +168,8 @@ class TrafficConfig(Strict):
             raise ValueError("give rate_interval_s and rate_factor together: a trace's rate, and its scale")
         if self.rate_factor is not None and self.trace is None:
             raise ValueError("rate_interval_s and rate_factor are of a trace: a pattern has its rates in parameters")
+        if self.from_s and self.trace is None:
+            raise ValueError("from_s is of a trace: a pattern has its phase in parameters")
         if self.rate_factor is not None and self.keep != 1:
             raise ValueError("keep is of a trace's own arrivals: make rate_factor smaller instead")
         return self

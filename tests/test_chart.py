@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -16,15 +15,14 @@ from typing import Any
 import pytest
 import yaml
 
+from testbed.activator.config import ActivatorConfig
 from testbed.adapter.run import AdapterConfig
 from testbed.config import ServeConfig
 from testbed.config_file import build
 from testbed.controller.run import ControllerConfig
 from testbed.localcluster import binaries
-from tests.helm import CHART, HELM
+from tests.helm import CHART, HELM, KUBECTL, MANIFESTS, kustomized, run
 
-ROOT = Path(__file__).parents[1]
-MANIFESTS = ROOT / "manifests"
 ADAPTER_ALONE = {
     "triton": {"enabled": False},
     "controller": {"enabled": False},
@@ -35,6 +33,8 @@ ADAPTER_ALONE = {
     },
 }
 MONITORING_ALONE = {"triton": {"enabled": False}, "controller": {"enabled": False}, "monitoring": {"enabled": True}}
+ACTIVATOR_ALONE = {"triton": {"enabled": False}, "controller": {"enabled": False}, "activator": {"enabled": True}}
+TO_ZERO = yaml.safe_load((CHART / "values-scale-to-zero.yaml").read_text()) | {"triton": {"enabled": False}}
 BERT_ON_CPUS = {
     "triton": {
         "name": "bert",
@@ -48,6 +48,8 @@ EMULATED = yaml.safe_load((CHART / "values-emulated.yaml").read_text()) | {"cont
 BOTH_WAYS = {
     "the defaults": ({}, ["overlays/gpu/resnet50", "controller"]),
     "the adapter": (ADAPTER_ALONE, ["adapter/base"]),
+    "the activator": (ACTIVATOR_ALONE, ["activator"]),
+    "scale to zero": (TO_ZERO, ["overlays/scale-to-zero"]),
     "monitoring": (MONITORING_ALONE, ["monitoring"]),
     "bert on processors": (BERT_ON_CPUS, ["overlays/cpu/bert"]),
     "the emulated accelerator": (EMULATED, ["overlays/embedded"]),
@@ -56,12 +58,7 @@ HPA_METRICS = sorted(path.parent.name for path in MANIFESTS.glob("autoscaling/*/
 HPA_METRICS.remove("base")
 
 
-KUBECTL = next(filter(os.path.exists, [str(binaries.folder() / "kubectl")]), shutil.which("kubectl"))
 pytestmark = pytest.mark.skipif(not HELM or not KUBECTL, reason="needs helm (make helm) and kubectl")
-
-
-def run(*command: str | None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([part or "" for part in command], capture_output=True, text=True, check=False)
 
 
 def helm(values: dict[str, Any], folder: Path, *flags: str, chart: Path = CHART) -> subprocess.CompletedProcess[str]:
@@ -75,15 +72,6 @@ def chart(values: dict[str, Any], folder: Path, *flags: str) -> list[dict[str, A
     done = helm(values, folder, *flags)
     assert done.returncode == 0, done.stderr
     return [one for one in yaml.safe_load_all(done.stdout) if one]
-
-
-def kustomized(*folders: str | Path) -> list[dict[str, Any]]:
-    objects: list[dict[str, Any]] = []
-    for folder in folders:
-        done = run(KUBECTL, "kustomize", str(MANIFESTS / folder))
-        assert done.returncode == 0, done.stderr
-        objects += yaml.safe_load_all(done.stdout)
-    return objects
 
 
 def same_terms(objects: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
@@ -157,15 +145,19 @@ def test_a_package_needs_no_repository(tmp_path: Path) -> None:
 
 
 def test_what_the_pods_read_are_configuration_files_of_kis(tmp_path: Path) -> None:
-    objects = chart(EMULATED | {"controller": {"enabled": True}, "adapter": {"enabled": True}}, tmp_path)
+    parts = {name: {"enabled": True} for name in ("controller", "adapter", "activator")}
+    objects = chart(EMULATED | parts, tmp_path)
     read: dict[str, Any] = {}
     for one in objects:
         read |= {file: yaml.safe_load(text) for file, text in one.get("data", {}).items() if one["kind"] == "ConfigMap"}
     serve = build(ServeConfig, read["serve.yaml"], "serve.yaml")
     controller = build(ControllerConfig, read["controller.yaml"], "controller.yaml")
     (followed,) = build(AdapterConfig, read["adapter.yaml"], "adapter.yaml").deployments
+    (activated,) = build(ActivatorConfig, read["activator.yaml"], "activator.yaml").deployments
     assert serve.model == controller.model == followed.model == "emulated"
-    assert controller.deployment == followed.deployment == "triton-emulated"
+    assert controller.deployment == followed.deployment == activated.deployment == "triton-emulated"
+    (role,) = (one for one in objects if (one["kind"], one["metadata"]["name"]) == ("Role", "kis-activator"))
+    assert [rule.get("resourceNames") for rule in role["rules"]] == [["triton-emulated"], None]
 
 
 def test_a_policy_of_ones_own_replaces_the_default_and_the_role_names_what_is_scaled(tmp_path: Path) -> None:
@@ -184,6 +176,19 @@ def test_a_policy_of_ones_own_replaces_the_default_and_the_role_names_what_is_sc
     pods = of_kind(objects, "Deployment", "kis-controller")["spec"]["template"]
     assert pods["spec"]["containers"][0]["ports"] == [{"name": "metrics", "containerPort": 9999}]
     assert pods["metadata"]["annotations"]["prometheus.io/port"] == "9999"
+
+
+def test_the_activators_page_and_time_to_finish_follow_its_settings(tmp_path: Path) -> None:
+    given = {"metrics_port": 9999, "drain_s": 60.5}
+    objects = chart({"activator": {"enabled": True, "config": given}}, tmp_path)
+    template = of_kind(objects, "Deployment", "kis-activator")["spec"]["template"]
+    ports = {port["name"]: port["containerPort"] for port in template["spec"]["containers"][0]["ports"]}
+    assert ports == {"http": 8000, "grpc": 8001, "metrics": 9999}
+    assert template["metadata"]["annotations"]["prometheus.io/port"] == "9999"
+    assert template["spec"]["terminationGracePeriodSeconds"] == 76
+    served = {port["name"]: port for port in of_kind(objects, "Service", "kis-activator")["spec"]["ports"]}
+    settings = yaml.safe_load(of_kind(objects, "ConfigMap", "kis-controller")["data"]["controller.yaml"])
+    assert settings["activator"] == f"http://kis-activator:{served['metrics']['port']}"
 
 
 def test_other_settings_roll_the_pods(tmp_path: Path) -> None:
@@ -250,6 +255,8 @@ def test_a_release_is_in_its_own_namespace(tmp_path: Path) -> None:
     ("values", "told"),
     [
         ({"hpa": {"enabled": True}}, "the controller and the HPA would both scale the deployment"),
+        ({"activator": {"enabled": True, "config": {"deployments": []}}}, "deployments follows from triton"),
+        ({"activator": {"enable": True}}, "additional properties 'enable' not allowed"),
         ({"triton": {"replica": 3}}, "additional properties 'replica' not allowed"),
         ({"triton": {"gpus": "one"}}, "got string, want integer"),
         ({"hpa": {"metric": "memory"}}, "value must be one of 'cpu'"),

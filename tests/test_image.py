@@ -152,12 +152,13 @@ def test_it_simulates() -> None:
     ("command", "told"),
     [
         (("kis", "controller", "/etc/kis/controller.yaml"), "kis: no Kubernetes configuration"),
+        (("kis", "activator", "/etc/kis/activator.yaml"), "kis: no Kubernetes configuration"),
         (("kis", "adapter", "/etc/kis/controller.yaml"), "kis: /etc/kis/controller.yaml"),
         (("python3", "-m", "testbed.serving.load_pod", "/etc/kis/load.yaml", "/tmp", "worker"), "load pod: "),
     ],
 )
 def test_what_needs_a_cluster_says_so_in_a_line(command: tuple[str, ...], told: str, tmp_path: Path) -> None:
-    for file in ("controller/controller.yaml", "load/load.yaml"):
+    for file in ("controller/controller.yaml", "activator/activator.yaml", "load/load.yaml"):
         shutil.copy(ROOT / "manifests" / file, tmp_path)
     for folder in (tmp_path, *tmp_path.parents[:2]):
         folder.chmod(0o755)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from fractions import Fraction
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -22,7 +23,7 @@ from testbed.autoscaling.metrics import METRICS
 from testbed.autoscaling.policy import known_policies
 from testbed.bundle.campaigns import CampaignPlan
 from testbed.config import CalibrateConfig, MeasureConfig, ReplayConfig, ServeConfig, SimulateConfig
-from testbed.controller.config import ControllerConfig
+from testbed.controller.config import BudgetControllerConfig, ControllerConfig
 from testbed.grid_study import STUDIES
 from testbed.kiscaler.learner import METHODS
 from testbed.kiscaler.train_config import TrainConfig
@@ -54,6 +55,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "kis evaluate": EvaluateConfig,
     "kis adapt": AdaptRunConfig,
     "kis controller": ControllerConfig,
+    "kis controller (several deployments)": BudgetControllerConfig,
     "kis controller --adapt": AdaptConfig,
     "kis adapter": AdapterConfig,
     "kis activator": ActivatorConfig,
@@ -69,7 +71,15 @@ the keys of another file. Each key is also a flag of the command; a key inside a
 
 A default that reads *required* must be given. A type that is a link is a mapping with keys of its own, further down.
 """
-WORDS = {int: "integer", float: "number", str: "text", bool: "true, false", Path: "path", dict: "mapping"}
+WORDS = {
+    int: "integer",
+    float: "number",
+    Fraction: "number or fraction",
+    str: "text",
+    bool: "true, false",
+    Path: "path",
+    dict: "mapping",
+}
 VALUES = """## Names in configurations
 
 Wherever one of these names can stand, you can also name a class of your own: `my_module:MyClass`. Its folder must be on

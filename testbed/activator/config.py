@@ -27,13 +27,20 @@ class HoldLimits(Strict):
     """What the activator holds back, and how long."""
 
     max_waiting: int = Field(1000, ge=1, description="most connections that wait for a pod, per deployment")
+    max_held_mib: int = Field(
+        256,
+        ge=1,
+        description="memory for what they have sent, per deployment; the rest of it stays in the sockets",
+    )
     hold_s: float = Field(120.0, gt=0, description="longest wait for a pod; then 503, or the connection is closed")
 
 
 class ActivatorConfig(Strict):
     """`kis activator`: which deployments it stands before, and how long it holds connections without a pod."""
 
-    namespace: str = Field("default", description="namespace of the deployments")
+    namespace: str | None = Field(
+        None, description="namespace of the deployments; none: the pod's own, or `default` outside of a cluster"
+    )
     deployments: tuple[ActivatedConfig, ...] = Field(min_length=1, description="deployments, each with its ports")
     hold: HoldLimits = Field(HoldLimits(), description="limits of what waits")
     look_period_s: float = Field(0.5, gt=0, description="time between two looks at the ready pods")

@@ -35,6 +35,7 @@ class Front:
         self.pods: Mapping[str, str] = {}  # name -> address, of the ready ones
         self.clients: set[Client] = set()
         self.waiting: OrderedDict[Client, None] = OrderedDict()  # in the order in which they came
+        self.held_bytes = 0  # that clients have sent and no pod has yet
         self.connections: Counter[str] = Counter()  # by pod, also of those that leave
         self.requests = 0  # that clients have sent
         self.refused: Counter[Refusal] = Counter()
@@ -71,7 +72,7 @@ class Front:
         asyncio.get_running_loop().call_later(FAILED_S, self._trust, pod)
 
     def drain(self) -> None:
-        """What is at rest ends now, the others between two requests."""
+        """What is at rest ends now, the others between two requests; of HTTP/2, when the client has heard of it."""
         self.draining = True
         for client in tuple(self.clients):
             client.judge()

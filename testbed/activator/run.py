@@ -16,12 +16,12 @@ from prometheus_client import CollectorRegistry
 from testbed.activator.config import ActivatorConfig
 from testbed.activator.front import Front
 from testbed.activator.page import Counts
-from testbed.activator.proxy import Client
+from testbed.activator.proxy import LINGER_S, Client
 from testbed.autoscaling.live.deployment import DeploymentStatus, DeploymentView
 from testbed.controller.health import Pulse, serve
 from testbed.errors import ClusterError, ConfigError
 from testbed.log_line import of_error, print_line
-from testbed.serving.kubernetes_api import api_client
+from testbed.serving.kubernetes_api import api_client, own_namespace
 
 HUNG_S = 30.0  # an event loop that does not come round for so long hangs
 BEAT_S = 0.2  # how soon it notices that it is to stop
@@ -33,9 +33,8 @@ def run_activator(config: ActivatorConfig, *, kubeconfig: Path | None, stop: thr
     api = api_client(kubeconfig)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a forwarded connection is two files
-    views = {
-        each.deployment: DeploymentView(api, config.namespace, each.deployment).look for each in config.deployments
-    }
+    namespace = config.namespace or own_namespace()
+    views = {each.deployment: DeploymentView(api, namespace, each.deployment).look for each in config.deployments}
     asyncio.run(serve_until(config, views, stop))
 
 
@@ -51,13 +50,13 @@ async def serve_until(
     pulse = Pulse(HUNG_S, of="the event loop")
     registry = CollectorRegistry()
     registry.register(Counts(tuple(fronts.values())))
-    if config.metrics_port:
-        serve(config.metrics_port, registry, [pulse])
     listeners = [
         await _listen(fronts[each.deployment], config.address, port.listen, port.pod)
         for each in config.deployments
         for port in each.ports
     ]
+    if config.metrics_port:  # a page that answers says that it listens, too
+        serve(config.metrics_port, registry, [pulse])
     ports = [listener.sockets[0].getsockname()[1] for listener in listeners]
     print_line(sys.stdout, listening=ports, address=config.address)
     on_start(fronts, ports)
@@ -87,14 +86,21 @@ async def _drained(fronts: Mapping[str, Front], drain_s: float) -> int:
     """Wait for the open connections; how many were cut off."""
     for front in fronts.values():
         front.drain()
-    until_s = time.monotonic() + drain_s
-    while any(front.clients for front in fronts.values()) and time.monotonic() < until_s:
-        await asyncio.sleep(BEAT_S / 4)
-    left = [client for front in fronts.values() for client in front.clients]
+    left = await _left(fronts, drain_s)
     for client in left:
+        client.cut_off()
+    for client in await _left(fronts, 2 * LINGER_S):
         client.transport.abort()
     await asyncio.sleep(0)
     return len(left)
+
+
+async def _left(fronts: Mapping[str, Front], seconds: float) -> list[Client]:
+    """Wait until there are no clients, or the time is over; those that there still are."""
+    until_s = time.monotonic() + seconds
+    while any(front.clients for front in fronts.values()) and time.monotonic() < until_s:
+        await asyncio.sleep(BEAT_S / 4)
+    return [client for front in fronts.values() for client in front.clients]
 
 
 def _follow(look: Look, front: Front, loop: asyncio.AbstractEventLoop, period_s: float) -> None:

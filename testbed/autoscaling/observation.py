@@ -54,6 +54,7 @@ class Window:
     batches: FloatArray | None = None  # executed; None: not told
     batch_s: FloatArray | None = None  # sum over those batches of their time, each once
     held: float | None = None  # that wait before the pods, as there is none to take them, at the end
+    waiting_before: float = 0.0  # requests in the queues at the start, of all pods
 
     @property
     def seconds(self) -> float:
@@ -123,6 +124,7 @@ def window_of(scrapes: Sequence[Scrape]) -> Window:
         batches=known("batches"),
         batch_s=known("batch_s"),
         held=end.held,
+        waiting_before=float(start.waiting.sum()),
     )
 
 

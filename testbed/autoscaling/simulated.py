@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
+from testbed.autoscaling.budget import GpuBudget, Grant, arrival_rate
 from testbed.autoscaling.hpa.pods import PodState
 from testbed.autoscaling.observation import Scrape, Window, last_window, window_of
 from testbed.autoscaling.policy import Policy
@@ -103,12 +104,14 @@ class PolicyRun:
 
     phase: the first decision comes after so many of a policy's periods; a real scaler's clock is not the traffic's.
     since_s: samples from before are not seen; a controller has only what it scraped itself.
+    budget: of GPUs, for all models; None: each has what it asks for.
     """
 
     sim: KISim
     policies: Mapping[str, Policy]  # by model
     phase: float = 1.0
     since_s: float = 0.0
+    budget: GpuBudget | None = None
 
     def __post_init__(self) -> None:
         self.memories: dict[str, Any] = dict.fromkeys(self.policies)
@@ -140,5 +143,15 @@ class PolicyRun:
         decision = policy.decide(observation, self.memories[model])
         self.memories[model] = decision.memory
         most = self.sim.config.models[self.sim.model_number(model)].max_replicas
-        self.scale(model, min(max(decision.replicas, 0), most), decision.reason)
+        replicas, reason = min(max(decision.replicas, 0), most), decision.reason
+        if self.budget is not None:
+            replicas, why = self._within(self.budget, model, replicas, observation)
+            reason = "; ".join(filter(None, (reason, why)))
+        self.scale(model, replicas, reason)
         self.next_s[model] += policy.period_s
+
+    def _within(self, budget: GpuBudget, model: str, wanted: int, observation: SimulatedObservation) -> Grant:
+        for each in budget.models:
+            budget.note(each, held=len(self.sim.alive(each)))  # a pod that drains has its GPU still
+        budget.note(model, wanted=wanted, rate_rps=arrival_rate(observation))
+        return budget.grant(model, observation.spec_replicas)

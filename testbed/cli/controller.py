@@ -12,13 +12,14 @@ from testbed.adapter.config import AdapterConfig
 from testbed.cli import options
 from testbed.cli.console import stop_event
 from testbed.cli.flags import Given, Short, configured, flags
-from testbed.config_file import load_config
-from testbed.controller.config import ControllerConfig
+from testbed.config_file import keys_of, load_config
+from testbed.controller.config import BudgetControllerConfig, ControllerConfig
+from testbed.errors import ConfigError
 
 POLICY = Short("--policy", "policy", options.POLICY_HELP, lambda texts: options.policy_of(texts[-1]))
 
 
-@flags(ControllerConfig, usual=[POLICY, "shadow"])
+@flags(ControllerConfig, BudgetControllerConfig, usual=[POLICY, "shadow"])
 def controller(
     given: Given,
     config: options.Config,
@@ -26,13 +27,19 @@ def controller(
     adapt: Annotated[Path | None, typer.Option(help="A file (YAML): adapt the policy as its service drifts.")] = None,
     kubeconfig: options.Kubeconfig = None,
 ) -> None:
-    """One JSON line a decision. Fails static."""
+    """One JSON line a decision. Fails static. With [bold]deployments[/bold], several share a budget of GPUs."""
+    from testbed.controller.run import run_controller
+
     policy = given.pop("policy", None)  # another one altogether, not some keys of the file's
+    if "deployments" in given or "deployments" in keys_of(config):
+        if policy is not None or adapt is not None:
+            raise ConfigError(f"--{'adapt' if policy is None else 'policy'} goes with one deployment, not with several")
+        several = configured(BudgetControllerConfig, config, given)
+        run_controller(several, kubeconfig=kubeconfig, once=once, stop=stop_event())
+        return
     settings = configured(ControllerConfig, config, given)
     if policy is not None:
         settings = settings.model_copy(update={"policy": policy})
-    from testbed.controller.run import run_controller
-
     stop = stop_event()  # it gives its lease back
     if adapt is None:
         run_controller(settings, kubeconfig=kubeconfig, once=once, stop=stop)

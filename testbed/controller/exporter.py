@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
+import threading
+from collections import deque
 from collections.abc import Sequence
 from typing import Any, TextIO
 
@@ -33,11 +36,26 @@ class Exporter:
         self._turns = Counter("kis_controller_decisions", "Decisions", **labels)
         self._patches = Counter("kis_controller_patches", "Scale patches that the API took", **labels)
         self._holds = Counter("kis_controller_holds", "Decisions that were held back, whatever for", **labels)
-        for counter in (self._turns, self._patches, self._holds):  # from 0 on: a rate needs a value before the first
-            counter.labels(deployment, policy)
-        self.last: str | None = None  # line of the log, as JSON
+        self._lines, self._writes = deque[str](maxlen=1), threading.Lock()
+        self._begin()
         if port:
             serve(port, self.registry, pulses, lambda: self.last)
+
+    def also(self, deployment: str, policy: str) -> Exporter:
+        """Of another deployment that this process controls: on the same page, in the same log."""
+        other = copy.copy(self)
+        other._deployment, other._policy = deployment, policy
+        other._begin()
+        return other
+
+    def _begin(self) -> None:
+        for counter in (self._turns, self._patches, self._holds):  # from 0 on: a rate needs a value before the first
+            counter.labels(self._deployment, self._policy)
+
+    @property
+    def last(self) -> str | None:
+        """The newest line of the log, as JSON."""
+        return self._lines[-1] if self._lines else None
 
     def tell(self, turn: Turn, failures: dict[str, str]) -> None:
         """Metrics and a log line for one turn. failures: what told nothing, and why."""
@@ -60,5 +78,6 @@ class Exporter:
         line |= {**turn._asdict(), "not_ready": dict(turn.not_ready)}
         if failures:
             line["not_scraped"] = failures
-        self.last = json.dumps(line)
-        print_line(self._log, **line)
+        with self._writes:  # a line stays whole
+            self._lines.append(json.dumps(line))
+            print_line(self._log, **line)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
+from testbed.autoscaling.budget import GpuBudget, arrival_rate
 from testbed.autoscaling.live.deployment import DeploymentStatus
 from testbed.autoscaling.live.scraper import LiveObservation, PodScraper, steady_clock
 from testbed.autoscaling.policy import Policy
@@ -48,11 +49,18 @@ class Turn(NamedTuple):
     pending: int | None = None  # pods that have not started yet
 
 
+class Place(NamedTuple):
+    """A deployment's place in the budget of GPUs that it shares with others: under this name."""
+
+    budget: GpuBudget
+    name: str
+
+
 class Controller:
     """One deployment under one policy. leads(): may this process act now? shadow: it decides, and never patches.
 
-    clock: seconds since 1970 that never go back (None: steady_clock). Scrapes, windows, history, and what the
-    policy and its adaptation remember are all on it.
+    place: in a budget, which then lies between policy and guard. clock: seconds since 1970 that never go back (None:
+    steady_clock). Scrapes, windows, history, and what the policy and its adaptation remember are all on it.
     """
 
     def __init__(
@@ -64,10 +72,11 @@ class Controller:
         *,
         leads: Callable[[], bool] = lambda: True,
         shadow: bool = False,
+        place: Place | None = None,
         clock: Callable[[], float] | None = None,
     ) -> None:
         self._deployment, self._scraper, self._policy, self._limits = deployment, scraper, policy, limits
-        self._leads, self._shadow, self._clock = leads, shadow, clock or steady_clock()
+        self._leads, self._shadow, self._place, self._clock = leads, shadow, place, clock or steady_clock()
         self._memory: Any = None
         self._history: tuple[DesiredCount, ...] = ()
         self._decide_s = -math.inf  # when the policy is asked again
@@ -80,7 +89,11 @@ class Controller:
         try:
             status = self._deployment.look()
         except ClusterError as error:
+            if self._place is not None:
+                self._place.budget.note(self._place.name, keeps=True)
             return str(error)
+        if self._place is not None:
+            self._place.budget.note(self._place.name, held=held_replicas(status), keeps=False)
         now_s = self._clock()
         self._crew = count_crew(self._crew, now_s, status.spec_replicas, len(status.addresses))
         self._scraper.scrape(now_s, status.addresses)
@@ -101,13 +114,33 @@ class Controller:
             return Turn(now_s, acting, None, None, None, "", status)  # an event would not arrive either
         if not self._started:  # its count counts as wanted: after a restart, a step down waits for its window
             self._started, self._history = True, (DesiredCount(now_s, status.spec_replicas),)
-        wanted, reason = self._ask(status, now_s)
-        verdict = guarded(wanted, self._known(status, now_s), self._history, self._limits)
-        self._history = verdict.history
-        return self._act(status, now_s, acting, wanted, reason, verdict)
-
-    def _ask(self, status: DeploymentStatus, now_s: float) -> tuple[int | None, str]:
         observation = LiveObservation(now_s, status.spec_replicas, status.pods, tuple(self._scraper.scrapes))
+        known = self._known(status, now_s)
+        wanted, reason = self._ask(observation)
+        allowed, limits, why = self._within(wanted, known, observation)
+        verdict = guarded(allowed, known, self._history, limits)
+        self._history = verdict.history
+        return self._act(status, now_s, acting, wanted, reason, verdict, why)
+
+    def _within(
+        self, wanted: float | None, known: GuardInput, observation: LiveObservation
+    ) -> tuple[float | None, Limits, str]:
+        """What the budget leaves of what the policy wants, the limits that fit to it, and why it is not all."""
+        if self._place is None:
+            return wanted, self._limits, ""
+        budget, name = self._place
+        bounded = None
+        if wanted is not None and math.isfinite(wanted) and wanted >= 0:
+            bounded = min(max(math.ceil(wanted), self._limits.min_replicas), self._limits.max_replicas)
+            rate_rps = arrival_rate(observation) if known.scraped == known.ready else None
+            budget.note(name, wanted=bounded, rate_rps=rate_rps)
+        granted, why = budget.grant(name, known.spec_replicas)
+        # The guard goes up to the minimum whatever is known; without a GPU for it, it does not.
+        least = min(self._limits.min_replicas, granted)
+        limits = self._limits.model_copy(update={"min_replicas": least})
+        return (wanted if bounded is None or bounded <= granted else granted), limits, why
+
+    def _ask(self, observation: LiveObservation) -> tuple[int | None, str]:
         try:
             decision = self._policy.decide(observation, self._memory)
         except Exception as error:
@@ -131,8 +164,9 @@ class Controller:
         wanted: int | None,
         reason: str,
         verdict: GuardDecision,
+        cut: str,
     ) -> Turn:
-        replicas, refusal = verdict.replicas, verdict.refusal
+        replicas, refusal = verdict.replicas, _joined(verdict.refusal, cut)
         if replicas is not None and acting:
             try:
                 if not self._leads():  # it may have been stopped for a while since it was asked
@@ -141,7 +175,8 @@ class Controller:
             except ClusterError as error:
                 replicas, refusal = None, str(error)
             else:
-                self._deployment.tell("Scaled", f"{status.spec_replicas} -> {replicas}: {reason}", warning=False)
+                message = f"{status.spec_replicas} -> {replicas}: {_joined(reason, cut)}"
+                self._deployment.tell("Scaled", message, warning=False)
         if acting:
             self._tell_refusal(refusal, now_s)
         living = sum(not pod.deleting and pod.phase in ("Pending", "Running") for pod in status.pods)
@@ -168,3 +203,15 @@ class Controller:
         elif what != before or now_s - event_s >= REPEAT_S:
             self._last_refusal = (what, now_s)
             self._deployment.tell("Held", refusal, warning=True)
+
+
+def _joined(*parts: str) -> str:
+    """Those that say something."""
+    return "; ".join(filter(None, parts))
+
+
+def held_replicas(status: DeploymentStatus) -> int:
+    """Replicas whose GPUs nobody else can have: those that are asked for, and pods that are not gone yet."""
+    there = [pod for pod in status.pods if pod.phase in ("Pending", "Running")]
+    leaving = sum(pod.deleting for pod in there)
+    return max(status.spec_replicas, len(there) - leaving) + leaving

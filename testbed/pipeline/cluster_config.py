@@ -7,6 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from testbed.autoscaling.budget import Budget, Positive
 from testbed.config import PatternName, PolicySettings, Strict, TrafficConfig
 from testbed.simulation.cluster.config import ClusterConfig
 
@@ -42,6 +43,17 @@ class Fault(Strict):
         return self
 
 
+class ClusterBudget(Budget):
+    """GPUs that the cluster's models share, and who has them when they do not suffice."""
+
+    weights: dict[str, Positive] = Field({}, description="weights, by model; none: 1")
+    replica_capacity_rps: dict[str, Positive] = Field(
+        {},
+        description="requests/s that a replica serves within the target, by model, for `sum`; none: the policy's, "
+        "or computed from the profile",
+    )
+
+
 class ClusterRunConfig(Strict):
     """`kis simulate --cluster`: a cluster, its traffic and its policies."""
 
@@ -51,6 +63,7 @@ class ClusterRunConfig(Strict):
     policies: dict[str, PolicySettings] = Field(
         {}, description="policies, by model; none: a constant number of replicas"
     )
+    budget: ClusterBudget | None = Field(None, description="GPUs that the models share; none: all that there are")
     faults: tuple[Fault, ...] = Field((), description="faults, with their times")
     duration_s: float = Field(600.0, gt=0, description="length of the run")
     seed: int = Field(0, description="seed of the arrivals and service times")
@@ -68,6 +81,11 @@ class ClusterRunConfig(Strict):
             "policies": self.policies,
             "faults": struck,
         }
+        if self.budget is not None:
+            named |= {
+                "budget.weights": self.budget.weights,
+                "budget.replica_capacity_rps": self.budget.replica_capacity_rps,
+            }
         if not self.traffic and not self.users:
             raise ValueError("give traffic (open loop) or users (closed loop)")
         nodes = [f"{pool.name}-{k}" for pool in self.cluster.pools for k in range(pool.nodes)]
@@ -78,4 +96,17 @@ class ClusterRunConfig(Strict):
             for name in names:
                 if name not in served:
                     raise ValueError(f"{what} names the model '{name}', the cluster serves {', '.join(served)}")
+        return self
+
+    @model_validator(mode="after")
+    def _budget_fits(self) -> Self:
+        if self.budget is None:
+            return self
+        if len(self.cluster.models) == 1:
+            raise ValueError("budget: it is for several models, the cluster serves one: give its policy max_replicas")
+        there = sum(pool.nodes * pool.gpus for pool in self.cluster.pools)
+        if self.budget.gpus > there:
+            raise ValueError(
+                f"budget: gpus is {float(self.budget.gpus):g}, the nodes have {there}: give as many at most"
+            )
         return self

@@ -22,6 +22,7 @@ from testbed.autoscaling.policy import Policy
 from testbed.autoscaling.rollout import outcome_of
 from testbed.autoscaling.simulated import PolicyRun
 from testbed.errors import ConfigError
+from testbed.pipeline.cluster_budget import budget_of, with_capacities
 from testbed.pipeline.cluster_config import ClusterRunConfig, Fault
 from testbed.pipeline.cluster_records import Observed, ScalingRecord
 from testbed.pipeline.served_rates import with_served_rate
@@ -119,7 +120,7 @@ def prepare(
             name: build_policy(settings, config.cluster.models[sim.model_number(name)].max_replicas, rates.get(name))
             for name, settings in config.policies.items()
         }
-    return PolicyRun(sim, policies, phase, since_s)
+    return PolicyRun(sim, policies, phase, since_s, budget_of(config, sim, policies))
 
 
 def scaling_run(run_config: ClusterRunConfig, services: Sequence[SimulatedService]) -> pd.DataFrame:
@@ -131,13 +132,14 @@ def scaling_run(run_config: ClusterRunConfig, services: Sequence[SimulatedServic
 
 
 def _with_served_rates(config: ClusterRunConfig, services: Sequence[SimulatedService]) -> ClusterRunConfig:
-    """Policies with what one replica serves, where they rest on it and do not say it."""
+    """Policies, and a budget, with what one replica serves, where they rest on it and do not say it."""
     policies = dict(config.policies)
     for m, model in enumerate(config.cluster.models):
         if model.name in policies:
             mine = [service for service in services if service.model == m]
             policies[model.name] = with_served_rate(policies[model.name], model, mine)
-    return config.model_copy(update={"policies": policies})
+    config = config.model_copy(update={"policies": policies})
+    return config.model_copy(update={"budget": with_capacities(config, services)})
 
 
 def _with_fixed(config: ClusterRunConfig) -> ClusterConfig:

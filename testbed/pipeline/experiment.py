@@ -37,7 +37,7 @@ from testbed.pipeline.fault_injection import injecting
 from testbed.pipeline.looked import Look, look_first
 from testbed.pipeline.made_runs import MadeRuns, Reporter
 from testbed.pipeline.restore import restore_real
-from testbed.pipeline.scalers import change_reasons, remove_leftovers, scaled_by
+from testbed.pipeline.scalers import change_reasons, remove_leftovers, scaled_by, stock_spec
 from testbed.pipeline.target import pods_of
 from testbed.pipeline.traffic import make_schedule, traffic_identity
 from testbed.reporting.reports import write_report
@@ -66,7 +66,7 @@ def run_experiment(
     """
     for cluster in (config.cluster, *config.clusters.values()):
         read_services(cluster)  # a profile that is not there is said before the runs
-    _refuse_what_cannot_run(config)
+    refuse_what_cannot_run(config)
     remember(config, folder / "experiment.json", may_change=may_change(config), may_grow=MAY_GROW)
     restore_real(folder, reporter)
     machine = look_first(reporter, look, config.client)
@@ -83,10 +83,12 @@ def run_experiment(
     return write_report(folder)
 
 
-def _refuse_what_cannot_run(config: ExperimentConfig) -> None:
+def refuse_what_cannot_run(config: ExperimentConfig) -> None:
     """ConfigError before the runs, not after some of them."""
     for policy in config.policies:
-        policy_of(config, policy)
+        built = policy_of(config, policy)
+        if policy not in config.real.by_controller:
+            stock_spec(built)
     for traffic, faults in config.faults.items():
         duration_s = make_schedule(config.traffic[traffic], config.model).duration_s
         late = [fault.at_s for fault in faults if fault.at_s >= duration_s]

@@ -33,6 +33,11 @@ class RealConfig(Strict):
     namespace: str = Field("default", description="namespace of the deployment")
     deployment: str = Field(description="name of the deployment")
     limits: Limits | None = Field(None, description="limits of `kis controller`; none: 1 to the model's max_replicas")
+    by_controller: tuple[str, ...] = Field(
+        (),
+        description="policies of kind hpa or keda that `kis controller` runs, as the cluster's HPA has other flags; "
+        "the others of these kinds are its HPAs",
+    )
     scrape_period_s: float = Field(1.0, gt=0, description="scrape period of `kis controller`")
     ready_s: float = Field(120.0, gt=0, description="longest wait for the initial pods of a run")
 
@@ -87,6 +92,7 @@ class ExperimentConfig(Strict):
     @model_validator(mode="after")
     def _drifts_and_adapts_what_there_is(self) -> Self:
         for what, named, names in (
+            ("real.by_controller", self.real.by_controller, self.policies),
             ("adapted", self.adapted, self.policies),
             ("faults", self.faults, self.traffic),
             ("clusters", self.clusters, self.traffic),

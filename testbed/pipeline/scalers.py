@@ -1,4 +1,4 @@
-"""Who scales a real deployment during a run of an experiment: nobody, the cluster's own HPA, or `kis controller`."""
+"""Who scales a real deployment during a run of an experiment: nobody, an HPA of the cluster's, or `kis controller`."""
 
 from __future__ import annotations
 
@@ -21,10 +21,13 @@ from urllib3.exceptions import HTTPError
 from testbed.adaptation.settings import AdaptConfig, AdaptSettings
 from testbed.autoscaling.build import build_policy
 from testbed.autoscaling.hpa.manifest import hpa_object
+from testbed.autoscaling.hpa.spec import HpaSpec
 from testbed.autoscaling.policies import Fixed, Hpa
+from testbed.autoscaling.policies.keda import FORECAST, Keda
+from testbed.autoscaling.policy import Policy
 from testbed.controller.config import ControllerConfig
 from testbed.controller.guard import Limits
-from testbed.errors import ClusterError
+from testbed.errors import ClusterError, ConfigError
 from testbed.pipeline.experiment_config import ExperimentConfig
 from workloads.files import write_json
 
@@ -40,20 +43,37 @@ def scaled_by(
 ) -> Iterator[None]:
     """The policy scales the deployment for the length of the block. ClusterError if it does not start.
 
-    kind fixed: nobody is. kind hpa: a HorizontalPodAutoscaler, which needs an adapter for its metrics. Any other:
-    `kis controller` as a process of its own; its lines are in folder/controller.jsonl, and what an adaptation did is in
-    folder/adaptation/.
+    kind fixed: nobody is. kinds hpa and keda: a HorizontalPodAutoscaler, which needs an adapter for its metrics. Any
+    other, and those of real.by_controller: `kis controller` as a process of its own; its lines are in
+    folder/controller.jsonl, and what an adaptation did is in folder/adaptation/.
     """
     settings = config.policies[policy]
     built = build_policy(settings, config.cluster.models[0].max_replicas, None)
+    spec = None if policy in config.real.by_controller else stock_spec(built)
     if isinstance(built, Fixed):
         yield
-    elif isinstance(built, Hpa):
-        with _stock_hpa(config, built, api, folder):
+    elif spec is not None:
+        with _stock_hpa(config, spec, api, folder):
             yield
     else:
         with _controller(config, settings, config.adapted.get(policy), kubeconfig, folder):
             yield
+
+
+def stock_spec(policy: Policy) -> HpaSpec | None:
+    """Of the HPA that does on a cluster what the policy does; None: no HPA does. ConfigError: one would do only a part.
+
+    Of KEDA's ScaledObject that is the HPA which KEDA makes of it, on the adapter's metrics in place of KEDA's own.
+    """
+    if isinstance(policy, Hpa):
+        return policy.spec
+    if not isinstance(policy, Keda):
+        return None
+    if policy.min_replicas < 1 or policy.idle_replicas is not None:
+        raise ConfigError("policy keda: no HPA scales to 0: give min_replicas of 1 or more and no idle_replicas")
+    if any(trigger.metric == FORECAST for trigger in policy.triggers):
+        raise ConfigError(f"policy keda: `kis adapter` has no {FORECAST}: name the policy in real.by_controller")
+    return policy.spec
 
 
 def remove_leftovers(api: client.ApiClient, namespace: str) -> None:
@@ -81,10 +101,10 @@ def change_reasons(config: ExperimentConfig, api: client.ApiClient, folder: Path
 
 
 @contextmanager
-def _stock_hpa(config: ExperimentConfig, policy: Hpa, api: client.ApiClient, folder: Path) -> Iterator[None]:
+def _stock_hpa(config: ExperimentConfig, spec: HpaSpec, api: client.ApiClient, folder: Path) -> Iterator[None]:
     real = config.real
     autoscaling: Any = client.AutoscalingV2Api(api)
-    body = hpa_object(policy.spec, HPA_NAME, real.namespace, real.deployment)
+    body = hpa_object(spec, HPA_NAME, real.namespace, real.deployment)
     try:
         autoscaling.create_namespaced_horizontal_pod_autoscaler(real.namespace, body, _request_timeout=10)
         _wait_for_metrics(autoscaling, real.namespace)

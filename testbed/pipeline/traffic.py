@@ -25,7 +25,14 @@ def pattern_of(traffic: TrafficConfig) -> Pattern | None:
         return make_pattern(str(traffic.pattern), **traffic.parameters)
     if traffic.rate_interval_s is None or traffic.rate_factor is None:
         return None
-    return _trace_rate(traffic.trace, traffic.format, traffic.speed_up, traffic.rate_interval_s, traffic.rate_factor)
+    return _trace_rate(
+        traffic.trace,
+        traffic.format,
+        traffic.speed_up,
+        traffic.from_s,
+        traffic.rate_interval_s,
+        traffic.rate_factor,
+    )
 
 
 def whole_s(pattern: Pattern) -> float:
@@ -44,7 +51,8 @@ def own_length_s(traffic: TrafficConfig) -> float | None:
     pattern = pattern_of(traffic)
     if pattern is not None:
         return whole_s(pattern)
-    return read_trace(traffic.trace, "", format=traffic.format, speed_up=traffic.speed_up).duration_s
+    whole = read_trace(traffic.trace, "", format=traffic.format, speed_up=traffic.speed_up)
+    return _since(whole, traffic.from_s, traffic.trace).duration_s
 
 
 def length_note(what: str, traffic: TrafficConfig, duration_s: float, of: str = "duration_s") -> str | None:
@@ -77,9 +85,11 @@ def least_s(traffic: TrafficConfig) -> float:
 
 
 @lru_cache(maxsize=32)  # many runs of one trace
-def _trace_rate(path: Path, format: str | None, speed_up: float, interval_s: float, factor: float) -> Trace:
+def _trace_rate(
+    path: Path, format: str | None, speed_up: float, from_s: float, interval_s: float, factor: float
+) -> Trace:
     """The counted rate in whole intervals, times the factor; after its end nothing arrives."""
-    schedule = read_trace(path, "", format=format, speed_up=speed_up)
+    schedule = _since(read_trace(path, "", format=format, speed_up=speed_up), from_s, path)
     whole = int(schedule.duration_s / interval_s + 1e-9)
     if not whole:
         raise TraceError(
@@ -99,9 +109,19 @@ def make_schedule(traffic: TrafficConfig, model: str) -> Schedule:
 def recorded(traffic: TrafficConfig, model: str) -> Schedule:
     """Arrivals of a trace, all of them; TraceError names the line that is wrong."""
     assert traffic.trace is not None
-    return read_trace(
+    whole = read_trace(
         traffic.trace, model, format=traffic.format, speed_up=traffic.speed_up, keep=traffic.keep, seed=traffic.seed
     )
+    return _since(whole, traffic.from_s, traffic.trace)
+
+
+def _since(schedule: Schedule, from_s: float, path: Path) -> Schedule:
+    """What is replayed of a trace that was read."""
+    if from_s >= schedule.duration_s:
+        raise TraceError(
+            f"{path} lasts {schedule.duration_s:.1f} s as it is replayed, from_s is {from_s:g}: begin earlier"
+        )
+    return schedule.since(from_s) if from_s else schedule
 
 
 def _arrivals(traffic: TrafficConfig, model: str) -> Schedule:
@@ -140,6 +160,7 @@ def _of_trace(traffic: TrafficConfig) -> dict[str, Any]:
     """What was made of a trace."""
     assert traffic.trace is not None
     provenance = {"trace": traffic.trace.name, "speed_up": traffic.speed_up}
+    provenance |= {"from_s": traffic.from_s} if traffic.from_s else {}
     if traffic.rate_factor is None:
         return {**provenance, "keep": traffic.keep}
     return {**provenance, "rate_interval_s": traffic.rate_interval_s, "rate_factor": traffic.rate_factor}

@@ -203,14 +203,13 @@ class PageSource:
 
     def _view(self) -> live.ControllerView:
         families = text_string_to_metric_families(_get(self._url))
-        samples = {
-            sample.name.removeprefix(PREFIX): (sample.labels, sample.value)
-            for family in families
-            for sample in family.samples
-            if sample.name.startswith(PREFIX)
-        }
+        told = [sample for family in families for sample in family.samples if sample.name.startswith(PREFIX)]
+        samples = {sample.name.removeprefix(PREFIX): (sample.labels, sample.value) for sample in told}
         if not samples:
             raise ConfigError(f"{self._url} is not a controller's page: it has no {PREFIX}decisions_total")
+        names = sorted({each.labels["deployment"] for each in told if "deployment" in each.labels})
+        if len(names) > 1:
+            raise ConfigError(f"{self._url} is of several deployments ({', '.join(names)}): watch deployment/NAME")
         return live.controller_of(samples, self._decision())
 
     def _decision(self) -> Decision | None:

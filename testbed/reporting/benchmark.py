@@ -7,6 +7,10 @@ there is none between two of them. What never misses so much costs what its chea
 more does not hold, and its cost is not known.
 
 Intervals: the held-out worlds of each service are drawn again, with all their runs, the same for both policies.
+
+pods/ in the folder may be an experiment with policies of the same names on real pods (`kis experiment --out`): its
+differences.json says in how many kinds of traffic the real runs decide whether the winner or another policy is cheaper,
+and in how many of those the simulated ones have the same sign.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ from testbed.statistics import RESAMPLES, expanded_tail
 FloatArray = npt.NDArray[np.float64]
 MEANS = ("slo_violation_rate", "cost")  # of a setting on a world, over its runs
 HPAS, NO_RULES = ("hpa", "keda"), ("fixed", "learned", "corrected")  # kinds of policies
+PODS = "pods/differences.json"
 FLOOR = 0.1  # of the allowed share: added before the logarithm, as a share may be 0
 
 
@@ -148,10 +153,23 @@ def wins_of(folder: Path) -> dict[str, Any]:
         "slo_violation_rate": {policy: told["chosen"]["slo_violation_rate"] for policy, told in policies.items()},
         "policies": policies,
         "interval_over": "held-out worlds of each service",
-        "real_kinds": None,
-        "real_signs_decided": None,
-        "real_signs_agree": None,
+        **_on_pods(folder, winner),
         "rows": len(rows),
+    }
+
+
+def _on_pods(folder: Path, winner: str | None) -> dict[str, Any]:
+    """The winner less each other policy of the experiment, by cost. None: there are no real runs of the winner."""
+    file = folder / PODS
+    found = read_json(file, f"kis report {file.parent}")["rows"] if file.exists() else []
+    own = [one for one in found if one["first"] == winner]
+    if not own:
+        return {"real_kinds": None, "real_signs_decided": None, "real_signs_agree": None, "real": None}
+    return {
+        "real_kinds": len({kind["traffic"] for one in own for kind in one["kinds"]}),
+        "real_signs_decided": sum(one["decided"] for one in own),
+        "real_signs_agree": sum(one["agree"] for one in own),
+        "real": own,
     }
 
 
@@ -233,6 +251,24 @@ def sentence(wins: Mapping[str, Any]) -> str:
     beside = f": {'; '.join(parts)}" if parts else ""
     fewest = f"{wins['winner']} needs the fewest GPU-seconds at {allowed} of missed requests"
     return f"In simulation, over {over}, {fewest}{beside}."
+
+
+def pods_sentence(wins: Mapping[str, Any]) -> str:
+    """How much the winner holds on real pods beside the others; empty: it has not been there."""
+    told = []
+    for one in wins["real"] or ():
+        if one["unit"] == "%":
+            low, high = one["real_low"], one["real_high"]
+            interval = "" if low is None else f" ({number(low, 1, signed=True)} to {number(high, 1, signed=True)})"
+            told.append(f"by {number(one['real'], 1, '%', signed=True)}{interval} from those of {one['second']}")
+    if not told:
+        return ""
+    kinds, decided = counted(wins["real_kinds"], "kind"), counted(wins["real_signs_decided"], "difference")
+    agree = f"the simulated ones have the same sign in {wins['real_signs_agree']} of them"
+    return (
+        f"On real pods, over {kinds} of traffic, the replica-seconds of {wins['winner']} differ {', '.join(told)}. "
+        f"Real runs decide {decided}; {agree}."
+    )
 
 
 def _services(wins: Mapping[str, Any]) -> list[str]:

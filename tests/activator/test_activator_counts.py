@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
+from testbed.activator import run
 from testbed.activator.config import ActivatorConfig, HoldLimits
 from testbed.activator.front import Front
 from testbed.activator.page import Counts
@@ -194,6 +195,26 @@ def test_it_keeps_the_pods_it_knew_while_the_api_is_away_and_ends_when_it_is_tol
 
     asyncio.run(story())
     assert capsys.readouterr().out.count("the API does not answer") == 1
+
+
+@pytest.mark.parametrize(("given", "looked"), [({}, "the-pods-own"), ({"namespace": "mine"}, "mine")])
+def test_the_namespace_is_the_pods_own_unless_it_is_given(monkeypatch, given, looked) -> None:
+    seen: list[str] = []
+
+    class View:
+        def __init__(self, api: object, namespace: str, name: str) -> None:
+            seen.append(namespace)
+
+        def look(self) -> DeploymentStatus:
+            return DeploymentStatus(0, (), ())
+
+    monkeypatch.setattr(run, "api_client", lambda kubeconfig: None)
+    monkeypatch.setattr(run, "own_namespace", lambda: "the-pods-own")
+    monkeypatch.setattr(run, "DeploymentView", View)
+    stop = threading.Event()
+    stop.set()
+    run.run_activator(config(**given), kubeconfig=None, stop=stop)
+    assert seen == [looked]
 
 
 def test_a_port_that_is_taken_is_one_line() -> None:

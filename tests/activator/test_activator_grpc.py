@@ -16,18 +16,27 @@ from testbed.activator.proxy import Client
 
 
 class Echo(grpc.GenericRpcHandler):
+    """Says what it is told, after as many seconds as the request has bytes more than 100 of, in tenths."""
+
     def service(self, handler_call_details):
-        return grpc.unary_unary_rpc_method_handler(lambda request, context: request)
+        def echo(request, context):
+            time.sleep(max(0, len(request) - 100) / 10)
+            return request
+
+        return grpc.unary_unary_rpc_method_handler(echo)
 
 
 @pytest.fixture
 def port():
-    """Of a gRPC server on 127.0.0.1."""
-    server = grpc.server(ThreadPoolExecutor(4), handlers=[Echo()])
-    bound = server.add_insecure_port("127.0.0.1:0")
-    server.start()
+    """Of gRPC servers on 127.0.0.2 and 127.0.0.3."""
+    servers = [grpc.server(ThreadPoolExecutor(4), handlers=[Echo()]) for _ in range(2)]
+    bound = servers[0].add_insecure_port("127.0.0.2:0")
+    servers[1].add_insecure_port(f"127.0.0.3:{bound}")
+    for server in servers:
+        server.start()
     yield bound
-    server.stop(0)
+    for server in servers:
+        server.stop(0)
 
 
 @pytest.fixture
@@ -43,20 +52,65 @@ def before(port):
     thread.join()
 
 
-def test_calls_of_grpc_wait_are_counted_and_one_connection_stays_with_its_pod(before) -> None:
+def until(value):
+    deadline_s = time.monotonic() + 20
+    while not value():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
+
+
+def test_calls_of_grpc_wait_and_are_counted(before) -> None:
     listening, front, in_loop = before
     with grpc.insecure_channel(f"127.0.0.1:{listening}") as channel, ThreadPoolExecutor(1) as pool:
         call = channel.unary_unary("/web/echo")
         first = pool.submit(call, b"one", timeout=30)
-        deadline_s = time.monotonic() + 10
-        while front.held == 0:
-            assert time.monotonic() < deadline_s
-            time.sleep(0.01)
+        until(lambda: front.held > 0)
         time.sleep(0.3)
         assert not first.done()
-        in_loop(front.set_pods, {"a": "127.0.0.1"})
+        in_loop(front.set_pods, {"a": "127.0.0.2"})
         assert first.result(20) == b"one"
-        in_loop(front.set_pods, {"b": "127.0.0.1"})  # its pod leaves: what is no HTTP/1.1 stays while the pod lasts
         assert [call(b"%d" % k, timeout=10) for k in range(9)] == [b"%d" % k for k in range(9)]
         assert front.requests == 10
         assert +front.connections == {"a": 1}
+
+
+def test_no_call_of_grpc_is_lost_while_pods_change_and_one_is_long(before) -> None:
+    listening, front, in_loop = before
+    in_loop(front.set_pods, {"a": "127.0.0.2"})
+    enough = threading.Event()
+    options = [("grpc.use_local_subchannel_pool", 1)]  # a connection each
+
+    def client(number: int) -> int:
+        with grpc.insecure_channel(f"127.0.0.1:{listening}", options=options) as channel:
+            call, calls = channel.unary_unary("/web/echo"), 0
+            long = call.future(b"x" * 125, timeout=30)  # 2.5 s: its pod leaves meanwhile
+            while not enough.is_set():
+                assert call(b"%d" % number, timeout=30) == b"%d" % number
+                calls += 1
+            assert long.result() == b"x" * 125
+            return calls + 1
+
+    with ThreadPoolExecutor(3) as pool:
+        clients = [pool.submit(client, k) for k in range(3)]
+        until(lambda: front.requests > 30)
+        for pods in ({"b": "127.0.0.3"}, {}, {"a": "127.0.0.2"}):
+            in_loop(front.set_pods, pods)
+            time.sleep(1.5)
+        until(lambda: set(+front.connections) == {"a"})
+        enough.set()
+        calls = sum(one.result(30) for one in clients)
+    assert calls == front.requests
+    assert front.broken == 0
+
+
+def test_a_drained_activator_ends_grpcs_connections_when_their_calls_are_done(before) -> None:
+    listening, front, in_loop = before
+    in_loop(front.set_pods, {"a": "127.0.0.2"})
+    with grpc.insecure_channel(f"127.0.0.1:{listening}") as channel:
+        call = channel.unary_unary("/web/echo")
+        long = call.future(b"x" * 115, timeout=30)
+        until(lambda: front.requests == 1)
+        in_loop(front.drain)
+        assert long.result(20) == b"x" * 115
+        until(lambda: not front.clients)
+    assert front.broken == 0

@@ -19,7 +19,7 @@ from testbed.cli.example import read_example
 from testbed.cli.main import COMMANDS, application
 from testbed.config import CalibrateConfig, ServeConfig
 from testbed.config_file import load_config
-from testbed.controller.config import ControllerConfig
+from testbed.controller.config import BudgetControllerConfig, ControllerConfig
 from testbed.kiscaler.train import TrainConfig
 from testbed.pipeline.adaptation_config import AdaptRunConfig
 from testbed.pipeline.benchmark_config import BenchmarkConfig
@@ -46,6 +46,7 @@ KINDS: dict[str, type[BaseModel]] = {  # the first that matches
     "adapter": AdapterConfig,
     "cluster": ClusterRunConfig,
     "controller": ControllerConfig,
+    "controller-budget": BudgetControllerConfig,
     "*devices": DevicesConfig,
     "drift": ExperimentConfig,
     "evaluate*": EvaluateConfig,

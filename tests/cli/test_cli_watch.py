@@ -28,6 +28,7 @@ from testbed.cli.watched_frame import drawn
 from testbed.controller.exporter import Exporter
 from testbed.controller.health import Pulse, serve
 from testbed.controller.loop import Turn
+from testbed.errors import ConfigError
 from testbed.measurement.sample_stream import SampleStream
 from testbed.pipeline.run_reader import LineTail
 from testbed.pipeline.watched import FolderSource, PageSource
@@ -273,6 +274,16 @@ def test_a_controller_that_hangs_or_goes_away_is_told_and_watched_on() -> None:
     assert gone.running
     assert gone.controller is not None
     assert "no answer any more" in gone.problems[0]
+
+
+def test_a_page_of_several_deployments_is_not_taken_for_one() -> None:
+    exporter = Exporter("triton-bert", "knative", [], log=io.StringIO())
+    exporter.also("triton-resnet50", "hpa")
+    source = PageSource(f"http://127.0.0.1:{page(exporter, Pulse(60.0))}")
+    with pytest.raises(
+        ConfigError, match=r"several deployments \(triton-bert, triton-resnet50\): watch deployment/NAME"
+    ):
+        source.frame()
 
 
 def test_another_page_is_no_controllers() -> None:

@@ -63,7 +63,12 @@ class Kis:
     """`kis controller` as a process, and the lines that it has written."""
 
     def __init__(self, folder: Path, kubeconfig: Path, number: int, **settings: Any) -> None:
-        config = {"deployment": NAME, "model": "emulated", "limits": {"max_replicas": 4}, **settings}
+        one = (
+            {}
+            if "deployments" in settings
+            else {"deployment": NAME, "model": "emulated", "limits": {"max_replicas": 4}}
+        )
+        config = {**one, **settings}
         file, self.log = folder / f"controller-{number}.yaml", folder / f"controller-{number}.jsonl"
         file.write_text(yaml.safe_dump(config))
         command = [str(Path(sys.executable).with_name("kis")), "controller", str(file), "--kubeconfig", str(kubeconfig)]

@@ -14,9 +14,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 import yaml
 from emulated_service import LONG_S, NAME, Kis, replay_at, sent
+from localcluster_pods import MANIFESTS
 
 from loadgen.endpoints import write_endpoints
 from testbed.autoscaling.live.activator import ActivatorReader
@@ -133,3 +135,50 @@ def test_from_zero_to_one_and_back_no_request_is_lost(
     waited_s = float((rows["completed_ns"] - rows["scheduled_ns"]).max()) / 1e9
     record_property("first_request_s", first_s)
     print(f"the first request took {first_s:.1f} s; the longest of the replay's {len(rows)} took {waited_s:.1f} s")
+
+
+def test_all_that_comes_through_the_service_of_a_deployed_activator_is_answered(
+    applied: str,
+    apps: Any,
+    api: Any,
+    kubectl: Callable[..., str],
+    controllers: Callable[..., Kis],
+    eventually: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    """The local cluster has no Service addresses: clients take those of the Service's EndpointSlices."""
+    from kubernetes import client
+
+    apps.patch_namespaced_deployment_scale(NAME, applied, {"spec": {"replicas": 0}})
+    kubectl("apply", "--namespace", applied, "-k", str(MANIFESTS / "overlays" / "local-activator"))
+    of_service = "kubernetes.io/service-name=kis-activator-emulated"
+
+    def addresses() -> dict[str, str]:
+        """By the name of the port, of the pod that is ready."""
+        slices = client.DiscoveryV1Api(api).list_namespaced_endpoint_slice(applied, label_selector=of_service).items
+        return {
+            port.name: f"{end.addresses[0]}:{port.port}"
+            for part in slices
+            for end in part.endpoints or []
+            if end.conditions.ready
+            for port in part.ports or []
+        }
+
+    at = eventually(addresses, "the activator's pod is ready")
+    assert at.keys() == {"http", "grpc", "metrics"}
+    page = f"http://{at['metrics']}"
+    eventually(lambda: not apps.read_namespaced_deployment(NAME, applied).status.replicas, "the deployment is at 0")
+    one = controllers(namespace=applied, policy=POLICY, activator=page, limits={"min_replicas": 0, "max_replicas": 4})
+    eventually(lambda: len(one.turns()) >= 3, "the controller decides")
+    assert one.patched() == []
+
+    write_endpoints(tmp_path / "endpoints.json", [at["http"]])
+    rows = sent(replay_at(20.0, 10.0, tmp_path / "endpoints.json", tmp_path, timeout_s=LONG_S))
+    assert set(rows["status"]) == {"ok"}
+    assert one.patched() == [1]
+    with grpc.insecure_channel(at["grpc"]) as channel:
+        ready = channel.unary_unary("/inference.GRPCInferenceService/ServerReady")
+        assert ready(b"", timeout=LONG_S) == b"\x08\x01"  # ready: true
+    count = ActivatorReader(page, NAME).read()
+    assert count.held == 0
+    assert count.sent >= len(rows) + 1

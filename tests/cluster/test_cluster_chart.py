@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.skipif(not HELM, reason="needs he
 
 EMULATED = ("--values", str(CHART / "values-emulated.yaml"))
 WITH_ADAPTER = ("--set", "adapter.enabled=true,hpa.enabled=true,controller.enabled=false")
+WITH_ACTIVATOR = ("--set", "activator.enabled=true")
 
 
 def helm(*arguments: str) -> str:
@@ -28,7 +29,9 @@ def helm(*arguments: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize("values", [(), EMULATED, WITH_ADAPTER], ids=["defaults", "emulated", "adapter"])
+@pytest.mark.parametrize(
+    "values", [(), EMULATED, WITH_ADAPTER, WITH_ACTIVATOR], ids=["defaults", "emulated", "adapter", "activator"]
+)
 def test_the_api_server_accepts_every_object(
     values: tuple[str, ...], kubectl: Callable[..., str], tmp_path: Path
 ) -> None:
@@ -47,7 +50,9 @@ def test_an_upgrade_leaves_the_count_to_who_scales(
     image = ("--set", "image=kis.local/pause:1")
     helm("install", "kis", str(CHART), *where, *EMULATED, *image)
     kubectl("scale", "--namespace", namespace, "deployment/triton-emulated", "--replicas=3")
-    helm("upgrade", "kis", str(CHART), *where, *EMULATED, *image, "--set", "triton.serve.threads=2")
+    changed = ("--set", "triton.serve.threads=2,activator.enabled=true")
+    notes = helm("upgrade", "kis", str(CHART), *where, *EMULATED, *image, *changed)
+    assert f"Clients: http://kis-activator.{namespace}:8000" in notes
     looked = ("get", "--namespace", namespace, "--output")
     assert kubectl(*looked, "jsonpath={.spec.replicas}", "deployment/triton-emulated") == "3"
     assert "threads: 2" in kubectl(*looked, "jsonpath={.data}", "configmap/triton-emulated")

@@ -32,7 +32,8 @@ AUTOSCALERS = sorted(
     path.parent for path in MANIFESTS.glob("autoscaling/*/kustomization.yaml") if path.parent.name != "base"
 )
 ON_A_REAL_CLUSTER = [
-    MANIFESTS / name for name in ("overlays/gpu", "overlays/cpu", "overlays/embedded", "controller", "load")
+    MANIFESTS / name
+    for name in ("overlays/gpu", "overlays/cpu", "overlays/embedded", "controller", "activator", "load")
 ]
 CONTAINER_PORTS = {"http": HTTP_PORT, "grpc": GRPC_PORT, "metrics": METRICS_PORT}
 
@@ -50,7 +51,11 @@ def of_kind(objects: list[dict[str, Any]], kind: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("kustomization", [MANIFESTS / "base", *CONTROLLERS[:1], *LOADS[:1], *OVERLAYS], ids=name_of)
+@pytest.mark.parametrize(
+    "kustomization",
+    [MANIFESTS / "base", *CONTROLLERS[:1], MANIFESTS / "activator", *LOADS[:1], *OVERLAYS],
+    ids=name_of,
+)
 def test_the_api_server_accepts_every_object(kustomization: Path, kubectl: Callable[..., str], namespace: str) -> None:
     created = kubectl("apply", "--dry-run=server", "--namespace", namespace, "-k", str(kustomization))
     assert len(created.splitlines()) == len(built(kubectl, kustomization))

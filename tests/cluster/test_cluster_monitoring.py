@@ -23,6 +23,9 @@ from localcluster_pods import MANIFESTS, infer, running
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from testbed.activator.config import HoldLimits
+from testbed.activator.front import Front
+from testbed.activator.page import Counts
 from testbed.controller.exporter import Exporter
 from testbed.controller.health import Pulse
 from testbed.controller.loop import Turn
@@ -111,6 +114,7 @@ def test_the_api_server_accepts_the_monitors_the_rules_and_the_dashboard(
         "configmap",
         "podmonitor.monitoring.coreos.com",
         "podmonitor.monitoring.coreos.com",
+        "podmonitor.monitoring.coreos.com",
         "prometheusrule.monitoring.coreos.com",
     ]
 
@@ -118,7 +122,9 @@ def test_the_api_server_accepts_the_monitors_the_rules_and_the_dashboard(
 def test_the_monitors_find_the_pods_and_their_port(kubectl: Callable[..., str]) -> None:
     monitors = yaml.safe_load_all((MONITORING / "podmonitors.yaml").read_text())
     found = {monitor["metadata"]["name"]: monitor["spec"] for monitor in monitors}
-    for name, folder in {"triton": "overlays/gpu/bert", "kis-controller": "controller"}.items():
+    folders = {"triton": "overlays/gpu/bert", "kis-controller": "controller", "kis-activator": "activator"}
+    assert found.keys() == folders.keys()
+    for name, folder in folders.items():
         objects = yaml.safe_load_all(kubectl("kustomize", str(MANIFESTS / folder)))
         (template,) = (one["spec"]["template"] for one in objects if one["kind"] == "Deployment")
         assert found[name]["selector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
@@ -157,7 +163,7 @@ def test_every_metric_of_rules_and_dashboard_is_on_a_real_page(
     tmp_path: Path,
     eventually: Callable[..., Any],
 ) -> None:
-    """Triton's page from a pod with the same flags as on GPUs; the controller's from what makes it."""
+    """Triton's page from a pod with the same flags as on GPUs; the others' from what makes them."""
     added = {
         "resources": [os.path.relpath(MANIFESTS / "overlays" / "emulated", tmp_path)],
         "components": [os.path.relpath(MANIFESTS / "components" / "latency-summaries", tmp_path)],
@@ -170,11 +176,12 @@ def test_every_metric_of_rules_and_dashboard_is_on_a_real_page(
         triton = answer.read().decode()
     exporter = Exporter("triton-emulated", "fixed", [Pulse(60.0)], log=io.StringIO())
     exporter.tell(Turn(time.time(), True, 1, 1, None, "", "", ready=1, pending=0), {})
+    exporter.registry.register(Counts([Front("triton-emulated", HoldLimits())]))
     known = names_on(triton) | names_on(generate_latest(exporter.registry).decode())
 
     used = {name for expr in [*(rule["expr"] for rule in rules()), *dashboard()] for name in METRIC.findall(expr)}
     assert used - known == OF_A_GPU | OF_PROMETHEUS
     assert 'quantile="0.95"' in triton
-    labels = {"model", "version", "quantile"}
-    selected = {name for expr in [rule["expr"] for rule in rules()] for name in re.findall(r"(\w+)=~?\"", expr)}
+    labels = {"model", "version", "quantile", "why"}
+    selected = {name for expr in [rule["expr"] for rule in rules()] for name in re.findall(r"(\w+)[!=][=~]?\"", expr)}
     assert selected - {"job"} <= labels

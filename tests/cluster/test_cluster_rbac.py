@@ -1,4 +1,4 @@
-"""What the controller's account may do, asked of the API server with the account's own token."""
+"""What the controller's and the activator's accounts may do, asked of the API server with their own tokens."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 import yaml
 from localcluster_pods import MANIFESTS
 
+from testbed.autoscaling.live.deployment import DeploymentView
 from testbed.config_file import load_config
 from testbed.controller.config import ControllerConfig
 from testbed.controller.deployment import KubernetesDeployment
@@ -21,9 +22,7 @@ from testbed.controller.election import Election
 
 pytestmark = pytest.mark.cluster
 
-FOLDER = MANIFESTS / "overlays" / "local-controller"
-CONFIG = load_config(FOLDER / "controller.yaml", ControllerConfig)
-ACCOUNT = "kis-controller-emulated"
+CONFIG = load_config(MANIFESTS / "overlays" / "local-controller" / "controller.yaml", ControllerConfig)
 APPS, CORE = "/apis/apps/v1/namespaces/{ns}", "/api/v1/namespaces/{ns}"
 LEASES, RBAC = "/apis/coordination.k8s.io/v1/namespaces/{ns}/leases", "/apis/rbac.authorization.k8s.io/v1"
 SLICES = "/apis/discovery.k8s.io/v1/namespaces/{ns}/endpointslices"
@@ -82,7 +81,7 @@ ALLOWED = [
 
 
 class Account(NamedTuple):
-    """The controller's: an ApiClient with nothing but its token, and its namespace."""
+    """A pod's: an ApiClient with nothing but its token, and its namespace."""
 
     api: Any
     namespace: str
@@ -106,22 +105,34 @@ class Account(NamedTuple):
 
 
 @pytest.fixture
-def account(kubectl: Callable[..., str], api: Any, core: Any, namespace: str, tmp_path: Path) -> Account:
-    """Of the overlay's ServiceAccount, Role and RoleBinding, beside a deployment without pods."""
+def account_of(
+    kubectl: Callable[..., str], api: Any, core: Any, namespace: str, tmp_path: Path
+) -> Callable[[str], Account]:
+    """account_of(overlay): of its ServiceAccount, Role and RoleBinding, beside a deployment without pods."""
     from kubernetes import client
 
-    objects = [*yaml.safe_load_all(kubectl("kustomize", str(FOLDER)))]
-    objects = [one for one in objects if one["kind"] in ("ServiceAccount", "Role", "RoleBinding")]
-    emulated = yaml.safe_load_all(kubectl("kustomize", str(MANIFESTS / "overlays" / "emulated")))
-    (deployment,) = (one for one in emulated if one["kind"] == "Deployment")
-    deployment["spec"]["replicas"] = 0
-    (tmp_path / "account.yaml").write_text(yaml.safe_dump_all([*objects, deployment]))
-    kubectl("apply", "--namespace", namespace, "-f", str(tmp_path / "account.yaml"))
-    asked = core.create_namespaced_service_account_token(ACCOUNT, namespace, {"spec": {"expirationSeconds": 600}})
-    settings = client.Configuration()
-    settings.host, settings.ssl_ca_cert = api.configuration.host, api.configuration.ssl_ca_cert
-    settings.api_key = {"authorization": f"Bearer {asked.status.token}"}
-    return Account(client.ApiClient(settings), namespace)
+    def make(overlay: str) -> Account:
+        objects = [*yaml.safe_load_all(kubectl("kustomize", str(MANIFESTS / "overlays" / overlay)))]
+        objects = [one for one in objects if one["kind"] in ("ServiceAccount", "Role", "RoleBinding")]
+        (name,) = (one["metadata"]["name"] for one in objects if one["kind"] == "ServiceAccount")
+        emulated = yaml.safe_load_all(kubectl("kustomize", str(MANIFESTS / "overlays" / "emulated")))
+        (deployment,) = (one for one in emulated if one["kind"] == "Deployment")
+        deployment["spec"]["replicas"] = 0
+        (tmp_path / "account.yaml").write_text(yaml.safe_dump_all([*objects, deployment]))
+        kubectl("apply", "--namespace", namespace, "-f", str(tmp_path / "account.yaml"))
+        asked = core.create_namespaced_service_account_token(name, namespace, {"spec": {"expirationSeconds": 600}})
+        settings = client.Configuration()
+        settings.host, settings.ssl_ca_cert = api.configuration.host, api.configuration.ssl_ca_cert
+        settings.api_key = {"authorization": f"Bearer {asked.status.token}"}
+        return Account(client.ApiClient(settings), namespace)
+
+    return make
+
+
+@pytest.fixture
+def account(account_of: Callable[[str], Account]) -> Account:
+    """The controller's."""
+    return account_of("local-controller")
 
 
 def test_the_account_can_do_what_a_controller_does(account: Account, api: Any, core: Any) -> None:
@@ -143,4 +154,13 @@ def test_the_account_can_do_what_a_controller_does(account: Account, api: Any, c
 
 def test_the_account_can_do_nothing_else(account: Account) -> None:
     answers = {(method, path): account.asks(method, path, body) for method, path, body in FORBIDDEN}
+    assert {what: status for what, status in answers.items() if status != 403} == {}
+
+
+def test_the_activators_account_can_look_and_nothing_else(account_of: Callable[[str], Account]) -> None:
+    activators = account_of("local-activator")
+    assert DeploymentView(activators.api, activators.namespace, CONFIG.deployment).look().spec_replicas == 0
+    looks = [("GET", APPS + "/deployments/triton-emulated/scale", None), ("GET", CORE + "/pods", None)]
+    others = [*FORBIDDEN, *(what for what in ALLOWED if what not in looks), ("POST", LEASES, {})]
+    answers = {(method, path): activators.asks(method, path, body) for method, path, body in others}
     assert {what: status for what, status in answers.items() if status != 403} == {}

@@ -82,6 +82,24 @@ def test_the_other_paths_are_the_metrics_page():
         assert float(told[f"kis_controller_{name}{labels}"]) == value
 
 
+def test_several_deployments_have_a_page_and_a_log_together():
+    log = io.StringIO()
+    bert = Exporter("triton-bert", "knative", [Pulse(60.0)], log=log)
+    resnet = bert.also("triton-resnet50", "hpa")
+    bert.tell(Turn(5.0, True, 2, 5, 4, "busy", ""), {})
+    resnet.tell(Turn(5.5, True, 3, 3, None, "", ""), {})
+    samples = [sample for family in bert.registry.collect() for sample in family.samples]
+    spec = {s.labels["deployment"]: s.value for s in samples if s.name == "kis_controller_spec_replicas"}
+    assert spec == {"triton-bert": 4, "triton-resnet50": 3}
+    counted = {s.labels["deployment"]: s.value for s in samples if s.name == "kis_controller_patches_total"}
+    assert counted == {"triton-bert": 1, "triton-resnet50": 0}
+    assert [json.loads(line)["deployment"] for line in log.getvalue().splitlines()] == [
+        "triton-bert",
+        "triton-resnet50",
+    ]
+    assert json.loads(str(bert.last))["policy"] == "hpa"
+
+
 def test_counters_are_there_before_they_count():
     exporter = Exporter("triton-bert", "knative", [Pulse(60.0)], log=io.StringIO())
     samples = [sample for family in exporter.registry.collect() for sample in family.samples]

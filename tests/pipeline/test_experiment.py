@@ -149,6 +149,29 @@ def test_the_report_is_written_from_the_folder_alone(played: Path) -> None:
     assert "| ramp-kpa-real-1 |" in (played / "report.md").read_text().replace("\\", "")
 
 
+def test_policies_that_were_repeated_are_told_apart(played: Path) -> None:
+    assert not (played / "differences.json").exists()
+    config = ExperimentConfig.model_validate_json((played / "experiment.json").read_text())
+    config = config.model_copy(update={"repeats": 3, "simulated_runs": 2})
+    for policy in config.policies:
+        for repeat in (2, 3):
+            begin_run(config, played, ("ramp", policy, repeat))
+            play_run(config, played, ("ramp", policy, repeat))
+    (played / "experiment.json").write_text(config.model_dump_json(indent=2))
+    page = write_report(played).read_text()
+    assert "Who is cheaper" in page
+    assert (played / "differences.png").stat().st_size > 2_000
+    rows = json.loads((played / "differences.json").read_text())["rows"]
+    less = next(one for one in rows if (one["first"], one["second"]) == ("fixed-1", "fixed-3"))
+    assert less["cost"] == "replica_seconds"
+    assert (less["real"], less["sim"]) == (pytest.approx(-66.7, abs=0.1), pytest.approx(-66.7, abs=0.1))
+    assert (less["decided"], less["agree"], len(rows)) == (1, 1, 12)
+    line = next(
+        line for line in (played / "report.md").read_text().splitlines() if "| fixed-1 | fixed-3 | share" in line
+    )
+    assert "| 1 | 1 | 1 |" in line
+
+
 def test_a_folder_without_pairs_says_so(tmp_path: Path) -> None:
     config = config_of(tmp_path)
     (tmp_path / "experiment.json").write_text(config.model_dump_json())

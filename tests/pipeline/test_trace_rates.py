@@ -17,7 +17,7 @@ from testbed.cli.main import application
 from testbed.config import TrafficConfig
 from testbed.pipeline.evaluate import evaluate
 from testbed.pipeline.evaluate_config import EvaluateConfig
-from testbed.pipeline.traffic import make_schedule, pattern_of, traffic_identity
+from testbed.pipeline.traffic import make_schedule, own_length_s, pattern_of, traffic_identity
 from testbed.pipeline.tune import tune
 from testbed.pipeline.tune_config import TuneConfig
 from tests.oracles.cluster_worlds import six_replicas
@@ -58,6 +58,20 @@ def test_real_arrivals_are_poisson_at_that_rate(trace: dict[str, Any]) -> None:
     told = {"trace": "t.csv", "speed_up": 2.0, "rate_interval_s": 5.0, "rate_factor": 50.0}
     assert traffic_identity("r", traffic).parameters == told
     assert schedule.provenance == {**told, "seed": 4}
+
+
+def test_a_trace_can_begin_later(trace: dict[str, Any]) -> None:
+    later = TrafficConfig.model_validate({**trace, "from_s": 15})
+    rates = pattern_of(later).rate_rps(np.array([4.0, 6.0, 24.0, 26.0]))  # type: ignore[union-attr]
+    assert rates.tolist() == pytest.approx([100, 400, 400, 0])  # 15 s of 40 are left out
+    assert own_length_s(later) == 25.0
+    own = TrafficConfig(trace=trace["trace"], speed_up=2, from_s=19)
+    schedule = make_schedule(own, "m")
+    assert schedule.scheduled_s[:5].tolist() == pytest.approx([0, 0.5, 1, 1.125, 1.25])
+    assert own_length_s(own) == pytest.approx(schedule.duration_s)
+    assert traffic_identity("r", own).parameters == {"trace": "t.csv", "speed_up": 2.0, "from_s": 19.0, "keep": 1.0}
+    with pytest.raises(TraceError, match=r"t.csv lasts 40.2 s as it is replayed, from_s is 50: begin earlier"):
+        make_schedule(own.model_copy(update={"from_s": 50}), "m")
 
 
 def test_a_simulated_cluster_has_it_too(tmp_path: Path, trace: dict[str, Any]) -> None:
@@ -101,6 +115,10 @@ def test_mistakes_are_named(trace: dict[str, Any]) -> None:
         ({"trace": None, "pattern": "ramp"}, "rate_interval_s and rate_factor are of a trace"),
         ({"keep": 0.5}, "make rate_factor smaller instead"),
         ({"rate_factor": 0}, "greater than 0"),
+        (
+            {"trace": None, "pattern": "ramp", "from_s": 5, "rate_interval_s": None, "rate_factor": None},
+            "from_s is of a trace",
+        ),
     ):
         with pytest.raises(ValidationError, match=told):
             TrafficConfig.model_validate({**trace, **changes})

@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.reporting.benchmark import FLOOR, cost_at, rows_name, sentence, wins_of
+from testbed.reporting.benchmark import FLOOR, cost_at, pods_sentence, rows_name, sentence, wins_of
+from testbed.reporting.differences import differences_of
+from testbed.reporting.reports import write_report
 from testbed.reporting.reports.benchmark import gather
 
 ALLOWED = 0.02
@@ -64,6 +66,7 @@ def folder_of(folder: Path, missed: dict[str, list[float]], cost: dict[str, floa
     settings = {name: {"kind": kind} for name, kind in kinds.items()}
     compared = {name: settings.pop(name) for name, kind in kinds.items() if kind == "oracle"}
     config = {"candidates": settings, "compared": compared, "services": {"s": {}}, "seeds": 1}
+    config |= {"trials": 10, "training_worlds": 9}
     (folder / "benchmark.json").write_text(json.dumps({**config, "allowed_slo_violation_rate": ALLOWED}))
     for name, shares in missed.items():
         rows = [
@@ -103,3 +106,35 @@ def test_where_the_worlds_do_not_tell_two_apart_it_is_said(tmp_path: Path) -> No
     assert "rule needs the fewest GPU-seconds" in sentence(wins)
     assert "not told apart" not in sentence(wins)
     assert "so they are not told apart" in sentence({**wins, "saving_vs_best_hpa_low_pct": -1.0})
+
+
+def test_real_pods_say_whether_the_winner_wins_there(tmp_path: Path) -> None:
+    kinds = {"hpa": "hpa", "rule": "rule"}
+    folder = folder_of(tmp_path, {name: [0.01] * 5 for name in kinds}, {"hpa": 0.8, "rule": 0.6}, kinds)
+    alone = wins_of(folder)
+    assert alone["real_kinds"] is alone["real_signs_decided"] is alone["real_signs_agree"] is None
+    assert pods_sentence(alone) == ""
+    pods = folder / "pods"
+    pods.mkdir()
+    real = {"a": [0.7, 0.72, 0.71, 0.69], "b": [0.9, 1.1, 1.0, 1.2], "c": [0.8, 0.8, 0.81, 0.8]}
+    rows = [
+        {"traffic": traffic, "policy": policy, "run_id": f"{traffic}-{policy}-real-{repeat}", "valid": True}
+        | {f"replica_seconds_{side}": 100 * (1 if policy == "hpa" else cost) for side in ("real", "sim")}
+        | {f"slo_violation_rate_{side}": 0.01 for side in ("real", "sim")}
+        for traffic, costs in real.items()
+        for policy in ("hpa", "rule")
+        for repeat, cost in enumerate(costs, start=1)
+    ]
+    for row in rows:
+        row["replica_seconds_sim"] = (
+            110 if (row["traffic"], row["policy"]) == ("c", "rule") else row["replica_seconds_sim"]
+        )
+    (pods / "differences.json").write_text(json.dumps({"rows": differences_of(rows)}))
+    wins = wins_of(folder)
+    assert (wins["real_kinds"], wins["real_signs_decided"], wins["real_signs_agree"]) == (3, 2, 1)
+    told = pods_sentence(wins)
+    assert "over 3 kinds of traffic, the replica-seconds of rule differ by" in told
+    assert "Real runs decide 2 differences; the simulated ones have the same sign in 1 of them" in told
+    page = write_report(folder).read_text()
+    assert "rule on real pods" in page
+    assert "All but the last table is simulated" in (folder / "report.md").read_text()

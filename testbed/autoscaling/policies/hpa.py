@@ -134,6 +134,11 @@ class Hpa:
         }
 
     @property
+    def min_replicas(self) -> int:
+        """Of the object."""
+        return self.spec.min_replicas
+
+    @property
     def period_s(self) -> float:
         """See Policy."""
         return self.flags.sync_period_s + self.sync_takes_s

@@ -144,6 +144,20 @@ class Keda:
         }
 
     @property
+    def spec(self) -> HpaSpec:
+        """Of the HPA that KEDA makes of the ScaledObject."""
+        metrics = (
+            MetricSpec(type="External", name=trigger.metric, target_average_value_m=milli(trigger.threshold))
+            for trigger in self.triggers
+        )
+        return HpaSpec(
+            min_replicas=max(1, self.min_replicas),
+            max_replicas=self.max_replicas,
+            metrics=tuple(metrics),
+            behavior=self.behavior,
+        )
+
+    @property
     def period_s(self) -> float:
         """See Policy. Polls and syncs happen at the first look at which they are due."""
         return min(self.flags.sync_period_s, self.polling_interval_s)
@@ -207,19 +221,8 @@ class Keda:
 
     def _synced(self, observation: Observation, values: Mapping[str, float | None], memory: _KedaMemory) -> Decision:
         """What the HPA says that KEDA has made of the ScaledObject."""
-        metrics = {
-            trigger.metric: MetricSpec(
-                type="External", name=trigger.metric, target_average_value_m=milli(trigger.threshold)
-            )
-            for trigger in self.triggers
-        }
-        spec = HpaSpec(
-            min_replicas=max(1, self.min_replicas),
-            max_replicas=self.max_replicas,
-            metrics=tuple(metrics.values()),
-            behavior=self.behavior,
-        )
-        pods = observation.pods
+        spec, pods = self.spec, observation.pods
+        metrics = {metric.name: metric for metric in spec.metrics}
         target = ScaleTarget(observation.spec_replicas, sum(1 for pod in pods if not pod.deleting), pods)
         readings = MetricReadings(
             {}, {metrics[name].key: [milli(value)] for name, value in values.items() if value is not None}

@@ -8,7 +8,7 @@ from typing import Any
 
 from loadgen.artifact import read_json
 from testbed.autoscaling.policies import find_policy
-from testbed.reporting.benchmark import fronts_of, read_rows, sentence, wins_of
+from testbed.reporting.benchmark import fronts_of, pods_sentence, read_rows, sentence, wins_of
 from testbed.reporting.figures import benchmark as figures
 from testbed.reporting.report import Content, Report, rounded
 
@@ -26,6 +26,7 @@ def gather(folder: Path) -> Content:
         "config": config,
         "wins": wins,
         "sentence": sentence(wins),
+        "on_pods": pods_sentence(wins),
         "order": order,
         "told": {name: getattr(find_policy(settings[name]["kind"]), "told", "-") for name in order},
         "kinds": {name: settings[name]["kind"] for name in order},

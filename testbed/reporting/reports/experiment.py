@@ -1,4 +1,4 @@
-"""The report of an experiment; pairs.json, transfer.json and drift.json."""
+"""The report of an experiment; pairs.json, transfer.json, differences.json and drift.json."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from functools import partial
 from pathlib import Path
 
 from loadgen.artifact import read_json
+from testbed.reporting.differences import differences_of
 from testbed.reporting.drift import drift_of
 from testbed.reporting.experiment import COSTS, read_experiment, rows_of, summary_of
 from testbed.reporting.figures import experiment as figures
+from testbed.reporting.figures.differences import differences as differences_drawn
 from testbed.reporting.labels import counted, number
 from testbed.reporting.machine import machine_table
 from testbed.reporting.report import Content, Report, rounded
@@ -24,7 +26,9 @@ def gather(folder: Path) -> Content:
     summary = summary_of(rows)
     fixed = {name for name, policy in results.config["policies"].items() if policy["kind"] == "fixed"}
     transfer = transfer_of(rows, results.name, fixed)
-    drift = drift_of(results)
+    drift, differences = drift_of(results), differences_of(rows)
+    place = {name: k for k, name in enumerate(results.config["policies"])}
+    once = [one for one in differences if place[one["first"]] < place[one["second"]]]
     values = {
         "c": results,
         "rows": rows,
@@ -32,6 +36,7 @@ def gather(folder: Path) -> Content:
         "labels": LABELS,
         "drift": drift,
         "transfer": transfer,
+        "differences": once,
         "machine": machine_table(side.run.manifest for pair in results.pairs for side in pair.real),
         "false_alarms": sum(sum(row["false_alarms"]) for row in drift),
     }
@@ -43,9 +48,13 @@ def gather(folder: Path) -> Content:
     files = {
         "pairs.json": {"rows": rounded(rows), "summary": rounded(summary)},
         "transfer.json": rounded(transfer),
+        "differences.json": {"experiment": results.name, "rows": rounded(differences)} if differences else None,
         "drift.json": {"experiment": results.name, "rows": rounded(drift)} if drift else None,
     }
-    return Content(values, {"costs": costs} | pairs, {"timelines.png": partial(figures.timelines, results)}, files)
+    drawn = {"costs": costs, **({"differences": partial(differences_drawn, once)} if once else {})}
+    pictures = {"timelines.png": partial(figures.timelines, results)}
+    pictures |= {"differences.png": drawn["differences"]} if once else {}
+    return Content(values, drawn | pairs, pictures, files)
 
 
 def found(folder: Path) -> str:
