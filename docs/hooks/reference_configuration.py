@@ -25,6 +25,7 @@ from testbed.bundle.campaigns import CampaignPlan
 from testbed.config import CalibrateConfig, MeasureConfig, ReplayConfig, ServeConfig, SimulateConfig
 from testbed.controller.config import BudgetControllerConfig, ControllerConfig
 from testbed.grid_study import STUDIES
+from testbed.kiscaler.learner import METHODS
 from testbed.kiscaler.train_config import TrainConfig
 from testbed.pipeline import studies  # noqa: F401 - they register themselves
 from testbed.pipeline.adaptation_config import AdaptRunConfig
@@ -189,7 +190,12 @@ def _names(nested: dict[type, None]) -> Iterator[str]:
     yield "### Policies\n"
     for name, kind in sorted(known_policies().items()):
         yield from _class(name, kind, nested)
-    short = {"Trace formats": FORMATS, "Metrics of pods": METRICS, "Ways to share a GPU": MODES}
+    short = {
+        "Trace formats": FORMATS,
+        "Metrics of pods": METRICS,
+        "Ways to share a GPU": MODES,
+        "Learning methods": METHODS,
+    }
     for title, registry in short.items():
         rows = (
             f"| `{name}` | {cell(first_sentence(inspect.getdoc(kind) or ''))} |"

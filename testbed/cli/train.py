@@ -11,6 +11,7 @@ from testbed.cli.console import ConsoleReporter, console, print_path, say
 from testbed.cli.flags import Given, Short, configured, flags
 from testbed.cli.out import out_folder
 from testbed.errors import ConfigError
+from testbed.kiscaler.learner import METHODS
 from testbed.kiscaler.train_config import TrainConfig
 from testbed.words import counted
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from testbed.kiscaler.evaluation import Evaluation
 
 
-@flags(TrainConfig, usual=[Short("--steps", "total_steps"), "seed", "control"])
+@flags(TrainConfig, usual=["method", Short("--steps", "total_steps"), "seed", "control"])
 def train(
     given: Given,
     config: options.Config,
@@ -26,7 +27,9 @@ def train(
     ray: Annotated[str | None, typer.Option(help="Train the seeds on a Ray cluster: its address, or local.")] = None,
     out: options.Out = None,
 ) -> None:
-    """By PPO; it leaves as policy.onnx and policy.json. About ten minutes a seed with testbed/configs/train.yaml."""
+    """By PPO, or another --method; it leaves as policy.onnx and policy.json.
+
+    About ten minutes a seed with testbed/configs/train.yaml."""
     settings = configured(TrainConfig, config, given)
     numbers = None if seeds is None else _numbers(seeds)
     if numbers is not None and "seed" in given:
@@ -36,9 +39,10 @@ def train(
     folder = out_folder(out, "train")
     with ConsoleReporter(folder) as reporter:
         each = "" if numbers is None else f", for each of {len(numbers)} seeds"
+        shown = f", {settings.shown_steps:,} decisions shown by a teacher" if settings.shown_steps else ""
         reporter.phase(
-            f"{len(settings.baselines)} baselines, {settings.imitated_steps:,} decisions shown by a teacher, "
-            f"{settings.total_steps:,} of its own, in {counted(settings.environments, 'environment')}{each}"
+            f"{METHODS.find(settings.method).title}: {counted(len(settings.baselines), 'baseline')}{shown}, "
+            f"{settings.total_steps:,} decisions of its own, in {counted(settings.environments, 'environment')}{each}"
         )
         from testbed.kiscaler import seeds as many
         from testbed.kiscaler import train as training

@@ -28,7 +28,8 @@ def write_episodes(config: TrainConfig, scenarios: Scenarios, folder: Path) -> N
     """Play policy.onnx of the folder and every baseline. A control is left out: it scales nothing."""
     policies: dict[str, dict[str, Any]] = {name: dict(settings) for name, settings in config.baselines.items()}
     if config.control is None:
-        trained = {"kind": "learned", "file": str(folder / "policy.onnx"), **dict.fromkeys(OF_SCENARIO, "scenario")}
+        kind = "learned" if config.base is None else "corrected"
+        trained = {"kind": kind, "file": str(folder / "policy.onnx"), **dict.fromkeys(OF_SCENARIO, "scenario")}
         policies = {TRAINED: trained, **policies}
     with replacing(folder / EPISODES) as temporary, temporary.open("w", newline="") as out:
         rows = csv.writer(out)

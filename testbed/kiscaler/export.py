@@ -1,4 +1,4 @@
-"""What a training leaves: the actor as policy.onnx, with policy.json."""
+"""What a training leaves: the network as policy.onnx, with policy.json."""
 
 from __future__ import annotations
 
@@ -17,27 +17,14 @@ from testbed.kiscaler.evaluation import Evaluation
 from testbed.kiscaler.train_config import TrainConfig
 
 
-class _Actor(torch.nn.Module):
-    """Features -> logits, as the trained policy computes them."""
-
-    def __init__(self, policy: Any) -> None:
-        super().__init__()
-        self.hidden, self.logits = policy.mlp_extractor.policy_net, policy.action_net
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Logits of a batch."""
-        logits: torch.Tensor = self.logits(self.hidden(features))
-        return logits
-
-
-def export(policy: Any, config: TrainConfig, evaluation: Evaluation, folder: Path) -> None:
-    """policy.onnx and policy.json, which are replaced together (policy_file.py)."""
-    actor, features = _Actor(policy).cpu().eval(), tuple(features_with(config.base))
+def export(network: torch.nn.Module, config: TrainConfig, evaluation: Evaluation, folder: Path) -> None:
+    """policy.onnx and policy.json, which are replaced together (policy_file.py). network: features -> logits."""
+    features = tuple(features_with(config.base))
     exported: Any = io.BytesIO()  # torch takes one, though its types do not say so
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            actor,
+            network.cpu().eval(),
             (torch.zeros(1, len(features)),),
             exported,
             input_names=["features"],
@@ -55,6 +42,7 @@ def export(policy: Any, config: TrainConfig, evaluation: Evaluation, folder: Pat
         slo_penalties=config.ranges.slo_penalty,
         trained={
             "at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+            "method": config.method,
             "steps": evaluation.steps,
             "control": config.control,
             "evaluation": evaluation._asdict(),

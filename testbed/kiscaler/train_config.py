@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from loadgen.patterns import families
 from testbed.config import PolicySettings, Strict, current_names
+from testbed.kiscaler import methods  # noqa: F401 - they register themselves
+from testbed.kiscaler.learner import METHODS
 from testbed.simulation.cluster.config import ClusterConfig
 from workloads.errors import KisError
 
@@ -79,8 +81,16 @@ class TrainConfig(Strict):
     step_s: float = Field(5.0, gt=0, description="time between two decisions")
     episode_steps: int = Field(60, ge=1, description="decisions in an episode")
     max_step: int = Field(2, ge=1, description="largest change of one decision")
+    method: Annotated[str, AfterValidator(METHODS.checked)] = Field(
+        "ppo", description=f"learning method: {', '.join(METHODS.known())}, or my_module:MyLearner"
+    )
     total_steps: int = Field(300_000, ge=1, description="decisions, over all environments")
-    imitated_steps: int = Field(60_000, ge=0, description="decisions imitated from a teacher before PPO; 0: no teacher")
+    imitated_steps: int = Field(
+        60_000,
+        ge=0,
+        description="decisions imitated from a teacher before PPO; 0: no teacher. With another method nothing is "
+        "imitated, whatever is given here",
+    )
     environments: int = Field(6, ge=1, description="number of simulating processes; three per core keep it busy")
     evaluate_every: int = Field(20_000, ge=1, description="decisions between two evaluations")
     evaluation_scenarios: int = Field(
@@ -93,6 +103,11 @@ class TrainConfig(Strict):
     control: Literal["shuffled"] | None = Field(None, description="negative control: train on shuffled observations")
     patience: int = Field(8, ge=1, description="evaluations without an improvement after which the training ends")
     seed: int = Field(0, description="seed of all random values")
+
+    @property
+    def shown_steps(self) -> int:
+        """Decisions that a teacher shows: none to a method that does not imitate, none where a base is corrected."""
+        return self.imitated_steps if METHODS.find(self.method).imitates and self.base is None else 0
 
     @model_validator(mode="before")
     @classmethod

@@ -15,7 +15,9 @@ from testbed.errors import ConfigError
 from testbed.kiscaler.baselines import play_scenario
 from testbed.kiscaler.build import scenarios_of
 from testbed.kiscaler.env import ScalingEnv, StepReward, begin
+from testbed.kiscaler.episodes import write_episodes
 from testbed.kiscaler.evaluation import EVALUATION_SEED
+from testbed.kiscaler.learner import METHODS
 from testbed.kiscaler.train import train
 from testbed.kiscaler.train_config import TrainConfig, Weights
 from tests.autoscaling.test_learned import Scene, export
@@ -74,8 +76,10 @@ def test_a_network_is_refused_where_it_would_be_taken_for_another(tmp_path: Path
         build_policy({"kind": "learned", **given}, 8, None)
 
 
-def test_a_training_begins_with_the_rule_and_leaves_a_corrected_policy(tmp_path: Path) -> None:
-    config = TrainConfig.model_validate(settings(tmp_path, base="rule", total_steps=900, evaluate_every=450))
+@pytest.mark.parametrize("method", sorted(METHODS.known()))
+def test_a_training_begins_with_the_rule_and_leaves_a_corrected_policy(tmp_path: Path, method: str) -> None:
+    told = settings(tmp_path, base="rule", total_steps=900, evaluate_every=450, method=method)
+    config = TrainConfig.model_validate(told)
     found: list[Any] = []
     file = train(config, tmp_path / "out", found.append, lambda share: None)
     rule = np.zeros(len(StepReward._fields))
@@ -87,3 +91,5 @@ def test_a_training_begins_with_the_rule_and_leaves_a_corrected_policy(tmp_path:
     given = {"replica_capacity_rps": 90, "latency_target_s": 0.1, "provisioning_delay_s": 5}
     policy: Any = build_policy({"kind": "corrected", "file": str(file), **given}, 6, None)
     assert policy.corrects == "rule"
+    write_episodes(config, scenarios_of(config), tmp_path / "out")
+    assert "trained" in (tmp_path / "out" / "episodes.csv").read_text()

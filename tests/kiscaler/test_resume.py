@@ -12,7 +12,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from testbed.kiscaler import env as env_module
 from testbed.kiscaler import train as train_module
 from testbed.kiscaler.evaluation import EVALUATION_SEED
-from testbed.kiscaler.train import resume_seed, train
+from testbed.kiscaler.learner import resume_seed
+from testbed.kiscaler.train import train
 from testbed.kiscaler.train_config import TrainConfig
 from tests.kiscaler.test_train import settings
 

@@ -13,6 +13,7 @@ import pandas as pd
 from loadgen.artifact import read_json
 from testbed.config_file import build
 from testbed.errors import ReportError
+from testbed.kiscaler.learner import METHODS
 from testbed.kiscaler.train_config import TrainConfig
 from testbed.reporting.figures.evaluation import ScalingTimeline, timelines
 from testbed.reporting.report import Content, Report
@@ -45,6 +46,7 @@ def gather(folder: Path) -> Content:
     values = {
         "name": folder.resolve().name,
         "config": config,
+        "method": METHODS.find(config.method).title,
         "model": config.cluster.models[0].name,
         "sentence": found(folder),
         "trained": read_json(folder / "policy.json", AGAIN)["trained"],
