@@ -1,10 +1,11 @@
 """A benchmark in numbers, from its rows alone: what each policy holds at the same share of misses.
 
 A policy has several settings for each service. On the held-out worlds, each of them has a share of misses (mean over
-the worlds, each the mean of its runs) and a cost (GPU-seconds, of what max_replicas would hold). Between two settings
-the cost at the allowed share is read off a straight line over the logarithm of the share; not of fixed numbers, as
-there is none between two of them. What never misses so much costs what its cheapest setting costs; what always misses
-more does not hold, and its cost is not known.
+the worlds, each the mean of its runs) and a cost (GPU-seconds, of what max_replicas would hold). Two settings that take
+turns have any share between theirs, at a cost on the straight line: the cost at the allowed share is that of the best
+such two, or of one that misses less. Fixed numbers take no turns. All replicas all the time are a setting of every
+policy, too: its minimum can be the maximum (a fixed number under `compared` that is that of every service). What always
+misses more does not hold, and its cost is not known.
 
 Intervals: the held-out worlds of each service are drawn again, with all their runs, the same for both policies.
 
@@ -32,12 +33,11 @@ FloatArray = npt.NDArray[np.float64]
 MEANS = ("slo_violation_rate", "cost")  # of a setting on a world, over its runs
 HPAS, NO_RULES = ("hpa", "keda"), ("fixed", "learned", "corrected")  # kinds of policies
 PODS = "pods/differences.json"
-FLOOR = 0.1  # of the allowed share: added before the logarithm, as a share may be 0
 
 
 class Front(NamedTuple):
     """A policy's settings on one service: float64[settings, worlds] each, of the same worlds in the same order.
-    between: are there settings between two of them?"""
+    between: may two of them take turns?"""
 
     missed: FloatArray
     cost: FloatArray
@@ -99,23 +99,17 @@ def _all_replicas(rows: pd.DataFrame, compared: Mapping[str, Any]) -> str | None
 def cost_at(missed: FloatArray, cost: FloatArray, allowed: float, *, between: bool = True) -> FloatArray:
     """float64[..., settings] twice -> float64[...]: the cost at the allowed share; NaN: every setting misses more.
 
-    between: read off between two settings; else of the cheapest that holds.
+    The lower convex hull of the settings at that share. between False: of the cheapest that holds.
     """
-    order = np.lexsort((cost, missed), axis=-1)  # of those that miss as much, the cheapest first
-    missed, cost = np.take_along_axis(missed, order, -1), np.take_along_axis(cost, order, -1)
-    x, at = np.log(missed + FLOOR * allowed), np.log(allowed + FLOOR * allowed)
-    best = np.minimum.accumulate(cost, axis=-1)  # a setting that misses more and costs more is of no use
-    holds = x <= at
-    last = holds.sum(axis=-1) - 1
-    settings = x.shape[-1]
-    left, right = np.clip(last, 0, settings - 1)[..., None], np.clip(last + 1, 0, settings - 1)[..., None]
-    x0, x1 = np.take_along_axis(x, left, -1)[..., 0], np.take_along_axis(x, right, -1)[..., 0]
-    c0, c1 = np.take_along_axis(best, left, -1)[..., 0], np.take_along_axis(best, right, -1)[..., 0]
-    if not between:
-        return np.asarray(np.where(last >= 0, c0, np.nan))
-    share = np.where(x1 > x0, (at - x0) / np.where(x1 > x0, x1 - x0, 1.0), 0.0)
-    found = c0 + np.clip(share, 0.0, 1.0) * (c1 - c0)
-    return np.asarray(np.where(last >= 0, found, np.nan))
+    holds = missed <= allowed
+    best = np.where(holds, cost, np.inf).min(axis=-1)
+    if between:
+        first, second = (missed[..., :, None], cost[..., :, None]), (missed[..., None, :], cost[..., None, :])
+        turns = holds[..., :, None] & ~holds[..., None, :]
+        share = np.where(turns, (allowed - first[0]) / np.where(turns, second[0] - first[0], 1.0), 0.0)
+        both = np.where(turns, first[1] + share * (second[1] - first[1]), np.inf)
+        best = np.minimum(best, both.min(axis=(-2, -1)))
+    return np.asarray(np.where(np.isfinite(best), best, np.nan))
 
 
 def _drawn_costs(fronts: Mapping[str, Front], draws: Mapping[str, npt.NDArray[np.int64]], allowed: float) -> FloatArray:
