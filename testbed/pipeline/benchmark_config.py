@@ -8,7 +8,6 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from loadgen.patterns import families
-from testbed.autoscaling.build import knows_the_future
 from testbed.autoscaling.hpa.spec import ControllerFlags
 from testbed.autoscaling.policies import find_policy
 from testbed.config import PolicySettings, Strict
@@ -79,7 +78,7 @@ class BenchmarkConfig(Strict):
     )
     compared: dict[str, PolicySettings] = Field(
         {},
-        description="policies that are played as they are: an oracle, a fixed number (at most the service's replicas)",
+        description="policies that are played as they are, such as a fixed number (at most the service's replicas)",
     )
     allowed_slo_violation_rate: float = Field(
         0.02, gt=0, lt=1, description="share of requests at which the policies' GPU-seconds are compared"
@@ -106,8 +105,3 @@ class BenchmarkConfig(Strict):
             if not hasattr(find_policy(settings.get("kind")), "suggested"):
                 raise ValueError(f"candidates: {name}: a policy of kind {settings.get('kind')} offers no search")
         return self
-
-    @property
-    def oracles(self) -> list[str]:
-        """Bounds, not policies for a cluster."""
-        return [name for name, settings in self.compared.items() if knows_the_future(settings)]

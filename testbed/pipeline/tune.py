@@ -20,6 +20,8 @@ import numpy as np
 import yaml
 
 from loadgen.artifact import read_json
+from testbed.autoscaling.build import knows_the_future
+from testbed.errors import ConfigError
 from testbed.pipeline.manifests import manifest_of
 from testbed.pipeline.setting_search import Finalist, cheapest, search
 from testbed.pipeline.tune_config import WHOLE, TuneConfig
@@ -48,6 +50,9 @@ def tune(config: TuneConfig, folder: Path, on_progress: Callable[[float], None])
 
     What a folder has of the same search is kept: its result, or the trials before an interrupt.
     """
+    for name, settings in config.candidates.items():
+        if knows_the_future(settings):
+            raise ConfigError(f"candidates: {name}: kind {settings['kind']} knows the arrivals to come: take it out")
     remember(config, folder / "tune.json", may_grow=("candidates",))
     names = list(config.candidates)
     if (folder / "tuned.json").exists():

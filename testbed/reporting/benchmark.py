@@ -82,7 +82,8 @@ def fronts_of(rows: pd.DataFrame, config: Mapping[str, Any]) -> dict[str, dict[s
     everything = _all_replicas(rows, config["compared"])
     if everything is None:
         return fronts
-    for policy in config["candidates"]:
+    others = [policy for policy in fronts if policy != everything]
+    for policy in others:
         for service, front in fronts[policy].items():
             fronts[policy][service] = front.with_settings_of(fronts[everything][service])
     return fronts
@@ -127,7 +128,9 @@ def wins_of(folder: Path) -> dict[str, Any]:
     """wins.json's content."""
     config, rows = read_json(folder / "benchmark.json", "give a folder of `kis benchmark`"), read_rows(folder)
     allowed, fronts = config["allowed_slo_violation_rate"], fronts_of(rows, config)
-    oracles = [name for name in config["compared"] if (rows.loc[rows["policy"] == name, "kind"] == "oracle").all()]
+    oracles = [
+        policy for policy, kind in rows.groupby("policy", sort=False)["kind"].first().items() if kind == "oracle"
+    ]
     rng = np.random.default_rng(0)
     count = {service: front.missed.shape[1] for service, front in next(iter(fronts.values())).items()}
     draws = {service: rng.integers(n, size=(RESAMPLES, n)) for service, n in count.items()}

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from loadgen.artifact import ArtifactError
 from testbed.autoscaling.build import build_policy, resolved
-from testbed.autoscaling.policies import Hpa
+from testbed.autoscaling.policies import Hpa, Oracle
 from testbed.cli.main import application
 from testbed.controller.config import ControllerConfig
 from testbed.errors import ConfigError
@@ -326,7 +326,12 @@ def test_one_that_more_traffic_would_break_is_told_of(tmp_path: Path) -> None:
     assert any(one.startswith("At 1.2 times the rate") for one in found["notes"])
 
 
-def test_mistakes_are_one_line(tmp_path: Path) -> None:
+def test_mistakes_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    oracle = config_of(tmp_path, candidates={"o": {"kind": "oracle"}})
+    with pytest.raises(ConfigError, match="candidates: o: kind oracle knows the arrivals to come: take it out"):
+        tune(oracle, tmp_path / "out", nothing)
+    assert not (tmp_path / "out").exists()
+    monkeypatch.delattr(Oracle, "suggested")
     with pytest.raises(ValidationError, match="candidates: o: a policy of kind oracle offers no search"):
         config_of(tmp_path, candidates={"o": {"kind": "oracle"}})
     with pytest.raises(ValidationError, match="'fixed' names files"):
