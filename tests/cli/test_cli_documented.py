@@ -55,7 +55,7 @@ KINDS: dict[str, type[BaseModel]] = {  # the first that matches
     "rate-sweep": RateSweep,
     "serve-*": ServeConfig,
     "train*": TrainConfig,
-    "transfer": ExperimentConfig,
+    "transfer*": ExperimentConfig,
     "tune*": TuneConfig,
     "benchmark": BenchmarkConfig,
     "*": CalibrateConfig,
