@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def build_policy(settings: dict[str, Any], max_replicas: int, rate_rps: Callable
     if knows_the_future(settings):
         if rate_rps is None:
             raise ConfigError(f"policy {kind}: it must know the rate, so there must be open-loop traffic")
-        given["rate_rps"] = rate_rps
+        given["rate_rps"] = lru_cache(maxsize=None)(rate_rps)  # each decision looks at much of what the last one did
     if "max_replicas" in known:
         given.setdefault("max_replicas", max_replicas)
     for key in given:

@@ -126,29 +126,31 @@ class ScalingEnv(gymnasium.Env[FloatArray, np.int64]):
         self._scenario = begin(self.scenarios, int(self.np_random.integers(2**31)) if number is None else int(number))
         self._run = PolicyRun(self._scenario.sim, {})
         self._begin()
-        return self._observe(), self._teachers_action()
+        return self._observe(), self._teachers_action()  # in this order: the rule's proposal is a part of the first
 
     def step(self, action: np.int64) -> tuple[FloatArray, float, bool, bool, dict[str, Any]]:
         """See gymnasium.Env."""
         sim, model = self._run.sim, self._scenario.model
         replicas = len(sim.wanted(model))
-        start = replicas if self._base is None else self._proposed
-        wanted = int(np.clip(start + int(action) - self.max_step, 1, self._scenario.scale.max_replicas))
+        wanted = int(np.clip(self._start() + int(action) - self.max_step, 1, self._scenario.scale.max_replicas))
         if wanted != replicas:
             self._past = self._past._replace(change_s=sim.now_s, change=wanted - replicas)
             self._run.scale(model, wanted, "the agent")
         reward, *parts = pass_step(self._run, self._scenario, self.weights)
         self._taken += 1
         info = dict(zip(StepReward._fields[1:], parts, strict=True), slo_penalty=self._scenario.scale.slo_penalty)
-        info |= self._teachers_action()
-        return self._observe(), reward, False, self._taken >= self.steps, info
+        observed = self._observe()
+        return observed, reward, False, self._taken >= self.steps, info | self._teachers_action()
+
+    def _start(self) -> int:
+        """What an action changes."""
+        return len(self._run.sim.wanted(self._scenario.model)) if self._base is None else self._proposed
 
     def _teachers_action(self) -> dict[str, Any]:
         """Now, if it is asked for."""
         if not self._teacher:
             return {}
-        sim = self._run.sim
-        change = replicas_of_teacher(self._scenario, sim.now_s) - len(sim.wanted(self._scenario.model))
+        change = replicas_of_teacher(self._scenario, self._run.sim.now_s) - self._start()
         return {"teacher": int(np.clip(change, -self.max_step, self.max_step)) + self.max_step}
 
     def _observe(self) -> FloatArray:

@@ -98,7 +98,8 @@ class TrainConfig(Strict):
     )
     baselines: dict[str, PolicySettings] = Field({}, description="policies to compare with, by name")
     base: Literal["rule"] | None = Field(
-        None, description="policy that the network corrects; none: it decides alone. With one, nothing is imitated"
+        None,
+        description="policy that the network corrects; none: it decides alone. The teacher's correction is imitated",
     )
     control: Literal["shuffled"] | None = Field(None, description="negative control: train on shuffled observations")
     patience: int = Field(8, ge=1, description="evaluations without an improvement after which the training ends")
@@ -106,8 +107,8 @@ class TrainConfig(Strict):
 
     @property
     def shown_steps(self) -> int:
-        """Decisions that a teacher shows: none to a method that does not imitate, none where a base is corrected."""
-        return self.imitated_steps if METHODS.find(self.method).imitates and self.base is None else 0
+        """Decisions that a teacher shows: none to a method that does not imitate."""
+        return self.imitated_steps if METHODS.find(self.method).imitates else 0
 
     @model_validator(mode="before")
     @classmethod

@@ -14,7 +14,7 @@ from testbed.autoscaling.policies.corrected import rule_of
 from testbed.errors import ConfigError
 from testbed.kiscaler.baselines import play_scenario
 from testbed.kiscaler.build import scenarios_of
-from testbed.kiscaler.env import ScalingEnv, StepReward, begin
+from testbed.kiscaler.env import ScalingEnv, StepReward, begin, replicas_of_teacher
 from testbed.kiscaler.episodes import write_episodes
 from testbed.kiscaler.evaluation import EVALUATION_SEED
 from testbed.kiscaler.learner import METHODS
@@ -76,9 +76,25 @@ def test_a_network_is_refused_where_it_would_be_taken_for_another(tmp_path: Path
         build_policy({"kind": "learned", **given}, 8, None)
 
 
+def test_the_teacher_says_what_to_add_to_the_rule(tmp_path: Path) -> None:
+    """Whoever follows it has the teacher's count, as far as a correction reaches."""
+    found = scenarios_of(TrainConfig.model_validate(settings(tmp_path, base="rule")))
+    env = ScalingEnv(found, steps=40, max_step=2, teacher=True, base="rule")
+    observation, info = env.reset(seed=3)
+    scenario, sim = env._scenario, env._run.sim
+    corrections = []
+    for _ in range(40):
+        proposed = len(sim.wanted(scenario.model)) + round(float(observation[-1]) * scenario.scale.max_replicas)
+        correction = replicas_of_teacher(scenario, sim.now_s) - proposed
+        assert info["teacher"] == np.clip(correction, -2, 2) + 2
+        corrections.append(correction)
+        observation, *_, info = env.step(np.int64(info["teacher"]))
+    assert len(set(corrections)) > 1
+
+
 @pytest.mark.parametrize("method", sorted(METHODS.known()))
 def test_a_training_begins_with_the_rule_and_leaves_a_corrected_policy(tmp_path: Path, method: str) -> None:
-    told = settings(tmp_path, base="rule", total_steps=900, evaluate_every=450, method=method)
+    told = settings(tmp_path, base="rule", total_steps=900, evaluate_every=450, method=method, imitated_steps=0)
     config = TrainConfig.model_validate(told)
     found: list[Any] = []
     file = train(config, tmp_path / "out", found.append, lambda share: None)

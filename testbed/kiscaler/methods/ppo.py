@@ -1,4 +1,4 @@
-"""PPO, after the imitation of a teacher (imitation.py), or from a rule that does not need one."""
+"""PPO, after the imitation of a teacher (imitation.py)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ProximalPolicyOptimisation(StableBaselines):
         return PPO
 
     def begin(self, on_imitated: Callable[[float], None]) -> None:
-        """See Learner. With a base, most actions correct nothing at first: the greedy policy is the base itself."""
+        """See Learner. With a base and no teacher, most actions correct nothing at first: it is greedily the base."""
         import torch
 
         from testbed.kiscaler.imitation import imitate
@@ -41,7 +41,7 @@ class ProximalPolicyOptimisation(StableBaselines):
             bias: Any = self.model.policy.action_net.bias
             with torch.no_grad():
                 bias[self.config.max_step] += UNCORRECTED
-        elif self.config.shown_steps > 0:
+        if self.config.shown_steps > 0:
             imitate(self.model, self.environments, self.config.shown_steps, IMITATION_ROUNDS, on_imitated)
 
     def network(self) -> Any:
