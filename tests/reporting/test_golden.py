@@ -26,6 +26,7 @@ from testbed.pipeline.cluster_run import scaling_run
 from testbed.pipeline.counterpart import request_log_of
 from testbed.pipeline.evaluate_config import EvaluateConfig
 from testbed.pipeline.served_rates import with_served_rate
+from testbed.reporting.benchmark import wins_of
 from testbed.reporting.compare import compare_folder, recompute
 from testbed.reporting.drift import drift_of
 from testbed.reporting.evaluation import log_name, recomputed, row_of
@@ -183,6 +184,11 @@ def test_every_figure_of_an_evaluation_is_in_its_logs(name: str, tmp_path: Path)
     told = read(RESULTS / name / "evaluation.json")
     assert told == json.loads(json.dumps(recomputed(restored(name, tmp_path))))
     assert len({row["seed"] for row in told["rows"]}) >= 10
+
+
+def test_who_wins_the_benchmark_is_in_its_rows() -> None:
+    folder = RESULTS / "golden-wins"
+    assert_close(as_written(wins_of(folder)), read(folder / "wins.json"))
 
 
 def test_the_kept_policy_is_the_one_that_was_judged() -> None:
