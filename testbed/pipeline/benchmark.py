@@ -5,12 +5,13 @@ front are then played on the held-out worlds, with several seeds. As every polic
 many, all are compared at the same share of misses. A run begins with as many replicas as its first arrivals need.
 
 Files in results/<name>/: benchmark.json (the configuration), searches/<service>/<candidate>/ (trials.csv, front.json),
-searches/<service>/tuned.json (what was chosen), rows/<service>/<candidate>.parquet (one row a run), wins.json and the
-report (from the rows).
+searches/<service>/tuned.json (what was chosen), rows.parquet (one row a run; until all are there, rows/ has a file for
+each policy and service), wins.json and the report (from the rows).
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -26,7 +27,7 @@ from testbed.pipeline.setting_search import cheapest, front_of, search
 from testbed.pipeline.tune_config import TuneConfig
 from testbed.pipeline.tuning_runs import Tuning
 from testbed.pipeline.worlds import Split, World, worlds
-from testbed.reporting.benchmark import rows_name
+from testbed.reporting.benchmark import ROWS
 from testbed.reporting.reports import write_report
 from testbed.simulation.cluster.services import read_services
 from testbed.study import HERE, Workers, all_done, computed, remember
@@ -64,7 +65,11 @@ def benchmark(
     """
     remember(config, folder / "benchmark.json", may_grow=MAY_GROW)
     tasks = [Task(service, policy) for policy in (*config.candidates, *config.compared) for service in config.services]
-    all_done(computed(partial(play, config, folder), tasks, workers, on_progress))
+    kept = _kept(folder)
+    all_done(
+        computed(partial(play, config, folder), [task for task in tasks if task not in kept], workers, on_progress)
+    )
+    _gather(tasks, kept, folder)
     for service in config.services:
         _write_chosen(config, folder / "searches" / service)
     write_report(folder)
@@ -75,7 +80,7 @@ def benchmark(
 def play(config: BenchmarkConfig, folder: Path, task: Task) -> None:
     """Search a policy's settings on a service's training worlds, play them on its held-out ones, write the rows; a file
     that is there is kept."""
-    file = folder / rows_name(task.service, task.policy)
+    file = _part(folder, task)
     if file.exists():
         return
     tuning, held_out = _tuning(config, task), _worlds(config, task.service, "held-out")
@@ -87,6 +92,28 @@ def play(config: BenchmarkConfig, folder: Path, task: Task) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     with replacing(file) as temporary:
         pd.DataFrame(rows).to_parquet(temporary, index=False)
+
+
+def _part(folder: Path, task: Task) -> Path:
+    """A task's rows, until all are there."""
+    return folder / "rows" / task.service / f"{task.policy}.parquet"
+
+
+def _kept(folder: Path) -> dict[Task, pd.DataFrame]:
+    """Rows of tasks that were played before the benchmark grew."""
+    file = folder / ROWS
+    if not file.exists():
+        return {}
+    by_task = pd.read_parquet(file).groupby([*Task._fields], sort=False)
+    return {Task(str(service), str(policy)): rows for (service, policy), rows in by_task}
+
+
+def _gather(tasks: Sequence[Task], kept: Mapping[Task, pd.DataFrame], folder: Path) -> None:
+    """One file of all rows, a sixth as large as the parts, which go."""
+    tables = [kept[task] if task in kept else pd.read_parquet(_part(folder, task)) for task in tasks]
+    with replacing(folder / ROWS) as temporary:
+        pd.concat(tables, ignore_index=True).to_parquet(temporary, index=False, compression="zstd")
+    shutil.rmtree(folder / "rows", ignore_errors=True)
 
 
 def _write_chosen(config: BenchmarkConfig, searches: Path) -> None:

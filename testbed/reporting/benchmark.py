@@ -32,7 +32,7 @@ from testbed.statistics import RESAMPLES, expanded_tail
 FloatArray = npt.NDArray[np.float64]
 MEANS = ("slo_violation_rate", "cost")  # of a setting on a world, over its runs
 HPAS, NO_RULES = ("hpa", "keda"), ("fixed", "learned", "corrected")  # kinds of policies
-PODS = "pods/differences.json"
+ROWS, PODS = "rows.parquet", "pods/differences.json"
 
 
 class Front(NamedTuple):
@@ -48,22 +48,18 @@ class Front(NamedTuple):
         return Front(np.vstack([self.missed, other.missed]), np.vstack([self.cost, other.cost]), self.between)
 
 
-def rows_name(service: str, policy: str) -> str:
-    """Of a policy's held-out runs on one service, in its benchmark's folder."""
-    return f"rows/{service}/{policy}.parquet"
-
-
 def read_rows(folder: Path) -> pd.DataFrame:
     """One row a run. ReportError: a policy has not been played on a service."""
     config = read_json(folder / "benchmark.json", "give a folder of `kis benchmark`")
-    tables = []
+    again = f"run `kis benchmark` again with --out {folder}"
+    if not (folder / ROWS).exists():
+        raise ReportError(f"{folder / ROWS} is missing, as the benchmark was not finished: {again}")
+    rows = pd.read_parquet(folder / ROWS)
+    played = set(zip(rows["policy"], rows["service"], strict=True))
     for policy in (*config["candidates"], *config["compared"]):
         for service in config["services"]:
-            file = folder / rows_name(service, policy)
-            if not file.exists():
-                raise ReportError(f"{file} is missing: run `kis benchmark` again with --out {folder}")
-            tables.append(pd.read_parquet(file))
-    rows = pd.concat(tables, ignore_index=True)
+            if (policy, service) not in played:
+                raise ReportError(f"{folder / ROWS} has no run of {policy} on {service}: {again}")
     rows["slo_violation_rate"] = rows["missed"] / rows["decided"].clip(lower=1)
     rows["cost"] = rows["gpu_seconds"] / (rows["max_replicas"] * rows["duration_s"])
     return rows

@@ -60,7 +60,8 @@ def test_every_policy_meets_the_same_worlds_and_the_files_say_the_same_for_any_w
     assert wins["worlds"] == 3
     assert set(wins["policies"]) == {"hpa", "rule", "all", "oracle"}
     assert wins["winner"] in ("hpa", "rule", "all")  # never the oracle
-    rows = pd.concat([pd.read_parquet(file) for file in (tmp_path / "out" / "rows").glob("*/*")])
+    assert not (tmp_path / "out" / "rows").exists()  # all are in one file
+    rows = pd.read_parquet(tmp_path / "out" / "rows.parquet")
     requests = rows.groupby(["world", "seed"])["requests"].nunique()
     assert (requests == 1).all()  # of all policies and settings
     assert len(requests) == 3 * 2
@@ -73,18 +74,30 @@ def test_every_policy_meets_the_same_worlds_and_the_files_say_the_same_for_any_w
 
 def test_it_goes_on_with_what_it_has_and_takes_further_policies(tmp_path: Path) -> None:
     first = benchmark(config_of(tmp_path), tmp_path / "out", nothing)
-    made = {file.name: file.stat().st_mtime_ns for file in (tmp_path / "out" / "rows").glob("*/*")}
+    file = tmp_path / "out" / "rows.parquet"
+    rows = pd.read_parquet(file)
+    rows["p95_ms"] += 1000  # as no run of these has it: were they played again, it would be gone
+    rows.to_parquet(file)
     more = settings(tmp_path)["candidates"] | {"knative": {"kind": "knative"}}
     second = benchmark(config_of(tmp_path, candidates=more), tmp_path / "out", nothing)
     assert set(second["policies"]) - set(first["policies"]) == {"knative"}
     assert second["policies"]["hpa"]["cost_pct"] == first["policies"]["hpa"]["cost_pct"]
-    assert (
-        made.items() <= {file.name: file.stat().st_mtime_ns for file in (tmp_path / "out" / "rows").glob("*/*")}.items()
-    )
+    again = pd.read_parquet(file)
+    assert (again[again["policy"] != "knative"]["p95_ms"] > 1000).all()
+    assert (again[again["policy"] == "knative"]["p95_ms"] < 1000).all()
     with pytest.raises(ConfigError, match="trials differs"):
         benchmark(config_of(tmp_path, candidates=more, trials=5), tmp_path / "out", nothing)
-    (tmp_path / "out" / "rows" / "small" / "hpa.parquet").unlink()
-    with pytest.raises(ReportError, match=r"small/hpa.parquet is missing: run `kis benchmark` again with --out"):
+    interrupted = tmp_path / "out" / "rows" / "small" / "hpa.parquet"  # it had played one policy, and others before
+    interrupted.parent.mkdir(parents=True)
+    again[again["policy"] == "hpa"].to_parquet(interrupted)
+    again[again["policy"] != "hpa"].to_parquet(file)
+    benchmark(config_of(tmp_path, candidates=more), tmp_path / "out", nothing)
+    assert (pd.read_parquet(file)["p95_ms"] > 1000).sum() == (again["p95_ms"] > 1000).sum()
+    again[again["policy"] != "hpa"].to_parquet(file)
+    with pytest.raises(ReportError, match=r"has no run of hpa on small: run `kis benchmark` again with --out"):
+        write_report(tmp_path / "out")
+    file.unlink()
+    with pytest.raises(ReportError, match=r"rows.parquet is missing, as the benchmark was not finished"):
         write_report(tmp_path / "out")
 
 

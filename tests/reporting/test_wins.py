@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.reporting.benchmark import cost_at, pods_sentence, rows_name, sentence, wins_of
+from testbed.reporting.benchmark import ROWS, cost_at, pods_sentence, sentence, wins_of
 from testbed.reporting.differences import differences_of
 from testbed.reporting.reports import write_report
 from testbed.reporting.reports.benchmark import gather
@@ -69,16 +69,14 @@ def folder_of(folder: Path, missed: dict[str, list[float]], cost: dict[str, floa
     config = {"candidates": settings, "compared": compared, "services": {"s": {}}, "seeds": 1}
     config |= {"trials": 10, "training_worlds": 9}
     (folder / "benchmark.json").write_text(json.dumps({**config, "allowed_slo_violation_rate": ALLOWED}))
-    for name, shares in missed.items():
-        rows = [
-            {"service": "s", "policy": name, "kind": kinds[name], "point": 0, "chosen": True, "world": str(k)}
-            | {"traffic": "ramp", "seed": 1, "duration_s": 100.0, "max_replicas": 10, "decided": 10_000}
-            | {"missed": round(10_000 * share), "gpu_seconds": 1000 * cost[name], "p95_ms": 1.0, "changes": 2}
-            for k, share in enumerate(shares)
-        ]
-        file = folder / rows_name("s", name)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        pd.DataFrame(rows).to_parquet(file)
+    rows = [
+        {"service": "s", "policy": name, "kind": kinds[name], "point": 0, "chosen": True, "world": str(k)}
+        | {"traffic": "ramp", "seed": 1, "duration_s": 100.0, "max_replicas": 10, "decided": 10_000}
+        | {"missed": round(10_000 * share), "gpu_seconds": 1000 * cost[name], "p95_ms": 1.0, "changes": 2}
+        for name, shares in missed.items()
+        for k, share in enumerate(shares)
+    ]
+    pd.DataFrame(rows).to_parquet(folder / ROWS)
     return folder
 
 
