@@ -18,6 +18,8 @@ from testbed.reporting.reports import write_report
 from testbed.reporting.reports.benchmark import gather
 
 ALLOWED = 0.02
+MODEL = {"profiles": {"emulated": "p.json"}, "latency_target_s": 0.2, "max_replicas": 10}
+SERVICE = {"cluster": {"models": [MODEL]}}
 
 
 def at(*settings: tuple[float, float]) -> float:
@@ -66,7 +68,7 @@ def folder_of(folder: Path, missed: dict[str, list[float]], cost: dict[str, floa
     settings: dict[str, dict[str, Any]] = {name: {"kind": kind} for name, kind in kinds.items()}
     compared = {name: settings.pop(name) for name, kind in kinds.items() if kind == "oracle" or name == "all"}
     compared |= {"all": {"kind": "fixed", "replicas": 64}} if "all" in kinds else {}
-    config = {"candidates": settings, "compared": compared, "services": {"s": {}}, "seeds": 1}
+    config = {"candidates": settings, "compared": compared, "services": {"s": SERVICE}, "seeds": 1}
     config |= {"trials": 10, "training_worlds": 9}
     (folder / "benchmark.json").write_text(json.dumps({**config, "allowed_slo_violation_rate": ALLOWED}))
     rows = [
@@ -148,4 +150,5 @@ def test_real_pods_say_whether_the_winner_wins_there(tmp_path: Path) -> None:
     assert "Real runs decide 2 differences; the simulated ones have the same sign in 1 of them" in told
     page = write_report(folder).read_text()
     assert "rule on real pods" in page
+    assert "| s | emulated | p.json | 200 | 10 |" in (folder / "report.md").read_text()
     assert "All but the last table is simulated" in (folder / "report.md").read_text()
