@@ -1,12 +1,13 @@
 """`kis benchmark`: policies tuned on the same training worlds meet on held-out worlds.
 
-For each service, each candidate is searched as `kis tune` does, on that service's training worlds. The finalists of its
-front are then played on the held-out worlds, with several seeds. As every policy has settings with few misses and with
-many, all are compared at the same share of misses. A run begins with as many replicas as its first arrivals need.
+For each service, each candidate is searched as `kis tune` does, on that service's training worlds, several times with
+other seeds if `searches` says so. The finalists of its front are then played on the held-out worlds, with several
+seeds. As every policy has settings with few misses and with many, all are compared at the same share of misses. A run
+begins with as many replicas as its first arrivals need.
 
-Files in results/<name>/: benchmark.json (the configuration), searches/<service>/<candidate>/ (trials.csv, front.json),
-searches/<service>/tuned.json (what was chosen), rows.parquet (one row a run; until all are there, rows/ has a file for
-each policy and service), wins.json and the report (from the rows).
+Files in results/<name>/: benchmark.json (the configuration), searches/<service>/<search>/<candidate>/ (trials.csv,
+front.json), searches/<service>/tuned.json (what the first search chose), rows.parquet (one row a run; until all are
+there, rows/ has a file for each policy, service and search), wins.json and the report (from the rows).
 """
 
 from __future__ import annotations
@@ -33,17 +34,19 @@ from testbed.simulation.cluster.services import read_services
 from testbed.study import HERE, Workers, all_done, computed, remember
 from workloads.files import replacing, write_json
 
-MAY_GROW = ("candidates", "compared", "services")
+MAY_GROW = ("candidates", "compared", "services", "searches")
 SELECTING_SEEDS = 3  # runs of each training world, of a finalist
 PLAYED_SEED = 2_000_000  # from there on: of the held-out runs
 PER_SERVICE = 1000  # seeds of worlds
+PER_SEARCH = 10_000  # seeds of suggestions and training runs
 
 
 class Task(NamedTuple):
-    """One policy on one service."""
+    """One policy on one service, with the settings of its n-th search (from 1)."""
 
     service: str
     policy: str
+    search: int
 
 
 @dataclass(frozen=True)
@@ -60,21 +63,28 @@ def benchmark(
 ) -> dict[str, Any]:
     """Search and play what is not there yet and write the folder; returns wins.json's content.
 
-    An interrupted one goes on, and further candidates and services may be added. The files are the same for any
-    workers.
+    An interrupted one goes on, and further candidates, services and searches may be added. The files are the same for
+    any workers.
     """
     remember(config, folder / "benchmark.json", may_grow=MAY_GROW)
-    tasks = [Task(service, policy) for policy in (*config.candidates, *config.compared) for service in config.services]
+    tasks = tasks_of(config)
     kept = _kept(folder)
     all_done(
         computed(partial(play, config, folder), [task for task in tasks if task not in kept], workers, on_progress)
     )
     _gather(tasks, kept, folder)
     for service in config.services:
-        _write_chosen(config, folder / "searches" / service)
+        _write_chosen(config, folder, service)
     write_report(folder)
     wins: dict[str, Any] = read_json(folder / "wins.json", "run `kis benchmark` again")
     return wins
+
+
+def tasks_of(config: BenchmarkConfig) -> list[Task]:
+    """All of them; what is compared as it is has nothing to search."""
+    searched = [(policy, 1 + n) for n in range(config.searches) for policy in config.candidates]
+    played = [*searched, *((policy, 1) for policy in config.compared)]
+    return [Task(service, policy, search) for policy, search in played for service in config.services]
 
 
 def play(config: BenchmarkConfig, folder: Path, task: Task) -> None:
@@ -96,7 +106,12 @@ def play(config: BenchmarkConfig, folder: Path, task: Task) -> None:
 
 def _part(folder: Path, task: Task) -> Path:
     """A task's rows, until all are there."""
-    return folder / "rows" / task.service / f"{task.policy}.parquet"
+    return folder / "rows" / task.service / str(task.search) / f"{task.policy}.parquet"
+
+
+def _searched(folder: Path, service: str, number: int) -> Path:
+    """Where the n-th search of each of a service's candidates is."""
+    return folder / "searches" / service / str(number)
 
 
 def _kept(folder: Path) -> dict[Task, pd.DataFrame]:
@@ -104,8 +119,10 @@ def _kept(folder: Path) -> dict[Task, pd.DataFrame]:
     file = folder / ROWS
     if not file.exists():
         return {}
-    by_task = pd.read_parquet(file).groupby([*Task._fields], sort=False)
-    return {Task(str(service), str(policy)): rows for (service, policy), rows in by_task}
+    table = pd.read_parquet(file)
+    names = table[[*Task._fields]]
+    tasks = map(Task._make, names.drop_duplicates().itertuples(index=False))
+    return {task: table[(names == list(task)).all(axis=1)] for task in tasks}
 
 
 def _gather(tasks: Sequence[Task], kept: Mapping[Task, pd.DataFrame], folder: Path) -> None:
@@ -116,14 +133,17 @@ def _gather(tasks: Sequence[Task], kept: Mapping[Task, pd.DataFrame], folder: Pa
     shutil.rmtree(folder / "rows", ignore_errors=True)
 
 
-def _write_chosen(config: BenchmarkConfig, searches: Path) -> None:
-    """tuned.json of a service: the settings that each candidate's search has chosen, for other configurations."""
+def _write_chosen(config: BenchmarkConfig, folder: Path, service: str) -> None:
+    """tuned.json of a service: the settings that each candidate's first search has chosen, for other configurations.
+
+    Not the best of all its searches: who tunes has one, and further ones would change settings that are in use.
+    """
     chosen = {}
     for name in config.candidates:
-        front = front_of(searches, name)
+        front = front_of(_searched(folder, service, 1), name)
         place = cheapest([finalist.outcome for finalist in front], config.allowed_slo_violation_rate)
         chosen[name] = front[place].settings
-    write_json(searches / "tuned.json", {"simulated": True, "policies": chosen})
+    write_json(folder / "searches" / service / "tuned.json", {"simulated": True, "policies": chosen})
 
 
 def _settings_to_play(config: BenchmarkConfig, tuning: Tuning, folder: Path, task: Task) -> Sequence[Played]:
@@ -132,7 +152,7 @@ def _settings_to_play(config: BenchmarkConfig, tuning: Tuning, folder: Path, tas
         if settings["kind"] == "fixed":
             settings["replicas"] = min(settings["replicas"], tuning.service.max_replicas)
         return [Played(settings, 0, chosen=True)]
-    front = search(tuning, task.policy, folder / "searches" / task.service, lambda share: None)
+    front = search(tuning, task.policy, _searched(folder, task.service, task.search), lambda share: None)
     chosen = cheapest([finalist.outcome for finalist in front], config.allowed_slo_violation_rate)
     return [Played(finalist.settings, place, place == chosen) for place, finalist in enumerate(front)]
 
@@ -145,6 +165,7 @@ def _row(tuning: Tuning, task: Task, played: Played, world: World, seed: int) ->
     return {
         "service": task.service,
         "policy": task.policy,
+        "search": task.search,
         "kind": played.settings["kind"],
         "point": played.point,
         "chosen": played.chosen,
@@ -191,7 +212,7 @@ def _tuning(config: BenchmarkConfig, task: Task) -> Tuning:
             "trials": config.trials,
             "seeds": 1,
             "check_seeds": SELECTING_SEEDS,
-            "seed": config.seed,
+            "seed": config.seed + PER_SEARCH * (task.search - 1),
         }
     )
     plain = Tuning.of(tune_config)

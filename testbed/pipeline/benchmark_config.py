@@ -87,6 +87,9 @@ class BenchmarkConfig(Strict):
     held_out_worlds: int = Field(8, ge=3, description="worlds of each service that policies meet on")
     seeds: int = Field(5, ge=1, description="runs of each held-out world, each with other arrivals")
     trials: int = Field(40, ge=1, description="settings to try, of each candidate for each service")
+    searches: int = Field(
+        1, ge=1, description="searches of each candidate for each service, each with other seeds: what luck does there"
+    )
     seed: int = Field(0, description="seed of the worlds and searches")
 
     @model_validator(mode="after")

@@ -5,9 +5,11 @@ the worlds, each the mean of its runs) and a cost (GPU-seconds, of what max_repl
 turns have any share between theirs, at a cost on the straight line: the cost at the allowed share is that of the best
 such two, or of one that misses less. Fixed numbers take no turns. All replicas all the time are a setting of every
 policy, too: its minimum can be the maximum (a fixed number under `compared` that is that of every service). What always
-misses more does not hold, and its cost is not known.
+misses more does not hold, and its cost is not known. The cost after several searches is the mean of what each of them
+found: that of one search, without its luck.
 
-Intervals: the held-out worlds of each service are drawn again, with all their runs, the same for both policies.
+Intervals: the held-out worlds of each service are drawn again, with all their runs, the same for both policies. Where
+there are several searches, those of each policy for each service are drawn again as well.
 
 pods/ in the folder may be an experiment with policies of the same names on real pods (`kis experiment --out`): its
 differences.json says in how many kinds of traffic the real runs decide whether the winner or another policy is cheaper,
@@ -17,6 +19,7 @@ and in how many of those the simulated ones have the same sign.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,59 +33,72 @@ from testbed.reporting.labels import counted, number
 from testbed.statistics import RESAMPLES, expanded_tail
 
 FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
 MEANS = ("slo_violation_rate", "cost")  # of a setting on a world, over its runs
 HPAS, NO_RULES = ("hpa", "keda"), ("fixed", "learned", "corrected")  # kinds of policies
 ROWS, PODS = "rows.parquet", "pods/differences.json"
 
 
 class Front(NamedTuple):
-    """A policy's settings on one service: float64[settings, worlds] each, of the same worlds in the same order.
-    between: may two of them take turns?"""
+    """The settings that one search found for a service: float64[settings, worlds] each, of the same worlds in the same
+    order. between: may two of them take turns?"""
 
     missed: FloatArray
     cost: FloatArray
     between: bool = True
 
     def with_settings_of(self, other: Front) -> Front:
-        """And those of another policy."""
+        """And those of another one."""
         return Front(np.vstack([self.missed, other.missed]), np.vstack([self.cost, other.cost]), self.between)
 
 
+Fronts = Mapping[str, Mapping[str, Sequence[Front]]]  # by policy and service, of each search
+
+
 def read_rows(folder: Path) -> pd.DataFrame:
-    """One row a run. ReportError: a policy has not been played on a service."""
+    """One row a run. ReportError: a policy, or what a search found for it, has not been played on a service."""
     config = read_json(folder / "benchmark.json", "give a folder of `kis benchmark`")
     again = f"run `kis benchmark` again with --out {folder}"
     if not (folder / ROWS).exists():
         raise ReportError(f"{folder / ROWS} is missing, as the benchmark was not finished: {again}")
     rows = pd.read_parquet(folder / ROWS)
-    played = set(zip(rows["policy"], rows["service"], strict=True))
-    for policy in (*config["candidates"], *config["compared"]):
-        for service in config["services"]:
-            if (policy, service) not in played:
-                raise ReportError(f"{folder / ROWS} has no run of {policy} on {service}: {again}")
+    played = set(zip(rows["policy"], rows["service"], rows["search"], strict=True))
+    of_each = {name: config.get("searches", 1) for name in config["candidates"]} | dict.fromkeys(config["compared"], 1)
+    for policy, searches in of_each.items():
+        for service, search in product(config["services"], range(1, searches + 1)):
+            if (policy, service, search) not in played:
+                raise ReportError(f"{folder / ROWS} has no run of {policy} on {service}, search {search}: {again}")
     rows["slo_violation_rate"] = rows["missed"] / rows["decided"].clip(lower=1)
     rows["cost"] = rows["gpu_seconds"] / (rows["max_replicas"] * rows["duration_s"])
     return rows
 
 
-def fronts_of(rows: pd.DataFrame, config: Mapping[str, Any]) -> dict[str, dict[str, Front]]:
-    """By policy and service. config: of the benchmark."""
-    by_world = rows.groupby(["policy", "service", "point", "world"], sort=True)[[*MEANS]].mean()
-    fronts: dict[str, dict[str, Front]] = {}
+def fronts_of(rows: pd.DataFrame, config: Mapping[str, Any]) -> Fronts:
+    """Of each search, by policy and service. config: of the benchmark."""
+    by_world = rows.groupby(["policy", "service", "search", "point", "world"], sort=True)[[*MEANS]].mean()
+    fronts: dict[str, dict[str, list[Front]]] = {}
     for policy in dict.fromkeys(rows["policy"]):
         fronts[policy], between = {}, not (rows.loc[rows["policy"] == policy, "kind"] == "fixed").all()
         for service in dict.fromkeys(rows["service"]):
             of_both = by_world.loc[policy, service]
-            missed, cost = (of_both[name].unstack("world").to_numpy(dtype=float) for name in MEANS)
-            fronts[policy][service] = Front(missed, cost, between)
+            fronts[policy][service] = [
+                Front(_by_setting(found["slo_violation_rate"]), _by_setting(found["cost"]), between)
+                for _, found in of_both.groupby(level="search")
+            ]
     everything = _all_replicas(rows, config["compared"])
     if everything is None:
         return fronts
-    others = [policy for policy in fronts if policy != everything]
-    for policy in others:
-        for service, front in fronts[policy].items():
-            fronts[policy][service] = front.with_settings_of(fronts[everything][service])
+    for policy, by_service in fronts.items():
+        for service, searches in by_service.items():
+            if policy != everything:
+                (all_of_them,) = fronts[everything][service]
+                by_service[service] = [front.with_settings_of(all_of_them) for front in searches]
     return fronts
+
+
+def _by_setting(found: pd.Series) -> FloatArray:
+    """float64[settings, worlds] of one search."""
+    return found.droplevel("search").unstack("world").to_numpy(dtype=float)
 
 
 def _all_replicas(rows: pd.DataFrame, compared: Mapping[str, Any]) -> str | None:
@@ -109,14 +125,29 @@ def cost_at(missed: FloatArray, cost: FloatArray, allowed: float, *, between: bo
     return np.asarray(np.where(np.isfinite(best), best, np.nan))
 
 
-def _drawn_costs(fronts: Mapping[str, Front], draws: Mapping[str, npt.NDArray[np.int64]], allowed: float) -> FloatArray:
-    """float64[draws]: the mean over the services of the cost at the allowed share, of the worlds drawn for each."""
+def _by_search(searches: Sequence[Front], drawn: IntArray, allowed: float) -> FloatArray:
+    """float64[draws, searches]: the cost at the allowed share. drawn: int64[draws, worlds]."""
     costs = []
-    for service, front in fronts.items():
-        drawn = draws[service]  # int64[draws, worlds]
+    for front in searches:
         missed = front.missed[:, drawn].mean(axis=-1).T
         cost = front.cost[:, drawn].mean(axis=-1).T
         costs.append(cost_at(missed, cost, allowed, between=front.between))
+    return np.stack(costs, axis=-1)
+
+
+def _drawn_costs(
+    fronts: Mapping[str, Sequence[Front]], draws: Mapping[str, IntArray], allowed: float, rng: np.random.Generator
+) -> FloatArray:
+    """float64[draws]: the mean over the services of the cost at the allowed share, of the worlds drawn for each, and of
+    searches that are drawn here. Of n searches n - 1 are drawn: n would show too little of what they differ by (the
+    rescaled bootstrap of J. N. K. Rao and C. F. J. Wu, JASA 83 (1988), 231-241)."""
+    costs = []
+    for service, searches in fronts.items():
+        of_each = _by_search(searches, draws[service], allowed)
+        if len(searches) > 1:
+            picked = rng.integers(len(searches), size=(len(of_each), len(searches) - 1))
+            of_each = np.take_along_axis(of_each, picked, axis=-1)
+        costs.append(of_each.mean(axis=-1))
     return np.asarray(np.mean(costs, axis=0))
 
 
@@ -124,25 +155,30 @@ def wins_of(folder: Path) -> dict[str, Any]:
     """wins.json's content."""
     config, rows = read_json(folder / "benchmark.json", "give a folder of `kis benchmark`"), read_rows(folder)
     allowed, fronts = config["allowed_slo_violation_rate"], fronts_of(rows, config)
+    searches = config.get("searches", 1)
     oracles = [
         policy for policy, kind in rows.groupby("policy", sort=False)["kind"].first().items() if kind == "oracle"
     ]
     rng = np.random.default_rng(0)
-    count = {service: front.missed.shape[1] for service, front in next(iter(fronts.values())).items()}
+    count = {service: searches[0].missed.shape[1] for service, searches in next(iter(fronts.values())).items()}
     draws = {service: rng.integers(n, size=(RESAMPLES, n)) for service, n in count.items()}
-    whole = {service: np.arange(n)[None, :] for service, n in count.items()}
-    costs = {policy: float(_drawn_costs(of, whole, allowed)[0]) for policy, of in fronts.items()}
-    drawn = {policy: _drawn_costs(of, draws, allowed) for policy, of in fronts.items()}
+    found = {
+        policy: {
+            service: _by_search(searches, np.arange(count[service])[None, :], allowed)[0]
+            for service, searches in of.items()
+        }
+        for policy, of in fronts.items()
+    }
+    costs = {policy: float(np.mean([by_search.mean() for by_search in of.values()])) for policy, of in found.items()}
+    drawn = {policy: _drawn_costs(of, draws, allowed, rng) for policy, of in fronts.items()}
     holding = {policy: cost for policy, cost in costs.items() if np.isfinite(cost) and policy not in oracles}
     winner = min(holding, key=lambda policy: holding[policy], default=None)
     chosen = rows[rows["chosen"]]
     policies: dict[str, dict[str, Any]] = {
         policy: {
             "cost_pct": _or_none(100 * costs[policy]),
-            "by_service": {
-                service: _or_none(100 * float(_drawn_costs({service: front}, whole, allowed)[0]))
-                for service, front in fronts[policy].items()
-            },
+            "search_error_pct": _search_error_pct(found[policy]),
+            "by_service": {service: _or_none(100 * float(costs.mean())) for service, costs in found[policy].items()},
             "chosen": _chosen(chosen[chosen["policy"] == policy]),
             "winner_saves": None if winner in (None, policy) else _saving(winner, policy, costs, drawn, count),
         }
@@ -163,10 +199,20 @@ def wins_of(folder: Path) -> dict[str, Any]:
         **_headline("rule", best_rule, policies),
         "slo_violation_rate": {policy: told["chosen"]["slo_violation_rate"] for policy, told in policies.items()},
         "policies": policies,
-        "interval_over": "held-out worlds of each service",
+        "searches": searches,
+        "interval_over": "held-out worlds of each service" + (", and searches" if searches > 1 else ""),
         **_on_pods(folder, winner),
         "rows": len(rows),
     }
+
+
+def _search_error_pct(found: Mapping[str, FloatArray]) -> float | None:
+    """Standard error of the mean cost over the services that comes of their searches, in % of all replicas; None: there
+    is one of each, or one did not hold. found: float64[searches] of each."""
+    if min(len(costs) for costs in found.values()) < 2:
+        return None
+    variances = [float(np.var(costs, ddof=1)) / len(costs) for costs in found.values()]
+    return _or_none(100 * float(np.sqrt(sum(variances))) / len(variances))
 
 
 def _on_pods(folder: Path, winner: str | None) -> dict[str, Any]:
@@ -257,7 +303,8 @@ def sentence(wins: Mapping[str, Any]) -> str:
         interval = ""
         if low is not None and high is not None:
             apart = "" if low > 0 else ", so they are not told apart"
-            interval = f" (90 % interval over worlds: {number(low, 1)} to {number(high, 1)} %{apart})"
+            drawn = "worlds and searches" if wins["searches"] > 1 else "worlds"
+            interval = f" (90 % interval over {drawn}: {number(low, 1)} to {number(high, 1)} %{apart})"
         parts.append(f"{number(pct, 1, '%')} fewer than {told}, {name}{interval}")
     beside = f": {'; '.join(parts)}" if parts else ""
     fewest = f"{wins['winner']} needs the fewest GPU-seconds at {allowed} of missed requests"

@@ -87,18 +87,33 @@ def test_it_goes_on_with_what_it_has_and_takes_further_policies(tmp_path: Path) 
     assert (again[again["policy"] == "knative"]["p95_ms"] < 1000).all()
     with pytest.raises(ConfigError, match="trials differs"):
         benchmark(config_of(tmp_path, candidates=more, trials=5), tmp_path / "out", nothing)
-    interrupted = tmp_path / "out" / "rows" / "small" / "hpa.parquet"  # it had played one policy, and others before
+    interrupted = tmp_path / "out" / "rows" / "small" / "1" / "hpa.parquet"  # it had played one, and others before
     interrupted.parent.mkdir(parents=True)
     again[again["policy"] == "hpa"].to_parquet(interrupted)
     again[again["policy"] != "hpa"].to_parquet(file)
     benchmark(config_of(tmp_path, candidates=more), tmp_path / "out", nothing)
     assert (pd.read_parquet(file)["p95_ms"] > 1000).sum() == (again["p95_ms"] > 1000).sum()
     again[again["policy"] != "hpa"].to_parquet(file)
-    with pytest.raises(ReportError, match=r"has no run of hpa on small: run `kis benchmark` again with --out"):
+    with pytest.raises(ReportError, match=r"no run of hpa on small, search 1: run `kis benchmark` again with --out"):
         write_report(tmp_path / "out")
     file.unlink()
     with pytest.raises(ReportError, match=r"rows.parquet is missing, as the benchmark was not finished"):
         write_report(tmp_path / "out")
+
+
+def test_a_further_search_suggests_something_else_and_leaves_what_was_chosen(tmp_path: Path) -> None:
+    candidates = {"hpa": {"kind": "hpa"}, "rule": {"kind": "rule"}}
+    out, tuned = tmp_path / "out", tmp_path / "out" / "searches" / "small" / "tuned.json"
+    benchmark(config_of(tmp_path, candidates=candidates), out, nothing)
+    chosen = tuned.read_text()
+    benchmark(config_of(tmp_path, candidates=candidates, searches=2), out, nothing)
+    rows = pd.read_parquet(out / "rows.parquet")
+    assert rows.groupby("policy")["search"].unique().map(list).to_dict() == {"hpa": [1, 2], "rule": [1, 2], "all": [1]}
+    assert tuned.read_text() == chosen
+    suggested = [(out / "searches" / "small" / number / "rule" / "trials.csv").read_text() for number in "12"]
+    assert suggested[0] != suggested[1]
+    alone = benchmark(config_of(tmp_path, candidates=candidates, searches=2), tmp_path / "other", nothing)
+    assert alone["policies"] == json.loads((out / "wins.json").read_text())["policies"]
 
 
 def test_the_command_says_who_wins(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,18 +17,20 @@ COLUMNS = 2
 
 
 @rc_context(LOOK)
-def fronts(by_policy: Mapping[str, Mapping[str, Front]], allowed: float) -> Figure:
-    """A panel a service: GPU-seconds against missed requests, a line a policy through its settings."""
+def fronts(by_policy: Mapping[str, Mapping[str, Sequence[Front]]], allowed: float) -> Figure:
+    """A panel a service: GPU-seconds against missed requests, a line through the settings of each search."""
     services = list(next(iter(by_policy.values())))
     rows = -(-len(services) // COLUMNS)
     figure = Figure(figsize=(WIDTH, 3.6 * rows), layout="constrained")
     panels: Any = figure.subplots(rows, COLUMNS, squeeze=False)
     for axes, service in zip(panels.flat, services, strict=False):
         for k, (policy, of) in enumerate(by_policy.items()):
-            missed, cost = of[service].missed.mean(axis=-1), of[service].cost.mean(axis=-1)
-            order = np.argsort(missed)
             look = {"marker": SYMBOLS[k % len(SYMBOLS)], "color": f"C{k % 10}", "ms": 4, "lw": 1}
-            axes.plot(100 * missed[order], 100 * cost[order], label=policy if axes is panels.flat[0] else None, **look)
+            for search, front in enumerate(of[service]):
+                missed, cost = front.missed.mean(axis=-1), front.cost.mean(axis=-1)
+                order = np.argsort(missed)
+                label = policy if axes is panels.flat[0] and search == 0 else None
+                axes.plot(100 * missed[order], 100 * cost[order], label=label, **look)
         axes.axvline(100 * allowed, color=INK, linestyle="--", linewidth=1)
         axes.set_xscale("symlog", linthresh=max(0.5, 100 * allowed))
         axes.set_xticks(SHARES_PCT, [f"{share:g}" for share in SHARES_PCT])
