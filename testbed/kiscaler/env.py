@@ -132,13 +132,17 @@ class ScalingEnv(gymnasium.Env[FloatArray, np.int64]):
         """See gymnasium.Env."""
         sim, model = self._run.sim, self._scenario.model
         replicas = len(sim.wanted(model))
-        wanted = int(np.clip(self._start() + int(action) - self.max_step, 1, self._scenario.scale.max_replicas))
+        largest = self._scenario.scale.max_replicas
+        wanted = int(np.clip(self._start() + int(action) - self.max_step, 1, largest))
+        acted = float(wanted != int(np.clip(self._start(), 1, largest)))
         if wanted != replicas:
             self._past = self._past._replace(change_s=sim.now_s, change=wanted - replicas)
             self._run.scale(model, wanted, "the agent")
         reward, *parts = pass_step(self._run, self._scenario, self.weights)
         self._taken += 1
-        info = dict(zip(StepReward._fields[1:], parts, strict=True), slo_penalty=self._scenario.scale.slo_penalty)
+        info = dict(
+            zip(StepReward._fields[1:], parts, strict=True), slo_penalty=self._scenario.scale.slo_penalty, acted=acted
+        )
         observed = self._observe()
         return observed, reward, False, self._taken >= self.steps, info | self._teachers_action()
 

@@ -4,7 +4,7 @@ each other."""
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +26,9 @@ EVALUATION_SEED = 10_000_000  # scenarios from here on are for judging; training
 class Evaluation(NamedTuple):
     """Means over the evaluation's scenarios. gpu: share of what max_replicas would hold.
 
-    steps: decisions that were learned from, seconds: wall clock of the training so far; both 0 of a baseline.
+    steps: decisions that were learned from, seconds: wall clock of the training so far; both 0 of a baseline. acting:
+    share of decisions whose action makes another number of replicas than no action would (the same as before, or what
+    the base rule proposes); None: of a baseline, or of a curve from before it was counted.
     """
 
     steps: int
@@ -35,20 +37,22 @@ class Evaluation(NamedTuple):
     gpu: float
     churn: float
     seconds: float = 0.0
+    acting: float | None = None
 
 
 def evaluate(
     env: ScalingEnv | Shuffled, choose: Callable[[npt.NDArray[np.float32]], int], count: int, steps: int = 0
 ) -> Evaluation:
     """Play each of `count` evaluation scenarios once."""
-    sums = np.zeros(4)
+    sums = np.zeros(5)
     for number in range(count):
         observation, _ = env.reset(options={"scenario_seed": EVALUATION_SEED + number})
         over = False
         while not over:
             observation, reward, _, over, parts = env.step(np.int64(choose(observation)))
-            sums += (float(reward), parts["slo_violation_rate"], parts["gpu"], parts["churn"])
-    return Evaluation(steps, *(sums / (count * env.steps)).tolist())
+            sums += (float(reward), parts["slo_violation_rate"], parts["gpu"], parts["churn"], parts["acted"])
+    *means, acting = (sums / (count * env.steps)).tolist()
+    return Evaluation(steps, *means)._replace(acting=acting)
 
 
 def write_baselines(
@@ -70,9 +74,14 @@ def read_curve(file: Path) -> list[Evaluation]:
     with file.open() as lines:
         rows = list(csv.DictReader(lines))
     try:
-        return [Evaluation(int(row["steps"]), *(float(row[name]) for name in Evaluation._fields[1:])) for row in rows]
+        return [_evaluation(row) for row in rows]
     except (KeyError, ValueError) as error:
         raise ArtifactError(f"{file} is no learning curve of this version ({error}): train in another folder") from None
+
+
+def _evaluation(row: Mapping[str, str]) -> Evaluation:
+    told = Evaluation(int(row["steps"]), *(float(row[name]) for name in Evaluation._fields[1:-1]))
+    return told._replace(acting=float(row["acting"])) if row.get("acting") else told
 
 
 def append_to_curve(file: Path, evaluation: Evaluation) -> None:

@@ -2,8 +2,9 @@
 and what a policy that was exported does in some scenarios.
 
 A training's folder has curve.csv, a row an evaluation (steps: decisions so far, seconds: wall clock so far; reward,
-slo_violation_rate, gpu, churn: means over the evaluation's scenarios), and baselines.json, a row of the same names for
-each other policy. A folder with an exported policy has episodes.csv, a row a step of each policy (EpisodeRow).
+slo_violation_rate, gpu, churn, acting: means over the evaluation's scenarios), and baselines.json, a row of the same
+names for each other policy. A folder with an exported policy has episodes.csv, a row a step of each policy
+(EpisodeRow).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ Curve = Mapping[str, FloatArray]  # by the names of curve.csv's columns, float64
 Baselines = Mapping[str, Mapping[str, float]]
 BASELINES = "baselines.json"
 EPISODES, TRAINED = "episodes.csv", "trained"
-COLUMNS = ("steps", "seconds", "reward", "slo_violation_rate", "gpu", "churn")
+COLUMNS = ("steps", "seconds", "reward", "slo_violation_rate", "gpu", "churn", "acting")
 AXES = {"decisions": ("steps", 1.0), "minutes": ("seconds", 1 / 60)}  # of a picture: its column, and the factor
 
 
@@ -69,7 +70,7 @@ class Passed(NamedTuple):
 def read_curves(folders: Sequence[Path]) -> list[Curve]:
     """Those of the folders that have one already."""
     files = [folder / "curve.csv" for folder in folders]
-    tables = [pd.read_csv(file) for file in files if file.exists()]
+    tables = [pd.read_csv(file).reindex(columns=COLUMNS) for file in files if file.exists()]
     return [{name: table[name].to_numpy(dtype=np.float64) for name in COLUMNS} for table in tables if len(table)]
 
 

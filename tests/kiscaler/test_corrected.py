@@ -16,7 +16,7 @@ from testbed.kiscaler.baselines import play_scenario
 from testbed.kiscaler.build import scenarios_of
 from testbed.kiscaler.env import ScalingEnv, StepReward, begin, replicas_of_teacher
 from testbed.kiscaler.episodes import write_episodes
-from testbed.kiscaler.evaluation import EVALUATION_SEED
+from testbed.kiscaler.evaluation import EVALUATION_SEED, read_curve
 from testbed.kiscaler.learner import METHODS
 from testbed.kiscaler.train import train
 from testbed.kiscaler.train_config import TrainConfig, Weights
@@ -103,6 +103,8 @@ def test_a_training_begins_with_the_rule_and_leaves_a_corrected_policy(tmp_path:
         scenario = begin(scenarios_of(config), EVALUATION_SEED + number)
         rule += play_scenario(rule_of(scenario.scale), scenario, config.weights, config.episode_steps)
     first = found[0]
+    assert first.acting == 0.0
+    assert read_curve(tmp_path / "out" / "curve.csv") == found
     assert first.reward == pytest.approx(rule[0] / (config.evaluation_scenarios * config.episode_steps))
     given = {"replica_capacity_rps": 90, "latency_target_s": 0.1, "provisioning_delay_s": 5}
     policy: Any = build_policy({"kind": "corrected", "file": str(file), **given}, 6, None)

@@ -152,6 +152,14 @@ def test_the_reward_is_what_the_docstring_says() -> None:
     assert missed > 0
 
 
+def test_an_action_that_a_limit_undoes_is_none() -> None:
+    one = env(peak_load=(0.5, 0.5))
+    one.reset(seed=4)
+    acted = [one.step(np.int64(action))[4]["acted"] for action in (0, 0, 0, 0, MAX_STEP, MAX_STEP + 1, 0, 0)]
+    assert acted[-4:] == [0.0, 1.0, 1.0, 0.0]  # stay, up to 2, down to 1, no further
+    assert acted[3] == 0.0  # 8 replicas are gone after three
+
+
 def test_an_agent_sees_its_last_change() -> None:
     one = env(peak_load=(0.5, 0.5))
     one.reset(seed=1)

@@ -68,6 +68,15 @@ def test_curves_are_drawn_as_far_as_they_are(tmp_path: Path) -> None:
     assert not (tmp_path / "nothing.png").exists()
 
 
+def test_in_how_many_decisions_a_policy_acts_is_told_where_it_was_counted(tmp_path: Path) -> None:
+    old = write(tmp_path / "old", [-0.9, -0.4])
+    assert np.isnan(read_curves([old])[0]["acting"]).all()
+    lines = (old / "curve.csv").read_text().splitlines()
+    new = ["steps,reward,slo_violation_rate,gpu,churn,seconds,acting", *(f"{line},0.125" for line in lines[1:])]
+    (old / "curve.csv").write_text("\n".join(new) + "\n")
+    assert read_curves([old])[0]["acting"].tolist() == [0.125, 0.125]
+
+
 def judged(reward: float, **changes: float) -> dict[str, float]:
     return {**BASELINES["hpa"], "reward": reward, **changes}
 

@@ -16,6 +16,7 @@ from testbed.errors import ReportError
 from testbed.kiscaler.learner import METHODS
 from testbed.kiscaler.train_config import TrainConfig
 from testbed.reporting.figures.evaluation import ScalingTimeline, timelines
+from testbed.reporting.labels import number
 from testbed.reporting.report import Content, Report
 from testbed.reporting.training import (
     BASELINES,
@@ -54,6 +55,7 @@ def gather(folder: Path) -> Content:
         "rows": {TRAINED: _exported(curves), **baselines},
         "oracles": _oracles(config, baselines),
         "passed": passed(median_of(curves), baselines),
+        "acts": _acts(config, _exported(curves)["acting"]),
         "shown": shown,
         "episodes": bool(episodes),
     }
@@ -89,6 +91,15 @@ def _exported(curves: list[Curve]) -> dict[str, float]:
     best = max(curves, key=lambda curve: float(curve["reward"].max()))
     at = int(best["reward"].argmax())
     return {name: float(values[at]) for name, values in best.items()}
+
+
+def _acts(config: TrainConfig, share: float) -> str:
+    """In how many of its decisions the policy does something; empty: it was not counted."""
+    if np.isnan(share):
+        return ""
+    otherwise = "it had asked for before" if config.base is None else f"the {config.base} that it corrects proposes"
+    told = f"In {number(100 * share, 1, '%')} of its decisions the exported policy asks for another number of replicas"
+    return f"{told} than {otherwise}."
 
 
 def _oracles(config: TrainConfig, baselines: Mapping[str, Any]) -> list[str]:
