@@ -167,6 +167,13 @@ class GpuUtilisation(PodMetric):
         """See PodMetric."""
         return 20.0, 99.0
 
+    @staticmethod
+    def query(selector: str, window: str) -> str:
+        """See PodMetric. Triton counts devices, not models: those of pods that have the model. Of a pod with several
+        devices their mean; without a GPU Triton has no such series."""
+        pods = f"avg by (namespace, pod) (avg_over_time(nv_gpu_utilization[{window}]))"
+        return f"100 * sum({pods} and on (namespace, pod) nv_inference_request_success{selector})"
+
 
 def arrivals_per_second(window: Window) -> float | None:
     """Requests a second that clients sent to the service, also while it has no pod; None: nobody counts them."""

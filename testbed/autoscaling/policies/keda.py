@@ -116,9 +116,10 @@ class Keda:
 
     @classmethod
     def suggested(cls, trial: Trial, service: ServedService, given: Mapping[str, Any]) -> dict[str, Any]:
-        """See testbed.autoscaling.search. One trigger or two, unless they are given; never asleep: requests fail."""
+        """See testbed.autoscaling.search. One trigger or two, unless they are given, of metrics that a Prometheus
+        can be asked for; never asleep: requests fail."""
         delay_s = service.provisioning_delay_s
-        metrics = (*METRICS.known(), FORECAST)
+        metrics = (*(name for name in METRICS.known() if METRICS.find(name).query("", "1m") is not None), FORECAST)
 
         def threshold(metric: str) -> float:
             offered = METRICS.find("requests_per_second" if metric == FORECAST else metric)
