@@ -94,7 +94,7 @@ def tune(config: TuneConfig, folder: Path, on_progress: Callable[[float], None])
         "holds": checked[chosen].holds(allowed),
         "fixed": None if fixed is None else {**fixed.settings, **checked["fixed"].__dict__},
         "louder": {"factor": LOUDER, **louder.__dict__},
-        "notes": _notes(config, checked, chosen, policies, louder),
+        "notes": _notes(config, chosen_of[chosen].outcome, checked, chosen, policies, louder),
     }
     _write_manifests(tuning, checked, policies, result, folder)
     tuning.log_runs(policies, folder)
@@ -127,16 +127,23 @@ def _fewest_fixed(tuning: Tuning) -> Finalist | None:
 
 def _notes(
     config: TuneConfig,
+    selected: MeanOutcome,
     checked: Mapping[str, MeanOutcome],
     chosen: str,
     policies: Mapping[str, Mapping[str, Any]],
     louder: MeanOutcome,
 ) -> list[str]:
-    """What a user must know before using what was found."""
+    """What a user must know before using what was found. selected: of the chosen, in the runs that chose."""
     best, allowed = checked[chosen], f"{config.allowed_slo_violation_rate:.2%}"
     target, most = f"{1e3 * config.cluster.models[0].latency_target_s:g} ms", config.cluster.models[0].max_replicas
     holds = best.holds(config.allowed_slo_violation_rate)
     notes = []
+    if holds and not selected.holds(config.allowed_slo_violation_rate):
+        notes.append(
+            f"Nothing that was tried holds {allowed} on the traffic that was searched: {chosen} misses least there, "
+            f"{selected.slo_violation_rate:.2%}, and was taken for that, whatever it costs. Where {most} replicas are "
+            "too few for the peaks, raise max_replicas or the target, and tune again"
+        )
     if not holds:
         notes.append(
             f"{chosen} does not hold the target on traffic that it has not seen: {best.slo_violation_rate:.2%} of the "

@@ -222,6 +222,20 @@ def test_a_trace_is_checked_on_what_the_search_has_not_seen(tmp_path: Path) -> N
     assert whole["holds"]
 
 
+def test_what_was_chosen_where_nothing_held_is_told_of_though_it_holds_later(tmp_path: Path) -> None:
+    """In its first part all six replicas, of 250/s each, are too few; in its last one would do."""
+    times = [*np.arange(0, 120, 1 / 1800), *np.arange(120, 200, 1 / 100)]
+    (tmp_path / "trace.txt").write_text("\n".join(f"{time:.4f}" for time in times))
+    traffic = {"m": {"trace": str(tmp_path / "trace.txt"), "format": "timestamps"}}
+    found = tune(config_of(tmp_path, traffic=traffic, policies={}, trials=3, variation=CALM), tmp_path / "out", nothing)
+    assert found["holds"]
+    assert found["selected"]["hpa"]["slo_violation_rate"] > 0.05
+    assert found["notes"][0].startswith(
+        "Nothing that was tried holds 5.00% on the traffic that was searched: hpa misses"
+    )
+    assert "NOTE: Nothing that was tried holds" in (tmp_path / "out" / "hpa.yaml").read_text()
+
+
 def test_a_search_in_which_nothing_holds_says_so_and_writes_nothing_to_apply(tmp_path: Path) -> None:
     """99.93 % over the target was told as "tuned", with exit code 0 and an hpa.yaml without a word."""
     told = settings(tmp_path, trials=2, traffic=CONSTANT, policies={}, duration_s=60)
