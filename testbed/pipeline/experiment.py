@@ -17,8 +17,11 @@ from pathlib import Path
 from kubernetes import client
 
 from loadgen.job import start_of
+from loadgen.schedule import Schedule
 from loadgen.validity import only_late
 from testbed.adaptation.journal import JOURNAL, read_journal
+from testbed.autoscaling.policies import Fixed
+from testbed.autoscaling.search import ServedService
 from testbed.autoscaling.simulated import Step
 from testbed.errors import ClusterError, ConfigError
 from testbed.localcluster import binaries
@@ -38,6 +41,7 @@ from testbed.pipeline.looked import Look, look_first
 from testbed.pipeline.made_runs import MadeRuns, Reporter
 from testbed.pipeline.restore import restore_real
 from testbed.pipeline.scalers import change_reasons, remove_leftovers, scaled_by, stock_spec
+from testbed.pipeline.served_rates import needed_at_first, served_service
 from testbed.pipeline.target import pods_of
 from testbed.pipeline.traffic import make_schedule, traffic_identity
 from testbed.reporting.reports import write_report
@@ -66,6 +70,7 @@ def run_experiment(
     """
     for cluster in (config.cluster, *config.clusters.values()):
         read_services(cluster)  # a profile that is not there is said before the runs
+    settled = settled_service(config)
     refuse_what_cannot_run(config)
     remember(config, folder / "experiment.json", may_change=may_change(config), may_grow=MAY_GROW)
     restore_real(folder, reporter)
@@ -76,7 +81,7 @@ def run_experiment(
         apply(config.real.kustomization, config.real.namespace, kubeconfig)
     PodSlowness(api, config.real.namespace, config.real.deployment).reset()  # of an experiment that was killed
     for which in config.runs:
-        make_real(config, runs, which, api, kubeconfig)
+        make_real(config, runs, which, api, kubeconfig, settled)
         traffic, policy, repeat = which
         reporter.phase(f"simulate {traffic} under {policy}, {repeat} of {config.repeats}")
         simulate_pair(config, folder, which)
@@ -125,13 +130,14 @@ def make_real(
     which: Which,
     api: client.ApiClient,
     kubeconfig: Path | None,
+    settled: ServedService | None = None,
 ) -> RunDir:
-    """One real run, unless it is there."""
+    """One real run, unless it is there. settled: see settled_service."""
     run_id = real_folder(runs.folder, which).name
     kept = runs.kept(run_id, attempts=config.attempts, files=("decisions.json",))
     return kept or runs.made(
         run_id,
-        lambda folder, notes: _attempt(config, runs, which, folder, notes, api, kubeconfig),
+        lambda folder, notes: _attempt(config, runs, which, folder, notes, api, kubeconfig, settled),
         config.attempts,
     )
 
@@ -144,10 +150,11 @@ def _attempt(
     notes: tuple[str, ...],
     api: client.ApiClient,
     kubeconfig: Path | None,
+    settled: ServedService | None,
 ) -> RunDir:
     traffic, policy, repeat = which
     schedule = make_schedule(config.traffic[traffic], config.model)
-    start, real = config.start_replicas(policy), config.real
+    start, real = start_pods(config, policy, schedule, settled), config.real
     runs.reporter.phase(f"{path.name}: start with {start} pods")
     path.mkdir(parents=True)
     with KubernetesService(api, real.namespace, real.deployment, path / "raw") as service:
@@ -175,6 +182,20 @@ def _attempt(
         write_adaptation(path, on_traffic_clock(read_journal(path / "adaptation" / JOURNAL), start_s))
     write_steps(path, steps)
     return run
+
+
+def settled_service(config: ExperimentConfig) -> ServedService | None:
+    """What tells how many pods first arrivals need; None: the runs begin with the number of the configuration."""
+    served = config.cluster.models[0]
+    return served_service(served, read_services(config.cluster), 0.0, 0.0) if config.settled else None
+
+
+def start_pods(config: ExperimentConfig, policy: str, schedule: Schedule, settled: ServedService | None) -> int:
+    """At a run's beginning. An HPA brings them to its fewest at its first look, before it has seen any traffic."""
+    built = policy_of(config, policy)
+    if settled is None or isinstance(built, Fixed):
+        return config.start_replicas(policy)
+    return max(needed_at_first(schedule, settled), getattr(built, "min_replicas", 1))
 
 
 def refuse_without_faults(run: RunDir, missed: tuple[str, ...]) -> None:

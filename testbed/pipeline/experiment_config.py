@@ -64,6 +64,11 @@ class ExperimentConfig(Strict):
     random_order: bool = Field(
         False, description="each repeat runs all pairs once, in an order drawn from the seed; else pair after pair"
     )
+    settled: bool = Field(
+        False,
+        description="a run begins with as many pods as its first arrivals need, at least the policy's fewest, as if it "
+        "had been going on; else with the model's `replicas`",
+    )
     attempts: int = Field(
         2, ge=1, description="attempts at a real run whose only fault is that requests were sent late"
     )
@@ -127,7 +132,7 @@ class ExperimentConfig(Strict):
         return self.cluster.models[0].name
 
     def start_replicas(self, policy: str) -> int:
-        """Of that policy's runs: the number itself if it is fixed, else the model's."""
+        """Of that policy's runs, unless they are settled: the number itself if it is fixed, else the model's."""
         return start_replicas(self.policies[policy], self.cluster.models[0].replicas)
 
     def cluster_of(self, traffic: str) -> ClusterConfig:
@@ -135,12 +140,12 @@ class ExperimentConfig(Strict):
         return self.clusters.get(traffic, self.cluster)
 
     def simulated(
-        self, traffic: str, policy: str, duration_s: float, faults: tuple[Fault, ...] = ()
+        self, traffic: str, policy: str, start: int, duration_s: float, faults: tuple[Fault, ...] = ()
     ) -> ClusterRunConfig:
-        """The same pair for KISim. faults: as they struck."""
+        """The same pair for KISim. start: pods at its beginning; faults: as they struck."""
         client = ClientBehaviour(timeout_s=self.client.timeout_s, max_in_flight=self.client.max_in_flight)
         cluster = self.cluster_of(traffic)
-        served = cluster.models[0].model_copy(update={"client": client})
+        served = cluster.models[0].model_copy(update={"client": client, "replicas": start})
         return ClusterRunConfig(
             cluster=cluster.model_copy(update={"models": (served,)}),
             traffic={self.model: self.traffic[traffic]},

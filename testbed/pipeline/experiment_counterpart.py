@@ -85,7 +85,8 @@ def simulate_pair(config: ExperimentConfig, folder: Path, which: Which) -> None:
     services = read_services(cluster)
     real = RunDir(real_folder(folder, which))
     schedule = Schedule.read(real.schedule)
-    pair = config.simulated(traffic, policy, schedule.duration_s, read_faults(real.path))
+    start = real.manifest.service.replicas
+    pair = config.simulated(traffic, policy, start, schedule.duration_s, read_faults(real.path))
     period_s, target_s = policy_of(config, policy).period_s, cluster.models[0].latency_target_s
     answer_after = max(1, round(deliberation_s(real.path, schedule.duration_s) / period_s))
     clock = scaler_clock(real.path, period_s, config.sample_period_s)

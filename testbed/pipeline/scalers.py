@@ -33,7 +33,7 @@ from workloads.files import write_json
 
 READY_S = 60.0  # a controller decides, and an HPA has its metrics, within that time
 POLL_S = 0.25
-SCALER = "scaler.json"  # of an HPA: when it was seen to have had its metrics for the first time
+SCALER = "scaler.json"  # of an HPA: when it was seen to have looked for the first time
 HPA_NAME = "kis-experiment"
 
 
@@ -107,8 +107,7 @@ def _stock_hpa(config: ExperimentConfig, spec: HpaSpec, api: client.ApiClient, f
     body = hpa_object(spec, HPA_NAME, real.namespace, real.deployment)
     try:
         autoscaling.create_namespaced_horizontal_pod_autoscaler(real.namespace, body, _request_timeout=10)
-        _wait_for_metrics(autoscaling, real.namespace)
-        write_json(folder / SCALER, {"first_seen_unix_s": time.time()})
+        write_json(folder / SCALER, {"first_seen_unix_s": _first_look(autoscaling, real.namespace)})
         yield
     except ApiException as error:
         raise ClusterError(f"HPA of {real.deployment}: the API answers {error.status} {error.reason}") from None
@@ -116,16 +115,20 @@ def _stock_hpa(config: ExperimentConfig, spec: HpaSpec, api: client.ApiClient, f
         _remove_hpa(autoscaling, real.namespace)
 
 
-def _wait_for_metrics(autoscaling: Any, namespace: str) -> None:
-    """Until the HPA has read its metrics once."""
+def _first_look(autoscaling: Any, namespace: str) -> float:
+    """When the HPA was seen to have looked, in seconds since 1970; returns when it has read its metrics, too. It looks
+    without them where there are fewer pods than it wants at least, or more than at most."""
     deadline, why = time.monotonic() + READY_S, "it did not look"
+    looked: float | None = None
     while time.monotonic() < deadline:
         current = autoscaling.read_namespaced_horizontal_pod_autoscaler(HPA_NAME, namespace, _request_timeout=10)
         active = next(
             (condition for condition in current.status.conditions or () if condition.type == "ScalingActive"), None
         )
-        if active is not None and active.status == "True":
-            return
+        if looked is None and current.status.conditions:
+            looked = time.time()
+        if looked is not None and active is not None and active.status == "True":
+            return looked
         why = why if active is None else f"{active.reason}: {active.message}"
         time.sleep(POLL_S)
     raise ClusterError(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from loadgen.schedule import Schedule
 from testbed.autoscaling.metrics import ReplicaCapacity
 from testbed.autoscaling.policies import find_policy
 from testbed.autoscaling.search import ServedService
@@ -66,6 +67,15 @@ def served_service(
         metrics_delay_s,
         window_s,
     )
+
+
+def needed_at_first(schedule: Schedule, service: ServedService) -> int:
+    """Replicas for the arrivals of the first start-up time: with fewer, a run begins with a queue that no policy could
+    have kept from growing."""
+    seconds = min(service.provisioning_delay_s, schedule.duration_s)
+    arrived = int(np.searchsorted(schedule.scheduled_s, seconds))
+    needed = int(np.ceil(arrived / seconds / service.replica.target_rps))
+    return min(max(needed, 1), service.max_replicas)
 
 
 def completed(settings: Mapping[str, Any], service: ServedService) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from testbed.measurement.scaling_log import ScalingLog
 from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.cluster_records import ScalingRecord
 from testbed.pipeline.cluster_run import advance, prepare
-from testbed.pipeline.served_rates import completed, served_service
+from testbed.pipeline.served_rates import completed, needed_at_first, served_service
 from testbed.pipeline.tune_config import TuneConfig
 from testbed.pipeline.varied import varied_schedule
 from testbed.reporting.evaluation import log_name
@@ -124,16 +124,10 @@ class Tuning:
     def _run_config(self, settings: Mapping[str, Any], schedule: Schedule, seed: int) -> ClusterRunConfig:
         changed = {"policies": {self.config.model: dict(settings)}, "duration_s": schedule.duration_s, "seed": seed}
         if self.settled:
-            served = self.config.cluster.models[0].model_copy(update={"replicas": self._needed_at_first(schedule)})
+            needed = needed_at_first(schedule, self.service)
+            served = self.config.cluster.models[0].model_copy(update={"replicas": needed})
             changed["cluster"] = self.config.cluster.model_copy(update={"models": (served,)})
         return self.config.model_copy(update=changed)
-
-    def _needed_at_first(self, schedule: Schedule) -> int:
-        """Replicas for the arrivals of the first start-up time."""
-        seconds = min(self.service.provisioning_delay_s, schedule.duration_s)
-        arrived = int(np.searchsorted(schedule.scheduled_s, seconds))
-        needed = int(np.ceil(arrived / seconds / self.service.replica.target_rps))
-        return min(max(needed, 1), self.service.max_replicas)
 
     def outcome(self, settings: Mapping[str, Any], schedule: Schedule, seed: int) -> Outcome:
         """Of one run."""

@@ -16,7 +16,7 @@ from loadgen.validity import Verdict, only_late
 from testbed.errors import ConfigError, ReportError
 from testbed.measurement.metric_log import MetricLog
 from testbed.pipeline import experiment
-from testbed.pipeline.experiment import decisions_of, refuse_other_service
+from testbed.pipeline.experiment import decisions_of, refuse_other_service, settled_service, start_pods
 from testbed.pipeline.experiment_config import ExperimentConfig
 from testbed.pipeline.experiment_counterpart import (
     ScalerClock,
@@ -26,6 +26,7 @@ from testbed.pipeline.experiment_counterpart import (
     simulate_pair,
 )
 from testbed.pipeline.made_runs import MadeRuns
+from testbed.pipeline.traffic import make_schedule
 from testbed.reporting.experiment import (
     read_experiment,
     ready_replicas,
@@ -276,6 +277,35 @@ def test_each_repeat_has_an_order_of_its_own(tmp_path: Path) -> None:
 def test_a_fixed_policy_starts_with_its_number(tmp_path: Path) -> None:
     config = config_of(tmp_path)
     assert [config.start_replicas(name) for name in config.policies] == [1, 1, 3]
+
+
+def test_a_settled_run_begins_with_what_its_first_arrivals_and_its_policy_need(tmp_path: Path) -> None:
+    """A replica serves some 220/s; the first two seconds have 900/s."""
+    told = settings(tmp_path, settled=True)
+    told["traffic"] = {"loud": {"pattern": "constant", "parameters": {"rate": 900}, "duration_s": 20}}
+    told["policies"] |= {"many": {"kind": "hpa", "metric": "queue_time_ms", "target": 5, "min_replicas": 7}}
+    config = ExperimentConfig.model_validate(told)
+    schedule = make_schedule(config.traffic["loud"], "m")
+    service = settled_service(config)
+    assert {name: start_pods(config, name, schedule, service) for name in config.policies} == {
+        "kpa": 5,
+        "fixed-1": 1,
+        "fixed-3": 3,
+        "many": 7,
+    }
+    assert settled_service(config_of(tmp_path)) is None
+    assert start_pods(config, "many", schedule, None) == 1
+
+
+def test_the_simulated_half_begins_with_as_many_pods_as_the_real_one(played: Path) -> None:
+    config = ExperimentConfig.model_validate_json((played / "experiment.json").read_text())
+    which = ("ramp", "kpa", 1)
+    run = RunDir(real_folder(played, which))
+    service = run.manifest.service.model_copy(update={"replicas": 3})
+    run.write_manifest(run.manifest.model_copy(update={"service": service}))
+    simulate_pair(config, played, which)
+    metrics = MetricLog.read(RunDir(counterpart_folder(played, which)).metrics)
+    assert metrics.select("deployment", "ready_replicas", model="m").sort_values("time_s")["value"].iloc[0] == 3
 
 
 VALID = Verdict(valid=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +12,8 @@ from pydantic import ValidationError
 
 from testbed.autoscaling.build import build_policy
 from testbed.autoscaling.hpa.manifest import hpa_object
-from testbed.errors import ConfigError
+from testbed.errors import ClusterError, ConfigError
+from testbed.pipeline import scalers
 from testbed.pipeline.experiment import refuse_what_cannot_run
 from testbed.pipeline.scalers import stock_spec
 from tests.pipeline.test_experiment import config_of
@@ -37,6 +40,33 @@ def test_other_policies_are_no_hpa() -> None:
     assert spec_of(kind="hpa", metric="requests_per_second", target=50).max_replicas == 6
     assert spec_of(kind="fixed", replicas=2) is None
     assert spec_of(kind="knative", container_concurrency=4) is None
+
+
+class Api:
+    """An API server that answers with the conditions of each look at the HPA, `type=status` each."""
+
+    def __init__(self, *looks: str) -> None:
+        self._looks = iter(looks)
+
+    def read_namespaced_horizontal_pod_autoscaler(self, name: str, namespace: str, **how: Any) -> Any:
+        conditions = [
+            SimpleNamespace(type=kind, status=status, reason="R", message="m")
+            for kind, status in (text.split("=") for text in next(self._looks).split())
+        ]
+        return SimpleNamespace(status=SimpleNamespace(conditions=conditions or None))
+
+
+def test_an_hpa_looks_before_it_has_metrics_where_there_are_too_few_pods(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At its first look it scales to its fewest without metrics; it begins to read them a period later."""
+    times = itertools.count(100.0)
+    monkeypatch.setattr(scalers.time, "time", lambda: next(times))
+    monkeypatch.setattr(scalers, "POLL_S", 0.0)
+    api = Api("", "", "AbleToScale=True", "AbleToScale=True", "AbleToScale=True ScalingActive=True")
+    assert scalers._first_look(api, "default") == 100.0
+    assert next(times) == 101.0  # the clock was read once: when it had looked
+    monkeypatch.setattr(scalers, "READY_S", 0.01)
+    with pytest.raises(ClusterError, match=r"the HPA has no metrics after 0.01 s \(R: m\): is the adapter applied"):
+        scalers._first_look(Api(*["ScalingActive=False"] * 100_000), "default")
 
 
 def test_what_an_hpa_cannot_do_is_refused_before_the_runs_unless_the_controller_does_it(tmp_path: Path) -> None:
