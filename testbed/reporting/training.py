@@ -28,7 +28,8 @@ Curve = Mapping[str, FloatArray]  # by the names of curve.csv's columns, float64
 Baselines = Mapping[str, Mapping[str, float]]
 BASELINES = "baselines.json"
 EPISODES, TRAINED = "episodes.csv", "trained"
-COLUMNS = ("steps", "seconds", "reward", "slo_violation_rate", "gpu", "churn", "acting")
+COLUMNS = ("steps", "seconds", "reward", "slo_violation_rate", "gpu", "churn")
+ACTING = "acting"  # a column that older curves do not have
 AXES = {"decisions": ("steps", 1.0), "minutes": ("seconds", 1 / 60)}  # of a picture: its column, and the factor
 
 
@@ -70,8 +71,15 @@ class Passed(NamedTuple):
 def read_curves(folders: Sequence[Path]) -> list[Curve]:
     """Those of the folders that have one already."""
     files = [folder / "curve.csv" for folder in folders]
-    tables = [pd.read_csv(file).reindex(columns=COLUMNS) for file in files if file.exists()]
-    return [{name: table[name].to_numpy(dtype=np.float64) for name in COLUMNS} for table in tables if len(table)]
+    tables = [pd.read_csv(file) for file in files if file.exists()]
+    return [_curve(table) for table in tables if len(table)]
+
+
+def _curve(table: pd.DataFrame) -> Curve:
+    """With ACTING, NaN where nobody counted it."""
+    counted = {ACTING: table[ACTING]} if ACTING in table else {ACTING: pd.Series(np.nan, table.index)}
+    columns = {name: table[name] for name in COLUMNS} | counted
+    return {name: column.to_numpy(dtype=np.float64) for name, column in columns.items()}
 
 
 def read_baselines(folders: Sequence[Path]) -> Baselines:

@@ -32,13 +32,14 @@ class PageRun:
     def __init__(self, page: Path, folder: Path, there: str = "") -> None:
         self.page, self.folder, self._there = page, folder, there
         self._assigned: list[str] = []
+        self._done = 0
         self._ports = dict(zip(USUAL_PORTS, _free_ports(len(USUAL_PORTS)), strict=True))
         self._namespace: dict[str, object] = {}
         self._until_ctrl_c: list[tuple[subprocess.Popen[bytes], Line, Path]] = []
         self._prepare()
 
-    def run(self) -> None:
-        """Every block in order; AssertionError names the place."""
+    def run(self) -> int:
+        """Every block in order; AssertionError names the place. How many were run, or written as a file."""
         background: list[subprocess.Popen[bytes]] = []
         with _ended(background), chdir(self.folder):
             for block in blocks_of(self.page):
@@ -48,6 +49,7 @@ class PageRun:
                 assert process.wait(UP_S) == 0, log.read_text()
                 missing = missing_line(line.shown, log.read_text())
                 assert missing is None, f"{line.command} does not print\n  {missing}\nbut\n{log.read_text()}"
+        return self._done
 
     def _run(self, block: Block, background: list[subprocess.Popen[bytes]]) -> None:
         if block.kind == "file":
@@ -55,11 +57,14 @@ class PageRun:
             file = self.folder / block.title
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(self._here(block.code))
+            self._done += 1
         elif block.kind == "python" and block.reason is None:
             exec(compile(block.code, block.place, "exec"), self._namespace)
+            self._done += 1
         elif block.background is not None:
             (line,) = block.lines
             background.append(self._start(line.command))
+            self._done += 1
             _wait_for(self._here(block.background), background[-1])
         elif block.kind == "shell":
             for line in block.lines:
@@ -70,6 +75,7 @@ class PageRun:
                     self._until_ctrl_c.append((background[-1], line, self.folder / "background.log"))
 
     def _type(self, line: Line, place: str) -> None:
+        self._done += 1
         if re.match(r"\w+=", line.command):  # each line has a shell of its own
             self._assigned.append(line.command)
         done = subprocess.run(

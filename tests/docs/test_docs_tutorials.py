@@ -16,4 +16,4 @@ TUTORIALS = [page for page in PAGES if page.parent == ROOT / "docs" / "tutorial"
 @pytest.mark.server
 @pytest.mark.parametrize("page", TUTORIALS, ids=lambda page: page.stem)
 def test_a_tutorial_does_what_it_says(page: Path, tmp_path: Path) -> None:
-    PageRun(page, tmp_path).run()
+    assert PageRun(page, tmp_path).run() > 0

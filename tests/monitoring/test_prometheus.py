@@ -85,7 +85,7 @@ def test_the_rules_are_rules_and_each_alert_fires_when_it_is_to(tmp_path: Path) 
 
 @needs_prometheus
 def test_prometheus_takes_its_configuration() -> None:
-    promtool("check", "config", "--syntax-only", MONITORING / "prometheus.yml")
+    assert "SUCCESS" in promtool("check", "config", "--syntax-only", MONITORING / "prometheus.yml")
 
 
 class Part(BaseModel):

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from matplotlib.image import imread
 
 from testbed.reporting.training import (
@@ -75,6 +76,9 @@ def test_in_how_many_decisions_a_policy_acts_is_told_where_it_was_counted(tmp_pa
     new = ["steps,reward,slo_violation_rate,gpu,churn,seconds,acting", *(f"{line},0.125" for line in lines[1:])]
     (old / "curve.csv").write_text("\n".join(new) + "\n")
     assert read_curves([old])[0]["acting"].tolist() == [0.125, 0.125]
+    (old / "curve.csv").write_text("\n".join(line.rsplit(",", 5)[0] for line in lines))
+    with pytest.raises(KeyError):  # of the others none may be missing
+        read_curves([old])
 
 
 def judged(reward: float, **changes: float) -> dict[str, float]:

@@ -19,6 +19,7 @@ from testbed.reporting.figures.evaluation import ScalingTimeline, timelines
 from testbed.reporting.labels import number
 from testbed.reporting.report import Content, Report
 from testbed.reporting.training import (
+    ACTING,
     BASELINES,
     EPISODES,
     TRAINED,
@@ -55,7 +56,7 @@ def gather(folder: Path) -> Content:
         "rows": {TRAINED: _exported(curves), **baselines},
         "oracles": _oracles(config, baselines),
         "passed": passed(median_of(curves), baselines),
-        "acts": _acts(config, _exported(curves)["acting"]),
+        "acts": _acts(config, _exported(curves)[ACTING]),
         "shown": shown,
         "episodes": bool(episodes),
     }
