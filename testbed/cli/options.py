@@ -51,11 +51,9 @@ def _shapes(texts: list[str]) -> dict[str, tuple[int, ...]]:
 
 SHAPES = Short("--shape", "shapes", _SHAPE, _shapes)
 
-_WHOLE = (
-    "{kind: hpa, spec: {max_replicas: 8, metrics: [{type: Pods, name: queue_time_ms, target_average_value_m: 5000}]}}"
-)
 POLICY_HELP = (
-    "KIND:key=value,..., e.g. hpa:metric=queue_time_ms,target=5 or fixed:replicas=4; or its keys as YAML, e.g. a whole "
+    "A file with a HorizontalPodAutoscaler, a ScaledObject or a Knative Service; or KIND:key=value,..., e.g. "
+    "hpa:metric=queue_time_ms,target=5 or fixed:replicas=4; or its keys as YAML, e.g. a whole "
     f"HPA: '{WHOLE_HPA}' (m: thousandths)."
 )
 
@@ -104,11 +102,13 @@ def seconds(milliseconds: list[str]) -> list[Any]:
 
 
 def policy_of(text: str) -> dict[str, Any]:
-    """KIND:key=value,... or YAML -> a policy's configuration; FILE.onnx:key=value,... is a learned one."""
+    """KIND:key=value,... or YAML -> a policy's configuration. FILE.onnx:key=value,... is a learned one, FILE.yaml:...
+    the one that an object of Kubernetes describes."""
     if isinstance(whole := plain(text), dict):
         return whole
     kind, _, rest = text.partition(":")
-    settings: dict[str, Any] = {"kind": "learned", "file": kind} if kind.endswith(".onnx") else {"kind": kind}
+    by_suffix = {".onnx": {"kind": "learned", "file": kind}, ".yaml": {"manifest": kind}, ".yml": {"manifest": kind}}
+    settings: dict[str, Any] = by_suffix.get(Path(kind).suffix, {"kind": kind})
     for pair in rest.split(",") if rest else ():
         name, equals, value = pair.partition("=")
         if not equals or not value:

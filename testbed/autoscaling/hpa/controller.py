@@ -107,16 +107,18 @@ def _largest_proposal(
         return None, {}, "the target's selector is missing or cannot be parsed"
     tolerance = Tolerance.of(spec, flags)
     proposals: dict[str, Proposal] = {}
+    sizes: list[int] = []  # two metrics may have one key, with other targets
     failed: list[tuple[str, str]] = []  # reason of the condition, and what went wrong
     replicas = (target.spec_replicas, target.status_replicas)
     for metric in spec.metrics:
         try:
             proposals[metric.key] = propose(metric, readings, target.pods, replicas, now_s, tolerance, flags)
+            sizes.append(proposals[metric.key].replicas)
         except MetricError as problem:
             known = metric.type in get_args(MetricType)
             failed.append((f"FailedGet{metric.type}Metric" if known else "InvalidMetricSourceType", str(problem)))
     error = f"invalid metrics ({len(failed)} of {len(spec.metrics)}), first: {failed[0][1]}" if failed else None
-    largest = max((proposal.replicas for proposal in proposals.values()), default=None)
+    largest = max(sizes, default=None)
     if largest is None or (failed and largest < target.spec_replicas):
         if failed:
             conditions.set("ScalingActive", "False", failed[0][0])
