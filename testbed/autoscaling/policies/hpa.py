@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from testbed.autoscaling.hpa.controller import ScaleTarget, Sync, sync
 from testbed.autoscaling.hpa.pods import PodSample
-from testbed.autoscaling.hpa.proposal import MetricReadings
+from testbed.autoscaling.hpa.proposal import MetricReadings, Tolerance
 from testbed.autoscaling.hpa.spec import ControllerFlags, HpaSpec, MetricSpec
 from testbed.autoscaling.hpa.stabilization import History
 from testbed.autoscaling.metrics import METRICS, SERVICE_METRICS, did_you_mean, is_metric, milli, of_all, of_each
@@ -155,7 +155,8 @@ class Hpa:
             if (name == "ScalingLimited" and status == "True") or why.endswith("Stabilized")
         ]
         change = f"{observation.spec_replicas} -> {wanted}" + (f" ({', '.join(limits)})" if limits else "")
-        return Decision(wanted, answer.history, answer.error or f"{figures}: {change}")
+        held = answer.held(observation.spec_replicas, Tolerance.of(self.spec, self.flags).up)
+        return Decision(wanted, answer.history, answer.error or f"{figures}: {change}", answer.load, held)
 
     def _readings(self, observation: Observation) -> MetricReadings:
         adapter, kubelet = (

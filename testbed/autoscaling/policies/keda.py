@@ -10,7 +10,7 @@ from pydantic import Field
 
 from testbed.autoscaling.forecast import line_at
 from testbed.autoscaling.hpa.controller import ScaleTarget, sync
-from testbed.autoscaling.hpa.proposal import MetricReadings
+from testbed.autoscaling.hpa.proposal import MetricReadings, Tolerance
 from testbed.autoscaling.hpa.spec import Behavior, ControllerFlags, HpaSpec, MetricSpec
 from testbed.autoscaling.hpa.stabilization import History
 from testbed.autoscaling.metrics import METRICS, SERVICE_METRICS, did_you_mean, is_metric, milli, of_all
@@ -250,7 +250,8 @@ class Keda:
             for trigger in self.triggers
         )
         reason = answer.error or f"{figures}: {observation.spec_replicas} -> {wanted}"
-        return Decision(wanted, memory._replace(hpa=answer.history), reason)
+        held = answer.held(observation.spec_replicas, Tolerance.of(spec, self.flags).up)
+        return Decision(wanted, memory._replace(hpa=answer.history), reason, answer.load, held)
 
 
 def _shown(value: float | None) -> str:
