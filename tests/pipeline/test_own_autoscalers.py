@@ -117,3 +117,21 @@ def test_what_is_wrong_in_it_names_the_file(tmp_path: Path) -> None:
     told = settings(tmp_path, policies={"m": {"manifest": "mine.yaml"}})
     with pytest.raises(ConfigError, match=r"mine\.yaml: spec\.metrics\.0: 'gpu_util' is none of the testbed's metrics"):
         load_config(written(tmp_path, told), ClusterRunConfig)
+
+
+def test_the_page_says_where_it_missed_and_why(tmp_path: Path) -> None:
+    """A burst begins 20 s before the end: until then its metric shows nothing of it."""
+    spec = {**HPA["spec"], "maxReplicas": 1}  # type: ignore[dict-item]
+    bursts = {"pattern": "bursty", "parameters": {"base": 20, "spike": 2000, "spike_s": 20, "every_s": 60}}
+    told = settings(tmp_path, traffic={"m": bursts}, policies={"m": NAMED}, duration_s=60)
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({**HPA, "spec": spec}))
+    run("simulate", "--cluster", str(written(tmp_path, told)), "--out", str(tmp_path / "run"))
+    found = json.loads((tmp_path / "run" / "summary.json").read_text())["models"]["m"]["post_mortem"]
+    worst = found["episodes"][0]
+    assert (worst["start_s"], worst["end_s"], worst["cause"]) == (40, 60, "below")
+    for page in ("report.html", "report.md"):
+        text = (tmp_path / "run" / page).read_text()
+        assert worst["why"].split(":")[0] in text
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Where it missed, and why" in page
+    assert "shaded and numbered" in page
