@@ -127,7 +127,8 @@ def _last(looks: Sequence[Look], time_s: float) -> Look | None:
     """The last one until then that says what it saw, else the last one: KEDA's polls say nothing of the metric."""
     before = _within(looks, time_s - AROUND_S, time_s)
     told = [look for look in before if look.load is not None or look.held is not None]
-    return (told or before or [None])[-1]
+    seen = told or before
+    return seen[-1] if seen else None
 
 
 def _cause(

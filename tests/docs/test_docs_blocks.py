@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -132,7 +133,7 @@ def test_a_configuration_of_a_page_fits_the_command_that_is_given_it(
 
 def fits_as_an_autoscaler(block: Block, command: list[str]) -> None:
     """With what the command says of its metrics."""
-    named = dict(word.split("=", 1) for flag, word in zip(command, command[1:], strict=False) if flag == "--metric")
+    named = dict(word.split("=", 1) for flag, word in pairwise(command) if flag == "--metric")
     settings = {"manifest": block.title, "metrics": named}
     build_policy(settings, 8, None)
     Path(str(block.title)).write_text(block.code + "\nno_such_key: 1\n")

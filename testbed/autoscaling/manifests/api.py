@@ -39,7 +39,8 @@ def milli_of(quantity: Any) -> int:
     if isinstance(quantity, bool) or not isinstance(quantity, (str, int, float)):
         raise refusal
     try:
-        amount: Decimal = parse_quantity(str(quantity).strip())  # as text: 0.1 is no binary fraction
+        # As text: 0.1 is no binary fraction.
+        amount: Decimal = parse_quantity(str(quantity).strip())  # type: ignore[no-untyped-call]
     except ValueError:
         raise refusal from None
     if not amount.is_finite():
