@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from loadgen.client_limits import ClientLimits, TransportName
 from loadgen.lengths import Lengths
@@ -59,7 +59,6 @@ def current_names(value: Any, *, names: Mapping[str, str] = EARLIER_NAMES) -> An
 WHOLE_HPA = (
     "{kind: hpa, spec: {max_replicas: 8, metrics: [{type: Pods, name: queue_time_ms, target_average_value_m: 5000}]}}"
 )
-PolicySettings = Annotated[dict[str, Any], BeforeValidator(current_names)]  # `kind` and its parameters
 
 
 class Strict(BaseModel):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, TypeGuard, TypeVar, Union, get_args, get_origin
@@ -25,7 +25,7 @@ from workloads.catalog import CATALOG, CatalogError
 
 T = TypeVar("T", bound=BaseModel)
 FLAGS = "flags"  # where data comes from that was typed: an error names the flag
-POLICY_FILES = ("file", "tuned")  # keys of a policy's settings, which no model describes, that name files
+POLICY_FILES = ("file", "tuned", "manifest")  # keys of a policy's settings, which no model describes, that name files
 
 
 def load_config(path: Path, kind: type[T], overrides: dict[str, Any] | None = None) -> T:
@@ -54,14 +54,23 @@ def _read(path: Path, readers: tuple[Path, ...], kind: Any) -> dict[str, Any]:
     """A file's mapping, what it extends included. readers: the files that led to it; kind: what it is to be."""
     if path in readers:
         raise ConfigError(f"{readers[-1]}: extends {path}, which extends it: end the circle")
+    of_whom = f"{readers[-1]}: extends {path}" if readers else str(path)
+    data = read_yaml(path, yaml.safe_load, of_whom)
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} holds no mapping of keys: see testbed/configs/ for examples")
+    resolved: dict[str, Any] = _resolved(data, kind, path, readers)
+    return resolved
+
+
+def read_yaml(path: Path, load: Callable[[str], Any], of_whom: str | None = None) -> Any:
+    """What `load` makes of the file's text; ConfigError where it is none, or no YAML. of_whom: who asks for it."""
     try:
-        data = yaml.safe_load(path.read_text())
+        return load(path.read_text())
     except IsADirectoryError:
         raise ConfigError(f"{path} is a folder: give a configuration file (YAML); --out is the folder") from None
     except OSError as error:
-        of_whom = f"{readers[-1]}: extends {path}" if readers else str(path)
         instead = f"did you mean --model {path}?" if str(path) in CATALOG else "give a configuration file"
-        raise ConfigError(f"{of_whom}: {error.strerror}: {instead}") from None
+        raise ConfigError(f"{of_whom or path}: {error.strerror}: {instead}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not a text file: give a configuration file (YAML)") from None
     except yaml.YAMLError as error:
@@ -71,10 +80,6 @@ def _read(path: Path, readers: tuple[Path, ...], kind: Any) -> dict[str, Any]:
         raise ConfigError(
             f"{path}{where} is not YAML: {getattr(error, 'problem', None) or 'check its syntax'}"
         ) from None
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path} holds no mapping of keys: see testbed/configs/ for examples")
-    resolved: dict[str, Any] = _resolved(data, kind, path, readers)
-    return resolved
 
 
 def _resolved(data: Any, kind: Any, path: Path, readers: tuple[Path, ...]) -> Any:
@@ -205,13 +210,14 @@ def _flag_and_place(location: tuple[int | str, ...]) -> tuple[str, str]:
 def _fields_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     """Names of the keys that a place in the configuration may have."""
     for step in location:
-        if isinstance(step, int) or step not in kind.model_fields:
+        fields = {field.alias or name: field for name, field in kind.model_fields.items()}
+        if isinstance(step, int) or step not in fields:
             continue
-        inner_model = _model_inside(kind.model_fields[step].annotation)
+        inner_model = _model_inside(fields[step].annotation)
         if inner_model is None:
             return []
         kind = inner_model
-    return list(kind.model_fields)
+    return [field.alias or name for name, field in kind.model_fields.items()]
 
 
 def _model_inside(annotation: Any) -> type[BaseModel] | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from testbed.autoscaling.manifests.file import with_manifest
 from testbed.autoscaling.policies import find_policy
 from testbed.autoscaling.policy import Policy
 from testbed.config import current_names
@@ -29,7 +30,7 @@ def build_policy(settings: dict[str, Any], max_replicas: int, rate_rps: Callable
     known = list(cls.__dataclass_fields__)
     if hasattr(cls, "settings_from"):
         given = cls.settings_from(given, max_replicas)
-    if knows_the_future(settings):
+    if knows_the_future({"kind": kind}):
         if rate_rps is None:
             raise ConfigError(f"policy {kind}: it must know the rate, so there must be open-loop traffic")
         given["rate_rps"] = lru_cache(maxsize=None)(rate_rps)  # each decision looks at much of what the last one did
@@ -47,10 +48,11 @@ def build_policy(settings: dict[str, Any], max_replicas: int, rate_rps: Callable
 
 
 def resolved(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings themselves, or those in the tuned.json of `kis tune` that they name: of `policy`, else of the one
-    that was chosen if it is of their kind, else of the first that was searched of it. ConfigError if there is none."""
+    """The settings themselves, or those of the file that they name: `manifest`, an object of Kubernetes, or `tuned`,
+    the tuned.json of `kis tune`. Of that: of `policy`, else of the one that was chosen if it is of their kind, else of
+    the first that was searched of it. ConfigError if there is none."""
     if "tuned" not in settings:
-        return dict(settings)
+        return with_manifest(dict(settings))
     kind, name = settings.get("kind"), settings.get("policy")
     if not {"kind", "tuned"} <= settings.keys() <= {"kind", "tuned", "policy"}:
         raise ConfigError("`tuned` goes with `kind`, and with `policy` where the file has several of that kind")

@@ -17,19 +17,27 @@ its fields are the keys of its settings. Where it has them, these are used:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from testbed.autoscaling.observation import Observation
 from testbed.errors import ConfigError
 from workloads.registry import Registry
 
+Held = Literal["missing", "tolerance", "stabilised", "limited", "max", "budget"]
+
 
 class Decision(NamedTuple):
-    """replicas: wanted from now on. memory: hand it to the next call. reason: one line for logs."""
+    """replicas: wanted from now on. memory: hand it to the next call. reason: one line for logs.
+
+    load: the metric over its target, the largest of several; None: not known, or there is no such. held: what kept it
+    from going further up. A run's post-mortem tells both.
+    """
 
     replicas: int
     memory: Any
     reason: str
+    load: float | None = None
+    held: Held | None = None
 
 
 class Policy(Protocol):

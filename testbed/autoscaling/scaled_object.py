@@ -11,7 +11,7 @@ from typing import Any
 
 from testbed.autoscaling.hpa.manifest import behavior_body
 from testbed.autoscaling.metrics import METRICS
-from testbed.autoscaling.policies.keda import FORECAST, Keda, KedaTrigger
+from testbed.autoscaling.policies.keda import CPU, FORECAST, Keda, KedaTrigger
 from testbed.errors import ConfigError
 
 PROMETHEUS = "http://prometheus.monitoring.svc:9090"  # where the documentation installs it; to be changed by the user
@@ -27,6 +27,8 @@ def scaled_object(policy: Keda, deployment: str, namespace: str, model: str) -> 
         "maxReplicaCount": policy.max_replicas,
         "triggers": [_trigger(policy, trigger, namespace, model) for trigger in policy.triggers],
     }
+    if policy.initial_cooldown_s:
+        spec["initialCooldownPeriod"] = round(policy.initial_cooldown_s)
     if policy.idle_replicas is not None:
         spec["idleReplicaCount"] = policy.idle_replicas
     if policy.behavior is not None:
@@ -40,6 +42,8 @@ def scaled_object(policy: Keda, deployment: str, namespace: str, model: str) -> 
 
 
 def _trigger(policy: Keda, trigger: KedaTrigger, namespace: str, model: str) -> dict[str, Any]:
+    if trigger.metric == CPU:
+        return {"type": "cpu", "metricType": "Utilization", "metadata": {"value": f"{round(trigger.threshold)}"}}
     selector, window = f'{{namespace="{namespace}", model="{model}"}}', f"{round(policy.window_s)}s"
     query = METRICS.find("requests_per_second" if trigger.metric == FORECAST else trigger.metric).query(
         selector, window

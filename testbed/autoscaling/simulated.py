@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 from testbed.autoscaling.budget import GpuBudget, Grant, arrival_rate
 from testbed.autoscaling.hpa.pods import PodState
 from testbed.autoscaling.observation import Scrape, Window, last_window, window_of
-from testbed.autoscaling.policy import Policy
+from testbed.autoscaling.policy import Held, Policy
 from testbed.simulation.cluster.kisim import KISim
 from testbed.simulation.cluster.pods import Pod
 from testbed.simulation.cluster.samples import Sample
@@ -98,6 +98,17 @@ class Step(NamedTuple):
     reason: str
 
 
+class Look(NamedTuple):
+    """One time that a policy was asked, whether it changed the number or not. load, held: see Decision."""
+
+    time_s: float
+    before: int
+    wanted: int
+    reason: str
+    load: float | None = None
+    held: Held | None = None
+
+
 @dataclass
 class PolicyRun:
     """Policies that scale a KISim's models.
@@ -117,6 +128,7 @@ class PolicyRun:
         self.memories: dict[str, Any] = dict.fromkeys(self.policies)
         self.next_s = {model: self.phase * policy.period_s for model, policy in self.policies.items()}
         self.steps: list[Step] = []
+        self.looks: dict[str, list[Look]] = {model: [] for model in self.policies}
 
     def advance(self, until_s: float, on_progress: Callable[[float], None] | None = None) -> None:
         """Simulate, and ask each policy when its time has come."""
@@ -144,9 +156,13 @@ class PolicyRun:
         self.memories[model] = decision.memory
         most = self.sim.config.models[self.sim.model_number(model)].max_replicas
         replicas, reason = min(max(decision.replicas, 0), most), decision.reason
+        held: Held | None = "max" if replicas < decision.replicas else decision.held
         if self.budget is not None:
-            replicas, why = self._within(self.budget, model, replicas, observation)
-            reason = "; ".join(filter(None, (reason, why)))
+            granted, why = self._within(self.budget, model, replicas, observation)
+            held = "budget" if granted < replicas else held
+            replicas, reason = granted, "; ".join(filter(None, (reason, why)))
+        looks = self.looks.setdefault(model, [])
+        looks.append(Look(self.sim.now_s, observation.spec_replicas, replicas, reason, decision.load, held))
         self.scale(model, replicas, reason)
         self.next_s[model] += policy.period_s
 

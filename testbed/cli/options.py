@@ -51,13 +51,15 @@ def _shapes(texts: list[str]) -> dict[str, tuple[int, ...]]:
 
 SHAPES = Short("--shape", "shapes", _SHAPE, _shapes)
 
-_WHOLE = (
-    "{kind: hpa, spec: {max_replicas: 8, metrics: [{type: Pods, name: queue_time_ms, target_average_value_m: 5000}]}}"
-)
 POLICY_HELP = (
-    "KIND:key=value,..., e.g. hpa:metric=queue_time_ms,target=5 or fixed:replicas=4; or its keys as YAML, e.g. a whole "
+    "A file with a HorizontalPodAutoscaler, a ScaledObject or a Knative Service; or KIND:key=value,..., e.g. "
+    "hpa:metric=queue_time_ms,target=5 or fixed:replicas=4; or its keys as YAML, e.g. a whole "
     f"HPA: '{WHOLE_HPA}' (m: thousandths)."
 )
+Metrics = Annotated[
+    list[str] | None,
+    typer.Option("--metric", help="THEIRS=OURS: which metric theirs is, of --policy FILE.yaml; may be repeated."),
+]
 
 WorkerCount = Annotated[int | None, typer.Option("--workers", min=1, help=r"Processes. \[default: one a core]")]
 Ray = Annotated[
@@ -103,15 +105,40 @@ def seconds(milliseconds: list[str]) -> list[Any]:
     return [value / 1e3 if isinstance(value, (int, float)) else value for value in values]
 
 
-def policy_of(text: str) -> dict[str, Any]:
-    """KIND:key=value,... or YAML -> a policy's configuration; FILE.onnx:key=value,... is a learned one."""
+def policy_of(text: str, metrics: list[str] | None = None) -> dict[str, Any]:
+    """KIND:key=value,... or YAML -> a policy's configuration. FILE.onnx:key=value,... is a learned one, FILE.yaml:...
+    the one that an object of Kubernetes describes. metrics: THEIRS=OURS, of that object."""
+    if metrics:
+        return {**_manifest_of(text), "metrics": dict(map(_theirs_and_ours, metrics))}
     if isinstance(whole := plain(text), dict):
         return whole
     kind, _, rest = text.partition(":")
-    settings: dict[str, Any] = {"kind": "learned", "file": kind} if kind.endswith(".onnx") else {"kind": kind}
+    by_suffix = {".onnx": {"kind": "learned", "file": kind}, ".yaml": {"manifest": kind}, ".yml": {"manifest": kind}}
+    settings: dict[str, Any] = by_suffix.get(Path(kind).suffix, {"kind": kind})
     for pair in rest.split(",") if rest else ():
         name, equals, value = pair.partition("=")
         if not equals or not value:
             raise ConfigError(f"--policy {text}: give KIND:key=value,..., e.g. --policy fixed:replicas=4")
         settings[name.strip()] = plain(value)
     return settings
+
+
+def given_policy(text: str | None, metrics: list[str] | None) -> dict[str, Any] | None:
+    """Of --policy and --metric, if they are given."""
+    if text is None and metrics:
+        raise ConfigError("--metric goes with a file as --policy, e.g. --policy my-hpa.yaml")
+    return None if text is None else policy_of(text, metrics)
+
+
+def _manifest_of(text: str) -> dict[str, Any]:
+    settings = policy_of(text)
+    if "manifest" not in settings:
+        raise ConfigError(f"--metric goes with a file as --policy, e.g. --policy my-hpa.yaml, not with {text}")
+    return settings
+
+
+def _theirs_and_ours(text: str) -> tuple[str, str]:
+    theirs, equals, ours = text.partition("=")
+    if not (theirs and equals and ours):
+        raise ConfigError(f"--metric {text}: give THEIRS=OURS, e.g. --metric gpu_util=gpu_utilisation_pct")
+    return theirs.strip(), ours.strip()

@@ -44,20 +44,23 @@ def simulate(
     config: options.ConfigFile = None,
     cluster: Annotated[Path | None, typer.Option(help="A cluster's configuration instead: nodes, models, ...")] = None,
     policy: Annotated[str | None, typer.Option(help=f"Of the cluster's model: {escape(options.POLICY_HELP)}")] = None,
+    metric: options.Metrics = None,
     out: options.Out = None,
 ) -> None:
     """Leaves a run folder like a real run's; of a cluster, a report.
 
     A real run, repeated: [bold]kis simulate --profile results/x/profile-resnet50.json --run results/y[/bold]
     A cluster under an autoscaler: [bold]kis simulate --cluster testbed/configs/cluster.yaml[/bold]
-    Another one on your trace: [bold]kis simulate --cluster c.yaml --trace t.csv --policy fixed:replicas=4[/bold]
+    Your own on your trace: [bold]kis simulate --cluster c.yaml --trace t.csv --policy my-hpa.yaml[/bold]
     """
     if cluster is not None:
         file = [] if config is None else ["FILE"]
         _refuse(given, ClusterRunConfig, file, "go with one service: a cluster has its own in its configuration")
-        _simulate_cluster(_cluster_settings(cluster, given, policy), out_folder(out, "simulate --cluster", "cluster"))
+        settings_of_cluster = _cluster_settings(cluster, given, options.given_policy(policy, metric))
+        _simulate_cluster(settings_of_cluster, out_folder(out, "simulate --cluster", "cluster"))
         return
-    _refuse(given, SimulateConfig, [] if policy is None else ["--policy"], "go with --cluster")
+    of_cluster = [name for name, value in (("--policy", policy), ("--metric", metric)) if value]
+    _refuse(given, SimulateConfig, of_cluster, "go with --cluster")
     if "seed" in given:  # other draws, and other arrivals unless --traffic.seed says which
         given = merge({"traffic": {"seed": given["seed"]}}, given)
     if config is None and "profile" not in given:
@@ -143,7 +146,7 @@ def _refuse(given: Given, kind: type[BaseModel], others: list[str], why: str) ->
         raise ConfigError(f"{', '.join(unused)}: {why}")
 
 
-def _cluster_settings(file: Path, given: Given, policy: str | None) -> ClusterRunConfig:
+def _cluster_settings(file: Path, given: Given, policy: dict[str, Any] | None) -> ClusterRunConfig:
     """The file's configuration with what flags say in its place: traffic and policy of its one model.
 
     A run of a trace lasts as long as the trace, unless somebody says otherwise: a flag, or the file that names both.
@@ -162,7 +165,7 @@ def _cluster_settings(file: Path, given: Given, policy: str | None) -> ClusterRu
             whole = merge({} if own is None else own.model_dump(exclude_unset=True), traffic)
             changed |= {"traffic": {names[0]: whole}, "users": {}}
         if policy is not None:
-            changed["policies"] = {names[0]: options.policy_of(policy)}
+            changed["policies"] = {names[0]: policy}
         run_config = build(ClusterRunConfig, {**run_config.model_dump(exclude_unset=True), **changed}, FLAGS)
     if "duration_s" in given or (not traffic and "duration_s" in run_config.model_fields_set):
         return run_config

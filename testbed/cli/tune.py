@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from testbed.cli import options
@@ -13,6 +14,7 @@ from testbed.cli.console import ConsoleReporter, console, print_path, say, shown
 from testbed.cli.flags import Given, configured, flags
 from testbed.cli.out import out_folder
 from testbed.config import TrafficConfig
+from testbed.config_file import FLAGS, build
 from testbed.pipeline.traffic import length_notes
 from testbed.pipeline.tune_config import TuneConfig
 from testbed.words import counted
@@ -22,11 +24,19 @@ from testbed.words import counted
 def tune(
     given: Given,
     config: options.Config,
+    policy: Annotated[
+        str | None, typer.Option(help=f"Policy of today, which competes: {escape(options.POLICY_HELP)}")
+    ] = None,
+    metric: options.Metrics = None,
     target_ms: Annotated[float | None, typer.Option(help="Latency target.", min=0.001)] = None,
     out: options.Out = None,
 ) -> None:
     """Searched in the simulator, checked on traffic that the search has not seen."""
     settings = configured(TuneConfig, config, given)
+    today = options.given_policy(policy, metric)
+    if today is not None:
+        changed = {**settings.model_dump(exclude_unset=True), "policies": {settings.model: today}}
+        settings = build(TuneConfig, changed, FLAGS)
     if target_ms is not None:
         models = [model.model_copy(update={"latency_target_s": target_ms / 1e3}) for model in settings.cluster.models]
         settings = settings.model_copy(update={"cluster": settings.cluster.model_copy(update={"models": (*models,)})})

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Any, Self
+from typing import Self
 
 from pydantic import Field, model_validator
 
 from testbed.autoscaling.budget import Budget, Gpus, Positive
+from testbed.autoscaling.settings import PolicySettings
 from testbed.config import Strict
 from testbed.controller.guard import Limits
 
@@ -19,7 +20,7 @@ class ScaledDeployment(Strict):
 
     deployment: str = Field(description="name of the scaled deployment")
     model: str = Field(description="model that its pods serve")
-    policy: dict[str, Any] = Field(description="kind and parameters of the policy, as in a simulated cluster")
+    policy: PolicySettings = Field(description="kind and parameters of the policy, as in a simulated cluster")
     limits: Limits
     activator: str | None = Field(
         None, description="address of `kis activator` before the pods; it counts what is sent, also at 0 replicas"

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from loadgen.patterns import families
-from testbed.config import PolicySettings, Strict, current_names
+from testbed.autoscaling.settings import PolicySettings
+from testbed.config import Strict, current_names
 from testbed.kiscaler import methods  # noqa: F401 - they register themselves
 from testbed.kiscaler.learner import METHODS
 from testbed.simulation.cluster.config import ClusterConfig

@@ -10,7 +10,8 @@ from pydantic import Field, model_validator
 from loadgen.patterns import families
 from testbed.autoscaling.hpa.spec import ControllerFlags
 from testbed.autoscaling.policies import find_policy
-from testbed.config import PolicySettings, Strict
+from testbed.autoscaling.settings import PolicySettings
+from testbed.config import Strict
 from testbed.pipeline.tune_config import RESERVED
 from testbed.simulation.cluster.config import ClusterConfig
 

@@ -8,7 +8,8 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from testbed.autoscaling.budget import Budget, Positive
-from testbed.config import PatternName, PolicySettings, Strict, TrafficConfig
+from testbed.autoscaling.settings import PolicySettings
+from testbed.config import PatternName, Strict, TrafficConfig
 from testbed.simulation.cluster.config import ClusterConfig
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from testbed.autoscaling.post_mortem import Interval
 from testbed.autoscaling.simulated import PolicyRun
 from testbed.measurement.latency_histogram import quantile_of
 from testbed.measurement.metric_log import MetricLog
@@ -85,6 +86,8 @@ class Observed:
         self._totals = {name: sim.totals(name) for name in self._names}
         self._histograms = {name: sim.histogram(name) for name in self._names}
         self._meter = Meter(sim)
+        self.intervals: dict[str, list[Interval]] = {name: [] for name in self._names}  # by model
+        self._since_s = sim.now_s
 
     @property
     def energy_j(self) -> float:
@@ -107,13 +110,18 @@ class Observed:
             histogram = self.sim.histogram(name)
             pods = self.sim.wanted(name)
             new = histogram - self._histograms[name]
+            ready, pending = sum(pod.ready for pod in pods), sum(pod.state == "pending" for pod in pods)
+            arrived, missed = now.arrived - before.arrived, now.missed - before.missed
+            self.intervals[name].append(
+                Interval(self._since_s, self.sim.now_s, arrived, missed, len(pods), ready, pending)
+            )
             values = [
                 ("spec_replicas", float(len(pods)), "count"),
-                ("ready_replicas", float(sum(pod.ready for pod in pods)), "count"),
-                ("pending_replicas", float(sum(pod.state == "pending" for pod in pods)), "count"),
-                ("arrived", float(now.arrived - before.arrived), "count"),
+                ("ready_replicas", float(ready), "count"),
+                ("pending_replicas", float(pending), "count"),
+                ("arrived", float(arrived), "count"),
                 ("answered", float(now.ok - before.ok), "count"),
-                ("missed", float(now.missed - before.missed), "count"),
+                ("missed", float(missed), "count"),
             ]
             if new.sum():
                 values.append(("latency_p95", quantile_of(new, 0.95), "s"))
@@ -121,6 +129,7 @@ class Observed:
                 (self.sim.now_ns, "deployment", key, {"model": name}, value, unit) for key, value, unit in values
             ]
             self._totals[name], self._histograms[name] = now, histogram
+        self._since_s = self.sim.now_s
         memory = self.sim.device_memory_bytes()
         utilisation, power_w = self._meter.read()
         for k, (node, device) in enumerate(self.sim.device_names()):

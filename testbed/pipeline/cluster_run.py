@@ -19,6 +19,7 @@ from loadgen.schedule import Schedule
 from loadgen.traces import trace_pattern
 from testbed.autoscaling.build import build_policy, start_replicas
 from testbed.autoscaling.policy import Policy
+from testbed.autoscaling.post_mortem import PostMortem, post_mortem
 from testbed.autoscaling.rollout import outcome_of
 from testbed.autoscaling.simulated import PolicyRun
 from testbed.errors import ConfigError
@@ -60,6 +61,10 @@ def simulate_cluster(
     observed = Observed(prepared.sim)
     advance(config, prepared, observed.note, progress)
     models = {model.name: summary_of_model(config, prepared, model.name) for model in config.cluster.models}
+    for model in config.cluster.models:
+        looks = prepared.looks.get(model.name, [])
+        told = post_mortem(observed.intervals[model.name], looks, model.max_replicas)
+        models[model.name]["post_mortem"] = _plain(told)
     drawn = _draw_runs(config, services, progress)
     for name, result in models.items():
         result["intervals"] = {key: _interval([run[name][key] for run in drawn]) for key in INTERVALS if drawn}
@@ -81,6 +86,11 @@ def simulate_cluster(
         batch_log(prepared.sim, provenance).write(folder / "batches.parquet")
     write_report(folder)
     return summary
+
+
+def _plain(told: PostMortem) -> dict[str, Any]:
+    episodes = [{**one._asdict(), "decisions": [look._asdict() for look in one.decisions]} for one in told.episodes]
+    return {**told._asdict(), "episodes": episodes}
 
 
 def _cut_or_idle(config: ClusterRunConfig) -> Iterator[str]:

@@ -8,7 +8,8 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from testbed.autoscaling.build import knows_the_future
-from testbed.config import PolicySettings, Strict, TrafficConfig
+from testbed.autoscaling.settings import PolicySettings
+from testbed.config import Strict, TrafficConfig
 from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.traffic import own_length_s
 from testbed.simulation.cluster.config import ClusterConfig

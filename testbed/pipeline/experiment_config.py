@@ -11,7 +11,8 @@ from pydantic import Field, model_validator
 
 from testbed.adaptation.settings import AdaptSettings
 from testbed.autoscaling.build import start_replicas
-from testbed.config import ClientConfig, PolicySettings, Strict, TrafficConfig
+from testbed.autoscaling.settings import PolicySettings
+from testbed.config import ClientConfig, Strict, TrafficConfig
 from testbed.controller.guard import Limits
 from testbed.pipeline.cluster_config import ClusterRunConfig, Fault
 from testbed.simulation.cluster.config import ClientBehaviour, ClusterConfig

@@ -8,7 +8,8 @@ from pydantic import Field, TypeAdapter, model_validator
 
 from testbed.autoscaling.hpa.spec import ControllerFlags
 from testbed.autoscaling.policies import find_policy
-from testbed.config import PolicySettings, TrafficConfig
+from testbed.autoscaling.settings import PolicySettings
+from testbed.config import TrafficConfig
 from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.varied import Variation
 from testbed.simulation.cluster.config import ClusterConfig

@@ -55,7 +55,7 @@ def play(
     replicas, memory, changes, now_s = start, None, [], policy.period_s
     while now_s <= until_s:
         replicas_before = replicas
-        replicas, memory, _ = policy.decide(scene(now_s, replicas, in_flight), memory)
+        replicas, memory, _ = policy.decide(scene(now_s, replicas, in_flight), memory)[:3]
         if replicas != replicas_before:
             changes.append((round(now_s, 6), replicas))
         now_s += policy.period_s

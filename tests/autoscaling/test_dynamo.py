@@ -139,7 +139,7 @@ def floors(policy: Dynamo, load: Callable[[float], float], until_s: float) -> li
     memory, found, now_s = None, [], policy.load_interval_s
     while now_s <= until_s:
         before = memory
-        _, memory, _ = policy.decide(Served(now_s, 1, load), memory)
+        _, memory, _ = policy.decide(Served(now_s, 1, load), memory)[:3]
         if before is not None and memory.next_throughput_s != before.next_throughput_s:
             found.append(memory.floor)
         now_s += policy.load_interval_s
@@ -190,7 +190,7 @@ def test_what_comes_before_the_first_request_is_no_traffic():
     policy = dynamo(**intervals)
     memory, now_s = None, 5.0
     while now_s <= 200:
-        _, memory, _ = policy.decide(Served(now_s, 1, lambda t: 200.0 if t > 160 else 0.0), memory)
+        _, memory, _ = policy.decide(Served(now_s, 1, lambda t: 200.0 if t > 160 else 0.0), memory)[:3]
         now_s += 5.0
     assert len(memory.rates) == 2
 

@@ -50,7 +50,7 @@ def play(policy: Any, rate: Rate, until_s: float, start: int = 1, pods: Sequence
     asked, memory, replicas = {}, None, start
     for k in range(1, int(until_s / policy.period_s) + 1):
         now_s = k * policy.period_s
-        replicas, memory, _ = policy.decide(Answered(now_s, replicas, rate, pods=serving(replicas, pods)), memory)
+        replicas, memory, _ = policy.decide(Answered(now_s, replicas, rate, pods=serving(replicas, pods)), memory)[:3]
         asked[now_s] = replicas
     return asked
 

@@ -7,12 +7,14 @@ import subprocess
 import sys
 from collections import Counter
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import typer
 import yaml
 
+from testbed.autoscaling.build import build_policy
 from testbed.cli.main import COMMANDS, application
 from testbed.config_file import load_config
 from testbed.errors import ConfigError
@@ -114,14 +116,29 @@ def test_a_configuration_of_a_page_fits_the_command_that_is_given_it(
     for name in ("testbed", "manifests", "results"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "trace.csv").write_text("0\n1\n2\n")
-    (tmp_path / str(block.title)).write_text(block.code)
+    for each in blocks_of(page):
+        if each.kind == "file" and each.language == "yaml":
+            (tmp_path / str(each.title)).write_text(each.code)
     monkeypatch.chdir(tmp_path)
+    if "apiVersion" in yaml.safe_load(block.code):
+        fits_as_an_autoscaler(block, words(users[0].command))
+        return
     name = words(users[0].command)[1]
     model = MODELS["kis simulate --cluster" if "--cluster" in users[0].command else f"kis {name}"]
     load_config(Path(str(block.title)), model)
     Path(str(block.title)).write_text(block.code + "\nno_such_key: 1\n")
     with pytest.raises(ConfigError, match="no_such_key"):
         load_config(Path(str(block.title)), model)
+
+
+def fits_as_an_autoscaler(block: Block, command: list[str]) -> None:
+    """With what the command says of its metrics."""
+    named = dict(word.split("=", 1) for flag, word in pairwise(command) if flag == "--metric")
+    settings = {"manifest": block.title, "metrics": named}
+    build_policy(settings, 8, None)
+    Path(str(block.title)).write_text(block.code + "\nno_such_key: 1\n")
+    with pytest.raises(ConfigError, match="no_such_key"):
+        build_policy(settings, 8, None)
 
 
 def test_every_page_that_anything_names_is_there() -> None:

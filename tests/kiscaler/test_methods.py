@@ -44,7 +44,7 @@ def test_a_training_by_the_flags_leaves_a_policy_and_a_page_that_name_the_method
     policy = build_policy({"kind": "learned", "file": str(tmp_path / "out" / "policy.onnx"), **given}, 6, None)
     memory = None
     for k in range(6):
-        replicas, memory, reason = policy.decide(Scene(rate=140.0, now_s=100.0 + 5.0 * k), memory)
+        replicas, memory, reason = policy.decide(Scene(rate=140.0, now_s=100.0 + 5.0 * k), memory)[:3]
     assert 1 <= replicas <= 6
     assert "140/s" in reason
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 from testbed.autoscaling.hpa.pods import MetricError, PodState
 from testbed.autoscaling.hpa.proposal import MetricReadings, Proposal, Tolerance, propose
-from testbed.autoscaling.hpa.spec import ControllerFlags, HpaSpec, MetricType
+from testbed.autoscaling.hpa.spec import ControllerFlags, HpaSpec, MetricSpec, MetricType
 from testbed.autoscaling.hpa.stabilization import (
     History,
     Recommendation,
@@ -19,6 +19,7 @@ from testbed.autoscaling.hpa.stabilization import (
     stabilize_without_behavior,
 )
 
+Held = Literal["missing", "tolerance", "stabilised", "limited", "max"]
 Condition = tuple[str, str]  # status ("True", "False") and reason
 
 
@@ -39,6 +40,20 @@ class Sync(NamedTuple):
     conditions: Mapping[str, Condition]
     utilization_pct: Mapping[str, int | None]  # by metric key; only metrics that were read
     error: str | None = None
+    load: float | None = None  # the largest of the metrics over their targets
+
+    def held(self, current: int, tolerance: float) -> Held | None:
+        """What kept it from going further up. tolerance: that of the way up."""
+        status, why = self.conditions.get("ScalingActive", ("", ""))
+        if status == "False":
+            return "missing" if why.startswith("FailedGet") else None
+        status, why = self.conditions.get("ScalingLimited", ("", ""))
+        if status == "True" and why in ("TooManyReplicas", "ScaleUpLimit"):
+            return "max" if why == "TooManyReplicas" else "limited"
+        if self.conditions["AbleToScale"][1] == "ScaleUpStabilized":
+            return "stabilised"
+        stays = self.desired_replicas == current and self.load is not None
+        return "tolerance" if stays and 1 < (self.load or 0) <= 1 + tolerance else None
 
 
 @dataclass
@@ -73,23 +88,35 @@ def sync(
     if current == 0 and spec.min_replicas != 0:
         conditions.set("ScalingActive", "False", "ScalingDisabled")
         return Sync(0, history, conditions.of, {})
-    proposals: dict[str, Proposal] = {}
+    proposals: list[tuple[MetricSpec, Proposal]] = []
     error = None
     if not spec.min_replicas <= current <= spec.max_replicas:  # back into bounds, whatever the metrics say
         desired = min(max(current, spec.min_replicas), spec.max_replicas)
     else:
         wanted, proposals, error = _largest_proposal(spec, target, readings, now_s, flags, conditions)
         if wanted is None:
-            return Sync(current, history, conditions.of, _percentages(proposals), error)
+            return Sync(current, history, conditions.of, _percentages(proposals), error, _load(proposals))
         desired, history = _damped(spec, current, wanted, history, now_s, flags, conditions)
     if desired != current:
         conditions.set("AbleToScale", "True", "SucceededRescale")
         history = record_change(history, spec.behavior, current, desired, now_s)
-    return Sync(desired, history, conditions.of, _percentages(proposals), error)
+    return Sync(desired, history, conditions.of, _percentages(proposals), error, _load(proposals))
 
 
-def _percentages(proposals: Mapping[str, Proposal]) -> dict[str, int | None]:
-    return {key: proposal.utilization_pct for key, proposal in proposals.items()}
+def _percentages(proposals: Sequence[tuple[MetricSpec, Proposal]]) -> dict[str, int | None]:
+    return {metric.key: proposal.utilization_pct for metric, proposal in proposals}
+
+
+def _load(proposals: Sequence[tuple[MetricSpec, Proposal]]) -> float | None:
+    """The largest of the metrics over their targets."""
+    shares = []
+    for metric, proposal in proposals:
+        percent = metric.target_utilization_pct is not None
+        usage = proposal.utilization_pct if percent else proposal.usage_m
+        target = metric.target_utilization_pct or metric.target_average_value_m or metric.target_value_m
+        if usage is not None and target:
+            shares.append(usage / target)
+    return max(shares, default=None)
 
 
 def _largest_proposal(
@@ -99,24 +126,24 @@ def _largest_proposal(
     now_s: float,
     flags: ControllerFlags,
     conditions: _Conditions,
-) -> tuple[int | None, dict[str, Proposal], str | None]:
+) -> tuple[int | None, list[tuple[MetricSpec, Proposal]], str | None]:
     """The largest size that a metric proposes; None if it cannot be trusted: all failed, or some did and the others
     would scale down."""
     if target.pods is None:
         conditions.set("ScalingActive", "False", "InvalidSelector")
-        return None, {}, "the target's selector is missing or cannot be parsed"
+        return None, [], "the target's selector is missing or cannot be parsed"
     tolerance = Tolerance.of(spec, flags)
-    proposals: dict[str, Proposal] = {}
+    proposals: list[tuple[MetricSpec, Proposal]] = []  # two may have one key, and other targets
     failed: list[tuple[str, str]] = []  # reason of the condition, and what went wrong
     replicas = (target.spec_replicas, target.status_replicas)
     for metric in spec.metrics:
         try:
-            proposals[metric.key] = propose(metric, readings, target.pods, replicas, now_s, tolerance, flags)
+            proposals.append((metric, propose(metric, readings, target.pods, replicas, now_s, tolerance, flags)))
         except MetricError as problem:
             known = metric.type in get_args(MetricType)
             failed.append((f"FailedGet{metric.type}Metric" if known else "InvalidMetricSourceType", str(problem)))
     error = f"invalid metrics ({len(failed)} of {len(spec.metrics)}), first: {failed[0][1]}" if failed else None
-    largest = max((proposal.replicas for proposal in proposals.values()), default=None)
+    largest = max((proposal.replicas for _, proposal in proposals), default=None)
     if largest is None or (failed and largest < target.spec_replicas):
         if failed:
             conditions.set("ScalingActive", "False", failed[0][0])

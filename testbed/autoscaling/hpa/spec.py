@@ -5,13 +5,14 @@ Amounts are integers in milli-units ("m": 1000 is 1.0), as the controller comput
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from testbed.config import Strict
 
 MetricType = Literal["Resource", "ContainerResource", "Pods", "Object", "External"]
+OF_SERVICE = ("Object", "External")  # types of metrics that one value for all pods answers
 
 
 class ScalingPolicy(Strict):
@@ -25,9 +26,9 @@ class ScalingPolicy(Strict):
 class ScalingRules(Strict):
     """How fast to scale in one direction."""
 
-    stabilization_window_s: float | None = Field(None, ge=0, le=3600, description="none: the controller's flag")
+    stabilization_window_s: float | None = Field(None, ge=0, le=3600, description="none: 0 up, the flag's down")
     select_policy: Literal["Max", "Min", "Disabled"] = Field("Max", description="which of the policies applies")
-    policies: tuple[ScalingPolicy, ...] = Field(description="limits on the rate of change")
+    policies: tuple[ScalingPolicy, ...] = Field(min_length=1, description="limits on the rate of change")
     tolerance: float | None = Field(None, ge=0, description="none: the controller's flag; Kubernetes >= 1.33")
 
 
@@ -42,10 +43,19 @@ DEFAULT_SCALE_DOWN = ScalingRules(policies=(ScalingPolicy(type="Percent", value=
 
 
 class Behavior(Strict):
-    """The API's defaults where a direction is left out."""
+    """The API's defaults where a direction, or a field of it, is left out."""
 
     scale_up: ScalingRules = DEFAULT_SCALE_UP
     scale_down: ScalingRules = DEFAULT_SCALE_DOWN
+
+    @model_validator(mode="before")
+    @classmethod
+    def _filled(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        defaults = {"scale_up": DEFAULT_SCALE_UP, "scale_down": DEFAULT_SCALE_DOWN}
+        given = {name: data[name] for name in defaults if isinstance(data.get(name), dict)}
+        return {**data, **{name: {"policies": defaults[name].policies, **rules} for name, rules in given.items()}}
 
 
 class MetricSpec(Strict):
@@ -95,6 +105,8 @@ class HpaSpec(Strict):
     def _bounds_fit(self) -> Self:
         if self.min_replicas > self.max_replicas:
             raise ValueError(f"min_replicas {self.min_replicas} is above max_replicas {self.max_replicas}")
+        if self.min_replicas == 0 and self.metrics and not any(m.type in OF_SERVICE for m in self.metrics):
+            raise ValueError("min_replicas 0 needs an Object or External metric: others have no value without pods")
         return self
 
 

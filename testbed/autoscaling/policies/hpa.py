@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 
 from testbed.autoscaling.hpa.controller import ScaleTarget, Sync, sync
 from testbed.autoscaling.hpa.pods import PodSample
-from testbed.autoscaling.hpa.proposal import MetricReadings
+from testbed.autoscaling.hpa.proposal import MetricReadings, Tolerance
 from testbed.autoscaling.hpa.spec import ControllerFlags, HpaSpec, MetricSpec
 from testbed.autoscaling.hpa.stabilization import History
 from testbed.autoscaling.metrics import METRICS, SERVICE_METRICS, did_you_mean, is_metric, milli, of_all, of_each
-from testbed.autoscaling.observation import Observation
+from testbed.autoscaling.observation import Observation, Window
 from testbed.autoscaling.policy import Decision, policy
 from testbed.autoscaling.search import ServedService, Trial
 from testbed.config import WHOLE_HPA
@@ -23,9 +23,6 @@ DEFAULT_FLAGS = ControllerFlags()
 SEARCHED = ("in_flight_requests", "requests_per_second", "queue_time_ms", "gpu_utilisation_pct")
 TOLERANCE_SINCE = 35  # Kubernetes 1.x, from which on an HPA may have tolerances of its own without a feature gate
 LONGEST_WINDOW_S = 3600  # that the API takes
-SPEC = (
-    "{kind: hpa, spec: {max_replicas: 8, metrics: [{type: Pods, name: queue_time_ms, target_average_value_m: 5000}]}}"
-)
 
 
 def searched_behavior(trial: Trial, service: ServedService, flags: ControllerFlags) -> dict[str, Any]:
@@ -158,7 +155,8 @@ class Hpa:
             if (name == "ScalingLimited" and status == "True") or why.endswith("Stabilized")
         ]
         change = f"{observation.spec_replicas} -> {wanted}" + (f" ({', '.join(limits)})" if limits else "")
-        return Decision(wanted, answer.history, answer.error or f"{figures}: {change}")
+        held = answer.held(observation.spec_replicas, Tolerance.of(self.spec, self.flags).up)
+        return Decision(wanted, answer.history, answer.error or f"{figures}: {change}", answer.load, held)
 
     def _readings(self, observation: Observation) -> MetricReadings:
         adapter, kubelet = (
@@ -177,12 +175,22 @@ class Hpa:
                 if total is not None:
                     values[metric.key] = [milli(total)]
                 continue
-            cpu = {pod: float(cores) for pod, cores in zip(window.pods, window.cpu_cores, strict=True)}
-            finite = {pod: c for pod, c in cpu.items() if math.isfinite(c)} if is_cpu else of_each(metric.name, window)
+            if is_cpu:
+                per_pod[metric.key] = cpu_samples(window)
+                continue
             per_pod[metric.key] = {
-                pod: PodSample(milli(value), window.end_s, window.seconds) for pod, value in finite.items()
+                pod: PodSample(milli(value), window.end_s, window.seconds)
+                for pod, value in of_each(metric.name, window).items()
             }
         return MetricReadings(per_pod, values)
+
+
+def cpu_samples(window: Window) -> dict[str, PodSample]:
+    """Cores that each pod used, in milli-units; a pod of which that is not known is not there."""
+    cores = {pod: float(used) for pod, used in zip(window.pods, window.cpu_cores, strict=True)}
+    return {
+        pod: PodSample(milli(used), window.end_s, window.seconds) for pod, used in cores.items() if math.isfinite(used)
+    }
 
 
 def _figure(metric: MetricSpec, readings: MetricReadings, answer: Sync) -> str:

@@ -10,12 +10,12 @@ from pydantic import Field
 
 from testbed.autoscaling.forecast import line_at
 from testbed.autoscaling.hpa.controller import ScaleTarget, sync
-from testbed.autoscaling.hpa.proposal import MetricReadings
+from testbed.autoscaling.hpa.proposal import MetricReadings, Tolerance
 from testbed.autoscaling.hpa.spec import Behavior, ControllerFlags, HpaSpec, MetricSpec
 from testbed.autoscaling.hpa.stabilization import History
 from testbed.autoscaling.metrics import METRICS, SERVICE_METRICS, did_you_mean, is_metric, milli, of_all
 from testbed.autoscaling.observation import Observation
-from testbed.autoscaling.policies.hpa import DEFAULT_FLAGS, searched_behavior
+from testbed.autoscaling.policies.hpa import DEFAULT_FLAGS, cpu_samples, searched_behavior
 from testbed.autoscaling.policies.predictive import demand_of
 from testbed.autoscaling.policy import Decision, policy
 from testbed.autoscaling.search import ServedService, Trial
@@ -23,13 +23,14 @@ from testbed.config import Strict
 from testbed.errors import ConfigError
 
 FORECAST = "forecast_requests_per_second"  # of the policy itself: `kis adapter` does not have it
+CPU = "cpu"  # a Resource metric of KEDA's HPA, in per cent of the request; it neither wakes nor keeps awake
 
 
 class KedaTrigger(Strict):
     """One trigger of a ScaledObject."""
 
-    metric: str = Field(description="metric of all pods, of the service, or forecast_requests_per_second")
-    threshold: float = Field(gt=0, description="of the metric for each replica")
+    metric: str = Field(description="metric of all pods, of the service, forecast_requests_per_second, or cpu")
+    threshold: float = Field(gt=0, description="of the metric for each replica; of cpu: per cent of the request")
     activation: float = Field(0.0, description="the trigger is active above it")
 
 
@@ -77,6 +78,8 @@ class Keda:
     forecast_ahead_s: float = 60.0
     metrics_delay_s: float = 15.0
     window_s: float = 15.0
+    cpu_window_s: float = 15.0
+    cpu_metrics_delay_s: float = 19.5
     flags: ControllerFlags = DEFAULT_FLAGS
     name: str = "keda"
 
@@ -85,13 +88,15 @@ class Keda:
         if not metrics:
             raise ConfigError("policy keda: a ScaledObject has at least one trigger")
         for metric in metrics:
-            if metric != FORECAST and not is_metric(metric):
-                known = ", ".join([*METRICS.known(), *SERVICE_METRICS, FORECAST])
+            if metric not in (FORECAST, CPU) and not is_metric(metric):
+                known = ", ".join([*METRICS.known(), *SERVICE_METRICS, FORECAST, CPU])
                 raise ConfigError(f"KEDA metric {metric}: {did_you_mean(metric)}known are {known}")
             if metrics.count(metric) > 1:
                 raise ConfigError(f"policy keda: two triggers on {metric}: give one of them")
         if self.idle_replicas is not None and self.min_replicas < 1:
             raise ConfigError("policy keda: idle_replicas must be below min_replicas: give min_replicas of 1 or more")
+        if set(metrics) == {CPU} and self.sleeps:
+            raise ConfigError("policy keda: cpu wakes nobody: give min_replicas of 1 or more and no idle_replicas")
         if self.min_replicas > self.max_replicas:
             raise ConfigError(
                 f"policy keda: min_replicas {self.min_replicas} is above max_replicas {self.max_replicas}"
@@ -145,10 +150,17 @@ class Keda:
         }
 
     @property
+    def sleeps(self) -> bool:
+        """Does it go to 0 replicas?"""
+        return self.idle_replicas is not None or self.min_replicas == 0
+
+    @property
     def spec(self) -> HpaSpec:
         """Of the HPA that KEDA makes of the ScaledObject."""
         metrics = (
-            MetricSpec(type="External", name=trigger.metric, target_average_value_m=milli(trigger.threshold))
+            MetricSpec(type="Resource", name=CPU, target_utilization_pct=round(trigger.threshold))
+            if trigger.metric == CPU
+            else MetricSpec(type="External", name=trigger.metric, target_average_value_m=milli(trigger.threshold))
             for trigger in self.triggers
         )
         return HpaSpec(
@@ -187,9 +199,9 @@ class Keda:
         values = {
             trigger.metric: None if window is None else of_all(trigger.metric, window)
             for trigger in self.triggers
-            if trigger.metric != FORECAST
+            if trigger.metric not in (FORECAST, CPU)
         }
-        if len(values) == len(self.triggers):
+        if all(trigger.metric != FORECAST for trigger in self.triggers):
             return values, memory
         demand = demand_of(observation, self.window_s, 1, self.metrics_delay_s)
         if demand is not None and window is not None:
@@ -202,40 +214,44 @@ class Keda:
     def _polled(
         self, current: int, values: Mapping[str, float | None], memory: _KedaMemory, now_s: float
     ) -> tuple[int, _KedaMemory, str]:
-        known = [(trigger, values[trigger.metric]) for trigger in self.triggers]
+        known = [(trigger, values[trigger.metric]) for trigger in self.triggers if trigger.metric != CPU]
         active = [trigger.metric for trigger, value in known if value is not None and value > trigger.activation]
-        sleeps = self.idle_replicas is not None or self.min_replicas == 0
         if active:
             memory = memory._replace(active_s=now_s)
             wakes = current == 0 or (self.idle_replicas is not None and current < self.min_replicas)
             return (max(1, self.min_replicas) if wakes else current), memory, f"{', '.join(active)} is active"
         if any(value is None for _, value in known):
             return current, memory, "a trigger's metric is not known"
-        if sleeps and current > 0:
+        if self.sleeps and current > 0:
             since_s, cooldown_s = (
                 (memory.created_s, self.initial_cooldown_s)
                 if memory.active_s is None
                 else (memory.active_s, self.cooldown_s)
             )
             return (0 if since_s + cooldown_s < now_s else current), memory, "cooldown is over"
-        return current if sleeps else max(current, self.min_replicas), memory, "below min_replicas"
+        return current if self.sleeps else max(current, self.min_replicas), memory, "below min_replicas"
 
     def _synced(self, observation: Observation, values: Mapping[str, float | None], memory: _KedaMemory) -> Decision:
         """What the HPA says that KEDA has made of the ScaledObject."""
         spec, pods = self.spec, observation.pods
         metrics = {metric.name: metric for metric in spec.metrics}
         target = ScaleTarget(observation.spec_replicas, sum(1 for pod in pods if not pod.deleting), pods)
+        kubelet = observation.window(self.cpu_window_s, self.cpu_metrics_delay_s) if CPU in metrics else None
         readings = MetricReadings(
-            {}, {metrics[name].key: [milli(value)] for name, value in values.items() if value is not None}
+            {} if kubelet is None else {metrics[CPU].key: cpu_samples(kubelet)},
+            {metrics[name].key: [milli(value)] for name, value in values.items() if value is not None},
         )
         answer = sync(spec, target, readings, memory.hpa, observation.now_s, self.flags)
         wanted = observation.spec_replicas if answer.desired_replicas is None else answer.desired_replicas
+        used = answer.utilization_pct.get(metrics[CPU].key) if CPU in metrics else None
+        shown = {**values, CPU: None if used is None else float(used)}
         figures = ", ".join(
-            f"{trigger.metric} {_shown(values[trigger.metric])}, threshold {trigger.threshold:g}"
+            f"{trigger.metric} {_shown(shown[trigger.metric])}, threshold {trigger.threshold:g}"
             for trigger in self.triggers
         )
         reason = answer.error or f"{figures}: {observation.spec_replicas} -> {wanted}"
-        return Decision(wanted, memory._replace(hpa=answer.history), reason)
+        held = answer.held(observation.spec_replicas, Tolerance.of(spec, self.flags).up)
+        return Decision(wanted, memory._replace(hpa=answer.history), reason, answer.load, held)
 
 
 def _shown(value: float | None) -> str:

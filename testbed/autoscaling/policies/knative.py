@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 from testbed.autoscaling.observation import Observation, Window
 from testbed.autoscaling.policy import Decision, Recommendations, kept, policy
 from testbed.autoscaling.search import ServedService, Trial
+from testbed.errors import ConfigError
 
 
 class _KnativeMemory(NamedTuple):
@@ -26,7 +27,8 @@ class Knative:
     Two means of concurrency, over the stable and over the panic window, each divided by the target (container
     concurrency x utilisation). At twice the capacity within the panic window it panics: it follows the short window
     and never goes down until a stable window has passed without that. Rates of change are limited. After its
-    pkg/autoscaler/scaling/autoscaler.go.
+    pkg/autoscaler/scaling/autoscaler.go. As there, one that begins with several ready pods begins in panic: it keeps
+    them for a stable window. initial_scale: replicas that a run begins with.
     """
 
     told: ClassVar[str] = "requests in flight"
@@ -43,7 +45,20 @@ class Knative:
     scale_down_delay_s: float = 0.0
     metrics_delay_s: float = 1.0
     period_s: float = 2.0
+    initial_scale: int | None = None
     name: str = "knative"
+
+    def __post_init__(self) -> None:
+        if self.min_replicas < 1:
+            raise ConfigError(
+                "policy knative: min_replicas 0 (Knative's own default) is not modelled, as its activator wakes who "
+                'sleeps: give 1 or more (of a Service autoscaling.knative.dev/min-scale: "1")'
+            )
+
+    @classmethod
+    def start_replicas(cls, settings: Mapping[str, Any]) -> int | None:
+        """See testbed.autoscaling.policy."""
+        return settings.get("initial_scale")
 
     @classmethod
     def suggested(cls, trial: Trial, service: ServedService, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,13 +79,19 @@ class Knative:
             "period_s": max(2.0, service.provisioning_delay_s / 20),
         }
 
+    def _begun(self, observation: Observation) -> _KnativeMemory:
+        ready = sum(1 for pod in observation.pods if pod.ready and not pod.deleting)
+        if ready < 2:
+            return _KnativeMemory(-1.0, 0, ())
+        return _KnativeMemory(observation.now_s + self.stable_window_s, ready, ())
+
     def decide(self, observation: Observation, memory: _KnativeMemory | None) -> Decision:
         """See Policy.
 
         Example: 3 ready pods, target 7 (10 x .7), 30 in flight: ceil(30 / 7) = 5; within the panic window 50 in flight
         want 8 of 3, more than twice: panic, 8.
         """
-        memory = memory or _KnativeMemory(-1.0, 0, ())
+        memory = memory or self._begun(observation)
         stable = observation.window(self.stable_window_s, self.metrics_delay_s)
         panic = observation.window(self.panic_window_s, self.metrics_delay_s)
         if panic is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib import rc_context
@@ -37,10 +39,13 @@ DEVICES = {"utilisation": ("utilisation", 1.0), "memory_used": ("memory, GiB", 2
 
 
 @rc_context(LOOK)
-def over_time(metrics: MetricLog, model: str, target_ms: float, heading: str) -> Figure:
+def over_time(
+    metrics: MetricLog, model: str, target_ms: float, heading: str, episodes: Sequence[tuple[float, float]] = ()
+) -> Figure:
     """Replicas asked for, ready and pending; offered rate; P95 of each interval with the target.
 
-    metrics: a cluster run's, source `deployment`, one sample an interval.
+    metrics: a cluster run's, source `deployment`, one sample an interval. episodes: from when to when most requests
+    missed, the worst first; they are shaded and numbered.
     """
 
     def series(name: str) -> tuple[FloatArray, FloatArray]:
@@ -64,6 +69,13 @@ def over_time(metrics: MetricLog, model: str, target_ms: float, heading: str) ->
     latency.axhline(target_ms, color=INK, linestyle="--", linewidth=0.9, label="target")
     latency.set(ylabel="P95, ms", xlabel="seconds (simulated)", xlim=(0, time_s[-1]))
     log_axis(latency, "y")
+    for place, (start_s, end_s) in enumerate(episodes, start=1):
+        for axes in (replicas, rate, latency):
+            axes.axvspan(start_s, end_s, color=INVALID, alpha=0.15, linewidth=0)
+        middle = (start_s + end_s) / 2
+        replicas.annotate(
+            str(place), (middle, 1), xycoords=("data", "axes fraction"), ha="center", va="top", color=INVALID
+        )
     handles = [*replicas.get_legend_handles_labels()[0], *latency.get_legend_handles_labels()[0]]
     figure.legend(handles=handles, loc="outside upper right", ncols=len(handles))
     figure.align_ylabels()

@@ -24,6 +24,7 @@ class ModelView:
     name: str
     target_ms: float
     result: dict[str, Any]  # its part of summary.json
+    post_mortem: dict[str, Any]  # where it missed, and why; without episodes in folders of before there were some
     decisions: list[dict[str, Any]]
     profiles: dict[str, str]  # kind of device -> profile
 
@@ -41,6 +42,7 @@ def gather(folder: Path) -> Content:
             name=served["name"],
             target_ms=1e3 * served["latency_target_s"],
             result=summary["models"][served["name"]],
+            post_mortem=summary["models"][served["name"]].get("post_mortem", {"episodes": []}),
             decisions=[decision for decision in decisions if decision["model"] == served["name"]],
             profiles=served["profiles"],
         )
@@ -49,7 +51,8 @@ def gather(folder: Path) -> Content:
     drawn, pictures = {"devices": partial(figures.devices, metrics)}, {}
     for model in models:
         heading = f"{model.name} under {model.result['policy']} (simulated)"
-        over_time = partial(figures.over_time, metrics, model.name, model.target_ms, heading)
+        episodes = [(one["start_s"], one["end_s"]) for one in model.post_mortem["episodes"]]
+        over_time = partial(figures.over_time, metrics, model.name, model.target_ms, heading, episodes)
         drawn[f"{model.stem}-time"] = pictures[f"{model.name}.png"] = over_time
         drawn[f"{model.stem}-pods"] = partial(figures.pods, metrics, model.name, float(summary["duration_s"]))
     values = {

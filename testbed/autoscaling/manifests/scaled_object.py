@@ -1,0 +1,218 @@
+"""KEDA's ScaledObject as settings of the policy `keda`. ../scaled_object.py writes one.
+
+A trigger's query is recognised where it is that of one of the testbed's metrics, with any selector and window; of
+another one the user says which metric it is. What the policy cannot do is refused. Names and defaults: KEDA's
+apis/keda/v1alpha1/scaledobject_types.go.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
+
+from pydantic import Field
+
+from testbed.autoscaling.manifests.api import ApiObject, Whole, seconds_of
+from testbed.autoscaling.manifests.hpa import BehaviorBody
+from testbed.autoscaling.manifests.names import Names
+from testbed.autoscaling.metrics import METRICS
+from testbed.autoscaling.policies.keda import CPU, FORECAST
+from testbed.config_file import build
+from testbed.errors import ConfigError
+
+PAUSED = "autoscaling.keda.sh/paused"
+SELECTOR, WINDOW = "<selector>", "<window>"
+DURATION = r"(\d[\w.]*)"
+PREDICTED = re.compile(
+    rf"predict_linear\(\((?P<query>.+)\)\[(?P<history>{DURATION[1:-1]}):[^\]]*\],(?P<ahead>\d+(?:\.\d+)?)\)"
+)
+
+
+class Trigger(ApiObject):
+    """One trigger."""
+
+    type: str
+    name: str | None = None
+    metric_type: Literal["AverageValue", "Value", "Utilization"] | None = None
+    metadata: dict[str, Any]
+    authentication_ref: Any = None
+    use_cached_metrics: bool = False
+
+
+class HpaConfig(ApiObject):
+    """Of the HPA that KEDA makes."""
+
+    name: str | None = None
+    behavior: BehaviorBody | None = None
+
+
+class Advanced(ApiObject):
+    """Further settings."""
+
+    restore_to_original_replica_count: bool = False  # when the object is deleted
+    horizontal_pod_autoscaler_config: HpaConfig = HpaConfig()
+    scaling_modifiers: dict[str, Any] | None = None
+
+
+class Spec(ApiObject):
+    """Of a ScaledObject."""
+
+    scale_target_ref: dict[str, Any]
+    polling_interval: int = Field(30, gt=0)
+    cooldown_period: int = Field(300, ge=0)
+    initial_cooldown_period: int = Field(0, ge=0)
+    idle_replica_count: int | None = Field(None, ge=0)
+    min_replica_count: int = Field(0, ge=0)
+    max_replica_count: int = Field(100, ge=1)
+    advanced: Advanced = Advanced()
+    fallback: dict[str, Any] | None = None
+    triggers: tuple[Trigger, ...] = Field(min_length=1)
+
+
+class ScaledObject(Whole):
+    """The object."""
+
+    api_version: Literal["keda.sh/v1alpha1"]
+    spec: Spec
+
+
+class Recognised(NamedTuple):
+    """What a query asks for: a metric of ours, over what window, and where it is forecast from how much, how far."""
+
+    metric: str
+    window_s: float | None
+    history_s: float | None = None
+    ahead_s: float | None = None
+
+
+def keda_settings(body: dict[str, Any], where: str, names: Names) -> dict[str, Any]:
+    """ConfigError in one line: what KEDA would refuse, or the policy cannot do."""
+    whole = build(ScaledObject, body, where)
+    spec = whole.spec
+    for what, why in _not_modelled(whole):
+        raise ConfigError(f"{where}: {what} is not modelled: {why}")
+    if spec.idle_replica_count is not None and spec.idle_replica_count >= spec.min_replica_count:
+        raise ConfigError(f"{where}: spec.idleReplicaCount {spec.idle_replica_count} must be below minReplicaCount")
+    behavior = spec.advanced.horizontal_pod_autoscaler_config.behavior
+    queries: list[Recognised] = []
+    triggers = []
+    for place, trigger in enumerate(spec.triggers):
+        settings, query = _trigger(trigger, place, f"{where}: spec.triggers.{place}", names)
+        triggers.append(settings)
+        queries += [query] if query is not None else []
+    given = {
+        "idle_replicas": spec.idle_replica_count,
+        "behavior": None if behavior is None else behavior.own(),
+        "window_s": _same([query.window_s for query in queries], f"{where}: spec.triggers: the windows of its queries"),
+        "forecast_window_s": next((query.history_s for query in queries if query.history_s is not None), None),
+        "forecast_ahead_s": next((query.ahead_s for query in queries if query.ahead_s is not None), None),
+    }
+    return {
+        "kind": "keda",
+        "triggers": triggers,
+        "min_replicas": spec.min_replica_count,
+        "max_replicas": spec.max_replica_count,
+        "polling_interval_s": float(spec.polling_interval),
+        "cooldown_s": float(spec.cooldown_period),
+        "initial_cooldown_s": float(spec.initial_cooldown_period),
+        **{name: value for name, value in given.items() if value is not None},
+    }
+
+
+def _not_modelled(whole: ScaledObject) -> Iterator[tuple[str, str]]:
+    spec, annotations = whole.spec, whole.metadata.get("annotations") or {}
+    for name in annotations:
+        if name.startswith(PAUSED):
+            yield f"metadata.annotations.{name}", "a paused object does not scale: take it off"
+    if spec.fallback is not None:
+        yield "spec.fallback", "with a metric missing the policy keeps its size: take it off to simulate the rest"
+    if spec.advanced.scaling_modifiers:
+        yield "spec.advanced.scalingModifiers", "each trigger proposes a number and the largest applies: take it off"
+    if spec.idle_replica_count:
+        yield f"spec.idleReplicaCount {spec.idle_replica_count}", "KEDA itself supports 0 alone: give 0"
+
+
+def _trigger(trigger: Trigger, place: int, where: str, names: Names) -> tuple[dict[str, Any], Recognised | None]:
+    """Its settings, and what its query was recognised as."""
+    if trigger.type == CPU:
+        return _cpu(trigger, where), None
+    if trigger.type != "prometheus":
+        raise ConfigError(f"{where}: a trigger of type {trigger.type} is not modelled: prometheus and cpu are")
+    if (trigger.metric_type or "AverageValue") != "AverageValue":
+        raise ConfigError(f"{where}: metricType {trigger.metric_type} is not modelled: AverageValue is")
+    query = " ".join(str(trigger.metadata.get("query") or "").split())
+    theirs = trigger.name or str(trigger.metadata.get("metricName") or f"trigger-{place}")
+    known = None if theirs in names.said else recognised(query)
+    if known is not None:
+        metric, factor = known.metric, 1.0
+    elif theirs in names.said or not query:
+        metric, factor = names.ours(theirs, where, of_service=True)
+    else:
+        raise ConfigError(
+            f"{where}: its query is not one of the testbed's ({query}): say which metric it is, --metric "
+            f"'{theirs}=requests_per_second', or in a configuration metrics: {{{theirs}: requests_per_second}}; "
+            f"known are {', '.join(METRICS.known())}, and in another unit e.g. '1000 * queue_time_ms'"
+        )
+    settings = {"metric": metric, "threshold": _number(trigger, "threshold", where) / factor}
+    if trigger.metadata.get("activationThreshold") is not None:
+        settings["activation"] = _number(trigger, "activationThreshold", where) / factor
+    return settings, known
+
+
+def _cpu(trigger: Trigger, where: str) -> dict[str, Any]:
+    if (trigger.metric_type or trigger.metadata.get("type")) != "Utilization":
+        raise ConfigError(f"{where}: of a cpu trigger metricType Utilization is modelled, and no other: give it")
+    return {"metric": CPU, "threshold": _number(trigger, "value", where)}
+
+
+def _number(trigger: Trigger, key: str, where: str) -> float:
+    try:
+        return float(trigger.metadata[key])
+    except KeyError:
+        raise ConfigError(f"{where}: metadata.{key} is missing") from None
+    except (TypeError, ValueError):
+        raise ConfigError(f"{where}: metadata.{key} is no number (got {trigger.metadata[key]!r})") from None
+
+
+def recognised(query: str) -> Recognised | None:
+    """One of ours, whatever its selector, window and spaces; None: it is none.
+
+    Example: sum(rate(nv_inference_request_success{model="bert"}[30s])) is requests_per_second over 30 s.
+    """
+    bare = re.sub(r"\s+", "", query)
+    predicted = PREDICTED.fullmatch(bare)
+    if predicted is not None:
+        inner = recognised(predicted["query"])
+        if inner is None or inner.metric != "requests_per_second":
+            return None
+        return Recognised(FORECAST, inner.window_s, _seconds(predicted["history"]), float(predicted["ahead"]))
+    for name in METRICS.known():
+        asked = METRICS.find(name).query(SELECTOR, WINDOW)
+        match = None if asked is None else _pattern(asked).fullmatch(bare)
+        if match is not None:
+            windows = {_seconds(window) for window in match.groups() if window is not None}
+            return Recognised(name, windows.pop() if len(windows) == 1 else None) if len(windows) < 2 else None
+    return None
+
+
+def _pattern(query: str) -> re.Pattern[str]:
+    text = re.escape(re.sub(r"\s+", "", query))
+    text = text.replace(re.escape(SELECTOR), r"(?:\{[^}]*\})?")
+    return re.compile(text.replace(re.escape(WINDOW), DURATION))
+
+
+def _seconds(duration: str) -> float | None:
+    try:
+        return seconds_of(duration)
+    except ValueError:
+        return None
+
+
+def _same(values: list[float | None], what: str) -> float | None:
+    """The only one of the known values; ConfigError if they differ."""
+    known = sorted({value for value in values if value is not None})
+    if len(known) > 1:
+        shown = ", ".join(f"{value:g} s" for value in known)
+        raise ConfigError(f"{what} differ ({shown}): the policy has one window: give them the same")
+    return known[0] if known else None
