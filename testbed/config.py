@@ -174,6 +174,13 @@ class TrafficConfig(Strict, TraceReading):
         return self
 
 
+class TraceConfig(Strict, TraceReading):
+    """`kis traffic`: what is in a recorded trace."""
+
+    trace: Path = Field(description="file with recorded arrivals, or counts")
+    seed: int = Field(0, description="seed of spread")
+
+
 class ClientConfig(ClientLimits):
     """Settings of the load generator."""
 

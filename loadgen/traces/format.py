@@ -22,12 +22,14 @@ Unit = Literal["s", "ms", "us", "ns", "iso"]
 class Arrivals:
     """What a format makes of a file.
 
-    times_ns: of each request, in any order. start_ns, end_ns: of the recording, on the same clock; None: it begins with
+    times_ns: of each request by the file's clock, in any order. before_ns: how much earlier than that each came; None:
+    it came then. start_ns, end_ns: of the recording, on the same clock; None: it begins with
     the first request and ends one ordinary gap after the last. notes: what was found in the file rather than said, in
     words that continue its name.
     """
 
     times_ns: IntArray
+    before_ns: IntArray | None = None
     start_ns: int | None = None
     end_ns: int | None = None
     notes: tuple[str, ...] = ()
@@ -87,6 +89,10 @@ class TraceReading(BaseModel):
     max_gap_s: float | None = Field(
         None, gt=0, description="longest gap of a trace: longer ones are cut to it (before speed_up)"
     )
+
+    def reading(self) -> dict[str, Any]:
+        """These fields alone, of a model that has others beside them."""
+        return {name: getattr(self, name) for name in TraceReading.model_fields}
 
     def told(self) -> dict[str, Any]:
         """What differs from the defaults, for provenance."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from loadgen.patterns import Trace
 from loadgen.schedule import Schedule, TraceError
-from loadgen.traces.format import FORMATS, IntArray, TraceFormat, TraceReading
+from loadgen.traces.format import FORMATS, Arrivals, IntArray, TraceFormat, TraceReading
 from loadgen.traces.source import Source
 
 ORDINARY = 1000  # median gaps: a longer gap is none of the traffic's own
@@ -26,7 +26,7 @@ RESOLUTIONS_NS = (3600 * 10**9, 60 * 10**9, *(10**k for k in range(9, 2, -1)))
 @dataclass(frozen=True)
 class Gaps:
     """Between one request and the next. median_s: of those that are above 0; ordinary_s: the mean of those up to
-    ORDINARY medians; same: share of requests that come at the time of another."""
+    ORDINARY medians; same: share of requests whose time is another's too, by the file's clock."""
 
     longest_s: float
     median_s: float
@@ -112,21 +112,21 @@ def _read(path: Path, reading: str, size: int, changed_ns: int, seed: int) -> Re
     source = Source(path)
     kind, why = _format_of(source, how.format)
     found = kind.arrivals(source, how)
-    times_ns, notes = found.times_ns, [*found.notes]
-    if not len(times_ns):
+    if not len(found.times_ns):
         raise TraceError(f"{path} holds no times: a trace needs at least two requests")
-    earlier = int((times_ns[1:] < times_ns[:-1]).sum())
-    if earlier:
-        times_ns.sort()
-        if kind.in_order:
-            notes.append(f"{earlier:,} of {len(times_ns):,} requests stand after a later one: they are sorted by time")
+    earlier = int((found.times_ns[1:] < found.times_ns[:-1]).sum())
+    notes = [*found.notes]
+    if earlier and kind.in_order:
+        notes.append(
+            f"{earlier:,} of {len(found.times_ns):,} requests stand after a later one: they are sorted by time"
+        )
+    times_ns, gaps, resolution_ns = _came(found, seed if how.spread else None)
     start_ns = int(times_ns[0]) if found.start_ns is None else found.start_ns
-    gaps, resolution_ns = _gaps_of(times_ns)
+    if how.spread and found.start_ns is None and resolution_ns is not None and found.before_ns is None:
+        start_ns -= start_ns % resolution_ns  # the first step of the clock as a whole
     if found.end_ns is None and not gaps.median_s and start_ns == times_ns[-1]:
         raise TraceError(f"{path} spans no time: a trace needs at least two different times")
     notes += _notes(how, gaps, resolution_ns, times_ns)
-    if how.spread and resolution_ns is not None:
-        times_ns = _spread(times_ns, resolution_ns, seed)
     end_ns = times_ns[-1] + round(gaps.ordinary_s * 1e9) if found.end_ns is None else found.end_ns
     times_ns -= start_ns
     duration_ns = int(end_ns) - start_ns
@@ -148,6 +148,25 @@ def _read(path: Path, reading: str, size: int, changed_ns: int, seed: int) -> Re
         gaps=gaps,
         notes=tuple(f"{path.name}: {note}" for note in notes),
     )
+
+
+def _came(found: Arrivals, seed: int | None) -> tuple[IntArray, Gaps, int | None]:
+    """When requests came, ascending, and the resolution of the clock. seed: of spreading them; None: they are not."""
+    times_ns, before_ns = found.times_ns, found.before_ns
+    if before_ns is None:
+        times_ns.sort()
+    else:
+        order = np.argsort(times_ns, kind="stable")
+        times_ns, before_ns = times_ns[order], before_ns[order]
+    gaps, resolution_ns = _gaps_of(times_ns)
+    if seed is not None and resolution_ns is not None:
+        times_ns = _spread(times_ns, resolution_ns, seed)
+    if before_ns is not None:
+        times_ns -= before_ns
+        times_ns.sort()
+    if before_ns is not None or seed is not None:
+        gaps = replace(_gaps_of(times_ns)[0], same=gaps.same)
+    return times_ns, gaps, resolution_ns
 
 
 def _format_of(source: Source, named: str | None) -> tuple[type[TraceFormat], str]:
@@ -193,8 +212,8 @@ def _notes(how: TraceReading, gaps: Gaps, resolution_ns: int | None, times_ns: I
         )
     elif resolution_s >= COARSE_S and gaps.same >= SHARED:
         notes.append(
-            f"{coarse}, and {gaps.same:.0%} of the requests come at the same time as another: they are sent at once; "
-            "spread: true (--spread) spreads them evenly within a step"
+            f"{coarse}, and {gaps.same:.0%} of the requests share one with an earlier one: all are taken for its "
+            "beginning; spread: true (--spread) spreads them evenly within it"
         )
     if how.max_gap_s is None and gaps.longest_s > max(ORDINARY * gaps.median_s, LONG_GAP_S):
         span_s = int(times_ns[-1] - times_ns[0]) / 1e9

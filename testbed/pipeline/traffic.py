@@ -14,7 +14,7 @@ from typing import Any
 from loadgen.lengths import with_lengths
 from loadgen.patterns import Pattern, Trace, make_pattern
 from loadgen.schedule import Schedule, TraceError, poisson_schedule
-from loadgen.traces import Recorded, TraceReading, read_recorded, read_trace, trace_pattern
+from loadgen.traces import Recorded, read_recorded, read_trace, trace_pattern
 from loadgen.validity import ValidityLimits
 from testbed.config import TrafficConfig
 
@@ -83,12 +83,7 @@ def trace_notes(traffic: TrafficConfig) -> tuple[str, ...]:
 def _read(traffic: TrafficConfig) -> Recorded:
     """What the trace's file has."""
     assert traffic.trace is not None
-    return read_recorded(traffic.trace, seed=traffic.seed, **_reading(traffic))
-
-
-def _reading(traffic: TrafficConfig) -> dict[str, Any]:
-    """How the trace's file is read."""
-    return {name: getattr(traffic, name) for name in TraceReading.model_fields}
+    return read_recorded(traffic.trace, seed=traffic.seed, **traffic.reading())
 
 
 def least_s(traffic: TrafficConfig) -> float:
@@ -130,7 +125,7 @@ def recorded(traffic: TrafficConfig, model: str) -> Schedule:
         speed_up=traffic.speed_up,
         keep=traffic.keep,
         seed=traffic.seed,
-        **_reading(traffic),
+        **traffic.reading(),
     )
     _refuse_beyond(whole.duration_s, traffic.from_s, traffic.trace)
     return whole.since(traffic.from_s) if traffic.from_s else whole

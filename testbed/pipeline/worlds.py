@@ -91,5 +91,5 @@ def _counted(recorded: RecordedRate) -> np.ndarray:
 @lru_cache(maxsize=16)
 def _rates(given: str) -> np.ndarray:
     recorded = RecordedRate.model_validate_json(given)
-    schedule = read_trace(recorded.trace, "", **recorded.told())
+    schedule = read_trace(recorded.trace, "", **recorded.reading())
     return np.array(trace_pattern(schedule, recorded.interval_s).rates)

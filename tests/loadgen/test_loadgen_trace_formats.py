@@ -15,7 +15,8 @@ from loadgen.traces import FORMATS, Recorded, read_recorded
 
 AZURE = (
     "TIMESTAMP,ContextTokens,GeneratedTokens\n"
-    "2024-05-12 00:00:00.250000+00:00,1452,3\n2024-05-12 00:00:01+00:00,584,3\n2024-05-12 00:00:01.500000+00:00,862,38\n"
+    "2024-05-12 00:00:00.250000+00:00,1452,3\n"
+    "2024-05-12 00:00:01+00:00,584,3\n2024-05-12 00:00:01.500000+00:00,862,38\n"
 )
 AZURE_2025 = "TIMESTAMP,NumImages,ContextTokens,GeneratedTokens\n" + "".join(
     f"2024-05-12 00:00:0{second}+00:00,0,5,3\n" for second in ("0.25", "1", "1.5")
@@ -207,7 +208,7 @@ def test_an_access_log_without_durations_says_that_it_has_ends(read) -> None:
 def test_requests_of_one_second_are_told_and_spread_only_if_that_is_asked_for(read) -> None:
     as_written = read(BURSTGPT)
     assert as_written.resolution_s == 1
-    assert any("steps of 1 s, and 60% of the requests come at the same time" in note for note in as_written.notes)
+    assert any("steps of 1 s, and 60% of the requests share one with an earlier one" in note for note in as_written.notes)
     spread = read(BURSTGPT, spread=True, seed=3)
     second = spread.times_ns[1:5]
     assert np.diff(second) == pytest.approx(0.25e9, abs=1000)  # one each quarter of their second
@@ -215,6 +216,15 @@ def test_requests_of_one_second_are_told_and_spread_only_if_that_is_asked_for(re
     assert spread.spread_s == 1
     assert np.array_equal(spread.times_ns, read(BURSTGPT, spread=True, seed=3).times_ns)
     assert not np.array_equal(spread.times_ns, read(BURSTGPT, spread=True, seed=4).times_ns)
+
+
+def test_ends_of_one_second_are_spread_before_their_durations_are_taken_off(read) -> None:
+    line = '::1 - - [27/Oct/2024:02:00:0{} +0000] "GET / HTTP/1.1" 200 5 "-" "-" {}\n'
+    log = "".join(line.format(*each) for each in ((1, "0.100"), (1, "0.100"), (1, "0.100"), (1, "0.100"), (9, "0.000")))
+    as_written, spread = read(log), read(log, spread=True)
+    assert as_written.resolution_s == spread.spread_s == 1
+    assert np.diff(as_written.times_ns / 1e9).tolist() == [0, 0, 0, 8.1]
+    assert np.diff(spread.times_ns[:4]) == pytest.approx(0.25e9, abs=1000)
 
 
 def test_a_fine_clock_is_not_called_coarse(read) -> None:

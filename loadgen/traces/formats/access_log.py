@@ -19,8 +19,8 @@ _ENVOY = re.compile(r"\[(\d{4}-\d{2}-\d{2}T[\d:.]+Z?)\] \"")
 
 
 class AccessLog(TraceFormat):
-    """Access log of nginx or Apache (common or combined, more fields may follow). It is written at the end of a request:
-    where its last field is a duration in seconds with a decimal point ($request_time), the request came that earlier."""
+    """Access log of nginx or Apache (common or combined, more fields may follow). A line is written when a request ends:
+    where its last field is a duration in seconds, with a decimal point ($request_time), it came that much earlier."""
 
     name = "access_log"
     in_order = False
@@ -34,7 +34,7 @@ class AccessLog(TraceFormat):
     @classmethod
     def arrivals(cls, source: Source, reading: TraceReading) -> Arrivals:
         """See TraceFormat."""
-        times_ns, took = array("q"), 0
+        times_ns, before_ns, took = array("q"), array("q"), 0
         for number, line in source.lines():
             match = _COMBINED.search(line)
             if match is None:
@@ -44,10 +44,12 @@ class AccessLog(TraceFormat):
             ns = _instant_ns(match[1])
             if ns is None:
                 raise source.wrong(number, match[1], "is not a time", "mend or remove the line")
-            times_ns.append(ns - (0 if duration is None else round(float(duration[1]) * 1e6) * 1000))
+            times_ns.append(ns)
+            before_ns.append(0 if duration is None else round(float(duration[1]) * 1e6) * 1000)
         ended = len(times_ns) - took
         note = f"{ended:,} of {len(times_ns):,} lines end in no duration: their requests' ends are taken for arrivals"
-        return Arrivals(np.array(times_ns, np.int64), notes=(note,) if ended else ())
+        times, before = (np.array(each, np.int64) for each in (times_ns, before_ns))
+        return Arrivals(times, before, notes=(note,) if ended else ())
 
 
 class Envoy(TraceFormat):

@@ -29,14 +29,11 @@ class AzureFunctions2021(TraceFormat):
         """See TraceFormat."""
         clock, stopwatch = Clock(source, reading.unit or "s"), Clock(source, reading.unit or "s")
         end, duration = _ENDED
-        return Arrivals(
-            joined(
-                [
-                    clock.of_column(frame[end], rows) - stopwatch.of_column(frame[duration], rows)
-                    for frame, rows in source.rows(_ENDED, reading.where)
-                ]
-            )
-        )
+        ends, durations = [], []
+        for frame, rows in source.rows(_ENDED, reading.where):
+            ends.append(clock.of_column(frame[end], rows))
+            durations.append(stopwatch.of_column(frame[duration], rows))
+        return Arrivals(joined(ends), joined(durations))
 
 
 _ENDED = ("end_timestamp", "duration")

@@ -40,7 +40,8 @@ class Prometheus(TraceFormat):
         missing += len(counts) - len(times)
         notes = [f"its samples are rates in requests/s, of {step_s:g} s each: {counts.sum():,} requests"]
         notes += [f"{missing:,} samples are missing, and nothing comes in their steps"] if missing else []
-        return Arrivals(evenly(source, borders_ns, counts), int(borders_ns[0]), int(borders_ns[-1]), tuple(notes))
+        times_ns = evenly(source, borders_ns, counts)
+        return Arrivals(times_ns, start_ns=int(borders_ns[0]), end_ns=int(borders_ns[-1]), notes=tuple(notes))
 
 
 def _rates(source: Source, reading: TraceReading) -> tuple[dict[float, float], int]:
