@@ -48,7 +48,13 @@ def traffic(
         facts = described(recorded, config)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / FILE, facts)
-    rows = table("window", "busiest requests/s", "peak to mean", "index of dispersion", caption="of a Poisson process the index of dispersion is 1")
+    rows = table(
+        "window",
+        "busiest requests/s",
+        "peak to mean",
+        "index of dispersion",
+        caption="of a Poisson process the index of dispersion is 1",
+    )
     for one in facts["windows"]:
         values = (shown(one[key]) for key in ("peak_rps", "peak_to_mean", "dispersion"))
         rows.add_row(span_text(one["window_s"]), *values)

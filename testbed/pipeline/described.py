@@ -56,7 +56,7 @@ def counts_in(recorded: Recorded, window_s: float) -> npt.NDArray[np.int64]:
     """Requests in each whole window of that length."""
     windows = int(recorded.duration_s / window_s + 1e-9)
     borders_ns = np.rint(np.arange(windows + 1) * (window_s * 1e9)).astype(np.int64)
-    return np.diff(np.searchsorted(recorded.times_ns, borders_ns))
+    return np.asarray(np.diff(np.searchsorted(recorded.times_ns, borders_ns)), dtype=np.int64)
 
 
 def _window(recorded: Recorded, window_s: float) -> dict[str, float]:

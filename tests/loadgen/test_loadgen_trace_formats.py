@@ -208,7 +208,9 @@ def test_an_access_log_without_durations_says_that_it_has_ends(read) -> None:
 def test_requests_of_one_second_are_told_and_spread_only_if_that_is_asked_for(read) -> None:
     as_written = read(BURSTGPT)
     assert as_written.resolution_s == 1
-    assert any("steps of 1 s, and 60% of the requests share one with an earlier one" in note for note in as_written.notes)
+    assert any(
+        "steps of 1 s, and 60% of the requests share one with an earlier one" in note for note in as_written.notes
+    )
     spread = read(BURSTGPT, spread=True, seed=3)
     second = spread.times_ns[1:5]
     assert np.diff(second) == pytest.approx(0.25e9, abs=1000)  # one each quarter of their second
