@@ -19,8 +19,8 @@ _ENVOY = re.compile(r"\[(\d{4}-\d{2}-\d{2}T[\d:.]+Z?)\] \"")
 
 
 class AccessLog(TraceFormat):
-    """Access log of nginx or Apache (common or combined, more fields may follow). Its lines are of ends: where
-    its last field is a duration in seconds, with a decimal point ($request_time), it came that much earlier."""
+    """Access log of nginx or Apache (common or combined, more fields may follow). A line is of a request's
+    end: if its last field is a duration in seconds with a decimal point ($request_time), it came that much earlier."""
 
     name = "access_log"
     in_order = False
