@@ -12,6 +12,7 @@ import pytest
 
 from loadgen.schedule import TraceError
 from loadgen.traces import FORMATS, Recorded, read_recorded
+from loadgen.traces.source import ROWS
 
 AZURE = (
     "TIMESTAMP,ContextTokens,GeneratedTokens\n"
@@ -243,6 +244,16 @@ def test_a_gap_of_a_week_is_told_and_does_not_lengthen_the_end(read) -> None:
     (note,) = found.notes
     assert "spans 604,803 s (7.0 days), with a gap of 604,800 s" in note
     assert "max_gap_s" in note
+
+
+def test_a_gap_of_half_an_hour_is_not_worth_a_word(read) -> None:
+    assert read("0\n1\n2\n1802\n1803\n").notes == ()
+
+
+def test_a_wrong_row_far_down_is_named_by_its_line(read) -> None:
+    rows = [f'{k},"two\nlines"' for k in range(ROWS + 5)]
+    with pytest.raises(TraceError, match=rf"line {2 * (ROWS + 5) + 2}: 'noon' is not a number"):
+        read("\n".join(["time,what", *rows, "noon,x"]))
 
 
 def test_gaps_can_be_cut(read) -> None:
