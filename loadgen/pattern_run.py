@@ -22,7 +22,7 @@ from loadgen.lengths import parse_lengths, with_lengths
 from loadgen.patterns import Pattern, PatternError, Trace, find_pattern, known_patterns, make_pattern
 from loadgen.run_manifest import ClientManifest, Device, versions
 from loadgen.schedule import Schedule, poisson_schedule
-from loadgen.traces import FORMATS, read_trace
+from loadgen.traces import FORMATS, TraceError, TraceReading, read_recorded, read_trace
 from workloads.catalog import Balancer, ServiceConfig
 from workloads.errors import KisError
 
@@ -115,12 +115,33 @@ def _options(kind: type[Pattern]) -> Iterator[_Option]:
     allow = "exit with 0 after an INVALID run, too (default: 3)"
     yield "--allow-invalid", {"action": "store_true", "default": False, "help": allow}
     yield "--trace", {"default": "", "help": "file with recorded arrivals, replayed instead of the pattern"}
-    formats = f"of the trace: {', '.join(FORMATS.known())}, or my_module:MyFormat (default: what its lines look like)"
-    yield "--format", {"default": "", "help": formats}
+    yield from _reading_options()
     yield "--speed-up", {"type": float, "default": 1.0, "help": "of the trace; 2: in half the time (default: 1)"}
     yield "--keep", {"type": float, "default": 1.0, "help": "share of the trace's requests that is sent (default: 1)"}
     no_page = "leave report.html to `kis report`: drawing it takes seconds"
     yield "--no-page", {"action": "store_true", "default": False, "help": no_page}
+
+
+def _reading_options() -> Iterator[_Option]:
+    """How a trace is read; text, so that Locust's form can have none of it."""
+    formats = f": {', '.join(sorted(FORMATS.known()))}, or my_module:MyFormat"
+    forms = {"format": formats, "unit": ": s, ms, us, ns or iso", "where": ": NAME=VALUE,NAME=VALUE"}
+    for name, field in TraceReading.model_fields.items():
+        wanted: dict[str, Any] = {"help": f"{field.description}{forms.get(name, '')}", "default": ""}
+        if field.annotation is bool:
+            wanted |= {"action": "store_true", "default": False}
+        yield _flag(name), wanted
+
+
+def _reading(options: Any) -> dict[str, Any]:
+    """What was said of how the trace is read."""
+    given = {name: getattr(options, name) for name in TraceReading.model_fields if getattr(options, name)}
+    if "where" in given:
+        pairs = [pair.partition("=") for pair in given["where"].split(",")]
+        if not all(equals for _, equals, _ in pairs):
+            raise TraceError(f"--where {given['where']}: give NAME=VALUE, e.g. --where Model=GPT-4")
+        given["where"] = {name.strip(): value for name, _, value in pairs}
+    return given
 
 
 def _flag(name: str) -> str:
@@ -188,10 +209,13 @@ def _job(kind: type[Pattern], environment: Any, run_time_s: float | None, last: 
 def _schedule(kind: type[Pattern], options: Any, run_time_s: float | None) -> tuple[Schedule, list[str]]:
     """The arrivals, of a model that is not known yet, and what is to be said of them."""
     if options.trace:
-        how = {"speed_up": options.speed_up, "keep": options.keep, "seed": options.seed}
-        return read_trace(Path(options.trace), "", format=options.format or None, **how).until(run_time_s), []
+        path, reading = Path(options.trace), _reading(options)
+        schedule = read_trace(
+            path, "", speed_up=options.speed_up, keep=options.keep, seed=options.seed, **reading
+        ).until(run_time_s)
+        return schedule, [*read_recorded(path, seed=options.seed, **reading).notes]
     if kind is Trace:
-        raise ReplayError("no trace was given: --trace FILE (an Azure CSV, or a file with one time a line)")
+        raise ReplayError("no trace was given: --trace FILE (a log, a CSV, or a file with one time a line)")
     pattern = make_pattern(kind.name, **{f.name: getattr(options, f.name) for f in dataclasses.fields(kind)})
     duration_s = run_time_s or kind.default_duration_s
     schedule = poisson_schedule(pattern, duration_s, options.seed, "")

@@ -74,9 +74,14 @@ def example_profile() -> Profile:
         return Profile.read(file)
 
 
-def read_trace(path: str | Path, *, format: str | None = None, speed_up: float = 1.0, keep: float = 1.0) -> Schedule:
-    """A recorded trace as traffic (formats: docs/how-to/replay-traffic.md); TraceError names the line that is wrong."""
-    return traces.read_trace(Path(path), "trace", format=format, speed_up=speed_up, keep=keep)
+def read_trace(
+    path: str | Path, *, format: str | None = None, speed_up: float = 1.0, keep: float = 1.0, **reading: Any
+) -> Schedule:
+    """A recorded trace as traffic (formats: docs/how-to/replay-traffic.md); TraceError names the line that is wrong.
+
+    reading: how the file is read beside its format: column, unit, where, spread, max_gap_s.
+    """
+    return traces.read_trace(Path(path), "trace", format=format, speed_up=speed_up, keep=keep, **reading)
 
 
 def simulate(

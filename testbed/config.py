@@ -16,7 +16,7 @@ from loadgen.client_limits import ClientLimits, TransportName
 from loadgen.lengths import Lengths
 from loadgen.patterns import find_pattern
 from loadgen.patterns.pattern import REGISTRY
-from loadgen.traces import FORMATS
+from loadgen.traces import TraceReading
 from testbed.config_file import build
 from workloads.catalog import ServiceConfig, find_model
 from workloads.emulated_profile import EmulatedProfile
@@ -123,7 +123,7 @@ class ServeConfig(NetworkConfig):
         return self
 
 
-class TrafficConfig(Strict):
+class TrafficConfig(Strict, TraceReading):
     """When requests arrive: a pattern with its parameters, or a recorded trace."""
 
     pattern: PatternName | None = Field(
@@ -131,9 +131,6 @@ class TrafficConfig(Strict):
     )
     parameters: dict[str, int | float | str] = Field({}, description="parameters of the pattern, e.g. spike=200")
     trace: Path | None = Field(None, description="file with recorded arrivals, instead of a pattern")
-    format: Annotated[str, AfterValidator(FORMATS.checked)] | None = Field(
-        None, description="format of the trace; none: azure if its first line contains TIMESTAMP, else timestamps"
-    )
     speed_up: float = Field(1.0, gt=0, description="factor by which the trace is replayed faster")
     from_s: float = Field(
         0.0, ge=0, description="seconds at the trace's beginning (after speed_up) that are not replayed"
@@ -167,11 +164,20 @@ class TrafficConfig(Strict):
             raise ValueError("give rate_interval_s and rate_factor together: a trace's rate, and its scale")
         if self.rate_factor is not None and self.trace is None:
             raise ValueError("rate_interval_s and rate_factor are of a trace: a pattern has its rates in parameters")
+        if self.trace is None and self.told():
+            raise ValueError(f"{', '.join(self.told())}: of a trace, and the traffic is a pattern: give a trace")
         if self.from_s and self.trace is None:
             raise ValueError("from_s is of a trace: a pattern has its phase in parameters")
         if self.rate_factor is not None and self.keep != 1:
             raise ValueError("keep is of a trace's own arrivals: make rate_factor smaller instead")
         return self
+
+
+class TraceConfig(Strict, TraceReading):
+    """`kis traffic`: what is in a recorded trace."""
+
+    trace: Path = Field(description="file with recorded arrivals, or counts")
+    seed: int = Field(0, description="seed of spread")
 
 
 class ClientConfig(ClientLimits):

@@ -75,7 +75,14 @@ def test_its_command_and_its_configurations_are_there(installed: Path, tmp_path:
     entry = (installed / "kis_testbed-0.1.0.dist-info" / "entry_points.txt").read_text()
     assert "kis = testbed.cli:main" in entry
     assert "calibrate" in run("-c", START, "--help", cwd=tmp_path, PYTHONPATH=str(installed))
-    kept = ("configs/**/*.yaml", "examples/*.json", "reporting/templates/*", "localcluster/go/**/*.go", "bundle/run.sh")
+    kept = (
+        "configs/**/*.yaml",
+        "examples/*.json",
+        "examples/*.log",
+        "reporting/templates/*",
+        "localcluster/go/**/*.go",
+        "bundle/run.sh",
+    )
     for pattern in kept:
         ours = {file.relative_to(ROOT) for file in (ROOT / "testbed").glob(pattern)}
         assert ours

@@ -22,7 +22,7 @@ from testbed.adapter.config import AdapterConfig
 from testbed.autoscaling.metrics import METRICS
 from testbed.autoscaling.policy import known_policies
 from testbed.bundle.campaigns import CampaignPlan
-from testbed.config import CalibrateConfig, MeasureConfig, ReplayConfig, ServeConfig, SimulateConfig
+from testbed.config import CalibrateConfig, MeasureConfig, ReplayConfig, ServeConfig, SimulateConfig, TraceConfig
 from testbed.controller.config import BudgetControllerConfig, ControllerConfig
 from testbed.grid_study import STUDIES
 from testbed.kiscaler.learner import METHODS
@@ -45,6 +45,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "kis measure": MeasureConfig,
     "kis calibrate": CalibrateConfig,
     "kis devices": DevicesConfig,
+    "kis traffic": TraceConfig,
     "kis simulate": SimulateConfig,
     "kis simulate --cluster": ClusterRunConfig,
     "kis plan": PlanConfig,

@@ -7,7 +7,7 @@ from testbed.cli.console import ConsoleReporter, console, print_path, say, shown
 from testbed.cli.flags import Given, configured, flags
 from testbed.cli.out import out_folder
 from testbed.pipeline.adaptation_config import AdaptRunConfig
-from testbed.pipeline.traffic import length_note
+from testbed.pipeline.traffic import length_note, trace_notes
 
 
 @flags(AdaptRunConfig, usual=["quiet_runs"])
@@ -30,11 +30,9 @@ def adapt(
             f"{settings.run.duration_s:g} s of {settings.model}, batches {drift.slow_down:g} x as long from "
             f"{drift.at_s:g} s on; {settings.quiet_runs} runs without drift"
         )
-        reporter.notes(
-            note
-            for name, traffic in settings.run.traffic.items()
-            if (note := length_note(name, traffic, settings.run.duration_s, "the run")) is not None
-        )
+        for name, traffic in settings.run.traffic.items():
+            length = length_note(name, traffic, settings.run.duration_s, "the run")
+            reporter.notes([*trace_notes(traffic), *filter(None, [length])])
         from testbed.pipeline.adaptation import adapt as run_adaptation
 
         result = run_adaptation(settings, folder, reporter.progress, options.workers_of(workers, ray))

@@ -63,6 +63,7 @@ COMMANDS = {
     "measure": Entry("replay", "Measure", "Serve a model here, send it traffic, sample everything."),
     "calibrate": Entry("campaign", "Measure", "The whole loop: serve, measure, fit, simulate, compare, report."),
     "devices": Entry("devices", "Measure", "CPU against GPU: how many times slower, on the same traffic."),
+    "traffic": Entry("traffic", "Simulate", "What is in a log of traffic: rates, bursts, gaps, a season."),
     "simulate": Entry("simulate", "Simulate", "A calibrated service, or a cluster, under any traffic."),
     "plan": Entry("plan", "Simulate", "How many replicas, and which batches, hold a latency target."),
     "study": Entry("study", "Simulate", "A kind of study in one file, also one of yours."),

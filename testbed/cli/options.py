@@ -32,11 +32,17 @@ _PATTERNS = {name: kind for name, kind in known_patterns().items() if kind.confi
 _PARAMETERS = "; ".join(
     f"{name}: {', '.join(field.name for field in fields(kind))}" for name, kind in _PATTERNS.items()
 )
+FORMATS_HELP = f"Of the trace: {', '.join(sorted(FORMATS.known()))}, or my_module:MyFormat."
 TRAFFIC = (
     Short("--pattern", "traffic.pattern", f"{', '.join(_PATTERNS)}, or my_module:MyPattern."),
     Short("--set", "traffic.parameters", f"Of the pattern, e.g. spike=200. {_PARAMETERS}."),
     "traffic.trace",
-    Short("--format", "traffic.format", f"Of the trace: {', '.join(FORMATS.known())}, or my_module:MyFormat."),
+    Short("--format", "traffic.format", FORMATS_HELP),
+    "traffic.column",
+    "traffic.unit",
+    "traffic.where",
+    "traffic.spread",
+    "traffic.max_gap_s",
     Short("--duration", "traffic.duration_s"),
 )
 _SHAPE = "Of an input that the model leaves free, e.g. --shape input_ids:128; may be repeated."

@@ -26,6 +26,7 @@ class Left(NamedTuple):
 LEFT = {
     "replay": Left(("run.json",), "refuses"),
     "measure": Left(("run.json",), "refuses"),
+    "traffic": Left(("traffic.json",), "replaces"),
     "simulate": Left(("run.json",), "replaces"),
     "simulate --cluster": Left(("cluster.json",), "replaces"),
     "plan": Left(("plan.json",), "replaces"),

@@ -8,6 +8,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from loadgen.patterns import families
+from loadgen.traces import TraceReading
 from testbed.autoscaling.hpa.spec import ControllerFlags
 from testbed.autoscaling.policies import find_policy
 from testbed.autoscaling.settings import PolicySettings
@@ -18,7 +19,7 @@ from testbed.simulation.cluster.config import ClusterConfig
 Range = tuple[float, float]
 
 
-class RecordedRate(Strict):
+class RecordedRate(Strict, TraceReading):
     """The rate of a recorded trace, to draw arrivals from: at any scale, and faster."""
 
     trace: Path = Field(description="file with recorded arrivals or counts")

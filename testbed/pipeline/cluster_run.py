@@ -27,7 +27,7 @@ from testbed.pipeline.cluster_budget import budget_of, with_capacities
 from testbed.pipeline.cluster_config import ClusterRunConfig, Fault
 from testbed.pipeline.cluster_records import Observed, ScalingRecord
 from testbed.pipeline.served_rates import with_served_rate
-from testbed.pipeline.traffic import length_note, pattern_of, recorded
+from testbed.pipeline.traffic import length_note, pattern_of, recorded, trace_notes
 from testbed.reporting.reports import write_report
 from testbed.simulation.cluster.config import ClusterConfig
 from testbed.simulation.cluster.kisim import KISim
@@ -94,8 +94,9 @@ def _plain(told: PostMortem) -> dict[str, Any]:
 
 
 def _cut_or_idle(config: ClusterRunConfig) -> Iterator[str]:
-    """Where the run is not as long as its traces."""
+    """Where the run is not as long as its traces, and what is to be said of these."""
     for name, traffic in config.traffic.items():
+        yield from trace_notes(traffic)
         note = length_note(name, traffic, config.duration_s, "the run")
         if note is not None:
             yield note

@@ -14,7 +14,7 @@ from typing import Any
 from loadgen.lengths import with_lengths
 from loadgen.patterns import Pattern, Trace, make_pattern
 from loadgen.schedule import Schedule, TraceError, poisson_schedule
-from loadgen.traces import read_trace, trace_pattern
+from loadgen.traces import Recorded, read_recorded, read_trace, trace_pattern
 from loadgen.validity import ValidityLimits
 from testbed.config import TrafficConfig
 
@@ -25,14 +25,7 @@ def pattern_of(traffic: TrafficConfig) -> Pattern | None:
         return make_pattern(str(traffic.pattern), **traffic.parameters)
     if traffic.rate_interval_s is None or traffic.rate_factor is None:
         return None
-    return _trace_rate(
-        traffic.trace,
-        traffic.format,
-        traffic.speed_up,
-        traffic.from_s,
-        traffic.rate_interval_s,
-        traffic.rate_factor,
-    )
+    return _trace_rate(traffic.model_dump_json())
 
 
 def whole_s(pattern: Pattern) -> float:
@@ -51,8 +44,9 @@ def own_length_s(traffic: TrafficConfig) -> float | None:
     pattern = pattern_of(traffic)
     if pattern is not None:
         return whole_s(pattern)
-    whole = read_trace(traffic.trace, "", format=traffic.format, speed_up=traffic.speed_up)
-    return _since(whole, traffic.from_s, traffic.trace).duration_s
+    lasts_s = _read(traffic).duration_s / traffic.speed_up
+    _refuse_beyond(lasts_s, traffic.from_s, traffic.trace)
+    return lasts_s - traffic.from_s
 
 
 def length_note(what: str, traffic: TrafficConfig, duration_s: float, of: str = "duration_s") -> str | None:
@@ -65,8 +59,10 @@ def length_note(what: str, traffic: TrafficConfig, duration_s: float, of: str = 
 
 
 def length_notes(traffic: Mapping[str, TrafficConfig], duration_s: float | None = None) -> Iterator[str]:
-    """The same of several, by name. duration_s: of patterns that have none, if somebody has said it."""
+    """The same of several, by name, and what is to be said of each trace. duration_s: of patterns that have none, if
+    somebody has said it."""
     for name, one in traffic.items():
+        yield from trace_notes(one)
         note = None
         if one.duration_s is not None:
             note = length_note(name, one, one.duration_s)
@@ -79,17 +75,31 @@ def length_notes(traffic: Mapping[str, TrafficConfig], duration_s: float | None 
             yield note
 
 
+def trace_notes(traffic: TrafficConfig) -> tuple[str, ...]:
+    """What was found in a trace's file, or changed, that nobody has said; none of a pattern."""
+    return () if traffic.trace is None else _read(traffic).notes
+
+
+def _read(traffic: TrafficConfig) -> Recorded:
+    """What the trace's file has."""
+    assert traffic.trace is not None
+    return read_recorded(traffic.trace, seed=traffic.seed, **traffic.reading())
+
+
 def least_s(traffic: TrafficConfig) -> float:
     """Seconds that a run of it takes at least."""
     return own_length_s(traffic) or Pattern.default_duration_s
 
 
 @lru_cache(maxsize=32)  # many runs of one trace
-def _trace_rate(
-    path: Path, format: str | None, speed_up: float, from_s: float, interval_s: float, factor: float
-) -> Trace:
+def _trace_rate(given: str) -> Trace:
     """The counted rate in whole intervals, times the factor; after its end nothing arrives."""
-    schedule = _since(read_trace(path, "", format=format, speed_up=speed_up), from_s, path)
+    traffic = TrafficConfig.model_validate_json(given)
+    path, interval_s, factor, speed_up = traffic.trace, traffic.rate_interval_s, traffic.rate_factor, traffic.speed_up
+    assert path is not None
+    assert interval_s is not None
+    assert factor is not None
+    schedule = recorded(traffic, "")
     whole = int(schedule.duration_s / interval_s + 1e-9)
     if not whole:
         raise TraceError(
@@ -110,18 +120,21 @@ def recorded(traffic: TrafficConfig, model: str) -> Schedule:
     """Arrivals of a trace, all of them; TraceError names the line that is wrong."""
     assert traffic.trace is not None
     whole = read_trace(
-        traffic.trace, model, format=traffic.format, speed_up=traffic.speed_up, keep=traffic.keep, seed=traffic.seed
+        traffic.trace,
+        model,
+        speed_up=traffic.speed_up,
+        keep=traffic.keep,
+        seed=traffic.seed,
+        **traffic.reading(),
     )
-    return _since(whole, traffic.from_s, traffic.trace)
+    _refuse_beyond(whole.duration_s, traffic.from_s, traffic.trace)
+    return whole.since(traffic.from_s) if traffic.from_s else whole
 
 
-def _since(schedule: Schedule, from_s: float, path: Path) -> Schedule:
-    """What is replayed of a trace that was read."""
-    if from_s >= schedule.duration_s:
-        raise TraceError(
-            f"{path} lasts {schedule.duration_s:.1f} s as it is replayed, from_s is {from_s:g}: begin earlier"
-        )
-    return schedule.since(from_s) if from_s else schedule
+def _refuse_beyond(whole_s: float, from_s: float, path: Path) -> None:
+    """TraceError if the trace ends before that."""
+    if from_s >= whole_s:
+        raise TraceError(f"{path} lasts {whole_s:.1f} s as it is replayed, from_s is {from_s:g}: begin earlier")
 
 
 def _arrivals(traffic: TrafficConfig, model: str) -> Schedule:
@@ -159,7 +172,7 @@ def traffic_identity(run_id: str, traffic: TrafficConfig) -> Identity:
 def _of_trace(traffic: TrafficConfig) -> dict[str, Any]:
     """What was made of a trace."""
     assert traffic.trace is not None
-    provenance = {"trace": traffic.trace.name, "speed_up": traffic.speed_up}
+    provenance = {"trace": traffic.trace.name, "speed_up": traffic.speed_up, **traffic.told()}
     provenance |= {"from_s": traffic.from_s} if traffic.from_s else {}
     if traffic.rate_factor is None:
         return {**provenance, "keep": traffic.keep}

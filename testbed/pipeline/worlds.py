@@ -84,7 +84,12 @@ def _of_trace(
     return Trace(rates=tuple((part * peak_rps / part.max()).tolist()), interval_s=interval_s)
 
 
-@lru_cache(maxsize=16)
 def _counted(recorded: RecordedRate) -> np.ndarray:
-    schedule = read_trace(recorded.trace, "")
+    return _rates(recorded.model_dump_json())
+
+
+@lru_cache(maxsize=16)
+def _rates(given: str) -> np.ndarray:
+    recorded = RecordedRate.model_validate_json(given)
+    schedule = read_trace(recorded.trace, "", **recorded.reading())
     return np.array(trace_pattern(schedule, recorded.interval_s).rates)

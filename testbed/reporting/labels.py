@@ -173,6 +173,7 @@ def traffic_text(traffic: Mapping[str, Any]) -> str:
         parts.append(f"the trace {traffic['trace']}")
         parts += [f"{traffic['speed_up']:g} times as fast"] if traffic["speed_up"] != 1 else []
         parts += [f"from {number(traffic['from_s'], 0, 's')} on"] if traffic.get("from_s") else []
+        parts += [f"{name} {settings(traffic[name])}" for name in ("where", "spread", "max_gap_s") if traffic.get(name)]
         if traffic["rate_factor"] is not None:
             parts.append(f"its rate in intervals of {traffic['rate_interval_s']:g} s times {traffic['rate_factor']:g}")
     else:

@@ -160,6 +160,19 @@ def test_a_trace_is_replayed_instead_of_the_pattern_and_cut_at_the_run_time(type
     assert len(server.seen) == 4
 
 
+def test_a_trace_has_a_file_of_its_own_that_reads_any_format(typed, tmp_path, server):
+    (tmp_path / "burst.csv").write_text(
+        "Timestamp,Model,Request tokens\n" + "".join(f"{k // 2},{'ab'[k % 2]},3\n" for k in range(8)) + "3,a,1\n"
+    )
+    _, output = typed("replay_trace", "--trace", "burst.csv", "--where", "model=a", "--spread", "--max-gap-s", "5")
+    run = load_run(tmp_path / "run")
+    assert len(server.seen) == 5
+    assert run.manifest.pattern == "trace"
+    assert run.manifest.pattern_parameters["where"] == {"model": "a"}
+    assert run.manifest.pattern_parameters["spread_s"] == 1
+    assert any("its clock counts in steps of 1 s" in note for note in run.manifest.notes), output
+
+
 def test_the_form_has_a_field_for_each_parameter_and_none_for_what_scripts_need(page):
     ask(page, "stats/requests")  # it is up
     with urllib.request.urlopen(f"http://127.0.0.1:{page}/") as answer:

@@ -270,6 +270,8 @@ def test_any_pattern_can_be_chosen_on_the_command_line(tmp_path):
         ("bursty", ["-t", "0"], "a run time of 0 s sends nothing"),
         ("bursty", ["--trace", "none.csv"], "none.csv: No such file"),
         ("locustfile", ["--pattern", "trace"], "no trace was given: --trace FILE"),
+        ("replay_trace", [], "no trace was given: --trace FILE"),
+        ("replay_trace", ["--trace", "t", "--where", "a"], "--where a: give NAME=VALUE"),
         ("bursty.py,periodic", [], "bursty and periodic were both given with -f"),
         ("locustfile", ["--pattern", "burst"], "did you mean 'bursty'"),
         ("locustfile", ["--pattern", "no_such_module:Mine"], "is its folder on PYTHONPATH"),

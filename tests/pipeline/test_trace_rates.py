@@ -17,7 +17,7 @@ from testbed.cli.main import application
 from testbed.config import TrafficConfig
 from testbed.pipeline.evaluate import evaluate
 from testbed.pipeline.evaluate_config import EvaluateConfig
-from testbed.pipeline.traffic import make_schedule, own_length_s, pattern_of, traffic_identity
+from testbed.pipeline.traffic import length_notes, make_schedule, own_length_s, pattern_of, traffic_identity
 from testbed.pipeline.tune import tune
 from testbed.pipeline.tune_config import TuneConfig
 from tests.oracles.cluster_worlds import six_replicas
@@ -106,6 +106,21 @@ def test_policies_are_judged_and_tuned_on_it(tmp_path: Path, trace: dict[str, An
         lambda share: None,
     )
     assert tuned["outcomes"]["hpa"]["gpu_seconds"] > 0
+
+
+def test_how_a_trace_is_read_is_part_of_the_traffic_and_of_its_provenance(tmp_path: Path) -> None:
+    lines = [f"{name},{k // 4},{1000 * (k // 2)}" for k, name in enumerate("ab" * 20)]
+    (tmp_path / "t.csv").write_text("\n".join(["name,time,start", *lines]))
+    reading = {"column": "start", "unit": "ms", "where": {"name": "a"}, "spread": True, "max_gap_s": 9.0}
+    traffic = TrafficConfig.model_validate({"trace": tmp_path / "t.csv", **reading})
+    schedule = make_schedule(traffic, "m")
+    assert len(schedule) == 20
+    assert own_length_s(traffic) == schedule.duration_s == pytest.approx(20, abs=0.6)
+    for told in (schedule.provenance, traffic_identity("r", traffic).parameters):
+        assert reading.items() <= told.items()
+    assert any("spread evenly" in note for note in length_notes({"": traffic}))
+    with pytest.raises(ValueError, match="max_gap_s: of a trace, and the traffic is a pattern"):
+        TrafficConfig.model_validate({"pattern": "ramp", "max_gap_s": 5})
 
 
 def test_mistakes_are_named(trace: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from importlib import resources
 from pathlib import Path
 
 from synthetic_runs import write_demo
@@ -29,7 +30,7 @@ from tests.oracles.cluster_worlds import flat_profile
 from tests.pipeline import test_benchmark, test_cluster_run, test_evaluate, test_experiment, test_tune
 from tests.pipeline.played import begin_run, play_run
 
-ANSWERS = ("plan", "tuning", "benchmark", "training", "adaptation")
+ANSWERS = ("traffic", "plan", "tuning", "benchmark", "training", "adaptation")
 POLICIES = {
     "all": {"kind": "fixed", "replicas": 6},
     "one": {"kind": "fixed", "replicas": 1},
@@ -53,6 +54,9 @@ def write_every_kind(folder: Path) -> dict[str, Path]:
     run_study(study, folder / "study", lambda share: None)
     _typed("simulate", "--replicas", "2", "--out", str(folder / "run"), profile=folder / "profile.json")
     _typed("plan", "--target-ms", "50", "--out", str(folder / "plan"), profile=folder / "profile.json")
+    log = resources.files("testbed") / "examples" / "access.log"
+    result = CliRunner().invoke(application(["traffic"]), ["traffic", str(log), "--out", str(folder / "traffic")])
+    assert result.exit_code == 0, result.output
     search = TuneConfig.model_validate(test_tune.settings(folder, trials=4, duration_s=60))
     tune(search, folder / "tuning", lambda share: None)
     benchmark(test_benchmark.config_of(folder), folder / "benchmark", lambda share: None)
