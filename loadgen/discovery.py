@@ -61,7 +61,7 @@ def model_tensors(
     """
     endpoint = address(endpoint)
     metadata = _ask(endpoint, f"model '{model}'", lambda client: client.get_model_metadata(model))
-    config = _ask(endpoint, f"the configuration of '{model}'", lambda client: client.get_model_config(model))
+    config = model_configuration(endpoint, model)
     if unsendable := _unsendable(config):
         raise DiscoveryError(
             f"model '{model}' {unsendable}: requests one by one, each with one answer, are what is sent"
@@ -80,6 +80,12 @@ def model_tensors(
         raise DiscoveryError(f"model '{model}' has no input '{next(iter(given))}': its inputs are {names}")
     outputs = tuple(_spec(tensor, batched, None) for tensor in metadata.get("outputs", ()))
     return DiscoveredModel(model, inputs, outputs, service_config(config), batched, unmodelled(config))
+
+
+def model_configuration(endpoint: str, model: str) -> dict[str, Any]:
+    """The configuration that the server runs the model with, as JSON; DiscoveryError."""
+    asked = _ask(endpoint, f"the configuration of '{model}'", lambda client: client.get_model_config(model))
+    return cast(dict[str, Any], asked)
 
 
 def parse_shapes(texts: Iterable[str]) -> dict[str, tuple[int, ...]]:

@@ -58,17 +58,22 @@ def plan_capacity(
     most_looks = 1 + math.ceil(math.log2(grid.max_replicas))  # for each setting
     evaluated: list[Option] = []
     for number, (instances, size, delay_s) in enumerate(settings):
-
-        def option(replicas: int, instances: int = instances, size: int = size, delay_s: float = delay_s) -> Option:
-            service = ServiceConfig(
-                replicas=replicas,
-                instances=instances,
-                max_batch_size=size,
-                dynamic_batching=DynamicBatching(max_queue_delay_s=delay_s),
-            )
-            return predict(profile, arrivals, service, target_s, percentile=percentile, draws=draws, seed=seed)
-
-        for looked, found in enumerate(_fewest(option, grid.max_replicas), start=1):
+        service = ServiceConfig(
+            instances=instances,
+            max_batch_size=size,
+            dynamic_batching=DynamicBatching(max_queue_delay_s=delay_s),
+        )
+        looks = fewest_replicas(
+            profile,
+            arrivals,
+            service,
+            target_s,
+            grid.max_replicas,
+            percentile=percentile,
+            draws=draws,
+            seed=seed,
+        )
+        for looked, found in enumerate(looks, start=1):
             evaluated.append(found)
             on_progress((number + looked / most_looks) / len(settings))
     holding = [option for option in evaluated if option.holds]
@@ -76,8 +81,23 @@ def plan_capacity(
     return CapacityPlan(target_s, percentile, tuple(evaluated), best)
 
 
-def _fewest(option: Callable[[int], Option], most: int) -> Iterator[Option]:
-    """All options looked at on the way to the fewest replicas that hold."""
+def fewest_replicas(
+    profile: ServiceProfile,
+    arrivals: Arrivals,
+    service: ServiceConfig,
+    target_s: float,
+    most: int,
+    *,
+    percentile: float,
+    draws: int,
+    seed: int,
+) -> Iterator[Option]:
+    """All options looked at on the way to the fewest replicas of a setting that hold the target."""
+
+    def option(replicas: int) -> Option:
+        with_replicas = service.model_copy(update={"replicas": replicas})
+        return predict(profile, arrivals, with_replicas, target_s, percentile=percentile, draws=draws, seed=seed)
+
     last = option(most)
     yield last
     low, high = (1, most) if last.holds else (most, most)

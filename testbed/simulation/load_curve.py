@@ -96,8 +96,10 @@ def capacity_rps(service: ServiceConfig, mean_s: FloatArray) -> float:
     return service.replicas * service.instances * float(np.max(sizes / mean_s[: len(sizes)]))
 
 
-def rate_within(profile: ServiceProfile, service: ServiceConfig, target_s: float) -> float:
-    """Requests/s that one replica serves with PERCENTILE of the latency within the target; 0: none.
+def rate_within(
+    profile: ServiceProfile, service: ServiceConfig, target_s: float, percentile: float = PERCENTILE
+) -> float:
+    """Requests/s that one replica serves with that percentile of the latency within the target; 0: none.
 
     Searched by halving on Poisson arrivals of one seed, below what full batches could serve.
     """
@@ -108,7 +110,7 @@ def rate_within(profile: ServiceProfile, service: ServiceConfig, target_s: float
         schedule = poisson_schedule(Constant(rate=rate_rps), SEARCHED_REQUESTS / rate_rps, 0, profile.model)
         run = simulate(schedule, profile, single, 0)
         latency_s = np.where(run.requests.ok, run.requests.latency_s, np.inf)
-        return len(latency_s) > 0 and float(np.quantile(latency_s, PERCENTILE / 100, method="higher")) <= target_s
+        return len(latency_s) > 0 and float(np.quantile(latency_s, percentile / 100, method="higher")) <= target_s
 
     for _ in range(HALVINGS):
         middle = (low + high) / 2
