@@ -67,6 +67,7 @@ COMMANDS = {
     "simulate": Entry("simulate", "Simulate", "A calibrated service, or a cluster, under any traffic."),
     "plan": Entry("plan", "Simulate", "How many replicas, and which batches, hold a latency target."),
     "study": Entry("study", "Simulate", "A kind of study in one file, also one of yours."),
+    "tune-service": Entry("tune_service", "Decide", "Instances, batches and delays of a model on your Triton."),
     "tune": Entry("tune", "Decide", "The autoscaler for your traffic and target, as YAML."),
     "benchmark": Entry("benchmark", "Decide", "Tuned autoscalers on held-out traffic of several services."),
     "train": Entry("train", "Decide", "An autoscaler learns in simulated clusters.", "stable_baselines3"),

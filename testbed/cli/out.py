@@ -34,6 +34,7 @@ LEFT = {
     "calibrate": Left(("config.json",), "continues"),
     "devices": Left(("devices.json",), "continues"),
     "study": Left(("study.json",), "continues"),
+    "tune-service": Left(("tune-service.json",), "continues"),
     "tune": Left(("tune.json",), "continues"),
     "train": Left(("train.json", "seeds.json"), "continues"),
     "benchmark": Left(("benchmark.json",), "continues"),

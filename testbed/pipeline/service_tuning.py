@@ -1,6 +1,6 @@
 """`kis tune-service`: a few measured settings of a user's model, all others simulated, and the best ones run for real.
 
-    results/<name>/  config.json  server.json (the models' own configurations)  tune-service.json  report.html
+    results/<name>/  tune-service.json (what was asked)  models.json (what the server had)  tuned-service.json  report.html
                      measured/MODEL-n2/  a calibration for each model and number of instances
                      confirmed/runs/     real runs of the picks     picks/1/MODEL/config.pbtxt
 
@@ -45,7 +45,7 @@ from testbed.study import HERE, Workers, computed, remember
 from workloads.catalog import DynamicBatching, ServiceConfig
 from workloads.files import write_json, write_text_atomically
 
-FILE = "tune-service.json"
+CONFIG, FILE = "tune-service.json", "tuned-service.json"
 DRAWS = 20  # of simulated runs, for each option
 MOST_S, MOST_REQUESTS = 15.0, 1500  # of the run at the largest rate within the target: at least so long, or so many
 LONGEST_S = 60.0
@@ -132,11 +132,11 @@ def tune_service(
     look: Look | None = look_at_machine,
     workers: Workers = HERE,
 ) -> dict[str, Any]:
-    """Measure, simulate, confirm; what was written to tune-service.json. What is there is kept.
+    """Measure, simulate, confirm; what was written to tuned-service.json. What is there is kept.
 
     look: at the machine, before the first run; None: none.
     """
-    remember(config, folder / "config.json", may_change=("server", "metrics"))
+    remember(config, folder / CONFIG, may_change=("server", "metrics"))
     with ExitStack() as at_the_end:
         server = _server(config, folder, reporter, at_the_end)
         profiles = {model: _measured(server, model, look, workers) for model in server.own}
@@ -177,7 +177,7 @@ def front(settings: Sequence[Setting]) -> list[Setting]:
 def _server(config: TuneServiceConfig, folder: Path, reporter: Reporter, at_the_end: ExitStack) -> Server:
     """What it has; it has that again at the end. A folder that goes on knows what it had at first."""
     models = config.models or (the_model(config.server, None),)
-    file = folder / "server.json"
+    file = folder / "models.json"
     own: dict[str, Config] = read_json(file, "choose another folder with --out") if file.exists() else {}
     for model in models:
         now = at_the_end.enter_context(as_it_was(config.server, model))
@@ -192,8 +192,14 @@ Profiles = dict[int, Path]  # by number of instances
 
 
 def _measured(server: Server, model: str, look: Look | None, workers: Workers) -> Profiles:
-    """A profile for each number of instances; of the model's own one alone where the server loads no models."""
+    """A profile for each number of instances; of the model's own one alone where the server loads no models.
+
+    Once there are picks, no other is measured: they would be other ones.
+    """
     own = service_config(server.own[model])
+    if (server.folder / FILE).exists():
+        numbers = {own.instances, *server.config.instances}
+        return {n: file for n in numbers if (file := _profile_file(server, model, n)).exists()}
     settings = grid(server.config, own, batched=_batched(server.own[model]))
     found: Profiles = {}
     for instances in server.config.instances:
@@ -202,16 +208,14 @@ def _measured(server: Server, model: str, look: Look | None, workers: Workers) -
         if base.dynamic_batching is not None:
             plain = base.dynamic_batching.model_copy(update={"max_queue_delay_s": 0.0, "preferred_batch_sizes": ()})
             base = base.model_copy(update={"dynamic_batching": plain})
-        folder = server.folder / "measured" / f"{model}-n{instances}"
         try:
-            found[instances] = _profile(server, model, base, folder, look, workers)
+            found[instances] = _profile(server, model, base, look, workers)
         except NotControlled as reason:
             if found:
                 server.reporter.phase(f"note: {reason}: {instances} instances are predicted from {min(found)}")
                 continue
             server.reporter.phase(f"note: {reason}: it is measured as it is, and the rest is predicted from that")
-            folder = server.folder / "measured" / f"{model}-n{own.instances}"
-            return {own.instances: _profile(server, model, own, folder, look, workers)}
+            return {own.instances: _profile(server, model, own, look, workers)}
     return found
 
 
@@ -219,11 +223,13 @@ def _batched(config: Config) -> bool:
     return int(config.get("max_batch_size", 0)) > 0
 
 
-def _profile(
-    server: Server, model: str, service: ServiceConfig, folder: Path, look: Look | None, workers: Workers
-) -> Path:
+def _profile_file(server: Server, model: str, instances: int) -> Path:
+    return server.folder / "measured" / f"{model}-n{instances}" / f"profile-{model}.json"
+
+
+def _profile(server: Server, model: str, service: ServiceConfig, look: Look | None, workers: Workers) -> Path:
     """The profile of the model with that setting; measured, unless it is there."""
-    profile = folder / f"profile-{model}.json"
+    profile = _profile_file(server, model, service.instances)
     if profile.exists():
         server.reporter.phase(f"{model} {service.label}: {profile.parent} is kept")
         return profile
@@ -241,8 +247,8 @@ def _profile(
         sample_period_s=server.config.sample_period_s,
         studies=(study,),
     )
-    calibrate(settings, folder, server.reporter, target, look=look, measure_only=True, workers=workers)
-    compute_anew(folder, server.reporter, workers)
+    calibrate(settings, profile.parent, server.reporter, target, look=look, measure_only=True, workers=workers)
+    compute_anew(profile.parent, server.reporter, workers)
     return profile
 
 
