@@ -12,7 +12,9 @@ from testbed.pipeline.service_tuning_config import TuneServiceConfig
 from testbed.pipeline.traffic import length_notes
 from testbed.study import all_processors
 
-MODEL = Short("--model", "models", "Model on the server; may be repeated, e.g. one network in several precisions.", list)
+MODEL = Short(
+    "--model", "models", "Model on the server; may be repeated, e.g. one network in several precisions.", list
+)
 DELAYS = Short("--queue-delay-ms", "queue_delay_s", "To try; may be repeated.", options.seconds)
 
 GRID = ("instances", "max_batch_size", DELAYS, "preferred_batch_sizes", "max_replicas")
@@ -41,7 +43,14 @@ def tune_service(given: Given, config: options.ConfigFile = None, out: options.O
         reporter.notes(length_notes({"": settings.traffic}))
         from testbed.pipeline.service_tuning import tune_service as run
         from testbed.reporting.reports import write_report
-        from testbed.reporting.service_tuning import effort_text, error_pct, range_text, real_text, sentence, setting_name
+        from testbed.reporting.service_tuning import (
+            effort_text,
+            error_pct,
+            range_text,
+            real_text,
+            sentence,
+            setting_name,
+        )
 
         tuned = run(settings, folder, reporter, workers=all_processors())
         reporter.phase("report")

@@ -1,6 +1,6 @@
 """`kis tune-service`: a few measured settings of a user's model, all others simulated, and the best ones run for real.
 
-    results/<name>/  tune-service.json (what was asked)  models.json (what the server had)  tuned-service.json  report.html
+    results/<name>/  tune-service.json  models.json (what the server had)  tuned-service.json  report.html
                      measured/MODEL-n2/  a calibration for each model and number of instances
                      confirmed/runs/     real runs of the picks     picks/1/MODEL/config.pbtxt
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from loadgen.artifact import read_json
-from loadgen.discovery import model_configuration, service_config, the_model, unmodelled
+from loadgen.discovery import service_config, the_model, unmodelled
 from loadgen.patterns import Constant
 from loadgen.request_log import RequestLog
 from loadgen.schedule import Schedule, poisson_schedule
@@ -39,7 +38,7 @@ from testbed.pipeline.service_tuning_config import TuneServiceConfig
 from testbed.pipeline.target import Target, remote
 from testbed.pipeline.traffic import Identity, make_schedule
 from testbed.run_dir import RunDir
-from testbed.serving.model_control import Config, NotControlled, as_it_was, as_pbtxt, configured_as, load
+from testbed.serving.model_control import Config, NotControlledError, as_it_was, as_pbtxt, configured_as, load
 from testbed.simulation.load_curve import rate_within
 from testbed.study import HERE, Workers, computed, remember
 from workloads.catalog import DynamicBatching, ServiceConfig
@@ -77,7 +76,7 @@ class Server:
         return remote(self.config.server, model, self.config.metrics, shapes=self.config.shapes)
 
     def set(self, model: str, service: ServiceConfig) -> Target:
-        """The model with that setting. NotControlled, if it has another one and the server does not load models."""
+        """The model with that setting. NotControlledError, if it has another one and the server does not load models."""
         wanted = normal(service)
         if normal(self.target(model).service) != wanted:
             self.reporter.phase(f"{model}: load it with {wanted.label}")
@@ -210,7 +209,7 @@ def _measured(server: Server, model: str, look: Look | None, workers: Workers) -
             base = base.model_copy(update={"dynamic_batching": plain})
         try:
             found[instances] = _profile(server, model, base, look, workers)
-        except NotControlled as reason:
+        except NotControlledError as reason:
             if found:
                 server.reporter.phase(f"note: {reason}: {instances} instances are predicted from {min(found)}")
                 continue
@@ -335,7 +334,7 @@ def _confirmed(server: Server, number: int, pick: Setting, profiles: dict[str, P
         if run is None:
             try:
                 target = server.set(pick.model, one)
-            except NotControlled as reason:
+            except NotControlledError as reason:
                 told["open"] = str(reason)
                 return told
             run = runs.make(target, schedule, identity)
@@ -441,5 +440,3 @@ def _real(folder: Path) -> Iterator[float]:
         manifest = RunDir(file.parent).manifest
         if manifest.kind == "real":
             yield manifest.duration_s
-
-

@@ -21,7 +21,9 @@ class TuneServiceConfig(Strict):
     target_ms: float = Field(gt=0, description="latency target")
     percentile: float = Field(95, ge=50, le=99, description="latency percentile of the target")
     traffic: TrafficConfig = TrafficConfig()
-    instances: tuple[int, ...] = Field((1, 2), min_length=1, description="numbers of instances to try; each is measured")
+    instances: tuple[int, ...] = Field(
+        (1, 2), min_length=1, description="numbers of instances to try; each is measured"
+    )
     max_batch_size: tuple[int, ...] = Field(
         (), description="largest batch sizes to try; none: powers of two up to the model's own"
     )
@@ -32,7 +34,9 @@ class TuneServiceConfig(Strict):
         ((),), min_length=1, description="lists of preferred batch sizes to try; []: none are preferred"
     )
     max_replicas: int = Field(16, ge=1, description="largest number of replicas to try")
-    price_per_gpu_hour: float | None = Field(None, gt=0, description="price of a replica's GPU for an hour; none: no cost")
+    price_per_gpu_hour: float | None = Field(
+        None, gt=0, description="price of a replica's GPU for an hour; none: no cost"
+    )
     currency: str | None = Field(None, description="currency of the price, e.g. EUR")
     picks: int = Field(3, ge=0, description="number of settings that are run for real")
     fit: FitPlan = Field(FitPlan(requests=REQUESTS), description="runs that each profile is fitted on")

@@ -1,4 +1,4 @@
-"""What tuned-service.json says: settings in words, what was predicted and measured of the picks, the answering sentence."""
+"""What tuned-service.json says: settings in words, the picks' predicted and real figures, the answer."""
 
 from __future__ import annotations
 
@@ -66,7 +66,9 @@ def sentence(tuned: Tuned) -> str:
             f"{range_text(least['latency_ms'])} ms, with {setting_name(least)}. Allow another target, or more."
         )
     if not tuned["picks"]:
-        return f"{counted(len(holding), 'setting')} of {len(settings)} hold {goal_text(tuned)} (simulated); none was run."
+        return (
+            f"{counted(len(holding), 'setting')} of {len(settings)} hold {goal_text(tuned)} (simulated); none was run."
+        )
     pick = tuned["picks"][0]
     row = settings[pick["setting"]]
     cost = cost_text(tuned, row)
@@ -85,14 +87,14 @@ def effort_text(tuned: Tuned) -> str:
     effort = tuned["effort"]
     runs = effort["measured_runs"] + effort["confirmed_runs"]
     text = (
-        f"{counted(runs, 'real run')} with {effort['traffic_s'] / 60:.1f} min of traffic: {effort['measured_runs']} that "
-        f"profiles are fitted on, {effort['confirmed_runs']} of the picks."
+        f"{counted(runs, 'real run')} with {effort['traffic_s'] / 60:.1f} min of traffic: {effort['measured_runs']} "
+        f"that profiles are fitted on, {effort['confirmed_runs']} of the picks."
     )
     if effort["grid_traffic_s"] is None:
         return text
     share = 100 * effort["traffic_s"] / effort["grid_traffic_s"]
     return (
         f"{text} To run each of the {len(tuned['settings'])} settings as the picks were run takes "
-        f"{effort['grid_runs']} runs with {effort['grid_traffic_s'] / 60:.0f} min of traffic: {share:.0f} % of that was "
-        "measured."
+        f"{effort['grid_runs']} runs with {effort['grid_traffic_s'] / 60:.0f} min of traffic: {share:.0f} % of that "
+        "was measured."
     )

@@ -1,7 +1,7 @@
 """A running Triton's model with another configuration: what it has, what it is to have, and how it gets it.
 
 Triton's load request takes a whole configuration instead of config.pbtxt, where it was started with
---model-control-mode=explicit (its model repository extension). Elsewhere a user puts the file there, and starts it again.
+--model-control-mode=explicit (its model repository extension). Elsewhere a user puts the file there and starts it anew.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ REFUSED = "explicit model load / unload is not allowed"  # Triton's words where 
 Config = dict[str, Any]  # as /v2/models/NAME/config has it
 
 
-class NotControlled(ServingError):
+class NotControlledError(ServingError):
     """The server does not load models on request."""
 
 
@@ -68,7 +68,7 @@ def as_pbtxt(config: Mapping[str, Any]) -> str:
 def load(endpoint: str, model: str, config: Mapping[str, Any]) -> None:
     """Have the server load the model with that configuration, and wait until it is ready.
 
-    NotControlled: the server does not do that. ServingError has its own words for a configuration that it refuses, and
+    NotControlledError: the server does not do that. ServingError has its own words for a configuration that it refuses, and
     the model is then as it was before.
     """
     try:
@@ -79,11 +79,13 @@ def load(endpoint: str, model: str, config: Mapping[str, Any]) -> None:
             client.load_model(model, config=json.dumps(config))
     except InferenceServerException as error:
         if REFUSED in str(error.message()):
-            raise NotControlled(
+            raise NotControlledError(
                 f"the Triton at {endpoint} does not load models on request: it was started without "
                 "--model-control-mode=explicit"
             ) from None
-        raise ServingError(f"the Triton at {endpoint} refuses that configuration of '{model}': {error.message()}") from None
+        raise ServingError(
+            f"the Triton at {endpoint} refuses that configuration of '{model}': {error.message()}"
+        ) from None
     except OSError as error:
         raise ServingError(f"no Triton answers at {endpoint} ({error}): start it, or give its HTTP address") from None
 

@@ -155,7 +155,9 @@ def test_settings_are_loaded_measured_and_confirmed_and_the_model_has_its_own_on
         tuned = tune_service(config, tmp_path / "out", Silent(), look=None)
         assert model_configuration(f"127.0.0.1:{port}", "emulated") == before
         assert len(tuned["settings"]) == 8
-        assert all(row["measured"] and row["cost_per_hour"] == 2 * row["service"]["replicas"] for row in tuned["settings"])
+        assert all(
+            row["measured"] and row["cost_per_hour"] == 2 * row["service"]["replicas"] for row in tuned["settings"]
+        )
         (pick,) = tuned["picks"]
         assert set(pick["runs"]) == {"traffic", "most"}
         chosen = ServiceConfig.model_validate(tuned["settings"][pick["setting"]]["service"])

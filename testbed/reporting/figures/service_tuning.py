@@ -1,4 +1,4 @@
-"""The figure of `kis tune-service`: what one replica serves within the target, against the latency under the traffic."""
+"""The figure of `kis tune-service`: what a replica serves within the target, against the latency."""
 
 from __future__ import annotations
 
@@ -23,12 +23,14 @@ def settings(
     kinds = list(dict.fromkeys((row["model"], row["service"]["instances"]) for row in rows))
     for k, (model, instances) in enumerate(kinds):
         mine = [row for row in rows if (row["model"], row["service"]["instances"]) == (model, instances)]
-        look = {"color": f"C{k}", "marker": SYMBOLS[k % len(SYMBOLS)], "ls": "none", "ms": 5}
+        look: dict[str, Any] = {"color": f"C{k}", "marker": SYMBOLS[k % len(SYMBOLS)], "ls": "none", "ms": 5}
         label = f"{model}, {instances} instance{'s' if instances > 1 else ''}"
         for holds in (True, False):
             some = [row for row in mine if row["holds"] is holds]
-            fill = {} if holds else {"fillstyle": "none", "alpha": 0.5}
-            axes.plot(*_places(some), label=label if holds or not any(row["holds"] for row in mine) else None, **look, **fill)
+            fill: dict[str, Any] = {} if holds else {"fillstyle": "none", "alpha": 0.5}
+            axes.plot(
+                *_places(some), label=label if holds or not any(row["holds"] for row in mine) else None, **look, **fill
+            )
     front = sorted((row for row in rows if row["front"]), key=lambda row: row["throughput_rps"])
     axes.plot(*_places(front), color=MUTED, lw=1, zorder=1)
     for number, pick in enumerate(picks, start=1):
