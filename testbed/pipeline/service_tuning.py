@@ -76,7 +76,7 @@ class Server:
         return remote(self.config.server, model, self.config.metrics, shapes=self.config.shapes)
 
     def set(self, model: str, service: ServiceConfig) -> Target:
-        """The model with that setting. NotControlledError, if it has another one and the server does not load models."""
+        """The model with that setting. NotControlledError: it has another one, and the server loads no models."""
         wanted = normal(service)
         if normal(self.target(model).service) != wanted:
             self.reporter.phase(f"{model}: load it with {wanted.label}")

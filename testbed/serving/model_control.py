@@ -68,7 +68,7 @@ def as_pbtxt(config: Mapping[str, Any]) -> str:
 def load(endpoint: str, model: str, config: Mapping[str, Any]) -> None:
     """Have the server load the model with that configuration, and wait until it is ready.
 
-    NotControlledError: the server does not do that. ServingError has its own words for a configuration that it refuses, and
+    NotControlledError: the server does not do that. ServingError has its own words for a configuration that it refuses;
     the model is then as it was before.
     """
     try:

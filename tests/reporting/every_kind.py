@@ -18,6 +18,7 @@ from testbed.pipeline.cluster_run import simulate_cluster
 from testbed.pipeline.evaluate import evaluate
 from testbed.pipeline.evaluate_config import EvaluateConfig
 from testbed.pipeline.experiment_config import ExperimentConfig
+from testbed.pipeline.service_tuning_config import TuneServiceConfig
 from testbed.pipeline.studies.rate_sweep import RateSweep
 from testbed.pipeline.tune import tune
 from testbed.pipeline.tune_config import TuneConfig
@@ -29,8 +30,10 @@ from tests.golden import RESULTS
 from tests.oracles.cluster_worlds import flat_profile
 from tests.pipeline import test_benchmark, test_cluster_run, test_evaluate, test_experiment, test_tune
 from tests.pipeline.played import begin_run, play_run
+from workloads.catalog import ServiceConfig
+from workloads.files import write_json
 
-ANSWERS = ("traffic", "plan", "tuning", "benchmark", "training", "adaptation")
+ANSWERS = ("traffic", "plan", "service_tuning", "tuning", "benchmark", "training", "adaptation")
 POLICIES = {
     "all": {"kind": "fixed", "replicas": 6},
     "one": {"kind": "fixed", "replicas": 1},
@@ -57,6 +60,7 @@ def write_every_kind(folder: Path) -> dict[str, Path]:
     log = resources.files("testbed") / "examples" / "access.log"
     result = CliRunner().invoke(application(["traffic"]), ["traffic", str(log), "--out", str(folder / "traffic")])
     assert result.exit_code == 0, result.output
+    _tuned_service(folder / "service_tuning")
     search = TuneConfig.model_validate(test_tune.settings(folder, trials=4, duration_s=60))
     tune(search, folder / "tuning", lambda share: None)
     benchmark(test_benchmark.config_of(folder), folder / "benchmark", lambda share: None)
@@ -68,6 +72,59 @@ def write_every_kind(folder: Path) -> dict[str, Path]:
     pages["demo"] = write_index(folder, "kis demo: measured, simulated, scaled", [found]).rename(folder / "demo.html")
     pages["overview"] = write_overview(folder)
     return pages
+
+
+def _tuned_service(folder: Path) -> None:
+    """Two settings, one of them run: as a server would leave it."""
+
+    def interval(middle: float) -> dict[str, float]:
+        return {"low": 0.9 * middle, "middle": middle, "high": 1.2 * middle}
+
+    rows = [
+        {
+            "model": "text",
+            "service": ServiceConfig(instances=instances, max_batch_size=8).model_dump(),
+            "holds": holds,
+            "latency_ms": interval(latency_ms),
+            "slo_violation_rate": interval(0.01),
+            "utilisation": 0.4,
+            "throughput_rps": 300.0 * instances,
+            "measured": True,
+            "cost_per_hour": 2.5,
+            "front": holds,
+        }
+        for instances, holds, latency_ms in ((1, False, 60.0), (2, True, 24.0))
+    ]
+    run = {
+        "run": "text-r1-n2-b8-d0ms-traffic",
+        "valid": False,
+        "reasons": ["requests were sent late"],
+        "offered_rps": 120.0,
+        "duration_s": 60.0,
+        "latency_ms": 25.0,
+        "predicted_ms": interval(24.0),
+        "within_target_rps": 119.0,
+        "predicted_within_target_rps": 118.0,
+    }
+    config = TuneServiceConfig(target_ms=50, price_per_gpu_hour=2.5, currency="EUR", models=("text",))
+    folder.mkdir()
+    write_json(
+        folder / "tuned-service.json",
+        {
+            "config": config.model_dump(mode="json"),
+            "settings": rows,
+            "picks": [
+                {"setting": 1, "file": "picks/1/text/config.pbtxt", "runs": {"traffic": run, "most": run}},
+            ],
+            "effort": {
+                "measured_runs": 10,
+                "confirmed_runs": 2,
+                "traffic_s": 200.0,
+                "grid_runs": 4,
+                "grid_traffic_s": 240.0,
+            },
+        },
+    )
 
 
 def _typed(command: str, *arguments: str, profile: Path) -> None:
