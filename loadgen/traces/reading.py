@@ -18,6 +18,7 @@ from loadgen.traces.source import Source
 
 ORDINARY = 1000  # median gaps: a longer gap is none of the traffic's own
 LONG_GAP_S = 3600.0  # from which on such a gap is told
+GIVE = "give a CSV with headings, JSON lines, or one time a line"
 COARSE_S = 1e-3  # a clock's resolution from which on requests at the same time are told
 SHARED = 0.01  # of the requests, that come at the time of another, before it is told
 RESOLUTIONS_NS = (3600 * 10**9, 60 * 10**9, *(10**k for k in range(9, 2, -1)))
@@ -98,8 +99,6 @@ def read_recorded(path: Path, *, seed: int = 0, **reading: Any) -> Recorded:
         first = error.errors()[0]
         told = first["msg"].removeprefix("Value error, ")
         raise TraceError(told if first["loc"] == ("format",) else f"{first['loc'][0]}: {told}") from None
-    except UnicodeDecodeError:
-        raise TraceError(f"{path} is not a text file: give a log, a CSV or a list of times") from None
     except (EOFError, zlib.error):
         raise TraceError(f"{path} is a gzip file that is cut off or damaged: fetch it again") from None
     except OSError as error:
@@ -181,7 +180,9 @@ def _format_of(source: Source, named: str | None) -> tuple[type[TraceFormat], st
     if not source.head:
         raise TraceError(f"{source.path} holds no times: a trace needs at least two requests")
     names = ", ".join(sorted(FORMATS.known()))
-    raise source.wrong(1, source.head[0], "is of no format that shows", f"name one with format (--format): {names}")
+    raise source.wrong(
+        1, source.head[0], "is of no format that shows", f"{GIVE}, or name the format (--format): {names}"
+    )
 
 
 def _gaps_of(times_ns: IntArray) -> tuple[Gaps, int | None]:
