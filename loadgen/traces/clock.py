@@ -110,10 +110,10 @@ def unit_of(text: str) -> Unit:
 
 
 def unit_in(name: str) -> tuple[str, Unit | None]:
-    """The name of a column in lower case without the unit that it may end in, and the unit: arrival_ms is arrival, ms."""
+    """A column's name in lower case without the unit that it may end in, and the unit: arrival_ms is arrival, ms."""
     lower = name.lower()
     ending = next((each for each in _ENDINGS if lower.endswith(each)), "")
-    return (lower.removesuffix(ending), _ENDINGS[ending]) if ending else (lower, None)
+    return lower.removesuffix(ending), _ENDINGS.get(ending)
 
 
 def is_time(text: str) -> bool:

@@ -34,7 +34,7 @@ class DatedLog(TraceFormat):
         clock = Clock(source, "iso")
         times_ns = clock.of_lines(_dates(source))
         ends = ": requests' ends, if lines are written when they are answered"
-        notes = (read_as("the first date of each line", clock, times_ns) + ends,)
+        notes: tuple[str, ...] = (read_as("the first date of each line", clock, times_ns) + ends,)
         if reading.format is None:
             notes += notes_of_samples(source, times_ns, "--format dated_log")
         return Arrivals(times_ns, notes=notes)

@@ -54,7 +54,9 @@ class Csv(TraceFormat):
         column = (reading.column or the_column(source)).lower()
         clock = Clock(source, reading.unit or unit_in(column)[1])
         times_ns = column_of(source, column, clock, reading)
-        notes = () if reading.column and reading.unit else (read_as(f"column {column}", clock, times_ns),)
+        notes: tuple[str, ...] = ()
+        if reading.column is None or reading.unit is None:
+            notes = (read_as(f"column {column}", clock, times_ns),)
         if reading.column is None and len(source.columns) > 1:
             notes += notes_of_samples(source, times_ns, f"--column {column}")
         return Arrivals(times_ns, notes=notes)

@@ -90,5 +90,5 @@ def _refuse_counter(source: Source, rates: Mapping[float, float]) -> None:
     if len(values) >= ENOUGH and not (values % 1).any() and (rises >= 0).all() and (rises > 0).mean() > MOSTLY:
         raise TraceError(
             f"{source.path}: values from {values[0]:.0f} to {values[-1]:.0f} that only rise look like a "
-            "counter's: query its rate, e.g. sum(rate(NAME[1m])), or name the format if they are rates (--format prometheus)"
+            "counter's: query its rate, e.g. sum(rate(NAME[1m])); if they are rates, say --format prometheus"
         )
