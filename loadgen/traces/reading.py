@@ -39,8 +39,8 @@ class Gaps:
 class Recorded:
     """What was read. times_ns: int64[n], ascending from the recording's start, whole microseconds.
 
-    why: how its format is known. resolution_s: of the clock; None: less than a microsecond. spread_s: within what its
-    times were spread. notes: what a user may not have meant, or has not said.
+    why: how its format is known. resolution_s: of the clock, or of counts; None: less than a microsecond. spread_s:
+    within what its times were spread. notes: what a user may not have meant, or has not said.
     """
 
     times_ns: IntArray
@@ -119,13 +119,16 @@ def _read(path: Path, reading: str, size: int, changed_ns: int, seed: int) -> Re
         notes.append(
             f"{earlier:,} of {len(found.times_ns):,} requests stand after a later one: they are sorted by time"
         )
-    times_ns, gaps, resolution_ns = _came(found, seed if how.spread else None)
+    spread = how.spread and found.counted_ns is None
+    times_ns, gaps, resolution_ns = _came(found, seed if spread else None)
     start_ns = int(times_ns[0]) if found.start_ns is None else found.start_ns
-    if how.spread and found.start_ns is None and resolution_ns is not None and found.before_ns is None:
+    if spread and found.start_ns is None and resolution_ns is not None and found.before_ns is None:
         start_ns -= start_ns % resolution_ns  # the first step of the clock as a whole
     if found.end_ns is None and not gaps.median_s and start_ns == times_ns[-1]:
         raise TraceError(f"{path} spans no time: a trace needs at least two different times")
-    notes += _notes(how, gaps, resolution_ns, times_ns)
+    notes += _notes(how.model_copy(update={"spread": spread}), gaps, resolution_ns, times_ns)
+    if found.counted_ns is not None:
+        resolution_ns = found.counted_ns
     end_ns = times_ns[-1] + round(gaps.ordinary_s * 1e9) if found.end_ns is None else found.end_ns
     times_ns -= start_ns
     duration_ns = int(end_ns) - start_ns
@@ -143,7 +146,7 @@ def _read(path: Path, reading: str, size: int, changed_ns: int, seed: int) -> Re
         format=kind.name,
         why=why,
         resolution_s=None if resolution_ns is None else resolution_ns / 1e9,
-        spread_s=resolution_ns / 1e9 if how.spread and resolution_ns is not None else None,
+        spread_s=resolution_ns / 1e9 if spread and resolution_ns is not None else None,
         gaps=gaps,
         notes=tuple(f"{path.name}: {note}" for note in notes),
     )

@@ -67,4 +67,5 @@ class AzureFunctions2019(TraceFormat):
             for place, minute in enumerate(minutes):
                 counts[place] += numbers_of(source, frame[minute].tolist(), rows).sum()
         borders_ns = np.arange(len(minutes) + 1) * MINUTE_NS
-        return Arrivals(evenly(source, borders_ns, whole(counts)), start_ns=0, end_ns=int(borders_ns[-1]))
+        times_ns = evenly(source, borders_ns, whole(counts))
+        return Arrivals(times_ns, counted_ns=MINUTE_NS, start_ns=0, end_ns=int(borders_ns[-1]))

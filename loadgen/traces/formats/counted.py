@@ -106,7 +106,8 @@ def _stepped(source: Source, starts_ns: IntArray, values: FloatArray, *, seconds
             f"after {len(longer):,} of its intervals of {usual_ns / 1e9:g} s others are missing: nothing comes"
         )
     times_ns = evenly(source, borders_ns, counts)
-    return Arrivals(times_ns, start_ns=int(borders_ns[0]), end_ns=int(borders_ns[-1]), notes=tuple(notes))
+    ends_ns = int(borders_ns[0]), int(borders_ns[-1])
+    return Arrivals(times_ns, counted_ns=usual_ns, start_ns=ends_ns[0], end_ns=ends_ns[1], notes=tuple(notes))
 
 
 def numbers_of(source: Source, texts: list[str], rows: IntArray) -> FloatArray:

@@ -53,7 +53,10 @@ class Prometheus(TraceFormat):
         notes = [f"its samples are rates in requests/s, of {step_s:g} s each: {counts.sum():,} requests"]
         notes += [f"{missing:,} samples are missing, and nothing comes in their steps"] if missing else []
         times_ns = evenly(source, borders_ns, counts)
-        return Arrivals(times_ns, start_ns=int(borders_ns[0]), end_ns=int(borders_ns[-1]), notes=tuple(notes))
+        ends_ns = int(borders_ns[0]), int(borders_ns[-1])
+        return Arrivals(
+            times_ns, counted_ns=round(step_s * 1e9), start_ns=ends_ns[0], end_ns=ends_ns[1], notes=tuple(notes)
+        )
 
 
 def _series(source: Source, reading: TraceReading) -> tuple[dict[str, dict[float, float]], int]:
