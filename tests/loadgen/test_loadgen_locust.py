@@ -187,14 +187,15 @@ def test_the_form_has_a_field_for_each_parameter_and_none_for_what_scripts_need(
 def test_the_page_has_a_tab_with_each_verdict_and_says_if_arrivals_are_sent_again(page, tmp_path):
     form = {"user_count": 1, "spawn_rate": 1, "run_time": "1s", "base": "30", "burst_seed": "2"}
     assert ask(page, "swarm", form)["success"]
-    verdict, why = rows(until_stopped(page))
+    verdict, *why = rows(until_stopped(page))  # a busy machine adds that requests were late
     count = len(RequestLog.read(next((tmp_path / "results").glob("*/requests.parquet"))))
     assert (verdict["verdict"], verdict["why"]) == ("INVALID", f"{count} ok")
-    assert "too few for P95" in why["why"]
-    assert "too few for P95" in ask(page, "exceptions")["exceptions"][0]["msg"]  # and so in Locust's own report
+    in_locusts_own_report = [one["msg"] for one in ask(page, "exceptions")["exceptions"]]
+    for told in ([one["why"] for one in why], in_locusts_own_report):
+        assert any("too few for P95" in reason for reason in told)
 
     assert ask(page, "swarm", form)["success"]
-    while len(rows(ask(page, "stats/requests"))) < 4:
+    while len(rows(ask(page, "stats/requests"))) < 1 + len(why) + 2:
         time.sleep(0.1)
     logs = ask(page, "logs")["master"]
     assert any("the same arrivals as in the run before are sent again (seed 0)" in line for line in logs)

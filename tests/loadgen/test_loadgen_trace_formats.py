@@ -165,6 +165,7 @@ def read(tmp_path: Path):
         (ALB, {}, "dated_log", [0, 1.5]),
         (IIS, {}, "dated_log", [0, 3]),
         (LOGGING, {}, "dated_log", [0, 1.25]),
+        ("2024-01-01 00:00:00,105\n2024-01-01 00:00:07,210.5\n", {}, "dated_log", [0, 7]),
         (MOONCAKE, {}, "mooncake", [0, 3.052, 6]),
         (K6_JSON, {}, "k6", [0, 2]),
         (f"[{JSON.strip().replace(chr(10), ', ')}]", {}, "json_lines", [0, 1]),

@@ -10,7 +10,9 @@ from loadgen.traces.format import Arrivals, TraceFormat, TraceReading
 from loadgen.traces.formats.delimited import notes_of_samples, read_as
 from loadgen.traces.source import Source
 
-_DATE = re.compile(r"(\d{4}-\d\d-\d\d)[T \t](\d\d:\d\d:\d\d(?:[.,]\d+)?) ?(Z|UTC|[+-]\d\d:?\d\d)?", re.ASCII)
+_DATE = re.compile(
+    r"(\d{4}-\d\d-\d\d)[T \t](\d\d:\d\d:\d\d(?:\.\d+|,\d{3}(?=[\s\]]))?) ?(Z|UTC|[+-]\d\d:?\d\d)?", re.ASCII
+)
 _ZONES = {None: "", "UTC": "Z"}
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from loadgen.schedule import TraceError
 from loadgen.traces.clock import Clock, is_time, joined, unit_in, unit_of
 from loadgen.traces.format import Arrivals, IntArray, TraceFormat, TraceReading
-from loadgen.traces.source import Source
+from loadgen.traces.source import ROWS, Source
 
 MANY = 10  # rows
 REGULAR = 0.9  # of the steps between rows: with as many alike and none of 0, rows are samples of a clock's
@@ -76,7 +76,7 @@ def read_as(what: str, clock: Clock, times_ns: IntArray) -> str:
 def notes_of_samples(source: Source, times_ns: IntArray, otherwise: str) -> tuple[str, ...]:
     """What is said of rows as regular as a clock, which rates are rather than requests, as Grafana or Locust writes
     them; TraceError of many such. otherwise: the flag with which each row is a request."""
-    steps, times = np.unique(np.diff(times_ns), return_counts=True)
+    steps, times = np.unique(np.diff(times_ns[:ROWS]), return_counts=True)
     if len(times_ns) < 3 or steps[0] <= 0 or times.max() < REGULAR * times.sum():
         return ()
     told = f"its rows are {int(steps[np.argmax(times)]) / 1e9:g} s apart, as samples are, and not requests"

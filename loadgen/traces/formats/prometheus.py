@@ -13,6 +13,7 @@ from loadgen.traces.formats.counted import FloatArray, evenly, whole
 from loadgen.traces.formats.json_lines import documents
 from loadgen.traces.source import Source
 
+COUNTERS = ("_total", "_count", "_sum", "_bucket")  # ends of their names, which a rate has no more
 ENOUGH = 5  # samples of a series, to tell a counter
 MOSTLY = 0.5  # of its steps rise
 
@@ -34,8 +35,7 @@ class Prometheus(TraceFormat):
         """See TraceFormat."""
         series, missing = _series(source, reading)
         if reading.format is None:
-            for one in series.values():
-                _refuse_counter(source, one)
+            _refuse_counters(source, series)
         times = np.array(sorted({time for one in series.values() for time in one}))
         if len(times) < 2:
             raise TraceError(f"{source.path} has {len(times)} samples: a rate needs two, of a query with a step")
@@ -86,12 +86,14 @@ def _series(source: Source, reading: TraceReading) -> tuple[dict[str, dict[float
     return {labels: rates for labels, rates in found.items() if rates}, missing
 
 
-def _refuse_counter(source: Source, rates: Mapping[float, float]) -> None:
-    """TraceError if the values are those of a counter: whole, rising, and never falling."""
-    values: FloatArray = np.array([rates[time] for time in sorted(rates)])
-    rises = np.diff(values)
-    if len(values) >= ENOUGH and not (values % 1).any() and (rises >= 0).all() and (rises > 0).mean() > MOSTLY:
-        raise TraceError(
-            f"{source.path}: values from {values[0]:.0f} to {values[-1]:.0f} that only rise look like a "
-            "counter's: query its rate, e.g. sum(rate(NAME[1m])); if they are rates, say --format prometheus"
-        )
+def _refuse_counters(source: Source, series: Mapping[str, Mapping[float, float]]) -> None:
+    """TraceError if a series is a counter's: by its name, or as its values are whole, mostly rise and never fall."""
+    for labels, rates in series.items():
+        values: FloatArray = np.array([rates[time] for time in sorted(rates)])
+        rises = np.diff(values)
+        rising = len(values) >= ENOUGH and not (values % 1).any() and (rises >= 0).all() and (rises > 0).mean() > MOSTLY
+        if rising or str(json.loads(labels).get("__name__", "")).endswith(COUNTERS):
+            raise TraceError(
+                f"{source.path}: values from {values[0]:g} to {values[-1]:g} look like a counter's: query its rate, "
+                "e.g. sum(rate(NAME[1m])); if they are rates, say --format prometheus"
+            )
