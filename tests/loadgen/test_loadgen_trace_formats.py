@@ -116,7 +116,7 @@ DATES = "2024-01-01T00:00:00Z\n2024-01-01T01:00:01.5+01:00\n"
 
 
 def answer(*values: Any) -> str:
-    series = [{"metric": {"series": place}, "values": one} for place, one in enumerate(values)]
+    series = [{"metric": {"series": str(place)}, "values": one} for place, one in enumerate(values)]
     return json.dumps({"status": "success", "data": {"resultType": "matrix", "result": series}})
 
 
@@ -248,7 +248,12 @@ def test_a_rate_of_prometheus_adds_its_series_up_and_a_missing_sample_is_no_traf
         (
             answer([[60 * k, str(5000 + 60 * k)] for k in range(5)]),
             {},
-            "5000 to 5240 that only rise look like a counter's",
+            "5000 to 5240 look like a counter's",
+        ),
+        (
+            answer([[0, "900"], [60, "20"]]).replace('"series"', '"__name__"').replace('"0"', '"x_total"'),
+            {},
+            "a counter's",
         ),
         (
             '{"status": "error", "errorType": "bad_data", "error": "no"}',
