@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Collection, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 
 from workloads.catalog import Balancer
@@ -23,14 +24,42 @@ class EndpointError(KisError):
 
 
 def address(text: str) -> str:
-    """`host:port` of an address or http URL; port 8000 (Triton's) if none is given. EndpointError if it has neither."""
+    """`host:port` of an address or http URL; port 8000 (Triton's) if none is given. EndpointError if it has neither.
+
+    An IPv6 address is in brackets, as in a URL: [::1]:8000; one without has no port.
+    """
     bare = text.strip().removeprefix("http://").rstrip("/")
+    if bare.startswith("https://"):
+        raise EndpointError(f"'{text}' is not an address: TLS is not supported: give host:port of a port-forward")
+    if "/" in bare:
+        raise EndpointError(f"'{text}' is not an address: a path is not supported: give host:port of a port-forward")
+    if _is_ipv6(bare.strip("[]")):
+        return at(bare.strip("[]"), 8000)
     host, colon, port = bare.rpartition(":")
     if not colon:
         host, port = bare, "8000"
-    if not host or "/" in bare or not port.isdecimal():
+    in_brackets = host.startswith("[") and host.endswith("]") and _is_ipv6(host[1:-1])
+    if not host or not port.isdecimal() or (not in_brackets and set(host) & set("[]:")):
         raise EndpointError(f"'{text}' is not an address: give host:port or http://host:port")
     return f"{host}:{port}"
+
+
+def at(host: str, port: int) -> str:
+    """host:port, with an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if _is_ipv6(host) else f"{host}:{port}"
+
+
+def host_and_port(endpoint: str) -> tuple[str, int]:
+    """Of an address as `address` gives it; an IPv6 address without brackets, as a socket takes it."""
+    host, _, port = endpoint.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        return ip_address(text).version == 6
+    except ValueError:
+        return False
 
 
 def write_endpoints(path: Path, endpoints: Sequence[str]) -> None:

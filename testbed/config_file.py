@@ -25,7 +25,20 @@ from workloads.catalog import CATALOG, CatalogError
 
 T = TypeVar("T", bound=BaseModel)
 FLAGS = "flags"  # where data comes from that was typed: an error names the flag
+MERGE = "tag:yaml.org,2002:merge"  # << may stand there several times
 POLICY_FILES = ("file", "tuned", "manifest")  # keys of a policy's settings, which no model describes, that name files
+
+
+class UniqueKeys(yaml.SafeLoader):
+    """YAML, in which a mapping has a key once: of two, one would be lost without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """See SafeLoader; MarkedYAMLError of a second one."""
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.tag != MERGE]
+        twice = next((key for key, _ in node.value if names.count(key.value) > 1), None)
+        if twice is not None:
+            raise yaml.MarkedYAMLError(problem=f"has the key {twice.value!r} twice", problem_mark=twice.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def load_config(path: Path, kind: type[T], overrides: dict[str, Any] | None = None) -> T:
@@ -55,7 +68,7 @@ def _read(path: Path, readers: tuple[Path, ...], kind: Any) -> dict[str, Any]:
     if path in readers:
         raise ConfigError(f"{readers[-1]}: extends {path}, which extends it: end the circle")
     of_whom = f"{readers[-1]}: extends {path}" if readers else str(path)
-    data = read_yaml(path, yaml.safe_load, of_whom)
+    data = read_yaml(path, lambda text: yaml.load(text, UniqueKeys), of_whom)
     if not isinstance(data, dict):
         raise ConfigError(f"{path} holds no mapping of keys: see testbed/configs/ for examples")
     resolved: dict[str, Any] = _resolved(data, kind, path, readers)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds", "iso": "ISO 8601"}
+_ENDINGS: dict[str, Unit] = {"_ns": "ns", "_us": "us", "_ms": "ms", "_s": "s", "unixnano": "ns"}  # of names
 # An epoch time of our days is 1.7e9 s. As seconds, these would be of the year 5138 and later.
 _EPOCH: tuple[tuple[float, Unit], ...] = ((1e17, "ns"), (1e14, "us"), (1e11, "ms"))
 
@@ -31,6 +32,7 @@ class Clock:
     def __init__(self, source: Source, unit: Unit | None = None) -> None:
         self._source = source
         self.unit = unit
+        self._least = 0.0  # that a number can be, if its unit was found by the first one's size
 
     @property
     def words(self) -> str:
@@ -78,21 +80,25 @@ class Clock:
             texts = texts.str.replace(",", ".", regex=False)  # where ; stands between columns, a decimal comma may be
         if self.unit is None:
             self.unit = unit_of(texts.iloc[0])
+            self._least = next((least for least, unit in _EPOCH if unit == self.unit), 0.0)
         if self.unit == "iso":
+            texts = texts.str.replace(" UTC", "Z", regex=False)  # as BigQuery writes
             read = pd.to_datetime(texts, errors="coerce", format="ISO8601", utc=True).dt.as_unit("ns")
             wrong = read.isna().to_numpy()
             times_ns = read.to_numpy(dtype="datetime64[ns]").astype(np.int64)
         else:
             numbers = pd.to_numeric(texts, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
             microseconds = numbers * (NS[self.unit] / 1e3)
-            wrong = ~(np.abs(microseconds) < 9e15)
+            wrong = ~(np.abs(microseconds) < 9e15) | (np.abs(numbers) < self._least)
             times_ns = np.rint(np.where(wrong, 0.0, microseconds)).astype(np.int64) * 1000
         return times_ns, int(np.argmax(wrong)) if wrong.any() else None
 
     def _wrong(self, number: int, text: str) -> TraceError:
         if self.unit == "iso":
-            return self._source.wrong(number, text, "is not a time", "mend or remove the line")
-        what = "is too far from 0" if _is_number(text) else "is not a number"
+            return self._source.wrong(number, text, "is not a time", "give e.g. 2024-01-31T10:00:00Z")
+        what = "is not a number"
+        if _is_number(text):
+            what = "is too small" if abs(float(text)) < self._least else "is too far from 0"
         return self._source.wrong(number, text, what, f"times in {self.words} are expected")
 
 
@@ -101,6 +107,13 @@ def unit_of(text: str) -> Unit:
     if not _is_number(text):
         return "iso"
     return next((unit for least, unit in _EPOCH if abs(float(text)) >= least), "s")
+
+
+def unit_in(name: str) -> tuple[str, Unit | None]:
+    """A column's name in lower case without the unit that it may end in, and the unit: arrival_ms is arrival, ms."""
+    lower = name.lower()
+    ending = next((each for each in _ENDINGS if lower.endswith(each)), "")
+    return lower.removesuffix(ending), _ENDINGS.get(ending)
 
 
 def is_time(text: str) -> bool:

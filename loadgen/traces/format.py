@@ -23,13 +23,15 @@ class Arrivals:
     """What a format makes of a file.
 
     times_ns: of each request by the file's clock, in any order. before_ns: how much earlier than that each came; None:
-    it came then. start_ns, end_ns: of the recording, on the same clock; None: it begins with
+    it came then. counted_ns: the file has counts of intervals this long, and these times are spread over
+    them; None: each is a request's own. start_ns, end_ns: of the recording, on the same clock; None: it begins with
     the first request and ends one ordinary gap after the last. notes: what was found in the file rather than said, in
     words that continue its name.
     """
 
     times_ns: IntArray
     before_ns: IntArray | None = None
+    counted_ns: int | None = None
     start_ns: int | None = None
     end_ns: int | None = None
     notes: tuple[str, ...] = ()

@@ -18,6 +18,7 @@ from loadgen.traces.source import Source
 
 ORDINARY = 1000  # median gaps: a longer gap is none of the traffic's own
 LONG_GAP_S = 3600.0  # from which on such a gap is told
+GIVE = "give a CSV with headings, JSON lines, or one time a line"
 COARSE_S = 1e-3  # a clock's resolution from which on requests at the same time are told
 SHARED = 0.01  # of the requests, that come at the time of another, before it is told
 RESOLUTIONS_NS = (3600 * 10**9, 60 * 10**9, *(10**k for k in range(9, 2, -1)))
@@ -38,8 +39,8 @@ class Gaps:
 class Recorded:
     """What was read. times_ns: int64[n], ascending from the recording's start, whole microseconds.
 
-    why: how its format is known. resolution_s: of the clock; None: less than a microsecond. spread_s: within what its
-    times were spread. notes: what a user may not have meant, or has not said.
+    why: how its format is known. resolution_s: of the clock, or of counts; None: less than a microsecond. spread_s:
+    within what its times were spread. notes: what a user may not have meant, or has not said.
     """
 
     times_ns: IntArray
@@ -98,8 +99,6 @@ def read_recorded(path: Path, *, seed: int = 0, **reading: Any) -> Recorded:
         first = error.errors()[0]
         told = first["msg"].removeprefix("Value error, ")
         raise TraceError(told if first["loc"] == ("format",) else f"{first['loc'][0]}: {told}") from None
-    except UnicodeDecodeError:
-        raise TraceError(f"{path} is not a text file: give a log, a CSV or a list of times") from None
     except (EOFError, zlib.error):
         raise TraceError(f"{path} is a gzip file that is cut off or damaged: fetch it again") from None
     except OSError as error:
@@ -120,13 +119,16 @@ def _read(path: Path, reading: str, size: int, changed_ns: int, seed: int) -> Re
         notes.append(
             f"{earlier:,} of {len(found.times_ns):,} requests stand after a later one: they are sorted by time"
         )
-    times_ns, gaps, resolution_ns = _came(found, seed if how.spread else None)
+    spread = how.spread and found.counted_ns is None
+    times_ns, gaps, resolution_ns = _came(found, seed if spread else None)
     start_ns = int(times_ns[0]) if found.start_ns is None else found.start_ns
-    if how.spread and found.start_ns is None and resolution_ns is not None and found.before_ns is None:
+    if spread and found.start_ns is None and resolution_ns is not None and found.before_ns is None:
         start_ns -= start_ns % resolution_ns  # the first step of the clock as a whole
     if found.end_ns is None and not gaps.median_s and start_ns == times_ns[-1]:
         raise TraceError(f"{path} spans no time: a trace needs at least two different times")
-    notes += _notes(how, gaps, resolution_ns, times_ns)
+    notes += _notes(how.model_copy(update={"spread": spread}), gaps, resolution_ns, times_ns)
+    if found.counted_ns is not None:
+        resolution_ns = found.counted_ns
     end_ns = times_ns[-1] + round(gaps.ordinary_s * 1e9) if found.end_ns is None else found.end_ns
     times_ns -= start_ns
     duration_ns = int(end_ns) - start_ns
@@ -144,7 +146,7 @@ def _read(path: Path, reading: str, size: int, changed_ns: int, seed: int) -> Re
         format=kind.name,
         why=why,
         resolution_s=None if resolution_ns is None else resolution_ns / 1e9,
-        spread_s=resolution_ns / 1e9 if how.spread and resolution_ns is not None else None,
+        spread_s=resolution_ns / 1e9 if spread and resolution_ns is not None else None,
         gaps=gaps,
         notes=tuple(f"{path.name}: {note}" for note in notes),
     )
@@ -181,7 +183,9 @@ def _format_of(source: Source, named: str | None) -> tuple[type[TraceFormat], st
     if not source.head:
         raise TraceError(f"{source.path} holds no times: a trace needs at least two requests")
     names = ", ".join(sorted(FORMATS.known()))
-    raise source.wrong(1, source.head[0], "is of no format that shows", f"name one with format (--format): {names}")
+    raise source.wrong(
+        1, source.head[0], "is of no format that shows", f"{GIVE}, or name the format (--format): {names}"
+    )
 
 
 def _gaps_of(times_ns: IntArray) -> tuple[Gaps, int | None]:

@@ -22,7 +22,14 @@ HEAD = 1 << 16  # characters, by which a format is recognised
 ROWS = 1 << 17  # of a table in memory
 SHOWN = 40  # letters of a wrong text
 _GZIP = b"\x1f\x8b"
-_PACKED = {b"PK": "a zip file", b"BZ": "a bzip2 file", b"\xfd7": "an xz file", b"\x28\xb5": "a zstd file"}
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # as PowerShell writes
+_PACKED = {
+    b"PK\x03\x04": "a zip file or a workbook: unpack it, or save it as CSV",
+    b"BZh": "a bzip2 file: unpack it, or pack it with gzip",
+    b"\xfd7zX": "an xz file: unpack it, or pack it with gzip",
+    b"\x28\xb5\x2f\xfd": "a zstd file: unpack it, or pack it with gzip",
+    b"PAR1": "a Parquet file: write its times as CSV",
+}
 
 
 class Rows(NamedTuple):
@@ -38,10 +45,12 @@ class Source:
     def __init__(self, path: Path) -> None:
         self.path = path
         with path.open("rb") as file:
-            first = file.read(2)
-        if first in _PACKED:
-            raise TraceError(f"{path} is {_PACKED[first]}: unpack it, or pack it with gzip")
-        self._gzipped = first == _GZIP
+            first = file.read(4)
+        packed = next((what for magic, what in _PACKED.items() if first.startswith(magic)), None)
+        if packed is not None:
+            raise TraceError(f"{path} is {packed}")
+        self._gzipped = first.startswith(_GZIP)
+        self._encoding = "utf-16" if first.startswith(_UTF_16) else "utf-8-sig"
         with self.open() as text:
             beginning = text.read(HEAD)
         if "\0" in beginning:
@@ -52,10 +61,10 @@ class Source:
         self.head = tuple(line for _, line in told)
 
     def open(self) -> TextIO:
-        """As text, from its beginning."""
+        """As text, from its beginning. Letters of another encoding are no matter: times have none."""
         if self._gzipped:
-            return io.TextIOWrapper(gzip.open(self.path), encoding="utf-8-sig", newline="")
-        return self.path.open(encoding="utf-8-sig", newline="")
+            return io.TextIOWrapper(gzip.open(self.path), encoding="utf-8-sig", errors="replace", newline="")
+        return self.path.open(encoding=self._encoding, errors="replace", newline="")
 
     def lines(self) -> Iterator[tuple[int, str]]:
         """Number and text of each line that is neither blank nor a comment."""
@@ -73,7 +82,7 @@ class Source:
     def separator(self) -> str:
         """Of the first line's columns: what makes most of them."""
         first = self.head[0] if self.head else ""
-        return max(",;\t", key=lambda each: len(next(csv.reader([first], delimiter=each), [])))
+        return max(",;\t|", key=lambda each: len(next(csv.reader([first], delimiter=each), [])))
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
@@ -87,12 +96,14 @@ class Source:
         return [row for row in rows if len(row) == len(self.columns)][:-1] or [next(rows, [])]
 
     def rows(self, columns: Sequence[str], where: Mapping[str, str]) -> Iterator[Rows]:
-        """The columns of the rows that have the values of `where`; TraceError if a column is not there."""
+        """The columns of the rows that have the values of `where`; TraceError if a column is not there, or if rows have
+        more fields than there are headings."""
         import pandas as pd  # noqa: PLC0415 - half a second, and configurations import this module
 
         wanted = {name.lower(): value for name, value in where.items()}
         places = {name: self._place(name) for name in dict.fromkeys([*map(str.lower, columns), *wanted])}
         order = sorted(set(places.values()))
+        self._check_widths()
         begun, found = 0, not wanted
         with self.open() as text:
             try:
@@ -137,6 +148,13 @@ class Source:
                     row -= 1
                 before = self._first_number + rows.line_num
         return before + 1
+
+    def _check_widths(self) -> None:
+        """TraceError if one of the first rows has a value that no heading stands above: others may be shifted."""
+        for place, row in enumerate(csv.reader(self.head[1:], delimiter=self.separator)):
+            if any(field.strip() for field in row[len(self.columns) :]):
+                number, wide = self.line_of(place), f"has {len(row)} fields below {len(self.columns)} headings"
+                raise self.wrong(number, self.separator.join(row), wide, "quote what has a separator in it")
 
     def _place(self, name: str) -> int:
         if name not in self.columns:

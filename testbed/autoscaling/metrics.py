@@ -180,9 +180,18 @@ def arrivals_per_second(window: Window) -> float | None:
     return window.sent_rps
 
 
-# Of a service as a whole, which no pod knows: what an ingress or a proxy before it counts. KISim does, and `kis
-# activator`; `kis adapter` has none of it, as it asks the pods.
-SERVICE_METRICS: Mapping[str, Callable[[Window], float | None]] = {"arrivals_per_second": arrivals_per_second}
+def mean_gpu_utilisation_pct(window: Window) -> float | None:
+    """Busy share of the pods' devices, in per cent, as avg(...) of them gives it; None: not known of each."""
+    total = of_all(GpuUtilisation.name, window)
+    return None if total is None else total / len(window.pods)
+
+
+# Of a service as a whole, which no pod has: what an ingress or a proxy before it counts (KISim does, and `kis
+# activator`), or a mean over the pods. `kis adapter` has none of it.
+SERVICE_METRICS: Mapping[str, Callable[[Window], float | None]] = {
+    "arrivals_per_second": arrivals_per_second,
+    "mean_gpu_utilisation_pct": mean_gpu_utilisation_pct,
+}
 
 
 def did_you_mean(name: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from testbed.autoscaling.hpa.manifest import behavior_body
-from testbed.autoscaling.metrics import METRICS
+from testbed.autoscaling.metrics import METRICS, SERVICE_METRICS
 from testbed.autoscaling.policies.keda import CPU, FORECAST, Keda, KedaTrigger
 from testbed.errors import ConfigError
 
@@ -41,13 +41,22 @@ def scaled_object(policy: Keda, deployment: str, namespace: str, model: str) -> 
     }
 
 
+def has_queries(policy: Keda) -> bool:
+    """Can a Prometheus be asked for all its metrics? It cannot for those of a service as a whole."""
+    return all(trigger.metric == CPU or _query(trigger.metric, "", "1m") is not None for trigger in policy.triggers)
+
+
+def _query(metric: str, selector: str, window: str) -> str | None:
+    if metric in SERVICE_METRICS:
+        return None
+    return METRICS.find("requests_per_second" if metric == FORECAST else metric).query(selector, window)
+
+
 def _trigger(policy: Keda, trigger: KedaTrigger, namespace: str, model: str) -> dict[str, Any]:
     if trigger.metric == CPU:
         return {"type": "cpu", "metricType": "Utilization", "metadata": {"value": f"{round(trigger.threshold)}"}}
     selector, window = f'{{namespace="{namespace}", model="{model}"}}', f"{round(policy.window_s)}s"
-    query = METRICS.find("requests_per_second" if trigger.metric == FORECAST else trigger.metric).query(
-        selector, window
-    )
+    query = _query(trigger.metric, selector, window)
     if query is None:
         raise ConfigError(f"KEDA metric {trigger.metric}: it has no Prometheus query: give its class a `query`")
     if trigger.metric == FORECAST:

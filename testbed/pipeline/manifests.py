@@ -8,7 +8,7 @@ from typing import Any
 from testbed.autoscaling.build import build_policy
 from testbed.autoscaling.hpa.manifest import hpa_object
 from testbed.autoscaling.policies import Hpa, Keda
-from testbed.autoscaling.scaled_object import scaled_object
+from testbed.autoscaling.scaled_object import has_queries, scaled_object
 from testbed.autoscaling.search import ServedService
 from testbed.pipeline.tune_config import TuneConfig
 
@@ -18,7 +18,7 @@ def manifest_of(settings: Mapping[str, Any], service: ServedService, config: Tun
     policy = build_policy(dict(settings), service.max_replicas, lambda time_s: 0.0)
     if isinstance(policy, Hpa):
         return "kubectl apply -f THIS", hpa_object(policy.spec, config.deployment, config.namespace, config.deployment)
-    if isinstance(policy, Keda):
+    if isinstance(policy, Keda) and has_queries(policy):
         return "kubectl apply -f THIS", scaled_object(policy, config.deployment, config.namespace, config.model)
     body = {
         "namespace": config.namespace,

@@ -8,7 +8,9 @@ from typing import Any
 from testbed.reporting.labels import counted, number, significant
 
 Facts = Mapping[str, Any]
-BURSTY = 2.0  # index of dispersion from which on traffic is called more bursty than a Poisson process
+BURSTY = (
+    2.0  # index of dispersion from which on traffic is called more bursty than a Poisson process; 1 over it: more even
+)
 
 
 def sentence(facts: Facts) -> str:
@@ -24,7 +26,8 @@ def sentence(facts: Facts) -> str:
     told = f"{', '.join(parts)}."
     if facts["windows"]:
         last = facts["windows"][-1]
-        kind = "more bursty than" if last["dispersion"] >= BURSTY else "about as even as"
+        kind = "about as even as" if last["dispersion"] < BURSTY else "more bursty than"
+        kind = kind if last["dispersion"] > 1 / BURSTY else "more even than"
         told += (
             f" In windows of {span_text(last['window_s'])} it is {kind} a Poisson process (index of dispersion "
             f"{significant(last['dispersion'], 3)}, of Poisson 1)."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
+from loadgen.endpoints import at
 from testbed.serving.service import Endpoint
 
 HTTP_PORT, GRPC_PORT, METRICS_PORT = 8000, 8001, 8002  # of every Triton container of the manifests
@@ -31,7 +32,7 @@ def to_clients(listed: Iterable[Listed], given: Collection[str]) -> list[Endpoin
 def listed_in(part: Any) -> list[Listed]:
     """Of an EndpointSlice of Triton pods: those that are not on their way out."""
     return [
-        Listed(Endpoint(name, f"{ip}:{HTTP_PORT}", f"{ip}:{GRPC_PORT}", f"{ip}:{METRICS_PORT}", None), ready)
+        Listed(Endpoint(name, at(ip, HTTP_PORT), at(ip, GRPC_PORT), at(ip, METRICS_PORT), None), ready)
         for name, ip, ready in _pods_in(part)
     ]
 

@@ -164,6 +164,7 @@ def test_two_targets_of_one_metric_both_propose(tmp_path: Path) -> None:
         assert sync(policy.spec, ScaleTarget(1, 1, pods), readings, History(), 0.0).desired_replicas == 3
 
 
+V1_METRICS = "autoscaling.alpha.kubernetes.io/metrics"
 MIXED = {"type": "AverageValue", "value": 5}
 
 
@@ -195,12 +196,64 @@ MIXED = {"type": "AverageValue", "value": 5}
             hpa(behavior={"scaleUp": {"stabilizationWindowSeconds": 3601}}),
             "stabilizationWindowSeconds: Input ",
         ),
-        (hpa() | {"apiVersion": "autoscaling/v2beta2"}, "apiVersion is autoscaling/v2beta2: give autoscaling/v2"),
+        (hpa() | {"apiVersion": "autoscaling/v2beta1"}, "apiVersion is autoscaling/v2beta1: give autoscaling/v2"),
+        (hpa(resource()) | {"apiVersion": "autoscaling/v1"}, "unknown key 'spec.metrics'"),
+        (
+            hpa() | {"apiVersion": "autoscaling/v1", "metadata": {"annotations": {V1_METRICS: "[]"}}},
+            "mine.yaml: metadata.annotations.autoscaling.alpha.kubernetes.io/metrics has what v1 has no field for",
+        ),
+        (hpa(external(type="AverageValue", averageValue="1_000")), "averageValue: is no quantity: give a number"),
         ({"apiVersion": "v1", "kind": "Pod"}, "mine.yaml: give a file with a HorizontalPodAutoscaler"),
+        ({"kind": "HorizontalPodAutoscaler"}, "it has HorizontalPodAutoscaler of no apiVersion"),
+        ({"apiVersion": "serving.kserve.io/v1beta1", "kind": "InferenceService"}, "; KServe makes one of it: kubectl"),
     ],
 )
 def test_what_the_api_server_refuses_is_refused_in_one_line(tmp_path: Path, body: dict[str, Any], said: str) -> None:
     assert said in refused(tmp_path, body)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "spec: {maxReplicas: {{ .Values.most }}}",
+            "mine.yaml, line 2: is a template of Helm: give what `helm template`",
+        ),
+        ("spec: {maxReplicas: 3, maxReplicas: 8}", "mine.yaml, line 2, is not YAML: has the key 'maxReplicas' twice"),
+    ],
+)
+def test_what_is_no_object_yet_is_refused_in_one_line(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"kind: HorizontalPodAutoscaler\n{text}\n")
+    with pytest.raises(ConfigError) as told:
+        read_manifest({"manifest": str(file)})
+    assert said in str(told.value)
+
+
+def test_keys_that_are_merged_stand_there_once(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    head = "apiVersion: autoscaling/v2\nkind: HorizontalPodAutoscaler\nmetadata: &m {name: a}\n"
+    file.write_text(f"{head}status: {{<<: *m, name: b}}\nspec: {{scaleTargetRef: {{}}, maxReplicas: 3}}\n")
+    assert read_manifest({"manifest": str(file)})["spec"]["max_replicas"] == 3
+
+
+def test_older_versions_say_the_same_and_null_is_left_out(tmp_path: Path) -> None:
+    first = hpa(targetCPUUtilizationPercentage=60) | {"apiVersion": "autoscaling/v1"}
+    assert read(tmp_path, first) == read(tmp_path, hpa(resource()))
+    assert read(tmp_path, hpa() | {"apiVersion": "autoscaling/v1"}) == read(tmp_path, hpa())  # 80 % of cpu
+    assert read(tmp_path, hpa(resource()) | {"apiVersion": "autoscaling/v2beta2"}) == read(tmp_path, hpa(resource()))
+    assert read(tmp_path, hpa(minReplicas=None, metrics=None, behavior={"scaleUp": None})) == read(
+        tmp_path, hpa(behavior={})
+    )
+
+
+def test_a_mean_over_pods_is_told_from_their_sum(tmp_path: Path) -> None:
+    def first_step(name: str) -> int:
+        policy = read(tmp_path, hpa(external("gpu", type="Value", value="70")), metrics={"gpu": name})
+        return int(policy.decide(Scene(500.0, 3, lambda t: 2.1), None).replicas)
+
+    assert "--metric 'gpu=mean_gpu_utilisation_pct'" in refused(tmp_path, hpa(external("gpu")))
+    assert first_step("gpu_utilisation_pct") > first_step("mean_gpu_utilisation_pct") == 3
 
 
 def test_the_only_autoscaler_of_a_file_is_found(tmp_path: Path) -> None:
@@ -218,7 +271,7 @@ def test_a_metric_of_theirs_is_named(tmp_path: Path) -> None:
     assert "mine.yaml: spec.metrics.0: 'nv_queue_us' is none of the testbed's metrics (queue_time_ms, " in said
     assert "--metric 'nv_queue_us=" in said
     names = {"nv_queue_us": "1000 * queue_time_ms"}
-    assert "'DCGM_FI_DEV_GPU_UTIL=gpu_utilisation_pct'" in refused(tmp_path, body, metrics=names)
+    assert "'DCGM_FI_DEV_GPU_UTIL=mean_gpu_utilisation_pct'" in refused(tmp_path, body, metrics=names)
     policy = read(tmp_path, body, metrics={**names, "DCGM_FI_DEV_GPU_UTIL": "gpu_utilisation_pct"})
     assert policy.spec.metrics[0] == MetricSpec(type="External", name="queue_time_ms", target_value_m=5000)
     assert policy.spec.metrics[1].name == "gpu_utilisation_pct"
@@ -275,6 +328,10 @@ def test_a_query_of_ours_is_known_whatever_its_selector(tmp_path: Path) -> None:
     assert (policy.triggers[0].metric, policy.window_s) == ("in_flight_requests", 45)
 
 
+def test_a_paused_annotation_of_false_pauses_nothing(tmp_path: Path) -> None:
+    assert read(tmp_path, keda(annotations={"autoscaling.keda.sh/paused": "false"})) == read(tmp_path, keda())
+
+
 def test_another_query_is_named(tmp_path: Path) -> None:
     other = keda(prometheus("avg(my_queue_seconds)", name="queue"), minReplicaCount=1)
     said = refused(tmp_path, other)
@@ -302,6 +359,12 @@ def test_cpu_scales_and_does_not_wake(tmp_path: Path) -> None:
         (keda(advanced={"scalingModifiers": {"formula": "a + b"}}), "spec.advanced.scalingModifiers is not modelled"),
         (keda(annotations={"autoscaling.keda.sh/paused-replicas": "2"}), "paused-replicas is not modelled"),
         (keda({"type": "kafka", "metadata": {}}), "spec.triggers.0: a trigger of type kafka is not modelled"),
+        (keda(annotations={"autoscaling.keda.sh/paused": "true"}), "autoscaling.keda.sh/paused is not modelled"),
+        (
+            keda(prometheus(metadata={"threshold": "inf"})),
+            "spec.triggers.0: metadata.threshold is no number (got 'inf')",
+        ),
+        (keda(prometheus("avg(DCGM_FI_DEV_GPU_UTIL)")), "--metric 'trigger-0=mean_gpu_utilisation_pct'"),
         (keda(prometheus(metricType="Value")), "spec.triggers.0: metricType Value is not modelled"),
         (keda(prometheus(metadata={"threshold": "many"})), "spec.triggers.0: metadata.threshold is no number"),
         (keda(idleReplicaCount=0), "spec.idleReplicaCount 0 must be below minReplicaCount"),
@@ -355,6 +418,14 @@ def test_a_knative_service_says_its_target_and_windows(tmp_path: Path) -> None:
         ),
         (knative(min_scale="1", window="60"), "annotations: window is no duration"),
         (knative(min_scale="1", target="many"), "target is no number (got 'many')"),
+        (knative(min_scale="1", target="nan"), "target is no number (got 'nan')"),
+        (knative(min_scale="inf"), "min-scale is no whole number (got 'inf')"),
+        (knative(min_scale="1.5"), "min-scale is no whole number (got '1.5')"),
+        (knative(min_scale="3", max_scale="2"), "max-scale 2 is below min-scale 3"),
+        (knative(min_scale="1", target_utilization_percentage="0.7"), "percentage must be from 1 to 100 (got '0.7')"),
+        (knative(min_scale="1", panic_threshold_percentage="50"), "must be from 110 to 1000 (got '50')"),
+        (knative(min_scale="1", window="2s"), "window, in seconds, must be from 6 to 3600 (got 2.0)"),
+        (knative("many", min_scale="1"), "spec.template.spec.containerConcurrency is no whole number (got 'many')"),  # type: ignore[arg-type]
         (knative(min_scale="1", mn_scale="1"), "autoscaling.knative.dev/mn-scale is not known"),
     ],
 )

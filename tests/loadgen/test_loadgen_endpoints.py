@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from loadgen.endpoints import EndpointError, Endpoints, address, read_endpoints, write_endpoints
+from loadgen.endpoints import EndpointError, Endpoints, address, at, host_and_port, read_endpoints, write_endpoints
 
 
 def take(endpoints: Endpoints, n: int) -> list[str | None]:
@@ -76,16 +76,32 @@ def test_a_reader_never_sees_half_a_file(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "meant"),
-    [("http://127.0.0.1:8000/", "127.0.0.1:8000"), ("box:9", "box:9"), ("http://box", "box:8000")],
+    [
+        *(("http://127.0.0.1:8000/", "127.0.0.1:8000"), ("box:9", "box:9"), ("http://box", "box:8000")),
+        *(("http://[::1]:9/", "[::1]:9"), ("fd00::12", "[fd00::12]:8000"), ("[fd00::12]", "[fd00::12]:8000")),
+    ],
 )
 def test_addresses_and_urls_are_the_same(text, meant):
     assert address(text) == meant
 
 
-@pytest.mark.parametrize("text", ["https://box:1", "box:eight", ":8000", "box:1/v2", ""])
+@pytest.mark.parametrize("text", ["box:eight", ":8000", "", "box:1:2", "[box]:8000", "fd00::12:x"])
 def test_what_is_no_address_is_refused(text):
-    with pytest.raises(EndpointError, match="give host:port"):
+    with pytest.raises(EndpointError, match="give host:port or http://host:port"):
         address(text)
+
+
+@pytest.mark.parametrize(("text", "what"), [("https://box:1", "TLS is not"), ("http://box/triton", "a path is not")])
+def test_what_is_not_supported_is_named(text, what):
+    with pytest.raises(EndpointError, match=f"{what} supported: give host:port of a port-forward"):
+        address(text)
+
+
+def test_a_socket_takes_ipv6_without_brackets():
+    assert at("fd00::12", 8000) == "[fd00::12]:8000"
+    assert at("10.0.0.1", 8000) == "10.0.0.1:8000"
+    assert host_and_port("[fd00::12]:8000") == ("fd00::12", 8000)
+    assert host_and_port("box:9") == ("box", 9)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"endpoint": []}', '{"endpoints": [1]}', '{"endpoints": 3}'])

@@ -80,7 +80,44 @@ RATES = {
 SEMICOLONS = 'nr;Time;message\n1;1,5;"a; b"\n2;4,5;"c"\n'
 QUOTED = 'nr,message,when\n1,"1,024 bytes",2024-01-01 00:00:00\n2,"two\nlines",2024-01-01 00:00:07.5Z\n'
 JSON = '{"ts": 1700000000123, "a": {"id": "x"}}\n{"ts": 1700000001123, "a": {"id": "y"}}\n'
+NGINX_JSON = (
+    '{"msec": "1700000005.500", "request_time": "4.500", "uri": "/"}\n'
+    '{"msec": "1700000003.000", "request_time": "0.500", "uri": "/"}\n'
+)
+NGINX_KEYS = (
+    '1.1.1.1 - - [27/Oct/2024:02:00:05 +0000] "GET /a HTTP/1.1" 200 5 "-" "curl" rt=4.500 uct="0.000" urt="4.499"\n'
+    '1.1.1.1 - - [27/Oct/2024:02:00:03 +0000] "GET /a HTTP/1.1" 200 5 "-" "curl" rt=0.500 uct="0.000" urt="-"\n'
+)
+INGRESS = (
+    '1.1.1.1 - - [27/Oct/2024:02:00:05 +0000] "GET / HTTP/1.1" 200 5 "-" "curl" 1234 4.500 [a-80] [] 1:8000 5 4.4 200\n'
+    '1.1.1.1 - - [27/Oct/2024:02:00:03 +0000] "GET / HTTP/1.1" 200 5 "-" "curl" 1234 0.500 [a-80] [] 1:8000 5 0.4 200\n'
+)
+AGENT = "".join(
+    f'1.1.1.1 - - [27/Oct/2024:02:00:0{second} +0000] "GET / HTTP/1.1" 200 5 "-" "Some Agent {version}"\n'
+    for second, version in ((0, "4.5"), (3, "0.5"))
+)
+ALB = "".join(
+    f'https {time} app/lb/50dc 192.168.131.39:2817 10.0.0.1:80 0.000 0.001 0.000 200 200 3 6 "GET https://h:80/ H" -\n'
+    for time in ("2018-07-02T22:23:00.5Z", "2018-07-02T22:23:02Z")
+)
+IIS = (
+    "#Software: IIS\n#Fields: date time cs-method time-taken\n2024-01-01 00:00:01 GET 15\n2024-01-01 00:00:04 GET 15\n"
+)
+LOGGING = "2024-01-01 00:00:00,250 INFO GET /\n2024-01-01 00:00:01,500 INFO GET /\n"
+MOONCAKE = "".join(f'{{"timestamp": {at}, "input_length": 5, "hash_ids": [0]}}\n' for at in (0, 3052, 6000))
+K6_JSON = '{"type":"Metric","data":{"name":"http_reqs"},"metric":"http_reqs"}\n' + "".join(
+    json.dumps({"type": "Point", "metric": metric, "data": {"time": f"2024-01-01T00:00:0{second}.1+01:00", "value": 1}})
+    + "\n"
+    for second in (1, 3)
+    for metric in ("http_reqs", "http_req_duration")
+)
+SAMPLES = "timestamp,Name,Requests/s\n" + "".join(f"17000000{k:02},Aggregated,{k}.5\n" for k in range(12))
 DATES = "2024-01-01T00:00:00Z\n2024-01-01T01:00:01.5+01:00\n"
+
+
+def answer(*values: Any) -> str:
+    series = [{"metric": {"series": str(place)}, "values": one} for place, one in enumerate(values)]
+    return json.dumps({"status": "success", "data": {"resultType": "matrix", "result": series}})
 
 
 @pytest.fixture
@@ -121,13 +158,38 @@ def read(tmp_path: Path):
         (JSON, {}, "json_lines", [0, 1]),
         (JSON, {"where": {"a.id": "y"}, "column": "ts"}, "json_lines", None),
         (DATES, {}, "timestamps", [0, 1.5]),
+        (NGINX_JSON, {}, "nginx_json", [0, 1.5]),
+        (NGINX_KEYS, {}, "access_log", [0, 2]),
+        (INGRESS, {}, "access_log", [0, 2]),
+        (AGENT, {}, "access_log", [0, 3]),
+        (ALB, {}, "dated_log", [0, 1.5]),
+        (IIS, {}, "dated_log", [0, 3]),
+        (LOGGING, {}, "dated_log", [0, 1.25]),
+        ("2024-01-01 00:00:00,105\n2024-01-01 00:00:07,210.5\n", {}, "dated_log", [0, 7]),
+        (MOONCAKE, {}, "mooncake", [0, 3.052, 6]),
+        (K6_JSON, {}, "k6", [0, 2]),
+        (f"[{JSON.strip().replace(chr(10), ', ')}]", {}, "json_lines", [0, 1]),
+        (json.dumps([{"timestamp": 1}, {"timestamp": 2.5}], indent=1), {}, "json_lines", [0, 1.5]),
+        ("arrival_ms,x\n5,1\n7,1\n", {}, "csv", [0, 0.002]),
+        ("arrival_ms,x\n5,1\n7,1\n", {"unit": "s"}, "csv", [0, 2]),
+        ("a|time\n5|1\n7|3\n", {}, "csv", [0, 2]),
+        ("timestamp,x\n2024-01-01 00:00:00 UTC,1\n2024-01-01 00:00:02.5 UTC,1\n", {}, "csv", [0, 2.5]),
+        ("timestamp,x\n1,2\n4,3\n".encode("utf-16"), {}, "csv", [0, 3]),
+        ("timestamp;x\n1;é\n4;é\n".encode("latin-1"), {}, "csv", [0, 3]),
+        ("timestamp,rps\n0,0.1\n60,0.025\n120,0.025\n", {}, "rates", [5, 15, 25, 35, 45, 55, 75, 105, 150]),
+        (SAMPLES, {"format": "rates", "column": "Requests/s"}, "rates", [1.25, 1.75]),
+        (SAMPLES, {"column": "timestamp"}, "csv", list(range(12))),
+        ("timestamp,count\n0,2\n60,2\n600,1\n660,1\n", {}, "counts", [15, 45, 75, 105, 630, 690]),
         ("1700000000123456\n1700000001123456\n", {}, "timestamps", [0, 1]),
         ("5\n7\n", {"unit": "ms"}, "timestamps", [0, 0.002]),
     ],
 )
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_file_is_read_as_it_is(read, content, reading, name, times_s, packed) -> None:
-    data = gzip.compress(content.encode(), mtime=0) if packed else content
+    content = content if isinstance(content, bytes) else content.encode()
+    if packed and content.startswith(b"\xff\xfe"):
+        pytest.skip("UTF-16 is what a shell writes, unpacked")
+    data = gzip.compress(content, mtime=0) if packed else content
     if times_s is None:  # one request, or one time: the right one, which is no traffic
         with pytest.raises(TraceError, match="spans no time"):
             read(data, **reading)
@@ -139,7 +201,7 @@ def test_a_file_is_read_as_it_is(read, content, reading, name, times_s, packed) 
 
 def test_every_format_has_a_file_above_or_must_be_named() -> None:
     told = {"azure", "burstgpt", "azure_functions_2021", "azure_functions_2019", "k6", "vegeta", "access_log", "envoy"}
-    told |= {"otlp", "prometheus", "csv", "json_lines", "timestamps"}
+    told |= {"otlp", "prometheus", "csv", "json_lines", "timestamps", "nginx_json", "mooncake", "dated_log", "rates"}
     assert set(FORMATS.known()) == told | {"perf_analyzer", "counts"}
 
 
@@ -169,12 +231,36 @@ def test_a_rate_of_prometheus_adds_its_series_up_and_a_missing_sample_is_no_traf
         (MINUTES.replace("2,1,0", "2,999999999,0"), {}, "counts 1,000,000,002 requests, more than"),
         (json.dumps({"resourceSpans": []}), {}, "no span of kind SERVER"),
         (json.dumps(RATES).replace('"values"', '"value"'), {}, "is no answer to a range query"),
-        ("Dear all\n0\n", {}, "line 1: 'Dear all' is of no format that shows: name one with format"),
+        ("Dear all\n0\n", {}, "line 1: 'Dear all' is of no format that shows: give a CSV with headings"),
         ("1e30\n2e30\n", {}, "line 1: '1e30' is too far from 0"),
         ("0\n1\n", {"unit": "h"}, "unit: Input should be 's'"),
         ("0\n1\n", {"format": "azur"}, "did you mean 'azure'"),
-        (b"PK\x03\x04", {}, "is a zip file: unpack it"),
-        (b"0\n\xff\xfe\n", {}, "is not a text file"),
+        (b"PK\x03\x04", {}, "is a zip file or a workbook: unpack it, or save it as CSV"),
+        (b"PAR1", {}, "is a Parquet file: write its times as CSV"),
+        (b"0\n\x00\n", {}, "is not a text file"),
+        (b"0\n\xff\xfe\n", {}, "line 2: '\ufffd\ufffd' is not a number"),
+        ("1700000000123\n1700000000\n", {}, "line 2: '1700000000' is too small: times in milliseconds are expected"),
+        (FUNCTIONS.replace("0.4", "-0.4"), {}, "line 2: '-0.4' is a duration below 0"),
+        ("time,x\n1,2\n1,5,3\n", {}, "line 3: '1,5,3' has 3 fields below 2 headings"),
+        ("timestamp,x\n", {}, "holds no times"),
+        (SAMPLES, {}, "its rows are 1 s apart, as samples are, and not requests: rates are read with format: rates"),
+        ("timestamp,count\n0,1.5\n60,2\n", {}, "line 2: '1.5' is no count: give a whole number of requests; format: r"),
+        (
+            answer([[60 * k, str(5000 + 60 * k)] for k in range(5)]),
+            {},
+            "5000 to 5240 look like a counter's",
+        ),
+        (
+            answer([[0, "900"], [60, "20"]]).replace('"series"', '"__name__"').replace('"0"', '"x_total"'),
+            {},
+            "a counter's",
+        ),
+        (
+            '{"status": "error", "errorType": "bad_data", "error": "no"}',
+            {},
+            "is an error of Prometheus (no): query again",
+        ),
+        ("2024-01-01 00:00:00,123 INFO a\n  File x\n", {}, "line 2: 'File x' has no date"),
         (gzip.compress(AZURE.encode(), mtime=0)[:-12], {}, "is a gzip file that is cut off"),
     ],
 )
@@ -184,6 +270,23 @@ def test_a_mistake_is_one_line_that_says_where_and_what_to_do(read, content, rea
     assert told in str(refusal.value)
     assert "traffic" in str(refusal.value) or "unit" in reading or "format" in reading
     assert "\n" not in str(refusal.value)
+
+
+def test_answers_of_prometheus_that_overlap_are_counted_once(read) -> None:
+    both = answer([[0, "1"], [60, "1"]]) + "\n" + answer([[60, "1"], [120, "1"]])
+    assert len(read(both).times_ns) == 180
+    assert len(read(answer([[60 * k, str(60 * k)] for k in range(6)]), format="prometheus").times_ns) == 60 * 60 * 15
+
+
+def test_spans_of_several_services_are_told(read) -> None:
+    (note,) = read(json.dumps(SPANS)).notes
+    assert "of 2 services (api: 1, store: 1), and a request may have one in each" in note
+
+
+def test_few_rows_as_regular_as_a_clock_are_requests_and_that_is_told(read) -> None:
+    _, note = read("timestamp,x\n0,1\n60,1\n120,1\n").notes
+    assert "its rows are 60 s apart, as samples are, and not requests: rates are read with" in note
+    assert len(read("timestamp,x\n0,1\n60,1\n120,1\n122,1\n").notes) == 1
 
 
 def test_a_column_that_was_found_is_told_and_one_that_was_named_is_not(read) -> None:
@@ -203,7 +306,7 @@ def test_lines_that_are_out_of_order_are_sorted_and_that_is_told(read) -> None:
 
 def test_an_access_log_without_durations_says_that_it_has_ends(read) -> None:
     (note, _) = read(APACHE).notes
-    assert note.startswith("traffic: 3 of 3 lines end in no duration")
+    assert note.startswith("traffic: 3 of 3 lines have no duration")
 
 
 def test_requests_of_one_second_are_told_and_spread_only_if_that_is_asked_for(read) -> None:

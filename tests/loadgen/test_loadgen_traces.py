@@ -48,7 +48,7 @@ def test_counts_are_recognised_and_spread_over_their_intervals(write):
         (COUNTS.replace(",0", ""), "line 3: '' is no count"),
         (COUNTS.replace("00:00:20", "00:00:10"), "line 4: the second interval that begins then"),
         ("timestamp,value,more\n2014-04-10 00:00:00,2,3\n", "line 1: counts have two columns"),
-        ("timestamp,value\n2014-04-10 00:00:00,2\n", "has 1 intervals: counts need at least two"),
+        ("timestamp,value\n2014-04-10 00:00:00,2\n", "has 1 intervals: at least two are needed"),
     ],
 )
 def test_counts_that_are_none_are_named(write, text, told):

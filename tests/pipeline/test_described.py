@@ -67,6 +67,15 @@ def test_windows_below_the_clocks_steps_have_no_figures(tmp_path: Path) -> None:
     assert facts["resolution_s"] == 60
 
 
+def test_windows_within_an_interval_that_was_counted_have_no_figures(tmp_path: Path) -> None:
+    (tmp_path / "counts.csv").write_text("timestamp,count\n" + "".join(f"{60 * k},{60 + k % 5}\n" for k in range(40)))
+    config = TraceConfig(trace=tmp_path / "counts.csv", spread=True)
+    facts = described(read_recorded(config.trace, **config.reading()), config)
+    assert [window["window_s"] for window in facts["windows"]] == [60]
+    assert (facts["resolution_s"], facts["spread_s"]) == (60, None)
+    assert "In windows of 60 s it is more even than a Poisson process" in sentence(facts)
+
+
 def test_what_the_command_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("calls.csv").write_text("id,when\n" + "".join(f"{k},2024-01-01 00:00:{k:02}\n" for k in range(7)))

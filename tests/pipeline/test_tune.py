@@ -17,10 +17,13 @@ from typer.testing import CliRunner
 
 from loadgen.artifact import ArtifactError
 from testbed.autoscaling.build import build_policy, resolved
+from testbed.autoscaling.metrics import ReplicaCapacity
 from testbed.autoscaling.policies import Hpa, Oracle
+from testbed.autoscaling.search import ServedService
 from testbed.cli.main import application
 from testbed.controller.config import ControllerConfig
 from testbed.errors import ConfigError
+from testbed.pipeline.manifests import manifest_of
 from testbed.pipeline.setting_search import cheapest, finalists
 from testbed.pipeline.tune import tune, tune_families
 from testbed.pipeline.tune_config import TuneConfig
@@ -368,3 +371,13 @@ def test_the_command_shows_all_and_where_the_yaml_is(tmp_path: Path) -> None:
         log.unlink()
     assert "Replicas over time were not kept" in write_report(tmp_path / "out").read_text()
     assert "target of 60 ms" in (tmp_path / "out" / "hpa.yaml").read_text()
+
+
+def test_keda_on_what_no_prometheus_counts_is_told_as_a_configuration_of_the_controller(tmp_path: Path) -> None:
+    service = ServedService(ReplicaCapacity(1, 8, 100.0, 80.0, 0.1), 4, 10.0, 1.0, 15.0)
+    told = {}
+    for metric in ("arrivals_per_second", "requests_per_second"):
+        today = {"kind": "keda", "metric": metric, "threshold": 5.0}
+        told[metric], body = manifest_of(today, service, config_of(tmp_path))
+        assert "policy" in body or "spec" in body
+    assert told == {"arrivals_per_second": "kis controller THIS", "requests_per_second": "kubectl apply -f THIS"}

@@ -14,13 +14,18 @@ from loadgen.traces.format import Arrivals, TraceFormat, TraceReading
 from loadgen.traces.source import Source
 
 _COMBINED = re.compile(r"\[(\d{2}/[A-Z][a-z]{2}/\d{4}:\d{2}:\d{2}:\d{2} [+-]\d{4})\]")
-_TOOK = re.compile(r"[\s=](\d+\.\d+)\"?$")  # seconds: whole numbers at a line's end are bytes
+# Seconds, with a decimal point, as whole numbers at a line's end are bytes: in the last field, after rt= or
+# request_time=, or where Kubernetes' ingress-nginx has it.
+_TOOK = re.compile(
+    r'\s(?:rt|request_time)="?(\d+\.\d+)|" \d+ (\d+\.\d+) \[|[\s=](?:"(\d+\.\d+)"|(\d+\.\d+))$', re.ASCII
+)
 _ENVOY = re.compile(r"\[(\d{4}-\d{2}-\d{2}T[\d:.]+Z?)\] \"")
 
 
 class AccessLog(TraceFormat):
     """Access log of nginx or Apache (common or combined, more fields may follow). A line is of a request's
-    end: if its last field is a duration in seconds with a decimal point ($request_time), it came that much earlier."""
+    end: if it has a duration in seconds with a decimal point ($request_time) as its last field, as rt= or where
+    ingress-nginx has it, it came that much earlier."""
 
     name = "access_log"
     in_order = False
@@ -45,9 +50,9 @@ class AccessLog(TraceFormat):
             if ns is None:
                 raise source.wrong(number, match[1], "is not a time", "mend or remove the line")
             times_ns.append(ns)
-            before_ns.append(0 if duration is None else round(float(duration[1]) * 1e6) * 1000)
+            before_ns.append(0 if duration is None else round(float(duration[duration.lastindex or 0]) * 1e6) * 1000)
         ended = len(times_ns) - took
-        note = f"{ended:,} of {len(times_ns):,} lines end in no duration: their requests' ends are taken for arrivals"
+        note = f"{ended:,} of {len(times_ns):,} lines have no duration: their requests' ends are taken for arrivals"
         times, before = (np.array(each, np.int64) for each in (times_ns, before_ns))
         return Arrivals(times, before, notes=(note,) if ended else ())
 

@@ -7,7 +7,7 @@ import numpy as np
 from loadgen.schedule import TraceError
 from loadgen.traces.clock import Clock, joined
 from loadgen.traces.format import Arrivals, TraceFormat, TraceReading
-from loadgen.traces.formats.counted import counts_of, evenly
+from loadgen.traces.formats.counted import evenly, numbers_of, whole
 from loadgen.traces.source import Source
 
 MINUTE_NS = 60 * 10**9
@@ -32,7 +32,12 @@ class AzureFunctions2021(TraceFormat):
         ends, durations = [], []
         for frame, rows in source.rows(_ENDED, reading.where):
             ends.append(clock.of_column(frame[end], rows))
-            durations.append(stopwatch.of_column(frame[duration], rows))
+            took_ns = stopwatch.of_column(frame[duration], rows)
+            if (took_ns < 0).any():
+                row = int(np.argmax(took_ns < 0))
+                number, text = source.line_of(int(rows[row])), str(frame[duration].iloc[row])
+                raise source.wrong(number, text, "is a duration below 0", "mend or remove the line")
+            durations.append(took_ns)
         return Arrivals(joined(ends), joined(durations))
 
 
@@ -57,9 +62,10 @@ class AzureFunctions2019(TraceFormat):
         minutes = [column for column in source.columns if column.isdigit()]
         if minutes != [str(number) for number in range(1, len(minutes) + 1)]:
             raise TraceError(f"{source.path}, line 1: no columns 1, 2, 3, ... of minutes: give a file of one day")
-        counts = np.zeros(len(minutes), np.int64)
+        counts = np.zeros(len(minutes))
         for frame, rows in source.rows(minutes, reading.where):
             for place, minute in enumerate(minutes):
-                counts[place] += counts_of(source, frame[minute].tolist(), rows).sum()
+                counts[place] += numbers_of(source, frame[minute].tolist(), rows).sum()
         borders_ns = np.arange(len(minutes) + 1) * MINUTE_NS
-        return Arrivals(evenly(source, borders_ns, counts), start_ns=0, end_ns=int(borders_ns[-1]))
+        times_ns = evenly(source, borders_ns, whole(counts))
+        return Arrivals(times_ns, counted_ns=MINUTE_NS, start_ns=0, end_ns=int(borders_ns[-1]))

@@ -1,4 +1,4 @@
-"""A JSON object a line; vegeta's are such, too."""
+"""JSON objects, one a line or in one list; those of nginx, vegeta and Mooncake, too."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from loadgen.schedule import TraceError
-from loadgen.traces.clock import Clock
+from loadgen.traces.clock import Clock, unit_in
 from loadgen.traces.format import Arrivals, IntArray, TraceFormat, TraceReading
-from loadgen.traces.formats.delimited import NAMES, read_as
+from loadgen.traces.formats.delimited import is_named_time, read_as
 from loadgen.traces.source import Source
 
 
 class JsonLines(TraceFormat):
-    """A JSON object a line, a request each. `column` names the field of its time (a.b: b inside a)."""
+    """JSON objects, one a line or in one list, a request each. `column` names the field of its time (a.b: b inside
+    a)."""
 
     name = "json_lines"
     detected_last = True
@@ -22,16 +23,37 @@ class JsonLines(TraceFormat):
     @classmethod
     def sign(cls, source: Source) -> str | None:
         """See TraceFormat."""
-        return "its lines are JSON objects" if _first_object(source) is not None else None
+        return "it has JSON objects" if first_object(source) is not None else None
 
     @classmethod
     def arrivals(cls, source: Source, reading: TraceReading) -> Arrivals:
         """See TraceFormat."""
         field = reading.column or _the_field(source)
-        clock = Clock(source, reading.unit)
+        clock = Clock(source, reading.unit or unit_in(field)[1])
         times_ns = field_of(source, field, clock, reading)
         said = reading.column is not None and reading.unit is not None
         return Arrivals(times_ns, notes=() if said else (read_as(f"field {field}", clock, times_ns),))
+
+
+class Nginx(TraceFormat):
+    """nginx's access log as JSON lines: a request came request_time (seconds) before msec, time_iso8601 or `column`."""
+
+    name = "nginx_json"
+    in_order = False
+
+    @classmethod
+    def sign(cls, source: Source) -> str | None:
+        """See TraceFormat."""
+        return "its lines have request_time" if "request_time" in (first_object(source) or {}) else None
+
+    @classmethod
+    def arrivals(cls, source: Source, reading: TraceReading) -> Arrivals:
+        """See TraceFormat."""
+        ended = next((name for name in ("msec", "time_iso8601") if name in (first_object(source) or {})), None)
+        field = reading.column or ended or _the_field(source)
+        times_ns = field_of(source, field, Clock(source, reading.unit), reading)
+        note = f"requests came request_time (seconds) before {field}, when their lines were written"
+        return Arrivals(times_ns, field_of(source, "request_time", Clock(source, "s"), reading), notes=(note,))
 
 
 class Vegeta(TraceFormat):
@@ -43,8 +65,7 @@ class Vegeta(TraceFormat):
     @classmethod
     def sign(cls, source: Source) -> str | None:
         """See TraceFormat."""
-        first = _first_object(source)
-        has = first is not None and {"timestamp", "latency", "code"} <= {*first}
+        has = {"timestamp", "latency", "code"} <= {*(first_object(source) or {})}
         return "its lines have timestamp, latency and code" if has else None
 
     @classmethod
@@ -53,22 +74,70 @@ class Vegeta(TraceFormat):
         return Arrivals(field_of(source, "timestamp", Clock(source, reading.unit), reading))
 
 
+class Mooncake(TraceFormat):
+    """JSON lines of Mooncake's traces: timestamp counts milliseconds from 0."""
+
+    name = "mooncake"
+
+    @classmethod
+    def sign(cls, source: Source) -> str | None:
+        """See TraceFormat. Qwen-Bailian's traces have chat_id beside these, and seconds."""
+        fields = {*(first_object(source) or {})}
+        has = {"timestamp", "input_length", "hash_ids"} <= fields and "chat_id" not in fields
+        return "its lines have timestamp, input_length and hash_ids: milliseconds" if has else None
+
+    @classmethod
+    def arrivals(cls, source: Source, reading: TraceReading) -> Arrivals:
+        """See TraceFormat."""
+        return Arrivals(field_of(source, "timestamp", Clock(source, reading.unit or "ms"), reading))
+
+
+def documents(source: Source) -> Iterator[tuple[int, Any]]:
+    """JSON values with their lines: one a line, or one in the whole file."""
+    number = 0
+    for number, line in source.lines():
+        try:
+            value = json.loads(line)
+        except ValueError as error:
+            if number != 1:
+                raise source.wrong(number, line, "is not JSON", "one object a line is expected") from error
+            break
+        yield number, value
+    else:
+        return
+    with source.open() as text:
+        try:
+            yield 1, json.load(text)
+        except ValueError as error:
+            raise TraceError(
+                f"{source.path} is not JSON ({error}): one object a line, or a list, is expected"
+            ) from None
+
+
 def field_of(source: Source, field: str, clock: Clock, reading: TraceReading) -> IntArray:
     """The times in a field."""
     return clock.of_lines(_texts(source, field, reading))
 
 
+def first_object(source: Source) -> dict[str, Any] | None:
+    """The first one of the file, or of the list that the file is."""
+    try:
+        first, _ = json.JSONDecoder().raw_decode("\n".join(source.head).lstrip("[ \n"))
+    except ValueError:
+        return None
+    return first if isinstance(first, dict) else None
+
+
 def _texts(source: Source, field: str, reading: TraceReading) -> Iterator[tuple[int, str]]:
-    for number, line in source.lines():
-        try:
-            one = json.loads(line)
-        except ValueError:
-            raise source.wrong(number, line, "is not JSON", "one object a line is expected") from None
-        if all(str(_inside(one, name)) == value for name, value in reading.where.items()):
-            value = _inside(one, field)
-            if value is None:
-                raise source.wrong(number, line, f"has no field {field}", "name one with column (--column)")
-            yield number, str(value)
+    for number, value in documents(source):
+        for one in value if isinstance(value, list) else [value]:
+            if all(str(_inside(one, name)) == text for name, text in reading.where.items()):
+                time = _inside(one, field)
+                if time is None:
+                    raise source.wrong(
+                        number, json.dumps(one), f"has no field {field}", "name one with column (--column)"
+                    )
+                yield number, str(time)
 
 
 def _inside(value: Any, field: str) -> Any:
@@ -79,17 +148,9 @@ def _inside(value: Any, field: str) -> Any:
     return value
 
 
-def _first_object(source: Source) -> dict[str, Any] | None:
-    try:
-        first = json.loads(source.head[0]) if source.head else None
-    except ValueError:
-        return None
-    return first if isinstance(first, dict) else None
-
-
 def _the_field(source: Source) -> str:
-    first = _first_object(source) or {}
-    found = [name for name in first if name.lower() in NAMES]
+    first = first_object(source) or {}
+    found = [name for name in first if is_named_time(name)]
     if len(found) == 1:
         return found[0]
     listed = ", ".join(found or first)[:80]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from loadgen.schedule import TraceError
 from loadgen.traces.clock import Clock
 from loadgen.traces.format import Arrivals, TraceFormat, TraceReading
+from loadgen.traces.formats.json_lines import documents
 from loadgen.traces.source import Source
 
 SERVER = (2, "SPAN_KIND_SERVER")
@@ -29,43 +30,29 @@ class OpenTelemetry(TraceFormat):
     @classmethod
     def arrivals(cls, source: Source, reading: TraceReading) -> Arrivals:
         """See TraceFormat."""
-        found = [*_starts(source, reading)]
-        if not found:
+        services: Counter[str] = Counter()
+        times_ns = Clock(source, "ns").of_lines(_starts(source, reading, services))
+        if not len(times_ns):
             raise TraceError(f"{source.path} has no span of kind SERVER: export the spans of the server's side")
-        return Arrivals(Clock(source, "ns").of_lines(found))
+        spans = ", ".join(f"{name}: {number:,}" for name, number in services.most_common(5))
+        note = f"its spans are of {len(services)} services ({spans}), and a request may have one in each: "
+        choose = f"where: {{service.name: {services.most_common(1)[0][0]}}} (--where) takes one's"
+        return Arrivals(times_ns, notes=(note + choose,) if len(services) > 1 else ())
 
 
-def documents(source: Source) -> Iterator[tuple[int, Any]]:
-    """JSON values with their lines: one a line, or one in the whole file."""
-    number = 0
-    for number, line in source.lines():
-        try:
-            value = json.loads(line)
-        except ValueError as error:
-            if number != 1:
-                raise source.wrong(number, line, "is not JSON", "one object a line is expected") from error
-            break
-        yield number, value
-    else:
-        return
-    with source.open() as text:
-        try:
-            yield 1, json.load(text)
-        except ValueError as error:
-            raise TraceError(f"{source.path} is not JSON ({error}): fetch it again") from None
-
-
-def _starts(source: Source, reading: TraceReading) -> Iterator[tuple[int, str]]:
+def _starts(source: Source, reading: TraceReading, services: Counter[str]) -> Iterator[tuple[int, str]]:
+    """When spans of servers began; services: counts them."""
     for number, value in documents(source):
         for resource in value.get("resourceSpans", ()) if isinstance(value, dict) else ():
-            if not _has(resource.get("resource", {}).get("attributes", ()), reading.where):
+            attributes = _values(resource.get("resource", {}).get("attributes", ()))
+            if any(value not in attributes.get(name, ()) for name, value in reading.where.items()):
                 continue
             for scope in resource.get("scopeSpans", ()):
                 for span in scope.get("spans", ()):
                     if span.get("kind") in SERVER:
+                        services[", ".join(attributes.get("service.name", ("without a name",)))] += 1
                         yield number, str(span.get("startTimeUnixNano"))
 
 
-def _has(attributes: Any, where: dict[str, str]) -> bool:
-    values = {one.get("key"): [str(value) for value in one.get("value", {}).values()] for one in attributes}
-    return all(value in values.get(name, ()) for name, value in where.items())
+def _values(attributes: Any) -> dict[Any, list[str]]:
+    return {one.get("key"): [str(value) for value in one.get("value", {}).values()] for one in attributes}

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from kubernetes import client
 from kubernetes.utils import quantity
 
+from loadgen.endpoints import at
 from testbed.autoscaling.hpa.pods import PodState
 from testbed.errors import ClusterError
 from testbed.measurement.triton_metrics import TritonAddress
@@ -54,7 +55,7 @@ class DeploymentView:
             ).items
         states = [pod_state(pod) for pod in pods]
         addresses = [
-            TritonAddress(pod.metadata.name, f"{pod.status.pod_ip}:{HTTP_PORT}", f"{pod.status.pod_ip}:{METRICS_PORT}")
+            TritonAddress(pod.metadata.name, at(pod.status.pod_ip, HTTP_PORT), at(pod.status.pod_ip, METRICS_PORT))
             for pod, state in zip(pods, states, strict=True)
             if state.ready and not state.deleting and pod.status.pod_ip
         ]

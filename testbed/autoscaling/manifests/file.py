@@ -8,7 +8,7 @@ object says, such as the age of its metrics.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ from testbed.autoscaling.manifests.hpa import hpa_settings
 from testbed.autoscaling.manifests.knative import knative_settings
 from testbed.autoscaling.manifests.names import Names
 from testbed.autoscaling.manifests.scaled_object import keda_settings
-from testbed.config_file import read_yaml
+from testbed.config_file import UniqueKeys, read_yaml
 from testbed.errors import ConfigError
 
+TEMPLATE = "{{"
 READERS: Mapping[tuple[str, str], Callable[[dict[str, Any], str, Names], dict[str, Any]]] = {  # by API group and kind
     ("autoscaling", "HorizontalPodAutoscaler"): hpa_settings,
     ("keda.sh", "ScaledObject"): keda_settings,
@@ -44,7 +45,7 @@ def read_manifest(settings: Mapping[str, Any]) -> dict[str, Any]:
     file, said = Path(str(settings["manifest"])), settings.get("metrics", {})
     if not isinstance(said, dict):
         raise ConfigError(f"metrics of {file}: give a mapping of their names to ours, not {said!r}")
-    body = autoscaler_of(read_yaml(file, lambda text: [*yaml.safe_load_all(text)]), str(file))
+    body = autoscaler_of(read_yaml(file, lambda text: _documents(text, file)), str(file))
     names = Names(said)
     read = READERS[_group_and_kind(body)](body, str(file), names)
     names.check_all_used(str(file))
@@ -63,10 +64,26 @@ def autoscaler_of(documents: list[Any], where: str) -> dict[str, Any]:
         return found[0]
     kinds = "a HorizontalPodAutoscaler, a ScaledObject or a Service of Knative"
     if not found:
-        has = ", ".join(str(one.get("kind")) for one in objects) or "no object of Kubernetes"
-        raise ConfigError(f"{where}: give a file with {kinds}: it has {has}")
+        has = ", ".join(f"{one['kind']} of {one.get('apiVersion') or 'no apiVersion'}" for one in objects)
+        has = has or "no object of Kubernetes"
+        raise ConfigError(f"{where}: give a file with {kinds}: it has {has}{_hint(objects)}")
     names = ", ".join(f"{one['kind']} {(one.get('metadata') or {}).get('name', 'without a name')}" for one in found)
     raise ConfigError(f"{where}: has {len(found)} autoscalers ({names}): give a file with one of them")
+
+
+def _documents(text: str, file: Path) -> list[Any]:
+    """ConfigError of a template: it has to be rendered first."""
+    template = next((n for n, line in enumerate(text.splitlines(), 1) if TEMPLATE in line), None)
+    if template is not None:
+        raise ConfigError(f"{file}, line {template}: is a template of Helm: give what `helm template` writes")
+    return [_given(document) for document in yaml.load_all(text, UniqueKeys)]
+
+
+def _given(value: Any) -> Any:
+    """Without what is null: to the API server it is not there."""
+    if isinstance(value, dict):
+        return {name: _given(one) for name, one in value.items() if one is not None}
+    return [_given(one) for one in value] if isinstance(value, list) else value
 
 
 def _objects(documents: list[Any]) -> Iterator[dict[str, Any]]:
@@ -75,6 +92,11 @@ def _objects(documents: list[Any]) -> Iterator[dict[str, Any]]:
             yield from _objects(one["items"])
         elif isinstance(one, dict) and "kind" in one:
             yield one
+
+
+def _hint(objects: Sequence[Mapping[str, Any]]) -> str:
+    made = any(one["kind"] == "InferenceService" for one in objects)
+    return "; KServe makes one of it: kubectl get hpa,scaledobject,ksvc -o yaml" if made else ""
 
 
 def _group_and_kind(body: Mapping[str, Any]) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""A HorizontalPodAutoscaler (autoscaling/v2) as settings of the policy `hpa`. ../hpa/manifest.py writes one.
+"""A HorizontalPodAutoscaler (autoscaling/v2, v2beta2, v1) as settings of `hpa`. ../hpa/manifest.py writes one.
 
 What is left out is filled as the API server fills it (pkg/apis/autoscaling/v2/defaults.go), and what it refuses is
 refused (pkg/apis/autoscaling/validation).
@@ -26,6 +26,8 @@ TARGETS = {
     "Object": ("Value", "AverageValue"),
     "External": ("Value", "AverageValue"),
 }
+OF_V2 = ("autoscaling.alpha.kubernetes.io/metrics", "autoscaling.alpha.kubernetes.io/behavior")
+GIVE_V2 = "give autoscaling/v2, as kubectl get hpa -o yaml does"
 ONLY_CONTAINER = "server"  # of a simulated pod
 
 
@@ -173,15 +175,47 @@ class Spec(ApiObject):
 class HorizontalPodAutoscaler(Whole):
     """The object."""
 
-    api_version: Literal["autoscaling/v2"]
+    api_version: Literal["autoscaling/v2", "autoscaling/v2beta2"]  # which have the same fields
     spec: Spec
+
+
+class SpecV1(ApiObject):
+    """Of an HPA of autoscaling/v1, which scales on CPU alone."""
+
+    scale_target_ref: dict[str, Any]
+    min_replicas: int = Field(1, ge=0)
+    max_replicas: int = Field(ge=1)
+    target_cpu_utilization_percentage: int = Field(80, gt=0, alias="targetCPUUtilizationPercentage")
+
+    def as_v2(self) -> dict[str, Any]:
+        """The same in the words of autoscaling/v2."""
+        cpu = {"type": "Utilization", "averageUtilization": self.target_cpu_utilization_percentage}
+        return {
+            "scaleTargetRef": self.scale_target_ref,
+            "minReplicas": self.min_replicas,
+            "maxReplicas": self.max_replicas,
+            "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": cpu}}],
+        }
+
+
+class HorizontalPodAutoscalerV1(Whole):
+    """The object of autoscaling/v1."""
+
+    api_version: Literal["autoscaling/v1"]
+    spec: SpecV1
 
 
 def hpa_settings(body: dict[str, Any], where: str, names: Names) -> dict[str, Any]:
     """ConfigError in one line: what the API server would refuse, or the testbed has not."""
     version = body.get("apiVersion")
-    if version != "autoscaling/v2":
-        raise ConfigError(f"{where}: apiVersion is {version}: give autoscaling/v2, as kubectl get hpa -o yaml does")
+    if version == "autoscaling/v1":
+        whole = build(HorizontalPodAutoscalerV1, body, where)
+        lost = [name for name in whole.metadata.get("annotations") or {} if name.startswith(OF_V2)]
+        if lost:
+            raise ConfigError(f"{where}: metadata.annotations.{lost[0]} has what v1 has no field for: {GIVE_V2}")
+        body = {**body, "apiVersion": "autoscaling/v2", "spec": whole.spec.as_v2()}
+    elif version not in ("autoscaling/v2", "autoscaling/v2beta2"):
+        raise ConfigError(f"{where}: apiVersion is {version}: {GIVE_V2}")
     spec = build(HorizontalPodAutoscaler, body, where).spec
     metrics = spec.metrics or (CPU_80,)
     own = {

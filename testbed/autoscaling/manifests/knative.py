@@ -1,11 +1,12 @@
 """The autoscaling annotations of a Knative Service as settings of the policy `knative`.
 
 Names and defaults: knative.dev/serving pkg/apis/autoscaling/register.go; the target: pkg/reconciler/autoscaling/
-resources/target.go. What the policy cannot do is refused.
+resources/target.go; bounds: pkg/apis/autoscaling/annotation_validation.go. What the policy cannot do is refused.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -15,6 +16,7 @@ from testbed.errors import ConfigError
 
 PREFIX = "autoscaling.knative.dev/"
 PLACE = "spec.template.metadata.annotations"
+HOUR_S = 3600.0  # the longest of its durations
 DEFAULT_CONCURRENCY = 100.0  # of neither a target nor a containerConcurrency
 CLASS = "kpa.autoscaling.knative.dev"
 OF_ZERO = ("activation-scale", "scale-to-zero-pod-retention-period")  # nothing to a service that keeps a pod
@@ -37,38 +39,36 @@ def knative_settings(body: dict[str, Any], where: str, names: Names) -> dict[str
         if given.get(name, modelled) != modelled:
             raise ConfigError(f"{where}: {PLACE}: {name} {given[name]} is not modelled: {modelled} is")
 
-    def number(name: str, default: float) -> float:
-        try:
-            return float(given.get(name, default))
-        except ValueError:
-            raise ConfigError(f"{where}: {PLACE}: {name} is no number (got {given[name]!r})") from None
+    def number(name: str, default: float, low: float = 0, high: float = math.inf, *, whole: bool = False) -> float:
+        return _number(f"{where}: {PLACE}: {name}", given.get(name, default), low, high, whole)
 
-    def seconds(name: str, default: str) -> float:
+    def seconds(name: str, default: str, low: float = 0, high: float = HOUR_S) -> float:
         try:
-            return seconds_of(given.get(name, default))
+            return _number(f"{where}: {PLACE}: {name}, in seconds,", seconds_of(given.get(name, default)), low, high)
         except ValueError as error:
             raise ConfigError(f"{where}: {PLACE}: {name} {error}") from None
 
-    limit = float(_mapping(template.get("spec")).get("containerConcurrency") or 0)
-    target = number("target", limit or DEFAULT_CONCURRENCY)
-    stable_s, least, most = seconds("window", "60s"), int(number("min-scale", 0)), int(number("max-scale", 0))
-    for name, value in (("target", target), ("window", stable_s)):
-        if value <= 0:
-            raise ConfigError(f"{where}: {PLACE}: {name} must be above 0")
+    hard = _mapping(template.get("spec")).get("containerConcurrency") or 0
+    limit = _number(f"{where}: spec.template.spec.containerConcurrency", hard, 0, 1000, whole=True)
+    target = number("target", limit or DEFAULT_CONCURRENCY, 0.01)
+    stable_s = seconds("window", "60s", 6)
+    least, most = int(number("min-scale", 0, whole=True)), int(number("max-scale", 0, whole=True))
+    if 0 < most < least:
+        raise ConfigError(f"{where}: {PLACE}: max-scale {most} is below min-scale {least}")
     settings = {
         "kind": "knative",
         "container_concurrency": min(target, limit) if limit else target,
-        "target_utilisation": number("target-utilization-percentage", 70) / 100,
+        "target_utilisation": number("target-utilization-percentage", 70, 1, 100) / 100,
         "min_replicas": least,
         "stable_window_s": stable_s,
-        "panic_window_s": stable_s * number("panic-window-percentage", 10) / 100,
-        "panic_threshold": number("panic-threshold-percentage", 200) / 100,
+        "panic_window_s": stable_s * number("panic-window-percentage", 10, 1, 100) / 100,
+        "panic_threshold": number("panic-threshold-percentage", 200, 110, 1000) / 100,
         "scale_down_delay_s": seconds("scale-down-delay", "0s"),
     }
     if most:
         settings["max_replicas"] = most
     if "initial-scale" in given:
-        settings["initial_scale"] = int(number("initial-scale", 1))
+        settings["initial_scale"] = int(number("initial-scale", 1, whole=True))
     return settings
 
 
@@ -83,6 +83,21 @@ def _annotations(found: dict[str, Any], where: str) -> dict[str, str]:
         if name not in KNOWN:
             raise ConfigError(f"{where}: {PLACE}: {PREFIX}{name} is not known: known are {', '.join(KNOWN)}")
     return own
+
+
+def _number(what: str, given: Any, low: float, high: float, whole: bool = False) -> float:
+    """ConfigError, if it is none, or not within the bounds that Knative has."""
+    kind = "whole number" if whole else "number"
+    try:
+        value = float(given)
+    except (TypeError, ValueError):
+        raise ConfigError(f"{what} is no {kind} (got {given!r})") from None
+    if not math.isfinite(value) or (whole and value % 1):
+        raise ConfigError(f"{what} is no {kind} (got {given!r})")
+    if not low <= value <= high:
+        bounds = f"at least {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
+        raise ConfigError(f"{what} must be {bounds} (got {given!r})")
+    return value
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -24,6 +24,7 @@ LIKELY = {  # a part of their name -> ours, for the example of an error
     "running": "in_flight_requests",
     "concurren": "in_flight_requests",
 }
+MEANS = {"gpu_utilisation_pct": "mean_gpu_utilisation_pct"}  # of all pods, where a query rather has a mean than a sum
 
 
 class Ours(NamedTuple):
@@ -62,14 +63,20 @@ class Names:
                 raise ConfigError(f"{where}: metrics: it has no '{theirs}': it has {has}")
 
 
+def likely(theirs: str, *, of_service: bool) -> str:
+    """Which of ours a name or a query of theirs may mean, for the example of an error."""
+    ours = next((ours for part, ours in LIKELY.items() if part in theirs.lower()), "requests_per_second")
+    return MEANS.get(ours, ours) if of_service else ours
+
+
 def unknown(theirs: str, name: str, *, of_service: bool) -> str:
     """What to do about a metric that nobody here knows."""
     known = ", ".join([*METRICS.known(), *(SERVICE_METRICS if of_service else ())])
     if name != theirs:
         return f"metrics: {theirs}: '{name}' is none of ours: {did_you_mean(name)}known are {known}"
-    likely = next((ours for part, ours in LIKELY.items() if part in theirs.lower()), "requests_per_second")
+    ours = likely(theirs, of_service=of_service)
     return (
         f"'{theirs}' is none of the testbed's metrics ({known}): say which one it is, "
-        f"--metric '{theirs}={likely}', or in a configuration metrics: {{{theirs}: {likely}}}; "
-        f"in another unit, e.g. '1000 * {likely}'"
+        f"--metric '{theirs}={ours}', or in a configuration metrics: {{{theirs}: {ours}}}; "
+        f"in another unit, e.g. '1000 * {ours}'"
     )

@@ -7,6 +7,7 @@ apis/keda/v1alpha1/scaledobject_types.go.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
@@ -15,13 +16,14 @@ from pydantic import Field
 
 from testbed.autoscaling.manifests.api import ApiObject, Whole, seconds_of
 from testbed.autoscaling.manifests.hpa import BehaviorBody
-from testbed.autoscaling.manifests.names import Names
-from testbed.autoscaling.metrics import METRICS
+from testbed.autoscaling.manifests.names import Names, likely
+from testbed.autoscaling.metrics import METRICS, SERVICE_METRICS
 from testbed.autoscaling.policies.keda import CPU, FORECAST
 from testbed.config_file import build
 from testbed.errors import ConfigError
 
 PAUSED = "autoscaling.keda.sh/paused"
+NOT_PAUSED = ("false", "f", "0")
 SELECTOR, WINDOW = "<selector>", "<window>"
 DURATION = r"(\d[\w.]*)"
 PREDICTED = re.compile(
@@ -122,8 +124,8 @@ def keda_settings(body: dict[str, Any], where: str, names: Names) -> dict[str, A
 
 def _not_modelled(whole: ScaledObject) -> Iterator[tuple[str, str]]:
     spec, annotations = whole.spec, whole.metadata.get("annotations") or {}
-    for name in annotations:
-        if name.startswith(PAUSED):
+    for name, value in annotations.items():
+        if name.startswith(PAUSED) and (name != PAUSED or str(value).lower() not in NOT_PAUSED):
             yield f"metadata.annotations.{name}", "a paused object does not scale: take it off"
     if spec.fallback is not None:
         yield "spec.fallback", "with a metric missing the policy keeps its size: take it off to simulate the rest"
@@ -138,7 +140,8 @@ def _trigger(trigger: Trigger, place: int, where: str, names: Names) -> tuple[di
     if trigger.type == CPU:
         return _cpu(trigger, where), None
     if trigger.type != "prometheus":
-        raise ConfigError(f"{where}: a trigger of type {trigger.type} is not modelled: prometheus and cpu are")
+        what = f"a trigger of type {trigger.type} is not modelled: prometheus and cpu are"
+        raise ConfigError(f"{where}: {what}: take it off to simulate the rest")
     if (trigger.metric_type or "AverageValue") != "AverageValue":
         raise ConfigError(f"{where}: metricType {trigger.metric_type} is not modelled: AverageValue is")
     query = " ".join(str(trigger.metadata.get("query") or "").split())
@@ -149,10 +152,11 @@ def _trigger(trigger: Trigger, place: int, where: str, names: Names) -> tuple[di
     elif theirs in names.said or not query:
         metric, factor = names.ours(theirs, where, of_service=True)
     else:
+        ours = likely(query, of_service=True)
         raise ConfigError(
             f"{where}: its query is not one of the testbed's ({query}): say which metric it is, --metric "
-            f"'{theirs}=requests_per_second', or in a configuration metrics: {{{theirs}: requests_per_second}}; "
-            f"known are {', '.join(METRICS.known())}, and in another unit e.g. '1000 * queue_time_ms'"
+            f"'{theirs}={ours}', or in a configuration metrics: {{{theirs}: {ours}}}; "
+            f"known are {', '.join([*METRICS.known(), *SERVICE_METRICS])}, and in another unit e.g. '1000 * {ours}'"
         )
     settings = {"metric": metric, "threshold": _number(trigger, "threshold", where) / factor}
     if trigger.metadata.get("activationThreshold") is not None:
@@ -168,7 +172,10 @@ def _cpu(trigger: Trigger, where: str) -> dict[str, Any]:
 
 def _number(trigger: Trigger, key: str, where: str) -> float:
     try:
-        return float(trigger.metadata[key])
+        value = float(trigger.metadata[key])
+        if not math.isfinite(value):
+            raise ValueError
+        return value
     except KeyError:
         raise ConfigError(f"{where}: metadata.{key} is missing") from None
     except (TypeError, ValueError):
