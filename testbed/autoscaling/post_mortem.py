@@ -21,13 +21,14 @@ LATER_S = 120.0  # after an interval, within which a decision came late
 SHOWN = 8  # decisions of an episode
 
 Cause = Literal[
-    "starting", "lost", "no room", "early", "max", "tolerance", "stabilised", "limited", "missing", "budget",
+    "starting", "lost", "node", "no room", "early", "max", "tolerance", "stabilised", "limited", "missing", "budget",
     "lagging", "below", "late", "nothing asked",
 ]  # fmt: skip
 
 
 class Interval(NamedTuple):
-    """Of one model. arrived, missed: within it; asked, ready, pending: pods at its end."""
+    """Of one model. arrived, missed: within it; asked, ready, pending: pods at its end. coming: of the pending pods,
+    those that a node is made for; None: nothing makes nodes there."""
 
     start_s: float
     end_s: float
@@ -36,6 +37,7 @@ class Interval(NamedTuple):
     asked: int
     ready: int
     pending: int = 0
+    coming: int | None = None
 
     @property
     def is_bad(self) -> bool:
@@ -155,6 +157,10 @@ def _cause(
 def _not_ready(interval: Interval, start_s: float, looks: Sequence[Look]) -> tuple[Cause, str]:
     missing = interval.asked - interval.ready
     pods = f"{missing} of {interval.asked} pods"
+    if interval.pending >= missing and interval.coming is not None:
+        if 2 * interval.coming >= missing:
+            return "node", f"waiting for a node: {pods} were pending until a node of their group was ready"
+        return "no room", f"no room: {pods} were pending, as every node group that fits was at its max_nodes"
     if interval.pending >= missing:
         return "no room", f"no room: {pods} were pending, as no node had room for them"
     since = _within(looks, start_s - SOON_S, interval.end_s)

@@ -37,6 +37,8 @@ SCHEMA = pa.schema(
     ]
 )
 
+COST = "cost_millionths"  # of the currency, of all nodes since the start; a column of logs of nodes with a price
+
 
 @dataclass(frozen=True)
 class ScalingLog:
@@ -56,7 +58,8 @@ class ScalingLog:
 
     def write(self, path: Path) -> None:
         """Write the log."""
-        table = pa.Table.from_pandas(self.frame, schema=SCHEMA, preserve_index=False)
+        schema = SCHEMA.append(pa.field(COST, pa.int64())) if COST in self.frame else SCHEMA
+        table = pa.Table.from_pandas(self.frame, schema=schema, preserve_index=False)
         write_table(path, table, KIND, VERSION, self.provenance)
 
     @classmethod
