@@ -157,11 +157,15 @@ def _cause(
 def _not_ready(interval: Interval, start_s: float, looks: Sequence[Look]) -> tuple[Cause, str]:
     missing = interval.asked - interval.ready
     pods = f"{missing} of {interval.asked} pods"
-    if interval.pending >= missing and interval.coming is not None:
-        if 2 * interval.coming >= missing:
-            return "node", f"waiting for a node: {pods} were pending until a node of their group was ready"
-        return "no room", f"no room: {pods} were pending, as every node group that fits was at its max_nodes"
-    if interval.pending >= missing:
+    if interval.coming is not None:
+        at_max, started = interval.pending - interval.coming, missing - interval.pending
+        if interval.coming >= max(at_max, started, 1):
+            waiting = f"{interval.coming} of {interval.asked} pods"
+            return "node", f"waiting for a node: {waiting} were pending until a node of their group was ready"
+        if at_max >= max(started, 1):
+            waiting = f"{at_max} of {interval.asked} pods"
+            return "no room", f"no room: {waiting} were pending, as every node group that fits was at its max_nodes"
+    elif interval.pending >= missing:
         return "no room", f"no room: {pods} were pending, as no node had room for them"
     since = _within(looks, start_s - SOON_S, interval.end_s)
     up = next((look for look in reversed(since) if look.wanted > look.before), None)
