@@ -180,7 +180,6 @@ class Observed:
             if np.isfinite(power_w[k]):
                 self.rows.append((self.sim.now_ns, "device", "power", labels, float(power_w[k]), "watt"))
 
-
     def _note_nodes(self) -> dict[str, int]:
         """Of each pool, rows; of each model, the pending pods that a node is made for."""
         waiting = {name: self.sim.coming_for(name) for name in self._names}

@@ -368,3 +368,56 @@ def test_the_command_shows_all_and_where_the_yaml_is(tmp_path: Path) -> None:
         log.unlink()
     assert "Replicas over time were not kept" in write_report(tmp_path / "out").read_text()
     assert "target of 60 ms" in (tmp_path / "out" / "hpa.yaml").read_text()
+
+
+def with_money(cluster: dict[str, Any]) -> dict[str, Any]:
+    """The same cluster with one-GPU nodes that are made in 20 s and given back half a minute after, at 3.6 EUR an hour."""
+    pool = {**cluster["pools"][0], "gpus": 1, "max_nodes": 6, "node_ready_s": 20, "price_per_gpu_hour": 3.6}
+    return {
+        **cluster,
+        "pools": [pool],
+        "currency": "EUR",
+        "provisioner": {"kind": "karpenter", "consolidate_after_s": 30},
+    }
+
+
+def test_the_cheapest_in_money_is_looked_for_where_that_is_the_objective(tmp_path: Path) -> None:
+    cluster = with_money(six_replicas(tmp_path))
+    changes: dict[str, Any] = {"cluster": cluster, "objective": "cost", "allowed_slo_violation_rate": 0.3, "trials": 8}
+    found = tune(config_of(tmp_path, **changes), tmp_path / "out", nothing)
+    outcomes = {name: MeanOutcome(**outcome) for name, outcome in found["outcomes"].items()}
+    fixed = outcomes["fixed"]
+    assert fixed.cost == pytest.approx(3.6 * fixed.gpu_seconds / 3600)  # its nodes are full all the time
+    hpa = outcomes["hpa"]
+    assert hpa.cost is not None
+    assert hpa.cost > 3.6 * hpa.gpu_seconds / 3600  # nodes that start, and that are empty
+    held = {name: one.cost for name, one in outcomes.items() if one.holds(0.3)}
+    assert found["chosen"] in held
+    rows = list(csv.DictReader((tmp_path / "out" / "hpa" / "trials.csv").open()))
+    assert len(rows) == 8
+    assert all(float(row["cost"]) > 0 for row in rows)
+    write_report(tmp_path / "out")
+    assert "EUR a run" in (tmp_path / "out" / "report.md").read_text()
+    assert " EUR a run" in claim_of(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"), [({"currency": None}, "price_per_gpu_hour"), ({"provisioner": None}, "max_nodes")]
+)
+def test_money_that_is_not_known_or_the_same_for_all_is_no_objective(
+    tmp_path: Path, changed: dict[str, Any], said: str
+) -> None:
+    cluster = {**with_money(six_replicas(tmp_path)), **changed}
+    pool = cluster["pools"][0]
+    drop = ("price_per_gpu_hour",) if "currency" in changed else ("max_nodes", "node_ready_s")
+    cluster["pools"] = [{key: value for key, value in pool.items() if key not in drop}]
+    with pytest.raises(ValidationError, match=said):
+        config_of(tmp_path, cluster=cluster, objective="cost")
+
+
+def test_the_cheapest_in_money_need_not_hold_fewest_gpus() -> None:
+    few = MeanOutcome(0.005, 100.0, 1.0, 1.0, cost=2.0)
+    cheap = MeanOutcome(0.005, 200.0, 1.0, 1.0, cost=1.0)
+    assert cheapest([few, cheap], 0.01) == 0
+    assert cheapest([few, cheap], 0.01, "cost") == 1
+    assert "cost" not in MeanOutcome(0.005, 100.0, 1.0, 1.0).as_dict()
