@@ -26,7 +26,7 @@ from testbed.pipeline.tune import tune, tune_families
 from testbed.pipeline.tune_config import TuneConfig
 from testbed.pipeline.tuning_runs import MeanOutcome, Tuning
 from testbed.reporting.reports import write_report
-from tests.oracles.cluster_worlds import six_replicas
+from tests.oracles.cluster_worlds import six_replicas, with_money
 from tests.pages import figures_of, texts_of
 
 
@@ -368,17 +368,6 @@ def test_the_command_shows_all_and_where_the_yaml_is(tmp_path: Path) -> None:
         log.unlink()
     assert "Replicas over time were not kept" in write_report(tmp_path / "out").read_text()
     assert "target of 60 ms" in (tmp_path / "out" / "hpa.yaml").read_text()
-
-
-def with_money(cluster: dict[str, Any]) -> dict[str, Any]:
-    """The same cluster with one-GPU nodes that are made in 20 s and given back half a minute after, at 3.6 EUR an hour."""
-    pool = {**cluster["pools"][0], "gpus": 1, "max_nodes": 6, "node_ready_s": 20, "price_per_gpu_hour": 3.6}
-    return {
-        **cluster,
-        "pools": [pool],
-        "currency": "EUR",
-        "provisioner": {"kind": "karpenter", "consolidate_after_s": 30},
-    }
 
 
 def test_the_cheapest_in_money_is_looked_for_where_that_is_the_objective(tmp_path: Path) -> None:
