@@ -139,24 +139,23 @@ def _table(plan: Plan) -> Table:
     from testbed.reporting.plan import goal_text, settings_of
 
     currency = plan["config"].get("currency")
-    headings = ["replicas", f"P{plan['percentile']:g} ms", "over\ntarget %", "busy\n%", "holds"]
-    headings += [f"{currency}\nan hour"] if currency else []
+    replicas = f"replicas\n{currency}/hour" if currency else "replicas"
+    headings = (replicas, f"P{plan['percentile']:g} ms", "over\ntarget %", "busy\n%", "holds")
     caption = f"{goal_text(plan)}; simulated, beneath 90 % intervals for one run"
     rows = table("setting", *headings, caption=caption)
     for setting in settings_of(plan):
         name = setting.name.replace(", ", "\n")
         for option in setting.options:
             missed = {end: 100 * share for end, share in option["slo_violation_rate"].items()}
-            replicas = option["service"]["replicas"]
+            count = option["service"]["replicas"]
             rows.add_row(
                 name,
-                str(replicas),
+                f"{count}\n{option['cost_per_hour']:,.2f}" if currency else str(count),
                 "{middle:.1f}\n{low:.1f} to {high:.1f}".format(**option["latency_ms"]),
                 "{middle:.1f}\n{low:.1f} to {high:.1f}".format(**missed),
                 f"{100 * option['utilisation']:.0f}",
                 "yes" if option["holds"] else "no",
-                *([f"{option['cost_per_hour']:,.2f}"] if currency else []),
-                style="bold" if replicas == setting.recommended else None,
+                style="bold" if count == setting.recommended else None,
             )
     return rows
 

@@ -311,7 +311,8 @@ def sentence(wins: Mapping[str, Any]) -> str:
             interval = f" (90 % interval over {drawn}: {number(low, 1)} to {number(high, 1)} %{apart})"
         parts.append(f"{number(pct, 1, '%')} {less} than {told}, {name}{interval}")
     beside = f": {'; '.join(parts)}" if parts else ""
-    fewest = f"{wins['winner']} needs the {'least money' if less == 'less' else 'fewest GPU-seconds'} at {allowed} of missed requests"
+    spent = "least money" if less == "less" else "fewest GPU-seconds"
+    fewest = f"{wins['winner']} needs the {spent} at {allowed} of missed requests"
     return f"In simulation, over {over}, {fewest}{beside}."
 
 

@@ -159,7 +159,7 @@ def _mean_if_known(values: Sequence[float | None]) -> float | None:
 
 
 def table_of(rows: Rows, policy: str, objective: str = "gpu_seconds") -> FloatArray:
-    """float[n, 2]: share missed and GPU-seconds, or money, of each run of a policy, in the order of traffic and seed."""
+    """float[n, 2]: share missed and GPU-seconds, or money, of a policy's runs, in the order of traffic and seed."""
     own = sorted((row for row in rows if row["policy"] == policy), key=lambda row: (row["traffic"], row["seed"]))
     return np.array(
         [[1.0 if row["slo_violation_rate"] is None else row["slo_violation_rate"], row[objective]] for row in own]

@@ -302,9 +302,7 @@ def test_nodes_for_takes_what_is_coming_first_then_groups_in_their_order():
 
 def test_a_device_draws_power_while_its_node_exists():
     sim = simulate(
-        config(
-            {**SCANS, "unneeded_s": 100.0, "delay_after_add_s": 50.0}, gpu_kinds={GPU: {"power_w": (50.0, 300.0)}}
-        )
+        config({**SCANS, "unneeded_s": 100.0, "delay_after_add_s": 50.0}, gpu_kinds={GPU: {"power_w": (50.0, 300.0)}})
     )
     sim.scale("m", 2)  # a node from 10 on; empty at 300.1, seen at 310, gone at 410
     sim.advance(300)

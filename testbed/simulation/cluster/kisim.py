@@ -207,8 +207,9 @@ class KISim:
     @property
     def cost(self) -> float | None:
         """Price of all nodes' time so far, in the configuration's currency; None: no prices were given."""
-        prices = [pool.cost for pool in self.pool_nodes()]
-        return None if self.config.currency is None else sum(price for price in prices if price is not None)
+        if self.config.currency is None:
+            return None
+        return sum(pool.cost for pool in self.pool_nodes() if pool.cost is not None)
 
     def device_names(self) -> list[tuple[str, int]]:
         """(node, number on it) of each device, in the order of the arrays below."""
