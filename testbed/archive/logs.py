@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from testbed.archive.coding import from_steps, steps
 from testbed.archive.requests import Coded
-from testbed.measurement.scaling_log import SCHEMA, ScalingLog, histogram_of
+from testbed.measurement.scaling_log import COST, SCHEMA, ScalingLog, histogram_of, schema_of
 
 KEPT_QUANTILE = 0.95  # that the rows of evaluation.json have
 _TOTALS = [f.name for f in SCHEMA if pa.types.is_integer(f.type) and f.name not in ("seed", "energy_mj")]
@@ -40,7 +40,8 @@ def encode_logs(logs: Mapping[str, ScalingLog]) -> Coded:
     run = [frame[name].to_numpy() for name in ("log", "seed")]
     headers = {name: json.dumps(log.provenance, sort_keys=True) for name, log in logs.items()}
     columns = {f.name: pa.array(frame[f.name], f.type, from_pandas=True) for f in SCHEMA}
-    columns |= {name: pa.array(steps(frame[name].to_numpy(dtype=np.int64), run), pa.int64()) for name in _TOTALS}
+    totals = _totals(frame)
+    columns |= {name: pa.array(steps(frame[name].to_numpy(dtype=np.int64), run), pa.int64()) for name in totals}
     texts = {"log": frame["log"], "provenance": frame["log"].map(headers)}
     columns |= {name: pa.array(text, pa.string()).dictionary_encode() for name, text in texts.items()}
     return Coded(pa.table(columns), {})
@@ -50,13 +51,19 @@ def decode_logs(coded: Coded) -> dict[str, ScalingLog]:
     """By the log's name."""
     frame = coded.table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
     run = [frame["log"].astype(object).to_numpy(), frame["seed"].to_numpy(dtype=np.int64)]
-    for name in _TOTALS:
+    for name in _totals(frame):
         frame[name] = from_steps(frame[name].to_numpy(dtype=np.int64), run)
     logs = {}
     for name, rows in frame.groupby("log", sort=False, observed=True):
-        table = pa.Table.from_pandas(rows[SCHEMA.names], schema=SCHEMA, preserve_index=False)
+        schema = schema_of(rows)
+        table = pa.Table.from_pandas(rows[schema.names], schema=schema, preserve_index=False)
         logs[str(name)] = ScalingLog.of_table(table, json.loads(rows["provenance"].iloc[0]))
     return logs
+
+
+def _totals(frame: pd.DataFrame) -> list[str]:
+    """Columns of whole numbers that grow."""
+    return [*_TOTALS, COST] if COST in frame else _TOTALS
 
 
 def _policy(name: str) -> str:

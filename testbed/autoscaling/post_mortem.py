@@ -21,13 +21,14 @@ LATER_S = 120.0  # after an interval, within which a decision came late
 SHOWN = 8  # decisions of an episode
 
 Cause = Literal[
-    "starting", "lost", "no room", "early", "max", "tolerance", "stabilised", "limited", "missing", "budget",
+    "starting", "lost", "node", "no room", "early", "max", "tolerance", "stabilised", "limited", "missing", "budget",
     "lagging", "below", "late", "nothing asked",
 ]  # fmt: skip
 
 
 class Interval(NamedTuple):
-    """Of one model. arrived, missed: within it; asked, ready, pending: pods at its end."""
+    """Of one model. arrived, missed: within it; asked, ready, pending: pods at its end. coming: of the pending pods,
+    those that a node is made for; None: nothing makes nodes there."""
 
     start_s: float
     end_s: float
@@ -36,6 +37,7 @@ class Interval(NamedTuple):
     asked: int
     ready: int
     pending: int = 0
+    coming: int | None = None
 
     @property
     def is_bad(self) -> bool:
@@ -155,7 +157,15 @@ def _cause(
 def _not_ready(interval: Interval, start_s: float, looks: Sequence[Look]) -> tuple[Cause, str]:
     missing = interval.asked - interval.ready
     pods = f"{missing} of {interval.asked} pods"
-    if interval.pending >= missing:
+    if interval.coming is not None:
+        at_max, started = interval.pending - interval.coming, missing - interval.pending
+        if interval.coming >= max(at_max, started, 1):
+            waiting = f"{interval.coming} of {interval.asked} pods"
+            return "node", f"waiting for a node: {waiting} were pending until a node of their group was ready"
+        if at_max >= max(started, 1):
+            waiting = f"{at_max} of {interval.asked} pods"
+            return "no room", f"no room: {waiting} were pending, as every node group that fits was at its max_nodes"
+    elif interval.pending >= missing:
         return "no room", f"no room: {pods} were pending, as no node had room for them"
     since = _within(looks, start_s - SOON_S, interval.end_s)
     up = next((look for look in reversed(since) if look.wanted > look.before), None)

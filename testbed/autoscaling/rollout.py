@@ -17,6 +17,7 @@ from testbed.simulation.cluster.samples import Totals
 class Outcome:
     """Of one model, up to a moment or between two. histogram: int64[BINS], the answered requests.
 
+    cost: of all the cluster's nodes, in its currency; None: they have no price.
     changes: how often the number of replicas was changed. replicas_changed: by how many replicas in all, up or down;
     what is asked for at the last moment counts from then on.
     """
@@ -26,6 +27,7 @@ class Outcome:
     gpu_seconds: float
     changes: int
     replicas_changed: int
+    cost: float | None = None
 
     @property
     def slo_violation_rate(self) -> float | None:
@@ -49,6 +51,7 @@ class Outcome:
             gpu_seconds=self.gpu_seconds - before.gpu_seconds,
             changes=self.changes - before.changes,
             replicas_changed=self.replicas_changed - before.replicas_changed,
+            cost=None if self.cost is None or before.cost is None else self.cost - before.cost,
         )
 
 
@@ -61,6 +64,7 @@ def outcome_of(run: PolicyRun, model: str) -> Outcome:
         gpu_seconds=run.sim.gpu_seconds(model),
         changes=len(steps),
         replicas_changed=sum(abs(step.wanted - step.before) for step in steps if step.time_s < now_s),
+        cost=run.sim.cost,
     )
 
 

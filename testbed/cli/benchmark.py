@@ -30,8 +30,10 @@ def benchmark(
 
         wins = run_benchmark(settings, folder, reporter.progress, options.workers_of(workers, ray))
     allowed = f"{settings.allowed_slo_violation_rate:.1%}"
-    caption = f"simulated; GPU-s: % of all replicas, at {allowed} missed and as chosen"
-    rows = table("policy", f"GPU-s at {allowed}", "missed %", "GPU-s", "changes/h", caption=caption)
+    spent = "money" if settings.objective == "cost" else "GPU-s"
+    of_all = "nodes" if settings.objective == "cost" else "replicas"
+    caption = f"simulated; {spent}: % of all {of_all}, at {allowed} missed and as chosen"
+    rows = table("policy", f"{spent} at {allowed}", "missed %", spent, "changes/h", caption=caption)
     for policy, told in sorted(wins["policies"].items(), key=lambda item: item[1]["cost_pct"] or 1e9):
         chosen = told["chosen"]
         rows.add_row(

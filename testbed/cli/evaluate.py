@@ -37,12 +37,15 @@ def evaluate(
     known = any(summary["saving_low_pct"] is not None for summary in result["policies"].values())
     intervals = "with 90 % intervals" if known else "too few for intervals"
     caption = f"simulated; beside {result['baseline']}, {intervals}"
-    rows = table("policy", "over target %", "GPU-s", "saving %", "changes", caption=caption)
+    currency = result.get("currency")
+    spent = ("GPU-s", *([currency] if currency else []))
+    rows = table("policy", "over target %", *spent, "saving %", "changes", caption=caption)
     for policy, summary in result["policies"].items():
         rows.add_row(
             policy,
             f"{100 * summary['slo_violation_rate']:.2f}",
             f"{summary['gpu_seconds']:.0f}",
+            *([f"{summary['cost']:.2f}"] if currency else []),
             "-" if policy == result["baseline"] else _saving(summary),
             f"{summary['changes']:.1f}",
         )

@@ -181,7 +181,11 @@ def _simulate_cluster(config: ClusterRunConfig, folder: Path) -> None:
         from testbed.pipeline.cluster_run import simulate_cluster
 
         summary = simulate_cluster(config, folder, reporter.progress)
+    from testbed.reporting.reports.cluster import nodes_text
+
     console.print(_table(summary))
+    for sentence in nodes_text(summary.get("nodes")):
+        say(sentence)
     for note in summary["notes"]:
         say(f"note: {note}")
     print_path(console, folder / "report.html")

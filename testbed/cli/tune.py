@@ -77,7 +77,8 @@ def _all_traffic(settings: TuneConfig) -> dict[str, TrafficConfig]:
 
 def _table(tuned: Mapping[str, Mapping[str, Any]], allowed: float) -> Table:
     """The policies of each family, or of the only traffic, whose name is empty."""
-    headings = ("P95 ms", "over target %", "90 %", "GPU-s", "changes")
+    currency = next(iter(tuned.values())).get("currency")
+    headings = ("P95 ms", "over target %", "90 %", "GPU-s", *([currency] if currency else []), "changes")
     rows = table("policy", *headings, caption=f"simulated; allowed over the target: {allowed:.2%}")
     for family, result in tuned.items():
         for name, outcome in result["outcomes"].items():
@@ -88,6 +89,7 @@ def _table(tuned: Mapping[str, Mapping[str, Any]], allowed: float) -> Table:
                 f"{100 * outcome['slo_violation_rate']:.2f}",
                 "-" if interval is None else f"{100 * interval[0]:.2f} to {100 * interval[1]:.2f}",
                 f"{outcome['gpu_seconds']:.0f}",
+                *([f"{outcome['cost']:.2f}"] if currency else []),
                 f"{outcome['changes']:.1f}",
             )
     return rows

@@ -37,6 +37,8 @@ SCHEMA = pa.schema(
     ]
 )
 
+COST = "cost_millionths"  # of the currency, of all nodes since the start; a column of logs of nodes with a price
+
 
 @dataclass(frozen=True)
 class ScalingLog:
@@ -56,7 +58,7 @@ class ScalingLog:
 
     def write(self, path: Path) -> None:
         """Write the log."""
-        table = pa.Table.from_pandas(self.frame, schema=SCHEMA, preserve_index=False)
+        table = pa.Table.from_pandas(self.frame, schema=schema_of(self.frame), preserve_index=False)
         write_table(path, table, KIND, VERSION, self.provenance)
 
     @classmethod
@@ -70,6 +72,11 @@ class ScalingLog:
         frame = table.to_pandas()
         frame["energy_mj"] = frame["energy_mj"].astype("Int64")
         return cls(frame, provenance)
+
+
+def schema_of(frame: pd.DataFrame) -> pa.Schema:
+    """SCHEMA, with money where the rows have it."""
+    return SCHEMA.append(pa.field(COST, pa.int64(), nullable=False)) if COST in frame else SCHEMA
 
 
 def scaling_frame(

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from loadgen.artifact import read_json
+from testbed.autoscaling.rollout import Outcome
 from testbed.pipeline.benchmark_config import BenchmarkConfig
 from testbed.pipeline.served_rates import served_service
 from testbed.pipeline.setting_search import cheapest, front_of, search
@@ -30,6 +31,7 @@ from testbed.pipeline.tuning_runs import Tuning
 from testbed.pipeline.worlds import Split, World, worlds
 from testbed.reporting.benchmark import ROWS
 from testbed.reporting.reports import write_report
+from testbed.simulation.cluster.accounting import HOUR_S
 from testbed.simulation.cluster.services import read_services
 from testbed.study import HERE, Workers, all_done, computed, remember
 from workloads.files import replacing, write_json
@@ -141,7 +143,7 @@ def _write_chosen(config: BenchmarkConfig, folder: Path, service: str) -> None:
     chosen = {}
     for name in config.candidates:
         front = front_of(_searched(folder, service, 1), name)
-        place = cheapest([finalist.outcome for finalist in front], config.allowed_slo_violation_rate)
+        place = cheapest([finalist.outcome for finalist in front], config.allowed_slo_violation_rate, config.objective)
         chosen[name] = front[place].settings
     write_json(folder / "searches" / service / "tuned.json", {"simulated": True, "policies": chosen})
 
@@ -153,7 +155,7 @@ def _settings_to_play(config: BenchmarkConfig, tuning: Tuning, folder: Path, tas
             settings["replicas"] = min(settings["replicas"], tuning.service.max_replicas)
         return [Played(settings, 0, chosen=True)]
     front = search(tuning, task.policy, _searched(folder, task.service, task.search), lambda share: None)
-    chosen = cheapest([finalist.outcome for finalist in front], config.allowed_slo_violation_rate)
+    chosen = cheapest([finalist.outcome for finalist in front], config.allowed_slo_violation_rate, config.objective)
     return [Played(finalist.settings, place, place == chosen) for place, finalist in enumerate(front)]
 
 
@@ -178,9 +180,19 @@ def _row(tuning: Tuning, task: Task, played: Played, world: World, seed: int) ->
         "decided": outcome.totals.decided,
         "missed": outcome.totals.missed,
         "gpu_seconds": outcome.gpu_seconds,
+        **_money(tuning, outcome, world.duration_s),
         "p95_ms": None if p95_s is None else 1e3 * p95_s,
         "changes": outcome.changes,
     }
+
+
+def _money(tuning: Tuning, outcome: Outcome, duration_s: float) -> dict[str, float]:
+    """What a run cost, and what all nodes would cost all the time; nothing without a price."""
+    cluster = tuning.config.cluster
+    if outcome.cost is None or cluster.node_hour_prices is None:
+        return {}
+    an_hour = sum(price * pool.most for price, pool in zip(cluster.node_hour_prices, cluster.pools, strict=True))
+    return {"money": outcome.cost, "most_money": an_hour * duration_s / HOUR_S}
 
 
 def _worlds(config: BenchmarkConfig, name: str, split: Split) -> list[World]:
@@ -209,6 +221,7 @@ def _tuning(config: BenchmarkConfig, task: Task) -> Tuning:
             "window_s": benchmarked.window_s,
             "metrics_delay_s": benchmarked.metrics_delay_s,
             "allowed_slo_violation_rate": config.allowed_slo_violation_rate,
+            "objective": config.objective,
             "trials": config.trials,
             "seeds": 1,
             "check_seeds": SELECTING_SEEDS,

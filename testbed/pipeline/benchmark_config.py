@@ -13,6 +13,7 @@ from testbed.autoscaling.hpa.spec import ControllerFlags
 from testbed.autoscaling.policies import find_policy
 from testbed.autoscaling.settings import PolicySettings
 from testbed.config import Strict
+from testbed.pipeline.objective import DESCRIPTION, Objective, check
 from testbed.pipeline.tune_config import RESERVED
 from testbed.simulation.cluster.config import ClusterConfig
 
@@ -85,6 +86,7 @@ class BenchmarkConfig(Strict):
     allowed_slo_violation_rate: float = Field(
         0.02, gt=0, lt=1, description="share of requests at which the policies' GPU-seconds are compared"
     )
+    objective: Objective = Field("gpu_seconds", description=DESCRIPTION)
     training_worlds: int = Field(8, ge=1, description="worlds of each service that settings are searched on")
     held_out_worlds: int = Field(8, ge=3, description="worlds of each service that policies meet on")
     seeds: int = Field(5, ge=1, description="runs of each held-out world, each with other arrivals")
@@ -103,6 +105,11 @@ class BenchmarkConfig(Strict):
                         f"{what}: '{name}' names files: give lower-case letters, digits and '-', but not "
                         f"{' or '.join(RESERVED)}"
                     )
+        for name, benchmarked in self.services.items():
+            try:
+                check(self.objective, benchmarked.cluster)
+            except ValueError as error:
+                raise ValueError(f"services: {name}: {error}") from None
         twice = [name for name in self.compared if name in self.candidates]
         if twice:
             raise ValueError(f"{', '.join(twice)} is both a candidate and compared: give two names")

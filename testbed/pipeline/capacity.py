@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from typing import NamedTuple
 
@@ -27,10 +27,13 @@ class Option(NamedTuple):
     slo_violation_rate: PredictionInterval
     utilisation: float
     holds: bool  # even at the interval's upper end
+    gpu: str = ""  # its kind, where several are compared
+    cost_per_hour: float | None = None  # of all replicas; None: no price was given
 
 
 class CapacityPlan(NamedTuple):
-    """options: all that were simulated. best: fewest replicas, then the lowest latency; None: nothing holds."""
+    """options: all that were simulated. best: least money where there are prices, then fewest replicas, then the lowest
+    latency; None: nothing holds."""
 
     target_s: float
     percentile: float
@@ -76,9 +79,28 @@ def plan_capacity(
         for looked, found in enumerate(looks, start=1):
             evaluated.append(found)
             on_progress((number + looked / most_looks) / len(settings))
-    holding = [option for option in evaluated if option.holds]
-    best = min(holding, key=lambda option: (option.service.replicas, option.latency_s.high), default=None)
-    return CapacityPlan(target_s, percentile, tuple(evaluated), best)
+    return CapacityPlan(target_s, percentile, tuple(evaluated), _best(evaluated))
+
+
+def priced(plan: CapacityPlan, gpu: str, price_per_gpu_hour: float) -> CapacityPlan:
+    """The same plan with money: each replica has a GPU of that kind for itself."""
+    options = [
+        option._replace(gpu=gpu, cost_per_hour=option.service.replicas * price_per_gpu_hour) for option in plan.options
+    ]
+    return plan._replace(options=tuple(options), best=_best(options))
+
+
+def cheapest(plans: Sequence[CapacityPlan]) -> CapacityPlan:
+    """Plans of several kinds of GPU as one."""
+    options = [option for plan in plans for option in plan.options]
+    return plans[0]._replace(options=tuple(options), best=_best(options))
+
+
+def _best(options: Sequence[Option]) -> Option | None:
+    def rank(option: Option) -> tuple[float, int, float]:
+        return option.cost_per_hour or 0.0, option.service.replicas, option.latency_s.high
+
+    return min((option for option in options if option.holds), key=rank, default=None)
 
 
 def fewest_replicas(

@@ -89,7 +89,7 @@ class ClusterRunConfig(Strict):
             }
         if not self.traffic and not self.users:
             raise ValueError("give traffic (open loop) or users (closed loop)")
-        nodes = [f"{pool.name}-{k}" for pool in self.cluster.pools for k in range(pool.nodes)]
+        nodes = [f"{pool.name}-{k}" for pool in self.cluster.pools for k in range(pool.most)]
         for fault in self.faults:
             if fault.lose_node is not None and fault.lose_node not in nodes:
                 raise ValueError(f"faults name the node '{fault.lose_node}', the cluster has {', '.join(nodes)}")
@@ -105,7 +105,7 @@ class ClusterRunConfig(Strict):
             return self
         if len(self.cluster.models) == 1:
             raise ValueError("budget: it is for several models, the cluster serves one: give its policy max_replicas")
-        there = sum(pool.nodes * pool.gpus for pool in self.cluster.pools)
+        there = sum(pool.most * pool.gpus for pool in self.cluster.pools)
         if self.budget.gpus > there:
             raise ValueError(
                 f"budget: gpus is {float(self.budget.gpus):g}, the nodes have {there}: give as many at most"

@@ -12,7 +12,8 @@ from testbed.autoscaling.post_mortem import Interval
 from testbed.autoscaling.simulated import PolicyRun
 from testbed.measurement.latency_histogram import quantile_of
 from testbed.measurement.metric_log import MetricLog
-from testbed.measurement.scaling_log import scaling_frame
+from testbed.measurement.scaling_log import COST, scaling_frame
+from testbed.simulation.cluster.accounting import HOUR_S
 from testbed.simulation.cluster.kisim import KISim
 from testbed.simulation.cluster.pods import Pod
 
@@ -53,6 +54,7 @@ class ScalingRecord:
         sim, model = self._run.sim, self._model
         totals, pods = sim.totals(model), sim.wanted(model)
         self._meter.read()
+        cost = sim.cost
         energy_j = self._meter.energy_j
         self._rows.append(
             {
@@ -69,6 +71,7 @@ class ScalingRecord:
                 "changes": len(self._run.steps),
                 "gpu_us": round(1e6 * sim.gpu_seconds(model)),
                 "energy_mj": round(1e3 * energy_j) if np.isfinite(energy_j) else None,
+                **({} if cost is None else {COST: round(1e6 * cost)}),
             }
         )
 
@@ -88,11 +91,42 @@ class Observed:
         self._meter = Meter(sim)
         self.intervals: dict[str, list[Interval]] = {name: [] for name in self._names}  # by model
         self._since_s = sim.now_s
+        self._makes_nodes = sim.config.provisioner is not None
+        self._most = {pool.pool: pool.nodes for pool in sim.pool_nodes()}
+        self._waited_s, self._at_max_s = 0.0, 0.0
 
     @property
     def energy_j(self) -> float:
         """Of all devices; NaN: the power of some is not known."""
         return self._meter.energy_j
+
+    @property
+    def nodes(self) -> dict[str, Any] | None:
+        """What summary.json says of nodes and money; None: their number is fixed, and they have no price.
+
+        pending_for_node_s, pending_at_max_s: time with a pending pod that a node was made for, and with one that found
+        all node groups at their largest.
+        """
+        cost = self.sim.cost
+        if not self._makes_nodes and cost is None:
+            return None
+        return {
+            "currency": self.sim.config.currency,
+            "cost": cost,
+            "pending_for_node_s": self._waited_s,
+            "pending_at_max_s": self._at_max_s,
+            "pools": [
+                {
+                    "name": pool.pool,
+                    "most": self._most[pool.pool],
+                    "at_the_end": pool.nodes,
+                    "node_hours": pool.node_s / HOUR_S,
+                    "gpu_hours": pool.gpu_s / HOUR_S,
+                    "cost": pool.cost,
+                }
+                for pool in self.sim.pool_nodes()
+            ],
+        }
 
     def metrics(self, provenance: dict[str, Any]) -> MetricLog:
         """Everything noted, and every state that a pod entered."""
@@ -105,6 +139,7 @@ class Observed:
 
     def note(self) -> None:
         """Rows for the interval that ends now."""
+        waiting = self._note_nodes() if self._makes_nodes else {}
         for name in self._names:
             before, now = self._totals[name], self.sim.totals(name)
             histogram = self.sim.histogram(name)
@@ -113,7 +148,7 @@ class Observed:
             ready, pending = sum(pod.ready for pod in pods), sum(pod.state == "pending" for pod in pods)
             arrived, missed = now.arrived - before.arrived, now.missed - before.missed
             self.intervals[name].append(
-                Interval(self._since_s, self.sim.now_s, arrived, missed, len(pods), ready, pending)
+                Interval(self._since_s, self.sim.now_s, arrived, missed, len(pods), ready, pending, waiting.get(name))
             )
             values = [
                 ("spec_replicas", float(len(pods)), "count"),
@@ -123,6 +158,8 @@ class Observed:
                 ("answered", float(now.ok - before.ok), "count"),
                 ("missed", float(missed), "count"),
             ]
+            if name in waiting:
+                values.append(("pending_for_node", float(waiting[name]), "count"))
             if new.sum():
                 values.append(("latency_p95", quantile_of(new, 0.95), "s"))
             self.rows += [
@@ -132,13 +169,29 @@ class Observed:
         self._since_s = self.sim.now_s
         memory = self.sim.device_memory_bytes()
         utilisation, power_w = self._meter.read()
+        there = {node.name for node in self.sim.nodes if node.exists}
         for k, (node, device) in enumerate(self.sim.device_names()):
+            if node not in there:
+                continue
             labels = {"node": node, "device": str(device)}
             self.rows.append((self.sim.now_ns, "device", "utilisation", labels, float(utilisation[k]), "ratio"))
             if np.isfinite(memory[k]):
                 self.rows.append((self.sim.now_ns, "device", "memory_used", labels, float(memory[k]), "bytes"))
             if np.isfinite(power_w[k]):
                 self.rows.append((self.sim.now_ns, "device", "power", labels, float(power_w[k]), "watt"))
+
+    def _note_nodes(self) -> dict[str, int]:
+        """Of each pool, rows; of each model, the pending pods that a node is made for."""
+        waiting = {name: self.sim.coming_for(name) for name in self._names}
+        pending = {name: sum(pod.state == "pending" for pod in self.sim.wanted(name)) for name in self._names}
+        seconds = self.sim.now_s - self._since_s
+        self._waited_s += seconds if any(waiting.values()) else 0.0
+        self._at_max_s += seconds if any(pending[name] > waiting[name] for name in self._names) else 0.0
+        for pool in self.sim.pool_nodes():
+            self._most[pool.pool] = max(self._most[pool.pool], pool.nodes)
+            for key, value in (("nodes", pool.nodes), ("starting_nodes", pool.starting)):
+                self.rows.append((self.sim.now_ns, "pool", key, {"pool": pool.pool}, float(value), "count"))
+        return waiting
 
 
 def _pod_labels(models: list[str], pod: Pod, state: str) -> dict[str, str]:

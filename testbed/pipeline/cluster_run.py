@@ -65,9 +65,12 @@ def simulate_cluster(
         looks = prepared.looks.get(model.name, [])
         told = post_mortem(observed.intervals[model.name], looks, model.max_replicas)
         models[model.name]["post_mortem"] = _plain(told)
-    drawn = _draw_runs(config, services, progress)
+    drawn, costs = _draw_runs(config, services, progress)
     for name, result in models.items():
         result["intervals"] = {key: _interval([run[name][key] for run in drawn]) for key in INTERVALS if drawn}
+    nodes = observed.nodes
+    if nodes is not None:
+        nodes["cost_interval"] = _interval(costs)
     summary = {
         "duration_s": config.duration_s,
         "notes": [*_cut_or_idle(config)],
@@ -76,6 +79,7 @@ def simulate_cluster(
         "draws": config.draws,
         "models": models,
         "energy_j": observed.energy_j if np.isfinite(observed.energy_j) else None,
+        **({} if nodes is None else {"nodes": nodes}),
     }
     provenance = {"simulated": True, "seed": config.seed}
     write_json(folder / "decisions.json", [step._asdict() for step in prepared.steps])
@@ -185,14 +189,15 @@ def advance(
 
 def _draw_runs(
     config: ClusterRunConfig, services: Sequence[SimulatedService], progress: Callable[..., None]
-) -> list[dict[str, dict[str, Any]]]:
-    """What other runs give that might come: other run effects, other arrivals of the same patterns."""
-    results = []
+) -> tuple[list[dict[str, dict[str, Any]]], list[float | None]]:
+    """What other runs give that might come: other run effects, other arrivals of the same patterns; and their cost."""
+    results, costs = [], list[float | None]()
     for done, rng in enumerate(generators(config.seed, config.draws), start=1):
         run = prepare(config, other_runs(services, rng), int(rng.integers(2**31)), keep_rows=False)
         advance(config, run, lambda: None, partial(progress, done=done))
         results.append({model.name: summary_of_model(config, run, model.name) for model in config.cluster.models})
-    return results
+        costs.append(run.sim.cost)
+    return results, costs
 
 
 def _interval(values: Sequence[float | None]) -> dict[str, float] | None:

@@ -11,6 +11,7 @@ from testbed.autoscaling.build import knows_the_future
 from testbed.autoscaling.settings import PolicySettings
 from testbed.config import Strict, TrafficConfig
 from testbed.pipeline.cluster_config import ClusterRunConfig
+from testbed.pipeline.objective import DESCRIPTION, Objective, check
 from testbed.pipeline.traffic import own_length_s
 from testbed.simulation.cluster.config import ClusterConfig
 
@@ -29,6 +30,7 @@ class EvaluateConfig(Strict):
         description="kind and parameters of each policy, by any name; or `per_traffic: {<traffic>: {kind and "
         "parameters}}`; an HPA may also be `{kind: hpa, tuned: <tuned.json of kis tune>}`",
     )
+    objective: Objective = Field("gpu_seconds", description=DESCRIPTION)
     baseline: str = Field(description="policy with which the others are compared")
     challenger: str | None = Field(
         None, description="policy of the headline; none: the first one that is neither the baseline nor an oracle"
@@ -41,6 +43,7 @@ class EvaluateConfig(Strict):
     def _fits(self) -> Self:
         if len(self.cluster.models) != 1:
             raise ValueError(f"cluster.models: policies scale one model, this cluster has {len(self.cluster.models)}")
+        check(self.objective, self.cluster)
         for what, names in (("traffic", self.traffic), ("policies", self.policies)):
             for name in names:
                 if not name.replace("-", "").isalnum() or name != name.lower():

@@ -1,7 +1,7 @@
 """The search of one policy's settings: its trials, and those of its front that are played further.
 
-Optuna looks for few misses and few GPU-seconds at once. The same seed suggests the same, so that a search which was
-interrupted goes on from trials.csv.
+Optuna looks for few misses and few GPU-seconds, or little money, at once. The same seed suggests the same, so that a
+search which was interrupted goes on from trials.csv.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import optuna
 
 from loadgen.artifact import read_json
 from testbed.autoscaling.policies import find_policy
+from testbed.pipeline.objective import Objective
 from testbed.pipeline.tuning_runs import MeanOutcome, Tuning
 from testbed.reporting.tuning import AS_GOOD
 from workloads.files import replacing, write_json
@@ -36,20 +37,20 @@ class Trials:
     """trials.csv: what each trial suggested and what came of it. The same seed suggests the same, so a search that goes
     on asks for the outcomes of before instead of simulating again."""
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
+    def __init__(self, file: Path, objective: Objective = "gpu_seconds") -> None:
+        self._file, self._objective = file, objective
         self.rows: list[dict[str, Any]] = []
         if file.exists():
             with file.open(newline="") as rows:
                 self.rows = list(csv.DictReader(rows))
 
     def kept(self, number: int, parameters: Mapping[str, Any]) -> tuple[float, float] | None:
-        """Share missed and GPU-seconds of the number-th trial (from 0); None: there is none with these parameters."""
+        """Share missed and what the number-th trial (from 0) spent; None: there is none with these parameters."""
         if number >= len(self.rows):
             return None
         row = self.rows[number]
         same = all(row.get(name) == str(value) for name, value in parameters.items())
-        return (float(row["slo_violation_rate"]), float(row["gpu_seconds"])) if same else None
+        return (float(row["slo_violation_rate"]), float(row[self._objective])) if same else None
 
     def keep(self, number: int, row: dict[str, Any]) -> None:
         """Write the number-th trial; what was there of later ones is of another search, and goes."""
@@ -68,7 +69,7 @@ def search(tuning: Tuning, name: str, folder: Path, on_progress: Callable[[float
     What the folder has of the same search is kept.
     """
     config, given = tuning.config, tuning.config.candidates[name]
-    allowed, trials = config.allowed_slo_violation_rate, Trials(folder / name / "trials.csv")
+    allowed, trials = config.allowed_slo_violation_rate, Trials(folder / name / "trials.csv", config.objective)
     file = folder / name / "front.json"
     if file.exists():
         on_progress(1.0)
@@ -80,8 +81,10 @@ def search(tuning: Tuning, name: str, folder: Path, on_progress: Callable[[float
         kept = trials.kept(trial.number, trial.params)
         if kept is None:
             outcome = tuning.played(settings, tuning.searched)
-            kept = outcome.slo_violation_rate, outcome.gpu_seconds
-            shown = {key: value for key, value in outcome.__dict__.items() if not key.endswith(("_interval", "_error"))}
+            kept = outcome.slo_violation_rate, outcome.spent(config.objective)
+            shown = {
+                key: value for key, value in outcome.as_dict().items() if not key.endswith(("_interval", "_error"))
+            }
             trials.keep(trial.number, {**trial.params, **shown})
         on_progress((trial.number + 1) * config.seeds / runs)
         trial.set_constraint("missed", kept[0] - WORTHLESS * allowed)
@@ -100,7 +103,7 @@ def search(tuning: Tuning, name: str, folder: Path, on_progress: Callable[[float
         front.append(Finalist(settings, tuning.played(settings, tuning.selected)))
         on_progress((config.trials * config.seeds + len(front) * config.check_seeds) / runs)
     front.sort(key=lambda finalist: finalist.outcome.slo_violation_rate)
-    rows = [{"settings": finalist.settings, "outcome": finalist.outcome.__dict__} for finalist in front]
+    rows = [{"settings": finalist.settings, "outcome": finalist.outcome.as_dict()} for finalist in front]
     write_json(file, {"simulated": True, "seeds": [*tuning.selected.seeds], "front": rows})
     on_progress(1.0)
     return front
@@ -117,7 +120,7 @@ def _finalist(row: Mapping[str, Any]) -> Finalist:
 
 
 def finalists(outcomes: Sequence[tuple[float, float] | None], allowed: float) -> list[int]:
-    """Numbers of at most len(NEAR) trials of the front of (share missed, GPU-seconds): the nearest to each of these
+    """Numbers of at most len(NEAR) trials of the front of (share missed, spent): the nearest to each of these
     shares, on a logarithmic scale. What misses the allowed share here may miss more of other runs, or less."""
     known = {number: outcome for number, outcome in enumerate(outcomes) if outcome is not None}
     best, front = np.inf, []
@@ -133,13 +136,13 @@ def finalists(outcomes: Sequence[tuple[float, float] | None], allowed: float) ->
     return sorted(found)
 
 
-def cheapest(outcomes: Sequence[MeanOutcome], allowed: float) -> int:
-    """Of those that surely hold the allowed share, or else of those that hold it, the one with the fewest GPU-seconds,
-    or an earlier one that is as good; if none holds it, the one that misses least."""
+def cheapest(outcomes: Sequence[MeanOutcome], allowed: float, objective: Objective = "gpu_seconds") -> int:
+    """Of those that surely hold the allowed share, or else of those that hold it, the one that spends least, or an
+    earlier one that is as good; if none holds it, the one that misses least."""
     places = range(len(outcomes))
     holding = [place for place in places if outcomes[place].surely_holds(allowed)]
     holding = holding or [place for place in places if outcomes[place].holds(allowed)]
     if not holding:
         return min(places, key=lambda place: outcomes[place].slo_violation_rate)
-    fewest = min(outcomes[place].gpu_seconds for place in holding)
-    return next(place for place in holding if AS_GOOD * outcomes[place].gpu_seconds <= fewest)
+    fewest = min(outcomes[place].spent(objective) for place in holding)
+    return next(place for place in holding if AS_GOOD * outcomes[place].spent(objective) <= fewest)

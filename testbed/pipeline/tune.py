@@ -75,9 +75,9 @@ def tune(config: TuneConfig, folder: Path, on_progress: Callable[[float], None])
             folder,
             lambda share, done=done: on_progress(0.95 * (done + share) / len(names)),  # type: ignore[misc]
         )
-        chosen_of[name] = front[cheapest([finalist.outcome for finalist in front], allowed)]
+        chosen_of[name] = front[cheapest([finalist.outcome for finalist in front], allowed, config.objective)]
     order = list(chosen_of)
-    chosen = order[cheapest([chosen_of[name].outcome for name in order], allowed)]
+    chosen = order[cheapest([chosen_of[name].outcome for name in order], allowed, config.objective)]
     checked = {name: tuning.played(chosen_of[name].settings, tuning.checked) for name in order}
     louder = tuning.played(chosen_of[chosen].settings, tuning.checked, LOUDER)
     policies = {name: finalist.settings for name, finalist in chosen_of.items()}
@@ -88,12 +88,14 @@ def tune(config: TuneConfig, folder: Path, on_progress: Callable[[float], None])
         "check_seeds": [*tuning.checked.seeds],
         "checked_part": [*tuning.checked.part],
         "policies": policies,
-        "selected": {name: finalist.outcome.__dict__ for name, finalist in chosen_of.items()},
-        "outcomes": {name: outcome.__dict__ for name, outcome in checked.items()},
+        "selected": {name: finalist.outcome.as_dict() for name, finalist in chosen_of.items()},
+        "outcomes": {name: outcome.as_dict() for name, outcome in checked.items()},
         "chosen": chosen,
         "holds": checked[chosen].holds(allowed),
-        "fixed": None if fixed is None else {**fixed.settings, **checked["fixed"].__dict__},
-        "louder": {"factor": LOUDER, **louder.__dict__},
+        "fixed": None if fixed is None else {**fixed.settings, **checked["fixed"].as_dict()},
+        "louder": {"factor": LOUDER, **louder.as_dict()},
+        **({"objective": "cost"} if config.objective == "cost" else {}),
+        **({"currency": config.cluster.currency} if config.cluster.currency is not None else {}),
         "notes": _notes(config, chosen_of[chosen].outcome, checked, chosen, policies, louder),
     }
     _write_manifests(tuning, checked, policies, result, folder)
@@ -157,7 +159,8 @@ def _notes(
     if chosen == "given":
         notes.append("No candidate is better than the policy of today")
     if chosen == "fixed":
-        notes.append("No candidate saves a hundredth of the GPU-seconds of a fixed number of replicas on this traffic")
+        spent = "money" if config.objective == "cost" else "GPU-seconds"
+        notes.append(f"No candidate saves a hundredth of the {spent} of a fixed number of replicas on this traffic")
     elif best.changes == 0:
         notes.append(f"{chosen} never changes the number of replicas on this traffic")
     if holds and not louder.holds(config.allowed_slo_violation_rate):
@@ -201,4 +204,5 @@ def _header(tuning: Tuning, name: str, outcome: MeanOutcome) -> list[str]:
         f"{config.variation.rate:.0%} off), with 90 % intervals:",
         f"#   P95 {p95}; {outcome.slo_violation_rate:.2%} over the target ({low:.2%} to {high:.2%}); "
         f"{outcome.gpu_seconds:,.0f} GPU-seconds ({gpu_low:,.0f} to {gpu_high:,.0f})",
+        *([] if outcome.cost is None else [f"#   {outcome.cost:,.2f} {config.cluster.currency} a run for all nodes"]),
     ]

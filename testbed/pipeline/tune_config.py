@@ -11,6 +11,7 @@ from testbed.autoscaling.policies import find_policy
 from testbed.autoscaling.settings import PolicySettings
 from testbed.config import TrafficConfig
 from testbed.pipeline.cluster_config import ClusterRunConfig
+from testbed.pipeline.objective import DESCRIPTION, Objective, check
 from testbed.pipeline.varied import Variation
 from testbed.simulation.cluster.config import ClusterConfig
 
@@ -42,6 +43,7 @@ class TuneConfig(ClusterRunConfig):
     allowed_slo_violation_rate: float = Field(
         0.01, gt=0, lt=1, description="largest share of requests that are answered over the target, or not at all"
     )
+    objective: Objective = Field("gpu_seconds", description=DESCRIPTION)
     flags: ControllerFlags = Field(ControllerFlags(), description="flags of the cluster's controller manager")
     window_s: float = Field(15.0, gt=0, description="averaging window of the adapter")
     metrics_delay_s: float = Field(1.0, ge=0, description="age of the adapter's newest sample")
@@ -67,6 +69,7 @@ class TuneConfig(ClusterRunConfig):
     def _fits(self) -> Self:
         if len(self.cluster.models) != 1:
             raise ValueError(f"cluster.models: a policy scales one model, this cluster has {len(self.cluster.models)}")
+        check(self.objective, self.cluster)
         for name, settings in self.candidates.items():
             if not name.replace("-", "").isalnum() or name != name.lower() or name in RESERVED:
                 raise ValueError(

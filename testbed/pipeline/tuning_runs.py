@@ -20,6 +20,7 @@ from testbed.measurement.scaling_log import ScalingLog
 from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.cluster_records import ScalingRecord
 from testbed.pipeline.cluster_run import advance, prepare
+from testbed.pipeline.objective import Objective
 from testbed.pipeline.served_rates import completed, needed_at_first, served_service
 from testbed.pipeline.tune_config import TuneConfig
 from testbed.pipeline.varied import varied_schedule
@@ -43,6 +44,19 @@ class MeanOutcome:
     slo_violation_rate_interval: tuple[float, float] | None = None
     gpu_seconds_interval: tuple[float, float] | None = None
     slo_violation_rate_error: float | None = None
+    cost: float | None = None  # None: nodes have no price
+    cost_interval: tuple[float, float] | None = None
+
+    def spent(self, objective: Objective) -> float:
+        """What is to be small."""
+        if objective == "gpu_seconds":
+            return self.gpu_seconds
+        assert self.cost is not None
+        return self.cost
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON has it; without a price no word of money."""
+        return {name: value for name, value in self.__dict__.items() if self.cost is not None or "cost" not in name}
 
     def holds(self, allowed_slo_violation_rate: float) -> bool:
         """Does it keep to the allowed share?"""
@@ -168,6 +182,10 @@ def mean_outcome(by_seed: Sequence[Sequence[Outcome]]) -> MeanOutcome:
     missed = [float(np.mean([outcome.slo_violation_rate or 0.0 for outcome in runs])) for runs in by_seed]
     gpu_seconds = [float(np.mean([outcome.gpu_seconds for outcome in runs])) for runs in by_seed]
     intervals = [mean_interval(missed), mean_interval(gpu_seconds)]
+    costs = [
+        float(np.mean([outcome.cost for outcome in runs if outcome.cost is not None] or [np.nan])) for runs in by_seed
+    ]
+    of_cost = mean_interval(costs) if np.isfinite(costs).all() else None
     return MeanOutcome(
         slo_violation_rate=float(np.mean(missed)),
         gpu_seconds=float(np.mean(gpu_seconds)),
@@ -176,4 +194,6 @@ def mean_outcome(by_seed: Sequence[Sequence[Outcome]]) -> MeanOutcome:
         slo_violation_rate_interval=None if intervals[0] is None else (max(0.0, intervals[0].low), intervals[0].high),
         gpu_seconds_interval=None if intervals[1] is None else (max(0.0, intervals[1].low), intervals[1].high),
         slo_violation_rate_error=float(np.std(missed, ddof=1) / np.sqrt(len(missed))) if len(missed) > 1 else None,
+        cost=float(np.mean(costs)) if np.isfinite(costs).all() else None,
+        cost_interval=None if of_cost is None else (max(0.0, of_cost.low), of_cost.high),
     )

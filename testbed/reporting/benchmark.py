@@ -69,7 +69,10 @@ def read_rows(folder: Path) -> pd.DataFrame:
             if (policy, service, search) not in played:
                 raise ReportError(f"{folder / ROWS} has no run of {policy} on {service}, search {search}: {again}")
     rows["slo_violation_rate"] = rows["missed"] / rows["decided"].clip(lower=1)
-    rows["cost"] = rows["gpu_seconds"] / (rows["max_replicas"] * rows["duration_s"])
+    if config.get("objective") == "cost":
+        rows["cost"] = rows["money"] / rows["most_money"]
+    else:
+        rows["cost"] = rows["gpu_seconds"] / (rows["max_replicas"] * rows["duration_s"])
     return rows
 
 
@@ -191,6 +194,7 @@ def wins_of(folder: Path) -> dict[str, Any]:
     return {
         "simulated": True,
         "allowed_slo_violation_rate": allowed,
+        **({"objective": "cost"} if config.get("objective") == "cost" else {}),
         "winner": winner,
         "oracles": oracles,
         "worlds": sum(count.values()),
@@ -294,7 +298,7 @@ def sentence(wins: Mapping[str, Any]) -> str:
     if wins["winner"] is None:
         return f"No policy holds {allowed} of missed requests in every service."
     over = f"{counted(wins['worlds'], 'held-out world')} of {counted(len(_services(wins)), 'service')}"
-    parts = []
+    parts, less = [], "less" if wins.get("objective") == "cost" else "fewer"
     for what, told in (("hpa", "the best tuned HPA"), ("rule", "the best tuned rule")):
         name, pct = wins[f"best_{what}"], wins[f"saving_vs_best_{what}_pct"]
         if name is None or pct is None:
@@ -305,9 +309,10 @@ def sentence(wins: Mapping[str, Any]) -> str:
             apart = "" if low > 0 else ", so they are not told apart"
             drawn = "worlds and searches" if wins["searches"] > 1 else "worlds"
             interval = f" (90 % interval over {drawn}: {number(low, 1)} to {number(high, 1)} %{apart})"
-        parts.append(f"{number(pct, 1, '%')} fewer than {told}, {name}{interval}")
+        parts.append(f"{number(pct, 1, '%')} {less} than {told}, {name}{interval}")
     beside = f": {'; '.join(parts)}" if parts else ""
-    fewest = f"{wins['winner']} needs the fewest GPU-seconds at {allowed} of missed requests"
+    spent = "least money" if less == "less" else "fewest GPU-seconds"
+    fewest = f"{wins['winner']} needs the {spent} at {allowed} of missed requests"
     return f"In simulation, over {over}, {fewest}{beside}."
 
 

@@ -17,7 +17,7 @@ from loadgen.artifact import read_json
 from testbed.errors import ReportError
 from testbed.measurement.latency_histogram import quantile_of
 from testbed.measurement.misses import slo_violation_rate
-from testbed.measurement.scaling_log import ScalingLog, histogram_of
+from testbed.measurement.scaling_log import COST, ScalingLog, histogram_of
 from testbed.statistics import bootstrap_interval, mean_interval
 
 FloatArray = npt.NDArray[np.float64]
@@ -55,7 +55,10 @@ def recomputed(folder: Path) -> dict[str, Any]:
             rows += [row_of(traffic, policy, seed, run, name) for seed, run in runs.items()]
             histograms[traffic, policy] = np.sum([histogram_of(run) for run in runs.values()], axis=0)
     oracle = next((policy for policy, is_one in oracles.items() if is_one), None)
-    return {**summary_of(rows, config["baseline"], config["challenger"], oracle, histograms), "rows": rows}
+    objective, currency = config.get("objective", "gpu_seconds"), config["cluster"].get("currency")
+    summary = summary_of(rows, config["baseline"], config["challenger"], oracle, histograms, objective)
+    of_money = {} if currency is None else {"objective": objective, "currency": currency}
+    return {**summary, **of_money, "rows": rows}
 
 
 def row_of(traffic: str, policy: str, seed: int, run: pd.DataFrame, log: str) -> dict[str, Any]:
@@ -71,6 +74,7 @@ def row_of(traffic: str, policy: str, seed: int, run: pd.DataFrame, log: str) ->
         "slo_violation_rate": slo_violation_rate(int(last["missed"]), int(last["decided"])),
         "p95_ms": 1e3 * quantile_of(histogram, 0.95) if histogram.any() else None,
         "gpu_seconds": int(last["gpu_us"]) / 1e6,
+        **({"cost": int(last[COST]) / 1e6} if COST in run else {}),
         "changes": int(last["changes"]),
         "energy_j": None if pd.isna(last["energy_mj"]) else int(last["energy_mj"]) / 1e3,
         "log": log,
@@ -78,7 +82,12 @@ def row_of(traffic: str, policy: str, seed: int, run: pd.DataFrame, log: str) ->
 
 
 def summary_of(
-    rows: Rows, baseline: str, challenger: str, oracle: str | None, histograms: Histograms
+    rows: Rows,
+    baseline: str,
+    challenger: str,
+    oracle: str | None,
+    histograms: Histograms,
+    objective: str = "gpu_seconds",
 ) -> dict[str, Any]:
     """Means of each policy, its paired differences from the baseline with 90 % intervals, and the Pareto front.
 
@@ -86,15 +95,15 @@ def summary_of(
     the savings of each kind of traffic. Intervals: kinds of traffic are drawn again, with all their seeds; None: there
     are fewer than three. p95_ms: of the answered requests of all runs together. per_traffic: the same for each traffic,
     over its seeds. distance_to_oracle_pct: GPU-seconds beyond the oracle's, in per cent of those; not there without an
-    oracle.
+    oracle. objective: what is compared in place of GPU-seconds: `cost` is money.
     """
-    summaries = _policies(rows, baseline, histograms)
-    points = np.array([[each["slo_violation_rate"], each["gpu_seconds"]] for each in summaries.values()])
+    summaries = _policies(rows, baseline, histograms, objective)
+    points = np.array([[each["slo_violation_rate"], each[objective]] for each in summaries.values()])
     best = front(points)
     headline = summaries[challenger]
     traffics = list(dict.fromkeys(row["traffic"] for row in rows))
     summary = {
-        "gpu_seconds_saving_vs_tuned_hpa_pct": headline["saving_pct"],
+        f"{objective}_saving_vs_tuned_hpa_pct": headline["saving_pct"],
         "interval_low_pct": headline["saving_low_pct"],
         "interval_high_pct": headline["saving_high_pct"],
         "mean_over_kinds_pct": headline["saving_mean_over_kinds_pct"],
@@ -105,7 +114,7 @@ def summary_of(
         "challenger": challenger,
         "policies": summaries,
         "per_traffic": {
-            traffic: _policies([row for row in rows if row["traffic"] == traffic], baseline, histograms)
+            traffic: _policies([row for row in rows if row["traffic"] == traffic], baseline, histograms, objective)
             for traffic in traffics
         },
         "pareto_front": [policy for policy, on in zip(summaries, best, strict=True) if on],
@@ -113,12 +122,12 @@ def summary_of(
     }
     if oracle is not None:
         summary["distance_to_oracle_pct"] = {
-            policy: _distance(_sums(rows, policy, oracle)) for policy in summaries if policy != oracle
+            policy: _distance(_sums(rows, policy, oracle, objective)) for policy in summaries if policy != oracle
         }
     return summary
 
 
-def _policies(rows: Rows, baseline: str, histograms: Histograms) -> dict[str, dict[str, Any]]:
+def _policies(rows: Rows, baseline: str, histograms: Histograms, objective: str) -> dict[str, dict[str, Any]]:
     """Each policy's figures over these rows, in the order in which they come."""
     summaries = {}
     for policy in dict.fromkeys(row["policy"] for row in rows):
@@ -127,10 +136,13 @@ def _policies(rows: Rows, baseline: str, histograms: Histograms) -> dict[str, di
         summaries[policy] = {
             "slo_violation_rate": float(table[:, 0].mean()),
             "gpu_seconds": float(table[:, 1].mean()),
+            **(
+                {"cost": float(table_of(own, policy, "cost")[:, 1].mean())} if all("cost" in row for row in own) else {}
+            ),
             "p95_ms": _p95_ms([histograms[of] for of in dict.fromkeys((row["traffic"], policy) for row in own)]),
             "energy_j": _mean_if_known([row["energy_j"] for row in own]),
             "changes": float(np.mean([row["changes"] for row in own])),
-            **_paired(rows, policy, baseline),
+            **_paired(rows, policy, baseline, objective),
         }
     return summaries
 
@@ -146,11 +158,11 @@ def _mean_if_known(values: Sequence[float | None]) -> float | None:
     return float(np.mean(known)) if len(known) == len(values) else None
 
 
-def table_of(rows: Rows, policy: str) -> FloatArray:
-    """float[n, 2]: share missed and GPU-seconds of each of a policy's runs, in the order of traffic and seed."""
+def table_of(rows: Rows, policy: str, objective: str = "gpu_seconds") -> FloatArray:
+    """float[n, 2]: share missed and GPU-seconds, or money, of a policy's runs, in the order of traffic and seed."""
     own = sorted((row for row in rows if row["policy"] == policy), key=lambda row: (row["traffic"], row["seed"]))
     return np.array(
-        [[1.0 if row["slo_violation_rate"] is None else row["slo_violation_rate"], row["gpu_seconds"]] for row in own]
+        [[1.0 if row["slo_violation_rate"] is None else row["slo_violation_rate"], row[objective]] for row in own]
     )
 
 
@@ -161,13 +173,13 @@ class Sums(NamedTuple):
     """
 
     pairs: FloatArray
-    gpu_seconds: FloatArray
-    their_gpu_seconds: FloatArray
+    spent: FloatArray  # GPU-seconds, or money
+    their_spent: FloatArray
     more_missed: FloatArray  # shares, mine less theirs
 
     def more_pct(self, units: IntArray) -> FloatArray:
         """GPU-seconds beyond theirs, in per cent of those, of units drawn int64[..., n]."""
-        ours, theirs = self.gpu_seconds[units].sum(axis=-1), self.their_gpu_seconds[units].sum(axis=-1)
+        ours, theirs = self.spent[units].sum(axis=-1), self.their_spent[units].sum(axis=-1)
         return np.asarray(100 * (ours / theirs - 1))
 
     def missed_difference(self, units: IntArray) -> FloatArray:
@@ -175,8 +187,8 @@ class Sums(NamedTuple):
         return np.asarray(self.more_missed[units].sum(axis=-1) / self.pairs[units].sum(axis=-1))
 
 
-def _sums(rows: Rows, policy: str, other: str) -> Sums:
-    own, theirs = table_of(rows, policy), table_of(rows, other)
+def _sums(rows: Rows, policy: str, other: str, objective: str) -> Sums:
+    own, theirs = table_of(rows, policy, objective), table_of(rows, other, objective)
     ordered = sorted({(row["traffic"], row["seed"]) for row in rows if row["policy"] == policy})
     kinds = [traffic for traffic, _ in ordered]
     units = kinds if len(set(kinds)) > 1 else list(range(len(ordered)))
@@ -185,8 +197,8 @@ def _sums(rows: Rows, policy: str, other: str) -> Sums:
     return Sums(*(np.bincount(number, weights=column).astype(np.float64) for column in columns))
 
 
-def _paired(rows: Rows, policy: str, baseline: str) -> dict[str, float | None]:
-    sums = _sums(rows, policy, baseline)
+def _paired(rows: Rows, policy: str, baseline: str, objective: str) -> dict[str, float | None]:
+    sums = _sums(rows, policy, baseline, objective)
     more, least, most = _more_pct(sums)
     difference, low, high = _with_interval(len(sums.pairs), sums.missed_difference)
     by_unit = _less_of_units(sums)
@@ -206,7 +218,7 @@ def _paired(rows: Rows, policy: str, baseline: str) -> dict[str, float | None]:
 
 def _less_of_units(sums: Sums) -> FloatArray | None:
     """The saving in each unit by itself, in per cent; None: one held nothing at all."""
-    if (sums.their_gpu_seconds <= 0).any():
+    if (sums.their_spent <= 0).any():
         return None
     return np.asarray(0.0 - sums.more_pct(np.arange(len(sums.pairs))[:, None]))
 
@@ -218,7 +230,7 @@ def _distance(sums: Sums) -> dict[str, float | None]:
 
 def _more_pct(sums: Sums) -> tuple[float | None, float | None, float | None]:
     """GPU-seconds beyond theirs, in per cent of those, with its interval; None: they held nothing at all."""
-    if (sums.their_gpu_seconds <= 0).any():
+    if (sums.their_spent <= 0).any():
         return None, None, None
     return _with_interval(len(sums.pairs), sums.more_pct)
 

@@ -43,6 +43,11 @@ def number(value: float | None, digits: int = 1, unit: str = "", signed: bool = 
     return f"{text} {unit}" if unit else text
 
 
+def money(value: float, currency: str) -> str:
+    """`12.34 EUR`; four significant digits of less than one."""
+    return f"{number(value, 2) if abs(value) >= 1 or not value else significant(value)} {currency}"
+
+
 def plain(value: Any) -> str:
     """A cell of any table: six digits of a number, a dash for None."""
     if value is None:

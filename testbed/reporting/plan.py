@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from testbed.reporting.labels import counted
+from testbed.reporting.labels import counted, money
 from workloads.catalog import ServiceConfig
 
 Option = Mapping[str, Any]  # of plan.json: a service with a number of replicas, and what it is predicted to do
@@ -15,12 +15,14 @@ Plan = Mapping[str, Any]
 class Setting(NamedTuple):
     """Options that differ in replicas only, ascending. sizes: largest batches that give the same figures.
 
-    recommended: a number of replicas among the options; None: another setting is, or none.
+    recommended: a number of replicas among the options; None: another setting is, or none. gpu: its kind; empty: there
+    is only one.
     """
 
     sizes: tuple[int, ...]
     options: tuple[Option, ...]
     recommended: int | None
+    gpu: str = ""
 
     @property
     def service(self) -> ServiceConfig:
@@ -35,17 +37,17 @@ class Setting(NamedTuple):
     @property
     def name(self) -> str:
         """In words, without the number of replicas."""
-        return setting_text(self.service, self.most)
+        return (f"{self.gpu}, " if self.gpu else "") + setting_text(self.service, self.most)
 
 
 def settings_of(plan: Plan) -> list[Setting]:
     """In the order in which they were tried; batch sizes with the same figures are one setting."""
-    by_size: dict[tuple[int, float], dict[int, list[Option]]] = {}
+    by_size: dict[tuple[str, int, float], dict[int, list[Option]]] = {}
     for option in plan["options"]:
         service = _service(option)
-        by_size.setdefault((service.instances, _delay_s(service)), {}).setdefault(service.max_batch_size, []).append(
-            option
-        )
+        by_size.setdefault((option.get("gpu", ""), service.instances, _delay_s(service)), {}).setdefault(
+            service.max_batch_size, []
+        ).append(option)
     settings = []
     for sizes in by_size.values():
         alike: list[tuple[list[int], list[Option]]] = []
@@ -65,12 +67,14 @@ def _setting(plan: Plan, sizes: list[int], options: list[Option]) -> Setting:
     recommended = None
     if best is not None:
         chosen = _service(best)
-        if (chosen.instances, _delay_s(chosen)) == (
+        if (best.get("gpu"), chosen.instances, _delay_s(chosen)) == (
+            options[0].get("gpu"),
             service.instances,
             _delay_s(service),
         ) and chosen.max_batch_size in sizes:
             recommended = chosen.replicas
-    return Setting(tuple(sizes), tuple(options), recommended)
+    several = bool(plan["config"].get("other_gpus"))
+    return Setting(tuple(sizes), tuple(options), recommended, options[0].get("gpu", "") if several else "")
 
 
 def _figures(options: list[Option]) -> list[tuple[Any, ...]]:
@@ -129,6 +133,10 @@ def sentence(plan: Plan) -> str:
             f"{service_text(_service(least))}. {advice}"
         )
     service = service_text(_service(confirmed))
+    if plan["config"].get("other_gpus"):
+        service += f" on {confirmed['gpu']}"
+    if confirmed.get("cost_per_hour") is not None:
+        service += f", {money(confirmed['cost_per_hour'], plan['config']['currency'])} an hour"
     other = other_draws(plan["config"]["traffic"]["trace"])
     checked = f"P{plan['percentile']:g} {latency_text(confirmed)} ms, checked on {other} (simulated)"
     if confirmed["holds"]:

@@ -127,6 +127,7 @@ def environment(html: bool) -> Environment:
     script = loader.get_source(made, "report.js")[0]
     made.filters.update(
         number=labels.number,
+        money=labels.money,
         ms=labels.milliseconds,
         plain=labels.plain,
         significant=labels.significant,

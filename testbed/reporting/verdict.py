@@ -14,6 +14,7 @@ MARGIN = 0.01
 def verdict(evaluation: Mapping[str, Any]) -> str:
     """The first sentences of a report. evaluation: evaluation.json's content."""
     ours, theirs = evaluation["challenger"], evaluation["baseline"]
+    of_money = evaluation.get("objective") == "cost"
     summary, other = evaluation["policies"][ours], evaluation["policies"][theirs]
     kinds = len(evaluation["per_traffic"])
     runs = sum(row["policy"] == ours for row in evaluation["rows"])
@@ -21,40 +22,44 @@ def verdict(evaluation: Mapping[str, Any]) -> str:
     rate, their_rate = (_percent(policy["slo_violation_rate"]) for policy in (summary, other))
     missed = f"{rate} of requests miss the target, under {theirs} {their_rate}"
     if summary["saving_pct"] is None:
-        return f"{begin} cannot be set against {theirs}, of which a run held no GPU at all; {missed}."
+        nothing = "cost nothing" if of_money else "held no GPU at all"
+        return f"{begin} cannot be set against {theirs}, of which a run {nothing}; {missed}."
     over = "kinds of traffic" if kinds > 1 else "seeds"
-    holds = f"{begin} holds {saving_words(summary['saving_pct'])} GPU-seconds than {theirs}"
+    less = "less" if of_money else "fewer"
+    saving = saving_words(summary["saving_pct"], less)
+    holds = f"{begin} {f'takes {saving} money' if of_money else f'holds {saving} GPU-seconds'} than {theirs}"
     difference = f"{number(100 * summary['slo_violation_rate_difference'], 2, signed=True)} points"
     if summary["saving_low_pct"] is None:
         return f"{holds}; {missed} (difference: {difference}). There are too few {over} for an interval: nobody wins."
     low, high = (100 * summary[f"slo_violation_rate_difference_{end}"] for end in ("low", "high"))
-    mean = f"; mean of the kinds: {saving_words(summary['saving_mean_over_kinds_pct'])}" if kinds > 1 else ""
+    mean = f"; mean of the kinds: {saving_words(summary['saving_mean_over_kinds_pct'], less)}" if kinds > 1 else ""
     return (
         f"{holds} (90 % interval over {over}: "
-        f"{interval_words(summary['saving_low_pct'], summary['saving_high_pct'])}{mean}); "
+        f"{interval_words(summary['saving_low_pct'], summary['saving_high_pct'], less)}{mean}); "
         f"{missed} (difference: {difference}, {number(low, 2, signed=True)} to {number(high, 2, signed=True)}). "
-        f"{_judgement(ours, summary)}"
+        f"{_judgement(ours, summary, 'money' if of_money else 'GPU-seconds')}"
     )
 
 
-def saving_words(saving_pct: float) -> str:
+def saving_words(saving_pct: float, less: str = "fewer") -> str:
     """`5.0 % fewer`, `3.1 % more`."""
-    return f"{number(abs(saving_pct), 1, '%')} {'fewer' if saving_pct >= 0 else 'more'}"
+    return f"{number(abs(saving_pct), 1, '%')} {less if saving_pct >= 0 else 'more'}"
 
 
-def interval_words(low_pct: float, high_pct: float) -> str:
+def interval_words(low_pct: float, high_pct: float, less: str = "fewer") -> str:
     """Of a saving: `3.1 to 5.0 % fewer`, `from 1.0 % more to 5.0 % fewer`."""
     if low_pct < 0 < high_pct:
-        return f"from {saving_words(low_pct)} to {saving_words(high_pct)}"
+        return f"from {saving_words(low_pct, less)} to {saving_words(high_pct, less)}"
     near, far = sorted((abs(low_pct), abs(high_pct)))
-    return f"{number(near, 1)} to {saving_words(high_pct if high_pct > 0 else -far)}"
+    return f"{number(near, 1)} to {saving_words(high_pct if high_pct > 0 else -far, less)}"
 
 
-def _judgement(ours: str, summary: Mapping[str, Any]) -> str:
-    """Won: fewer GPU-seconds beyond doubt, and beyond doubt no more than MARGIN more misses (non-inferior)."""
+def _judgement(ours: str, summary: Mapping[str, Any], spent: str) -> str:
+    """Won: fewer GPU-seconds, or less money, beyond doubt, and so no more than MARGIN more misses (non-inferior)."""
     cheaper, dearer = summary["saving_low_pct"] > 0, summary["saving_high_pct"] < 0
     low, high = (summary[f"slo_violation_rate_difference_{end}"] for end in ("low", "high"))
-    holds = "fewer GPU-seconds" if cheaper else "more GPU-seconds" if dearer else "no saving that can be told from none"
+    less = "less" if spent == "money" else "fewer"
+    holds = f"{less} {spent}" if cheaper else f"more {spent}" if dearer else "no saving that can be told from none"
     misses = (
         "fewer misses"
         if high < 0

@@ -19,7 +19,7 @@ from testbed.archive.requests import decode_schedules, encode_schedules
 from testbed.measurement.batch_log import BatchLog
 from testbed.measurement.latency_histogram import BINS
 from testbed.measurement.metric_log import MetricLog
-from testbed.measurement.scaling_log import COUNTS, ScalingLog, scaling_frame
+from testbed.measurement.scaling_log import COST, COUNTS, ScalingLog, scaling_frame
 from testbed.reporting.evaluation import row_of
 from testbed.run_dir import Device, RunDir, RunManifest
 from tests.reporting.synthetic_runs import write_run
@@ -195,14 +195,17 @@ def test_requests_that_are_not_of_their_schedule_are_refused(folder: Path) -> No
     assert not has_archive(folder)
 
 
-def test_logs_of_an_evaluation_come_back_with_all_that_rows_are_computed_from(tmp_path: Path) -> None:
+@pytest.mark.parametrize("money", [{}, {COST: 2_500_000}])
+def test_logs_of_an_evaluation_come_back_with_all_that_rows_are_computed_from(
+    money: dict[str, int], tmp_path: Path
+) -> None:
     rng = np.random.default_rng(1)
     runs = []
     for seed in (7, 8):
         histogram = np.zeros(BINS, dtype=np.int64)
         histogram[2000:2400] = rng.integers(0, 50, 400)
         counts = dict.fromkeys((*COUNTS, "asked", "ready", "changes", "gpu_us"), 10 * seed)
-        rows: list[dict[str, int | None]] = [{"time_ns": k, **counts, "energy_mj": None} for k in range(1, 4)]
+        rows: list[dict[str, int | None]] = [{"time_ns": k, **counts, "energy_mj": None, **money} for k in range(1, 4)]
         runs.append(scaling_frame(seed, rows, histogram))
     log = ScalingLog(pd.concat(runs, ignore_index=True), {"policy": {"kind": "hpa"}})
     file = tmp_path / "logs" / "ramp" / "hpa.parquet"
@@ -216,6 +219,7 @@ def test_logs_of_an_evaluation_come_back_with_all_that_rows_are_computed_from(tm
     assert (again.provenance, again.seeds) == (log.provenance, [7, 8])
     pd.testing.assert_frame_equal(again.run(7), log.run(7))
     assert len(again.run(8)) == 1
+    assert row_of("ramp", "hpa", 8, again.run(8), "x").get("cost") == (2.5 if money else None)
     assert row_of("ramp", "hpa", 8, again.run(8), "x") == row_of("ramp", "hpa", 8, log.run(8), "x")
 
 

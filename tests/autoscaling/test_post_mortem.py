@@ -50,6 +50,25 @@ def test_pods_without_a_node_are_not_late() -> None:
     assert only(world((12, 60, 5, 2), pending=3), seen).cause == "no room"
 
 
+def test_pods_that_a_node_is_made_for_wait_for_it_and_others_have_no_room() -> None:
+    """Of three pods that are not ready: what most of them wait for is the cause."""
+    seen = [Look(0, 2, 5, "", 2.5)]
+
+    def why(pending: int, coming: int | None) -> tuple[str, str]:
+        intervals = [one._replace(coming=coming) for one in world((12, 60, 5, 2), pending=pending)]
+        found = only(intervals, seen)
+        return found.cause, found.why
+
+    assert why(3, 2) == ("node", "waiting for a node: 2 of 5 pods were pending until a node of their group was ready")
+    assert why(3, 1) == (
+        "no room",
+        "no room: 2 of 5 pods were pending, as every node group that fits was at its max_nodes",
+    )
+    assert why(1, 1)[0] == "starting"
+    assert why(0, 0)[0] == "starting"
+    assert why(3, None)[1] == "no room: 3 of 5 pods were pending, as no node had room for them"
+
+
 def test_pods_that_nobody_asked_for_were_lost() -> None:
     found = only(world((12, 0, 4, 4), (5, 60, 4, 3)), looks(80, 4, load=0.9))
     assert (found.cause, found.why[:9]) == ("lost", "lost pods")

@@ -45,6 +45,7 @@ KINDS: dict[str, type[BaseModel]] = {  # the first that matches
     "activator": ActivatorConfig,
     "adapter": AdapterConfig,
     "cluster": ClusterRunConfig,
+    "cluster-nodes": ClusterRunConfig,
     "controller": ControllerConfig,
     "controller-budget": BudgetControllerConfig,
     "*devices": DevicesConfig,

@@ -24,7 +24,7 @@ from testbed.pipeline.benchmark_config import BenchmarkConfig, DrawnTraffic
 from testbed.pipeline.worlds import worlds
 from testbed.reporting.reports import write_report
 from testbed.study import Workers
-from tests.oracles.cluster_worlds import six_replicas
+from tests.oracles.cluster_worlds import six_replicas, with_money
 
 SERVICE = ServedService(ReplicaCapacity(1, 4, 250.0, 220.0, 0.05), 6, 5.0, 1.0, 5.0)
 
@@ -169,3 +169,19 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValidationError, match=told):
             config_of(tmp_path, **wrong)
+
+
+def test_policies_meet_by_money_where_that_is_the_objective(tmp_path: Path) -> None:
+    cluster = with_money(six_replicas(tmp_path))
+    services = {"small": {"cluster": cluster, "window_s": 5, "flags": {"sync_period_s": 5}}}
+    candidates = {"hpa": {"kind": "hpa"}, "rule": {"kind": "rule"}}
+    changes: dict[str, Any] = {"services": services, "candidates": candidates, "objective": "cost", "seeds": 1}
+    wins = benchmark(config_of(tmp_path, **changes), tmp_path / "out", nothing)
+    rows = pd.read_parquet(tmp_path / "out" / "rows.parquet")
+    everything = rows[rows["policy"] == "all"]
+    assert everything["money"].to_numpy() == pytest.approx(6 * 3.6 * everything["duration_s"].to_numpy() / 3600)
+    assert wins["policies"]["all"]["cost_pct"] == pytest.approx(100.0)
+    assert wins["objective"] == "cost"
+    assert "least money" in (tmp_path / "out" / "report.md").read_text()
+    with pytest.raises(ValidationError, match="services: small: objective is cost: give the cluster's pools"):
+        config_of(tmp_path, objective="cost")

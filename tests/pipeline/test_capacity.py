@@ -13,7 +13,7 @@ from loadgen.patterns import make_pattern
 from loadgen.schedule import poisson_schedule
 from testbed.calibration.profile import RunEffect, RunEffects
 from testbed.cli.main import application
-from testbed.pipeline.capacity import Arrivals, plan_capacity, predict
+from testbed.pipeline.capacity import Arrivals, cheapest, plan_capacity, predict, priced
 from testbed.pipeline.capacity_config import PlanGrid
 from testbed.reporting.plan import settings_of
 from testbed.reporting.reports import write_report
@@ -120,3 +120,40 @@ def test_a_wrong_flag_is_refused(tmp_path: Path, flag: list[str]):
         application(), ["plan", "--profile", str(tmp_path / "profile.json"), "--target-ms", "30", *flag]
     )
     assert result.exit_code != 0
+
+
+def test_the_cheapest_gpu_that_holds_is_chosen_although_it_needs_more_replicas():
+    slow = PROFILE.model_copy(update={"service_time": flat_profile([0.015, 0.018, 0.021, 0.024]).service_time})
+    arrivals, grid = constant(500, 20), PlanGrid(max_replicas=8, max_batch_size=(4,))
+    fast_plan, slow_plan = (plan_capacity(one, arrivals, 0.060, grid, draws=4) for one in (PROFILE, slow))
+    assert fast_plan.best is not None
+    assert slow_plan.best is not None
+    assert slow_plan.best.service.replicas > fast_plan.best.service.replicas
+    plans = [priced(fast_plan, "fast", 4.0), priced(slow_plan, "slow", 1.0)]
+    best = cheapest(plans).best
+    assert best is not None
+    assert (best.gpu, best.cost_per_hour) == ("slow", 1.0 * slow_plan.best.service.replicas)
+    dearer = cheapest([plans[0], priced(slow_plan, "slow", 4.0)]).best
+    assert dearer is not None
+    assert (dearer.gpu, dearer.cost_per_hour) == ("fast", 4.0 * fast_plan.best.service.replicas)
+
+
+def test_a_plan_with_prices_says_what_its_answer_costs_and_one_without_says_nothing_of_money(tmp_path: Path):
+    PROFILE.write(tmp_path / "profile.json")
+    usual = ["plan", "--profile", str(tmp_path / "profile.json"), "--target-ms", "40", "--pattern", "constant"]
+    usual += ["--set", "rate=300", "--duration", "10", "--max-replicas", "4", "--max-batch-size", "4"]
+    money = ["--price-per-gpu-hour", "2.5", "--currency", "EUR"]
+    other = ["--other-gpus", f"{{old: {{profile: {tmp_path}/profile.json, price_per_gpu_hour: 0.5}}}}"]
+    plain = CliRunner().invoke(application(["plan"]), [*usual, "--out", str(tmp_path / "plain")])
+    priced_too = CliRunner().invoke(application(["plan"]), [*usual, *money, *other, "--out", str(tmp_path / "priced")])
+    assert (plain.exit_code, priced_too.exit_code) == (0, 0), plain.output + priced_too.output
+    told = json.loads((tmp_path / "priced" / "plan.json").read_text())
+    replicas = told["best"]["service"]["replicas"]
+    assert (told["best"]["gpu"], told["best"]["cost_per_hour"]) == ("old", 0.5 * replicas)
+    assert " on old, " in " ".join(priced_too.output.split())
+    assert "EUR an hour" in (tmp_path / "priced" / "report.md").read_text()
+    assert "EUR" not in plain.output + (tmp_path / "plain" / "report.html").read_text()
+    half = CliRunner().invoke(
+        application(["plan"]), [*usual, "--price-per-gpu-hour", "2", "--out", str(tmp_path / "x")]
+    )
+    assert half.exit_code != 0

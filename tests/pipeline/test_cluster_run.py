@@ -22,7 +22,7 @@ from testbed.measurement.metric_log import MetricLog
 from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.cluster_run import simulate_cluster
 from testbed.reporting.figures.cluster import pod_spans
-from tests.oracles.cluster_worlds import GPU, flat_profile
+from tests.oracles.cluster_worlds import GPU, flat_profile, with_money
 from workloads.errors import KisError
 
 
@@ -388,3 +388,43 @@ def test_traffic_for_a_model_that_is_not_served_is_refused(tmp_path: Path):
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(wrong))
     with pytest.raises(ConfigError, match="the cluster serves m"):
         load_config(tmp_path / "c.yaml", ClusterRunConfig)
+
+
+def test_nodes_that_are_made_first_are_in_the_records_the_report_and_the_money(tmp_path: Path):
+    given = settings(tmp_path, policies={"m": {"kind": "fixed", "replicas": 1}}, duration_s=100)
+    given["cluster"] = with_money(given["cluster"])
+    given["cluster"]["pools"][0] |= {"max_nodes": 2, "nodes": 1, "node_ready_s": 40}
+    given["policies"] = {"m": {"kind": "hpa", "metric": "in_flight_requests", "target": 1, "max_replicas": 8}}
+    given["traffic"] = {"m": {"pattern": "constant", "parameters": {"rate": 700}}}
+    summary = simulate_cluster(ClusterRunConfig.model_validate(given), tmp_path / "run")
+    nodes, (pool,) = summary["nodes"], summary["nodes"]["pools"]
+    metrics = MetricLog.read(tmp_path / "run" / "metrics.parquet")
+    states = metrics.select("replica", "state", replica="pod-1")
+    waited_s = np.diff(states["time_s"].to_numpy()[:2])[0]
+    assert waited_s == pytest.approx(40 + 1, abs=0.1)  # Karpenter's second, and the node
+    asked_s = float(states["time_s"].iloc[0]) + waited_s - 40
+    assert pool["node_hours"] == pytest.approx((100 + 100 - asked_s) / 3600)
+    assert (pool["most"], pool["at_the_end"]) == (2, 2)
+    assert (nodes["currency"], nodes["cost"]) == ("EUR", pytest.approx(3.6 * pool["node_hours"]))
+    assert nodes["pending_for_node_s"] == pytest.approx(waited_s, abs=10.0)
+    assert nodes["pending_at_max_s"] > 0  # two nodes are the most there may be
+    there = metrics.select("device", "utilisation", node="node-1")["time_s"]
+    assert asked_s <= there.min() <= asked_s + 5  # before, there was no such device
+    assert metrics.select("pool", "starting_nodes")["value"].max() == 1
+    causes = {one["cause"] for one in summary["models"]["m"]["post_mortem"]["episodes"]}
+    assert causes <= {"node", "no room", "starting"}
+    assert causes & {"node", "no room"}
+    page = (tmp_path / "run" / "report.md").read_text()
+    assert f"{nodes['cost']:.2f}" in page
+    assert "pods waited for a node" in page
+
+
+@pytest.mark.usefixtures("no_report")
+def test_a_run_without_prices_and_provisioner_has_no_word_of_nodes(tmp_path: Path):
+    given = settings(tmp_path, duration_s=20)
+    summary = simulate_cluster(ClusterRunConfig.model_validate(given), tmp_path / "run")
+    assert "nodes" not in summary
+    given["cluster"] |= {"currency": "EUR", "gpu_kinds": {GPU: {"price_per_gpu_hour": 1.8}}}
+    summary = simulate_cluster(ClusterRunConfig.model_validate({**given, "draws": 3}), tmp_path / "priced")
+    assert summary["nodes"]["cost"] == pytest.approx(8 * 1.8 * 20 / 3600)
+    assert summary["nodes"]["cost_interval"]["high"] == pytest.approx(8 * 1.8 * 20 / 3600)  # the same in every run

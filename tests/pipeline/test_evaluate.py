@@ -20,7 +20,7 @@ from testbed.pipeline.evaluate import evaluate
 from testbed.pipeline.evaluate_config import EvaluateConfig
 from testbed.reporting.evaluation import recomputed
 from testbed.study import Workers
-from tests.oracles.cluster_worlds import six_replicas
+from tests.oracles.cluster_worlds import six_replicas, with_money
 
 HPA = {"kind": "hpa", "metric": "in_flight_requests", "metrics_delay_s": 1, "flags": {"sync_period_s": 5}}
 
@@ -289,3 +289,20 @@ def test_an_oracle_needs_no_number(tmp_path: Path) -> None:
     assert told["policies"]["oracle"]["saving_pct"] > 40
     log = ScalingLog.read(tmp_path / "out" / "logs" / "ramp" / "oracle.parquet")
     assert 200 < log.provenance["policy"]["replica_capacity_rps"] < 250
+
+
+def test_policies_are_compared_by_money_where_that_is_the_objective(tmp_path: Path) -> None:
+    cluster = with_money(six_replicas(tmp_path))
+    found = run(small(tmp_path, cluster=cluster, objective="cost"), tmp_path / "out")
+    everything, two = (found["policies"][name] for name in ("all", "two"))
+    assert everything["cost"] == pytest.approx(6 * 3.6 * 22 / 3600, abs=1e-6)  # an hour of six nodes: 21.6 EUR
+    assert two["cost"] == pytest.approx(2 * 3.6 * 22 / 3600, abs=1e-6)
+    assert two["saving_pct"] == pytest.approx(100 * 4 / 6, abs=0.01)
+    assert (found["objective"], found["currency"]) == ("cost", "EUR")
+    page = (tmp_path / "out" / "report.md").read_text()
+    assert "less money than all" in page
+    assert "EUR" in page
+    assert recomputed(tmp_path / "out") == found
+    plain = run(small(tmp_path), tmp_path / "plain")
+    assert "cost" not in plain["policies"]["all"]
+    assert "EUR" not in (tmp_path / "plain" / "report.html").read_text()

@@ -29,7 +29,7 @@ from testbed.pipeline.tune import tune, tune_families
 from testbed.pipeline.tune_config import TuneConfig
 from testbed.pipeline.tuning_runs import MeanOutcome, Tuning
 from testbed.reporting.reports import write_report
-from tests.oracles.cluster_worlds import six_replicas
+from tests.oracles.cluster_worlds import six_replicas, with_money
 from tests.pages import figures_of, texts_of
 
 
@@ -381,3 +381,45 @@ def test_keda_on_what_no_prometheus_counts_is_told_as_a_configuration_of_the_con
         told[metric], body = manifest_of(today, service, config_of(tmp_path))
         assert "policy" in body or "spec" in body
     assert told == {"arrivals_per_second": "kis controller THIS", "requests_per_second": "kubectl apply -f THIS"}
+
+
+def test_the_cheapest_in_money_is_looked_for_where_that_is_the_objective(tmp_path: Path) -> None:
+    cluster = with_money(six_replicas(tmp_path))
+    changes: dict[str, Any] = {"cluster": cluster, "objective": "cost", "allowed_slo_violation_rate": 0.3, "trials": 8}
+    found = tune(config_of(tmp_path, **changes), tmp_path / "out", nothing)
+    outcomes = {name: MeanOutcome(**outcome) for name, outcome in found["outcomes"].items()}
+    fixed = outcomes["fixed"]
+    assert fixed.cost == pytest.approx(3.6 * fixed.gpu_seconds / 3600)  # its nodes are full all the time
+    hpa = outcomes["hpa"]
+    assert hpa.cost is not None
+    assert hpa.cost > 3.6 * hpa.gpu_seconds / 3600  # nodes that start, and that are empty
+    held = {name: one.cost for name, one in outcomes.items() if one.holds(0.3)}
+    assert found["chosen"] in held
+    rows = list(csv.DictReader((tmp_path / "out" / "hpa" / "trials.csv").open()))
+    assert len(rows) == 8
+    assert all(float(row["cost"]) > 0 for row in rows)
+    write_report(tmp_path / "out")
+    assert "EUR a run" in (tmp_path / "out" / "report.md").read_text()
+    assert " EUR a run" in claim_of(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"), [({"currency": None}, "price_per_gpu_hour"), ({"provisioner": None}, "max_nodes")]
+)
+def test_money_that_is_not_known_or_the_same_for_all_is_no_objective(
+    tmp_path: Path, changed: dict[str, Any], said: str
+) -> None:
+    cluster = {**with_money(six_replicas(tmp_path)), **changed}
+    pool = cluster["pools"][0]
+    drop = ("price_per_gpu_hour",) if "currency" in changed else ("max_nodes", "node_ready_s")
+    cluster["pools"] = [{key: value for key, value in pool.items() if key not in drop}]
+    with pytest.raises(ValidationError, match=said):
+        config_of(tmp_path, cluster=cluster, objective="cost")
+
+
+def test_the_cheapest_in_money_need_not_hold_fewest_gpus() -> None:
+    few = MeanOutcome(0.005, 100.0, 1.0, 1.0, cost=2.0)
+    cheap = MeanOutcome(0.005, 200.0, 1.0, 1.0, cost=1.0)
+    assert cheapest([few, cheap], 0.01) == 0
+    assert cheapest([few, cheap], 0.01, "cost") == 1
+    assert "cost" not in MeanOutcome(0.005, 100.0, 1.0, 1.0).as_dict()

@@ -17,8 +17,8 @@ COLUMNS = 2
 
 
 @rc_context(LOOK)
-def fronts(by_policy: Mapping[str, Mapping[str, Sequence[Front]]], allowed: float) -> Figure:
-    """A panel a service: GPU-seconds against missed requests, a line through the settings of each search."""
+def fronts(by_policy: Mapping[str, Mapping[str, Sequence[Front]]], allowed: float, of_money: bool = False) -> Figure:
+    """A panel a service: GPU-seconds (or money) against missed requests, a line through the settings of each search."""
     services = list(next(iter(by_policy.values())))
     rows = -(-len(services) // COLUMNS)
     figure = Figure(figsize=(WIDTH, 3.6 * rows), layout="constrained")
@@ -35,7 +35,7 @@ def fronts(by_policy: Mapping[str, Mapping[str, Sequence[Front]]], allowed: floa
         axes.set_xscale("symlog", linthresh=max(0.5, 100 * allowed))
         axes.set_xticks(SHARES_PCT, [f"{share:g}" for share in SHARES_PCT])
         axes.set(title=service, xlabel=f"requests over the target, % (logarithmic above {max(0.5, 100 * allowed):g})")
-        axes.set(ylabel="GPU-seconds, % of all replicas")
+        axes.set(ylabel="money, % of all nodes" if of_money else "GPU-seconds, % of all replicas")
     for axes in panels.flat[len(services) :]:
         axes.set_axis_off()
     figure.legend(loc="outside lower left", ncols=4)

@@ -108,6 +108,25 @@ def pods(metrics: MetricLog, model: str, end_s: float) -> Figure:
     return figure
 
 
+@rc_context(LOOK)
+def nodes(metrics: MetricLog) -> Figure:
+    """Nodes of each pool that are paid for, and of these ready."""
+    counts = metrics.select("pool", "nodes")
+    pools = list(dict.fromkeys(counts["pool"]))
+    figure = Figure(figsize=(WIDTH, 1.0 + 1.2 * len(pools)), layout="constrained")
+    for axes, pool in zip(figure.subplots(len(pools), 1, sharex=True, squeeze=False)[:, 0], pools, strict=True):
+        there = metrics.select("pool", "nodes", pool=pool)
+        time_s, paid = there["time_s"].to_numpy(), there["value"].to_numpy()
+        ready = paid - metrics.select("pool", "starting_nodes", pool=pool)["value"].to_numpy()
+        axes.step(*thinned(time_s, paid), where="pre", color=MUTED, linestyle="--", linewidth=1.3, label="paid for")
+        axes.step(*thinned(time_s, ready), where="pre", color=SIMULATED, linewidth=1.6, label="ready")
+        axes.set(ylabel=f"nodes, {pool}", ylim=(0, None), xlim=(0, time_s[-1]))
+        axes.locator_params(axis="y", nbins=5, integer=True)
+    axes.set(xlabel="seconds (simulated)")
+    figure.legend(handles=axes.get_lines(), loc="outside upper right", ncols=2)
+    return figure
+
+
 def pod_spans(metrics: MetricLog, model: str, end_s: float) -> pd.DataFrame:
     """pod, state, start_s, seconds: what each pod was, from when, and for how long; `gone` is no state to show."""
     rows = metrics.select("replica", "state", model=model).sort_values("time_s", kind="stable")

@@ -69,7 +69,8 @@ def pareto(evaluation: Mapping[str, Any]) -> Figure:
     kinds = evaluation["per_traffic"].values()
     panels = figure.subplots(1, 2 if len(kinds) > 1 else 1, sharey=True, squeeze=False)[0]
     means, pale = panels[0], panels[1:]
-    front = sorted(_point(evaluation["policies"][policy]) for policy in evaluation["pareto_front"])
+    objective = evaluation.get("objective", "gpu_seconds")
+    front = sorted(_point(evaluation["policies"][policy], objective) for policy in evaluation["pareto_front"])
     for axes in panels:
         axes.step(*zip(*front, strict=True), where="post", color=MUTED, linewidth=0.9, linestyle=":", label="front")
     roles = {evaluation["challenger"]: (SIMULATED, "challenger"), evaluation["baseline"]: (INK, "baseline")}
@@ -79,11 +80,13 @@ def pareto(evaluation: Mapping[str, Any]) -> Figure:
         drawn: dict[str, Any] = {"marker": SYMBOLS[k % len(SYMBOLS)], "color": colour, "linestyle": "none"}
         fill = "full" if policy in evaluation["pareto_front"] else "none"
         label = f"{policy} ({role})" if role else policy
-        each = [_point(policies[policy]) for policies in kinds]
+        each = [_point(policies[policy], objective) for policies in kinds]
         for axes in pale:
             axes.plot(*zip(*each, strict=True), **drawn, markersize=4, alpha=0.35, markeredgewidth=0, clip_on=False)
         for axes in panels:
-            axes.plot(*_point(summary), **drawn, markersize=8, mew=1.4, fillstyle=fill, clip_on=False, label=label)
+            axes.plot(
+                *_point(summary, objective), **drawn, markersize=8, mew=1.4, fillstyle=fill, clip_on=False, label=label
+            )
         named[label] = means.lines[-1]
     means.set_yscale("symlog", linthresh=1)
     means.set(ylabel="requests over the target, % (logarithmic above 1)", ylim=(0, 100))
@@ -92,7 +95,8 @@ def pareto(evaluation: Mapping[str, Any]) -> Figure:
     for axes in pale:
         axes.set(title="pale: each kind of traffic")
     for axes in panels:
-        axes.set(xlabel="GPU-seconds a run", xlim=(0, None))
+        spent = "GPU-seconds" if objective == "gpu_seconds" else evaluation["currency"]
+        axes.set(xlabel=f"{spent} a run", xlim=(0, None))
         axes.locator_params(axis="x", nbins=6)
     name_marks(figure, means, named)
     return figure
@@ -158,5 +162,5 @@ def timelines(by_traffic: Mapping[str, Sequence[ScalingTimeline]]) -> Figure:
     return figure
 
 
-def _point(summary: Mapping[str, Any]) -> tuple[float, float]:
-    return summary["gpu_seconds"], 100 * summary["slo_violation_rate"]
+def _point(summary: Mapping[str, Any], objective: str) -> tuple[float, float]:
+    return summary[objective], 100 * summary["slo_violation_rate"]

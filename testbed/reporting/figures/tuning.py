@@ -19,14 +19,16 @@ def trials(
     fronts: Mapping[str, Sequence[tuple[float, float]]],
     compared: Mapping[str, tuple[float, float]],
     allowed: float,
+    objective: str = "gpu_seconds",
+    currency: str = "",
 ) -> Figure:
-    """tables: by candidate, a row a trial, as trials.csv has it. fronts: share missed and GPU-seconds of its
-    finalists; compared: of the policies that were not searched."""
+    """tables: by candidate, a row a trial, as trials.csv has it. fronts: share missed and what was spent by
+    its finalists; compared: of the policies that were not searched. objective: a column of the tables."""
     figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
     tried, best = figure.subplots(1, 2)
     for k, (name, table) in enumerate(tables.items()):
         look = {"marker": SYMBOLS[k % len(SYMBOLS)], "color": f"C{k}"}
-        tried.plot(table["gpu_seconds"], 100 * table["slo_violation_rate"], ls="none", alpha=0.7, label=name, **look)
+        tried.plot(table[objective], 100 * table["slo_violation_rate"], ls="none", alpha=0.7, label=name, **look)
         front = sorted(fronts[name])
         best.plot([gpu for _, gpu in front], [100 * missed for missed, _ in front], lw=1.2, **look)
     for name, (missed, gpu_seconds) in compared.items():
@@ -36,7 +38,8 @@ def trials(
         axes.axhline(100 * allowed, color=INK, linestyle="--", linewidth=1)
         axes.set_yscale("symlog", linthresh=max(1.0, 100 * allowed))
         axes.set_yticks(SHARES_PCT, [f"{share:g}" for share in SHARES_PCT])
-        axes.set(xlabel="GPU-seconds a run", ylabel=f"logarithmic above {max(1.0, 100 * allowed):g}")
+        spent = "GPU-seconds" if objective == "gpu_seconds" else currency
+        axes.set(xlabel=f"{spent} a run", ylabel=f"logarithmic above {max(1.0, 100 * allowed):g}")
         axes.set_ylim(0, max(1.0, 130 * allowed, 1.3 * axes.dataLim.y1))
     tried.set(title="all trials: requests over the target, % (dashed: allowed)", xlim=(0, None))
     best.set(title="finalists, on further runs")

@@ -34,7 +34,11 @@ def gather(folder: Path) -> Content:
         "traffic": traffic,
         "loses": [] if winner is None else _loses(wins, winner, traffic),
     }
-    drawn = {"fronts": partial(figures.fronts, fronts, config["allowed_slo_violation_rate"])}
+    drawn = {
+        "fronts": partial(
+            figures.fronts, fronts, config["allowed_slo_violation_rate"], config.get("objective") == "cost"
+        )
+    }
     return Content(values, drawn, {"fronts.png": drawn["fronts"]}, {"wins.json": rounded(wins)})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from loadgen.artifact import read_json
 from testbed.measurement.metric_log import MetricLog
 from testbed.reporting.figures import cluster as figures
-from testbed.reporting.labels import milliseconds, number
+from testbed.reporting.labels import milliseconds, money, number
 from testbed.reporting.report import Content, Report
 
 SHOWN_DECISIONS = 200  # of each model; the rest is in decisions.json
@@ -55,7 +56,12 @@ def gather(folder: Path) -> Content:
         over_time = partial(figures.over_time, metrics, model.name, model.target_ms, heading, episodes)
         drawn[f"{model.stem}-time"] = pictures[f"{model.name}.png"] = over_time
         drawn[f"{model.stem}-pods"] = partial(figures.pods, metrics, model.name, float(summary["duration_s"]))
+    nodes = summary.get("nodes")
+    if nodes is not None and config["cluster"].get("provisioner"):
+        drawn["nodes"] = partial(figures.nodes, metrics)
     values = {
+        "nodes": nodes,
+        "nodes_text": " ".join(nodes_text(nodes)),
         "title": folder.resolve().name,
         "summary": summary,
         "config": config,
@@ -74,8 +80,27 @@ def _coverage(models: list[ModelView]) -> float | None:
 
 def found(folder: Path) -> str:
     """What each model's requests had, by summary.json."""
-    models = read_json(folder / "summary.json", f"kis report {folder}")["models"]
-    return " ".join(_found(name, result) for name, result in models.items())
+    summary = read_json(folder / "summary.json", f"kis report {folder}")
+    found = [_found(name, result) for name, result in summary["models"].items()]
+    return " ".join([*found, *nodes_text(summary.get("nodes"))])
+
+
+def nodes_text(nodes: Mapping[str, Any] | None) -> list[str]:
+    """Sentences on money, and on nodes that pods waited for. nodes: of summary.json; None: nothing to be said."""
+    if nodes is None:
+        return []
+    told = []
+    if nodes["cost"] is not None:
+        hours = sum(pool["node_hours"] for pool in nodes["pools"])
+        told.append(f"{money(nodes['cost'], nodes['currency'])} for {number(hours, 2)} node-hours.")
+    if nodes["pending_for_node_s"]:
+        told.append(f"For {number(nodes['pending_for_node_s'], 0)} s pods waited for a node.")
+    if nodes["pending_at_max_s"]:
+        told.append(
+            f"For {number(nodes['pending_at_max_s'], 0)} s pods were pending with every node group that fits at its "
+            "max_nodes: no node was made for them."
+        )
+    return told
 
 
 def _found(name: str, result: dict[str, Any]) -> str:

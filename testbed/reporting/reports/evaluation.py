@@ -44,6 +44,8 @@ def gather(folder: Path) -> Content:
         "evaluation": evaluation,
         "config": config,
         "oracle": oracle,
+        "currency": evaluation.get("currency"),
+        "of_money": evaluation.get("objective") == "cost",
         "verdict": verdict(evaluation),
         "shown": shown,
         "energy_known": any(summary["energy_j"] is not None for summary in evaluation["policies"].values()),

@@ -19,6 +19,7 @@ def gather(folder: Path) -> Content:
     """Of plan.json alone."""
     plan = read_plan(folder)
     settings = settings_of(plan)
+    own = device_text(plan["device"]["name"], plan["device"]["kind"] == "emulated")
     values = {
         "name": folder.resolve().name,
         "plan": plan,
@@ -27,7 +28,7 @@ def gather(folder: Path) -> Content:
         "beside_the_table": beside_the_table(plan),
         "settings": settings,
         "traffic": traffic_text({**plan["config"]["traffic"], "parameters": plan["parameters"]}),
-        "device": device_text(plan["device"]["name"], plan["device"]["kind"] == "emulated"),
+        "device": ", ".join([own, *(plan["config"].get("other_gpus") or {})]),
     }
     draw = partial(plan_figure, settings, plan["target_ms"], plan["percentile"])
     return Content(values, {"plan": draw}, {"plan.png": draw})

@@ -34,9 +34,14 @@ class Search:
     rows: Mapping[str, Mapping[str, Any]]  # by name: what each holds and misses
     told: Mapping[str, str]  # by name: what it is
     trials: Mapping[str, pd.DataFrame]  # by candidate
-    fronts: Mapping[str, list[tuple[float, float]]]  # by candidate: share missed and GPU-seconds of its finalists
+    fronts: Mapping[str, list[tuple[float, float]]]  # by candidate: share missed and what its finalists spent
     lines: Mapping[str, list[ScalingTimeline]]
     manifests: Mapping[str, str]  # by file name
+
+    @property
+    def objective(self) -> str:
+        """`gpu_seconds` or `cost`."""
+        return str(self.result.get("objective", "gpu_seconds"))
 
 
 def gather(folder: Path) -> Content:
@@ -53,8 +58,14 @@ def gather(folder: Path) -> Content:
             figures.trials,
             one.trials,
             one.fronts,
-            {name: _point(one.result["selected"][name]) for name in COMPARED if name in one.result["selected"]},
+            {
+                name: _point(one.result["selected"][name], one.objective)
+                for name in COMPARED
+                if name in one.result["selected"]
+            },
             one.result["allowed_slo_violation_rate"],
+            one.objective,
+            one.result.get("currency", ""),
         )
         for one in searches
     } | {f"{one.stem}-time": partial(timelines, one.lines) for one in searches if one.lines}
@@ -93,7 +104,10 @@ def _search(stem: str, name: str, top: Path, traffic: list[dict[str, Any]], targ
         told={policy: policy_text(result["policies"][policy]) for policy in order},
         trials={candidate: pd.read_csv(folder / candidate / "trials.csv") for candidate in candidates},
         fronts={
-            candidate: [_point(row["outcome"]) for row in read_json(folder / candidate / "front.json", AGAIN)["front"]]
+            candidate: [
+                _point(row["outcome"], result.get("objective", "gpu_seconds"))
+                for row in read_json(folder / candidate / "front.json", AGAIN)["front"]
+            ]
             for candidate in candidates
         },
         lines=lines,
@@ -101,8 +115,8 @@ def _search(stem: str, name: str, top: Path, traffic: list[dict[str, Any]], targ
     )
 
 
-def _point(outcome: Mapping[str, Any]) -> tuple[float, float]:
-    return outcome["slo_violation_rate"], outcome["gpu_seconds"]
+def _point(outcome: Mapping[str, Any], objective: str) -> tuple[float, float]:
+    return outcome["slo_violation_rate"], outcome[objective]
 
 
 def families_of(config: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:

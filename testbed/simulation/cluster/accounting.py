@@ -2,14 +2,51 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from testbed.simulation.cluster.config import NodePool
+from testbed.simulation.cluster.placement import Node
 from testbed.simulation.cluster.pods import Pod
 from testbed.simulation.cluster.services import GIB
 from testbed.simulation.cluster.state import ClusterState
+from testbed.simulation.cluster.stream import SECOND_NS
+
+HOUR_S = 3600.0
+
+
+class PoolNodes(NamedTuple):
+    """Nodes of a pool: those there are (starting: of these, not ready yet), and the time of all that there were.
+
+    gpu_s: node_s times the GPUs of a node. cost: of that time; None: no prices were given.
+    """
+
+    pool: str
+    nodes: int
+    starting: int
+    node_s: float
+    gpu_s: float
+    cost: float | None
+
+
+def pool_nodes(
+    number: int, pool: NodePool, nodes: Sequence[Node], now_ns: int, price_per_hour: float | None
+) -> PoolNodes:
+    """Of all nodes, those of the pool. A node costs from asked for to given back."""
+    places = {node.place: node for node in nodes if node.pool == number}.values()
+    node_s = sum(node.exists_ns(now_ns) for node in places) / SECOND_NS
+    there = [node for node in places if node.exists]
+    return PoolNodes(
+        pool.name,
+        len(there),
+        sum(not node.ready for node in there),
+        node_s,
+        node_s * pool.gpus,
+        None if price_per_hour is None else node_s / HOUR_S * price_per_hour,
+    )
 
 
 class Accounting:

@@ -20,6 +20,17 @@ class PodEvent(NamedTuple):
     plan: int
 
 
+NodeStep = Literal["scan", "batch", "ready", "empty"]
+
+
+class NodeEvent(NamedTuple):
+    """The provisioner's next step. node: its place, for `ready`. plan: see PodEvent."""
+
+    step: NodeStep
+    node: int
+    plan: int
+
+
 class UsersChange(NamedTuple):
     """So many closed-loop users of a model from now on."""
 
@@ -31,7 +42,7 @@ class ScrapeDue(NamedTuple):
     """Metrics are read."""
 
 
-Event = PodEvent | UsersChange | ScrapeDue
+Event = PodEvent | NodeEvent | UsersChange | ScrapeDue
 
 
 class Agenda:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from loadgen.lengths import Lengths
 from testbed.config import Strict
+from testbed.simulation.cluster.provisioners import Provisioner
 from testbed.simulation.cluster.sharing import MODES, SharingMode
 from workloads.catalog import DynamicBatching
 
@@ -31,6 +32,9 @@ class GpuKind(Strict):
     power_w: tuple[float, float] | None = Field(
         None,
         description="power of an idle and of a busy GPU; none: fitted to the profile's loads, if power was measured",
+    )
+    price_per_gpu_hour: float | None = Field(
+        None, ge=0, description="price of a GPU's hour, in `currency` of the cluster; a pool may have another"
     )
 
     @property
@@ -55,19 +59,74 @@ class GpuKind(Strict):
         return self.interference or self.mode.factors(self.shares, measured)
 
 
+def _alone(value: Any) -> Any:
+    """A single number is a list of one."""
+    return (value,) if isinstance(value, (int, float)) else value
+
+
+Seconds = Annotated[float, Field(ge=0)]
+Measured = Annotated[tuple[Seconds, ...], BeforeValidator(_alone)]
+
+
 class NodePool(Strict):
-    """Equal nodes."""
+    """Equal nodes: a fixed number of them, or a node group between `min_nodes` and `max_nodes`."""
 
     name: str = Field("node", description="name of the pool; its nodes are NAME-0, NAME-1, ...")
-    nodes: int = Field(1, ge=1, description="number of nodes")
+    nodes: int = Field(1, ge=0, description="number of nodes; of a node group at the start, or as the replicas need")
+    min_nodes: int = Field(0, ge=0, description="smallest size of the node group")
+    max_nodes: int | None = Field(
+        None, ge=1, description="largest size of the node group that the provisioner changes; none: always `nodes`"
+    )
+    node_ready_s: Measured = Field(
+        (), description="time from asked for to ready: measured times, of which each new node has one by chance"
+    )
+    placeholders: int = Field(
+        0, ge=0, description="low-priority pods that keep room for so many replicas, and are evicted for them"
+    )
     gpus: int = Field(0, ge=0, description="GPUs of each node; 0: a node without GPUs")
     gpu_kind: str | None = Field(None, description="kind of its GPUs")
     cpu_replicas: int = Field(0, ge=0, description="replicas without a GPU that fit on a node")
+    price_per_gpu_hour: float | None = Field(
+        None, ge=0, description="price of an hour of each GPU of a node, while the node exists; none: that of its kind"
+    )
+    price_per_node_hour: float | None = Field(
+        None, ge=0, description="price of a node's hour, in place of price_per_gpu_hour"
+    )
+
+    @property
+    def most(self) -> int:
+        """Nodes that there can be at a time."""
+        return self.nodes if self.max_nodes is None else self.max_nodes
 
     @model_validator(mode="after")
     def _gpus_have_a_kind(self) -> Self:
         if (self.gpus > 0) != (self.gpu_kind is not None):
             raise ValueError(f"pool '{self.name}': give gpus and gpu_kind together")
+        return self
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        if self.max_nodes is None:
+            given = [key for key in ("min_nodes", "node_ready_s", "placeholders") if getattr(self, key)]
+            if given:
+                raise ValueError(f"pool '{self.name}': {given[0]} is of a node group: give max_nodes too")
+            if self.nodes < 1:
+                raise ValueError(f"pool '{self.name}': nodes is 0: give 1 or more, or max_nodes for a node group")
+        elif not self.min_nodes <= self.nodes <= self.max_nodes:
+            raise ValueError(
+                f"pool '{self.name}': nodes is {self.nodes}: give a number from min_nodes ({self.min_nodes}) to "
+                f"max_nodes ({self.max_nodes})"
+            )
+        elif not self.node_ready_s:
+            raise ValueError(f"pool '{self.name}': say how long a new node takes: node_ready_s, e.g. [95, 110, 140]")
+        return self
+
+    @model_validator(mode="after")
+    def _one_price(self) -> Self:
+        if self.price_per_gpu_hour is not None and self.price_per_node_hour is not None:
+            raise ValueError(f"pool '{self.name}': give price_per_gpu_hour or price_per_node_hour, not both")
+        if self.price_per_gpu_hour is not None and not self.gpus:
+            raise ValueError(f"pool '{self.name}' has no GPUs: give price_per_node_hour")
         return self
 
 
@@ -81,6 +140,11 @@ class PodTimes(Strict):
         None, ge=0, description="time to start the server and load the model; none: sampled from the profile"
     )
     load_spread_s: float = Field(0.0, ge=0, description="load_s varies by this much in either direction")
+    warm_load_s: Measured = Field(
+        (),
+        description="the same on a node that has loaded the model before: measured times, of which each start has one "
+        "by chance; none: as on any node",
+    )
     start_together_s: float = Field(
         0.0,
         ge=0,
@@ -178,6 +242,12 @@ class ClusterConfig(Strict):
 
     gpu_kinds: dict[str, GpuKind] = Field({}, description="kinds of GPU by name, for pools and profiles")
     pools: tuple[NodePool, ...] = Field(description="pools of equal nodes")
+    provisioner: Provisioner | None = Field(
+        None,
+        description="what makes and removes nodes of pools with `max_nodes`: `{kind: cluster_autoscaler}` or `{kind: "
+        "karpenter}`, with its settings",
+    )
+    currency: str | None = Field(None, min_length=1, description="currency of all prices, e.g. EUR")
     models: tuple[ServedModel, ...] = Field(min_length=1, description="served models, one Deployment each")
     scheduler: Literal["spread", "bin_pack"] = Field("spread", description="how a node is chosen for a pod")
     scrape_period_s: float = Field(1.0, gt=0, description="time between two scrapes of a replica's metrics")
@@ -194,6 +264,14 @@ class ClusterConfig(Strict):
             if pool.gpu_kind is not None and pool.gpu_kind not in self.gpu_kinds:
                 known = ", ".join(self.gpu_kinds) or "none"
                 raise ValueError(f"pool '{pool.name}' has GPUs of kind '{pool.gpu_kind}', gpu_kinds has {known}")
+        elastic = [pool.name for pool in self.pools if pool.max_nodes is not None]
+        if elastic and self.provisioner is None:
+            raise ValueError(
+                f"pool '{elastic[0]}' has max_nodes: name what makes its nodes, `provisioner: {{kind: "
+                "cluster_autoscaler}` or karpenter"
+            )
+        if self.provisioner is not None and not elastic:
+            raise ValueError("provisioner: no pool has max_nodes, so that there are no nodes to make")
         if self.scrape_jitter_s > self.scrape_period_s / 2:
             raise ValueError(
                 f"scrape_jitter_s is {self.scrape_jitter_s:g}: give at most half of scrape_period_s "
@@ -209,3 +287,29 @@ class ClusterConfig(Strict):
         if len(set(names)) < len(names):
             raise ValueError(f"two models have the same name ({', '.join(names)})")
         return self
+
+    @model_validator(mode="after")
+    def _prices_fit(self) -> Self:
+        prices = {pool.name: self._node_hour(pool) for pool in self.pools}
+        known = [name for name, price in prices.items() if price is not None]
+        if bool(known) != (self.currency is not None):
+            missing = "currency, e.g. `currency: EUR`" if known else "a price_per_gpu_hour, or leave currency out"
+            raise ValueError(f"prices: give {missing}")
+        unknown = [name for name, price in prices.items() if price is None]
+        if known and unknown:
+            raise ValueError(f"prices: pool '{unknown[0]}' has none, '{known[0]}' has one: give all of them, or none")
+        return self
+
+    @property
+    def node_hour_prices(self) -> tuple[float, ...] | None:
+        """Of a node of each pool, in `currency`; None: no prices were given."""
+        prices = [self._node_hour(pool) for pool in self.pools]
+        known = tuple(price for price in prices if price is not None)
+        return known if known and len(known) == len(prices) else None
+
+    def _node_hour(self, pool: NodePool) -> float | None:
+        if pool.price_per_node_hour is not None:
+            return pool.price_per_node_hour
+        of_kind = None if pool.gpu_kind is None else self.gpu_kinds[pool.gpu_kind].price_per_gpu_hour
+        per_gpu = of_kind if pool.price_per_gpu_hour is None else pool.price_per_gpu_hour
+        return None if per_gpu is None else per_gpu * pool.gpus

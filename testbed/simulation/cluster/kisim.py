@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from testbed.simulation.cluster.agenda import PodEvent, ScrapeDue, UsersChange
+from testbed.simulation.cluster.accounting import PoolNodes, pool_nodes
+from testbed.simulation.cluster.agenda import NodeEvent, PodEvent, ScrapeDue, UsersChange
 from testbed.simulation.cluster.config import ClusterConfig
 from testbed.simulation.cluster.layout import make_nodes, make_sim
 from testbed.simulation.cluster.lifecycle import PodLifecycle
@@ -80,7 +81,7 @@ class KISim:
 
     @property
     def nodes(self) -> list[Node]:
-        """Of the cluster; lost ones too."""
+        """Of the cluster; lost ones too, and places for nodes that are not there (`exists`)."""
         return self._state.nodes
 
     # What a caller does.
@@ -190,6 +191,26 @@ class KISim:
         """Time that the model's pods have held their share of a device, in seconds of a whole device."""
         return self._lifecycle.accounting.gpu_seconds(self.model_number(model))
 
+    def coming_for(self, model: str) -> int:
+        """Number of the model's pending pods that a node is coming for; the scheduler has no room for the others."""
+        m, coming = self.model_number(model), self._lifecycle.nodes.coming_for()
+        return sum(self.pods[number].model == m for number in coming)
+
+    def pool_nodes(self) -> list[PoolNodes]:
+        """What each pool has, and has had."""
+        prices = self.config.node_hour_prices
+        return [
+            pool_nodes(number, pool, self.nodes, self.now_ns, None if prices is None else prices[number])
+            for number, pool in enumerate(self.config.pools)
+        ]
+
+    @property
+    def cost(self) -> float | None:
+        """Price of all nodes' time so far, in the configuration's currency; None: no prices were given."""
+        if self.config.currency is None:
+            return None
+        return sum(pool.cost for pool in self.pool_nodes() if pool.cost is not None)
+
     def device_names(self) -> list[tuple[str, int]]:
         """(node, number on it) of each device, in the order of the arrays below."""
         return [(node.name, k) for node in self.nodes for k in range(len(node.used))]
@@ -209,7 +230,8 @@ class KISim:
         idle_w, by_use_w = np.array([known[kind] for kind in kinds], dtype=float).reshape(-1, 2).T  # None: NaN
         metered = np.array([known[kind].busy_w is None for kind in kinds], dtype=bool)
         used_j = np.where(metered, self._lifecycle.accounting.device_batches_j(), by_use_w * self.device_active_s())
-        return np.asarray(idle_w * self.now_s + used_j)
+        exists_s = np.array([node.exists_ns(self.now_ns) / SECOND_NS for node in self.nodes for _ in node.used])
+        return np.asarray(idle_w * exists_s + used_j)
 
     def cpu_seconds(self, pods: Sequence[int], done: npt.NDArray[np.float64], now_s: float) -> npt.NDArray[np.float64]:
         """float64[pods]: CPU that each pod's server has used by now_s, after `done` requests; NaN: not known."""
@@ -241,6 +263,8 @@ class KISim:
         event = self._lifecycle.agenda.pop()
         if isinstance(event, PodEvent):
             self._lifecycle.happen(event)
+        elif isinstance(event, NodeEvent):
+            self._lifecycle.on_nodes(event)
         elif isinstance(event, UsersChange):
             self.stream.set_users(event.users, event.model)
         else:

@@ -33,18 +33,21 @@ _BALANCERS = {"random": RANDOM, "round_robin": ROUND_ROBIN, "least_requests": LE
 
 
 def make_nodes(config: ClusterConfig) -> list[Node]:
-    """All nodes, pool by pool. A pool with GPUs and room for CPU replicas has two entries of one name for each node."""
+    """All nodes that there can be, pool by pool. A pool with GPUs and room for CPU replicas has two entries of one name
+    for each node."""
     nodes: list[Node] = []
     devices = 0
-    for pool in config.pools:
-        for k in range(pool.nodes):
+    for number, pool in enumerate(config.pools):
+        for k in range(pool.most):
             sides = []
             if pool.gpu_kind is not None:
                 sides.append((pool.gpu_kind, config.gpu_kinds[pool.gpu_kind].shares, pool.gpus))
             if pool.cpu_replicas:
                 sides.append(("cpu", 1, pool.cpu_replicas))
             for kind, shares, count in sides:
-                nodes.append(Node(len(nodes), f"{pool.name}-{k}", kind, shares, devices, [0] * count))
+                node = Node(len(nodes), f"{pool.name}-{k}", kind, shares, devices, [0] * count, pool=number, place=k)
+                node.exists = node.ready = k < pool.nodes
+                nodes.append(node)
                 devices += count
     return nodes
 

@@ -11,10 +11,11 @@ from collections.abc import Callable
 import numpy as np
 
 from testbed.simulation.cluster.accounting import Accounting
-from testbed.simulation.cluster.agenda import Agenda, PodEvent, PodStep
+from testbed.simulation.cluster.agenda import Agenda, NodeEvent, PodEvent, PodStep
 from testbed.simulation.cluster.config import PodTimes
-from testbed.simulation.cluster.placement import best_node, why_pending
+from testbed.simulation.cluster.placement import best_node, preempted_node, why_pending
 from testbed.simulation.cluster.pods import Pod, State, StateChange, victims
+from testbed.simulation.cluster.provisioning import NodeLifecycle
 from testbed.simulation.cluster.replica_rows import ReplicaRows
 from testbed.simulation.cluster.state import ClusterState
 from testbed.simulation.cluster.stream import SECOND_NS
@@ -33,12 +34,16 @@ class PodLifecycle:
         self.agenda = Agenda()
         self._rows, self._seed = ReplicaRows(state, closed_loop), seed
         self._pending: list[int] = []
-        self._images: set[tuple[int, int]] = set()  # (node, model) that have run
         self._plans: dict[int, int] = {}  # pod -> how often its plans have changed
         self._draining: set[int] = set()
         self._slower = np.ones(len(state.services))  # by which factor batches have become slower since the start
+        self.nodes = NodeLifecycle(state, self.agenda, seed, self.pending, self._try_pending)
         self._start()
         self._set_speed()
+
+    def pending(self) -> list[Pod]:
+        """Pods that the scheduler has found no room for, in the order in which they are tried."""
+        return [self.state.pods[number] for number in self._pending]
 
     # What is done to pods.
 
@@ -58,7 +63,7 @@ class PodLifecycle:
 
     def lose_node(self, name: str) -> None:
         """All of the node's pods stop now, without a word."""
-        lost = {node.number for node in self.state.nodes if node.name == name}
+        lost = {node.number for node in self.state.nodes if node.name == name and node.exists}
         for number in lost:
             self.state.nodes[number].lost = True
         for pod in [pod for pod in self.state.alive() if pod.node in lost]:
@@ -68,6 +73,7 @@ class PodLifecycle:
             if pod.state in ("starting", "loading"):
                 self._enter(pod, "backoff")
             self._plan(times.node_lost_s, "node_lost", pod)
+        self.nodes.settle()
         self._set_order()
 
     def slow_down(self, model: int, factor: float) -> None:
@@ -99,6 +105,11 @@ class PodLifecycle:
             steps[event.step](self.state.pods[event.pod])
             self._set_order()
 
+    def on_nodes(self, event: NodeEvent) -> None:
+        """An event of the provisioner."""
+        self.nodes.happen(event)
+        self._set_order()
+
     # The control plane's events.
 
     def _start(self) -> None:
@@ -107,13 +118,15 @@ class PodLifecycle:
             start: list[str | None] = [None] * model.replicas + of_kinds
             for kind in start:
                 pod = self._new_pod(m, kind)
-                if not self._bind(pod):
+                kinds = [*model.profiles] if kind is None else [kind]
+                if not self._bind(pod) and not (self.nodes.start_with(kinds) and self._bind(pod)):
                     raise KisError(
                         f"model '{model.name}' starts with {len(start)} replicas, and the nodes have no room for "
                         f"so many: {pod.reason}"
                     )
                 pod.started_ns = pod.loaded_ns = pod.ready_ns = 0
-                self._images.add((self.state.node_of(pod).number, m))
+                self.state.node_of(pod).images.add(m)
+                self.state.node_of(pod).weights.add(m)
                 if not self.accounting.fits(pod):
                     raise KisError(
                         f"model '{model.name}' does not fit into the memory of its GPU with {len(start)} replicas: "
@@ -121,6 +134,7 @@ class PodLifecycle:
                     )
                 self._enter(pod, "ready")
                 self._on_serving(pod)
+        self.nodes.settle()
         self._set_order()
 
     def _enter(self, pod: Pod, state: State) -> None:
@@ -153,12 +167,13 @@ class PodLifecycle:
         if not self._bind(pod):
             if pod.number not in self._pending:
                 self._pending.append(pod.number)
+                self.nodes.settle(new_pod=True)
             return
         if pod.number in self._pending:
             self._pending.remove(pod.number)
+        self.nodes.settle()
         times = self._times(pod)
-        assert pod.node is not None
-        pull_s = 0.0 if (pod.node, pod.model) in self._images else times.image_pull_s
+        pull_s = 0.0 if pod.model in self.state.node_of(pod).images else times.image_pull_s
         others = sum(other.state in ("pending", "starting", "loading") for other in self.state.alive()) - len(
             self._pending
         )
@@ -171,8 +186,11 @@ class PodLifecycle:
         kinds = self.state.config.models[pod.model].profiles.keys() if pod.kind is None else (pod.kind,)
         node = best_node(self.state.nodes, kinds, self.state.config.scheduler)
         if node is None:
-            pod.reason = why_pending(self.state.nodes, kinds)
-            return False
+            node = preempted_node(self.state.nodes, kinds)
+            if node is None:
+                pod.reason = why_pending(self.state.nodes, kinds)
+                return False
+            node.placeholders -= 1
         pod.reason, pod.scheduled_ns, pod.node = "", self.state.now_ns, node.number
         pod.device = node.take(packed=self.state.config.scheduler == "bin_pack")
         self._rows.take(pod)
@@ -180,10 +198,9 @@ class PodLifecycle:
         return True
 
     def _on_started(self, pod: Pod) -> None:
-        assert pod.node is not None
         pod.started_ns = self.state.now_ns
         self._enter(pod, "loading")
-        self._images.add((pod.node, pod.model))
+        self.state.node_of(pod).images.add(pod.model)
         self._plan(self._load_s(pod), "loaded", pod)
 
     def _on_loaded(self, pod: Pod) -> None:
@@ -191,6 +208,7 @@ class PodLifecycle:
         if not self.accounting.fits(pod):
             self._crash(pod, OUT_OF_MEMORY)
             return
+        self.state.node_of(pod).weights.add(pod.model)
         pod.loaded_ns = self.state.now_ns
         period_ns = round(self._times(pod).probe_period_s * SECOND_NS)
         probes = max(1, -(-(self.state.now_ns - pod.started_ns) // period_ns))
@@ -275,6 +293,10 @@ class PodLifecycle:
         assert pod.device is not None
         self.state.node_of(pod).used[pod.device] -= 1
         self._rows.give_back(pod)
+        self._try_pending()
+        self.nodes.settle()
+
+    def _try_pending(self) -> None:
         for number in tuple(self._pending):
             self._on_schedule(self.state.pods[number])
 
@@ -299,12 +321,16 @@ class PodLifecycle:
         return self.state.config.models[pod.model].pod
 
     def _load_s(self, pod: Pod) -> float:
-        """Server start and model load: given, or drawn from what calibration saw; the same for the same pod.
+        """Server start and model load: given, or drawn from what calibration saw; the same for the same pod. On a node
+        that has loaded the model before it may have times of its own.
 
         What is drawn round the given one is the same for all pods of a run: how fast a machine starts them differs from
         day to day rather than from pod to pod.
         """
         times = self._times(pod)
+        rng = np.random.default_rng(np.random.SeedSequence((self._seed, pod.number, pod.restarts, 1)))
+        if times.warm_load_s and pod.model in self.state.node_of(pod).weights:
+            return float(rng.choice(times.warm_load_s))
         if times.load_s is not None:
             share = np.random.default_rng(np.random.SeedSequence((self._seed, 2))).uniform(-1.0, 1.0)
             return times.load_s + times.load_spread_s * float(share)
@@ -312,5 +338,4 @@ class PodLifecycle:
         if not cold_starts_s:
             name = self.state.config.models[pod.model].name
             raise KisError(f"model '{name}': its profile has no cold start: set pod.load_s")
-        rng = np.random.default_rng(np.random.SeedSequence((self._seed, pod.number, pod.restarts, 1)))
         return float(rng.choice(cold_starts_s))
