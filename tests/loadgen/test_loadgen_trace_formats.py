@@ -179,6 +179,7 @@ def read(tmp_path: Path):
         ("timestamp,rps\n0,0.1\n60,0.025\n120,0.025\n", {}, "rates", [5, 15, 25, 35, 45, 55, 75, 105, 150]),
         (SAMPLES, {"format": "rates", "column": "Requests/s"}, "rates", [1.25, 1.75]),
         (SAMPLES, {"column": "timestamp"}, "csv", list(range(12))),
+        ("TIMESTAMP,COUNT\n0,2\n60,2\n", {}, "counts", [15, 45, 75, 105]),
         ("timestamp,count\n0,2\n60,2\n600,1\n660,1\n", {}, "counts", [15, 45, 75, 105, 630, 690]),
         ("1700000000123456\n1700000001123456\n", {}, "timestamps", [0, 1]),
         ("5\n7\n", {"unit": "ms"}, "timestamps", [0, 0.002]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from loadgen.schedule import TraceError
 from loadgen.traces.clock import Clock
 from loadgen.traces.format import Arrivals, TraceFormat, TraceReading
+from loadgen.traces.formats.counted import Counts, Rates
 from loadgen.traces.formats.delimited import column_of
 from loadgen.traces.source import Source
 
@@ -17,7 +18,9 @@ class Azure(TraceFormat):
     @classmethod
     def sign(cls, source: Source) -> str | None:
         """See TraceFormat."""
-        has = "timestamp" in source.columns and ("contexttokens" in source.columns or "TIMESTAMP" in source.head[0])
+        if "timestamp" not in source.columns or Counts.sign(source) or Rates.sign(source):
+            return None
+        has = "contexttokens" in source.columns or "TIMESTAMP" in source.head[0]
         return "its headings have TIMESTAMP" if has else None
 
     @classmethod
