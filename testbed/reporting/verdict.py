@@ -27,7 +27,7 @@ def verdict(evaluation: Mapping[str, Any]) -> str:
     over = "kinds of traffic" if kinds > 1 else "seeds"
     less = "less" if of_money else "fewer"
     saving = saving_words(summary["saving_pct"], less)
-    holds = f"{begin} {f'takes {saving} money' if of_money else f'holds {saving} GPU-seconds'} than {theirs}"
+    holds = f"{begin} {f'costs {saving}' if of_money else f'holds {saving} GPU-seconds'} than {theirs}"
     difference = f"{number(100 * summary['slo_violation_rate_difference'], 2, signed=True)} points"
     if summary["saving_low_pct"] is None:
         return f"{holds}; {missed} (difference: {difference}). There are too few {over} for an interval: nobody wins."
@@ -72,7 +72,8 @@ def _judgement(ours: str, summary: Mapping[str, Any], spent: str) -> str:
             f"Undecided: {holds}, but up to {number(100 * high, 2)} points more misses are possible; more runs decide."
         )
     if (dearer and high < 0) or (cheaper and low > 0):
-        told = "misses less and holds more" if dearer else "holds less and misses more"
+        verb = "costs" if spent == "money" else "holds"
+        told = f"misses less and {verb} more" if dearer else f"{verb} less and misses more"
         return f"{ours} {told}: neither is better in both."
     won = "wins" if cheaper and low <= 0 else "does not win"
     return f"{ours} {won}: {holds}, and {misses}."

@@ -300,7 +300,7 @@ def test_policies_are_compared_by_money_where_that_is_the_objective(tmp_path: Pa
     assert two["saving_pct"] == pytest.approx(100 * 4 / 6, abs=0.01)
     assert (found["objective"], found["currency"]) == ("cost", "EUR")
     page = (tmp_path / "out" / "report.md").read_text()
-    assert "less money than all" in page
+    assert "% less than all" in page
     assert "EUR" in page
     assert recomputed(tmp_path / "out") == found
     plain = run(small(tmp_path), tmp_path / "plain")

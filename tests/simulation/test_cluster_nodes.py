@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from testbed.config_file import build
@@ -13,6 +14,7 @@ from testbed.simulation.cluster.kisim import KISim
 from testbed.simulation.cluster.provisioners import Claim, Group, nodes_for
 from tests.oracles.cluster_worlds import GPU, cluster, flat_profile, simulate
 
+STEP_S = 0.5
 PLAIN_POD = {"schedule_s": 0.0, "container_start_s": 1.0, "load_s": 0.5, "probe_period_s": 1.0, "endpoint_lag_s": 0.1}
 SCANS = {"kind": "cluster_autoscaler"}
 KARPENTER = {"kind": "karpenter", "consolidate_after_s": 30.0}
@@ -309,3 +311,45 @@ def test_a_device_draws_power_while_its_node_exists():
     sim.scale("m", 1)
     sim.advance(1000)
     assert sim.device_energy_j().tolist() == pytest.approx([50.0 * 1000, 50.0 * 400, 0.0])
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_worlds_keep_their_bounds_and_leave_no_pod_pending_below_the_maximum(seed: int):
+    rng = np.random.default_rng(seed)
+    provisioner = {**SCANS, "unneeded_s": 60.0, "delay_after_add_s": 30.0} if seed % 2 else KARPENTER
+    sim = world(
+        provisioner,
+        gpus=int(rng.integers(1, 4)),
+        min_nodes=1,
+        max_nodes=int(rng.integers(2, 5)),
+        node_ready_s=[20.0, 45.0, 90.0],
+        placeholders=int(rng.integers(0, 3)),
+        price_per_gpu_hour=2.0,
+        currency="EUR",
+    )
+    (pool,) = sim.config.pools
+    existed_s, unsure_s = 0.0, 1.0  # sampled; a node that comes or goes within a step is there for a part of it
+    for k in range(60):
+        sim.scale("m", int(rng.integers(0, 9)))
+        if k == 30:
+            sim.lose_node(f"node-{int(rng.integers(0, 2))}")
+        for _ in range(int(rng.integers(2, 180))):
+            before = nodes(sim)[0]
+            sim.advance(sim.now_s + STEP_S)
+            existed_s += STEP_S * nodes(sim)[0]
+            unsure_s += STEP_S * abs(nodes(sim)[0] - before)
+        assert 1 <= nodes(sim)[0] <= pool.most
+        for node in sim.nodes:
+            held = [pod for pod in sim.alive("m") if pod.node == node.number]
+            assert sum(node.used) == len(held)
+            assert sum(node.used) + node.placeholders <= node.capacity
+            assert node.exists or not (held or node.placeholders)
+            assert node.ready or node.lost or not held
+        assert sum(node.placeholders for node in sim.nodes) <= pool.placeholders
+    (had,) = sim.pool_nodes()
+    assert had.node_s == pytest.approx(existed_s, abs=unsure_s)
+    assert sim.cost == pytest.approx(2.0 * had.gpu_s / 3600)
+    sim.scale("m", 8)
+    sim.advance(sim.now_s + 1000)
+    pending = [pod for pod in sim.wanted("m") if pod.state == "pending"]
+    assert len(pending) == max(0, 8 - pool.most * pool.gpus)
