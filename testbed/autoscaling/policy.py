@@ -19,11 +19,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
+from testbed.autoscaling.hpa.controller import Held as HpaHeld
 from testbed.autoscaling.observation import Observation
 from testbed.errors import ConfigError
 from workloads.registry import Registry
 
-Held = Literal["missing", "tolerance", "stabilised", "limited", "max", "budget"]
+Held = HpaHeld | Literal["budget"]
 
 
 class Decision(NamedTuple):

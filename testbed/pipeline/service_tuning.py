@@ -13,9 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -26,14 +25,15 @@ from loadgen.request_log import RequestLog
 from loadgen.schedule import Schedule, poisson_schedule
 from testbed.calibration.profile import ServiceProfile
 from testbed.config import CalibrateConfig, HeldOutPlan, StudyConfig
-from testbed.errors import ConfigError, ServingError
+from testbed.errors import ServingError
 from testbed.measurement.machine import look as look_at_machine
 from testbed.pipeline.anew import compute_anew
 from testbed.pipeline.calibrate import calibrate
-from testbed.pipeline.capacity import Option, fewest_replicas, predict
+from testbed.pipeline.capacity import fewest_replicas, predict
 from testbed.pipeline.looked import Look
 from testbed.pipeline.made_runs import MadeRuns, Reporter
 from testbed.pipeline.plan import seed_of
+from testbed.pipeline.service_settings import Setting, best, front, grid, nearest, normal, one_replicas_share
 from testbed.pipeline.service_tuning_config import TuneServiceConfig
 from testbed.pipeline.target import Target, remote
 from testbed.pipeline.traffic import Identity, make_schedule
@@ -41,25 +41,13 @@ from testbed.run_dir import RunDir
 from testbed.serving.model_control import Config, NotControlledError, as_it_was, as_pbtxt, configured_as, load
 from testbed.simulation.load_curve import rate_within
 from testbed.study import HERE, Workers, computed, remember
-from workloads.catalog import DynamicBatching, ServiceConfig
+from workloads.catalog import ServiceConfig
 from workloads.files import write_json, write_text_atomically
 
 CONFIG, FILE = "tune-service.json", "tuned-service.json"
 DRAWS = 20  # of simulated runs, for each option
 MOST_S, MOST_REQUESTS = 15.0, 1500  # of the run at the largest rate within the target: at least so long, or so many
 LONGEST_S = 60.0
-
-
-class Setting(NamedTuple):
-    """One setting of one model, with the fewest replicas that hold the target (or the most that were tried).
-
-    throughput_rps: that one replica serves within the target, of Poisson arrivals.
-    """
-
-    model: str
-    option: Option
-    throughput_rps: float
-    measured: bool  # whether its number of instances was
 
 
 @dataclass(frozen=True)
@@ -87,43 +75,6 @@ class Server:
         return target
 
 
-def normal(service: ServiceConfig) -> ServiceConfig:
-    """Of one replica; a server names the largest batch as the preferred one where none is."""
-    rules = service.dynamic_batching
-    if rules is not None and rules.preferred_batch_sizes == (service.max_batch_size,):
-        rules = rules.model_copy(update={"preferred_batch_sizes": ()})
-    return service.model_copy(update={"replicas": 1, "dynamic_batching": rules})
-
-
-def grid(config: TuneServiceConfig, own: ServiceConfig, *, batched: bool) -> list[ServiceConfig]:
-    """All settings of one model, without replicas. own: what it has, whose queue policy stays.
-
-    batched: requests have a batch dimension; without one there are no batches to choose.
-    """
-    if not batched:
-        return [own.model_copy(update={"instances": instances}) for instances in config.instances]
-    sizes = config.max_batch_size or tuple(
-        sorted({*(2**k for k in range(own.max_batch_size.bit_length())), own.max_batch_size})
-    )
-    if max(sizes) > own.max_batch_size:
-        raise ConfigError(
-            f"max_batch_size {max(sizes)} is above what the model is made for, {own.max_batch_size}: leave it out"
-        )
-    settings = []
-    for instances, size, delay_s, preferred in product(
-        config.instances, sizes, config.queue_delay_s, config.preferred_batch_sizes
-    ):
-        rules = (own.dynamic_batching or DynamicBatching()).model_copy(
-            update={
-                "max_queue_delay_s": delay_s,
-                "preferred_batch_sizes": tuple(one for one in preferred if one < size),
-            }
-        )
-        setting = {"instances": instances, "max_batch_size": size, "dynamic_batching": rules}
-        settings.append(own.model_copy(update=setting))
-    return list(dict.fromkeys(settings))
-
-
 def tune_service(
     config: TuneServiceConfig,
     folder: Path,
@@ -145,32 +96,6 @@ def tune_service(
     told = _told(server, settings, picks, found)
     write_json(folder / FILE, told)
     return told
-
-
-def best(settings: Sequence[Setting], config: TuneServiceConfig) -> list[Setting]:
-    """Those that hold: fewest replicas, then the most that one serves within the target, then the lowest latency."""
-    holding = [setting for setting in settings if setting.option.holds]
-    ordered = sorted(
-        holding,
-        key=lambda one: (one.option.service.replicas, -round(one.throughput_rps, 1), one.option.latency_s.middle),
-    )
-    different, seen = [], set()
-    for one in ordered:  # settings of which the simulator says the same to the digit are one
-        figures = (one.model, one.option.service.instances, one.throughput_rps, one.option.latency_s)
-        if figures not in seen:
-            different.append(one)
-        seen.add(figures)
-    return different[: config.picks]
-
-
-def front(settings: Sequence[Setting]) -> list[Setting]:
-    """Those to which no other is better in both, throughput within the target and latency under the traffic."""
-    ordered = sorted(settings, key=lambda one: (-one.throughput_rps, one.option.latency_s.middle))
-    kept: list[Setting] = []
-    for one in ordered:
-        if not kept or one.option.latency_s.middle < kept[-1].option.latency_s.middle:
-            kept.append(one)
-    return kept
 
 
 def _server(config: TuneServiceConfig, folder: Path, reporter: Reporter, at_the_end: ExitStack) -> Server:
@@ -233,9 +158,8 @@ def _profile(server: Server, model: str, service: ServiceConfig, look: Look | No
         server.reporter.phase(f"{model} {service.label}: {profile.parent} is kept")
         return profile
     target = server.set(model, service)
-    study = StudyConfig.model_construct(
+    study = StudyConfig(
         model=model,
-        emulated=None,
         configurations=(target.service,),
         fit=server.config.fit,
         held_out=HeldOutPlan(patterns=()),
@@ -267,10 +191,8 @@ def _simulated(server: Server, profiles: dict[str, Profiles], workers: Workers) 
     for model, by_instances in profiles.items():
         own = server.own[model]
         for service in grid(server.config, service_config(own), batched=_batched(own)):
-            nearest = min(by_instances, key=lambda number: abs(np.log(number / service.instances)))
-            questions.append(
-                _Question(server.config, by_instances[nearest], model, service, service.instances in by_instances)
-            )
+            profile = by_instances[nearest(by_instances, service.instances)]
+            questions.append(_Question(server.config, profile, model, service, service.instances in by_instances))
     server.reporter.phase(f"simulate {len(questions)} settings")
     return list(computed(_simulate, questions, workers, server.reporter.progress))
 
@@ -306,18 +228,6 @@ def arrivals_of(config: TuneServiceConfig, model: str) -> Callable[[int], Schedu
     return arrivals
 
 
-def one_replicas_share(schedule: Schedule, replicas: int) -> Schedule:
-    """What one of so many replicas gets when requests go to each in turn."""
-    mine = slice(None, None, replicas)
-    return Schedule(
-        schedule.scheduled_ns[mine],
-        schedule.model[mine],
-        schedule.duration_s,
-        {**schedule.provenance, "one_of_replicas": replicas},
-        None if schedule.tokens is None else schedule.tokens[mine],
-    )
-
-
 def _confirmed(server: Server, number: int, pick: Setting, profiles: dict[str, Profiles]) -> dict[str, Any]:
     """The pick run for real, on the traffic and at the largest rate that is predicted to hold; and its config.pbtxt."""
     config, service = server.config, pick.option.service
@@ -343,8 +253,7 @@ def _confirmed(server: Server, number: int, pick: Setting, profiles: dict[str, P
 
 
 def _profile_of(by_instances: Profiles, service: ServiceConfig) -> ServiceProfile:
-    nearest = min(by_instances, key=lambda number: abs(np.log(number / service.instances)))
-    return ServiceProfile.read(by_instances[nearest])
+    return ServiceProfile.read(by_instances[nearest(by_instances, service.instances)])
 
 
 def _confirming(config: TuneServiceConfig, pick: Setting) -> dict[str, tuple[Identity, Schedule]]:

@@ -19,7 +19,8 @@ from loadgen.discovery import model_configuration, service_config
 from loadgen.schedule import Schedule
 from testbed.errors import ConfigError
 from testbed.pipeline.capacity import Option
-from testbed.pipeline.service_tuning import Setting, best, front, grid, normal, one_replicas_share, tune_service
+from testbed.pipeline.service_settings import Setting, best, front, grid, nearest, normal, one_replicas_share
+from testbed.pipeline.service_tuning import tune_service
 from testbed.pipeline.service_tuning_config import TuneServiceConfig
 from testbed.reporting.reports import write_report
 from testbed.reporting.service_tuning import sentence
@@ -101,6 +102,11 @@ def test_the_replicas_shares_are_the_traffic():
     share = one_replicas_share(whole, 3)
     assert share.scheduled_s.tolist() == [0, 3, 6, 9]
     assert share.duration_s == 10
+
+
+def test_two_instances_are_nearer_to_three_than_to_one():
+    assert nearest((1, 3, 16), 2) == 3
+    assert nearest((1, 16), 2) == 1
 
 
 @contextmanager
