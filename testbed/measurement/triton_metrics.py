@@ -111,7 +111,7 @@ def read_gauges(metrics_url: str, model: str, timeout_s: float = _TIMEOUT_S) -> 
     )
     if not waiting:
         raise ServingError(
-            f"metrics of {metrics_url} have no nv_inference_pending_request_count: is this Triton 22.07 or newer?"
+            f"metrics of {metrics_url} have no nv_inference_pending_request_count: is this Triton 23.09 or newer?"
         )
     if min(waiting) < 0:
         raise ServingError(

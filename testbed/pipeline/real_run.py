@@ -33,6 +33,7 @@ from testbed.run_dir import RunDir, RunManifest
 
 OnProgress = Callable[[float], None]  # share of the schedule's span that has passed, 0..1
 EMPTY_S = 120.0  # longest wait for the server to answer what is in its queues
+EVERY_INPUT = "every input"  # of a file of requests
 OTHERS = "something else used"  # in the reasons of a verdict
 FOREIGN_REQUESTS, FOREIGN_SHARE = 2, 0.005  # of others: fewer change no figure
 LOST_TELEMETRY_SHARE = 0.2  # a run that misses more of a source's readings is INVALID
@@ -64,7 +65,7 @@ def run_real(
         schedule=run.schedule,
         run_dir=run.path,
         endpoints=target.endpoints,
-        requests={target.model: RequestShape(inputs=target.inputs, batched=target.batched)},
+        requests={target.model: target.requests},
         balancer=target.service.balancer,
         transport=client.transport,
         timeout_s=client.timeout_s,
@@ -132,7 +133,7 @@ def _close(
     if start_ns is not None:
         metrics = sampler.finish(start_ns, replica_rows(target.events(), start_ns))
         metrics.write(run.metrics)
-        beyond = _beyond_sent(metrics, log, target.model)
+        beyond = _beyond_sent(metrics, log, target)
         manifest = _with_gpus(manifest, target, metrics, gpus)
         notes += [
             f"{name}: {reading.missed} readings missed, first because {reading.first_reason}"
@@ -188,9 +189,9 @@ def _lost(gpus: GpuSource | None) -> dict[str, str]:
     return {} if gpus is None else gpus.lost
 
 
-def _beyond_sent(metrics: MetricLog, log: RequestLog, model: str) -> int:
+def _beyond_sent(metrics: MetricLog, log: RequestLog, target: Target) -> int:
     """Requests that the server executed and this client did not send; 0 where they may be a reading's edge."""
-    executed, sent = metrics.executed(model), int((~np.isnan(log.seconds("sent_ns"))).sum())
+    executed, sent = metrics.executed(target.model), target.sent.batch * int((~np.isnan(log.seconds("sent_ns"))).sum())
     if executed is None:
         return 0
     beyond = executed - sent
@@ -212,6 +213,8 @@ def _manifest(
         execution=target.execution,
         service=target.service,
         shapes=shapes_of(target),
+        inputs=inputs_of(target),
+        batch=target.sent.batch,
         client=ClientLimits(timeout_s=client.timeout_s, max_in_flight=client.max_in_flight),
         pattern=identity.pattern,
         pattern_parameters=identity.parameters,
@@ -221,10 +224,25 @@ def _manifest(
         duration_s=schedule.duration_s,
         machine=machine,
         versions=versions(),
-        notes=(*identity.notes, *((AWAKE,) if client.keep_awake else ())),
+        notes=(*identity.notes, *target.notes, *((AWAKE,) if client.keep_awake else ())),
     )
 
 
 def shapes_of(target: Target) -> dict[str, tuple[int, ...]]:
     """Of each input, as requests have it."""
     return {tensor.name: tuple(tensor.shape) for tensor in target.inputs}
+
+
+def inputs_of(target: Target) -> dict[str, str]:
+    """What the user had put into the inputs; of a file, what identifies its content."""
+    given = dict(target.sent.values)
+    if target.sent.file is not None:
+        given[EVERY_INPUT] = f"@{target.sent.file}"
+    return {name: _identified(text) for name, text in given.items()}
+
+
+def _identified(text: str) -> str:
+    if not text.startswith("@"):
+        return text
+    path = Path(text[1:])
+    return f"@{path.name} (sha256 {hashlib.sha256(path.read_bytes()).hexdigest()[:12]})"
