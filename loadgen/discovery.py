@@ -66,8 +66,10 @@ def model_tensors(
 
     shapes gives an input's shape (without batch dimension) where the model leaves sizes free; -1 leaves it to each
     request's length. values: of inputs, as a user types them; a file's shape is the input's. have_lengths: what is free
-    is each request's length. named: optional inputs that are sent, beside those that have a shape or values. Raises DiscoveryError if a free size is not given, if the server does not answer, or
-    if it has no such model or no configuration of it.
+    is each request's length. named: optional inputs that are sent, beside those that have a shape or values.
+
+    Raises DiscoveryError if a free size is not given, if the server does not answer, or if it has no such model or no
+    configuration of it.
     """
     endpoint = address(endpoint)
     metadata = _ask(endpoint, f"model '{model}'", lambda client: client.get_model_metadata(model))

@@ -25,12 +25,26 @@ class EndpointError(KisError):
 def address(text: str) -> str:
     """`host:port` of an address or http URL; port 8000 (Triton's) if none is given. EndpointError if it has neither."""
     bare = text.strip().removeprefix("http://").rstrip("/")
+    if bare.startswith("https://"):
+        raise EndpointError(f"'{text}': TLS is not supported: give the server's own HTTP port, e.g. by a port-forward")
+    if "/" in bare:
+        raise EndpointError(
+            f"'{text}': a path is not supported: give the server itself, not a path of a proxy before it"
+        )
     host, colon, port = bare.rpartition(":")
-    if not colon:
+    if not colon or bare.endswith("]"):
         host, port = bare, "8000"
-    if not host or "/" in bare or not port.isdecimal():
+    elif ":" in host and not host.startswith("["):  # an IPv6 address alone; with a port it has brackets
+        host, port = f"[{bare}]", "8000"
+    if not host or not port.isdecimal():
         raise EndpointError(f"'{text}' is not an address: give host:port or http://host:port")
     return f"{host}:{port}"
+
+
+def host_and_port(endpoint: str) -> tuple[str, int]:
+    """Of an `address`, for a socket: an IPv6 address has no brackets there."""
+    host, _, port = endpoint.rpartition(":")
+    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 def write_endpoints(path: Path, endpoints: Sequence[str]) -> None:

@@ -29,7 +29,8 @@ def read_requests(path: Path, inputs: tuple[TensorSpec, ...]) -> tuple[Arrays, .
     except OSError as error:
         raise PayloadError(f"{path}: {error.strerror}: give a file of requests") from None
     except (ValueError, KeyError, TypeError):
-        raise PayloadError(f'{path} is no file of requests: it should hold {{"data": [{{"INPUT": [...]}}, ...]}}') from None
+        wanted = '{"data": [{"INPUT": [...]}, ...]}'
+        raise PayloadError(f"{path} is no file of requests: it should hold {wanted}") from None
     if not flat:
         raise PayloadError(f"{path} has no requests")
     return tuple(_request(f"{path}: request {number}", entry, inputs) for number, entry in enumerate(flat))
@@ -63,8 +64,10 @@ def _data(given: Any, spec: TensorSpec) -> np.ndarray[Any, Any]:
             raw = base64.b64decode(given["b64"], validate=True)
         except binascii.Error as error:
             raise PayloadError(f"input '{spec.name}': b64: {error}") from None
-        text = np.array([raw], dtype=object) if spec.datatype == "BYTES" else np.frombuffer(raw, dtype_of(spec.datatype))
-        data: np.ndarray[Any, Any] = text
+        one_text = spec.datatype == "BYTES"
+        data: np.ndarray[Any, Any] = (
+            np.array([raw], object) if one_text else np.frombuffer(raw, dtype_of(spec.datatype))
+        )
     else:
         data = of_json(given.get("content"), spec.datatype)
     return fitted(spec, data.reshape(given["shape"]) if "shape" in given else data)

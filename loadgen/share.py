@@ -77,9 +77,7 @@ def slice_schedule(
     tokens = np.zeros(len(schedule), dtype=np.int64) if schedule.tokens is None else schedule.tokens
     in_turn = np.array([(entries or {}).get(str(model), 1) for model in models], dtype=np.int64)
     entry = np.arange(len(schedule)) % in_turn[model_index] if len(schedule) else np.zeros(0, dtype=np.int64)
-    codes, kind_index = np.unique(
-        np.stack([model_index, tokens, entry], axis=1), axis=0, return_inverse=True
-    )
+    codes, kind_index = np.unique(np.stack([model_index, tokens, entry], axis=1), axis=0, return_inverse=True)
     kinds = tuple(RequestKind(str(models[model]), length or None, one) for model, length, one in codes.tolist())
     ids = np.arange(worker, len(schedule), workers)
     if until_s is not None:

@@ -17,6 +17,7 @@ from gevent.socket import socket as Socket  # noqa: N812
 from geventhttpclient.connectionpool import ConnectionPool
 from geventhttpclient.response import HTTPParseError, HTTPSocketPoolResponse
 
+from loadgen.endpoints import host_and_port
 from workloads.catalog import TensorSpec
 from workloads.payloads import payload
 
@@ -171,8 +172,8 @@ class HttpTransport:
     def _pool(self, endpoint: str) -> _Connections:
         pool = self._pools.get(endpoint)
         if pool is None:
-            host, _, port = endpoint.rpartition(":")
-            pool = _Connections(host, int(port), host, int(port), self._connections)
+            host, port = host_and_port(endpoint)
+            pool = _Connections(host, port, host, port, self._connections)
             pool.connection_timeout = pool.network_timeout = None  # type: ignore[assignment]  # send has its own
             self._pools[endpoint] = pool
         return pool

@@ -66,12 +66,13 @@ def calibrate(
         target = remote(server, model, metrics, shapes=parse_shapes(shape or ()), sent=sent)
         settings = _for_server(config, target, given, quick)
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(kept, {"server": server, "model": target.model, "metrics": metrics, "shape": shape, "input": given_inputs})
+        told = {"metrics": metrics, "shape": shape, "input": given_inputs}
+        write_json(kept, {"server": server, "model": target.model, **told})
     else:
         if any(flag is not None for flag in (model, metrics, shape, given_inputs)):
             raise ConfigError(
-                "--model, --metrics, --shape and --input are for a server of yours (--server); models of the catalog are "
-                "named in the config file"
+                "--model, --metrics, --shape and --input are for a server of yours (--server); models of the catalog "
+                "are named in the config file"
             )
         made_with = folder / "config.json"
         shipped = Path(str(resources.files("testbed") / "configs" / ("quick.yaml" if quick else "default.yaml")))

@@ -73,8 +73,8 @@ def first_runs(campaign: Campaign, study: StudyConfig, aim: Target) -> RunDir:
         latency_s = Evidence.load(run).requests.latency_s
         if refusal := commonest_error(Evidence.load(run).requests, ANSWERED_LONE):
             raise CalibrationError(
-                f"{study.model} fails lone requests: {refusal}: give data that it takes (--input, --shape); a model whose "
-                "GPU has failed needs its server started again"
+                f"{study.model} fails lone requests: {refusal}: give data that it takes (--input, --shape); a "
+                "model whose GPU has failed needs its server started again"
             )
         if np.isfinite(latency_s).sum() >= 4 and np.nanmedian(latency_s) < 0.8 * gap_s:
             lone_s = float(np.nanmedian(latency_s))

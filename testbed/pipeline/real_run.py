@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from loadgen.client_limits import ClientLimits
-from loadgen.job import ReplayError, ReplayJob, RequestShape, client_figures, read_clients, run_replay
+from loadgen.job import ReplayError, ReplayJob, client_figures, read_clients, run_replay
 from loadgen.request_log import RequestLog
 from loadgen.run_manifest import versions
 from loadgen.schedule import Schedule

@@ -224,8 +224,8 @@ def remote(
     )
     if sent.batch > (detected.service.max_batch_size if detected.batched else 1):
         raise ServingError(
-            f"--batch {sent.batch}: model '{detected.name}' takes at most {detected.service.max_batch_size} in a request "
-            "(max_batch_size)"
+            f"--batch {sent.batch}: model '{detected.name}' takes at most {detected.service.max_batch_size} in a "
+            "request (max_batch_size)"
         )
     page: str | None = metrics or f"http://{host}:8002/metrics"
     if page is not None and not answers(page, STARTING_S if metrics is not None else 0.0):

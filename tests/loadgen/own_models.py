@@ -23,9 +23,9 @@ from testbed.serving.tritonserver import (
 READY_S = 120.0
 
 # Writes down what it is sent, a line for each request; waits `wait_ms`; fails at each `fail_every`-th.
-# The embedded server's python backend was built for NumPy 1. With NumPy 2, as_numpy and Tensor() are of no use, DLPack is,
-# and of texts only their size is known.
-MODEL = '''
+# The embedded server's python backend was built for NumPy 1. With NumPy 2, as_numpy and Tensor() are of no use, DLPack
+# is, and of texts only their size is known.
+MODEL = """
 import json, time
 import numpy as np
 import triton_python_backend_utils as pb_utils
@@ -74,9 +74,16 @@ class TritonPythonModel:
 
     def failed(self, why):
         return pb_utils.InferenceResponse([], pb_utils.TritonError(why))
-'''
+"""
 DEFAULTS = {"wait_ms": "1", "fail_every": "0"}
-TYPES = "BOOL UINT8 UINT16 UINT32 UINT64 INT8 INT16 INT32 INT64 FP16 FP32 FP64 STRING".split()
+TYPES = (
+    "BOOL",
+    *(f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)),
+    "FP16",
+    "FP32",
+    "FP64",
+    "STRING",
+)
 
 
 @dataclass(frozen=True)
@@ -141,7 +148,9 @@ MODELS = {
         "{ key: 1 value { timeout_action: DELAY default_timeout_microseconds: 1000 } } }",
     ),
     "limited": OwnModel(
-        X, max_batch_size=4, rules="dynamic_batching { default_queue_policy { max_queue_size: 2 } }",
+        X,
+        max_batch_size=4,
+        rules="dynamic_batching { default_queue_policy { max_queue_size: 2 } }",
         parameters={"wait_ms": "20"},
     ),
     "timed": OwnModel(
@@ -153,7 +162,7 @@ MODELS = {
     "cached": OwnModel(X, rules="dynamic_batching { } response_cache { enable: true }"),
     "rated": OwnModel(
         X,
-        rules='dynamic_batching { } instance_group [{ kind: KIND_CPU, count: 2, rate_limiter { resources '
+        rules="dynamic_batching { } instance_group [{ kind: KIND_CPU, count: 2, rate_limiter { resources "
         '[{ name: "R", count: 1 }] } }]',
     ),
     "sequence": OwnModel(X, rules="sequence_batching { max_sequence_idle_microseconds: 5000000 }"),
@@ -161,7 +170,10 @@ MODELS = {
     "failing": OwnModel(X, parameters={"fail_every": "20"}),
     "alone": OwnModel(X, max_batch_size=8, rules=""),
 }
-STEP = '{{ model_name: "{0}" model_version: -1 input_map {{ key: "x" value: "{1}" }} output_map {{ key: "y" value: "{2}" }} }}'
+STEP = (
+    '{{ model_name: "{0}" model_version: -1 input_map {{ key: "x" value: "{1}" }} '
+    'output_map {{ key: "y" value: "{2}" }} }}'
+)
 ENSEMBLE = f"""name: "both" platform: "ensemble" max_batch_size: 8
 input [{{ name: "first", data_type: TYPE_FP32, dims: [4] }}]
 output [{{ name: "last", data_type: TYPE_FP32, dims: [1] }}]
