@@ -51,13 +51,15 @@ def calibrate(
     folder = out_folder(out, "calibrate")
     target = None
     kept = folder / SERVER
-    if quick and config is not None:
+    if quick and (config is not None or (server is None and kept.exists())):
         raise ConfigError("--quick is a campaign of its own: leave out the config file, or --quick")
     if server is None and kept.exists():  # it goes on with the server that it was begun with
         began = read_json(kept, "give --server again")
         server, model = began["server"], model or began["model"]
         metrics, shape = metrics or began["metrics"], shape or began["shape"]
         given_inputs = given_inputs or began.get("input")
+        made = folder / "config.json"
+        config = config or (made if made.exists() else None)  # with the plan that it was begun with
     if server is not None:
         from loadgen.discovery import parse_shapes, parse_values
         from testbed.pipeline.target import Sent, remote

@@ -169,6 +169,17 @@ def answers(metrics_url: str, within_s: float = 0.0) -> bool:
             return True
 
 
+def belongs_to(metrics_url: str, http_url: str, model: str) -> bool:
+    """Whether the page counts what that server counts: another server's has no such model, or other numbers of it."""
+    try:
+        before = read_statistics(http_url, model, _PATIENCE_S).succeeded
+        rows = parse_metrics(_get(_page(metrics_url), _PATIENCE_S), model, metrics_url)
+        after = read_statistics(http_url, model, _PATIENCE_S).succeeded
+    except ServingError:
+        return False
+    return before <= sum(row[3] for row in rows if row[1] == "nv_inference_request_success") <= after
+
+
 class TritonSource:
     """Reads the statistics and the /metrics page of one model at every endpoint there is at that moment.
 

@@ -35,6 +35,7 @@ from testbed.run_dir import RunDir, RunManifest
 OnProgress = Callable[[float], None]  # share of the schedule's span that has passed, 0..1
 EMPTY_S = 120.0  # longest wait for the server to answer what is in its queues
 EVERY_INPUT = "every input"  # of a file of requests
+UNCOUNTED = "the server answered and counts no executed batch: its backend reports none, and no profile can be made"
 OTHERS = "something else used"  # in the reasons of a verdict
 FOREIGN_REQUESTS, FOREIGN_SHARE = 2, 0.005  # of others: fewer change no figure
 LOST_TELEMETRY_SHARE = 0.2  # a run that misses more of a source's readings is INVALID
@@ -130,11 +131,14 @@ def _close(
     """Write the artefacts and the verdict. What is missing stays missing, and is said in the notes."""
     log.write(run.requests)
     start_ns = log.provenance["start_monotonic_ns"]
-    notes, foreign, beyond = list(manifest.notes), 0, 0
+    notes, foreign, beyond, uncounted = list(manifest.notes), 0, 0, False
     if start_ns is not None:
         metrics = sampler.finish(start_ns, replica_rows(target.events(), start_ns))
         metrics.write(run.metrics)
         beyond = _beyond_sent(metrics, log, target)
+        readings = sampler.readings[TritonSource.name].taken if TritonSource.name in sampler.readings else 0
+        answered = int(log.ok.sum()) > FOREIGN_REQUESTS and readings > 1 and not target.unmodelled
+        uncounted = answered and not metrics.executed(target.model)
         manifest = _with_gpus(manifest, target, metrics, gpus)
         notes += [
             f"{name}: {reading.missed} readings missed, first because {reading.first_reason}"
@@ -155,6 +159,8 @@ def _close(
         for name, reading in sampler.readings.items()
         if reading.lost_share > LOST_TELEMETRY_SHARE
     ]
+    if uncounted:
+        lost.append(UNCOUNTED)
     if foreign:
         lost.append(f"{foreign} requests in the server's batches are not this client's: {OTHERS} the server")
     elif beyond:

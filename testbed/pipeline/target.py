@@ -19,7 +19,7 @@ from testbed.installed import how_to_install, is_installed
 from testbed.measurement.machine import detect_device, processor
 from testbed.measurement.replica_metrics import DeploymentSource, Replicas
 from testbed.measurement.sampler import Source
-from testbed.measurement.triton_metrics import TritonAddress, answers
+from testbed.measurement.triton_metrics import TritonAddress, answers, belongs_to
 from testbed.run_dir import Device
 from testbed.serving.kubernetes import KubernetesService
 from testbed.serving.local import LocalService
@@ -232,6 +232,13 @@ def remote(
         if metrics is not None:
             raise ServingError(f"--metrics {metrics}: no metrics page answers there: give the right one, or none")
         page = None  # the statistics at the server's own port are enough
+    if page is not None and not belongs_to(page, f"http://{address}", detected.name):
+        if metrics is not None:
+            raise ServingError(
+                f"--metrics {metrics}: its counts of '{detected.name}' are not those of {address}: it is another server's "
+                "page; give the right one, or none"
+            )
+        page = None
     return Target(
         model=detected.name,
         device=Device(kind="unknown", name=f"server at {address}"),

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from loadgen.endpoints import EndpointError, Endpoints, address, read_endpoints, write_endpoints
+from loadgen.endpoints import EndpointError, Endpoints, address, host_and_port, read_endpoints, write_endpoints
 
 
 def take(endpoints: Endpoints, n: int) -> list[str | None]:
@@ -99,3 +99,26 @@ def test_what_lists_no_endpoints_is_refused(tmp_path, content):
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(EndpointError, match="No such file"):
         Endpoints(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant", "host"),
+    [
+        ("http://[::1]:8010", "[::1]:8010", "::1"),
+        ("[fd00::12]", "[fd00::12]:8000", "fd00::12"),
+        ("fd00::12", "[fd00::12]:8000", "fd00::12"),
+        ("host", "host:8000", "host"),
+    ],
+)
+def test_an_address_of_ipv6_is_not_cut_at_its_last_colon(typed, meant, host):
+    assert address(typed) == meant
+    assert host_and_port(meant)[0] == host
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [("https://t.example:443", "TLS is not supported"), ("http://t/triton", "a path is not supported")],
+)
+def test_what_cannot_be_reached_is_refused_by_what_it_is(typed, words):
+    with pytest.raises(EndpointError, match=words):
+        address(typed)
