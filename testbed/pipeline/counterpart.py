@@ -32,7 +32,7 @@ def simulate_counterpart(
     measured = real.manifest
     if measured.batch > 1:
         raise ConfigError(
-            f"{real.path} sent {measured.batch} rows a request, which the simulator does not model: it has one a request"
+            f"{real.path} sent {measured.batch} rows a request, which no simulation models: it has one a request"
         )
     schedule = Schedule.read(real.schedule)
     manifest = counterpart_manifest(measured, folder.name, COUNTERPART_DRAWS)

@@ -235,8 +235,8 @@ def remote(
     if page is not None and not belongs_to(page, f"http://{address}", detected.name):
         if metrics is not None:
             raise ServingError(
-                f"--metrics {metrics}: its counts of '{detected.name}' are not those of {address}: it is another server's "
-                "page; give the right one, or none"
+                f"--metrics {metrics}: its counts of '{detected.name}' are not those of {address}: it is another "
+                "server's page; give the right one, or none"
             )
         page = None
     return Target(

@@ -168,6 +168,7 @@ MODELS = {
     "sequence": OwnModel(X, rules="sequence_batching { max_sequence_idle_microseconds: 5000000 }"),
     "decoupled": OwnModel(X, rules="dynamic_batching { } model_transaction_policy { decoupled: true }"),
     "failing": OwnModel(X, parameters={"fail_every": "20"}),
+    "broken": OwnModel(X, parameters={"fail_every": "1"}),
     "alone": OwnModel(X, max_batch_size=8, rules=""),
 }
 STEP = (

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+from unittest.mock import patch
 
 import numpy as np
 import pytest
+from fake_http_server import FakeServer, Reply
 from own_models import own_server
 
 from loadgen.discovery import DiscoveryError, model_tensors, parse_values
-from loadgen.job import ReplayJob, RequestShape, run_replay
+from loadgen.job import ReplayJob, run_replay
 from loadgen.patterns import Constant
 from loadgen.schedule import poisson_schedule
+from testbed.config import CalibrateConfig
+from testbed.errors import CalibrationError
+from testbed.measurement.triton_metrics import belongs_to, read_page
+from testbed.pipeline.calibrate import calibrate
 from testbed.pipeline.target import Sent, remote
+from tests.pipeline.recording_reporter import RecordingReporter
 
 pytestmark = pytest.mark.server
 
@@ -175,3 +182,20 @@ def test_the_servers_own_words_are_kept(replayed):
     details = log.frame["detail"].dropna()
     assert len(details) == len(log) // 20
     assert all("the embedding index is out of range" in detail for detail in details)
+
+
+def test_a_page_of_another_server_is_not_read(server, replayed):
+    replayed("alone")
+    page, http = f"http://127.0.0.1:{server.ports.metrics}/metrics", f"http://{server.http}"
+    assert belongs_to(page, http, "alone")
+    assert not belongs_to(page.replace(str(server.ports.metrics), str(server.ports.http)), http, "alone")
+    text = read_page(page).replace('model="alone",version="1"} ', 'model="alone",version="1"} 9')
+    with FakeServer() as other, patch.object(other, "_answer", lambda *_: Reply(body=text.encode())):
+        assert not belongs_to(f"http://{other.address}/metrics", http, "alone")
+
+
+def test_a_model_that_fails_ends_a_calibration_in_the_servers_words(server, tmp_path):
+    config = CalibrateConfig.model_validate({"studies": [{"model": "broken", "configurations": [{}]}]})
+    target = remote(server.http, "broken", f"http://127.0.0.1:{server.ports.metrics}/metrics")
+    with pytest.raises(CalibrationError, match="broken fails lone requests: .*the embedding index is out of range"):
+        calibrate(config, tmp_path / "broken", RecordingReporter(), target, look=None)
