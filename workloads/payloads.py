@@ -92,7 +92,8 @@ def read_values(path: Path, datatype: str) -> npt.NDArray[np.generic]:
     element."""
     try:
         if path.suffix == ".npy":
-            return np.load(path, allow_pickle=False).astype(dtype_of(datatype))
+            saved: npt.NDArray[np.generic] = np.load(path, allow_pickle=False)
+            return saved.astype(dtype_of(datatype))
         if path.suffix == ".json":
             return of_json(json.loads(path.read_text()), datatype)
         raw = path.read_bytes()
@@ -118,7 +119,8 @@ def dtype_of(datatype: str) -> np.dtype[Any]:
     kinds: dict[str, Any] = {**_FLOATS, **_INTEGERS, "BOOL": np.bool_, "BYTES": np.object_}
     if datatype not in kinds:
         raise PayloadError(f"datatype '{datatype}' is not known: known are {', '.join(kinds)}")
-    return np.dtype(kinds[datatype])
+    kind: np.dtype[Any] = np.dtype(kinds[datatype])
+    return kind
 
 
 def _scalar(datatype: str, text: str) -> Any:

@@ -197,5 +197,5 @@ def test_a_page_of_another_server_is_not_read(server, replayed):
 def test_a_model_that_fails_ends_a_calibration_in_the_servers_words(server, tmp_path):
     config = CalibrateConfig.model_validate({"studies": [{"model": "broken", "configurations": [{}]}]})
     target = remote(server.http, "broken", f"http://127.0.0.1:{server.ports.metrics}/metrics")
-    with pytest.raises(CalibrationError, match="broken fails lone requests: .*the embedding index is out of range"):
+    with pytest.raises(CalibrationError, match=r"broken fails lone requests: .*the embedding index is out of range"):
         calibrate(config, tmp_path / "broken", RecordingReporter(), target, look=None)
