@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from testbed.pipeline.target import Target
 
 SERVER = "server.json"  # of a campaign on a server of the user's: where it is
-QUICK_FIT = {"burst_repeats": 6, "capacity_s": 0, "loads": [0.1, 0.4], "duration_s": 10}
-QUICK_HELD_OUT = {"patterns": ["bursty"], "duration_s": 12}
+QUICK_FIT: Given = {"burst_repeats": 6, "capacity_s": 0, "loads": [0.1, 0.4], "duration_s": 10}
+QUICK_HELD_OUT: Given = {"patterns": ["bursty"], "duration_s": 12}
 REQUESTS = 250  # of each run against a server of unknown speed: enough for P95, and for lone requests at low load
 
 
@@ -100,7 +100,8 @@ def calibrate(
 def _for_server(config: Path | None, target: Target, given: Given, quick: bool = False) -> CalibrateConfig:
     """The plan of the config file's only study, or one for a server of unknown speed, aimed at the user's model."""
     if config is None:
-        fit, held_out = (QUICK_FIT, QUICK_HELD_OUT) if quick else ({}, {})
+        fit: Given = QUICK_FIT if quick else {}
+        held_out: Given = QUICK_HELD_OUT if quick else {}
         aimed = {"model": target.model, "configurations": (target.service.model_dump(),)}
         study = {**aimed, "fit": {"requests": REQUESTS, **fit}, "held_out": {"requests": REQUESTS, **held_out}}
         return configured(CalibrateConfig, None, {"studies": [study], **given})
