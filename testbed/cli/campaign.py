@@ -102,9 +102,9 @@ def _for_server(config: Path | None, target: Target, given: Given, quick: bool =
     if config is None:
         fit: Given = QUICK_FIT if quick else {}
         held_out: Given = QUICK_HELD_OUT if quick else {}
-        aimed = {"model": target.model, "configurations": (target.service.model_dump(),)}
+        aimed: Given = {"model": target.model, "configurations": (target.service.model_dump(),)}
         enough: Given = {"requests": REQUESTS}
-        study = {**aimed, "fit": {**enough, **fit}, "held_out": {**enough, **held_out}}
+        study: Given = aimed | {"fit": enough | fit, "held_out": enough | held_out}
         return configured(CalibrateConfig, None, {"studies": [study], **given})
     settings = configured(CalibrateConfig, config, given)
     if len(settings.studies) != 1:
