@@ -90,9 +90,9 @@ class Announcer:
         self._environment.process_exit_code = 1
         self._at_the_end(lambda: self._say(logging.ERROR, why))
 
-    def fail(self) -> None:
+    def fail(self, fault: BaseException) -> None:
         """A fault of ours, in an except clause."""
-        logger.exception("the replay failed")
+        logger.exception("the replay failed: %s", " ".join(str(fault).split()) or type(fault).__name__)
         self._show("", "FAILED", ["a fault of the load generator: the log has it"])
         self._environment.process_exit_code = 1
 

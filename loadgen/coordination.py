@@ -102,15 +102,15 @@ class Replay:
                 if isinstance(environment.runner, MasterRunner):
                     self._conduct_workers(environment.runner, job, schedule)
                 else:
-                    share = slice_schedule(schedule, 0, 1, job.duration_s)
+                    share = slice_schedule(schedule, 0, 1, job.duration_s, job.entries)
                     self._client = Client(job, share, 0, 1, _report_to(environment))
                     self._client.run(Instant.ahead(_PROVISIONING_DELAY_S))
             if job.close:
                 self._announcer.close(job, schedule)
         except KisError as error:
             self._announcer.refuse(str(error))
-        except Exception:
-            self._announcer.fail()
+        except Exception as fault:
+            self._announcer.fail(fault)
         finally:
             self._client = None
             self._finish(environment)
@@ -141,7 +141,7 @@ class Replay:
         (job.raw / token).touch()  # a worker that sees it shares the folder with us, and need not send its files
         self._expect(workers)
         for k, worker in enumerate(workers):
-            share = slice_schedule(schedule, k, len(workers), job.duration_s)
+            share = slice_schedule(schedule, k, len(workers), job.duration_s, job.entries)
             runner.send_message("kis_prepare", _pack(job, share, k, len(workers), token), worker)
         for k, answer in enumerate(self._answers(runner, workers, _READY_S)):
             if answer is None or answer["error"]:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
 from loadgen.endpoints import address
 from workloads.catalog import DynamicBatching, ServiceConfig, TensorSpec
 from workloads.errors import KisError
+from workloads.payloads import fitted, given_values, read_values
 
 _TIMEOUT_S = 10.0
 
@@ -51,13 +54,22 @@ def the_model(endpoint: str, name: str | None) -> str:
 
 
 def model_tensors(
-    endpoint: str, model: str, shapes: Mapping[str, tuple[int, ...]] | None = None, *, have_lengths: bool = False
+    endpoint: str,
+    model: str,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    values: Mapping[str, str] | None = None,
+    *,
+    have_lengths: bool = False,
+    named: Collection[str] = (),
 ) -> DiscoveredModel:
     """Describe `model` as served at `endpoint` (host:port or http URL).
 
-    shapes gives an input's shape (without batch dimension) where the model leaves sizes free. have_lengths: what is
-    free is each request's length. Raises DiscoveryError if a free size is not given, if the server does not answer, or
-    if it has no such model or no configuration of it.
+    shapes gives an input's shape (without batch dimension) where the model leaves sizes free; -1 leaves it to each
+    request's length. values: of inputs, as a user types them; a file's shape is the input's. have_lengths: what is free
+    is each request's length. named: optional inputs that are sent, beside those that have a shape or values.
+
+    Raises DiscoveryError if a free size is not given, if the server does not answer, or if it has no such model or no
+    configuration of it.
     """
     endpoint = address(endpoint)
     metadata = _ask(endpoint, f"model '{model}'", lambda client: client.get_model_metadata(model))
@@ -68,16 +80,23 @@ def model_tensors(
         )
     batched = int(config.get("max_batch_size", 0)) > 0
     given = dict(shapes or {})
-    inputs = tuple(_spec(tensor, batched, given.pop(tensor["name"], None)) for tensor in metadata.get("inputs", ()))
+    values = dict(values or {})
+    wanted = {*given, *values, *named}
+    optional = {tensor["name"] for tensor in config.get("input", ()) if tensor.get("optional")}
+    tensors = [tensor for tensor in metadata.get("inputs", ()) if tensor["name"] not in optional - wanted]
+    names = ", ".join(tensor["name"] for tensor in metadata.get("inputs", ()))
+    if unknown := wanted - {tensor["name"] for tensor in tensors}:
+        raise DiscoveryError(f"model '{model}' has no input '{min(unknown)}': its inputs are {names}")
+    inputs = tuple(_with_file(_spec(tensor, batched, given.get(tensor["name"])), values) for tensor in tensors)
+    for spec in inputs:
+        if spec.name in values:
+            given_values(spec, values[spec.name], np.random.default_rng(0))  # a mistake is said before any traffic
     free = next((spec for spec in inputs if min(spec.shape, default=0) < 0), None)
     if free is not None and not have_lengths:
         raise DiscoveryError(
             f"model '{model}' leaves sizes of input '{free.name}' free, {list(free.shape)}: say what to send, e.g. "
-            f"--shape {free.name}:{','.join('128' if size < 0 else str(size) for size in free.shape)}"
+            f"--shape {free.name}:{','.join(_example(free, batched))}"
         )
-    if given:
-        names = ", ".join(spec.name for spec in inputs)
-        raise DiscoveryError(f"model '{model}' has no input '{next(iter(given))}': its inputs are {names}")
     outputs = tuple(_spec(tensor, batched, None) for tensor in metadata.get("outputs", ()))
     return DiscoveredModel(model, inputs, outputs, service_config(config), batched, unmodelled(config))
 
@@ -88,12 +107,40 @@ def model_configuration(endpoint: str, model: str) -> dict[str, Any]:
     return cast(dict[str, Any], asked)
 
 
+def _example(free: TensorSpec, batched: bool) -> list[str]:
+    """A shape that could be meant: one text, a sequence of 128; without batching the first size is mostly the batch."""
+    alone = "1" if free.datatype == "BYTES" else "128"
+    several = not batched and len(free.shape) > 1 and free.shape[1] < 0
+    return [
+        str(size) if size >= 0 else "1" if several and number == 0 else alone for number, size in enumerate(free.shape)
+    ]
+
+
+def _with_file(spec: TensorSpec, values: Mapping[str, str]) -> TensorSpec:
+    """With the shape of its values' file, where its own is free."""
+    text = values.get(spec.name, "")
+    if min(spec.shape, default=0) >= 0 or not text.startswith("@"):
+        return spec
+    return spec.model_copy(update={"shape": fitted(spec, read_values(Path(text[1:]), spec.datatype)).shape})
+
+
+def parse_values(texts: Iterable[str]) -> dict[str, str]:
+    """Values of inputs as a user types them: NAME=VALUE, NAME=LOW..HIGH, NAME=@FILE."""
+    values = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise DiscoveryError(f"--input {text}: give NAME=VALUE, NAME=LOW..HIGH or NAME=@FILE, e.g. input__1=0..1")
+        values[name] = f"@{Path(value[1:]).resolve()}" if value.startswith("@") else value
+    return values
+
+
 def parse_shapes(texts: Iterable[str]) -> dict[str, tuple[int, ...]]:
     """Shapes of inputs as a user types them: NAME:D1,D2,... (perf_analyzer's --shape), without the batch dimension."""
     shapes = {}
     for text in texts:
         name, colon, sizes = text.rpartition(":")
-        if not colon or not all(size.isdecimal() and int(size) > 0 for size in sizes.split(",")):
+        if not colon or not all(size.isdecimal() or size == "-1" for size in sizes.split(",")):
             raise DiscoveryError(f"--shape {text}: give NAME:D1,D2,... without the batch dimension, e.g. input_ids:128")
         shapes[name] = tuple(map(int, sizes.split(",")))
     return shapes

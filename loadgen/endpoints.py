@@ -36,7 +36,7 @@ def address(text: str) -> str:
     if _is_ipv6(bare.strip("[]")):
         return at(bare.strip("[]"), 8000)
     host, colon, port = bare.rpartition(":")
-    if not colon:
+    if not colon or bare.endswith("]"):
         host, port = bare, "8000"
     in_brackets = host.startswith("[") and host.endswith("]") and _is_ipv6(host[1:-1])
     if not host or not port.isdecimal() or (not in_brackets and set(host) & set("[]:")):

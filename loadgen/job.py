@@ -43,12 +43,20 @@ class ReplayError(KisError):
 
 
 class RequestShape(BaseModel):
-    """What a model's requests carry. batched: they have a batch dimension (the model's max_batch_size is above 0)."""
+    """What a model's requests carry.
+
+    batched: they have a batch dimension (the model's max_batch_size is above 0). values: of inputs, as they were typed.
+    batch: rows of each request. file: with the requests themselves, so many entries, sent in turn.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     inputs: tuple[TensorSpec, ...]
     batched: bool = True
+    values: dict[str, str] = {}
+    batch: int = Field(1, ge=1)
+    file: Path | None = None
+    entries: int = Field(1, ge=1)
 
 
 class ReplayJob(ClientLimits):
@@ -73,6 +81,11 @@ class ReplayJob(ClientLimits):
     def raw(self) -> Path:
         """Where the client processes leave their rows and figures."""
         return self.run_dir / "raw"
+
+    @property
+    def entries(self) -> dict[str, int]:
+        """Of each model's file of requests."""
+        return {model: shape.entries for model, shape in self.requests.items()}
 
     @classmethod
     def read(cls, path: Path) -> ReplayJob:

@@ -15,7 +15,7 @@ import numpy as np
 
 from loadgen.client_limits import ClientLimits, TransportName
 from loadgen.coordination import Replay
-from loadgen.discovery import DiscoveredModel, model_tensors, parse_shapes, the_model
+from loadgen.discovery import DiscoveredModel, model_tensors, parse_shapes, parse_values, the_model
 from loadgen.endpoints import address, read_endpoints
 from loadgen.job import LOGGER, ReplayError, ReplayJob, RequestShape
 from loadgen.lengths import parse_lengths, with_lengths
@@ -77,6 +77,15 @@ def _replay(kind: type[Pattern]) -> None:
     Replay(lambda environment, run_time_s: _job(kind, environment, run_time_s, last))
 
 
+class _Repeated(argparse.Action):
+    """One text of all that were given: a field of Locust's form has one."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, *_: Any) -> None:
+        before = getattr(namespace, self.dest) if getattr(namespace, f"_given_{self.dest}", False) else ""
+        setattr(namespace, f"_given_{self.dest}", True)
+        setattr(namespace, self.dest, f"{before} {values}".strip())
+
+
 class _ShowOptions(argparse.Action):
     """Prints the options of this file's pattern: Locust's own --help does not read the file."""
 
@@ -106,7 +115,10 @@ def _options(kind: type[Pattern]) -> Iterator[_Option]:
     yield "--endpoints", {"default": "", "help": "several servers: host:port,host:port or a JSON file to follow"}
     yield "--balancer", {"default": "round_robin", "choices": get_args(Balancer), "help": "among several servers"}
     yield "--transport", {"default": "http", "choices": get_args(TransportName), "help": "default: http"}
-    yield "--shape", {"default": "", "help": "of inputs that the model leaves free: name:128 name2:3,8"}
+    shape = "of inputs that the model leaves free: name:128 name2:3,8; may be repeated"
+    yield "--shape", {"default": "", "action": _Repeated, "help": shape}
+    values = "of inputs: name=VALUE, name=LOW..HIGH or name=@FILE; may be repeated"
+    yield "--input", {"default": "", "action": _Repeated, "help": values}
     yield "--lengths", {"default": "", "help": "tokens of requests: MEDIAN:SIGMA:LONGEST, or e.g. 16,64,128"}
     yield "--timeout-s", {"type": float, "default": 10.0, "help": "of each request (default: 10)"}
     in_flight = "more are dropped, and counted (default: 1024)"
@@ -175,7 +187,11 @@ def _job(kind: type[Pattern], environment: Any, run_time_s: float | None, last: 
     schedule.write(run_dir / "schedule.parquet")
     last[:] = [schedule]
     limits = ClientLimits(timeout_s=options.timeout_s, max_in_flight=options.max_in_flight)
-    shape = RequestShape(inputs=()) if served is None else RequestShape(inputs=served.inputs, batched=served.batched)
+    values = parse_values(options.input.split())
+    shape = RequestShape(inputs=())
+    if served is not None:
+        shape = RequestShape(inputs=served.inputs, batched=served.batched, values=values)
+        notes += [f"the model has {what}: it is measured as it is" for what in served.unmodelled]
     return ReplayJob(
         schedule=run_dir / "schedule.parquet",
         run_dir=run_dir,
@@ -195,6 +211,7 @@ def _job(kind: type[Pattern], environment: Any, run_time_s: float | None, last: 
                 update={"replicas": len(first), "balancer": options.balancer}
             ),
             shapes={} if served is None else {tensor.name: tuple(tensor.shape) for tensor in served.inputs},
+            inputs=values,
             client=limits,
             pattern=name,
             pattern_parameters=schedule.provenance.get("parameters", schedule.provenance),
@@ -228,7 +245,8 @@ def _schedule(kind: type[Pattern], options: Any, run_time_s: float | None) -> tu
 
 def _served(options: Any, asked: str, have_lengths: bool) -> DiscoveredModel:
     named = the_model(asked, options.model or None)
-    return model_tensors(asked, named, parse_shapes(options.shape.split()), have_lengths=have_lengths)
+    shapes, values = parse_shapes(options.shape.split()), parse_values(options.input.split())
+    return model_tensors(asked, named, shapes, values, have_lengths=have_lengths)
 
 
 def _endpoints(given: str, host: str | None, transport: str) -> Path | tuple[str, ...]:

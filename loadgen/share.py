@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +14,16 @@ import numpy as np
 from loadgen.endpoints import Endpoints
 from loadgen.issuer import Issuer, IssuerLimits, Report, Share
 from loadgen.job import ReplayError, ReplayJob
+from loadgen.request_file import Arrays, read_requests
 from loadgen.request_log import STATUSES
 from loadgen.row_stream import RowStream
 from loadgen.schedule import Schedule
-from loadgen.transport import RequestKind, Transport, request_tensors
+from loadgen.transport import RequestKind, Tensors, Transport, file_tensors, request_tensors
 from loadgen.transport_options import make_transport
 from loadgen.validity import ClientFigures
+from workloads.catalog import TensorSpec
 from workloads.files import write_json
 
-LENGTHS = 1 << 32  # more than a request has tokens
 MOST_SPINNING = 0.25  # of a client's time, for it to have a real-time priority
 
 
@@ -63,16 +66,23 @@ def take_realtime() -> bool:
     return True
 
 
-def slice_schedule(schedule: Schedule, worker: int, workers: int, until_s: float | None) -> Share:
-    """Every `workers`-th request from `worker` on, of those scheduled before `until_s`."""
+def slice_schedule(
+    schedule: Schedule, worker: int, workers: int, until_s: float | None, entries: Mapping[str, int] | None = None
+) -> Share:
+    """Every `workers`-th request from `worker` on, of those scheduled before `until_s`.
+
+    entries: in a model's file of requests, which are sent in turn; of others, 1.
+    """
     models, model_index = np.unique(schedule.model.astype(str), return_inverse=True)
     tokens = np.zeros(len(schedule), dtype=np.int64) if schedule.tokens is None else schedule.tokens
-    codes, kind_index = np.unique(model_index * LENGTHS + tokens, return_inverse=True)
-    kinds = tuple(RequestKind(str(models[code // LENGTHS]), code % LENGTHS or None) for code in codes.tolist())
+    in_turn = np.array([(entries or {}).get(str(model), 1) for model in models], dtype=np.int64)
+    entry = np.arange(len(schedule)) % in_turn[model_index] if len(schedule) else np.zeros(0, dtype=np.int64)
+    codes, kind_index = np.unique(np.stack([model_index, tokens, entry], axis=1), axis=0, return_inverse=True)
+    kinds = tuple(RequestKind(str(models[model]), length or None, one) for model, length, one in codes.tolist())
     ids = np.arange(worker, len(schedule), workers)
     if until_s is not None:
         ids = ids[schedule.scheduled_ns[ids] < until_s * 1e9]
-    return Share(ids, schedule.scheduled_ns[ids], kinds, kind_index[ids])
+    return Share(ids, schedule.scheduled_ns[ids], kinds, kind_index.reshape(-1)[ids])
 
 
 class Client:
@@ -90,8 +100,7 @@ class Client:
         connections = -(-job.max_in_flight // workers)
         tensors = {}
         for kind in share.kinds or map(RequestKind, job.requests):  # of more processes than requests some have none
-            shape = job.requests[kind.model]
-            tensors[kind] = request_tensors(shape.inputs, shape.batched, job.payload_seed, kind.tokens)
+            tensors[kind] = _tensors(job, kind)
         span_s = float(share.scheduled_ns[-1]) / 1e9 if len(share.scheduled_ns) else 0.0
         self.rows_file = job.raw / f"rows-{worker}.arrows"
         rows = RowStream(self.rows_file, len(share.request_ids), span_s + job.timeout_s)
@@ -139,6 +148,21 @@ class Client:
 
     def _write(self, figures: ClientFigures) -> None:
         write_json(self.figures_file, figures)
+
+
+@lru_cache(maxsize=8)
+def _entries(file: Path, inputs: tuple[TensorSpec, ...]) -> tuple[Arrays, ...]:
+    return read_requests(file, inputs)
+
+
+def _tensors(job: ReplayJob, kind: RequestKind) -> Tensors:
+    """Of a request of that kind."""
+    shape = job.requests[kind.model]
+    if shape.file is not None:
+        return file_tensors(shape.inputs, shape.batched, _entries(shape.file, shape.inputs)[kind.entry])
+    return request_tensors(
+        shape.inputs, shape.batched, job.payload_seed, kind.tokens, values=shape.values, batch=shape.batch
+    )
 
 
 def _connect(transport: Transport, endpoints: Endpoints) -> None:

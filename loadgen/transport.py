@@ -23,10 +23,14 @@ from workloads.payloads import payload
 
 
 class RequestKind(NamedTuple):
-    """Requests that are the same but for their number. tokens: how long they are; None: the model has one shape."""
+    """Requests that are the same but for their number.
+
+    tokens: how long they are; None: the model has one shape. entry: in the user's file of requests.
+    """
 
     model: str
     tokens: int | None = None
+    entry: int = 0
 
 
 Tensors = dict[str, tuple[str, np.ndarray[Any, Any]]]  # name -> KServe datatype, data as sent
@@ -65,17 +69,34 @@ class Transport(Protocol):
         """Close all connections."""
 
 
-def request_tensors(inputs: tuple[TensorSpec, ...], batched: bool, seed: int, tokens: int | None = None) -> Tensors:
-    """One request's inputs as they are sent: with a batch dimension of 1 if the model has one.
+def request_tensors(
+    inputs: tuple[TensorSpec, ...],
+    batched: bool,
+    seed: int,
+    tokens: int | None = None,
+    *,
+    values: Mapping[str, str] | None = None,
+    batch: int = 1,
+) -> Tensors:
+    """One request's inputs as they are sent: with a batch dimension if the model has one.
 
-    tokens: what the dimensions have that the model leaves free.
+    tokens: what the dimensions have that the model leaves free. values: of inputs, as a user types them. batch: rows
+    of the request, each with data of its own.
     """
     if tokens is not None:
         inputs = tuple(
             tensor.model_copy(update={"shape": tuple(tokens if size < 0 else size for size in tensor.shape)})
             for tensor in inputs
         )
-    data = payload(inputs, seed)
+    if not batched:
+        data = payload(inputs, seed, values)
+        return {spec.name: (spec.datatype, data[spec.name]) for spec in inputs}
+    rows = [payload(inputs, seed if row == 0 else [seed, row], values) for row in range(batch)]
+    return {spec.name: (spec.datatype, np.stack([row[spec.name] for row in rows])) for spec in inputs}
+
+
+def file_tensors(inputs: tuple[TensorSpec, ...], batched: bool, data: Mapping[str, np.ndarray[Any, Any]]) -> Tensors:
+    """The same of one entry of a file of requests."""
     return {spec.name: (spec.datatype, data[spec.name][None] if batched else data[spec.name]) for spec in inputs}
 
 

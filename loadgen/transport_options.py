@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import tritonclient.http as triton_http
+from tritonclient.utils import serialize_byte_tensor
 
 from loadgen.client_limits import TransportName
 from loadgen.transport import (
@@ -38,8 +39,8 @@ class SharedMemoryTransport(HttpTransport):
 
         self._shm = shm
         self._region_name = f"kis-{os.getpid()}-{id(self):x}"
-        arrays = [np.ascontiguousarray(data) for tensors in requests.values() for _, data in tensors.values()]
-        self._region_bytes = sum(array.nbytes for array in arrays)
+        arrays = [_as_sent(data) for tensors in requests.values() for _, data in tensors.values()]
+        self._region_bytes = max(1, sum(array.nbytes for array in arrays))
         self._region = shm.create_shared_memory_region(self._region_name, f"/{self._region_name}", self._region_bytes)
         shm.set_shared_memory_region(self._region, arrays)
         super().__init__(requests, timeout_s, connections)
@@ -51,8 +52,9 @@ class SharedMemoryTransport(HttpTransport):
             inputs[kind] = []
             for name, (datatype, data) in tensors.items():
                 tensor = described(name, datatype, data)
-                tensor.set_shared_memory(self._region_name, data.nbytes, offset)
-                offset += data.nbytes
+                size = _as_sent(data).nbytes
+                tensor.set_shared_memory(self._region_name, size, offset)
+                offset += size
                 inputs[kind].append(tensor)
         return inputs
 
@@ -71,6 +73,13 @@ class SharedMemoryTransport(HttpTransport):
                 client.unregister_system_shared_memory(self._region_name)
         super().close()
         self._shm.destroy_shared_memory_region(self._region)
+
+
+def _as_sent(data: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The bytes of a tensor; each text has its length before it."""
+    if data.dtype == np.object_:
+        return np.frombuffer(serialize_byte_tensor(data).item() if data.size else b"", dtype=np.uint8)
+    return np.frombuffer(np.ascontiguousarray(data).tobytes(), dtype=np.uint8)
 
 
 class GrpcTransport:

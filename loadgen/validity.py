@@ -108,12 +108,24 @@ def judge(
     if percentile is not None:
         figures["samples_needed"] = samples_needed(percentile, limits.confidence)
         figures["samples_full_margin"] = samples_full_margin(percentile, limits.confidence)
+    error = commonest_error(log, 1 - limits.failed_share)
     reasons = [
         *(f"client {c.worker} stopped issuing early: {c.stopped}" for c in clients if c.stopped),
         *(f"client {c.worker} was killed before its end" for c in clients if not c.finished),
         *_reasons(figures, limits),
+        *([f"most often: {error}"] if error is not None else []),
     ]
     return Verdict(valid=not reasons, reasons=tuple(reasons), figures=figures)
+
+
+def commonest_error(log: RequestLog, answered_share: float) -> str | None:
+    """The commonest error, in the server's words; None: at least that share of what came back was answered."""
+    failed = log.frame[log.frame["status"] == "error"]
+    ended = len(failed) + int(log.ok.sum())
+    if not ended or len(failed) <= (1 - answered_share) * ended:
+        return None
+    words = failed["detail"].dropna().astype(str).mode()
+    return None if words.empty else f"'{' '.join(words.iloc[0].split())}'"
 
 
 def _figures(

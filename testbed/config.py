@@ -199,11 +199,24 @@ class ReplayConfig(Strict):
     server: str = Field("http://127.0.0.1:8000", description="HTTP address of a running Triton")
     grpc: str | None = Field(None, description="gRPC address, for transport grpc; none: port 8001 of the same host")
     shapes: dict[str, tuple[int, ...]] = Field({}, description="shapes of inputs with free dimensions, by input name")
+    inputs: dict[str, str] = Field(
+        {}, description="values of inputs, by name: VALUE, LOW..HIGH, or @FILE (.npy, .json, or the bytes themselves)"
+    )
+    requests: Path | None = Field(
+        None, description="file with whole requests, sent in turn: JSON, as perf_analyzer's --input-data"
+    )
+    batch: int = Field(1, ge=1, description="rows of each request, at most the model's max_batch_size")
     metrics: str | None = Field(None, description="address of the metrics page; none: port 8002 of the same host")
     model: str | None = Field(None, description="name of the model; none: the only model of the server")
     traffic: TrafficConfig = TrafficConfig()
     client: ClientConfig = ClientConfig()
     sample_period_s: float = Field(1.0, gt=0, description="time between two samples of the metrics")
+
+    @model_validator(mode="after")
+    def _one_source_of_data(self) -> ReplayConfig:
+        if self.requests is not None and (self.inputs or self.batch > 1 or self.traffic.lengths is not None):
+            raise ValueError("requests has whole requests: leave out inputs, batch and traffic.lengths")
+        return self
 
 
 class MeasureConfig(Strict):

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
@@ -12,7 +17,7 @@ from workloads.errors import KisError
 
 VOCABULARY = 30522  # token ids of bert-base-uncased
 
-_FLOATS = {"FP16": np.float16, "FP32": np.float32, "FP64": np.float64, "BF16": np.float32}  # tritonclient packs BF16
+_FLOATS: dict[str, Any] = {"FP16": np.float16, "FP32": np.float32, "FP64": np.float64, "BF16": ml_dtypes.bfloat16}
 _INTEGERS: dict[str, type[np.integer[Any]]] = {
     "INT8": np.int8,
     "INT16": np.int16,
@@ -25,19 +30,122 @@ _INTEGERS: dict[str, type[np.integer[Any]]] = {
 }
 
 
+_RANGE = re.compile(r"(-?[\d.]+?)\.\.(-?[\d.]+)")
+_TRUE, _FALSE = ("true", "1"), ("false", "0")
+
+
 class PayloadError(KisError):
     """A tensor for which no input can be made."""
 
 
-def payload(inputs: tuple[TensorSpec, ...], seed: int) -> dict[str, npt.NDArray[np.generic]]:
+def payload(
+    inputs: tuple[TensorSpec, ...], seed: int | Sequence[int], values: Mapping[str, str] | None = None
+) -> dict[str, npt.NDArray[np.generic]]:
     """One request's inputs by name, without a batch dimension; a free dimension (-1) becomes 1.
+
+    values: of inputs, as a user types them (`given_values`). Of the others:
 
     Floats are standard normal. Integers: ones if the name holds `mask`, zeros if it holds `token_type`, token ids below
     VOCABULARY if it ends in `ids`, the whole range of UINT8 (pixels), else 0..99. BYTES are short words.
     Raises PayloadError for a datatype that the KServe v2 protocol does not have.
     """
     rng = np.random.default_rng(seed)
-    return {spec.name: _tensor(spec, rng) for spec in inputs}
+    values = values or {}
+    return {
+        spec.name: given_values(spec, values[spec.name], rng) if spec.name in values else _tensor(spec, rng)
+        for spec in inputs
+    }
+
+
+def given_values(spec: TensorSpec, text: str, rng: np.random.Generator) -> npt.NDArray[np.generic]:
+    """An input's data: LOW..HIGH (drawn evenly, both included), @FILE (`read_values`), or one value for all elements.
+
+    Raises PayloadError for what the input's datatype or shape does not take.
+    """
+    if text.startswith("@"):
+        return fitted(spec, read_values(Path(text[1:]), spec.datatype))
+    shape = tuple(1 if size < 0 else size for size in spec.shape)
+    try:
+        if found := _RANGE.fullmatch(text):
+            return _drawn(spec.datatype, found[1], found[2], shape, rng)
+        return np.full(shape, _scalar(spec.datatype, text), dtype=dtype_of(spec.datatype))
+    except (ValueError, OverflowError) as error:
+        raise PayloadError(f"--input {spec.name}={text}: {error}: the input is {spec.datatype}") from None
+
+
+def fitted(spec: TensorSpec, data: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    """The data in the input's shape, of which one size may be free; PayloadError if they do not fit."""
+    free = sum(size < 0 for size in spec.shape)
+    if free > 1 and data.ndim == len(spec.shape):
+        return data
+    try:
+        return data.reshape(spec.shape)
+    except ValueError:
+        raise PayloadError(
+            f"input '{spec.name}' has shape {list(spec.shape)}: {data.size} values of shape {list(data.shape)} do not "
+            "fit it"
+        ) from None
+
+
+def read_values(path: Path, datatype: str) -> npt.NDArray[np.generic]:
+    """The elements in a file: .npy, .json (numbers or texts, in lists), else its bytes as they are sent; of BYTES, one
+    element."""
+    try:
+        if path.suffix == ".npy":
+            saved: npt.NDArray[np.generic] = np.load(path, allow_pickle=False)
+            return saved.astype(dtype_of(datatype))
+        if path.suffix == ".json":
+            return of_json(json.loads(path.read_text()), datatype)
+        raw = path.read_bytes()
+        if datatype == "BYTES":
+            return np.array([raw], dtype=object)
+        return np.frombuffer(raw, dtype_of(datatype))
+    except OSError as error:
+        raise PayloadError(f"{path}: {error.strerror}: give a file with the input's values") from None
+    except (ValueError, OverflowError, TypeError) as error:
+        raise PayloadError(f"{path}: {error}: the input is {datatype}") from None
+
+
+def of_json(values: Any, datatype: str) -> npt.NDArray[np.generic]:
+    """Numbers or texts in nested lists. ValueError, OverflowError or TypeError if they are no such data."""
+    if datatype != "BYTES":
+        return np.array(values, dtype=dtype_of(datatype))
+    texts = np.array(values, dtype=object)
+    return np.array([str(text).encode() for text in texts.ravel()], dtype=object).reshape(texts.shape)
+
+
+def dtype_of(datatype: str) -> np.dtype[Any]:
+    """NumPy's of a KServe datatype; PayloadError if it is none."""
+    kinds: dict[str, Any] = {**_FLOATS, **_INTEGERS, "BOOL": np.bool_, "BYTES": np.object_}
+    if datatype not in kinds:
+        raise PayloadError(f"datatype '{datatype}' is not known: known are {', '.join(kinds)}")
+    kind: np.dtype[Any] = np.dtype(kinds[datatype])
+    return kind
+
+
+def _scalar(datatype: str, text: str) -> Any:
+    if datatype == "BYTES":
+        return text.encode()
+    if datatype == "BOOL":
+        if text.lower() not in (*_TRUE, *_FALSE):
+            raise ValueError("give true or false")
+        return text.lower() in _TRUE
+    if datatype in _INTEGERS:
+        return _INTEGERS[datatype](int(text))
+    return float(text)
+
+
+def _drawn(
+    datatype: str, low: str, high: str, shape: tuple[int, ...], rng: np.random.Generator
+) -> npt.NDArray[np.generic]:
+    if datatype == "BYTES":  # texts with numbers
+        drawn = _drawn("FP64" if "." in low + high else "INT64", low, high, shape, rng)
+        return np.array([str(number).encode() for number in drawn.ravel().tolist()], dtype=object).reshape(shape)
+    if datatype in _FLOATS:
+        return rng.uniform(float(low), float(high), shape).astype(_FLOATS[datatype])
+    kind = dtype_of(datatype)
+    least, most = (_INTEGERS.get(datatype, np.int64)(int(bound)) for bound in (low, high))
+    return rng.integers(least, most, shape, dtype=kind if kind != np.bool_ else np.int64, endpoint=True).astype(kind)
 
 
 def _tensor(spec: TensorSpec, rng: np.random.Generator) -> npt.NDArray[np.generic]:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from testbed.pipeline.target import Target
 
 SERVER = "server.json"  # of a campaign on a server of the user's: where it is
+QUICK_FIT: Given = {"burst_repeats": 6, "capacity_s": 0, "loads": [0.1, 0.4], "duration_s": 10}
+QUICK_HELD_OUT: Given = {"patterns": ["bursty"], "duration_s": 12}
 REQUESTS = 250  # of each run against a server of unknown speed: enough for P95, and for lone requests at low load
 
 
@@ -35,6 +37,7 @@ def calibrate(
     model: Annotated[str | None, typer.Option(help="Your model on that server.")] = None,
     metrics: Annotated[str | None, typer.Option(help=r"Its metrics page. \[default: port 8002]")] = None,
     shape: options.Shapes = None,
+    given_inputs: options.Inputs = None,
     measure_only: Annotated[
         bool, typer.Option("--measure-only", help="Only the real runs: `kis report --anew` fits them, anywhere.")
     ] = False,
@@ -48,25 +51,30 @@ def calibrate(
     folder = out_folder(out, "calibrate")
     target = None
     kept = folder / SERVER
-    if quick and (config is not None or server is not None or kept.exists()):
-        raise ConfigError("--quick is a campaign of its own: leave out the config file and --server, or --quick")
+    if quick and (config is not None or (server is None and kept.exists())):
+        raise ConfigError("--quick is a campaign of its own: leave out the config file, or --quick")
     if server is None and kept.exists():  # it goes on with the server that it was begun with
         began = read_json(kept, "give --server again")
         server, model = began["server"], model or began["model"]
         metrics, shape = metrics or began["metrics"], shape or began["shape"]
+        given_inputs = given_inputs or began.get("input")
+        made = folder / "config.json"
+        config = config or (made if made.exists() else None)  # with the plan that it was begun with
     if server is not None:
-        from loadgen.discovery import parse_shapes
-        from testbed.pipeline.target import remote
+        from loadgen.discovery import parse_shapes, parse_values
+        from testbed.pipeline.target import Sent, remote
 
-        target = remote(server, model, metrics, shapes=parse_shapes(shape or ()))
-        settings = _for_server(config, target, given)
+        sent = Sent(parse_values(given_inputs or ()))
+        target = remote(server, model, metrics, shapes=parse_shapes(shape or ()), sent=sent)
+        settings = _for_server(config, target, given, quick)
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(kept, {"server": server, "model": target.model, "metrics": metrics, "shape": shape})
+        told = {"metrics": metrics, "shape": shape, "input": given_inputs}
+        write_json(kept, {"server": server, "model": target.model, **told})
     else:
-        if model is not None or metrics is not None or shape is not None:
+        if any(flag is not None for flag in (model, metrics, shape, given_inputs)):
             raise ConfigError(
-                "--model, --metrics and --shape are for a server of yours (--server); models of the catalog are named "
-                "in the config file"
+                "--model, --metrics, --shape and --input are for a server of yours (--server); models of the catalog "
+                "are named in the config file"
             )
         made_with = folder / "config.json"
         shipped = Path(str(resources.files("testbed") / "configs" / ("quick.yaml" if quick else "default.yaml")))
@@ -89,12 +97,15 @@ def calibrate(
     print_path(console, report)
 
 
-def _for_server(config: Path | None, target: Target, given: Given) -> CalibrateConfig:
+def _for_server(config: Path | None, target: Target, given: Given, quick: bool = False) -> CalibrateConfig:
     """The plan of the config file's only study, or one for a server of unknown speed, aimed at the user's model."""
     if config is None:
-        enough = {"requests": REQUESTS}
-        aimed = {"model": target.model, "configurations": (target.service.model_dump(),)}
-        return configured(CalibrateConfig, None, {"studies": [{**aimed, "fit": enough, "held_out": enough}], **given})
+        fit: Given = QUICK_FIT if quick else {}
+        held_out: Given = QUICK_HELD_OUT if quick else {}
+        aimed: Given = {"model": target.model, "configurations": (target.service.model_dump(),)}
+        enough: Given = {"requests": REQUESTS}
+        study: Given = aimed | {"fit": enough | fit, "held_out": enough | held_out}
+        return configured(CalibrateConfig, None, {"studies": [study], **given})
     settings = configured(CalibrateConfig, config, given)
     if len(settings.studies) != 1:
         raise ConfigError(f"{config}: with --server it must have one study, it has {len(settings.studies)}")

@@ -55,7 +55,16 @@ def _shapes(texts: list[str]) -> dict[str, tuple[int, ...]]:
     return parse_shapes(texts)
 
 
+def _inputs(texts: list[str]) -> dict[str, str]:
+    from loadgen.discovery import parse_values
+
+    return parse_values(texts)
+
+
 SHAPES = Short("--shape", "shapes", _SHAPE, _shapes)
+_INPUT = "Of an input: NAME=VALUE, NAME=LOW..HIGH or NAME=@FILE, e.g. --input input__1=0..1; may be repeated."
+INPUTS = Short("--input", "inputs", _INPUT, _inputs)
+Inputs = Annotated[list[str] | None, typer.Option("--input", help=_INPUT)]
 
 POLICY_HELP = (
     "A file with a HorizontalPodAutoscaler, a ScaledObject or a Knative Service; or KIND:key=value,..., e.g. "

@@ -32,7 +32,7 @@ AllowInvalid = Annotated[
 USUAL = (*options.TRAFFIC, "traffic.seed", "client.transport", "client.workers", *options.CLIENT)
 
 
-@flags(ReplayConfig, usual=["server", "model", *USUAL, options.SHAPES])
+@flags(ReplayConfig, usual=["server", "model", *USUAL, options.SHAPES, options.INPUTS, "requests", "batch"])
 def replay(
     given: Given,
     config: options.ConfigFile = None,
@@ -48,7 +48,7 @@ def replay(
         reporter.phase(f"ask {settings.server} for its model")
         from testbed.measurement.machine import look
         from testbed.pipeline.looked import look_first
-        from testbed.pipeline.target import remote
+        from testbed.pipeline.target import Sent, remote
 
         target = remote(
             settings.server,
@@ -56,9 +56,11 @@ def replay(
             settings.metrics,
             grpc_address if over_grpc else None,
             settings.shapes,
+            Sent(settings.inputs, settings.batch, settings.requests),
             have_lengths=settings.traffic.lengths is not None,
         )
         schedule = make_schedule(settings.traffic, target.model)
+        reporter.notes(target.notes)
         folder = asked or new_folder(f"replay-{target.model}")
         reporter.keep_in(folder)
         machine = look_first(reporter, look, settings.client)

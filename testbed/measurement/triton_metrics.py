@@ -111,7 +111,7 @@ def read_gauges(metrics_url: str, model: str, timeout_s: float = _TIMEOUT_S) -> 
     )
     if not waiting:
         raise ServingError(
-            f"metrics of {metrics_url} have no nv_inference_pending_request_count: is this Triton 22.07 or newer?"
+            f"metrics of {metrics_url} have no nv_inference_pending_request_count: is this Triton 23.09 or newer?"
         )
     if min(waiting) < 0:
         raise ServingError(
@@ -167,6 +167,17 @@ def answers(metrics_url: str, within_s: float = 0.0) -> bool:
             time.sleep(_AGAIN_S)
         else:
             return True
+
+
+def belongs_to(metrics_url: str, http_url: str, model: str) -> bool:
+    """Whether the page counts what that server counts: another server's has no such model, or other numbers of it."""
+    try:
+        before = read_statistics(http_url, model, _PATIENCE_S).succeeded
+        rows = parse_metrics(_get(_page(metrics_url), _PATIENCE_S), model, metrics_url)
+        after = read_statistics(http_url, model, _PATIENCE_S).succeeded
+    except ServingError:
+        return False
+    return before <= sum(row[3] for row in rows if row[1] == "nv_inference_request_success") <= after
 
 
 class TritonSource:

@@ -68,8 +68,8 @@ def version_number(text: str) -> int:
 
 
 def _total(entries: Iterable[Mapping[str, Any]], stage: str, what: str) -> int:
-    # JSON of 64-bit integers: some gateways write them as strings.
-    values = [int(entry[stage][what]) for entry in entries]
+    # JSON of protobuf: 64-bit integers are strings, and zeros are left out.
+    values = [int(entry[stage].get(what, 0)) for entry in entries]
     if min(values, default=0) < 0:
         raise ValueError(f"{stage} {what} is {min(values)}")
     return sum(values)

@@ -10,7 +10,7 @@ import numpy as np
 from loadgen.lengths import all_of, with_lengths
 from loadgen.patterns import Constant, find_pattern
 from loadgen.schedule import Schedule, poisson_schedule
-from loadgen.validity import ValidityLimits
+from loadgen.validity import ValidityLimits, commonest_error
 from testbed.calibration.evidence import CAPACITY, LENGTH, Evidence
 from testbed.calibration.service_time import ENOUGH_BATCHES, counts_by_size, curve_by_size
 from testbed.config import CalibrateConfig, StudyConfig
@@ -34,6 +34,7 @@ from workloads.catalog import CATALOG, ServiceConfig
 
 LONE_GAPS_S = (0.1, 0.5, 2.5)  # until a request has ended before the next one comes
 LARGEST_REPEATS = 5
+ANSWERED_LONE = 0.5  # of lone requests: a model that fails more of them fails
 # Of runs for the service time alone: when their requests come does not matter.
 WHENEVER = ValidityLimits(lag_p99_s=3600, late_s=3600, delivered_share=0.5, client_cpu_share=10)
 MOST_CAPACITY_RUNS = 4
@@ -70,6 +71,11 @@ def first_runs(campaign: Campaign, study: StudyConfig, aim: Target) -> RunDir:
         identity = Identity(f"{study.model}-lone-{gap_s:g}s", "lone", {"gap_s": gap_s}, 0, percentile=None)
         run = _made(campaign, aim, schedule, identity, attempts=1)  # a first guess: too short for a verdict
         latency_s = Evidence.load(run).requests.latency_s
+        if refusal := commonest_error(Evidence.load(run).requests, ANSWERED_LONE):
+            raise CalibrationError(
+                f"{study.model} fails lone requests: {refusal}: give data that it takes (--input, --shape); a "
+                "model whose GPU has failed needs its server started again"
+            )
         if np.isfinite(latency_s).sum() >= 4 and np.nanmedian(latency_s) < 0.8 * gap_s:
             lone_s = float(np.nanmedian(latency_s))
             break

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -18,7 +18,7 @@ from loadgen.validity import ValidityLimits, Verdict, only_late
 from testbed.config import ClientConfig
 from testbed.errors import ConfigError
 from testbed.machine import Machine
-from testbed.pipeline.real_run import OTHERS, run_real, shapes_of
+from testbed.pipeline.real_run import OTHERS, inputs_of, run_real, shapes_of
 from testbed.pipeline.target import Target
 from testbed.pipeline.traffic import Identity
 from testbed.run_dir import RunDir
@@ -56,6 +56,11 @@ SPOILT = (
 
 
 Once = Callable[[Path, tuple[str, ...]], RunDir]
+
+
+def _named(inputs: Mapping[str, str]) -> str:
+    """What was put into a model's inputs, in words."""
+    return ", ".join(f"{name}={text}" for name, text in inputs.items()) or "no --input"
 
 
 class Reporter(Protocol):
@@ -148,6 +153,11 @@ class MadeRuns:
             raise ConfigError(
                 f"{run.path} was made with input '{name}' of shape {list(made.shapes.get(name, ()))}, this campaign "
                 f"has {list(shapes.get(name, ()))}: give that one (--shape), or choose another folder with --out"
+            )
+        if made.inputs != inputs_of(aim):
+            raise ConfigError(
+                f"{run.path} was made with {_named(made.inputs)}, this campaign has {_named(inputs_of(aim))}: give the "
+                "same --input, or choose another folder with --out"
             )
 
     def make(self, aim: Target, schedule: Schedule, identity: Identity, attempts: int = ATTEMPTS) -> RunDir:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from loadgen.client_limits import ClientLimits
-from loadgen.job import ReplayError, ReplayJob, RequestShape, client_figures, read_clients, run_replay
+from loadgen.job import ReplayError, ReplayJob, client_figures, read_clients, run_replay
 from loadgen.request_log import RequestLog
 from loadgen.run_manifest import versions
 from loadgen.schedule import Schedule
@@ -33,6 +34,8 @@ from testbed.run_dir import RunDir, RunManifest
 
 OnProgress = Callable[[float], None]  # share of the schedule's span that has passed, 0..1
 EMPTY_S = 120.0  # longest wait for the server to answer what is in its queues
+EVERY_INPUT = "every input"  # of a file of requests
+UNCOUNTED = "the server answered and counts no executed batch: its backend reports none, and no profile can be made"
 OTHERS = "something else used"  # in the reasons of a verdict
 FOREIGN_REQUESTS, FOREIGN_SHARE = 2, 0.005  # of others: fewer change no figure
 LOST_TELEMETRY_SHARE = 0.2  # a run that misses more of a source's readings is INVALID
@@ -64,7 +67,7 @@ def run_real(
         schedule=run.schedule,
         run_dir=run.path,
         endpoints=target.endpoints,
-        requests={target.model: RequestShape(inputs=target.inputs, batched=target.batched)},
+        requests={target.model: target.requests},
         balancer=target.service.balancer,
         transport=client.transport,
         timeout_s=client.timeout_s,
@@ -128,11 +131,14 @@ def _close(
     """Write the artefacts and the verdict. What is missing stays missing, and is said in the notes."""
     log.write(run.requests)
     start_ns = log.provenance["start_monotonic_ns"]
-    notes, foreign, beyond = list(manifest.notes), 0, 0
+    notes, foreign, beyond, uncounted = list(manifest.notes), 0, 0, False
     if start_ns is not None:
         metrics = sampler.finish(start_ns, replica_rows(target.events(), start_ns))
         metrics.write(run.metrics)
-        beyond = _beyond_sent(metrics, log, target.model)
+        beyond = _beyond_sent(metrics, log, target)
+        readings = sampler.readings[TritonSource.name].taken if TritonSource.name in sampler.readings else 0
+        answered = int(log.ok.sum()) > FOREIGN_REQUESTS and readings > 1 and not target.unmodelled
+        uncounted = answered and not metrics.executed(target.model)
         manifest = _with_gpus(manifest, target, metrics, gpus)
         notes += [
             f"{name}: {reading.missed} readings missed, first because {reading.first_reason}"
@@ -153,6 +159,8 @@ def _close(
         for name, reading in sampler.readings.items()
         if reading.lost_share > LOST_TELEMETRY_SHARE
     ]
+    if uncounted:
+        lost.append(UNCOUNTED)
     if foreign:
         lost.append(f"{foreign} requests in the server's batches are not this client's: {OTHERS} the server")
     elif beyond:
@@ -188,9 +196,9 @@ def _lost(gpus: GpuSource | None) -> dict[str, str]:
     return {} if gpus is None else gpus.lost
 
 
-def _beyond_sent(metrics: MetricLog, log: RequestLog, model: str) -> int:
+def _beyond_sent(metrics: MetricLog, log: RequestLog, target: Target) -> int:
     """Requests that the server executed and this client did not send; 0 where they may be a reading's edge."""
-    executed, sent = metrics.executed(model), int((~np.isnan(log.seconds("sent_ns"))).sum())
+    executed, sent = metrics.executed(target.model), target.sent.batch * int((~np.isnan(log.seconds("sent_ns"))).sum())
     if executed is None:
         return 0
     beyond = executed - sent
@@ -212,6 +220,8 @@ def _manifest(
         execution=target.execution,
         service=target.service,
         shapes=shapes_of(target),
+        inputs=inputs_of(target),
+        batch=target.sent.batch,
         client=ClientLimits(timeout_s=client.timeout_s, max_in_flight=client.max_in_flight),
         pattern=identity.pattern,
         pattern_parameters=identity.parameters,
@@ -221,10 +231,25 @@ def _manifest(
         duration_s=schedule.duration_s,
         machine=machine,
         versions=versions(),
-        notes=(*identity.notes, *((AWAKE,) if client.keep_awake else ())),
+        notes=(*identity.notes, *target.notes, *((AWAKE,) if client.keep_awake else ())),
     )
 
 
 def shapes_of(target: Target) -> dict[str, tuple[int, ...]]:
     """Of each input, as requests have it."""
     return {tensor.name: tuple(tensor.shape) for tensor in target.inputs}
+
+
+def inputs_of(target: Target) -> dict[str, str]:
+    """What the user had put into the inputs; of a file, what identifies its content."""
+    given = dict(target.sent.values)
+    if target.sent.file is not None:
+        given[EVERY_INPUT] = f"@{target.sent.file}"
+    return {name: _identified(text) for name, text in given.items()}
+
+
+def _identified(text: str) -> str:
+    if not text.startswith("@"):
+        return text
+    path = Path(text[1:])
+    return f"@{path.name} (sha256 {hashlib.sha256(path.read_bytes()).hexdigest()[:12]})"

@@ -5,19 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from loadgen.discovery import model_tensors, the_model
 from loadgen.endpoints import address as http_address
+from loadgen.job import RequestShape
+from loadgen.request_file import names_in, read_requests
 from testbed.config import ServeConfig
 from testbed.errors import ServingError
 from testbed.installed import how_to_install, is_installed
 from testbed.measurement.machine import detect_device, processor
 from testbed.measurement.replica_metrics import DeploymentSource, Replicas
 from testbed.measurement.sampler import Source
-from testbed.measurement.triton_metrics import TritonAddress, answers
+from testbed.measurement.triton_metrics import TritonAddress, answers, belongs_to
 from testbed.run_dir import Device
 from testbed.serving.kubernetes import KubernetesService
 from testbed.serving.local import LocalService
@@ -27,6 +29,16 @@ from workloads.repository import BackendOptions, weights_label
 
 STARTING_S = 5.0  # of a metrics page that was named, after the server's first port is up
 EMULATED = Device(kind="emulated", name="emulated accelerator")
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What is put into the inputs of a server of the user's: values as they were typed, rows of each request, a file of
+    requests."""
+
+    values: Mapping[str, str] = field(default_factory=dict)
+    batch: int = 1
+    file: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -53,11 +65,34 @@ class Target:
     execution: str | None = None  # on a GPU: graph | eager
     sources: tuple[Source, ...] = ()  # what else is sampled
     unmodelled: tuple[str, ...] = ()  # what the model's configuration asks for and no simulation has
+    sent: Sent = Sent()
+
+    @property
+    def requests(self) -> RequestShape:
+        """Of the load generator. PayloadError if the file of requests does not fit the model."""
+        sent = self.sent
+        entries = 1 if sent.file is None else len(read_requests(sent.file, self.inputs))
+        given = {"values": dict(sent.values), "batch": sent.batch, "file": sent.file, "entries": entries}
+        return RequestShape(inputs=self.inputs, batched=self.batched, **given)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a measured latency is of, where a reader would not think of it."""
+        said = [f"the model has {what}: it is measured as it is, no simulation models it" for what in self.unmodelled]
+        if self.sent.file is not None:
+            entries = read_requests(self.sent.file, self.inputs)
+            shapes = {tuple(data.shape for data in entry.values()) for entry in entries}
+            if len(shapes) > 1:
+                said.append(f"the requests have {len(shapes)} shapes: Triton batches equal ones only")
+        return tuple(said)
 
     @property
     def local_gpu(self) -> bool:
         """True if this machine's GPUs are the ones that serve."""
         return self.device.kind == "gpu" and self.batch_logs is not None
+
+
+NOTHING_GIVEN = Sent()
 
 
 @contextmanager
@@ -167,23 +202,43 @@ def remote(
     metrics: str | None = None,
     grpc: str | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
+    sent: Sent = NOTHING_GIVEN,
     *,
     have_lengths: bool = False,
 ) -> Target:
     """A running Triton of the user's: everything about the model is read from the server.
 
     server: its HTTP address. metrics: its metrics page, if it is not on port 8002 of the same host. grpc: where to
-    send requests instead, for transport grpc. shapes: of inputs whose dimensions the model leaves free. have_lengths:
-    each request has a length of its own.
+    send requests instead, for transport grpc. shapes: of inputs whose dimensions the model leaves free. sent: what is
+    put into them. have_lengths: each request has a length of its own.
     """
     address = http_address(server)
     host = address.rpartition(":")[0]
-    detected = model_tensors(address, the_model(address, model), shapes, have_lengths=have_lengths)
+    detected = model_tensors(
+        address,
+        the_model(address, model),
+        shapes,
+        sent.values,
+        have_lengths=have_lengths or sent.file is not None,
+        named=() if sent.file is None else names_in(sent.file),
+    )
+    if sent.batch > (detected.service.max_batch_size if detected.batched else 1):
+        raise ServingError(
+            f"--batch {sent.batch}: model '{detected.name}' takes at most {detected.service.max_batch_size} in a "
+            "request (max_batch_size)"
+        )
     page: str | None = metrics or f"http://{host}:8002/metrics"
     if page is not None and not answers(page, STARTING_S if metrics is not None else 0.0):
         if metrics is not None:
             raise ServingError(f"--metrics {metrics}: no metrics page answers there: give the right one, or none")
         page = None  # the statistics at the server's own port are enough
+    if page is not None and not belongs_to(page, f"http://{address}", detected.name):
+        if metrics is not None:
+            raise ServingError(
+                f"--metrics {metrics}: its counts of '{detected.name}' are not those of {address}: it is another "
+                "server's page; give the right one, or none"
+            )
+        page = None
     return Target(
         model=detected.name,
         device=Device(kind="unknown", name=f"server at {address}"),
@@ -198,4 +253,5 @@ def remote(
         events=list,
         batch_logs=None,
         unmodelled=detected.unmodelled,
+        sent=sent,
     )

@@ -24,7 +24,7 @@ def test_a_campaign_on_ones_own_server_goes_on_with_that_server(
 ) -> None:
     asked: list[tuple[Any, ...]] = []
 
-    def remote(server: str, model: str | None, metrics: str | None, shapes: Any) -> Any:
+    def remote(server: str, model: str | None, metrics: str | None, shapes: Any, sent: Any) -> Any:
         asked.append((server, model, metrics, shapes))
         return SimpleNamespace(model="mine", service=ServiceConfig())
 

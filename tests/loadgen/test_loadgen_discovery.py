@@ -39,7 +39,8 @@ def test_free_dimensions_must_be_told(server):
 
 def test_shapes_are_read_as_they_are_typed():
     assert parse_shapes(["input_ids:128", "image:3,224,224"]) == {"input_ids": (128,), "image": (3, 224, 224)}
-    for wrong in ("128", "x:", "x:a", "x:0", "x:-1"):
+    assert parse_shapes(["edges:0,2", "ids:1,-1"]) == {"edges": (0, 2), "ids": (1, -1)}
+    for wrong in ("128", "x:", "x:a", "x:-2", "x:1.5"):
         with pytest.raises(DiscoveryError, match="give NAME:D1,D2"):
             parse_shapes([wrong])
 

@@ -25,6 +25,7 @@ def run(n: int = 1000, lag_ms: float = 0.1, latency_ms: float = 20.0, **statuses
     sent[np.isin(status, ["dropped", "unsent"])] = pd.NA
     completed[status != "ok"] = pd.NA
     frame = pd.DataFrame({"scheduled_ns": scheduled, "sent_ns": sent, "completed_ns": completed, "status": status})
+    frame["detail"] = None
     return Schedule(scheduled, np.full(n, "toy", dtype=object), n / 100), RequestLog(frame)
 
 
@@ -104,3 +105,11 @@ def test_sample_counts_are_those_of_loadgens_early_stopping(percentile, needed):
 def test_the_fixed_rule_is_that_of_the_mlperf_rules():
     assert samples_full_margin(90) == pytest.approx(23_886, abs=2)
     assert samples_full_margin(99) == pytest.approx(262_742, abs=2)
+
+
+def test_a_run_that_failed_says_the_servers_commonest_words():
+    schedule, log = run(error=30)
+    log.frame.loc[970:, "detail"] = ["HTTP 500: out of\nrange"] * 20 + ["HTTP 503: full"] * 10
+    assert judge(schedule, log, [client()]).reasons[-1] == "most often: 'HTTP 500: out of range'"
+    few, log = run(error=2)
+    assert judge(few, log, [client()]).valid

@@ -68,3 +68,12 @@ NEGATIVE = """{"model_stats": [{"name": "m", "batch_stats": [], "inference_stats
 def test_an_answer_that_is_no_statistics_is_refused(text):
     with pytest.raises(ServingError, match="statistics of 'm' cannot be read"):
         parse_statistics(text, "m")
+
+
+def test_zeros_that_were_left_out_are_zeros():
+    """JSON of protobuf has none, and writes 64-bit numbers as texts."""
+    times = {stage: {} for stage in ("compute_input", "compute_output")} | {"compute_infer": {"count": "3", "ns": "9"}}
+    entry = {"name": "m", "inference_stats": {"success": {"count": "3076", "ns": "9"}, "fail": {}, "queue": {}}}
+    text = json.dumps({"model_stats": [{**entry, "batch_stats": [{"batch_size": "1", **times}]}]})
+    read = parse_statistics(text, "m")
+    assert (read.succeeded, read.queue_ns, read.batches[1].executions, read.batches[1].compute_ns) == (3076, 0, 3, 9)

@@ -45,7 +45,7 @@ def verdict_of(
     completed[status != "ok"] = pd.NA
     sent = pd.Series(schedule.scheduled_ns + int(lag_ms * MS), dtype="Int64")
     columns = {"scheduled_ns": schedule.scheduled_ns, "sent_ns": sent, "completed_ns": completed, "status": status}
-    return judge(schedule, RequestLog(pd.DataFrame(columns)), [], percentile)
+    return judge(schedule, RequestLog(pd.DataFrame({**columns, "detail": None})), [], percentile)
 
 
 class Runs:

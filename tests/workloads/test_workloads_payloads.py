@@ -59,3 +59,17 @@ def test_a_free_dimension_is_one():
 def test_an_unknown_datatype_is_refused_by_name():
     with pytest.raises(PayloadError, match="input 'x' has datatype 'FP7': known are"):
         payload((spec("FP7"),), 0)
+
+
+def test_values_are_those_that_were_given(tmp_path):
+    (tmp_path / "x.json").write_text("[1, 2, 3, 4]")
+    (tmp_path / "picture.jpg").write_bytes(b"jpeg")
+    assert payload((spec("INT64", shape=(4,)),), 0, {"x": f"@{tmp_path / 'x.json'}"})["x"].tolist() == [1, 2, 3, 4]
+    assert payload((spec("BYTES", shape=(1,)),), 0, {"x": f"@{tmp_path / 'picture.jpg'}"})["x"].tolist() == [b"jpeg"]
+    drawn = payload((spec("INT64", shape=(1000,)),), 0, {"x": "0..1"})["x"]
+    assert set(drawn.tolist()) == {0, 1}
+    texts = payload((spec("BYTES", shape=(100,)),), 0, {"x": "8..9"})["x"]
+    assert set(texts.tolist()) == {b"8", b"9"}
+    for datatype, wrong in (("UINT8", "256"), ("UINT8", "-1"), ("BOOL", "maybe"), ("INT32", "5..1"), ("FP32", "a")):
+        with pytest.raises(PayloadError, match=f"--input x={wrong}"):
+            payload((spec(datatype, shape=(1,)),), 0, {"x": wrong})
