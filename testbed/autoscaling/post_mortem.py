@@ -1,7 +1,7 @@
 """Where a simulated run missed its target, and why: from its intervals and from what its policy said. Pure.
 
 Intervals in which more than a few requests missed are joined to episodes. The cause of an episode is that of the
-intervals with most of its misses.
+intervals with most of its misses. While a queue only gets shorter, requests miss for the reason for which it had grown.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ Cause = Literal[
 
 class Interval(NamedTuple):
     """Of one model. arrived, missed: within it; asked, ready, pending: pods at its end. coming: of the pending pods,
-    those that a node is made for; None: nothing makes nodes there."""
+    those that a node is made for; None: nothing makes nodes there. waiting: requests without an answer at its end;
+    None: not known."""
 
     start_s: float
     end_s: float
@@ -38,6 +39,7 @@ class Interval(NamedTuple):
     ready: int
     pending: int = 0
     coming: int | None = None
+    waiting: int | None = None
 
     @property
     def is_bad(self) -> bool:
@@ -46,7 +48,8 @@ class Interval(NamedTuple):
 
 
 class Episode(NamedTuple):
-    """Intervals with misses, one after the other. asked, ready, load: where most missed; load: see Decision."""
+    """Intervals with misses, one after the other. asked, ready, load: where most missed; load: see Decision.
+    waiting: the most requests without an answer; None: not known."""
 
     start_s: float
     end_s: float
@@ -58,6 +61,7 @@ class Episode(NamedTuple):
     cause: Cause
     why: str
     decisions: tuple[Look, ...]
+    waiting: int | None = None
 
 
 class PostMortem(NamedTuple):
@@ -94,7 +98,10 @@ def _episodes(intervals: Sequence[Interval]) -> Iterator[list[Interval]]:
 def _told(group: Sequence[Interval], looks: Sequence[Look], max_replicas: int) -> Episode:
     start_s, end_s = group[0].start_s, group[-1].end_s
     needed = max(interval.asked for interval in group)
-    causes = [_cause(interval, start_s, needed, looks, max_replicas) for interval in group]
+    causes: list[tuple[Cause, str]] = []
+    for before, interval in zip((None, *group), group, strict=False):
+        draining = before is not None and _drains(before, interval)
+        causes.append(causes[-1] if draining else _cause(interval, start_s, needed, looks, max_replicas))
     by_cause: Counter[Cause] = Counter()
     for interval, (cause, _) in zip(group, causes, strict=True):
         by_cause[cause] += interval.missed
@@ -117,7 +124,15 @@ def _told(group: Sequence[Interval], looks: Sequence[Look], max_replicas: int) -
         main,
         why,
         tuple((changes or around[:1])[:SHOWN]),
+        max((interval.waiting for interval in group if interval.waiting is not None), default=None),
     )
+
+
+def _drains(before: Interval, interval: Interval) -> bool:
+    """Does the queue only get shorter, and does everything that was asked for serve it?"""
+    if before.waiting is None or interval.waiting is None or before.end_s != interval.start_s:
+        return False
+    return interval.waiting < before.waiting and interval.ready >= interval.asked
 
 
 def _within(looks: Sequence[Look], after_s: float, until_s: float) -> Sequence[Look]:

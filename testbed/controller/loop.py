@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 from testbed.autoscaling.budget import GpuBudget, arrival_rate
 from testbed.autoscaling.live.deployment import DeploymentStatus
 from testbed.autoscaling.live.scraper import LiveObservation, PodScraper, steady_clock
-from testbed.autoscaling.policy import Policy
+from testbed.autoscaling.policy import Held, Policy
 from testbed.controller.guard import DesiredCount, GuardDecision, GuardInput, Limits, ReadyPods, count_crew, guarded
 from testbed.errors import ClusterError
 
@@ -47,6 +47,17 @@ class Turn(NamedTuple):
     not_ready: Mapping[str, str] = MappingProxyType({})  # pod -> why
     ready: int | None = None  # pods that take requests; None: the API did not answer
     pending: int | None = None  # pods that have not started yet
+    load: float | None = None  # see Decision
+    held: Held | None = None  # see Decision
+
+
+class _Asked(NamedTuple):
+    """What the policy said; see Decision. replicas: None: it failed."""
+
+    replicas: int | None
+    reason: str
+    load: float | None
+    held: Held | None
 
 
 class Place(NamedTuple):
@@ -116,11 +127,11 @@ class Controller:
             self._started, self._history = True, (DesiredCount(now_s, status.spec_replicas),)
         observation = LiveObservation(now_s, status.spec_replicas, status.pods, tuple(self._scraper.scrapes))
         known = self._known(status, now_s)
-        wanted, reason = self._ask(observation)
-        allowed, limits, why = self._within(wanted, known, observation)
+        asked = self._ask(observation)
+        allowed, limits, why = self._within(asked.replicas, known, observation)
         verdict = guarded(allowed, known, self._history, limits)
         self._history = verdict.history
-        return self._act(status, now_s, acting, wanted, reason, verdict, why)
+        return self._act(status, now_s, acting, asked, verdict, why)
 
     def _within(
         self, wanted: float | None, known: GuardInput, observation: LiveObservation
@@ -140,13 +151,13 @@ class Controller:
         limits = self._limits.model_copy(update={"min_replicas": least})
         return (wanted if bounded is None or bounded <= granted else granted), limits, why
 
-    def _ask(self, observation: LiveObservation) -> tuple[int | None, str]:
+    def _ask(self, observation: LiveObservation) -> _Asked:
         try:
             decision = self._policy.decide(observation, self._memory)
         except Exception as error:
-            return None, f"{type(error).__name__}: {error}"
+            return _Asked(None, f"{type(error).__name__}: {error}", None, None)
         self._memory = decision.memory
-        return decision.replicas, decision.reason
+        return _Asked(decision.replicas, decision.reason, decision.load, decision.held)
 
     def _known(self, status: DeploymentStatus, now_s: float) -> GuardInput:
         last = self._scraper.scrapes[-1] if self._scraper.scrapes else None
@@ -161,8 +172,7 @@ class Controller:
         status: DeploymentStatus,
         now_s: float,
         acting: bool,
-        wanted: int | None,
-        reason: str,
+        asked: _Asked,
         verdict: GuardDecision,
         cut: str,
     ) -> Turn:
@@ -175,7 +185,7 @@ class Controller:
             except ClusterError as error:
                 replicas, refusal = None, str(error)
             else:
-                message = f"{status.spec_replicas} -> {replicas}: {_joined(reason, cut)}"
+                message = f"{status.spec_replicas} -> {replicas}: {_joined(asked.reason, cut)}"
                 self._deployment.tell("Scaled", message, warning=False)
         if acting:
             self._tell_refusal(refusal, now_s)
@@ -186,14 +196,16 @@ class Controller:
             now_s,
             acting,
             status.spec_replicas,
-            wanted,
+            asked.replicas,
             replicas,
-            reason,
+            asked.reason,
             refusal,
             not_made=not_made,
             not_ready=dict(status.not_ready),
             ready=len(status.addresses),
             pending=pending,
+            load=asked.load,
+            held=asked.held,
         )
 
     def _tell_refusal(self, refusal: str, now_s: float) -> None:

@@ -139,7 +139,7 @@ class Observed:
 
     def note(self) -> None:
         """Rows for the interval that ends now."""
-        waiting = self._note_nodes() if self._makes_nodes else {}
+        coming = self._note_nodes() if self._makes_nodes else {}
         for name in self._names:
             before, now = self._totals[name], self.sim.totals(name)
             histogram = self.sim.histogram(name)
@@ -148,7 +148,17 @@ class Observed:
             ready, pending = sum(pod.ready for pod in pods), sum(pod.state == "pending" for pod in pods)
             arrived, missed = now.arrived - before.arrived, now.missed - before.missed
             self.intervals[name].append(
-                Interval(self._since_s, self.sim.now_s, arrived, missed, len(pods), ready, pending, waiting.get(name))
+                Interval(
+                    self._since_s,
+                    self.sim.now_s,
+                    arrived,
+                    missed,
+                    len(pods),
+                    ready,
+                    pending,
+                    coming=coming.get(name),
+                    waiting=now.waiting,
+                )
             )
             values = [
                 ("spec_replicas", float(len(pods)), "count"),
@@ -158,8 +168,8 @@ class Observed:
                 ("answered", float(now.ok - before.ok), "count"),
                 ("missed", float(missed), "count"),
             ]
-            if name in waiting:
-                values.append(("pending_for_node", float(waiting[name]), "count"))
+            if name in coming:
+                values.append(("pending_for_node", float(coming[name]), "count"))
             if new.sum():
                 values.append(("latency_p95", quantile_of(new, 0.95), "s"))
             self.rows += [

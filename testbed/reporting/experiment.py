@@ -17,10 +17,12 @@ from scipy import stats
 
 from loadgen.artifact import read_json
 from loadgen.request_log import RequestLog
+from testbed.autoscaling.post_mortem import PostMortem
 from testbed.errors import ReportError
 from testbed.measurement.metric_log import MetricLog
 from testbed.reporting.compare import quantile_ms
 from testbed.reporting.loading import LoadedRun, load_run
+from testbed.reporting.missed import Pods, looks_of, missed_of
 from testbed.statistics import next_interval, relative_error_pct, spread_pct
 
 FloatArray = npt.NDArray[np.float64]
@@ -57,6 +59,7 @@ class ExperimentRun:
     draws: list[dict[str, Any]]  # costs of all simulated runs (see simulate_pair); empty: a real run
     adaptation: list[dict[str, Any]]  # its steps; none if the policy is not adapted, or there was nothing to do
     faults: list[dict[str, Any]]  # that were made to happen, of a real run
+    missed: PostMortem  # where it missed its target, and why
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ def read_experiment(folder: Path) -> Experiment:
                 for k in range(1, config["repeats"] + 1)
             ]
             done = [
-                [_side(path, target_s) for path in paths]
+                [_side(path, target_s, most_of(config, policy)) for path in paths]
                 for paths in both
                 if all((path / "decisions.json").exists() for path in paths)
             ]
@@ -103,7 +106,13 @@ def read_experiment(folder: Path) -> Experiment:
     return Experiment(folder.resolve().name, config, target_s, tuple(pairs))
 
 
-def _side(path: Path, target_s: float) -> ExperimentRun:
+def most_of(config: dict[str, Any], policy: str) -> int:
+    """Replicas that this policy may ask for."""
+    most = int(config["cluster"]["models"][0]["max_replicas"])
+    return min(most, int(config["policies"][policy].get("max_replicas") or most))
+
+
+def _side(path: Path, target_s: float, most: int) -> ExperimentRun:
     run, decisions = load_run(path), read_json(path / "decisions.json", AGAIN)
     if run.metrics is None:
         raise ReportError(f"{path} has no metrics.parquet: make the run again")
@@ -112,7 +121,29 @@ def _side(path: Path, target_s: float) -> ExperimentRun:
         read_json(file, AGAIN) if (file := path / f"{name}.json").exists() else []
         for name in ("draws", "adaptation", "faults")
     )
-    return ExperimentRun(run, decisions, cost, draws, adaptation, faults)
+    looks = looks_of(path, decisions, (run.manifest.start_unix_ns or 0) / 1e9)
+    missed = missed_of(run.requests, pods_of(run, decisions), looks, run.manifest.duration_s, target_s, most)
+    return ExperimentRun(run, decisions, cost, draws, adaptation, faults, missed)
+
+
+def pods_of(run: LoadedRun, decisions: Sequence[Mapping[str, Any]]) -> Pods:
+    """Of a run with metrics: asked for and ready as told, pending as sampled."""
+    assert run.metrics is not None
+    pending = run.metrics.select("deployment", "pending_replicas").sort_values("time_s", kind="stable")
+    return Pods(
+        asked_replicas(run, decisions),
+        ready_replicas(run.metrics, run.manifest.duration_s),
+        (pending["time_s"].to_numpy(), pending["value"].to_numpy()),
+    )
+
+
+def asked_replicas(run: LoadedRun, decisions: Sequence[Mapping[str, Any]]) -> tuple[FloatArray, FloatArray]:
+    """Steps of the number of replicas that the scaler asked for: as `ready_replicas`."""
+    duration_s = run.manifest.duration_s
+    changes = [decision for decision in decisions if decision["time_s"] <= duration_s]
+    counts = [run.manifest.service.replicas, *(change["wanted"] for change in changes)]
+    times = [0.0, *(change["time_s"] for change in changes), duration_s]
+    return np.array(times), np.array([*counts, counts[-1]], dtype=float)
 
 
 def cost_of(requests: RequestLog, metrics: MetricLog, duration_s: float, changes: int, target_s: float) -> Cost:

@@ -69,6 +69,19 @@ def test_pods_that_a_node_is_made_for_wait_for_it_and_others_have_no_room() -> N
     assert why(3, None)[1] == "no room: 3 of 5 pods were pending, as no node had room for them"
 
 
+def test_what_is_left_of_a_queue_misses_for_the_reason_for_which_it_had_grown() -> None:
+    """Pods are late, all MOST are ready at 75 s, and the queue that had grown is worked off until 95 s."""
+    seen = [*looks(45), Look(60, 2, MOST, "", 2.5)]
+    played = world((12, 0, 2, 2), (3, 60, MOST, 2), (4, 90, MOST, MOST), (4, 0, MOST, MOST))
+    assert only(played, seen).cause == "max"  # where nothing is known of the queue
+    queue = dict(zip(range(12, 19), (50, 100, 150, 120, 80, 40, 5), strict=True))
+    known = [one._replace(waiting=queue.get(k, 0)) for k, one in enumerate(played)]
+    found = only(known, seen)
+    assert (found.cause, found.waiting) == ("starting", 150)
+    grows = [one._replace(waiting=10 * k) for k, one in enumerate(played)]
+    assert only(grows, seen).cause == "max"
+
+
 def test_pods_that_nobody_asked_for_were_lost() -> None:
     found = only(world((12, 0, 4, 4), (5, 60, 4, 3)), looks(80, 4, load=0.9))
     assert (found.cause, found.why[:9]) == ("lost", "lost pods")

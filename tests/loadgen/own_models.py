@@ -7,7 +7,7 @@ import json
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,8 @@ from testbed.serving.tritonserver import (
 
 READY_S = 120.0
 
-# Writes down what it is sent, a line for each request; waits `wait_ms`; fails at each `fail_every`-th.
+# Writes down what it is sent, a line for each request; waits `wait_ms`, and `row_ms` for each row of a batch; fails at each
+# `fail_every`-th.
 # The embedded server's python backend was built for NumPy 1. With NumPy 2, as_numpy and Tensor() are of no use, DLPack
 # is, and of texts only their size is known.
 MODEL = """
@@ -43,8 +44,12 @@ class TritonPythonModel:
         pb_utils.deserialize_bytes_tensor = self.text_of
 
     def execute(self, requests):
-        time.sleep(float(self.values["wait_ms"]) / 1e3 * int(self.version))
+        wait_ms = float(self.values["wait_ms"]) + float(self.values["row_ms"]) * sum(map(self.rows_of, requests))
+        time.sleep(wait_ms / 1e3 * int(self.version))
         return [self.answer(request) for request in requests]
+
+    def rows_of(self, request):
+        return request.inputs()[0].shape()[0] if self.values["batched"] == "yes" else 1
 
     def answer(self, request):
         self.seen += 1
@@ -75,7 +80,7 @@ class TritonPythonModel:
     def failed(self, why):
         return pb_utils.InferenceResponse([], pb_utils.TritonError(why))
 """
-DEFAULTS = {"wait_ms": "1", "fail_every": "0"}
+DEFAULTS = {"wait_ms": "1", "row_ms": "0", "fail_every": "0"}
 TYPES = (
     "BOOL",
     *(f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)),
@@ -97,8 +102,8 @@ class OwnModel:
     versions: int = 1
     y_dims: str = "[1]"
 
-    def write(self, repository: Path, name: str) -> None:
-        """Its folder in the repository."""
+    def write(self, repository: Path, name: str, timed: Mapping[str, str] | None = None) -> None:
+        """Its folder in the repository. timed: its wait_ms and row_ms, instead of those that it has here."""
         for version in range(1, self.versions + 1):
             (repository / name / str(version)).mkdir(parents=True)
             (repository / name / str(version) / "model.py").write_text(MODEL)
@@ -107,6 +112,7 @@ class OwnModel:
             "record": str(repository.parent / f"{name}.jsonl"),
             "batched": "yes" if self.max_batch_size else "no",
             **(self.parameters or {}),
+            **(timed or {}),
         }
         tensors = ", ".join(
             f'{{ name: "{each}", data_type: TYPE_{kind}, dims: {dims} {more} }}'
@@ -170,6 +176,9 @@ MODELS = {
     "failing": OwnModel(X, parameters={"fail_every": "20"}),
     "broken": OwnModel(X, parameters={"fail_every": "1"}),
     "alone": OwnModel(X, max_batch_size=8, rules=""),
+    "preferred": OwnModel(
+        X, rules="dynamic_batching { preferred_batch_size: [4] max_queue_delay_microseconds: 20000 }"
+    ),
 }
 STEP = (
     '{{ model_name: "{0}" model_version: -1 input_map {{ key: "x" value: "{1}" }} '
@@ -182,10 +191,10 @@ ensemble_scheduling {{ step [{STEP.format("plain", "first", "last")}] }}
 """
 
 
-def write_models(repository: Path) -> None:
-    """A repository with all of them."""
+def write_models(repository: Path, timed: Mapping[str, str] | None = None) -> None:
+    """A repository with all of them. timed: see OwnModel.write."""
     for name, model in MODELS.items():
-        model.write(repository, name)
+        model.write(repository, name, timed)
     (repository / "both" / "1").mkdir(parents=True)
     (repository / "both" / "config.pbtxt").write_text(ENSEMBLE)
 
@@ -209,9 +218,9 @@ class OwnServer:
 
 
 @contextlib.contextmanager
-def own_server(folder: Path) -> Iterator[OwnServer]:
-    """Start a tritonserver with the models, and end it."""
-    write_models(folder / "models")
+def own_server(folder: Path, timed: Mapping[str, str] | None = None) -> Iterator[OwnServer]:
+    """Start a tritonserver with the models, and end it. timed: see OwnModel.write."""
+    write_models(folder / "models", timed)
     server = find_tritonserver()
     backends = make_backend_directory(folder / "backends", server)
     ports = free_ports(None)

@@ -24,7 +24,7 @@ from testbed.reporting.drawing import (
     log_axis,
     thinned,
 )
-from testbed.reporting.experiment import Experiment, ExperimentRun, PairOfRuns, ready_replicas
+from testbed.reporting.experiment import Experiment, ExperimentRun, PairOfRuns, asked_replicas, ready_replicas
 from testbed.reporting.series import middles, quantiles_of_bins
 
 BIN_S = 2.0
@@ -35,11 +35,7 @@ Steps = tuple[FloatArray, FloatArray]
 
 def asked_for(side: ExperimentRun) -> Steps:
     """Steps of the number of replicas that the scaler asked for."""
-    duration_s, start = side.run.manifest.duration_s, side.run.manifest.service.replicas
-    changes = [decision for decision in side.decisions if decision["time_s"] <= duration_s]
-    counts = [start, *(change["wanted"] for change in changes)]
-    times = [0.0, *(change["time_s"] for change in changes), duration_s]
-    return np.array(times), np.array([*counts, counts[-1]], dtype=float)
+    return asked_replicas(side.run, side.decisions)
 
 
 def ready(side: ExperimentRun) -> Steps:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from loadgen.artifact import read_json
 from testbed.reporting.differences import differences_of
 from testbed.reporting.drift import drift_of
-from testbed.reporting.experiment import COSTS, read_experiment, rows_of, summary_of
+from testbed.reporting.experiment import COSTS, Experiment, read_experiment, rows_of, summary_of
 from testbed.reporting.figures import experiment as figures
 from testbed.reporting.figures.differences import differences as differences_drawn
 from testbed.reporting.labels import counted, number
 from testbed.reporting.machine import machine_table
+from testbed.reporting.missed import why_text
 from testbed.reporting.report import Content, Report, rounded
 from testbed.reporting.transfer import transfer_of
 
@@ -37,6 +39,7 @@ def gather(folder: Path) -> Content:
         "drift": drift,
         "transfer": transfer,
         "differences": once,
+        "causes": causes_of(results),
         "machine": machine_table(side.run.manifest for pair in results.pairs for side in pair.real),
         "false_alarms": sum(sum(row["false_alarms"]) for row in drift),
     }
@@ -55,6 +58,18 @@ def gather(folder: Path) -> Content:
     pictures = {"timelines.png": partial(figures.timelines, results)}
     pictures |= {"differences.png": drawn["differences"]} if once else {}
     return Content(values, drawn | pairs, pictures, files)
+
+
+def causes_of(results: Experiment) -> list[dict[str, Any]]:
+    """Of each pair of runs that missed at all: the shares over the target, and why, real and simulated."""
+    rows = []
+    for pair in results.pairs:
+        sides = {"real": pair.real, "sim": pair.sim}
+        row = {name: sum(run.cost.slo_violation_rate for run in runs) / len(runs) for name, runs in sides.items()}
+        if any(row.values()):
+            why = {f"why_{name}": why_text(run.missed for run in runs) for name, runs in sides.items()}
+            rows.append({"traffic": pair.traffic, "policy": pair.policy, **row, **why})
+    return rows
 
 
 def found(folder: Path) -> str:
