@@ -1,8 +1,8 @@
 """Models of a user's kind, each typed in as a user would: `python -m tests.conformance.own_models FOLDER`.
 
-A real tritonserver has them all (tests/loadgen/own_models.py), and each is calibrated by `kis calibrate --quick`. FOLDER
-gets a calibration of each supported one, and models.json and models.md: what was typed, what came out, and the P95 latency
-of the held-out runs, simulated against real. What is in FOLDER already is not measured again.
+A real tritonserver has them all (tests/loadgen/own_models.py), and each is calibrated by `kis calibrate --quick`.
+FOLDER gets a calibration of each supported one, and models.json and models.md: what was typed, what came out, and
+the P95 latency of the held-out runs, simulated against real. What is in FOLDER already is not measured again.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ from testbed.serving.tritonserver import (
 
 READY_S = 120.0
 
-# Writes down what it is sent, a line for each request; waits `wait_ms`, and `row_ms` for each row of a batch; fails at each
-# `fail_every`-th.
+# Writes down what it is sent, a line for each request; waits `wait_ms`, and `row_ms` for each row of a batch; fails at
+# each `fail_every`-th.
 # The embedded server's python backend was built for NumPy 1. With NumPy 2, as_numpy and Tensor() are of no use, DLPack
 # is, and of texts only their size is known.
 MODEL = """
