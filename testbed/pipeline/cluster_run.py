@@ -18,6 +18,7 @@ from loadgen.patterns import make_pattern
 from loadgen.schedule import Schedule
 from loadgen.traces import trace_pattern
 from testbed.autoscaling.build import build_policy, start_replicas
+from testbed.autoscaling.metrics import GpuUtilisation
 from testbed.autoscaling.policy import Policy
 from testbed.autoscaling.post_mortem import PostMortem, post_mortem
 from testbed.autoscaling.rollout import outcome_of
@@ -73,7 +74,7 @@ def simulate_cluster(
         nodes["cost_interval"] = _interval(costs)
     summary = {
         "duration_s": config.duration_s,
-        "notes": [*_cut_or_idle(config)],
+        "notes": [*_cut_or_idle(config), *_shared_gpus(config)],
         "seed": config.seed,
         "simulated": True,
         "draws": config.draws,
@@ -104,6 +105,18 @@ def _cut_or_idle(config: ClusterRunConfig) -> Iterator[str]:
         note = length_note(name, traffic, config.duration_s, "the run")
         if note is not None:
             yield note
+
+
+def _shared_gpus(config: ClusterRunConfig) -> Iterator[str]:
+    """Policies on the utilisation of GPUs that several pods share."""
+    kinds = config.cluster.gpu_kinds
+    most = max((kinds[pool.gpu_kind].shares for pool in config.cluster.pools if pool.gpu_kind in kinds), default=1)
+    for name, settings in config.policies.items():
+        if most > 1 and GpuUtilisation.name in str(settings):
+            yield (
+                f"{name} scales on {GpuUtilisation.name}, and up to {most} of its pods share a GPU: each shows the whole "
+                "GPU's, which no further pod on it brings down"
+            )
 
 
 def prepare(
