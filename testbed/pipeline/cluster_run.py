@@ -114,8 +114,8 @@ def _shared_gpus(config: ClusterRunConfig) -> Iterator[str]:
     for name, settings in config.policies.items():
         if most > 1 and GpuUtilisation.name in str(settings):
             yield (
-                f"{name} scales on {GpuUtilisation.name}, and up to {most} of its pods share a GPU: each shows the whole "
-                "GPU's, which no further pod on it brings down"
+                f"{name} scales on {GpuUtilisation.name}, and up to {most} of its pods share a GPU: each shows the "
+                "whole GPU's, which no further pod on it brings down"
             )
 
 

@@ -1,4 +1,4 @@
-"""Pods that share a GPU each show the whole GPU's utilisation: an HPA on it cannot bring it down by adding pods there."""
+"""Pods that share a GPU each show the whole GPU's utilisation: an HPA on it cannot bring it down by adding pods."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from tests.oracles.cluster_worlds import GPU, flat_profile
 SERVICE_S = 0.010
 
 
-def played(folder: Path, arrivals_s: np.ndarray[Any, Any], **shares: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Three pods at first on one GPU, an HPA with a target of 70 %: summary.json and decisions.json."""
+def played(
+    folder: Path, arrivals_s: np.ndarray[Any, Any], gpus: int = 1, **shares: Any
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Three pods at first, an HPA with a target of 70 %: summary.json and decisions.json."""
     folder.mkdir()
     flat_profile([SERVICE_S]).write(folder / "profile.json")
     (folder / "times.txt").write_text("".join(f"{at:.6f}\n" for at in arrivals_s))
@@ -33,7 +35,7 @@ def played(folder: Path, arrivals_s: np.ndarray[Any, Any], **shares: Any) -> tup
     settings = {
         "cluster": {
             "gpu_kinds": {GPU: sharing},
-            "pools": [{"nodes": 1, "gpus": 1, "gpu_kind": GPU}],
+            "pools": [{"nodes": 1, "gpus": gpus, "gpu_kind": GPU}],
             "models": [served],
         },
         "traffic": {"m": {"trace": str(folder / "times.txt"), "format": "timestamps"}},
@@ -64,5 +66,6 @@ def test_each_pod_shows_the_gpu_and_no_number_of_pods_helps(tmp_path: Path) -> N
 
 
 def test_pods_with_a_gpu_of_their_own_need_no_such_note(tmp_path: Path) -> None:
-    summary, _ = played(tmp_path / "alone", np.arange(0, 240, 1 / 20), sharing="exclusive", shares=1, interference=[])
+    own = {"gpus": 8, "sharing": "exclusive", "shares": 1, "interference": []}
+    summary, _ = played(tmp_path / "alone", np.arange(0, 240, 1 / 20), **own)
     assert summary["notes"] == []
