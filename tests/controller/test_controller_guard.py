@@ -44,7 +44,7 @@ FRESH = GuardInput(now_s=100.0, spec_replicas=4, ready=4, scraped=4, metrics_s=9
         (5.0, FRESH._replace(ready=0, scraped=0, metrics_s=None), 5, ""),
         (6.0, FRESH._replace(ready=0, scraped=0, metrics_s=None), 6, ""),
         (None, FRESH._replace(spec_replicas=1), 2, "policy failed"),  # below the least is never right
-        (2.0, FRESH._replace(spec_replicas=1, ready=1, scraped=0, metrics_s=None), 2, "no metrics yet"),  # bounds need none
+        (2.0, FRESH._replace(spec_replicas=1, ready=1, scraped=0, metrics_s=None), 2, "no metrics yet"),  # bounds
         (2.0, FRESH._replace(spec_replicas=3, ready=2, scraped=2), 2, ""),  # one pod is pending, and is given up
     ],
 )
