@@ -8,6 +8,7 @@ A folder that an interrupt left is continued: runs that are complete are kept, t
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -32,6 +33,7 @@ from testbed.pipeline.campaign import (
 )
 from testbed.pipeline.looked import Look, look_first
 from testbed.pipeline.made_runs import MadeRuns, Reporter
+from testbed.pipeline.plan import lone_rate_rps
 from testbed.pipeline.restore import restore_real
 from testbed.pipeline.target import Target, served
 from testbed.pipeline.time_limit import TimeLimit, first_look, fit_of, plan_of, start_of
@@ -131,7 +133,10 @@ def _real_runs(campaign: Campaign, study: StudyConfig, target: Target | None) ->
             loads = study.fit.loads if number in study.fit.configurations else ()
             repeats = study.held_out.repeats
             for repeat in range(repeats):  # fit and held-out runs take turns: the profile is of the whole campaign
-                fitted += [fit_run(campaign, study, aim, load, capacity) for load in loads[repeat::repeats]]
+                for load in loads[repeat::repeats]:
+                    lone = target is not None and load == min(loads)  # a server of ours has a log of its batches
+                    most_rps = lone_rate_rps(service, float(mean_s[0])) if lone else math.inf
+                    fitted.append(fit_run(campaign, study, aim, load, capacity, most_rps))
                 held_out += held_out_runs(campaign, study, aim, capacity, repeat)
     return [*fitted, *of_lengths], held_out
 

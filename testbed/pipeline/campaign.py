@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -156,9 +157,11 @@ def lone_gaps_s(model: str, device: str) -> tuple[float, ...]:
     return tuple(gap_s for gap_s in LONE_GAPS_S if gap_s >= expected_s / 2)
 
 
-def fit_run(campaign: Campaign, study: StudyConfig, aim: Target, load: float, capacity: float) -> RunDir:
-    """A run that is fitted on, at a constant rate: `load` times the capacity."""
-    rate = load * capacity
+def fit_run(
+    campaign: Campaign, study: StudyConfig, aim: Target, load: float, capacity: float, most_rps: float = math.inf
+) -> RunDir:
+    """A run that is fitted on, at a constant rate: `load` times the capacity, at most most_rps."""
+    rate = min(load * capacity, most_rps)
     run_id = fit_run_id(study.model, aim.service, load)
     seed = seed_of(campaign.config.seed, run_id)
     wanted_s = max(study.fit.duration_s, study.fit.requests / rate)

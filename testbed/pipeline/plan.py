@@ -13,6 +13,7 @@ from testbed.calibration.evidence import CAPACITY
 from workloads.catalog import ServiceConfig
 
 EVERY_SIZE = 16  # up to it all batch sizes are made; beyond, those in between follow from their neighbours
+LONE_SHARE = 0.4  # of a run's requests
 LARGEST_BURST = 512  # requests: well below what a client has in flight at most
 
 
@@ -77,6 +78,13 @@ def lone_schedule(model: str, requests: int, gap_s: float) -> Schedule:
     """Requests far apart: each meets an idle server."""
     scheduled_ns = np.rint(np.arange(requests) * gap_s * 1e9).astype(np.int64)
     return Schedule(scheduled_ns, _names(model, requests), requests * gap_s, {"pattern": "lone", "gap_s": gap_s})
+
+
+def lone_rate_rps(service: ServiceConfig, lone_s: float) -> float:
+    """The largest rate at which two requests of five are alone in the service, which the overhead is taken from where
+    nothing else tells it: no other one while it waits for its batch and is served, and none that would join it."""
+    delay_s = 0.0 if service.dynamic_batching is None else service.dynamic_batching.max_queue_delay_s
+    return -math.log(LONE_SHARE) / (2 * delay_s + lone_s)
 
 
 def _names(model: str, n: int) -> npt.NDArray[np.object_]:

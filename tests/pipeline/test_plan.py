@@ -12,6 +12,7 @@ from testbed.pipeline.campaign import LONE_GAPS_S, lone_gaps_s
 from testbed.pipeline.plan import (
     burst_schedule,
     capacity_schedule,
+    lone_rate_rps,
     profiled_sizes,
     seed_of,
 )
@@ -19,6 +20,16 @@ from testbed.simulation.kernel import simulate_batches
 from testbed.simulation.load_curve import capacity_rps
 from testbed.simulation.rules import BatchingRules
 from workloads.catalog import DynamicBatching, ServiceConfig
+
+
+@pytest.mark.parametrize(("delay_s", "lone_s"), [(0.0, 0.009), (0.02, 0.009), (0.005, 0.1)])
+def test_two_of_five_requests_are_alone(delay_s: float, lone_s: float) -> None:
+    """Counted in Poisson arrivals: nobody else is there on arrival, and nobody comes while the batch could grow."""
+    rules = DynamicBatching(max_queue_delay_s=delay_s)
+    rate = lone_rate_rps(ServiceConfig(max_batch_size=8, dynamic_batching=rules), lone_s)
+    gaps_s = np.random.default_rng(7).exponential(1 / rate, 200_000)
+    alone = (gaps_s[:-1] > delay_s + lone_s) & (gaps_s[1:] > delay_s)
+    assert alone.mean() == pytest.approx(0.4, abs=0.005)
 
 
 @pytest.mark.parametrize("instances", [1, 2, 3])
