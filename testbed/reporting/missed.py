@@ -76,11 +76,19 @@ def intervals_of(requests: RequestLog, pods: Pods, duration_s: float, target_s: 
     arrived = np.histogram(scheduled_s, edges)[0]
     missed = np.histogram(scheduled_s[requests.missed(target_s)] + target_s, edges)[0]
     asked, ready, pending = _at(pods.asked, edges[1:]), _at(pods.ready, edges[:-1]), _at(pods.pending, edges[1:])
-    counts = zip(arrived, missed, asked, ready, pending, strict=True)
     waiting = _without_answer(requests, edges[1:])
     return [
-        Interval(float(start_s), float(end_s), *map(int, count), waiting=int(left))
-        for start_s, end_s, count, left in zip(edges, edges[1:], counts, waiting, strict=False)
+        Interval(
+            float(edges[k]),
+            float(edges[k + 1]),
+            int(arrived[k]),
+            int(missed[k]),
+            int(asked[k]),
+            int(ready[k]),
+            int(pending[k]),
+            waiting=int(waiting[k]),
+        )
+        for k in range(len(edges) - 1)
     ]
 
 

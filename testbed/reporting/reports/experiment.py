@@ -65,7 +65,9 @@ def causes_of(results: Experiment) -> list[dict[str, Any]]:
     rows = []
     for pair in results.pairs:
         sides = {"real": pair.real, "sim": pair.sim}
-        row = {name: sum(run.cost.slo_violation_rate for run in runs) / len(runs) for name, runs in sides.items()}
+        row: dict[str, Any] = {
+            name: sum(run.cost.slo_violation_rate for run in runs) / len(runs) for name, runs in sides.items()
+        }
         if any(row.values()):
             why = {f"why_{name}": why_text(run.missed for run in runs) for name, runs in sides.items()}
             rows.append({"traffic": pair.traffic, "policy": pair.policy, **row, **why})
