@@ -93,7 +93,10 @@ def intervals_of(requests: RequestLog, pods: Pods, duration_s: float, target_s: 
 
 
 def looks_of(folder: Path, decisions: Sequence[dict[str, Any]], start_unix_s: float) -> list[Look]:
-    """What the scaler saw each time, by its journal if it keeps one, else its changes only."""
+    """What the scaler saw each time, by its journal if it keeps one, else its changes only.
+
+    In journals of before November 2026 `held` has what `refusal` has since.
+    """
     journal = folder / "controller.jsonl"
     if not journal.exists():
         return [Look(one["time_s"], one["before"], one["wanted"], one["reason"]) for one in decisions]
@@ -103,9 +106,9 @@ def looks_of(folder: Path, decisions: Sequence[dict[str, Any]], start_unix_s: fl
             turn["time_s"] - start_unix_s,
             turn["spec_replicas"],
             turn["spec_replicas"] if turn["replicas"] is None else turn["replicas"],
-            turn["refusal"] or turn["reason"],
+            turn.get("refusal", turn.get("held")) or turn["reason"],
             turn.get("load"),
-            turn.get("held"),
+            turn.get("held") if "refusal" in turn else None,
         )
         for turn in turns
         if turn["spec_replicas"] is not None

@@ -77,5 +77,9 @@ def test_a_journal_tells_every_look_and_changes_are_what_is_left_without_one(tmp
         Look(5.0, 2, 2, "calm"),
         Look(7.0, 2, 3, "at most one", 1.4 if known else None),
     ]
+    old = {**turn, "held": "metrics are old"}
+    del old["refusal"]
+    (tmp_path / "controller.jsonl").write_text(json.dumps(old) + "\n")
+    assert looks_of(tmp_path, [], 100.0) == [Look(5.0, 2, 2, "metrics are old")]
     decision = {"time_s": 7.0, "model": "m", "before": 2, "wanted": 3, "reason": "above"}
     assert looks_of(tmp_path / "none", [decision], 100.0) == [Look(7.0, 2, 3, "above")]
