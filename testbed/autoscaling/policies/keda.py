@@ -6,32 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
-from pydantic import Field
-
 from testbed.autoscaling.forecast import line_at
 from testbed.autoscaling.hpa.controller import ScaleTarget, sync
 from testbed.autoscaling.hpa.proposal import MetricReadings, Tolerance
-from testbed.autoscaling.hpa.spec import Behavior, ControllerFlags, HpaSpec, MetricSpec
+from testbed.autoscaling.hpa.spec import Behavior, ControllerFlags, HpaSpec
 from testbed.autoscaling.hpa.stabilization import History
-from testbed.autoscaling.metrics import METRICS, SERVICE_METRICS, did_you_mean, is_metric, milli, of_all
+from testbed.autoscaling.keda_metrics import COMPOSITE, CPU, Fallback, KedaMetrics, KedaTrigger, ScalingModifiers
+from testbed.autoscaling.metrics import METRICS, SERVICE_METRICS, did_you_mean, is_metric, of_all
 from testbed.autoscaling.observation import Observation
 from testbed.autoscaling.policies.hpa import DEFAULT_FLAGS, cpu_samples, searched_behavior
 from testbed.autoscaling.policies.predictive import demand_of
 from testbed.autoscaling.policy import Decision, policy
 from testbed.autoscaling.search import ServedService, Trial
-from testbed.config import Strict
 from testbed.errors import ConfigError
 
 FORECAST = "forecast_requests_per_second"  # of the policy itself: `kis adapter` does not have it
-CPU = "cpu"  # a Resource metric of KEDA's HPA, in per cent of the request; it neither wakes nor keeps awake
-
-
-class KedaTrigger(Strict):
-    """One trigger of a ScaledObject."""
-
-    metric: str = Field(description="metric of all pods, of the service, forecast_requests_per_second, or cpu")
-    threshold: float = Field(gt=0, description="of the metric for each replica; of cpu: per cent of the request")
-    activation: float = Field(0.0, description="the trigger is active above it")
 
 
 class _KedaMemory(NamedTuple):
@@ -41,6 +30,7 @@ class _KedaMemory(NamedTuple):
     active_s: float | None  # when a trigger was last active
     hpa: History
     rates: tuple[tuple[float, float], ...] = ()  # arrivals of the last forecast_window_s: when, requests a second
+    failures: Mapping[str, int] | None = None  # in a row, by metric; None: the HPA has not asked yet
 
 
 @policy("keda")
@@ -53,6 +43,10 @@ class Keda:
     idle_replicas). A metric that is not known is an error of its trigger: then nothing is put to sleep. Of a poll and a
     sync that are due at once, a change by the poll applies, and the HPA goes on from it at its next. Names and defaults
     of the ScaledObject; after pkg/scaling/executor/scale_scaledobjects.go.
+
+    What the HPA is told is in testbed/autoscaling/keda_metrics.py: with scaling_modifiers one metric, also for
+    activation, and with a fallback a size where a metric is not known. A fallback wakes nobody; with its replicas at 0,
+    an error no longer keeps awake.
 
     A metric of all pods has no value without pods: at 0 it takes one of the service itself (arrivals_per_second) to
     wake the deployment. What is sent to it until a pod serves fails, unless the client tries again. On a cluster
@@ -74,6 +68,8 @@ class Keda:
     cooldown_s: float = 300.0
     initial_cooldown_s: float = 0.0
     behavior: Behavior | None = None
+    fallback: Fallback | None = None
+    scaling_modifiers: ScalingModifiers | None = None
     forecast_window_s: float = 300.0
     forecast_ahead_s: float = 60.0
     metrics_delay_s: float = 15.0
@@ -104,6 +100,7 @@ class Keda:
         for name in ("polling_interval_s", "forecast_window_s", "window_s"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"policy keda: {name} must be above 0, not {getattr(self, name):g}")
+        self.metrics.check()
 
     @classmethod
     def settings_from(cls, given: dict[str, Any], max_replicas: int) -> dict[str, Any]:
@@ -155,18 +152,17 @@ class Keda:
         return self.idle_replicas is not None or self.min_replicas == 0
 
     @property
+    def metrics(self) -> KedaMetrics:
+        """What the HPA is told."""
+        return KedaMetrics(self.triggers, self.fallback, self.scaling_modifiers)
+
+    @property
     def spec(self) -> HpaSpec:
         """Of the HPA that KEDA makes of the ScaledObject."""
-        metrics = (
-            MetricSpec(type="Resource", name=CPU, target_utilization_pct=round(trigger.threshold))
-            if trigger.metric == CPU
-            else MetricSpec(type="External", name=trigger.metric, target_average_value_m=milli(trigger.threshold))
-            for trigger in self.triggers
-        )
         return HpaSpec(
             min_replicas=max(1, self.min_replicas),
             max_replicas=self.max_replicas,
-            metrics=tuple(metrics),
+            metrics=self.metrics.specs,
             behavior=self.behavior,
         )
 
@@ -214,13 +210,12 @@ class Keda:
     def _polled(
         self, current: int, values: Mapping[str, float | None], memory: _KedaMemory, now_s: float
     ) -> tuple[int, _KedaMemory, str]:
-        known = [(trigger, values[trigger.metric]) for trigger in self.triggers if trigger.metric != CPU]
-        active = [trigger.metric for trigger, value in known if value is not None and value > trigger.activation]
+        active = self.metrics.active(values)
         if active:
             memory = memory._replace(active_s=now_s)
             wakes = current == 0 or (self.idle_replicas is not None and current < self.min_replicas)
             return (max(1, self.min_replicas) if wakes else current), memory, f"{', '.join(active)} is active"
-        if any(value is None for _, value in known):
+        if None in values.values() and (self.fallback is None or self.fallback.replicas > 0):
             return current, memory, "a trigger's metric is not known"
         if self.sleeps and current > 0:
             since_s, cooldown_s = (
@@ -233,25 +228,44 @@ class Keda:
 
     def _synced(self, observation: Observation, values: Mapping[str, float | None], memory: _KedaMemory) -> Decision:
         """What the HPA says that KEDA has made of the ScaledObject."""
-        spec, pods = self.spec, observation.pods
+        spec, pods, current = self.spec, observation.pods, observation.spec_replicas
+        if spec.min_replicas <= current <= spec.max_replicas:  # else the HPA asks for no metric
+            memory = memory._replace(failures=self.metrics.failures(values, memory.failures or {}))
+        failures = memory.failures or {}
+        ready = sum(pod.phase == "Running" and bool(pod.ready) for pod in pods)
+        answers_m = self.metrics.answers_m(values, failures, current, ready)
         metrics = {metric.name: metric for metric in spec.metrics}
-        target = ScaleTarget(observation.spec_replicas, sum(1 for pod in pods if not pod.deleting), pods)
+        target = ScaleTarget(current, sum(1 for pod in pods if not pod.deleting), pods)
         kubelet = observation.window(self.cpu_window_s, self.cpu_metrics_delay_s) if CPU in metrics else None
         readings = MetricReadings(
             {} if kubelet is None else {metrics[CPU].key: cpu_samples(kubelet)},
-            {metrics[name].key: [milli(value)] for name, value in values.items() if value is not None},
+            {metrics[name].key: [answer_m] for name, answer_m in answers_m.items()},
         )
         answer = sync(spec, target, readings, memory.hpa, observation.now_s, self.flags)
-        wanted = observation.spec_replicas if answer.desired_replicas is None else answer.desired_replicas
+        wanted = current if answer.desired_replicas is None else answer.desired_replicas
         used = answer.utilization_pct.get(metrics[CPU].key) if CPU in metrics else None
-        shown = {**values, CPU: None if used is None else float(used)}
-        figures = ", ".join(
-            f"{trigger.metric} {_shown(shown[trigger.metric])}, threshold {trigger.threshold:g}"
-            for trigger in self.triggers
-        )
-        reason = answer.error or f"{figures}: {observation.spec_replicas} -> {wanted}"
-        held = answer.held(observation.spec_replicas, Tolerance.of(spec, self.flags).up)
-        return Decision(wanted, memory._replace(hpa=answer.history), reason, answer.load, held)
+        figures = self._figures({**values, CPU: None if used is None else float(used)}, answers_m, failures)
+        reason = answer.error or f"{figures}: {current} -> {wanted}"
+        held = answer.held(current, Tolerance.of(spec, self.flags).up)
+        load = None if answer.load is None else max(answer.load, 0.0)  # a formula may be negative
+        return Decision(wanted, memory._replace(hpa=answer.history), reason, load, held)
+
+    def _figures(
+        self, values: Mapping[str, float | None], answers_m: Mapping[str, int], failures: Mapping[str, int]
+    ) -> str:
+        """What the HPA was told."""
+        fallen, modifiers = self.metrics.fallen(failures), self.scaling_modifiers
+        shown = []
+        for trigger in self.triggers:
+            figure = f"{trigger.metric} {_shown(values[trigger.metric])}"
+            figure += f" ({failures[trigger.metric]} times: fallback)" if trigger.metric in fallen else ""
+            whole = modifiers is None or trigger.metric == CPU
+            shown.append(figure + (f", threshold {trigger.threshold:g}" if whole else ""))
+        if modifiers is not None:
+            value_m = answers_m.get(COMPOSITE)
+            value = None if value_m is None else value_m / 1000
+            shown.append(f"formula {_shown(value)}, target {modifiers.target:g}")
+        return ", ".join(shown)
 
 
 def _shown(value: float | None) -> str:

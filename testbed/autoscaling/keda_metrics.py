@@ -1,0 +1,185 @@
+"""What KEDA's metrics server answers the HPA that it made of a ScaledObject: metrics, a formula of them, a fallback.
+
+After pkg/scaling/scale_handler.go, pkg/scaling/modifiers/formula.go and pkg/fallback/fallback.go of KEDA 2.20, and the
+checks of apis/keda/v1alpha1/scaledobject_webhook.go.
+
+fallback: a failure counts each time the HPA asks for the metric, so at each of its syncs and not at each poll. A
+success sets the count back to 0. The HPA does not ask at 0 replicas, nor outside its bounds.
+
+scaling_modifiers: one metric takes the place of those of all triggers but cpu. It has no value while one of them has
+none, also of a trigger that the formula does not name. While one of them falls back, it falls back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field
+
+from testbed.autoscaling.formula import Formula, formula_of, in_milli
+from testbed.autoscaling.hpa.spec import MetricSpec
+from testbed.autoscaling.metrics import milli
+from testbed.config import Strict
+from testbed.errors import ConfigError
+
+CPU = "cpu"  # a Resource metric of KEDA's HPA, in per cent of the request; it neither wakes nor keeps awake
+COMPOSITE = "composite-metric"  # KEDA's name of what a formula makes of the triggers' metrics
+TargetType = Literal["AverageValue", "Value"]  # of each replica, or of all: then the HPA multiplies the ready pods
+FallbackBehavior = Literal["static", "currentReplicas", "currentReplicasIfHigher", "currentReplicasIfLower"]
+
+
+class KedaTrigger(Strict):
+    """One trigger of a ScaledObject."""
+
+    metric: str = Field(description="metric of all pods, of the service, forecast_requests_per_second, or cpu")
+    threshold: float = Field(gt=0, description="of the metric for each replica; of cpu: per cent of the request")
+    activation: float = Field(0.0, description="the trigger is active above it")
+    name: str | None = Field(None, description="name of the trigger, for a formula")
+    metric_type: TargetType = Field("AverageValue", description="threshold for each replica, or (Value) for all")
+
+
+class Fallback(Strict):
+    """Of a ScaledObject."""
+
+    failure_threshold: int = Field(ge=0, description="failures in a row that are borne; the next one falls back")
+    replicas: int = Field(ge=0, description="size to fall back to")
+    behavior: FallbackBehavior = Field("static", description="when the current size takes the place of `replicas`")
+
+    def size(self, current: int) -> int:
+        """That the HPA is to want."""
+        if self.behavior == "currentReplicas":
+            return current
+        if self.behavior == "currentReplicasIfHigher":
+            return max(current, self.replicas)
+        return min(current, self.replicas) if self.behavior == "currentReplicasIfLower" else self.replicas
+
+    def answer_m(self, metric: MetricSpec, current: int, ready: int) -> int | None:
+        """In thousandths; None: the HPA multiplies a Value with the ready pods, so without one there is no answer.
+
+        Example: a target of 5 for each of 6 replicas is 30 of them all; as a Value with 3 pods ready it is 10.
+        """
+        if metric.target_average_value_m is not None:
+            return metric.target_average_value_m * self.size(current)
+        assert metric.target_value_m is not None
+        return int(metric.target_value_m * (self.size(current) / ready)) if ready else None
+
+
+class ScalingModifiers(Strict):
+    """One metric in place of those of the triggers."""
+
+    formula: str = Field(description="formula of names of triggers (testbed/autoscaling/formula.py)")
+    target: float = Field(ge=0.001, description="target of the formula's value")
+    activation_target: float = Field(0.0, description="the ScaledObject is active above it")
+    metric_type: TargetType = Field("AverageValue", description="target for each replica, or (Value) for all")
+
+
+@dataclass(frozen=True)
+class KedaMetrics:
+    """Of one ScaledObject. values: of the metrics of its triggers, without cpu; None: not known."""
+
+    triggers: tuple[KedaTrigger, ...]
+    fallback: Fallback | None
+    modifiers: ScalingModifiers | None
+
+    def check(self) -> None:
+        """ConfigError in one line: what KEDA refuses, or would not do."""
+        names = [trigger.name for trigger in self.triggers if trigger.name is not None]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ConfigError(f"policy keda: two triggers are named {twice}: give each its own name")
+        given = {"fallback": self.fallback, "scaling_modifiers": self.modifiers}
+        for key, value in given.items():
+            if value is not None and all(trigger.metric == CPU for trigger in self.triggers):
+                raise ConfigError(f"policy keda: {key} is of triggers other than cpu: give one, or take {key} off")
+        if self.modifiers is None:
+            return
+        try:
+            _ = self.formula
+        except ValueError as error:
+            raise ConfigError(f"policy keda: formula '{self.modifiers.formula}': {error}") from None
+        if self.fallback is not None and self.modifiers.target % 1:
+            raise ConfigError(
+                f"policy keda: KEDA ignores a fallback unless the target of scaling_modifiers is a whole number "
+                f"(got {self.modifiers.target:g}): give one, or take fallback off"
+            )
+
+    @property
+    def formula(self) -> Formula | None:
+        """None: without scaling_modifiers. ValueError: what is wrong with it."""
+        if self.modifiers is None:
+            return None
+        names = [trigger.name for trigger in self.triggers if trigger.name is not None and trigger.metric != CPU]
+        return formula_of(self.modifiers.formula, names)
+
+    @property
+    def specs(self) -> tuple[MetricSpec, ...]:
+        """Of the HPA."""
+        cpu = [
+            MetricSpec(type="Resource", name=CPU, target_utilization_pct=round(trigger.threshold))
+            for trigger in self.triggers
+            if trigger.metric == CPU
+        ]
+        if self.modifiers is not None:
+            return (*cpu, _external(COMPOSITE, self.modifiers.metric_type, in_milli(self.modifiers.target)))
+        return tuple(
+            cpu[0]
+            if trigger.metric == CPU
+            else _external(trigger.metric, trigger.metric_type, milli(trigger.threshold))
+            for trigger in self.triggers
+        )
+
+    def composite_m(self, values: Mapping[str, float | None]) -> int | None:
+        """What the formula makes of the values, in thousandths; None: one of them is not known, or no formula."""
+        formula, known = self.formula, {metric: value for metric, value in values.items() if value is not None}
+        if formula is None or len(known) < len(values):
+            return None
+        named = {trigger.name: known[trigger.metric] for trigger in self.triggers if trigger.metric in known}
+        return in_milli(formula.value({name: value for name, value in named.items() if name is not None}))
+
+    def active(self, values: Mapping[str, float | None]) -> list[str]:
+        """Names of the metrics above their activation."""
+        if self.modifiers is not None:
+            value_m = self.composite_m(values)
+            above = value_m is not None and value_m / 1000 > self.modifiers.activation_target
+            return [COMPOSITE] if above else []
+        known = ((trigger, values.get(trigger.metric)) for trigger in self.triggers)
+        return [trigger.metric for trigger, value in known if value is not None and value > trigger.activation]
+
+    def failures(self, values: Mapping[str, float | None], before: Mapping[str, int]) -> dict[str, int]:
+        """In a row, by metric, when the HPA has asked once more."""
+        return {metric: before.get(metric, 0) + 1 for metric, value in values.items() if value is None}
+
+    def answers_m(
+        self, values: Mapping[str, float | None], failures: Mapping[str, int], current: int, ready: int
+    ) -> dict[str, int]:
+        """By the HPA's external metrics, in thousandths; one that is not there is an error.
+
+        current: size of the deployment; ready: of its pods.
+        """
+        fallen = self.fallen(failures)
+        answers: dict[str, int | None] = {}
+        for spec in self.specs:
+            if spec.name == CPU:
+                continue
+            if self.fallback is not None and (spec.name in fallen or (spec.name == COMPOSITE and fallen)):
+                answers[spec.name] = self.fallback.answer_m(spec, current, ready)
+            elif spec.name == COMPOSITE:
+                answers[spec.name] = self.composite_m(values)
+            else:
+                value = values[spec.name]
+                answers[spec.name] = None if value is None else milli(value)
+        return {name: answer for name, answer in answers.items() if answer is not None}
+
+    def fallen(self, failures: Mapping[str, int]) -> Sequence[str]:
+        """Metrics that fall back."""
+        if self.fallback is None:
+            return ()
+        return [metric for metric, count in failures.items() if count > self.fallback.failure_threshold]
+
+
+def _external(name: str, metric_type: TargetType, target_m: int) -> MetricSpec:
+    if metric_type == "Value":
+        return MetricSpec(type="External", name=name, target_value_m=target_m)
+    return MetricSpec(type="External", name=name, target_average_value_m=target_m)
