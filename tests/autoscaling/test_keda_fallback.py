@@ -90,6 +90,8 @@ def test_another_trigger_may_want_more_and_the_fallback_lets_it_scale_down() -> 
     assert policy.decide(Scene(500.0, 5, load(40.0)), None).replicas == 8
     down = policy.decide(Scene(500.0, 6, load(5.0)), None)
     assert down.replicas == 4
+    assert (down.load, down.held) == (None, None)  # what was not measured is no load
+    assert policy.decide(Scene(500.0, 4, load(5.0)), None).held == "missing"
     assert down.reason == (
         "in_flight_requests 5, threshold 5, arrivals_per_second not known (1 times: fallback), threshold 5: 6 -> 4"
     )

@@ -248,6 +248,8 @@ class Keda:
         reason = answer.error or f"{figures}: {current} -> {wanted}"
         held = answer.held(current, Tolerance.of(spec, self.flags).up)
         load = None if answer.load is None else max(answer.load, 0.0)  # a formula may be negative
+        if self.metrics.fallen(failures):  # what the HPA was told was not measured
+            held, load = held or ("missing" if wanted == current else None), None
         return Decision(wanted, memory._replace(hpa=answer.history), reason, load, held)
 
     def _figures(
