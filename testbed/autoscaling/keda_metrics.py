@@ -116,19 +116,16 @@ class KedaMetrics:
     @property
     def specs(self) -> tuple[MetricSpec, ...]:
         """Of the HPA."""
-        cpu = [
+        specs = [
             MetricSpec(type="Resource", name=CPU, target_utilization_pct=round(trigger.threshold))
-            for trigger in self.triggers
-            if trigger.metric == CPU
-        ]
-        if self.modifiers is not None:
-            return (*cpu, _external(COMPOSITE, self.modifiers.metric_type, in_milli(self.modifiers.target)))
-        return tuple(
-            cpu[0]
             if trigger.metric == CPU
             else _external(trigger.metric, trigger.metric_type, milli(trigger.threshold))
             for trigger in self.triggers
-        )
+            if self.modifiers is None or trigger.metric == CPU
+        ]
+        if self.modifiers is not None:
+            specs.append(_external(COMPOSITE, self.modifiers.metric_type, in_milli(self.modifiers.target)))
+        return tuple(specs)
 
     def composite_m(self, values: Mapping[str, float | None]) -> int | None:
         """What the formula makes of the values, in thousandths; None: one of them is not known, or no formula."""

@@ -116,6 +116,7 @@ def test_what_is_no_number_is_the_smallest_one_as_on_x86(text: str) -> None:
 
 def test_names_are_given_in_other_units() -> None:
     text = in_other_units("wait > 5 ? wait2 : 1e3 * wait", {"wait": 1000.0, "wait2": 1.0})
+    assert in_other_units("1e3 * e3", {"e3": 2.0}) == "1e3 * (2.0 * e3)"  # an exponent is no name
     assert text == "(1000.0 * wait) > 5 ? wait2 : 1e3 * (1000.0 * wait)"
 
 

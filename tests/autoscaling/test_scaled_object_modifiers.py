@@ -65,7 +65,8 @@ def test_a_formula_keeps_its_meaning_in_the_testbeds_units(tmp_path: Path) -> No
         (keda(fallback={**FALLBACK, "behavior": "none"}), "spec.fallback.behavior: "),
         (keda(fallback={**FALLBACK, "behavior": "scalingModifiers"}), "behavior scalingModifiers is not modelled: "),
         (keda(CPU, fallback=FALLBACK, minReplicaCount=1), "fallback is of triggers other than cpu"),
-        (modified(**BOTH | {"target": "2.5"}, fallback=FALLBACK), "KEDA ignores a fallback unless the target"),
+        (modified(**BOTH | {"target": "2.0"}, fallback=FALLBACK), "a whole number in digits (got '2.0')"),
+        (modified(**BOTH | {"target": "3e6"}, fallback=FALLBACK), "a whole number in digits (got '3e6')"),
         (modified(formula="flight"), "scalingModifiers: KEDA needs both formula and target"),
         (modified(target="3"), "scalingModifiers: KEDA needs both formula and target"),
         (modified(formula="flight", target="3k"), "scalingModifiers.target is no number (got '3k')"),
@@ -86,8 +87,8 @@ def test_what_keda_or_the_policy_cannot_do_is_said_in_one_line(tmp_path: Path, b
 
 
 def test_a_whole_target_is_written_without_an_exponent(tmp_path: Path) -> None:
-    """KEDA's fallback reads no other (strconv.ParseInt)."""
-    policy = read(tmp_path, modified(formula="flight", target="3e6", fallback=FALLBACK))
+    """KEDA's fallback reads no other."""
+    policy = read(tmp_path, modified(formula="flight", target="3e6"))
     spec = scaled_object(policy, "triton", "serving", "bert")["spec"]
     assert spec["advanced"]["scalingModifiers"]["target"] == "3000000"
 

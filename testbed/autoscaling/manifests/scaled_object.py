@@ -27,6 +27,7 @@ from testbed.errors import ConfigError
 PAUSED = "autoscaling.keda.sh/paused"
 NOT_PAUSED = ("false", "f", "0")
 SELECTOR, WINDOW = "<selector>", "<window>"
+WHOLE = re.compile(r"[+-]?\d+")  # what strconv.ParseInt takes
 DURATION = r"(\d[\w.]*)"
 PREDICTED = re.compile(
     rf"predict_linear\(\((?P<query>.+)\)\[(?P<history>{DURATION[1:-1]}):[^\]]*\],(?P<ahead>\d+(?:\.\d+)?)\)"
@@ -128,7 +129,7 @@ def keda_settings(body: dict[str, Any], where: str, names: Names) -> dict[str, A
     given = {
         "idle_replicas": spec.idle_replica_count,
         "fallback": None if spec.fallback is None else spec.fallback.model_dump(),
-        "scaling_modifiers": _modifiers(spec.advanced.scaling_modifiers, where, factors),
+        "scaling_modifiers": _modifiers(spec, where, factors),
         "behavior": None if behavior is None else behavior.own(),
         "window_s": _same([query.window_s for query in queries], f"{where}: spec.triggers: the windows of its queries"),
         "forecast_window_s": next((query.history_s for query in queries if query.history_s is not None), None),
@@ -157,13 +158,16 @@ def _not_modelled(whole: ScaledObject) -> Iterator[tuple[str, str]]:
         yield f"spec.idleReplicaCount {spec.idle_replica_count}", "KEDA itself supports 0 alone: give 0"
 
 
-def _modifiers(body: ScalingModifiersBody, where: str, factors: Mapping[str, float]) -> dict[str, Any] | None:
+def _modifiers(spec: Spec, where: str, factors: Mapping[str, float]) -> dict[str, Any] | None:
     """The formula is one of the testbed's metrics. factors: by the names of the triggers, of theirs over ours."""
-    where = f"{where}: spec.advanced.scalingModifiers"
+    body, where = spec.advanced.scaling_modifiers, f"{where}: spec.advanced.scalingModifiers"
     if body == ScalingModifiersBody():
         return None
     if not body.formula or not body.target:
         raise ConfigError(f"{where}: KEDA needs both formula and target: give them")
+    if spec.fallback is not None and WHOLE.fullmatch(body.target) is None:
+        why = f"KEDA ignores a fallback unless the target is a whole number in digits (got '{body.target}')"
+        raise ConfigError(f"{where}.target: {why}: give one, or take fallback off")
     try:
         formula_of(body.formula, factors)
     except ValueError as error:
