@@ -3,7 +3,8 @@
 KEDA has the language expr (github.com/expr-lang/expr); the part of it that makes numbers of numbers is here: literals,
 names of triggers, arithmetic, comparisons, and/or/not, `? :`, lists, and FUNCTIONS with predicates such as `{# > 1}`.
 The rest is refused by the name of what it is. Precedences are those of its parser/operator/operator.go, kinds of values
-are checked as its checker does; every number is a float64, as all triggers' values are.
+are checked as its checker does. Every number is a float64, as all triggers' values are; expr has whole numbers too,
+which differs beyond 2**53 and in that they have no negative zero.
 """
 
 from __future__ import annotations
@@ -49,18 +50,29 @@ def _rounded(value: Any) -> Any:
     return whole + np.copysign(1.0, value) if abs(value - whole) >= 0.5 else whole
 
 
+def _median(values: Sequence[Any]) -> Any:
+    """What is no number is the smallest, as Go sorts it."""
+    ordered = sorted(values, key=lambda value: (not np.isnan(value), value))
+    return (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+
+
+def _int64(value: float) -> int:
+    """As Go converts it on x86-64: what is no number, or too large, is the smallest one. It is up to the machine."""
+    return int(value) if -(2.0**63) <= value < 2.0**63 else -(2**63)
+
+
 OF_ONE: Mapping[str, Callable[[Any], Any]] = {
     "abs": np.abs,
     "ceil": np.ceil,
     "float": np.positive,
     "floor": np.floor,
-    "int": np.trunc,
+    "int": lambda value: np.float64(_int64(value)),
     "round": _rounded,
 }
 OF_SEVERAL: Mapping[str, Callable[[Sequence[Any]], Any]] = {
     "max": max,
     "mean": np.mean,
-    "median": np.median,
+    "median": _median,
     "min": min,
 }
 OF_LISTS: Mapping[str, Callable[[Sequence[Any]], Any]] = {
@@ -114,12 +126,8 @@ def formula_of(text: str, names: Collection[str]) -> Formula:
 
 
 def in_milli(value: float) -> int:
-    """In thousandths, cut off, as KEDA's pkg/scaling/modifiers/formula.go converts it.
-
-    What is no number, or too large, is the smallest one on x86-64: Go says only that it depends on the machine.
-    """
-    thousandths = value * 1000
-    return int(thousandths) if -(2.0**63) <= thousandths < 2.0**63 else -(2**63)
+    """In thousandths, cut off, as KEDA's pkg/scaling/modifiers/formula.go converts it."""
+    return _int64(value * 1000)
 
 
 def in_other_units(text: str, factors: Mapping[str, float]) -> str:
@@ -265,6 +273,8 @@ class _Reader:
         return parts
 
     def call(self, name: str) -> _Part:
+        if name in self.names:
+            raise ValueError(f"{name}() is no function, as a trigger is named {name}: give that another name")
         if name in OF_LISTS:
             return self.call_of_list(name)
         if name not in FUNCTIONS:
