@@ -1,10 +1,13 @@
-"""What KEDA's metrics server answers the HPA that it made of a ScaledObject: metrics, a formula of them, a fallback.
+"""What KEDA makes of the metrics of a ScaledObject: whether it is active, and what it answers its HPA.
 
-After pkg/scaling/scale_handler.go, pkg/scaling/modifiers/formula.go and pkg/fallback/fallback.go of KEDA 2.20, and the
-checks of apis/keda/v1alpha1/scaledobject_webhook.go.
+After pkg/scaling/scale_handler.go, pkg/scaling/modifiers/formula.go and pkg/fallback/fallback.go of KEDA 2.20.2, and
+the checks of its apis/keda/v1alpha1/scaledobject_webhook.go.
 
-fallback: a failure counts each time the HPA asks for the metric, so at each of its syncs and not at each poll. A
-success sets the count back to 0. The HPA does not ask at 0 replicas, nor outside its bounds.
+A metric fails while nobody answers who has answered before. A query without a result fails where its trigger does not
+ignore that; where it does, KEDA takes it for 0. Here it is not known then, and nothing is scaled down.
+
+fallback: failures in a row are counted at each poll and each time that the HPA asks, which it does not do at 0
+replicas, nor outside its bounds. Above the threshold the fallback answers the HPA, and the trigger is active.
 
 scaling_modifiers: one metric takes the place of those of all triggers but cpu. It has no value while one of them has
 none, also of a trigger that the formula does not name. While one of them falls back, it falls back.
@@ -14,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import Field
 
@@ -38,10 +41,11 @@ class KedaTrigger(Strict):
     activation: float = Field(0.0, description="the trigger is active above it")
     name: str | None = Field(None, description="name of the trigger, for a formula")
     metric_type: TargetType = Field("AverageValue", description="threshold for each replica, or (Value) for all")
+    ignore_null_values: bool = Field(True, description="is a query without a result no failure?")
 
 
 class Fallback(Strict):
-    """Of a ScaledObject."""
+    """Where a metric fails."""
 
     failure_threshold: int = Field(ge=0, description="failures in a row that are borne; the next one falls back")
     replicas: int = Field(ge=0, description="size to fall back to")
@@ -75,9 +79,24 @@ class ScalingModifiers(Strict):
     metric_type: TargetType = Field("AverageValue", description="target for each replica, or (Value) for all")
 
 
+class Told(NamedTuple):
+    """Of the triggers but cpu, by metric. failed: why it is not known is that nobody answers, or has no result."""
+
+    values: Mapping[str, float | None]
+    failed: frozenset[str] = frozenset()
+
+
+class State(NamedTuple):
+    """What a poll finds. active: names of metrics; failed, unknown: is there one that neither is nor falls back?"""
+
+    active: list[str]
+    failed: bool
+    unknown: bool
+
+
 @dataclass(frozen=True)
 class KedaMetrics:
-    """Of one ScaledObject. values: of the metrics of its triggers, without cpu; None: not known."""
+    """Of one ScaledObject. failures: of each metric in a row. current: size of the deployment; ready: of its pods."""
 
     triggers: tuple[KedaTrigger, ...]
     fallback: Fallback | None
@@ -127,35 +146,34 @@ class KedaMetrics:
             specs.append(_external(COMPOSITE, self.modifiers.metric_type, in_milli(self.modifiers.target)))
         return tuple(specs)
 
-    def composite_m(self, values: Mapping[str, float | None]) -> int | None:
-        """What the formula makes of the values, in thousandths; None: one of them is not known, or no formula."""
-        formula, known = self.formula, {metric: value for metric, value in values.items() if value is not None}
-        if formula is None or len(known) < len(values):
-            return None
-        named = {trigger.name: known[trigger.metric] for trigger in self.triggers if trigger.metric in known}
-        return in_milli(formula.value({name: value for name, value in named.items() if name is not None}))
+    def told(self, values: Mapping[str, float | None], *, lost: bool) -> Told:
+        """lost: does nobody answer who has answered before?"""
+        strict = {trigger.metric for trigger in self.triggers if not trigger.ignore_null_values}
+        return Told(values, frozenset(name for name in values if values[name] is None and (lost or name in strict)))
 
-    def active(self, values: Mapping[str, float | None]) -> list[str]:
-        """Names of the metrics above their activation."""
+    def counted(self, told: Told, failures: Mapping[str, int]) -> dict[str, int]:
+        """The failures, when somebody has asked once more."""
+        return {metric: failures.get(metric, 0) + 1 for metric in told.failed}
+
+    def state(self, told: Told, failures: Mapping[str, int], current: int, ready: int) -> State:
+        """At a poll."""
+        fallen = self.fallen(failures, ready)
+        failed = any(metric not in fallen for metric in told.failed)
+        unknown = any(value is None and name not in told.failed for name, value in told.values.items())
         if self.modifiers is not None:
-            value_m = self.composite_m(values)
+            value_m = None if failed else self.answers_m(told, failures, current, ready).get(COMPOSITE)
             above = value_m is not None and value_m / 1000 > self.modifiers.activation_target
-            return [COMPOSITE] if above else []
-        known = ((trigger, values.get(trigger.metric)) for trigger in self.triggers)
-        return [trigger.metric for trigger, value in known if value is not None and value > trigger.activation]
+            return State([COMPOSITE] if above else [], failed, unknown)
+        active = [
+            trigger.metric
+            for trigger, value in ((trigger, told.values.get(trigger.metric)) for trigger in self.triggers)
+            if trigger.metric in fallen or (value is not None and value > trigger.activation)
+        ]
+        return State(active, failed, unknown)
 
-    def failures(self, values: Mapping[str, float | None], before: Mapping[str, int]) -> dict[str, int]:
-        """In a row, by metric, when the HPA has asked once more."""
-        return {metric: before.get(metric, 0) + 1 for metric, value in values.items() if value is None}
-
-    def answers_m(
-        self, values: Mapping[str, float | None], failures: Mapping[str, int], current: int, ready: int
-    ) -> dict[str, int]:
-        """By the HPA's external metrics, in thousandths; one that is not there is an error.
-
-        current: size of the deployment; ready: of its pods.
-        """
-        fallen = self.fallen(failures)
+    def answers_m(self, told: Told, failures: Mapping[str, int], current: int, ready: int) -> dict[str, int]:
+        """By the HPA's external metrics, in thousandths; one that is not there is an error."""
+        fallen = self.fallen(failures, ready)
         answers: dict[str, int | None] = {}
         for spec in self.specs:
             if spec.name == CPU:
@@ -163,17 +181,27 @@ class KedaMetrics:
             if self.fallback is not None and (spec.name in fallen or (spec.name == COMPOSITE and fallen)):
                 answers[spec.name] = self.fallback.answer_m(spec, current, ready)
             elif spec.name == COMPOSITE:
-                answers[spec.name] = self.composite_m(values)
+                answers[spec.name] = self._composite_m(told.values)
             else:
-                value = values[spec.name]
+                value = told.values[spec.name]
                 answers[spec.name] = None if value is None else milli(value)
         return {name: answer for name, answer in answers.items() if answer is not None}
 
-    def fallen(self, failures: Mapping[str, int]) -> Sequence[str]:
-        """Metrics that fall back."""
+    def fallen(self, failures: Mapping[str, int], ready: int) -> Sequence[str]:
+        """Metrics that fall back. Without a ready pod there is no answer of a Value, so that it goes on to fail."""
         if self.fallback is None:
             return ()
-        return [metric for metric, count in failures.items() if count > self.fallback.failure_threshold]
+        types = {trigger.metric: (self.modifiers or trigger).metric_type for trigger in self.triggers}
+        least = self.fallback.failure_threshold
+        return [name for name, count in failures.items() if count > least and (ready or types[name] != "Value")]
+
+    def _composite_m(self, values: Mapping[str, float | None]) -> int | None:
+        """What the formula makes of the values; None: one of them is not known, or there is no formula."""
+        formula, known = self.formula, {metric: value for metric, value in values.items() if value is not None}
+        if formula is None or len(known) < len(values):
+            return None
+        named = {trigger.name: known[trigger.metric] for trigger in self.triggers if trigger.metric in known}
+        return in_milli(formula.value({name: round(value, 3) for name, value in named.items() if name is not None}))
 
 
 def _external(name: str, metric_type: TargetType, target_m: int) -> MetricSpec:

@@ -93,4 +93,6 @@ def _trigger(policy: Keda, trigger: KedaTrigger, namespace: str, model: str) -> 
     metadata = {"serverAddress": PROMETHEUS, "query": query, "threshold": f"{trigger.threshold:.6g}"}
     if trigger.activation:
         metadata["activationThreshold"] = f"{trigger.activation:.6g}"
+    if not trigger.ignore_null_values:
+        metadata["ignoreNullValues"] = "false"
     return {"type": "prometheus", **name, "metricType": trigger.metric_type, "metadata": metadata}

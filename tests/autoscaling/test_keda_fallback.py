@@ -19,7 +19,9 @@ AT_ONCE = {"scale_down": {"stabilization_window_s": 0}}
 
 
 def keda(*metrics: str, **changes: Any) -> Keda:
-    triggers = [{"metric": metric, "threshold": 5.0} for metric in metrics or (IN_FLIGHT,)]
+    """Of NEVER_KNOWN, it is a failure that the query has no result."""
+    metrics = metrics or (IN_FLIGHT,)
+    triggers = [{"metric": name, "threshold": 5.0, "ignore_null_values": name != NEVER_KNOWN} for name in metrics]
     built: Keda = build_policy({"kind": "keda", "triggers": triggers, "min_replicas": 1, **changes}, 10, None)
     return built
 
@@ -39,32 +41,44 @@ def load(requests: float) -> Callable[[float], float]:
 
 
 def test_it_falls_back_at_the_failure_after_the_threshold_and_ends_with_it() -> None:
-    """Syncs every 15 s. Those of 105, 120 and 135 s fail and hold; the fourth falls back. That of 255 s knows again.
+    """Polls at 15 s and every 30 s, syncs every 15 s. Failures: a poll and a sync at 105 s, a sync at 120 s, a poll at
+    135 s. That is the fourth, and the sync of 135 s falls back. That of 255 s knows again.
 
     The scale-down waits until the recommendation of 240 s is older than 60 s.
     """
     policy = keda(fallback={"failure_threshold": 3, "replicas": 6}, flags={"downscale_stabilization_s": 60})
-    assert play(policy, load(12.0), 600, scene=blind(100, 250)) == [(30, 3), (150, 6), (315, 3)]
+    assert play(policy, load(12.0), 600, scene=blind(100, 250)) == [(30, 3), (135, 6), (315, 3)]
     assert play(keda(), load(12.0), 600, scene=blind(100, 250)) == [(30, 3)]
 
 
-def test_it_counts_what_the_hpa_asks_and_not_the_polls() -> None:
-    """Polls every 5 s; syncs at 105, 125, 145 and 165 s."""
+def test_polls_count_and_syncs() -> None:
+    """Polls every 5 s, syncs at 105 and 125 s: the fourth failure is the poll of 110 s."""
     policy = keda(
         fallback={"failure_threshold": 3, "replicas": 6}, polling_interval_s=5.0, flags={"sync_period_s": 20.0}
     )
-    assert play(policy, load(12.0), 240, scene=blind(100, 999))[-1] == (165, 6)
+    assert play(policy, load(12.0), 240, scene=blind(100, 999))[-1] == (125, 6)
+    patient = keda(
+        fallback={"failure_threshold": 8, "replicas": 6}, polling_interval_s=5.0, flags={"sync_period_s": 20.0}
+    )
+    assert play(patient, load(12.0), 240, scene=blind(100, 999))[-1] == (145, 6)  # the ninth: the poll of 130 s
 
 
 def test_a_success_sets_the_count_back() -> None:
-    """Two failures at 105 and 120 s, one success, and two again: never three."""
+    """Three failures at 105 and 120 s, a success, and three again at 150 and 165 s: never four."""
 
     class Twice(Scene):
         def window(self, seconds: float, metrics_delay_s: float) -> Window | None:
             fails = 100 <= self.now_s < 130 or 140 <= self.now_s < 170
             return None if fails else super().window(seconds, metrics_delay_s)
 
-    assert play(keda(fallback={"failure_threshold": 2, "replicas": 9}), load(12.0), 400, scene=Twice) == [(30, 3)]
+    assert play(keda(fallback={"failure_threshold": 3, "replicas": 9}), load(12.0), 400, scene=Twice) == [(30, 3)]
+
+
+def test_what_nobody_has_answered_yet_has_not_failed() -> None:
+    """As long as there is no window at all, nothing was lost; a strict trigger fails without a result."""
+    fallback = {"failure_threshold": 0, "replicas": 6}
+    assert play(keda(fallback=fallback), load(12.0), 300, scene=blind(0, 999)) == []
+    assert play(keda(NEVER_KNOWN, fallback=fallback), load(12.0), 300, scene=blind(0, 999))[0] == (15, 4)
 
 
 @pytest.mark.parametrize(
@@ -79,9 +93,9 @@ def test_a_success_sets_the_count_back() -> None:
 def test_the_behaviour_chooses_between_its_size_and_the_current_one(behavior: Any, at_4: int, at_8: int) -> None:
     fallback = Fallback(failure_threshold=0, replicas=6, behavior=behavior)
     assert (fallback.size(4), fallback.size(8)) == (at_4, at_8)
-    policy = keda(fallback=fallback.model_dump(), behavior=AT_ONCE)
+    policy = keda(NEVER_KNOWN, fallback=fallback.model_dump(), behavior=AT_ONCE)
     for current, wanted in ((4, at_4), (8, at_8)):
-        assert policy.decide(blind(0, 999)(500.0, current, load(5.0)), None).replicas == wanted
+        assert policy.decide(Scene(500.0, current, load(5.0)), None).replicas == wanted
 
 
 def test_another_trigger_may_want_more_and_the_fallback_lets_it_scale_down() -> None:
@@ -92,41 +106,50 @@ def test_another_trigger_may_want_more_and_the_fallback_lets_it_scale_down() -> 
     assert down.replicas == 4
     assert (down.load, down.held) == (None, None)  # what was not measured is no load
     assert policy.decide(Scene(500.0, 4, load(5.0)), None).held == "missing"
-    assert down.reason == (
-        "in_flight_requests 5, threshold 5, arrivals_per_second not known (1 times: fallback), threshold 5: 6 -> 4"
-    )
+    assert down.reason == ("in_flight_requests 5, threshold 5, arrivals_per_second falls back, threshold 5: 6 -> 4")
     assert keda(IN_FLIGHT, NEVER_KNOWN, behavior=AT_ONCE).decide(Scene(500.0, 6, load(5.0)), None).replicas == 6
 
 
 def test_a_value_is_of_the_pods_that_are_ready() -> None:
     """A target of 10, 6 replicas wanted and 3 of 4 ready: 10 * 6 / 3 = 20, twice the target, so 3 * 2 pods."""
-    trigger = {"metric": IN_FLIGHT, "threshold": 10.0, "metric_type": "Value"}
+    trigger = {"metric": NEVER_KNOWN, "threshold": 10.0, "metric_type": "Value", "ignore_null_values": False}
     policy = keda(triggers=[trigger], fallback={"failure_threshold": 0, "replicas": 6})
-    scene = blind(0, 999)(500.0, 4, load(5.0))
+    scene = Scene(500.0, 4, load(5.0))
     scene.pods[0] = replace(scene.pods[0], ready=False)
     assert policy.decide(scene, None).replicas == 6
     metric = policy.spec.metrics[0]
     assert [Fallback(failure_threshold=0, replicas=6).answer_m(metric, 4, ready) for ready in (3, 0)] == [20_000, None]
     scene.pods[:] = [replace(pod, ready=False) for pod in scene.pods]
     assert "no metrics returned" in policy.decide(scene, None).reason
+    asleep = keda(triggers=[trigger], fallback={"failure_threshold": 0, "replicas": 6}, min_replicas=0)
+    assert play(asleep, load(0.0), 200, start=0) == []
 
 
-def test_it_wakes_nobody() -> None:
-    policy = keda(min_replicas=0, fallback={"failure_threshold": 0, "replicas": 6})
-    assert play(policy, load(12.0), 600, start=0, scene=blind(0, 9999)) == []
+def test_it_wakes_at_the_poll_and_the_hpa_goes_on() -> None:
+    """Asleep, the polls of 45, 75, 105 and 135 s fail; the fourth is active. The HPA doubles, or goes up to 4."""
+    policy = keda(min_replicas=0, fallback={"failure_threshold": 3, "replicas": 6})
+    assert play(policy, load(0.0), 300, start=0, scene=blind(40, 9999)) == [(135, 1), (150, 4), (165, 6)]
 
 
-def test_an_error_keeps_awake_unless_the_fallback_is_to_zero() -> None:
-    """Active at the poll of 195 s, the last one that knows; 60 s later it may sleep: at the poll of 285 s. With a
-    fallback to 0 the HPA goes to its minimum first."""
+def test_a_failure_keeps_awake_unless_the_fallback_is_to_zero() -> None:
+    """Active at the poll of 195 s, the last one that knows; 60 s later it may sleep: at the poll of 285 s."""
 
     def changes(replicas: int) -> list[tuple[float, int]]:
-        fallback = {"failure_threshold": 3, "replicas": replicas}
-        policy = keda(min_replicas=0, cooldown_s=60.0, fallback=fallback, behavior=AT_ONCE)
-        return play(policy, load(12.0), 900, scene=blind(200, 9999))
+        fallback = {"failure_threshold": 20, "replicas": replicas}
+        policy = keda(min_replicas=0, cooldown_s=60.0, fallback=fallback)
+        return play(policy, load(12.0), 400, scene=blind(200, 9999))
 
-    assert changes(2) == [(30, 3), (255, 2)]
-    assert changes(0) == [(30, 3), (255, 1), (285, 0)]
+    assert changes(2) == [(30, 3)]
+    assert changes(0) == [(30, 3), (285, 0)]
+
+
+def test_beside_a_failing_trigger_an_active_one_does_not_begin_the_cooldown_anew() -> None:
+    """It was never noted as active, so it sleeps at the poll of 255 s, the first without a request in its window."""
+    policy = keda(IN_FLIGHT, NEVER_KNOWN, min_replicas=0, fallback={"failure_threshold": 99, "replicas": 0})
+    changes = play(policy, lambda t: 4.0 if t < 200 else 0.0, 400)
+    assert changes == [(255, 0)]
+    alone = keda(IN_FLIGHT, min_replicas=0, fallback={"failure_threshold": 99, "replicas": 0})
+    assert play(alone, lambda t: 4.0 if t < 200 else 0.0, 400) == []
 
 
 @pytest.mark.parametrize(

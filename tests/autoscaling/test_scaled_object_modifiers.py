@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from testbed.autoscaling.keda_metrics import Fallback, KedaTrigger, ScalingModifiers
+from testbed.autoscaling.keda_metrics import Fallback, KedaTrigger, ScalingModifiers, Told
 from testbed.autoscaling.policies import Keda
 from testbed.autoscaling.scaled_object import scaled_object
 from tests.autoscaling.scene import Scene
@@ -52,8 +52,14 @@ def test_a_formula_keeps_its_meaning_in_the_testbeds_units(tmp_path: Path) -> No
     names = {"wait": "1000 * queue_time_ms"}
     policy = read(tmp_path, modified(mine, formula="wait / 2", target="2500"), metrics=names)
     assert policy.scaling_modifiers.formula == "(1000.0 * wait) / 2"
-    assert policy.metrics.composite_m({"queue_time_ms": 10.0}) == 5_000_000
+    assert policy.metrics.answers_m(Told({"queue_time_ms": 10.0}), {}, 1, 1) == {"composite-metric": 5_000_000}
     assert policy.triggers[0] == KedaTrigger(metric="queue_time_ms", threshold=0.01, name="wait", metric_type="Value")
+
+
+@pytest.mark.parametrize(("written", "ignored"), [("true", True), ("false", False), ("False", False), (None, True)])
+def test_a_trigger_says_whether_no_result_is_a_failure(tmp_path: Path, written: str | None, ignored: bool) -> None:
+    said = {} if written is None else {"ignoreNullValues": written}
+    assert read(tmp_path, keda(prometheus(metadata=said))).triggers[0].ignore_null_values is ignored
 
 
 @pytest.mark.parametrize(
@@ -64,6 +70,10 @@ def test_a_formula_keeps_its_meaning_in_the_testbeds_units(tmp_path: Path) -> No
         (keda(fallback={**FALLBACK, "behaviour": "static"}), "unknown key 'spec.fallback.behaviour'"),
         (keda(fallback={**FALLBACK, "behavior": "none"}), "spec.fallback.behavior: "),
         (keda(fallback={**FALLBACK, "behavior": "scalingModifiers"}), "behavior scalingModifiers is not modelled: "),
+        (
+            keda(prometheus(metadata={"ignoreNullValues": "no"})),
+            "metadata.ignoreNullValues is true or false (got 'no')",
+        ),
         (keda(CPU, fallback=FALLBACK, minReplicaCount=1), "fallback is of triggers other than cpu"),
         (modified(**BOTH | {"target": "2.0"}, fallback=FALLBACK), "a whole number in digits (got '2.0')"),
         (modified(**BOTH | {"target": "3e6"}, fallback=FALLBACK), "a whole number in digits (got '3e6')"),
@@ -109,6 +119,7 @@ fallbacks = st.none() | st.builds(
     fallback=fallbacks,
     modifiers=st.none() | st.tuples(st.integers(1, 10**9), st.floats(-1e9, 1e9), types),
     fraction=st.booleans(),
+    ignores=st.booleans(),
 )
 def test_what_is_written_is_read_as_the_same(
     tmp_path_factory: pytest.TempPathFactory,
@@ -118,11 +129,12 @@ def test_what_is_written_is_read_as_the_same(
     fallback: Fallback | None,
     modifiers: tuple[int, float, Any] | None,
     fraction: bool,
+    ignores: bool,
 ) -> None:
     whole = modifiers is None or fallback is not None or not fraction
     policy = Keda(
         triggers=tuple(
-            KedaTrigger(metric=metric, threshold=2.5, name=name, metric_type=kind)
+            KedaTrigger(metric=metric, threshold=2.5, name=name, metric_type=kind, ignore_null_values=ignores)
             for metric, name, kind in zip(metrics, names, of_each, strict=True)
         ),
         min_replicas=1,

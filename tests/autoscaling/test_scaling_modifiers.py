@@ -76,13 +76,26 @@ def test_a_formula_has_no_value_while_a_trigger_has_none_named_or_not() -> None:
 
 def test_it_falls_back_where_one_of_its_triggers_does() -> None:
     """7 replicas, with the target of 2 each."""
-    policy = keda("flight", 2, NEVER_KNOWN, fallback={"failure_threshold": 0, "replicas": 7})
+    failing = {**NEVER_KNOWN, "ignore_null_values": False}
+    policy = keda("flight", 2, failing, fallback={"failure_threshold": 0, "replicas": 7})
     decision = policy.decide(Scene(500.0, 4, lambda t: 12.0), None)
     assert decision.replicas == 7
     assert decision.reason == (
-        "in_flight_requests 12, pending_requests 12, arrivals_per_second not known (1 times: fallback), "
-        "formula 14, target 2: 4 -> 7"
+        "in_flight_requests 12, pending_requests 12, arrivals_per_second falls back, formula 14, target 2: 4 -> 7"
     )
+
+
+@pytest.mark.parametrize(("threshold", "activation", "active"), [(0, 13.9, True), (0, 14.0, False), (1, 0.0, False)])
+def test_its_fallback_is_active_above_the_activation_and_a_failure_is_not(
+    threshold: int, activation: float, active: bool
+) -> None:
+    """The fallback is 7 replicas of 2 each; up to the threshold it is a failure."""
+    failing = {**NEVER_KNOWN, "ignore_null_values": False}
+    fallback = {"failure_threshold": threshold, "replicas": 7}
+    metrics = keda("flight", 2, failing, fallback=fallback, activation_target=activation).metrics
+    told = metrics.told({"in_flight_requests": 12.0, "pending_requests": 12.0, "arrivals_per_second": None}, lost=False)
+    state = metrics.state(told, metrics.counted(told, {}), 0, 0)
+    assert (bool(state.active), state.failed, state.unknown) == (active, threshold == 1, False)
 
 
 def test_a_division_by_zero_scales_to_the_minimum_and_is_not_active() -> None:

@@ -42,9 +42,9 @@ def test_a_policy_keeps_its_size_while_it_is_told_nothing(tmp_path: Path) -> Non
 
 
 def test_keda_falls_back_in_a_run(tmp_path: Path) -> None:
-    """Syncs at 105, 120 and 135 s fail; that of 135 s is the third, and falls back to 5."""
+    """A poll and a sync at 105 s fail; the sync of 120 s is the third failure, and falls back to 5."""
     fallback = {"failure_threshold": 2, "replicas": 5}
-    assert changes(tmp_path, "run", [OUTAGE], fallback=fallback)[0] == (135.0, 5)
+    assert changes(tmp_path, "run", [OUTAGE], fallback=fallback)[0] == (120.0, 5)
 
 
 def test_a_fault_is_one_thing(tmp_path: Path) -> None:

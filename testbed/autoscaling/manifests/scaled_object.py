@@ -210,6 +210,10 @@ def _trigger(trigger: Trigger, place: int, where: str, names: Names) -> tuple[di
         settings["activation"] = _of_metadata(trigger, "activationThreshold", where) / factor
     if trigger.metric_type is not None:
         settings["metric_type"] = trigger.metric_type
+    ignores = str(trigger.metadata.get("ignoreNullValues", "true"))
+    if ignores.lower() not in ("true", "false"):
+        raise ConfigError(f"{where}: metadata.ignoreNullValues is true or false (got '{ignores}')")
+    settings["ignore_null_values"] = ignores.lower() == "true"
     return settings, known, factor
 
 
