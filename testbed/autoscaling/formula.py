@@ -1,7 +1,7 @@
 """Formulas of KEDA's scalingModifiers, such as `max(queue, 2 * flight)`: read once, computed at each look.
 
 KEDA has the language expr (github.com/expr-lang/expr); the part of it that makes numbers of numbers is here: literals,
-names of triggers, arithmetic, comparisons, and/or/not, `? :`, lists, and FUNCTIONS with predicates such as `{# > 1}`.
+names of triggers, arithmetic, comparisons, and/or/not, `? :`, `??`, lists, FUNCTIONS with predicates as in `{# > 1}`.
 The rest is refused by the name of what it is. Precedences are those of its parser/operator/operator.go, kinds of values
 are checked as its checker does. Every number is a float64, as all triggers' values are; expr has whole numbers too,
 which differs beyond 2**53 and in that they have no negative zero.
@@ -36,10 +36,11 @@ BINARY = {  # how tightly it binds
     **dict.fromkeys(("+", "-"), 30),
     **dict.fromkeys(("*", "/"), 60),
     **dict.fromkeys(("**", "^"), 100),
+    "??": 500,
 }
 UNARY = {"not": 50, "!": 50, "-": 90, "+": 90}
 NOT_MODELLED = (
-    *("%", "??", "?.", ".", "..", "|", "//", "/*", "in", "matches", "contains", "startsWith", "endsWith"),
+    *("%", "?.", ".", "..", "|", "//", "/*", "in", "matches", "contains", "startsWith", "endsWith"),
     *("let", "if", "nil"),
 )
 
@@ -87,6 +88,10 @@ OWN_ELEMENTS = ("count", "sum")  # of these the predicate may be left out
 FUNCTIONS = sorted([*OF_ONE, *OF_SEVERAL, *OF_LISTS])
 
 
+class NilError(Exception):
+    """A formula that computes with a value that is not there."""
+
+
 class _Part(NamedTuple):
     """A part of a formula: the kind of its value, and the value by those of the names."""
 
@@ -96,15 +101,25 @@ class _Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Formula:
-    """names: of the triggers that it names."""
+    """names: of the triggers that it names. coalesces: has it a `??`? Without one, nil is no result."""
 
     names: frozenset[str]
+    coalesces: bool
     _of: Callable[[Mapping[str, Any]], Any]
 
-    def value(self, values: Mapping[str, float]) -> float:
-        """By the triggers' values; not finite, where it divides by zero."""
-        with np.errstate(all="ignore"):
-            return float(self._of({name: np.float64(value) for name, value in values.items()}))
+    def value(self, values: Mapping[str, float | None]) -> float | None:
+        """By the triggers' values; None is nil. Not finite, where it divides by zero. NilError: see there."""
+        given = {name: None if value is None else np.float64(value) for name, value in values.items()}
+        try:
+            with np.errstate(all="ignore"):
+                result = self._of(given)
+        except TypeError:
+            if None in given.values():
+                raise NilError from None
+            raise
+        if result is None and not self.coalesces:
+            raise NilError
+        return None if result is None else float(result)
 
 
 @lru_cache(maxsize=256)
@@ -114,7 +129,7 @@ def _parsed(text: str, names: frozenset[str]) -> Formula:
     reader.end()
     if whole.kind != NUMBER:
         raise ValueError(f"it is a {whole.kind}, and KEDA needs a number: give e.g. `... ? 1 : 0`")
-    return Formula(frozenset(reader.named), whole.of)
+    return Formula(frozenset(reader.named), reader.coalesces, whole.of)
 
 
 def formula_of(text: str, names: Collection[str]) -> Formula:
@@ -148,6 +163,7 @@ class _Reader:
     names: frozenset[str]
     named: set[str] = field(default_factory=set)
     place: int = 0
+    coalesces: bool = False
     elements: list[str] = field(default_factory=list)  # kinds of what # stands for, the innermost last
 
     def __post_init__(self) -> None:
@@ -188,14 +204,16 @@ class _Reader:
 
     def expression(self, least: int) -> _Part:
         """As far as the operators bind at least so tightly."""
-        left = self.primary()
-        compared = False
+        left, before = self.primary(), ""
         while BINARY.get(self.next, -1) >= least:
             sign = self.next
             self.place += 1
-            if sign in COMPARISONS and compared:
+            if sign in COMPARISONS and before in COMPARISONS:
                 raise ValueError("a chain of comparisons is not modelled: join them by 'and'")
-            compared = sign in COMPARISONS
+            if before == "??" != sign:
+                raise ValueError(f"'{sign}' after '??' needs parentheses: give (... ?? ...) {sign} ...")
+            before = sign
+            self.coalesces |= sign == "??"
             right = self.expression(BINARY[sign] + (sign not in ("**", "^")))
             left = _joined(sign, left, right)
         while least == 0 and self.takes("?"):
@@ -330,6 +348,10 @@ class _Reader:
 
 
 def _joined(sign: str, left: _Part, right: _Part) -> _Part:
+    if sign == "??":
+        for part in (left, right):
+            _check("'??'", NUMBER, part)
+        return _Part(NUMBER, lambda values: right.of(values) if (found := left.of(values)) is None else found)
     function = (ARITHMETIC | COMPARISONS | JUNCTIONS)[sign]
     if sign in ("==", "!="):
         wanted = TRUTH if left.kind == TRUTH else NUMBER

@@ -10,18 +10,20 @@ fallback: failures in a row are counted at each poll and each time that the HPA 
 replicas, nor outside its bounds. Above the threshold the fallback answers the HPA, and the trigger is active.
 
 scaling_modifiers: one metric takes the place of those of all triggers but cpu. It has no value while one of them has
-none, also of a trigger that the formula does not name. While one of them falls back, it falls back.
+none, also of a trigger that the formula does not name. While one of them falls back, it falls back. With the behavior
+scalingModifiers the formula has nil of such a trigger instead (`first ?? second`), and falls back if it comes to nil.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from pydantic import Field
 
-from testbed.autoscaling.formula import Formula, formula_of, in_milli
+from testbed.autoscaling.formula import Formula, NilError, formula_of, in_milli
 from testbed.autoscaling.hpa.spec import MetricSpec
 from testbed.autoscaling.metrics import milli
 from testbed.config import Strict
@@ -30,7 +32,9 @@ from testbed.errors import ConfigError
 CPU = "cpu"  # a Resource metric of KEDA's HPA, in per cent of the request; it neither wakes nor keeps awake
 COMPOSITE = "composite-metric"  # KEDA's name of what a formula makes of the triggers' metrics
 TargetType = Literal["AverageValue", "Value"]  # of each replica, or of all: then the HPA multiplies the ready pods
-FallbackBehavior = Literal["static", "currentReplicas", "currentReplicasIfHigher", "currentReplicasIfLower"]
+FallbackBehavior = Literal[
+    "static", "currentReplicas", "currentReplicasIfHigher", "currentReplicasIfLower", "scalingModifiers"
+]
 
 
 class KedaTrigger(Strict):
@@ -52,7 +56,7 @@ class Fallback(Strict):
     behavior: FallbackBehavior = Field("static", description="when the current size takes the place of `replicas`")
 
     def size(self, current: int) -> int:
-        """That the HPA is to want."""
+        """That the HPA is to want; of scalingModifiers where the formula comes to nil."""
         if self.behavior == "currentReplicas":
             return current
         if self.behavior == "currentReplicasIfHigher":
@@ -113,6 +117,10 @@ class KedaMetrics:
             if value is not None and all(trigger.metric == CPU for trigger in self.triggers):
                 raise ConfigError(f"policy keda: {key} is of triggers other than cpu: give one, or take {key} off")
         if self.modifiers is None:
+            if self.fallback is not None and self.fallback.behavior == "scalingModifiers":
+                raise ConfigError(
+                    "policy keda: fallback.behavior scalingModifiers needs a formula: give one, or static"
+                )
             return
         try:
             _ = self.formula
@@ -158,7 +166,7 @@ class KedaMetrics:
     def state(self, told: Told, failures: Mapping[str, int], current: int, ready: int) -> State:
         """At a poll."""
         fallen = self.fallen(failures, ready)
-        failed = any(metric not in fallen for metric in told.failed)
+        failed = bool(told.failed.difference(fallen, self._nil(failures)))
         unknown = any(value is None and name not in told.failed for name, value in told.values.items())
         if self.modifiers is not None:
             value_m = None if failed else self.answers_m(told, failures, current, ready).get(COMPOSITE)
@@ -181,7 +189,7 @@ class KedaMetrics:
             if self.fallback is not None and (spec.name in fallen or (spec.name == COMPOSITE and fallen)):
                 answers[spec.name] = self.fallback.answer_m(spec, current, ready)
             elif spec.name == COMPOSITE:
-                answers[spec.name] = self._composite_m(told.values)
+                answers[spec.name] = self._composite_m(told.values, self._nil(failures))
             else:
                 value = told.values[spec.name]
                 answers[spec.name] = None if value is None else milli(value)
@@ -189,19 +197,37 @@ class KedaMetrics:
 
     def fallen(self, failures: Mapping[str, int], ready: int) -> Sequence[str]:
         """Metrics that fall back. Without a ready pod there is no answer of a Value, so that it goes on to fail."""
-        if self.fallback is None:
+        if self.fallback is None or self.fallback.behavior == "scalingModifiers":
             return ()
         types = {trigger.metric: (self.modifiers or trigger).metric_type for trigger in self.triggers}
-        least = self.fallback.failure_threshold
-        return [name for name, count in failures.items() if count > least and (ready or types[name] != "Value")]
+        return [name for name in self._over(failures) if ready or types[name] != "Value"]
 
-    def _composite_m(self, values: Mapping[str, float | None]) -> int | None:
-        """What the formula makes of the values; None: one of them is not known, or there is no formula."""
-        formula, known = self.formula, {metric: value for metric, value in values.items() if value is not None}
-        if formula is None or len(known) < len(values):
+    def _over(self, failures: Mapping[str, int]) -> Sequence[str]:
+        """Metrics with more failures than the fallback bears."""
+        least = math.inf if self.fallback is None else self.fallback.failure_threshold
+        return [name for name, count in failures.items() if count > least]
+
+    def _nil(self, failures: Mapping[str, int]) -> Sequence[str]:
+        """Metrics that are nil in the formula."""
+        routed = self.fallback is not None and self.fallback.behavior == "scalingModifiers"
+        return self._over(failures) if routed else ()
+
+    def _composite_m(self, values: Mapping[str, float | None], nil: Sequence[str]) -> int | None:
+        """What the formula makes of the values; None: one of them is not known and not nil, or it has no result."""
+        assert self.formula is not None
+        assert self.modifiers is not None
+        if any(value is None and metric not in nil for metric, value in values.items()):
             return None
-        named = {trigger.name: known[trigger.metric] for trigger in self.triggers if trigger.metric in known}
-        return in_milli(formula.value({name: round(value, 3) for name, value in named.items() if name is not None}))
+        named = {trigger.name: values.get(trigger.metric) for trigger in self.triggers if trigger.name is not None}
+        rounded = {name: None if value is None else round(value, 3) for name, value in named.items()}
+        try:
+            value = self.formula.value(rounded)
+        except NilError:
+            return None
+        if value is None:
+            assert self.fallback is not None
+            value = self.fallback.replicas * self.modifiers.target
+        return in_milli(value)
 
 
 def _external(name: str, metric_type: TargetType, target_m: int) -> MetricSpec:

@@ -8,9 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from testbed.autoscaling.formula import formula_of, in_milli, in_other_units
+from testbed.autoscaling.formula import NilError, formula_of, in_milli, in_other_units
 
 VALUES = {"one": 4.0, "two": 10.0, "idle": 0.0}
+
+
+def value_of(text: str) -> float:
+    value = formula_of(text, VALUES).value(VALUES)
+    assert value is not None
+    return value
 
 
 @pytest.mark.parametrize(
@@ -49,11 +55,40 @@ VALUES = {"one": 4.0, "two": 10.0, "idle": 0.0}
         ("(one > 3) == true ? 1 : 0", 1),
         ("one != 4 ? 1 : 2", 2),
         ("count([one, two,], {#>1},)", 2),
+        ("one ?? two", 4),
+        ("2 * one ?? two + 1", 9),
     ],
 )
 def test_a_formula_comes_to_what_expr_makes_of_it(text: str, value: float) -> None:
     """As expr 1.17.7 answers, compiled and run as KEDA does."""
-    assert formula_of(text, VALUES).value(VALUES) == value
+    assert value_of(text) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("lost ?? one", 4),
+        ("lost ?? gone ?? 8", 8),
+        ("1 + (lost ?? two) * 2", 21),
+        ("lost ?? gone", None),
+        ("(lost ?? 1) + (lost == 1 ? 5 : 3)", 4),  # nil equals nothing
+        ("max(lost ?? 1, one)", 4),
+    ],
+)
+def test_nil_gives_way(text: str, value: float | None) -> None:
+    """As expr 1.17.8 answers."""
+    values = {"one": 4.0, "two": 10.0, "lost": None, "gone": None}
+    assert formula_of(text, values).value(values) == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["lost", "lost + 1", "(lost ?? gone) + 1", "max(lost, 1)", "lost > 1 ? 1 : 0", "-lost", "sum([lost])", "abs(lost)"],
+)
+def test_nothing_is_computed_with_nil(text: str) -> None:
+    values = {"lost": None, "gone": None}
+    with pytest.raises(NilError):
+        formula_of(text, values).value(values)
 
 
 def test_a_trigger_takes_the_place_of_a_function_of_its_name() -> None:
@@ -82,7 +117,8 @@ def test_it_knows_the_triggers_that_it_names() -> None:
         ("one + (two > 1)", "'\\+' takes numbers, not a truth value"),
         ("1 < one < 3", "a chain of comparisons is not modelled"),
         ("one % 2", "'%' is not modelled"),
-        ("one ?? 2", "'\\?\\?' is not modelled"),
+        ("one ?? 2 + 1", "'\\+' after '\\?\\?' needs parentheses"),
+        ("one ?? true", "'\\?\\?' takes numbers, not a truth value"),
         ("one | max(2)", "'\\|' is not modelled"),
         ("(one | max(2))", "'\\|' is not modelled"),
         ("one in [1, 2] ? 1 : 0", "'in' is not modelled"),
@@ -120,7 +156,7 @@ def test_a_value_is_cut_to_thousandths(value: float, milli: int) -> None:
 
 @pytest.mark.parametrize("text", ["one / idle", "idle / idle", "-one / idle", "10 ** 400", "(-1) ** 0.5"])
 def test_what_is_no_number_is_the_smallest_one_as_on_x86(text: str) -> None:
-    assert in_milli(formula_of(text, VALUES).value(VALUES)) == -(2**63)
+    assert in_milli(value_of(text)) == -(2**63)
 
 
 def test_names_are_given_in_other_units() -> None:
@@ -141,7 +177,7 @@ def test_arithmetic_is_pythons(first: str, rest: list[tuple[str, str]], grouped:
     text = "".join([*parts[:grouped], " + (", *(parts[grouped:] or ["1"]), ")"]) if grouped else "".join(parts)
     text = text.replace("( +", "(0 +").replace("( -", "(0 -").replace("( *", "(0 *")
     expected = eval(text, {"one": 4})
-    assert math.isclose(formula_of(text, VALUES).value(VALUES), expected, rel_tol=1e-12)
+    assert math.isclose(value_of(text), expected, rel_tol=1e-12)
 
 
 @settings(max_examples=300, deadline=None)
@@ -149,7 +185,7 @@ def test_arithmetic_is_pythons(first: str, rest: list[tuple[str, str]], grouped:
 def test_any_text_is_a_formula_or_refused_in_one_line(text: str) -> None:
     refusal = ""
     try:
-        assert isinstance(formula_of(text, VALUES).value(VALUES), float)
+        assert isinstance(value_of(text), float)
     except ValueError as told:
         refusal = str(told)
     assert "\n" not in refusal

@@ -157,7 +157,7 @@ def test_beside_a_failing_trigger_an_active_one_does_not_begin_the_cooldown_anew
     [
         ({"failure_threshold": 3}, "fallback.replicas is missing"),
         ({"failure_threshold": -1, "replicas": 1}, "failure_threshold: Input should be greater than or equal to 0"),
-        ({"failure_threshold": 3, "replicas": 1, "behavior": "scalingModifiers"}, "behavior: Input should be 'static'"),
+        ({"failure_threshold": 3, "replicas": 1, "behavior": "none"}, "behavior: Input should be 'static'"),
     ],
 )
 def test_a_wrong_fallback_is_one_clear_line(fallback: dict[str, Any], said: str) -> None:

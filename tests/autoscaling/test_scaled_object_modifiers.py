@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from testbed.autoscaling.keda_metrics import Fallback, KedaTrigger, ScalingModifiers, Told
+from testbed.autoscaling.keda_metrics import Fallback, FallbackBehavior, KedaTrigger, ScalingModifiers, Told
 from testbed.autoscaling.policies import Keda
 from testbed.autoscaling.scaled_object import scaled_object
 from tests.autoscaling.scene import Scene
@@ -69,7 +69,7 @@ def test_a_trigger_says_whether_no_result_is_a_failure(tmp_path: Path, written: 
         (keda(fallback={**FALLBACK, "replicas": -1}), "spec.fallback.replicas: "),
         (keda(fallback={**FALLBACK, "behaviour": "static"}), "unknown key 'spec.fallback.behaviour'"),
         (keda(fallback={**FALLBACK, "behavior": "none"}), "spec.fallback.behavior: "),
-        (keda(fallback={**FALLBACK, "behavior": "scalingModifiers"}), "behavior scalingModifiers is not modelled: "),
+        (keda(fallback={**FALLBACK, "behavior": "scalingModifiers"}), "behavior scalingModifiers needs a formula: "),
         (
             keda(prometheus(metadata={"ignoreNullValues": "no"})),
             "metadata.ignoreNullValues is true or false (got 'no')",
@@ -85,7 +85,7 @@ def test_a_trigger_says_whether_no_result_is_a_failure(tmp_path: Path, written: 
         (modified(formula="flight", target="3", activationTarget="no"), "activationTarget is no number (got 'no')"),
         (modified(formula="flight", target="3", metricType="Utilization"), "scalingModifiers.metricType: "),
         (modified(formula="flight % 3", target="3"), "scalingModifiers.formula 'flight % 3': '%' is not modelled"),
-        (modified(formula="flight ?? 3", target="3"), "formula 'flight ?? 3': '??' is not modelled"),
+        (modified(formula="flight | 3", target="3"), "formula 'flight | 3': '|' is not modelled"),
         (modified(formula="s0 + 1", target="3"), "'s0' is no trigger's name: there are flight, queue"),
         (modified(FLIGHT, CPU, formula="cores", target="3"), "'cores' is no trigger's name: there are flight"),
         (modified(prometheus(), formula="trigger", target="3"), "'trigger' is no trigger's name: there are none"),
@@ -105,7 +105,7 @@ def test_a_whole_target_is_written_without_an_exponent(tmp_path: Path) -> None:
 
 names = st.lists(st.sampled_from(["a", "b1", "wait_ms", "Queue", "one"]), min_size=3, max_size=3, unique=True)
 types = st.sampled_from(["AverageValue", "Value"])
-behaviors = st.sampled_from(["static", "currentReplicas", "currentReplicasIfHigher", "currentReplicasIfLower"])
+behaviors = st.sampled_from(get_args(FallbackBehavior))
 fallbacks = st.none() | st.builds(
     Fallback, failure_threshold=st.integers(0, 99), replicas=st.integers(0, 99), behavior=behaviors
 )
@@ -131,6 +131,8 @@ def test_what_is_written_is_read_as_the_same(
     fraction: bool,
     ignores: bool,
 ) -> None:
+    if fallback is not None and fallback.behavior == "scalingModifiers":
+        modifiers = modifiers or (1, 0.0, "AverageValue")
     whole = modifiers is None or fallback is not None or not fraction
     policy = Keda(
         triggers=tuple(
@@ -143,7 +145,7 @@ def test_what_is_written_is_read_as_the_same(
         scaling_modifiers=None
         if modifiers is None
         else ScalingModifiers(
-            formula=f"{names[0]} + max({names[1]}, 2)",
+            formula=f"({names[0]} ?? 1) + max({names[1]}, 2)",
             target=modifiers[0] if whole else modifiers[0] / 1000,
             activation_target=modifiers[1],
             metric_type=modifiers[2],

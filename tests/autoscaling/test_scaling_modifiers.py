@@ -22,7 +22,7 @@ def keda(formula: str, target: float, *others: dict[str, Any], **changes: Any) -
     own = {key: changes.pop(key) for key in ("activation_target", "metric_type") if key in changes}
     settings = {"triggers": [FLIGHT, QUEUE, *others], "min_replicas": 1, "behavior": AT_ONCE, **changes}
     modifiers = {"formula": formula, "target": target, **own}
-    built: Keda = build_policy({"kind": "keda", "scaling_modifiers": modifiers, **settings}, 20, None)
+    built: Keda = build_policy({"kind": "keda", "scaling_modifiers": modifiers} | settings, 20, None)
     return built
 
 
@@ -98,6 +98,36 @@ def test_its_fallback_is_active_above_the_activation_and_a_failure_is_not(
     assert (bool(state.active), state.failed, state.unknown) == (active, threshold == 1, False)
 
 
+LOST = {**NEVER_KNOWN, "name": "lost", "ignore_null_values": False}
+ROUTED = {"failure_threshold": 2, "replicas": 7, "behavior": "scalingModifiers"}
+
+
+def test_with_its_own_behaviour_the_formula_goes_round_what_failed() -> None:
+    """The poll and the sync of 500 s and the sync of 515 s fail: the third is above the threshold of 2."""
+    policy = keda("lost ?? flight", 2, LOST, fallback=ROUTED)
+    first = policy.decide(Scene(500.0, 4, lambda t: 12.0), None)
+    assert (first.replicas, first.held) == (4, "missing")
+    second = policy.decide(Scene(515.0, 4, lambda t: 12.0), first.memory)
+    assert second.replicas == 6
+    assert second.reason.endswith("arrivals_per_second not known, formula 12, target 2: 4 -> 6")
+
+
+@pytest.mark.parametrize(
+    ("formula", "replicas", "active"),
+    [("lost ?? 8", 4, True), ("lost ?? lost", 7, True), ("lost + flight", None, False), ("lost", None, False)],
+)
+def test_a_formula_of_nil_falls_back_and_one_that_computes_with_nil_has_no_value(
+    formula: str, replicas: int | None, active: bool
+) -> None:
+    metrics = keda(formula, 2, LOST, fallback=ROUTED).metrics
+    told = metrics.told({"in_flight_requests": 12.0, "pending_requests": 12.0, "arrivals_per_second": None}, lost=False)
+    failures = {"arrivals_per_second": 3}
+    answers = metrics.answers_m(told, failures, 4, 4)
+    assert answers == ({} if replicas is None else {"composite-metric": 2000 * replicas})
+    state = metrics.state(told, failures, 4, 4)
+    assert (bool(state.active), state.failed, state.unknown) == (active, False, False)
+
+
 def test_a_division_by_zero_scales_to_the_minimum_and_is_not_active() -> None:
     """Nothing waits. The sync of 30 s is the first with a window, the poll of 45 s too."""
     asleep = keda("flight / queue", 1, min_replicas=0)
@@ -131,5 +161,7 @@ def test_what_does_not_go_together_is_one_clear_line() -> None:
         keda("5", 2, triggers=[cpu])
     with pytest.raises(Exception, match="two triggers are named queue: give each its own name"):
         keda("queue", 2, {**NEVER_KNOWN, "name": "queue"})
+    with pytest.raises(Exception, match="behavior scalingModifiers needs a formula: give one, or static"):
+        keda("queue", 2, fallback=ROUTED, scaling_modifiers=None)
     with pytest.raises(Exception, match=r"ignores a fallback unless .* is a whole number \(got 2.5\)"):
         keda("queue", 2.5, fallback={"failure_threshold": 3, "replicas": 6})

@@ -66,7 +66,7 @@ class FallbackBody(ApiObject):
 
     failure_threshold: int = Field(ge=0)
     replicas: int = Field(ge=0)
-    behavior: Literal[FallbackBehavior, "scalingModifiers"] = "static"
+    behavior: FallbackBehavior = "static"
 
 
 class Advanced(ApiObject):
@@ -152,8 +152,6 @@ def _not_modelled(whole: ScaledObject) -> Iterator[tuple[str, str]]:
     for name, value in annotations.items():
         if name.startswith(PAUSED) and (name != PAUSED or str(value).lower() not in NOT_PAUSED):
             yield f"metadata.annotations.{name}", "a paused object does not scale: take it off"
-    if spec.fallback is not None and spec.fallback.behavior == "scalingModifiers":
-        yield "spec.fallback.behavior scalingModifiers", "give static, or take it off"
     if spec.idle_replica_count:
         yield f"spec.idleReplicaCount {spec.idle_replica_count}", "KEDA itself supports 0 alone: give 0"
 
