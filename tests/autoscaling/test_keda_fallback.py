@@ -12,7 +12,8 @@ from testbed.autoscaling.build import build_policy
 from testbed.autoscaling.keda_metrics import Fallback
 from testbed.autoscaling.observation import Window
 from testbed.autoscaling.policies import Keda
-from tests.autoscaling.scene import Scene, play
+from testbed.autoscaling.policies.keda import FORECAST
+from tests.autoscaling.scene import Flowing, Scene, play
 
 IN_FLIGHT, NEVER_KNOWN = "in_flight_requests", "arrivals_per_second"  # nobody in the scene counts what is sent
 AT_ONCE = {"scale_down": {"stabilization_window_s": 0}}
@@ -79,6 +80,21 @@ def test_what_nobody_has_answered_yet_has_not_failed() -> None:
     fallback = {"failure_threshold": 0, "replicas": 6}
     assert play(keda(fallback=fallback), load(12.0), 300, scene=blind(0, 999)) == []
     assert play(keda(NEVER_KNOWN, fallback=fallback), load(12.0), 300, scene=blind(0, 999))[0] == (15, 4)
+
+
+def test_no_result_keeps_the_size_and_is_no_failure() -> None:
+    fallback = {"failure_threshold": 0, "replicas": 0}
+    triggers = [{"metric": NEVER_KNOWN, "threshold": 5.0}]
+    assert play(keda(triggers=triggers, min_replicas=0, fallback=fallback), load(0.0), 900, start=2) == []
+
+
+def test_a_forecast_fails_with_the_metric_that_it_is_made_of() -> None:
+    policy = keda(FORECAST, fallback={"failure_threshold": 0, "replicas": 6})
+    memory = policy.decide(Flowing(100.0, 3, load(15.0)), None).memory
+    known = policy.decide(Flowing(115.0, 3, load(15.0)), memory)
+    assert known.replicas == 3
+    lost = policy.decide(blind(0, 999)(130.0, 3, load(15.0)), known.memory)
+    assert (lost.replicas, lost.reason) == (6, "forecast_requests_per_second falls back, threshold 5: 3 -> 6")
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,21 @@ def test_its_fallback_is_active_above_the_activation_and_a_failure_is_not(
     assert (bool(state.active), state.failed, state.unknown) == (active, threshold == 1, False)
 
 
+def test_it_is_not_active_while_another_trigger_fails_still() -> None:
+    """One falls back, and the other one has failed once, of two that are borne: the HPA is told the fallback."""
+    metrics = keda("flight", 2, fallback={"failure_threshold": 2, "replicas": 7}).metrics
+    told = metrics.told({"in_flight_requests": None, "pending_requests": None}, lost=True)
+    failures = {"in_flight_requests": 3, "pending_requests": 1}
+    assert metrics.answers_m(told, failures, 4, 4) == {"composite-metric": 14_000}
+    assert metrics.state(told, failures, 4, 4) == ([], True, False)
+
+
+def test_values_have_three_decimals() -> None:
+    metrics = keda("1000 * flight + queue", 2).metrics
+    told = metrics.told({"in_flight_requests": 0.0014, "pending_requests": 0.4996}, lost=False)
+    assert metrics.answers_m(told, {}, 4, 4) == {"composite-metric": 1500}
+
+
 LOST = {**NEVER_KNOWN, "name": "lost", "ignore_null_values": False}
 ROUTED = {"failure_threshold": 2, "replicas": 7, "behavior": "scalingModifiers"}
 
