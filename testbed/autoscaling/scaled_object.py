@@ -10,8 +10,9 @@ from __future__ import annotations
 from typing import Any
 
 from testbed.autoscaling.hpa.manifest import behavior_body
+from testbed.autoscaling.keda_metrics import CPU, KedaTrigger, ScalingModifiers
 from testbed.autoscaling.metrics import METRICS, SERVICE_METRICS
-from testbed.autoscaling.policies.keda import CPU, FORECAST, Keda, KedaTrigger
+from testbed.autoscaling.policies.keda import FORECAST, Keda
 from testbed.errors import ConfigError
 
 PROMETHEUS = "http://prometheus.monitoring.svc:9090"  # where the documentation installs it; to be changed by the user
@@ -31,8 +32,19 @@ def scaled_object(policy: Keda, deployment: str, namespace: str, model: str) -> 
         spec["initialCooldownPeriod"] = round(policy.initial_cooldown_s)
     if policy.idle_replicas is not None:
         spec["idleReplicaCount"] = policy.idle_replicas
+    if policy.fallback is not None:
+        spec["fallback"] = {
+            "failureThreshold": policy.fallback.failure_threshold,
+            "replicas": policy.fallback.replicas,
+            "behavior": policy.fallback.behavior,
+        }
+    advanced: dict[str, Any] = {}
     if policy.behavior is not None:
-        spec["advanced"] = {"horizontalPodAutoscalerConfig": {"behavior": behavior_body(policy.behavior)}}
+        advanced["horizontalPodAutoscalerConfig"] = {"behavior": behavior_body(policy.behavior)}
+    if policy.scaling_modifiers is not None:
+        advanced["scalingModifiers"] = _modifiers(policy.scaling_modifiers)
+    if advanced:
+        spec["advanced"] = advanced
     return {
         "apiVersion": "keda.sh/v1alpha1",
         "kind": "ScaledObject",
@@ -52,9 +64,25 @@ def _query(metric: str, selector: str, window: str) -> str | None:
     return METRICS.find("requests_per_second" if metric == FORECAST else metric).query(selector, window)
 
 
+def _modifiers(modifiers: ScalingModifiers) -> dict[str, str]:
+    body = {"formula": modifiers.formula, "target": _text(modifiers.target), "metricType": modifiers.metric_type}
+    return body | ({"activationTarget": _text(modifiers.activation_target)} if modifiers.activation_target else {})
+
+
+def _text(value: float) -> str:
+    """Without an exponent, of whole numbers: KEDA reads no other with a fallback."""
+    return f"{value:.0f}" if value.is_integer() else repr(value)
+
+
 def _trigger(policy: Keda, trigger: KedaTrigger, namespace: str, model: str) -> dict[str, Any]:
+    name = {} if trigger.name is None else {"name": trigger.name}
     if trigger.metric == CPU:
-        return {"type": "cpu", "metricType": "Utilization", "metadata": {"value": f"{round(trigger.threshold)}"}}
+        return {
+            "type": "cpu",
+            **name,
+            "metricType": "Utilization",
+            "metadata": {"value": f"{round(trigger.threshold)}"},
+        }
     selector, window = f'{{namespace="{namespace}", model="{model}"}}', f"{round(policy.window_s)}s"
     query = _query(trigger.metric, selector, window)
     if query is None:
@@ -65,4 +93,6 @@ def _trigger(policy: Keda, trigger: KedaTrigger, namespace: str, model: str) -> 
     metadata = {"serverAddress": PROMETHEUS, "query": query, "threshold": f"{trigger.threshold:.6g}"}
     if trigger.activation:
         metadata["activationThreshold"] = f"{trigger.activation:.6g}"
-    return {"type": "prometheus", "metricType": "AverageValue", "metadata": metadata}
+    if not trigger.ignore_null_values:
+        metadata["ignoreNullValues"] = "false"
+    return {"type": "prometheus", **name, "metricType": trigger.metric_type, "metadata": metadata}

@@ -21,10 +21,12 @@ _scrapes: WeakKeyDictionary[KISim, dict[tuple[int, int], Scrape]] = WeakKeyDicti
 
 
 class SimulatedObservation:
-    """An Observation of one model of a KISim, now. since_s: what was scraped before is not seen."""
+    """An Observation of one model of a KISim, now. since_s: what was scraped before is not seen. answered: does what
+    keeps the metrics answer now?"""
 
-    def __init__(self, sim: KISim, model: str, since_s: float = 0.0) -> None:
+    def __init__(self, sim: KISim, model: str, since_s: float = 0.0, *, answered: bool = True) -> None:
         self.now_s = sim.now_s
+        self._answered = answered
         self.spec_replicas = len(sim.wanted(model))
         m = sim.model_number(model)
         self._model = m
@@ -37,7 +39,7 @@ class SimulatedObservation:
         """See Observation."""
         times_s = [sample.time_ns / SECOND_NS for sample in self._samples]
         places = last_window(times_s, self.now_s, seconds, metrics_delay_s)
-        if places is None:
+        if places is None or not self._answered:
             return None
         first, last = places
         return window_of([self._scrape(self._samples[k]) for k in range(first, last + 1)])
@@ -127,6 +129,7 @@ class PolicyRun:
     def __post_init__(self) -> None:
         self.memories: dict[str, Any] = dict.fromkeys(self.policies)
         self.next_s = {model: self.phase * policy.period_s for model, policy in self.policies.items()}
+        self.lost_until_s = 0.0  # no policy is told a metric until then
         self.steps: list[Step] = []
         self.looks: dict[str, list[Look]] = {model: [] for model in self.policies}
 
@@ -143,6 +146,10 @@ class PolicyRun:
             if time_s >= until_s:
                 return
 
+    def lose_metrics(self, seconds: float) -> None:
+        """For so long no policy is told a metric: what keeps them does not answer. What is scraped is kept."""
+        self.lost_until_s = max(self.lost_until_s, self.sim.now_s + seconds)
+
     def scale(self, model: str, replicas: int, reason: str) -> None:
         """Ask for so many replicas now, and note it if that is another number."""
         before = len(self.sim.wanted(model))
@@ -151,7 +158,8 @@ class PolicyRun:
             self.sim.scale(model, replicas)
 
     def _ask(self, model: str, policy: Policy) -> None:
-        observation = SimulatedObservation(self.sim, model, self.since_s)
+        answered = self.sim.now_s >= self.lost_until_s
+        observation = SimulatedObservation(self.sim, model, self.since_s, answered=answered)
         decision = policy.decide(observation, self.memories[model])
         self.memories[model] = decision.memory
         most = self.sim.config.models[self.sim.model_number(model)].max_replicas

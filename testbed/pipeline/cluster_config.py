@@ -26,19 +26,24 @@ class UsersConfig(Strict):
 
 
 class Fault(Strict):
-    """A fault during the run: a crash of a model's longest-serving pod, a lost node, or changed batch times."""
+    """A fault during the run: a crash of a model's longest-serving pod, a lost node, changed batch times, or metrics
+    that no policy is told for a while."""
 
     at_s: float = Field(ge=0, description="time of the fault, from the start of the run")
     crash: str | None = Field(None, description="model of which a container crashes")
     lose_node: str | None = Field(None, description="node that is lost, e.g. node-0")
 
     slow_down: float | None = Field(None, gt=0, le=100, description="factor on the batch times of the profile")
+    lose_metrics_s: float | None = Field(None, gt=0, description="time for which no policy is told any metric")
     model: str | None = Field(None, description="model that is slowed down; none: the cluster's only one")
 
     @model_validator(mode="after")
     def _one_of_them(self) -> Self:
-        if [self.crash, self.lose_node, self.slow_down].count(None) != 2:
-            raise ValueError("a fault is one of `crash: <model>`, `lose_node: <node>`, `slow_down: <factor>`")
+        if [self.crash, self.lose_node, self.slow_down, self.lose_metrics_s].count(None) != 3:
+            raise ValueError(
+                "a fault is one of `crash: <model>`, `lose_node: <node>`, `slow_down: <factor>`, "
+                "`lose_metrics_s: <seconds>`"
+            )
         if self.model is not None and self.slow_down is None:
             raise ValueError("`model` goes with `slow_down`")
         return self

@@ -194,7 +194,7 @@ def advance(
         end_s = min(k * OBSERVED_S, config.duration_s)
         while faults and faults[-1].at_s <= end_s:
             run.advance(faults[-1].at_s)
-            _strike(run.sim, faults.pop())
+            _strike(run, faults.pop())
         run.advance(end_s)
         note()
         progress(k / steps)
@@ -274,7 +274,11 @@ def _users(config: ClusterRunConfig) -> list[Users]:
     return groups
 
 
-def _strike(sim: KISim, fault: Fault) -> None:
+def _strike(run: PolicyRun, fault: Fault) -> None:
+    sim = run.sim
+    if fault.lose_metrics_s is not None:
+        run.lose_metrics(fault.lose_metrics_s)
+        return
     if fault.lose_node is not None:
         sim.lose_node(fault.lose_node)
         return

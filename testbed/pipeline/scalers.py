@@ -73,6 +73,9 @@ def stock_spec(policy: Policy) -> HpaSpec | None:
         raise ConfigError("policy keda: no HPA scales to 0: give min_replicas of 1 or more and no idle_replicas")
     if any(trigger.metric == FORECAST for trigger in policy.triggers):
         raise ConfigError(f"policy keda: `kis adapter` has no {FORECAST}: name the policy in real.by_controller")
+    for key, what in (("scaling_modifiers", "`kis adapter` has no formulas"), ("fallback", "no HPA falls back")):
+        if getattr(policy, key) is not None:
+            raise ConfigError(f"policy keda: {key}: {what}: name the policy in real.by_controller")
     return policy.spec
 
 

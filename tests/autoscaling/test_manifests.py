@@ -24,11 +24,12 @@ from testbed.autoscaling.hpa.spec import (
     MetricSpec,
 )
 from testbed.autoscaling.hpa.stabilization import History
+from testbed.autoscaling.keda_metrics import CPU, KedaTrigger
 from testbed.autoscaling.manifests.api import milli_of, seconds_of
 from testbed.autoscaling.manifests.file import read_manifest
 from testbed.autoscaling.metrics import METRICS
 from testbed.autoscaling.policies import Hpa, Keda, Knative
-from testbed.autoscaling.policies.keda import CPU, FORECAST, KedaTrigger
+from testbed.autoscaling.policies.keda import FORECAST
 from testbed.autoscaling.scaled_object import scaled_object
 from testbed.errors import ConfigError
 from tests.autoscaling.scene import Scene, play
@@ -338,7 +339,7 @@ def test_another_query_is_named(tmp_path: Path) -> None:
     assert "mine.yaml: spec.triggers.0: its query is not one of the testbed's (avg(my_queue_seconds))" in said
     assert "--metric 'queue=" in said
     policy = read(tmp_path, other, metrics={"queue": "0.001 * queue_time_ms"})
-    assert policy.triggers == (KedaTrigger(metric="queue_time_ms", threshold=10_000),)
+    assert policy.triggers == (KedaTrigger(metric="queue_time_ms", threshold=10_000, name="queue"),)
 
 
 def test_cpu_scales_and_does_not_wake(tmp_path: Path) -> None:
@@ -355,8 +356,6 @@ def test_cpu_scales_and_does_not_wake(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        (keda(fallback={"failureThreshold": 3, "replicas": 6}), "mine.yaml: spec.fallback is not modelled"),
-        (keda(advanced={"scalingModifiers": {"formula": "a + b"}}), "spec.advanced.scalingModifiers is not modelled"),
         (keda(annotations={"autoscaling.keda.sh/paused-replicas": "2"}), "paused-replicas is not modelled"),
         (keda({"type": "kafka", "metadata": {}}), "spec.triggers.0: a trigger of type kafka is not modelled"),
         (keda(annotations={"autoscaling.keda.sh/paused": "true"}), "autoscaling.keda.sh/paused is not modelled"),
@@ -365,7 +364,7 @@ def test_cpu_scales_and_does_not_wake(tmp_path: Path) -> None:
             "spec.triggers.0: metadata.threshold is no number (got 'inf')",
         ),
         (keda(prometheus("avg(DCGM_FI_DEV_GPU_UTIL)")), "--metric 'trigger-0=mean_gpu_utilisation_pct'"),
-        (keda(prometheus(metricType="Value")), "spec.triggers.0: metricType Value is not modelled"),
+        (keda(prometheus(metricType="Utilization")), "spec.triggers.0: metricType Utilization is of cpu and memory"),
         (keda(prometheus(metadata={"threshold": "many"})), "spec.triggers.0: metadata.threshold is no number"),
         (keda(idleReplicaCount=0), "spec.idleReplicaCount 0 must be below minReplicaCount"),
         (

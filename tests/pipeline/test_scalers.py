@@ -42,6 +42,18 @@ def test_other_policies_are_no_hpa() -> None:
     assert spec_of(kind="knative", container_concurrency=4) is None
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("fallback", {"failure_threshold": 3, "replicas": 4}, "no HPA falls back"),
+        ("scaling_modifiers", {"formula": "1", "target": 1}, "`kis adapter` has no formulas"),
+    ],
+)
+def test_what_kedas_operator_does_beside_its_hpa_needs_the_controller(key: str, value: Any, said: str) -> None:
+    with pytest.raises(ConfigError, match=f"{key}: {said}: name the policy in real.by_controller"):
+        spec_of(**KEDA, **{key: value})
+
+
 class Api:
     """An API server that answers with the conditions of each look at the HPA, `type=status` each."""
 

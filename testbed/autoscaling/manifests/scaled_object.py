@@ -9,22 +9,25 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
+from testbed.autoscaling.formula import formula_of, in_other_units
+from testbed.autoscaling.keda_metrics import CPU, FallbackBehavior, TargetType
 from testbed.autoscaling.manifests.api import ApiObject, Whole, seconds_of
 from testbed.autoscaling.manifests.hpa import BehaviorBody
 from testbed.autoscaling.manifests.names import Names, likely
 from testbed.autoscaling.metrics import METRICS, SERVICE_METRICS
-from testbed.autoscaling.policies.keda import CPU, FORECAST
+from testbed.autoscaling.policies.keda import FORECAST
 from testbed.config_file import build
 from testbed.errors import ConfigError
 
 PAUSED = "autoscaling.keda.sh/paused"
 NOT_PAUSED = ("false", "f", "0")
 SELECTOR, WINDOW = "<selector>", "<window>"
+WHOLE = re.compile(r"[+-]?\d+")  # what strconv.ParseInt takes
 DURATION = r"(\d[\w.]*)"
 PREDICTED = re.compile(
     rf"predict_linear\(\((?P<query>.+)\)\[(?P<history>{DURATION[1:-1]}):[^\]]*\],(?P<ahead>\d+(?:\.\d+)?)\)"
@@ -49,12 +52,29 @@ class HpaConfig(ApiObject):
     behavior: BehaviorBody | None = None
 
 
+class ScalingModifiersBody(ApiObject):
+    """One metric in place of those of the triggers."""
+
+    formula: str = ""
+    target: str = ""
+    activation_target: str = ""
+    metric_type: TargetType = "AverageValue"
+
+
+class FallbackBody(ApiObject):
+    """Where a metric is not known."""
+
+    failure_threshold: int = Field(ge=0)
+    replicas: int = Field(ge=0)
+    behavior: FallbackBehavior = "static"
+
+
 class Advanced(ApiObject):
     """Further settings."""
 
     restore_to_original_replica_count: bool = False  # when the object is deleted
     horizontal_pod_autoscaler_config: HpaConfig = HpaConfig()
-    scaling_modifiers: dict[str, Any] | None = None
+    scaling_modifiers: ScalingModifiersBody = ScalingModifiersBody()
 
 
 class Spec(ApiObject):
@@ -68,7 +88,7 @@ class Spec(ApiObject):
     min_replica_count: int = Field(0, ge=0)
     max_replica_count: int = Field(100, ge=1)
     advanced: Advanced = Advanced()
-    fallback: dict[str, Any] | None = None
+    fallback: FallbackBody | None = None
     triggers: tuple[Trigger, ...] = Field(min_length=1)
 
 
@@ -99,12 +119,17 @@ def keda_settings(body: dict[str, Any], where: str, names: Names) -> dict[str, A
     behavior = spec.advanced.horizontal_pod_autoscaler_config.behavior
     queries: list[Recognised] = []
     triggers = []
+    factors: dict[str, float] = {}
     for place, trigger in enumerate(spec.triggers):
-        settings, query = _trigger(trigger, place, f"{where}: spec.triggers.{place}", names)
-        triggers.append(settings)
+        settings, query, factor = _trigger(trigger, place, f"{where}: spec.triggers.{place}", names)
+        triggers.append({**settings, **({"name": trigger.name} if trigger.name else {})})
         queries += [query] if query is not None else []
+        if trigger.name and trigger.type != CPU:
+            factors[trigger.name] = factor
     given = {
         "idle_replicas": spec.idle_replica_count,
+        "fallback": None if spec.fallback is None else spec.fallback.model_dump(),
+        "scaling_modifiers": _modifiers(spec, where, factors),
         "behavior": None if behavior is None else behavior.own(),
         "window_s": _same([query.window_s for query in queries], f"{where}: spec.triggers: the windows of its queries"),
         "forecast_window_s": next((query.history_s for query in queries if query.history_s is not None), None),
@@ -127,23 +152,43 @@ def _not_modelled(whole: ScaledObject) -> Iterator[tuple[str, str]]:
     for name, value in annotations.items():
         if name.startswith(PAUSED) and (name != PAUSED or str(value).lower() not in NOT_PAUSED):
             yield f"metadata.annotations.{name}", "a paused object does not scale: take it off"
-    if spec.fallback is not None:
-        yield "spec.fallback", "with a metric missing the policy keeps its size: take it off to simulate the rest"
-    if spec.advanced.scaling_modifiers:
-        yield "spec.advanced.scalingModifiers", "each trigger proposes a number and the largest applies: take it off"
     if spec.idle_replica_count:
         yield f"spec.idleReplicaCount {spec.idle_replica_count}", "KEDA itself supports 0 alone: give 0"
 
 
-def _trigger(trigger: Trigger, place: int, where: str, names: Names) -> tuple[dict[str, Any], Recognised | None]:
-    """Its settings, and what its query was recognised as."""
+def _modifiers(spec: Spec, where: str, factors: Mapping[str, float]) -> dict[str, Any] | None:
+    """The formula is one of the testbed's metrics. factors: by the names of the triggers, of theirs over ours."""
+    body, where = spec.advanced.scaling_modifiers, f"{where}: spec.advanced.scalingModifiers"
+    if body == ScalingModifiersBody():
+        return None
+    if not body.formula or not body.target:
+        raise ConfigError(f"{where}: KEDA needs both formula and target: give them")
+    if spec.fallback is not None and WHOLE.fullmatch(body.target) is None:
+        why = f"KEDA ignores a fallback unless the target is a whole number in digits (got '{body.target}')"
+        raise ConfigError(f"{where}.target: {why}: give one, or take fallback off")
+    try:
+        formula_of(body.formula, factors)
+    except ValueError as error:
+        raise ConfigError(f"{where}.formula '{body.formula}': {error}") from None
+    settings: dict[str, Any] = {
+        "formula": in_other_units(body.formula, factors),
+        "target": _number(body.target, f"{where}.target"),
+        "metric_type": body.metric_type,
+    }
+    if body.activation_target:
+        settings["activation_target"] = _number(body.activation_target, f"{where}.activationTarget")
+    return settings
+
+
+def _trigger(trigger: Trigger, place: int, where: str, names: Names) -> tuple[dict[str, Any], Recognised | None, float]:
+    """Its settings, what its query was recognised as, and how many times ours its metric is."""
     if trigger.type == CPU:
-        return _cpu(trigger, where), None
+        return _cpu(trigger, where), None, 1.0
     if trigger.type != "prometheus":
         what = f"a trigger of type {trigger.type} is not modelled: prometheus and cpu are"
         raise ConfigError(f"{where}: {what}: take it off to simulate the rest")
-    if (trigger.metric_type or "AverageValue") != "AverageValue":
-        raise ConfigError(f"{where}: metricType {trigger.metric_type} is not modelled: AverageValue is")
+    if trigger.metric_type == "Utilization":
+        raise ConfigError(f"{where}: metricType Utilization is of cpu and memory: give AverageValue or Value")
     query = " ".join(str(trigger.metadata.get("query") or "").split())
     theirs = trigger.name or str(trigger.metadata.get("metricName") or f"trigger-{place}")
     known = None if theirs in names.said else recognised(query)
@@ -158,28 +203,38 @@ def _trigger(trigger: Trigger, place: int, where: str, names: Names) -> tuple[di
             f"'{theirs}={ours}', or in a configuration metrics: {{{theirs}: {ours}}}; "
             f"known are {', '.join([*METRICS.known(), *SERVICE_METRICS])}, and in another unit e.g. '1000 * {ours}'"
         )
-    settings = {"metric": metric, "threshold": _number(trigger, "threshold", where) / factor}
+    settings: dict[str, Any] = {"metric": metric, "threshold": _of_metadata(trigger, "threshold", where) / factor}
     if trigger.metadata.get("activationThreshold") is not None:
-        settings["activation"] = _number(trigger, "activationThreshold", where) / factor
-    return settings, known
+        settings["activation"] = _of_metadata(trigger, "activationThreshold", where) / factor
+    if trigger.metric_type is not None:
+        settings["metric_type"] = trigger.metric_type
+    ignores = str(trigger.metadata.get("ignoreNullValues", "true"))
+    if ignores.lower() not in ("true", "false"):
+        raise ConfigError(f"{where}: metadata.ignoreNullValues is true or false (got '{ignores}')")
+    settings["ignore_null_values"] = ignores.lower() == "true"
+    return settings, known, factor
 
 
 def _cpu(trigger: Trigger, where: str) -> dict[str, Any]:
     if (trigger.metric_type or trigger.metadata.get("type")) != "Utilization":
         raise ConfigError(f"{where}: of a cpu trigger metricType Utilization is modelled, and no other: give it")
-    return {"metric": CPU, "threshold": _number(trigger, "value", where)}
+    return {"metric": CPU, "threshold": _of_metadata(trigger, "value", where)}
 
 
-def _number(trigger: Trigger, key: str, where: str) -> float:
+def _of_metadata(trigger: Trigger, key: str, where: str) -> float:
+    if key not in trigger.metadata:
+        raise ConfigError(f"{where}: metadata.{key} is missing")
+    return _number(trigger.metadata[key], f"{where}: metadata.{key}")
+
+
+def _number(said: Any, where: str) -> float:
     try:
-        value = float(trigger.metadata[key])
+        value = float(said)
         if not math.isfinite(value):
             raise ValueError
         return value
-    except KeyError:
-        raise ConfigError(f"{where}: metadata.{key} is missing") from None
     except (TypeError, ValueError):
-        raise ConfigError(f"{where}: metadata.{key} is no number (got {trigger.metadata[key]!r})") from None
+        raise ConfigError(f"{where} is no number (got {said!r})") from None
 
 
 def recognised(query: str) -> Recognised | None:

@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
-
-from pydantic import Field
 
 from testbed.autoscaling.forecast import line_at
 from testbed.autoscaling.hpa.controller import ScaleTarget, sync
 from testbed.autoscaling.hpa.proposal import MetricReadings, Tolerance
-from testbed.autoscaling.hpa.spec import Behavior, ControllerFlags, HpaSpec, MetricSpec
+from testbed.autoscaling.hpa.spec import Behavior, ControllerFlags, HpaSpec
 from testbed.autoscaling.hpa.stabilization import History
-from testbed.autoscaling.metrics import METRICS, SERVICE_METRICS, did_you_mean, is_metric, milli, of_all
+from testbed.autoscaling.keda_metrics import (
+    COMPOSITE,
+    CPU,
+    Fallback,
+    KedaMetrics,
+    KedaTrigger,
+    ScalingModifiers,
+    State,
+    Told,
+)
+from testbed.autoscaling.metrics import METRICS, SERVICE_METRICS, did_you_mean, is_metric, of_all
 from testbed.autoscaling.observation import Observation
 from testbed.autoscaling.policies.hpa import DEFAULT_FLAGS, cpu_samples, searched_behavior
 from testbed.autoscaling.policies.predictive import demand_of
 from testbed.autoscaling.policy import Decision, policy
 from testbed.autoscaling.search import ServedService, Trial
-from testbed.config import Strict
 from testbed.errors import ConfigError
 
 FORECAST = "forecast_requests_per_second"  # of the policy itself: `kis adapter` does not have it
-CPU = "cpu"  # a Resource metric of KEDA's HPA, in per cent of the request; it neither wakes nor keeps awake
-
-
-class KedaTrigger(Strict):
-    """One trigger of a ScaledObject."""
-
-    metric: str = Field(description="metric of all pods, of the service, forecast_requests_per_second, or cpu")
-    threshold: float = Field(gt=0, description="of the metric for each replica; of cpu: per cent of the request")
-    activation: float = Field(0.0, description="the trigger is active above it")
 
 
 class _KedaMemory(NamedTuple):
@@ -40,6 +38,8 @@ class _KedaMemory(NamedTuple):
     created_s: float
     active_s: float | None  # when a trigger was last active
     hpa: History
+    failures: Mapping[str, int]  # in a row, by metric
+    answered: bool  # has there been a window?
     rates: tuple[tuple[float, float], ...] = ()  # arrivals of the last forecast_window_s: when, requests a second
 
 
@@ -53,6 +53,10 @@ class Keda:
     idle_replicas). A metric that is not known is an error of its trigger: then nothing is put to sleep. Of a poll and a
     sync that are due at once, a change by the poll applies, and the HPA goes on from it at its next. Names and defaults
     of the ScaledObject; after pkg/scaling/executor/scale_scaledobjects.go.
+
+    What it makes of the metrics is in testbed/autoscaling/keda_metrics.py: fallback, scaling_modifiers. Where the
+    replicas of the fallback are 0, a failure below its threshold does not keep awake. While one trigger fails, another
+    one that is active does not begin the cooldown anew.
 
     A metric of all pods has no value without pods: at 0 it takes one of the service itself (arrivals_per_second) to
     wake the deployment. What is sent to it until a pod serves fails, unless the client tries again. On a cluster
@@ -74,6 +78,8 @@ class Keda:
     cooldown_s: float = 300.0
     initial_cooldown_s: float = 0.0
     behavior: Behavior | None = None
+    fallback: Fallback | None = None
+    scaling_modifiers: ScalingModifiers | None = None
     forecast_window_s: float = 300.0
     forecast_ahead_s: float = 60.0
     metrics_delay_s: float = 15.0
@@ -104,6 +110,7 @@ class Keda:
         for name in ("polling_interval_s", "forecast_window_s", "window_s"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"policy keda: {name} must be above 0, not {getattr(self, name):g}")
+        self.metrics.check()
 
     @classmethod
     def settings_from(cls, given: dict[str, Any], max_replicas: int) -> dict[str, Any]:
@@ -155,18 +162,17 @@ class Keda:
         return self.idle_replicas is not None or self.min_replicas == 0
 
     @property
+    def metrics(self) -> KedaMetrics:
+        """Of its triggers."""
+        return KedaMetrics(self.triggers, self.fallback, self.scaling_modifiers)
+
+    @property
     def spec(self) -> HpaSpec:
         """Of the HPA that KEDA makes of the ScaledObject."""
-        metrics = (
-            MetricSpec(type="Resource", name=CPU, target_utilization_pct=round(trigger.threshold))
-            if trigger.metric == CPU
-            else MetricSpec(type="External", name=trigger.metric, target_average_value_m=milli(trigger.threshold))
-            for trigger in self.triggers
-        )
         return HpaSpec(
             min_replicas=max(1, self.min_replicas),
             max_replicas=self.max_replicas,
-            metrics=tuple(metrics),
+            metrics=self.metrics.specs,
             behavior=self.behavior,
         )
 
@@ -181,46 +187,52 @@ class Keda:
         Example: 2 replicas, 12 requests in flight of 5 each and 4 waiting of 1 each: 3 and 4 are proposed, so 4.
         """
         now_s, current = observation.now_s, observation.spec_replicas
-        memory = memory or _KedaMemory(now_s, now_s, now_s, None, History())
-        values, memory = self._values(observation, memory)
+        memory = memory or _KedaMemory(now_s, now_s, now_s, None, History(), {}, answered=False)
+        told, memory = self._told(observation, memory)
         if now_s >= memory.next_poll_s - 1e-9:
-            memory = memory._replace(next_poll_s=memory.next_poll_s + self.polling_interval_s)
-            wanted, memory, reason = self._polled(current, values, memory, now_s)
+            memory = memory._replace(
+                next_poll_s=memory.next_poll_s + self.polling_interval_s,
+                failures=self.metrics.counted(told, memory.failures),
+            )
+            state = self.metrics.state(told, memory.failures, current, _ready(observation))
+            wanted, memory, reason = self._polled(current, state, memory, now_s)
             if wanted != current:
                 return Decision(wanted, memory, reason)
         if now_s < memory.next_sync_s - 1e-9:
             return Decision(current, memory, "the HPA's sync is not due")
         memory = memory._replace(next_sync_s=memory.next_sync_s + self.flags.sync_period_s)
-        return self._synced(observation, values, memory)
+        return self._synced(observation, told, memory)
 
-    def _values(self, observation: Observation, memory: _KedaMemory) -> tuple[dict[str, float | None], _KedaMemory]:
-        """Of each trigger's metric; None: not known."""
+    def _told(self, observation: Observation, memory: _KedaMemory) -> tuple[Told, _KedaMemory]:
+        """Of each trigger's metric."""
         window = observation.window(self.window_s, self.metrics_delay_s)
+        lost, memory = (
+            window is None and memory.answered,
+            memory._replace(answered=memory.answered or window is not None),
+        )
         values = {
             trigger.metric: None if window is None else of_all(trigger.metric, window)
             for trigger in self.triggers
             if trigger.metric not in (FORECAST, CPU)
         }
         if all(trigger.metric != FORECAST for trigger in self.triggers):
-            return values, memory
+            return self.metrics.told(values, lost=lost), memory
         demand = demand_of(observation, self.window_s, 1, self.metrics_delay_s)
         if demand is not None and window is not None:
             since_s = window.end_s - self.forecast_window_s
             rates = tuple(rate for rate in memory.rates if since_s < rate[0] < window.end_s)
             memory = memory._replace(rates=(*rates, (window.end_s, demand.rate_rps)))
-        value = line_at(memory.rates, observation.now_s + self.forecast_ahead_s) if len(memory.rates) > 1 else None
-        return {**values, FORECAST: value}, memory
+        known = len(memory.rates) > 1 and not lost
+        value = line_at(memory.rates, observation.now_s + self.forecast_ahead_s) if known else None
+        return self.metrics.told({**values, FORECAST: value}, lost=lost), memory
 
-    def _polled(
-        self, current: int, values: Mapping[str, float | None], memory: _KedaMemory, now_s: float
-    ) -> tuple[int, _KedaMemory, str]:
-        known = [(trigger, values[trigger.metric]) for trigger in self.triggers if trigger.metric != CPU]
-        active = [trigger.metric for trigger, value in known if value is not None and value > trigger.activation]
-        if active:
-            memory = memory._replace(active_s=now_s)
+    def _polled(self, current: int, state: State, memory: _KedaMemory, now_s: float) -> tuple[int, _KedaMemory, str]:
+        if state.active:
             wakes = current == 0 or (self.idle_replicas is not None and current < self.min_replicas)
-            return (max(1, self.min_replicas) if wakes else current), memory, f"{', '.join(active)} is active"
-        if any(value is None for _, value in known):
+            if wakes or not state.failed:
+                memory = memory._replace(active_s=now_s)
+            return (max(1, self.min_replicas) if wakes else current), memory, f"{', '.join(state.active)} is active"
+        if state.unknown or (state.failed and (self.fallback is None or self.fallback.replicas > 0)):
             return current, memory, "a trigger's metric is not known"
         if self.sleeps and current > 0:
             since_s, cooldown_s = (
@@ -231,27 +243,48 @@ class Keda:
             return (0 if since_s + cooldown_s < now_s else current), memory, "cooldown is over"
         return current if self.sleeps else max(current, self.min_replicas), memory, "below min_replicas"
 
-    def _synced(self, observation: Observation, values: Mapping[str, float | None], memory: _KedaMemory) -> Decision:
+    def _synced(self, observation: Observation, told: Told, memory: _KedaMemory) -> Decision:
         """What the HPA says that KEDA has made of the ScaledObject."""
-        spec, pods = self.spec, observation.pods
+        spec, pods, current = self.spec, observation.pods, observation.spec_replicas
+        if spec.min_replicas <= current <= spec.max_replicas:  # else the HPA asks for no metric
+            memory = memory._replace(failures=self.metrics.counted(told, memory.failures))
+        ready = _ready(observation)
+        answers_m = self.metrics.answers_m(told, memory.failures, current, ready)
+        fallen = self.metrics.fallen(memory.failures, ready)
         metrics = {metric.name: metric for metric in spec.metrics}
-        target = ScaleTarget(observation.spec_replicas, sum(1 for pod in pods if not pod.deleting), pods)
+        target = ScaleTarget(current, sum(1 for pod in pods if not pod.deleting), pods)
         kubelet = observation.window(self.cpu_window_s, self.cpu_metrics_delay_s) if CPU in metrics else None
         readings = MetricReadings(
             {} if kubelet is None else {metrics[CPU].key: cpu_samples(kubelet)},
-            {metrics[name].key: [milli(value)] for name, value in values.items() if value is not None},
+            {metrics[name].key: [answer_m] for name, answer_m in answers_m.items()},
         )
         answer = sync(spec, target, readings, memory.hpa, observation.now_s, self.flags)
-        wanted = observation.spec_replicas if answer.desired_replicas is None else answer.desired_replicas
+        wanted = current if answer.desired_replicas is None else answer.desired_replicas
         used = answer.utilization_pct.get(metrics[CPU].key) if CPU in metrics else None
-        shown = {**values, CPU: None if used is None else float(used)}
-        figures = ", ".join(
-            f"{trigger.metric} {_shown(shown[trigger.metric])}, threshold {trigger.threshold:g}"
-            for trigger in self.triggers
-        )
-        reason = answer.error or f"{figures}: {observation.spec_replicas} -> {wanted}"
-        held = answer.held(observation.spec_replicas, Tolerance.of(spec, self.flags).up)
-        return Decision(wanted, memory._replace(hpa=answer.history), reason, answer.load, held)
+        figures = self._figures({**told.values, CPU: None if used is None else float(used)}, answers_m, fallen)
+        reason = answer.error or f"{figures}: {current} -> {wanted}"
+        held = answer.held(current, Tolerance.of(spec, self.flags).up)
+        load = None if answer.load is None else max(answer.load, 0.0)  # a formula may be negative
+        if fallen:  # what the HPA was told was not measured
+            held, load = held or ("missing" if wanted == current else None), None
+        return Decision(wanted, memory._replace(hpa=answer.history), reason, load, held)
+
+    def _figures(self, values: Mapping[str, float | None], answers_m: Mapping[str, int], fallen: Sequence[str]) -> str:
+        """What the HPA was told."""
+        modifiers, shown = self.scaling_modifiers, []
+        for trigger in self.triggers:
+            figure = "falls back" if trigger.metric in fallen else _shown(values[trigger.metric])
+            whole = modifiers is None or trigger.metric == CPU
+            shown.append(f"{trigger.metric} {figure}" + (f", threshold {trigger.threshold:g}" if whole else ""))
+        if modifiers is not None:
+            value_m = answers_m.get(COMPOSITE)
+            value = None if value_m is None else value_m / 1000
+            shown.append(f"formula {_shown(value)}, target {modifiers.target:g}")
+        return ", ".join(shown)
+
+
+def _ready(observation: Observation) -> int:
+    return sum(pod.phase == "Running" and bool(pod.ready) for pod in observation.pods)
 
 
 def _shown(value: float | None) -> str:
