@@ -16,6 +16,7 @@ from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from loadgen.schedule import Schedule
 
 
+# In Triton's words: what a model's own queue policy refuses. It is the service's answer to a load, not a failure.
+REFUSED = "Exceeds maximum queue size|Request timeout expired"
 EXIT_INVALID = 3  # a command's exit code: the run was made, and is not to be relied on
 
 
@@ -48,7 +51,12 @@ class ValidityLimits(BaseModel):
     )
     late_share: float = Field(0.005, ge=0, description="largest share of late requests")
     delivered_share: float = Field(0.999, gt=0, description="smallest share of scheduled requests that are sent")
-    failed_share: float = Field(0.01, ge=0, description="largest share of sent requests that end as error or timeout")
+    failed_share: float = Field(
+        0.01,
+        ge=0,
+        description="largest share of sent requests that end as error or timeout; what the model's own queue policy "
+        "refuses does not count",
+    )
     client_cpu_share: float = Field(0.9, gt=0, description="largest share of a core for each client process")
     confidence: float = Field(0.99, gt=0, lt=1, description="confidence of the percentile")
 
@@ -120,12 +128,19 @@ def judge(
 
 def commonest_error(log: RequestLog, answered_share: float) -> str | None:
     """The commonest error, in the server's words; None: at least that share of what came back was answered."""
-    failed = log.frame[log.frame["status"] == "error"]
+    failed = log.frame[(log.frame["status"] == "error") & ~refused(log)]
     ended = len(failed) + int(log.ok.sum())
     if not ended or len(failed) <= (1 - answered_share) * ended:
         return None
     words = failed["detail"].dropna().astype(str).mode()
     return None if words.empty else f"'{' '.join(words.iloc[0].split())}'"
+
+
+def refused(log: RequestLog) -> npt.NDArray[np.bool_]:
+    """bool[requests]: refused by the queue policy of the model's own configuration: its queue was full, or too slow."""
+    if not (log.frame["status"] == "error").any():
+        return np.zeros(len(log), dtype=bool)
+    return log.frame["detail"].astype("string").str.contains(REFUSED).fillna(False).to_numpy(dtype=bool)
 
 
 def _figures(
@@ -138,7 +153,9 @@ def _figures(
     figures: dict[str, float] = {"scheduled": len(schedule), "sent": int(sent.sum())}
     figures.update({str(status): count for status, count in counts.items()})
     figures["delivered_share"] = figures["sent"] / max(len(schedule), 1)
-    figures["failed_share"] = (counts["error"] + counts["timeout"]) / max(figures["sent"], 1)
+    if of_policy := int(refused(log).sum()):
+        figures["refused"] = of_policy
+    figures["failed_share"] = (counts["error"] - of_policy + counts["timeout"]) / max(figures["sent"], 1)
     figures["percentile"] = percentile
     slack_s = 0.0
     if len(latency_s):
@@ -185,8 +202,8 @@ def _reasons(f: dict[str, float], limits: ValidityLimits) -> list[str]:
         )
     if f["failed_share"] > limits.failed_share:
         reasons.append(
-            f"{f['failed_share']:.2%} of sent requests failed ({f['error']:.0f} errors, {f['timeout']:.0f} timeouts), "
-            f"limit {limits.failed_share:.2%}"
+            f"{f['failed_share']:.2%} of sent requests failed ({f['error'] - f.get('refused', 0):.0f} errors, "
+            f"{f['timeout']:.0f} timeouts), limit {limits.failed_share:.2%}"
         )
     if f.get("client_cpu_share", 0) > limits.client_cpu_share:
         reasons.append(

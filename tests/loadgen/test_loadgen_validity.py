@@ -107,6 +107,19 @@ def test_the_fixed_rule_is_that_of_the_mlperf_rules():
     assert samples_full_margin(99) == pytest.approx(262_742, abs=2)
 
 
+@pytest.mark.parametrize("words", ["[request id: 7] Exceeds maximum queue size", "HTTP 503: Request timeout expired"])
+def test_what_the_models_own_queue_policy_refuses_is_no_failed_run(words):
+    schedule, log = run(error=700)
+    log.frame.loc[log.frame["status"] == "error", "detail"] = words
+    verdict = judge(schedule, log, [client()])
+    assert verdict.valid
+    assert (verdict.figures["refused"], verdict.figures["failed_share"]) == (700, 0)
+    log.frame.loc[log.frame.index[-20:], "detail"] = "out of memory"
+    verdict = judge(schedule, log, [client()])
+    assert verdict.reasons[0].startswith("2.00% of sent requests failed (20 errors, 0 timeouts)")
+    assert judge(*run(error=700), [client()]).figures["failed_share"] == 0.7  # nobody says why
+
+
 def test_a_run_that_failed_says_the_servers_commonest_words():
     schedule, log = run(error=30)
     log.frame.loc[970:, "detail"] = ["HTTP 500: out of\nrange"] * 20 + ["HTTP 503: full"] * 10

@@ -11,6 +11,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from loadgen.saturation import strain_of
+from loadgen.validity import refused
 from testbed.reporting.compare import quantile_ms
 from testbed.reporting.figures import run as figures
 from testbed.reporting.labels import device_text, milliseconds, number, parameters_text
@@ -62,9 +63,11 @@ def claim(run: LoadedRun) -> str:
     log, offered = run.requests, figures.by_second(run)["offered"]
     latency_s = log.latency_s
     mean, peak = number(run.schedule.rate_rps, 1), number(float(offered.max(initial=0.0)), 0)
+    of_policy = int(refused(log).sum())
     text = (
         f"{number(len(log), 0)} requests in {run.manifest.duration_s:g} s ({mean} a second, at most {peak} in one "
         f"second): {number(int(log.ok.sum()), 0)} answered"
+        f"{f', {number(of_policy, 0)} refused by the queue policy of the model' if of_policy else ''}"
     )
     if not log.ok.any():
         return text + "."
