@@ -209,8 +209,8 @@ class OwnServer:
 
 
 @contextlib.contextmanager
-def own_server(folder: Path) -> Iterator[OwnServer]:
-    """Start a tritonserver with the models, and end it."""
+def own_server(folder: Path, *flags: str) -> Iterator[OwnServer]:
+    """Start a tritonserver with the models, and end it. flags: more of its own."""
     write_models(folder / "models")
     server = find_tritonserver()
     backends = make_backend_directory(folder / "backends", server)
@@ -218,7 +218,7 @@ def own_server(folder: Path) -> Iterator[OwnServer]:
     command = server_command(server, backends, folder / "models", ports, shm_prefix=folder.name[-20:], gpu=False)
     caches = server.binary.parents[1] / "caches"
     command += [f"--cache-directory={caches}", "--cache-config=local,size=1048576", "--rate-limit=execution_count"]
-    command += ["--exit-on-error=false"]
+    command += ["--exit-on-error=false", *flags]
     with (folder / "server.log").open("w") as log:
         process = subprocess.Popen(command, env=server_environment(threads=1, gpu=False), stdout=log, stderr=log)
     try:
