@@ -198,6 +198,7 @@ class Replay:
         runner, error = environment.runner, None
         assert isinstance(runner, WorkerRunner)
         self._active, self._message = gevent.event.Event(), msg.data
+        os.environ.update(msg.data["variables"])
         try:
             job, share = _unpack(msg.data)
             self._client = Client(job, share, msg.data["worker"], msg.data["workers"], _report_to(environment))
@@ -300,6 +301,7 @@ def _pack(job: ReplayJob, share: Share, worker: int, workers: int, token: str) -
         "worker": worker,
         "workers": workers,
         "token": token,
+        "variables": job.access.variables(),  # the master may have them alone
     }
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +11,8 @@ import numpy as np
 import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
+from loadgen.access import PLAIN, Access
+from loadgen.clients import http_client, why_refused
 from loadgen.endpoints import address
 from workloads.catalog import DynamicBatching, ServiceConfig, TensorSpec
 from workloads.errors import KisError
@@ -36,17 +37,17 @@ class DiscoveredModel:
     unmodelled: tuple[str, ...] = ()  # what its configuration asks for and `service` does not say
 
 
-def list_models(endpoint: str) -> tuple[str, ...]:
+def list_models(endpoint: str, access: Access = PLAIN) -> tuple[str, ...]:
     """Names of the models that are ready on the server; DiscoveryError if it does not answer."""
-    index = _ask(endpoint, "the models", lambda client: client.get_model_repository_index())
+    index = _ask(endpoint, access, "the models", lambda client: client.get_model_repository_index())
     return tuple(sorted({entry["name"] for entry in index if entry.get("state") == "READY"}))
 
 
-def the_model(endpoint: str, name: str | None) -> str:
+def the_model(endpoint: str, name: str | None, access: Access = PLAIN) -> str:
     """`name`, or the server's only model if it is None; DiscoveryError lists what there is otherwise."""
     if name is not None:
         return name
-    models = list_models(endpoint)
+    models = list_models(endpoint, access)
     if len(models) != 1:
         listed = ", ".join(models) if models else "none"
         raise DiscoveryError(f"{endpoint} has {len(models)} ready models ({listed}): name one with --model")
@@ -61,8 +62,9 @@ def model_tensors(
     *,
     have_lengths: bool = False,
     named: Collection[str] = (),
+    access: Access = PLAIN,
 ) -> DiscoveredModel:
-    """Describe `model` as served at `endpoint` (host:port or http URL).
+    """Describe `model` as served at `endpoint` (host:port or URL).
 
     shapes gives an input's shape (without batch dimension) where the model leaves sizes free; -1 leaves it to each
     request's length. values: of inputs, as a user types them; a file's shape is the input's. have_lengths: what is free
@@ -72,8 +74,8 @@ def model_tensors(
     configuration of it.
     """
     endpoint = address(endpoint)
-    metadata = _ask(endpoint, f"model '{model}'", lambda client: client.get_model_metadata(model))
-    config = model_configuration(endpoint, model)
+    metadata = _ask(endpoint, access, f"model '{model}'", lambda client: client.get_model_metadata(model))
+    config = model_configuration(endpoint, model, access)
     if unsendable := _unsendable(config):
         raise DiscoveryError(
             f"model '{model}' {unsendable}: requests one by one, each with one answer, are what is sent"
@@ -101,9 +103,10 @@ def model_tensors(
     return DiscoveredModel(model, inputs, outputs, service_config(config), batched, unmodelled(config))
 
 
-def model_configuration(endpoint: str, model: str) -> dict[str, Any]:
+def model_configuration(endpoint: str, model: str, access: Access = PLAIN) -> dict[str, Any]:
     """The configuration that the server runs the model with, as JSON; DiscoveryError."""
-    asked = _ask(endpoint, f"the configuration of '{model}'", lambda client: client.get_model_config(model))
+    what = f"the configuration of '{model}'"
+    asked = _ask(endpoint, access, what, lambda client: client.get_model_config(model))
     return cast(dict[str, Any], asked)
 
 
@@ -212,16 +215,17 @@ def _spec(tensor: Mapping[str, Any], batched: bool, shape: tuple[int, ...] | Non
     return TensorSpec(name=tensor["name"], datatype=tensor["datatype"], shape=tuple(sizes))
 
 
-def _ask(endpoint: str, what: str, question: Any) -> Any:
+def _ask(server: str, access: Access, what: str, question: Callable[[triton.InferenceServerClient], Any]) -> Any:
     try:
-        client = triton.InferenceServerClient(
-            address(endpoint), connection_timeout=_TIMEOUT_S, network_timeout=_TIMEOUT_S
-        )
-        with contextlib.closing(client):
-            return cast(Any, question(client))
-    except InferenceServerException as error:
-        raise DiscoveryError(
-            f"the Triton at {endpoint} does not give {what}: {error.message()}: check its name and that it is loaded"
-        ) from None
+        with http_client(server, _TIMEOUT_S, access) as client:
+            return question(client)
+    except KisError:
+        raise
     except Exception as error:  # geventhttpclient lets sockets, timeouts and parsers fail each in its own way
-        raise DiscoveryError(f"no Triton answers at {endpoint} ({error}): start it, or give its HTTP address") from None
+        if (why := why_refused(error, server, access)) is not None:
+            raise DiscoveryError(f"{server}: {why}") from None
+        if isinstance(error, InferenceServerException):
+            raise DiscoveryError(
+                f"the Triton at {server} does not give {what}: {error.message()}: check its name and that it is loaded"
+            ) from None
+        raise DiscoveryError(f"no Triton answers at {server} ({error}): start it, or give its HTTP address") from None

@@ -11,48 +11,100 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from ipaddress import ip_address
 from pathlib import Path
+from typing import NamedTuple
 
+from loadgen.access import EXAMPLE
 from workloads.catalog import Balancer
 from workloads.errors import KisError
 from workloads.files import write_json
 
 POLL_S = 0.05
+PORTS = {"http": 8000, "grpc": 8001, "https": 443, "grpcs": 443}  # where none is given
 
 
 class EndpointError(KisError):
     """An address, or a file of addresses, that cannot be used."""
 
 
-def address(text: str) -> str:
-    """`host:port` of an address or http URL; port 8000 (Triton's) if none is given. EndpointError if it has neither.
+class Endpoint(NamedTuple):
+    """An address in its parts. host: an IPv6 address has no brackets, as a socket takes it. prefix: empty, or /path."""
 
-    An IPv6 address is in brackets, as in a URL: [::1]:8000; one without has no port.
+    scheme: str
+    host: str
+    port: int
+    prefix: str = ""
+
+    @property
+    def tls(self) -> bool:
+        """https, grpcs."""
+        return self.scheme.endswith("s")
+
+    @property
+    def url(self) -> str:
+        """What comes before /v2."""
+        return f"{self.scheme}://{at(self.host, self.port)}{self.prefix}"
+
+    @property
+    def name(self) -> str:
+        """In logs: host:port, or the whole where it is more than that."""
+        return self.url if self.tls or self.prefix else at(self.host, self.port)
+
+    @property
+    def authority(self) -> str:
+        """For the header Host: without the port that its scheme has anyway."""
+        usual = (self.scheme, self.port) in (("http", 80), ("https", 443))
+        return at(self.host, self.port).rpartition(":")[0] if usual else at(self.host, self.port)
+
+
+def endpoint_of(text: str) -> Endpoint:
+    """`host:port`, or a URL of http, https, grpc or grpcs, with a path if there is one before /v2; EndpointError.
+
+    Without a port: 8000 and 8001, Triton's, and 443 with TLS. An IPv6 address is in brackets, as in a URL:
+    [::1]:8000; one without has no port.
     """
-    bare = text.strip().removeprefix("http://").rstrip("/")
-    if bare.startswith("https://"):
-        raise EndpointError(f"'{text}' is not an address: TLS is not supported: give host:port of a port-forward")
-    if "/" in bare:
-        raise EndpointError(f"'{text}' is not an address: a path is not supported: give host:port of a port-forward")
-    if _is_ipv6(bare.strip("[]")):
-        return at(bare.strip("[]"), 8000)
-    host, colon, port = bare.rpartition(":")
-    if not colon or bare.endswith("]"):
-        host, port = bare, "8000"
-    in_brackets = host.startswith("[") and host.endswith("]") and _is_ipv6(host[1:-1])
-    if not host or not port.isdecimal() or (not in_brackets and set(host) & set("[]:")):
-        raise EndpointError(f"'{text}' is not an address: give host:port or http://host:port")
-    return f"{host}:{port}"
+    scheme, there_is, rest = without_password(text).strip().rpartition("://")
+    scheme = scheme.lower() if there_is else "http"
+    place, _, path = rest.partition("/")
+    prefix = f"/{path}".rstrip("/").removesuffix("/v2")
+    if _is_ipv6(place.strip("[]")):
+        host, port = place.strip("[]"), ""
+    else:
+        host, colon, port = place.rpartition(":")
+        if not colon:
+            host, port = place, ""
+        in_brackets = host.startswith("[") and host.endswith("]") and _is_ipv6(host[1:-1])
+        if not host or (colon and not port.isdecimal()) or (not in_brackets and set(host) & set("[]:")):
+            scheme = ""
+        host = host.strip("[]")
+    if scheme not in PORTS or not (host + prefix).isprintable() or " " in host + prefix:
+        raise EndpointError(
+            f"'{text}' is not an address: give host:port or http://host:port, https:// or grpcs:// with TLS, and the "
+            "path before /v2 if there is one"
+        )
+    return Endpoint(scheme, host, int(port or PORTS[scheme]), prefix)
+
+
+def without_password(text: str) -> str:
+    """The same; EndpointError, which does not repeat it, if it may have one: addresses are written into run folders."""
+    if set("@?#") & set(text):
+        raise EndpointError(f"an address has no user, ? or #: give a password or token as {EXAMPLE}")
+    return text
+
+
+def address(text: str) -> str:
+    """The name of `endpoint_of`; EndpointError."""
+    return endpoint_of(text).name
+
+
+def grpc_beside(server: str) -> str:
+    """Where Triton has gRPC: port 8001 of the same host, with TLS if HTTP has it."""
+    there = endpoint_of(server)
+    return Endpoint("grpcs" if there.tls else "grpc", there.host, PORTS["grpc"]).name
 
 
 def at(host: str, port: int) -> str:
     """host:port, with an IPv6 address in brackets."""
     return f"[{host}]:{port}" if _is_ipv6(host) else f"{host}:{port}"
-
-
-def host_and_port(endpoint: str) -> tuple[str, int]:
-    """Of an address as `address` gives it; an IPv6 address without brackets, as a socket takes it."""
-    host, _, port = endpoint.rpartition(":")
-    return host.strip("[]"), int(port)
 
 
 def _is_ipv6(text: str) -> bool:

@@ -20,6 +20,7 @@ from typing import IO
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from loadgen.access import PLAIN, Access
 from loadgen.client_limits import ClientLimits, TransportName
 from loadgen.request_log import RequestLog
 from loadgen.row_stream import collect_rows
@@ -65,6 +66,7 @@ class ReplayJob(ClientLimits):
     schedule: Path
     run_dir: Path
     endpoints: Path | tuple[str, ...]  # a file that is followed (loadgen.endpoints), or a fixed list
+    access: Access = PLAIN
     requests: dict[str, RequestShape]  # by model
     balancer: Balancer = "round_robin"
     transport: TransportName = "http"
@@ -239,6 +241,7 @@ class _Process:
             command += ["--master-host", "127.0.0.1", "--master-port", port]
         # Settings that a user keeps for runs of their own must not reach this one.
         environment = {key: value for key, value in os.environ.items() if not key.startswith("LOCUST_")}
+        environment |= job.access.variables()
         self._process = subprocess.Popen(
             command,
             env=environment,

@@ -13,10 +13,11 @@ from typing import Any, get_args
 import locust
 import numpy as np
 
+from loadgen.access import INSECURE, Access, given_headers
 from loadgen.client_limits import ClientLimits, TransportName
 from loadgen.coordination import Replay
 from loadgen.discovery import DiscoveredModel, model_tensors, parse_shapes, parse_values, the_model
-from loadgen.endpoints import address, read_endpoints
+from loadgen.endpoints import address, grpc_beside, read_endpoints
 from loadgen.job import LOGGER, ReplayError, ReplayJob, RequestShape
 from loadgen.lengths import parse_lengths, with_lengths
 from loadgen.patterns import Pattern, PatternError, Trace, find_pattern, known_patterns, make_pattern
@@ -28,7 +29,8 @@ from workloads.errors import KisError
 
 events: Any = locust.events  # untyped
 SHOWN_SHARE = 0.9  # of a pattern's peak, that a run reaches at least if nothing is to be said
-_COMMAND_LINE = ("--allow-invalid", "--no-page")  # for scripts: no fields of the web form
+_ACCESS = ("--ca", "--cert", "--key", "--insecure", "--header", "--header-file")
+_COMMAND_LINE = ("--allow-invalid", "--no-page", *_ACCESS)  # for scripts, or secret: no fields of the web form
 _given: list[str] = []  # the pattern that this process replays
 _Option = tuple[str, dict[str, Any]]  # a flag, and what argparse wants of it
 
@@ -115,6 +117,7 @@ def _options(kind: type[Pattern]) -> Iterator[_Option]:
     yield "--endpoints", {"default": "", "help": "several servers: host:port,host:port or a JSON file to follow"}
     yield "--balancer", {"default": "round_robin", "choices": get_args(Balancer), "help": "among several servers"}
     yield "--transport", {"default": "http", "choices": get_args(TransportName), "help": "default: http"}
+    yield from _access_options()
     shape = "of inputs that the model leaves free: name:128 name2:3,8; may be repeated"
     yield "--shape", {"default": "", "action": _Repeated, "help": shape}
     values = "of inputs: name=VALUE, name=LOW..HIGH or name=@FILE; may be repeated"
@@ -132,6 +135,23 @@ def _options(kind: type[Pattern]) -> Iterator[_Option]:
     yield "--keep", {"type": float, "default": 1.0, "help": "share of the trace's requests that is sent (default: 1)"}
     no_page = "leave report.html to `kis report`: drawing it takes seconds"
     yield "--no-page", {"action": "store_true", "default": False, "help": no_page}
+
+
+def _access_options() -> Iterator[_Option]:
+    """How the server is reached: keys of Access."""
+    for name in ("ca", "cert", "key"):
+        yield _flag(name), {"default": "", "help": f"{Access.model_fields[name].description}"}
+    text = "do not check the server's certificate, and say so in the run"
+    yield "--insecure", {"action": "store_true", "default": False, "help": text}
+    header = "of every request, 'Name: value'; ${VARIABLE} is filled in; may be repeated"
+    yield "--header", {"default": [], "action": "append", "help": header}
+    yield "--header-file", {"default": [], "action": "append", "help": "file with headers, a line each"}
+
+
+def _access(options: Any) -> Access:
+    files = {name: Path(file) for name in ("ca", "cert", "key") if (file := getattr(options, name))}
+    headers = {"headers": given_headers(options.header), "header_files": tuple(map(Path, options.header_file))}
+    return Access(insecure=options.insecure, **files, **headers)
 
 
 def _reading_options() -> Iterator[_Option]:
@@ -171,7 +191,9 @@ def _job(kind: type[Pattern], environment: Any, run_time_s: float | None, last: 
         raise ReplayError(f"{endpoints} is empty: no server to ask")
     # Models are described over HTTP, wherever the requests go.
     asked = environment.host if options.transport == "grpc" and environment.host else first[0]
-    served = None if options.transport == "null" else _served(options, asked, lengths is not None)
+    access = _access(options)
+    notes += [INSECURE] if access.insecure else []
+    served = None if options.transport == "null" else _served(options, asked, lengths is not None, access)
     model = (options.model or "null") if served is None else served.name
     schedule = schedule.of_model(model)
     if lengths is not None:
@@ -196,6 +218,7 @@ def _job(kind: type[Pattern], environment: Any, run_time_s: float | None, last: 
         schedule=run_dir / "schedule.parquet",
         run_dir=run_dir,
         endpoints=endpoints,
+        access=access,
         requests={model: shape},
         balancer=options.balancer,
         transport=options.transport,
@@ -243,10 +266,10 @@ def _schedule(kind: type[Pattern], options: Any, run_time_s: float | None) -> tu
     return schedule, [f"{note}: a longer one (-t) shows more of it"]
 
 
-def _served(options: Any, asked: str, have_lengths: bool) -> DiscoveredModel:
-    named = the_model(asked, options.model or None)
+def _served(options: Any, asked: str, have_lengths: bool, access: Access) -> DiscoveredModel:
+    named = the_model(asked, options.model or None, access)
     shapes, values = parse_shapes(options.shape.split()), parse_values(options.input.split())
-    return model_tensors(asked, named, shapes, values, have_lengths=have_lengths)
+    return model_tensors(asked, named, shapes, values, have_lengths=have_lengths, access=access)
 
 
 def _endpoints(given: str, host: str | None, transport: str) -> Path | tuple[str, ...]:
@@ -256,5 +279,5 @@ def _endpoints(given: str, host: str | None, transport: str) -> Path | tuple[str
     if not listed:
         raise ReplayError("no server was given: --host http://127.0.0.1:8000")
     if transport == "grpc" and not given:
-        return (f"{address(listed).rpartition(':')[0]}:8001",)
+        return (grpc_beside(listed),)
     return tuple(listed.split(","))

@@ -104,7 +104,7 @@ class Client:
         span_s = float(share.scheduled_ns[-1]) / 1e9 if len(share.scheduled_ns) else 0.0
         self.rows_file = job.raw / f"rows-{worker}.arrows"
         rows = RowStream(self.rows_file, len(share.request_ids), span_s + job.timeout_s)
-        self._transport = make_transport(job.transport, tensors, job.timeout_s, connections)
+        self._transport = make_transport(job.transport, tensors, job.timeout_s, connections, job.access)
         _connect(self._transport, endpoints)
         limits = IssuerLimits(connections, job.timeout_s, min(job.drain_s, job.timeout_s), job.spin_s)
         self.issuer = Issuer(share, self._transport, endpoints, rows, report=report, limits=limits)

@@ -6,6 +6,7 @@ A transport is made in the client process that uses it, and sends from many gree
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -17,7 +18,10 @@ from gevent.socket import socket as Socket  # noqa: N812
 from geventhttpclient.connectionpool import ConnectionPool
 from geventhttpclient.response import HTTPParseError, HTTPSocketPoolResponse
 
-from loadgen.endpoints import host_and_port
+from loadgen.access import PLAIN, Access, hidden
+from loadgen.clients import tls_of_gevent
+from loadgen.endpoints import Endpoint, endpoint_of
+from loadgen.refused import why_no_tls
 from workloads.catalog import TensorSpec
 from workloads.payloads import payload
 
@@ -36,6 +40,7 @@ class RequestKind(NamedTuple):
 Tensors = dict[str, tuple[str, np.ndarray[Any, Any]]]  # name -> KServe datatype, data as sent
 PLACEHOLDER = "000000000000"  # the request id has a fixed width, so that it can be patched in place
 _DETAIL_CHARS = 160
+_READ_BYTES = 4096  # of an answer that is no JSON
 WARM = 16  # connections to an endpoint that are opened ahead
 _SMALL_BODY = 65536  # below this, one write of a copy is cheaper than two writes
 
@@ -115,15 +120,47 @@ class NullTransport:
 
 
 class _Connections(ConnectionPool):
+    """To one endpoint. prefix, headers: of each request to it."""
+
+    def __init__(self, endpoint: Endpoint, size: int, access: Access) -> None:
+        super().__init__(endpoint.host, endpoint.port, endpoint.host, endpoint.port, size)
+        self.connection_timeout = self.network_timeout = None  # type: ignore[assignment]  # send has its own
+        self.prefix = endpoint.prefix.encode()
+        headers = {"host": endpoint.authority} | access.header_values()
+        self.headers = "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode("latin-1")
+        self._tls = tls_of_gevent(access) if endpoint.tls else None
+
+    def _connect_socket(self, sock: Socket, address: Any) -> Socket:
+        sock = super()._connect_socket(sock, address)
+        return sock if self._tls is None else self._tls.wrap_socket(sock, server_hostname=self._request_host)
+
+    def _is_socket_alive(self, sock: Socket | None) -> bool:
+        """TLS 1.3 sends tickets that nobody asked for: an idle connection may have something to read, and live."""
+        alive = bool(super()._is_socket_alive(sock))
+        if alive or self._tls is None or sock is None:
+            return alive
+        try:
+            sock.settimeout(0.0)
+            sock.recv(1)  # its end, or an answer that nobody waits for any more
+        except ssl.SSLWantReadError:
+            return True
+        except (OSError, ValueError):
+            return False
+        finally:
+            sock.settimeout(None)
+        return False
+
     def after_connect(self, sock: Socket) -> None:
         sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
 
 
 class _Prepared:
-    """A whole HTTP request in three parts: before the request id, after it, and a large body's binary tail."""
+    """A whole HTTP request but for what its endpoint adds: path, and from there to the request id (between these come
+    the endpoint's headers), after it, and a large body's binary tail."""
 
     def __init__(self, model: str, body: bytes, json_size: int | None) -> None:
-        head = f"POST /v2/models/{model}/infer HTTP/1.1\r\nHost: triton\r\nContent-Length: {len(body)}\r\n"
+        self.path = f"/v2/models/{model}/infer HTTP/1.1\r\n".encode()
+        head = f"Content-Length: {len(body)}\r\n"
         if json_size is not None:
             head += f"Inference-Header-Content-Length: {json_size}\r\n"
         request = head.encode() + b"\r\n" + body
@@ -141,7 +178,10 @@ class HttpTransport:
     At most `connections` to an endpoint, WARM of them opened ahead. Triton's error answers are failures.
     """
 
-    def __init__(self, requests: Mapping[RequestKind, Tensors], timeout_s: float, connections: int) -> None:
+    def __init__(
+        self, requests: Mapping[RequestKind, Tensors], timeout_s: float, connections: int, access: Access = PLAIN
+    ) -> None:
+        self._access, self._secrets = access, access.secrets()
         self._prepared = {
             kind: _Prepared(kind.model, *_body(inputs)) for kind, inputs in self._inputs(requests).items()
         }
@@ -165,6 +205,8 @@ class HttpTransport:
             with gevent.Timeout(self._timeout_s, TimeoutError("no connection in time")):
                 for _ in range(min(WARM, self._connections)):
                     sockets.append(pool.get_socket())
+        except ssl.SSLError as error:
+            raise ConnectionError(why_no_tls(error) or str(error)) from None
         finally:
             for sock in sockets:
                 pool.return_socket(sock)
@@ -172,10 +214,7 @@ class HttpTransport:
     def _pool(self, endpoint: str) -> _Connections:
         pool = self._pools.get(endpoint)
         if pool is None:
-            host, port = host_and_port(endpoint)
-            pool = _Connections(host, port, host, port, self._connections)
-            pool.connection_timeout = pool.network_timeout = None  # type: ignore[assignment]  # send has its own
-            self._pools[endpoint] = pool
+            pool = self._pools[endpoint] = _Connections(endpoint_of(endpoint), self._connections, self._access)
         return pool
 
     def send(self, endpoint: str, kind: RequestKind, request_id: int) -> int:
@@ -193,8 +232,9 @@ class HttpTransport:
             raise RequestFailed(str(error) or type(error).__name__) from None
         finally:
             timeout.close()
-        if response.status_code >= 400:
-            raise RequestFailed(_triton_message(response.status_code, body), answered=True)
+        if response.status_code >= 300:  # a redirection is no answer
+            said = hidden(_triton_message(response.status_code, body), self._secrets)
+            raise RequestFailed(said, answered=True)
         return len(body)
 
     @staticmethod
@@ -204,7 +244,8 @@ class HttpTransport:
         except OSError as error:
             raise NotSent(str(error) or type(error).__name__) from None
         try:
-            sock.sendall(prepared.before + b"%012d" % request_id + prepared.after)
+            head = b"POST %b%b%b" % (pool.prefix, prepared.path, pool.headers)
+            sock.sendall(head + prepared.before + b"%012d" % request_id + prepared.after)
             if prepared.tail:
                 sock.sendall(prepared.tail)
         except BaseException:
@@ -232,5 +273,5 @@ def _triton_message(status: int, body: bytes) -> str:
     try:
         message = json.loads(body)["error"]
     except (ValueError, KeyError, TypeError):
-        message = body[:_DETAIL_CHARS].decode("utf-8", "replace")
+        message = body[:_READ_BYTES].decode("utf-8", "replace")
     return f"HTTP {status}: {message}"

@@ -12,7 +12,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from loadgen.access import PLAIN, Access
 from loadgen.client_limits import ClientLimits, TransportName
+from loadgen.endpoints import without_password
 from loadgen.lengths import Lengths
 from loadgen.patterns import find_pattern
 from loadgen.patterns.pattern import REGISTRY
@@ -30,6 +32,7 @@ def _known_pattern(name: str) -> str:
     return name
 
 
+AddressText = Annotated[str, AfterValidator(without_password)]
 PatternName = Annotated[str, AfterValidator(_known_pattern)]  # or a place of yours: my_module:MyPattern
 
 
@@ -196,8 +199,14 @@ class ClientConfig(ClientLimits):
 class ReplayConfig(Strict):
     """`kis replay`: send traffic to a running Triton."""
 
-    server: str = Field("http://127.0.0.1:8000", description="HTTP address of a running Triton")
-    grpc: str | None = Field(None, description="gRPC address, for transport grpc; none: port 8001 of the same host")
+    server: AddressText = Field(
+        "http://127.0.0.1:8000", description="HTTP address of a running Triton: host:port, or http(s)://host:port/path"
+    )
+    grpc: AddressText | None = Field(
+        None,
+        description="gRPC address, for transport grpc: host:port or grpcs://host:port; none: port 8001 there",
+    )
+    access: Access = PLAIN
     shapes: dict[str, tuple[int, ...]] = Field({}, description="shapes of inputs with free dimensions, by input name")
     inputs: dict[str, str] = Field(
         {}, description="values of inputs, by name: VALUE, LOW..HIGH, or @FILE (.npy, .json, or the bytes themselves)"
@@ -206,7 +215,9 @@ class ReplayConfig(Strict):
         None, description="file with whole requests, sent in turn: JSON, as perf_analyzer's --input-data"
     )
     batch: int = Field(1, ge=1, description="rows of each request, at most the model's max_batch_size")
-    metrics: str | None = Field(None, description="address of the metrics page; none: port 8002 of the same host")
+    metrics: AddressText | None = Field(
+        None, description="address of the metrics page; none: port 8002 of the same host, if it has no TLS and no path"
+    )
     model: str | None = Field(None, description="name of the model; none: the only model of the server")
     traffic: TrafficConfig = TrafficConfig()
     client: ClientConfig = ClientConfig()

@@ -7,6 +7,7 @@ KisError
 ├── TraceError            loadgen.schedule       a trace that is not one
 ├── PatternError          loadgen.patterns       an unknown pattern, a parameter that makes no sense
 ├── LengthsError         loadgen.lengths        a distribution of lengths that is none
+├── AccessError           loadgen.access         a certificate or a header that cannot be had
 ├── EndpointError         loadgen.endpoints      an address, or a file of addresses, that is not one
 ├── DiscoveryError        loadgen.discovery      a server that does not answer, a model that it does not describe
 ├── ReplayError           loadgen.job            a replay that cannot start

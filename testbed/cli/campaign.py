@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from loadgen.access import PLAIN, Access
 from loadgen.artifact import read_json
 from testbed.cli import options
 from testbed.cli.compare import show_comparison
@@ -15,6 +16,7 @@ from testbed.cli.console import ConsoleReporter, console, print_path, say
 from testbed.cli.flags import Given, configured, flags
 from testbed.cli.out import out_folder
 from testbed.config import CalibrateConfig
+from testbed.config_file import build, merge
 from testbed.errors import ConfigError
 from testbed.study import all_processors
 from workloads.files import write_json
@@ -36,6 +38,12 @@ def calibrate(
     server: Annotated[str | None, typer.Option(help="Your own running Triton, e.g. http://host:8000.")] = None,
     model: Annotated[str | None, typer.Option(help="Your model on that server.")] = None,
     metrics: Annotated[str | None, typer.Option(help=r"Its metrics page. \[default: port 8002]")] = None,
+    ca: options.Ca = None,
+    cert: options.Cert = None,
+    key: options.Key = None,
+    insecure: options.Insecure = False,
+    header: options.Header = None,
+    header_file: options.HeaderFile = None,
     shape: options.Shapes = None,
     given_inputs: options.Inputs = None,
     measure_only: Annotated[
@@ -48,6 +56,7 @@ def calibrate(
     Your own model: [bold]kis calibrate --server http://127.0.0.1:8000 --model my_model[/bold]
     Continue after an interrupt: [bold]kis calibrate --out results/that-folder[/bold]
     """
+    access = options.access_of(ca, cert, key, insecure, header, header_file)
     folder = out_folder(out, "calibrate")
     target = None
     kept = folder / SERVER
@@ -58,6 +67,8 @@ def calibrate(
         server, model = began["server"], model or began["model"]
         metrics, shape = metrics or began["metrics"], shape or began["shape"]
         given_inputs = given_inputs or began.get("input")
+        again = merge(began.get("access", {}), access.model_dump(exclude_defaults=True))
+        access = build(Access, again, str(kept))
         made = folder / "config.json"
         config = config or (made if made.exists() else None)  # with the plan that it was begun with
     if server is not None:
@@ -65,16 +76,16 @@ def calibrate(
         from testbed.pipeline.target import Sent, remote
 
         sent = Sent(parse_values(given_inputs or ()))
-        target = remote(server, model, metrics, shapes=parse_shapes(shape or ()), sent=sent)
+        target = remote(server, model, metrics, shapes=parse_shapes(shape or ()), sent=sent, access=access)
         settings = _for_server(config, target, given, quick)
         folder.mkdir(parents=True, exist_ok=True)
-        told = {"metrics": metrics, "shape": shape, "input": given_inputs}
+        told = {"metrics": metrics, "shape": shape, "input": given_inputs, "access": access.model_dump(mode="json")}
         write_json(kept, {"server": server, "model": target.model, **told})
     else:
-        if any(flag is not None for flag in (model, metrics, shape, given_inputs)):
+        if access != PLAIN or any(flag is not None for flag in (model, metrics, shape, given_inputs)):
             raise ConfigError(
-                "--model, --metrics, --shape and --input are for a server of yours (--server); models of the catalog "
-                "are named in the config file"
+                "--model, --metrics, --shape, --input, certificates and headers are for a server of yours (--server); "
+                "models of the catalog are named in the config file"
             )
         made_with = folder / "config.json"
         shipped = Path(str(resources.files("testbed") / "configs" / ("quick.yaml" if quick else "default.yaml")))
@@ -82,6 +93,7 @@ def calibrate(
         settings = configured(CalibrateConfig, file, given)
     with ConsoleReporter(folder) as reporter:
         reporter.phase(f"calibrate {', '.join(study.model for study in settings.studies)} into {folder}")
+        reporter.notes(() if target is None else target.notes)
         from testbed.pipeline.calibrate import calibrate as run_campaign
         from testbed.reporting.compare import compare_folder
         from testbed.reporting.labels import claim

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 import yaml
 
+from loadgen.access import Access, given_headers
 from loadgen.patterns import known_patterns
 from loadgen.traces import FORMATS
 from testbed.cli.flags import Given, Short, plain
@@ -65,6 +66,41 @@ SHAPES = Short("--shape", "shapes", _SHAPE, _shapes)
 _INPUT = "Of an input: NAME=VALUE, NAME=LOW..HIGH or NAME=@FILE, e.g. --input input__1=0..1; may be repeated."
 INPUTS = Short("--input", "inputs", _INPUT, _inputs)
 Inputs = Annotated[list[str] | None, typer.Option("--input", help=_INPUT)]
+
+_HEADER = "Of every request, 'Name: value'; ${VARIABLE} is filled in from the environment; may be repeated."
+_HEADER_FILE = "File with headers, a line each; may be repeated."
+
+
+def _of_access(key: str) -> str:
+    text = str(Access.model_fields[key].description)
+    return f"{text[0].upper()}{text[1:]}."
+
+
+ACCESS = (
+    *("access.ca", "access.cert", "access.key", "access.insecure"),
+    Short("--header", "access.headers", _HEADER, given_headers),
+    Short("--header-file", "access.header_files", _HEADER_FILE, list),
+)
+Ca = Annotated[Path | None, typer.Option(help=_of_access("ca"))]
+Cert = Annotated[Path | None, typer.Option(help=_of_access("cert"))]
+Key = Annotated[Path | None, typer.Option(help=_of_access("key"))]
+Insecure = Annotated[bool, typer.Option("--insecure", help=_of_access("insecure"))]
+Header = Annotated[list[str] | None, typer.Option(help=_HEADER)]
+HeaderFile = Annotated[list[Path] | None, typer.Option(help=_HEADER_FILE)]
+
+
+def access_of(
+    ca: Path | None,
+    cert: Path | None,
+    key: Path | None,
+    insecure: bool,
+    header: list[str] | None,
+    header_file: list[Path] | None,
+) -> Access:
+    """Of what was typed, in a command whose flags are no keys of a configuration."""
+    headers, files = given_headers(header or ()), tuple(header_file or ())
+    return Access(ca=ca, cert=cert, key=key, insecure=insecure, headers=headers, header_files=files)
+
 
 POLICY_HELP = (
     "A file with a HorizontalPodAutoscaler, a ScaledObject or a Knative Service; or KIND:key=value,..., e.g. "

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from loadgen.endpoints import address as http_address
+from loadgen.endpoints import grpc_beside
 from loadgen.validity import EXIT_INVALID
 from testbed.cli import options
 from testbed.cli.console import ConsoleReporter, console, print_path
@@ -32,7 +32,13 @@ AllowInvalid = Annotated[
 USUAL = (*options.TRAFFIC, "traffic.seed", "client.transport", "client.workers", *options.CLIENT)
 
 
-@flags(ReplayConfig, usual=["server", "model", *USUAL, options.SHAPES, options.INPUTS, "requests", "batch"])
+@flags(
+    ReplayConfig,
+    usual=[
+        *("server", *options.ACCESS, "metrics", "model", *USUAL),
+        *(options.SHAPES, options.INPUTS, "requests", "batch"),
+    ],
+)
 def replay(
     given: Given,
     config: options.ConfigFile = None,
@@ -43,7 +49,7 @@ def replay(
     settings = configured(ReplayConfig, config, given)
     over_grpc = settings.client.transport == "grpc"
     asked = None if out is None else out_folder(out, "replay")  # before any work
-    grpc_address = settings.grpc or f"{http_address(settings.server).rpartition(':')[0]}:8001"
+    grpc_address = settings.grpc or grpc_beside(settings.server)
     with ConsoleReporter() as reporter:
         reporter.phase(f"ask {settings.server} for its model")
         from testbed.measurement.machine import look
@@ -58,6 +64,7 @@ def replay(
             settings.shapes,
             Sent(settings.inputs, settings.batch, settings.requests),
             have_lengths=settings.traffic.lengths is not None,
+            access=settings.access,
         )
         schedule = make_schedule(settings.traffic, target.model)
         reporter.notes(target.notes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from loadgen.access import INSECURE
 from testbed.cli import options
 from testbed.cli.console import ConsoleReporter, console, print_path, say, shown, table
 from testbed.cli.flags import Given, Short, configured, flags
@@ -23,7 +24,7 @@ GRID = ("instances", "max_batch_size", DELAYS, "preferred_batch_sizes", "max_rep
 @flags(
     TuneServiceConfig,
     usual=[
-        *("server", MODEL, "metrics", options.SHAPES, "target_ms", "percentile"),
+        *("server", *options.ACCESS, MODEL, "metrics", options.SHAPES, "target_ms", "percentile"),
         *(*GRID, "price_per_gpu_hour", "currency", "picks"),
         *(*options.TRAFFIC, "traffic.speed_up", "seed"),
     ],
@@ -40,7 +41,7 @@ def tune_service(given: Given, config: options.ConfigFile = None, out: options.O
     file = config or (made_with if made_with.exists() else None)
     settings = configured(TuneServiceConfig, file, given)
     with ConsoleReporter(folder) as reporter:
-        reporter.notes(length_notes({"": settings.traffic}))
+        reporter.notes([*length_notes({"": settings.traffic}), *([INSECURE] if settings.access.insecure else [])])
         from testbed.pipeline.service_tuning import tune_service as run
         from testbed.reporting.reports import write_report
         from testbed.reporting.service_tuning import (

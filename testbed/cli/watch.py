@@ -8,15 +8,16 @@ from typing import Annotated
 import typer
 from rich.live import Live
 
+from loadgen.access import INSECURE
 from testbed.cli import options
-from testbed.cli.console import console, stop_event
+from testbed.cli.console import console, say, stop_event
 
 
 def watch(
     target: Annotated[
         str,
         typer.Argument(
-            help="A results folder, a run's folder, or http://HOST:PORT/metrics of a controller, or deployment/NAME."
+            help="A results folder, a run's folder, or http(s)://HOST:PORT/metrics of a controller, or deployment/NAME."
         ),
     ],
     once: Annotated[bool, typer.Option("--once", help="One frame, then end.")] = False,
@@ -26,12 +27,21 @@ def watch(
     ] = None,
     namespace: Annotated[str, typer.Option(help="Of the deployment.")] = "default",
     kubeconfig: options.Kubeconfig = None,
+    ca: options.Ca = None,
+    cert: options.Cert = None,
+    key: options.Key = None,
+    insecure: options.Insecure = False,
+    header: options.Header = None,
+    header_file: options.HeaderFile = None,
 ) -> None:
     """Reads only, at the lowest priority. Ends when nothing runs there any more, or with ctrl-c."""
     from testbed.cli.watched_frame import drawn
     from testbed.pipeline.watched import source_of
 
-    source = source_of(target, None if target_ms is None else target_ms / 1e3, namespace, kubeconfig)
+    access = options.access_of(ca, cert, key, insecure, header, header_file)
+    source = source_of(target, None if target_ms is None else target_ms / 1e3, namespace, kubeconfig, access)
+    if insecure:
+        say(INSECURE)
     frame = source.frame()
     if once:
         console.print(drawn(frame))

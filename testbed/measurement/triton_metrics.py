@@ -8,15 +8,20 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from http.client import HTTPException
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from loadgen.access import PLAIN, Access
+from loadgen.refused import why_no_tls, why_status
 from testbed.errors import ServingError
 from testbed.measurement.metric_log import Sample
 from testbed.measurement.sampler import MissedSample
 from testbed.measurement.triton_statistics import ModelStatistics, parse_statistics, version_number
+from workloads.errors import KisError
 
 _MOST_BYTES = 1 << 24  # of a page
 _TIMEOUT_S = 0.9  # below the sampler's usual period
@@ -28,13 +33,11 @@ _GPU_UNITS = {
     "nv_gpu_power_limit": "watt",
     "nv_energy_consumption": "joule",
 }
-# Requests stay on the wire that the run itself uses: a proxy from the environment has no place in a measurement.
-_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class TritonAddress(NamedTuple):
     """One endpoint: its name in the logs, its HTTP address, and that of its metrics (None: none that we reach); grpc:
-    host:port, None: not known.
+    host:port, None: not known; access: how all of them are reached.
 
     HTTP addresses are host:port or http://host:port; the metrics page is /metrics there unless a path is given.
     """
@@ -43,6 +46,27 @@ class TritonAddress(NamedTuple):
     http_url: str
     metrics_url: str | None
     grpc: str | None = None
+    access: Access = PLAIN
+
+
+class _NoRedirection(urllib.request.HTTPRedirectHandler):
+    """Headers are for the address that the user named, and for no other."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """See HTTPRedirectHandler: the answer is an HTTPError."""
+
+
+@lru_cache(maxsize=8)
+def _opener(ca: Path | None, cert: Path | None, key: Path | None, insecure: bool) -> urllib.request.OpenerDirector:
+    # Requests stay on the wire that the run itself uses: a proxy from the environment has no place in a measurement.
+    tls = urllib.request.HTTPSHandler(context=Access(ca=ca, cert=cert, key=key, insecure=insecure).context())
+    return urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirection, tls)
+
+
+def open_page(url: str, timeout_s: float, access: Access = PLAIN) -> Any:
+    """The answer of an HTTP server; OSError, HTTPException or ValueError without one."""
+    opener = _opener(access.ca, access.cert, access.key, access.insecure)
+    return opener.open(urllib.request.Request(url, headers=access.header_values()), timeout=timeout_s)
 
 
 def parse_metrics(text: str, model: str, endpoint: str) -> list[Sample]:
@@ -85,14 +109,17 @@ def _unit(name: str) -> str:
     return "us" if name.endswith("_us") else _GPU_UNITS.get(name, "count")
 
 
-def read_page(metrics_url: str, timeout_s: float = _TIMEOUT_S) -> str:
+def read_page(metrics_url: str, timeout_s: float = _TIMEOUT_S, access: Access = PLAIN) -> str:
     """The text of a metrics page; ServingError if it does not answer."""
-    return _get(_page(metrics_url), timeout_s)
+    return _get(_page(metrics_url), timeout_s, access)
 
 
-def read_statistics(http_url: str, model: str, timeout_s: float = _TIMEOUT_S) -> ModelStatistics:
+def read_statistics(
+    http_url: str, model: str, timeout_s: float = _TIMEOUT_S, access: Access = PLAIN
+) -> ModelStatistics:
     """Ask a server for a model's statistics; ServingError if it does not answer."""
-    return parse_statistics(_get(f"{http_url}/v2/models/{urllib.parse.quote(model)}/stats", timeout_s), model)
+    page = f"{http_url.rstrip('/')}/v2/models/{urllib.parse.quote(model)}/stats"
+    return parse_statistics(_get(page, timeout_s, access), model)
 
 
 class Gauges(NamedTuple):
@@ -102,9 +129,9 @@ class Gauges(NamedTuple):
     gpu_share: float
 
 
-def read_gauges(metrics_url: str, model: str, timeout_s: float = _TIMEOUT_S) -> Gauges:
+def read_gauges(metrics_url: str, model: str, timeout_s: float = _TIMEOUT_S, access: Access = PLAIN) -> Gauges:
     """From a server's metrics page; ServingError if it does not tell how many requests wait."""
-    rows = parse_metrics(_get(_page(metrics_url), timeout_s), model, metrics_url)
+    rows = parse_metrics(read_page(metrics_url, timeout_s, access), model, metrics_url)
     waiting, shares = (
         [row[3] for row in rows if row[1] == name]
         for name in ("nv_inference_pending_request_count", "nv_gpu_utilization")
@@ -129,16 +156,20 @@ def _page(metrics_url: str) -> str:
     return url if urllib.parse.urlsplit(url).path.strip("/") else f"{url.rstrip('/')}/metrics"
 
 
-def _get(url: str, timeout_s: float) -> str:
+def _get(url: str, timeout_s: float, access: Access) -> str:
     url = _with_scheme(url)
     try:
-        with _direct.open(url, timeout=timeout_s) as answer:
+        with open_page(url, timeout_s, access) as answer:
             return _read_all(answer, time.monotonic() + timeout_s).decode()
     except urllib.error.HTTPError as error:
+        if error.code not in (400, 404) and (why := why_status(error.code, access)) is not None:
+            raise ServingError(f"{url}: {why}") from None
         said = error.read(200).decode(errors="replace").strip()
         raise ServingError(f"{url} answers {error.code} ({said or error.reason}): is the model loaded there?") from None
     except (OSError, HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)
+        if (why := why_no_tls(reason)) is not None:
+            raise ServingError(f"{url}: {why}") from None
         raise ServingError(f"{url} does not answer ({reason}): is the server up, and the address right?") from None
 
 
@@ -155,26 +186,28 @@ def _read_all(answer: Any, until_s: float) -> bytes:
     return b"".join(parts)
 
 
-def answers(metrics_url: str, within_s: float = 0.0) -> bool:
-    """Whether there is a metrics page at that address, or is within_s later: a server's other ports may be up first."""
+def why_no_page(metrics_url: str, within_s: float = 0.0, access: Access = PLAIN) -> str | None:
+    """Of a metrics page that is not at that address, nor within_s later: a server's other ports may be up first. None:
+    it is there.
+    """
     deadline = time.monotonic() + within_s
     while True:
         try:
-            _get(_page(metrics_url), _PATIENCE_S)
-        except ServingError:
+            read_page(metrics_url, _PATIENCE_S, access)
+        except ServingError as error:
             if time.monotonic() >= deadline:
-                return False
+                return str(error)
             time.sleep(_AGAIN_S)
         else:
-            return True
+            return None
 
 
-def belongs_to(metrics_url: str, http_url: str, model: str) -> bool:
+def belongs_to(metrics_url: str, http_url: str, model: str, access: Access = PLAIN) -> bool:
     """Whether the page counts what that server counts: another server's has no such model, or other numbers of it."""
     try:
-        before = read_statistics(http_url, model, _PATIENCE_S).succeeded
-        rows = parse_metrics(_get(_page(metrics_url), _PATIENCE_S), model, metrics_url)
-        after = read_statistics(http_url, model, _PATIENCE_S).succeeded
+        before = read_statistics(http_url, model, _PATIENCE_S, access).succeeded
+        rows = parse_metrics(read_page(metrics_url, _PATIENCE_S, access), model, metrics_url)
+        after = read_statistics(http_url, model, _PATIENCE_S, access).succeeded
     except ServingError:
         return False
     return before <= sum(row[3] for row in rows if row[1] == "nv_inference_request_success") <= after
@@ -200,8 +233,9 @@ class TritonSource:
             try:
                 rows += self._batches(address)
                 if address.metrics_url is not None:
-                    rows += parse_metrics(_get(_page(address.metrics_url), _TIMEOUT_S), self._model, address.endpoint)
-            except ServingError as error:
+                    page = read_page(address.metrics_url, _TIMEOUT_S, address.access)
+                    rows += parse_metrics(page, self._model, address.endpoint)
+            except KisError as error:
                 reasons.append(f"endpoint {address.endpoint}: {error}")
         if reasons:
             raise MissedSample("; ".join(reasons), rows)
@@ -209,7 +243,7 @@ class TritonSource:
 
     def _batches(self, address: TritonAddress) -> list[Sample]:
         rows: list[Sample] = []
-        for size, batch in read_statistics(address.http_url, self._model).batches.items():
+        for size, batch in read_statistics(address.http_url, self._model, access=address.access).batches.items():
             labels = {"model": self._model, "endpoint": address.endpoint, "batch_size": str(size)}
             rows.append((self.name, "batch_executions", labels, batch.executions, "count"))
             rows.append((self.name, "batch_compute_seconds", labels, batch.compute_ns / 1e9, "s"))

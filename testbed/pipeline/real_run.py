@@ -67,6 +67,7 @@ def run_real(
         schedule=run.schedule,
         run_dir=run.path,
         endpoints=target.endpoints,
+        access=target.access,
         requests={target.model: target.requests},
         balancer=target.service.balancer,
         transport=client.transport,
@@ -103,9 +104,9 @@ def _wait_for_empty_queues(target: Target) -> None:
     is somebody else's: the run is made, and says so."""
     deadline = time.monotonic() + EMPTY_S
     while time.monotonic() < deadline:
-        pages = [address.metrics_url for address in target.addresses() if address.metrics_url is not None]
+        pages = [(each.metrics_url, each.access) for each in target.addresses() if each.metrics_url is not None]
         try:
-            if not any(read_gauges(page, target.model).waiting for page in pages):
+            if not any(read_gauges(page, target.model, access=access).waiting for page, access in pages):
                 return
         except ServingError:
             return  # an old server does not tell

@@ -61,14 +61,15 @@ class Server:
 
     def target(self, model: str) -> Target:
         """As the model is served now."""
-        return remote(self.config.server, model, self.config.metrics, shapes=self.config.shapes)
+        config = self.config
+        return remote(config.server, model, config.metrics, shapes=config.shapes, access=config.access)
 
     def set(self, model: str, service: ServiceConfig) -> Target:
         """The model with that setting. NotControlledError: it has another one, and the server loads no models."""
         wanted = normal(service)
         if normal(self.target(model).service) != wanted:
             self.reporter.phase(f"{model}: load it with {wanted.label}")
-            load(self.config.server, model, configured_as(self.own[model], service))
+            load(self.config.server, model, configured_as(self.own[model], service), self.config.access)
         target = self.target(model)
         if normal(target.service) != wanted:
             raise ServingError(f"the server has {model} with {target.service.label}, not with {wanted.label}")
@@ -86,7 +87,7 @@ def tune_service(
 
     look: at the machine, before the first run; None: none.
     """
-    remember(config, folder / CONFIG, may_change=("server", "metrics"))
+    remember(config, folder / CONFIG, may_change=("server", "metrics", "access"))
     with ExitStack() as at_the_end:
         server = _server(config, folder, reporter, at_the_end)
         profiles = {model: _measured(server, model, look, workers) for model in server.own}
@@ -100,11 +101,11 @@ def tune_service(
 
 def _server(config: TuneServiceConfig, folder: Path, reporter: Reporter, at_the_end: ExitStack) -> Server:
     """What it has; it has that again at the end. A folder that goes on knows what it had at first."""
-    models = config.models or (the_model(config.server, None),)
+    models = config.models or (the_model(config.server, None, config.access),)
     file = folder / "models.json"
     own: dict[str, Config] = read_json(file, "choose another folder with --out") if file.exists() else {}
     for model in models:
-        now = at_the_end.enter_context(as_it_was(config.server, model))
+        now = at_the_end.enter_context(as_it_was(config.server, model, config.access))
         own.setdefault(model, now)
         if left := unmodelled(own[model]):
             raise ServingError(f"model '{model}' has {' and '.join(left)}, which the simulator does not model")

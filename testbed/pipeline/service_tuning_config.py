@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from testbed.config import ClientConfig, FitPlan, Strict, TrafficConfig
+from loadgen.access import PLAIN, Access
+from testbed.config import AddressText, ClientConfig, FitPlan, Strict, TrafficConfig
 
 REQUESTS = 250  # of each fitted run: enough for P95 of a server of unknown speed
 
@@ -12,11 +13,16 @@ REQUESTS = 250  # of each fitted run: enough for P95 of a server of unknown spee
 class TuneServiceConfig(Strict):
     """`kis tune-service`: a running Triton, traffic, a target, and the settings of its model to choose from."""
 
-    server: str = Field("http://127.0.0.1:8000", description="HTTP address of a running Triton")
+    server: AddressText = Field(
+        "http://127.0.0.1:8000", description="HTTP address of a running Triton: host:port, or http(s)://host:port/path"
+    )
     models: tuple[str, ...] = Field(
         (), description="models to choose from, e.g. one network in several precisions; none: the server's only one"
     )
-    metrics: str | None = Field(None, description="address of the metrics page; none: port 8002 of the same host")
+    metrics: AddressText | None = Field(
+        None, description="address of the metrics page; none: port 8002 of the same host, if it has no TLS and no path"
+    )
+    access: Access = PLAIN
     shapes: dict[str, tuple[int, ...]] = Field({}, description="shapes of inputs with free dimensions, by input name")
     target_ms: float = Field(gt=0, description="latency target")
     percentile: float = Field(95, ge=50, le=99, description="latency percentile of the target")

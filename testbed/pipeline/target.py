@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from loadgen.access import INSECURE, PLAIN, Access
 from loadgen.discovery import model_tensors, the_model
 from loadgen.endpoints import address as http_address
+from loadgen.endpoints import at, endpoint_of, without_password
 from loadgen.job import RequestShape
 from loadgen.request_file import names_in, read_requests
 from testbed.config import ServeConfig
@@ -19,7 +21,7 @@ from testbed.installed import how_to_install, is_installed
 from testbed.measurement.machine import detect_device, processor
 from testbed.measurement.replica_metrics import DeploymentSource, Replicas
 from testbed.measurement.sampler import Source
-from testbed.measurement.triton_metrics import TritonAddress, answers, belongs_to
+from testbed.measurement.triton_metrics import TritonAddress, belongs_to, why_no_page
 from testbed.run_dir import Device
 from testbed.serving.kubernetes import KubernetesService
 from testbed.serving.local import LocalService
@@ -66,6 +68,7 @@ class Target:
     sources: tuple[Source, ...] = ()  # what else is sampled
     unmodelled: tuple[str, ...] = ()  # what the model's configuration asks for and no simulation has
     sent: Sent = Sent()
+    access: Access = PLAIN  # how a server of the user's is reached
 
     @property
     def requests(self) -> RequestShape:
@@ -79,6 +82,8 @@ class Target:
     def notes(self) -> tuple[str, ...]:
         """What a measured latency is of, where a reader would not think of it."""
         said = [f"the model has {what}: it is measured as it is, no simulation models it" for what in self.unmodelled]
+        if self.access.insecure:
+            said.append(INSECURE)
         if self.sent.file is not None:
             entries = read_requests(self.sent.file, self.inputs)
             shapes = {tuple(data.shape for data in entry.values()) for entry in entries}
@@ -205,34 +210,41 @@ def remote(
     sent: Sent = NOTHING_GIVEN,
     *,
     have_lengths: bool = False,
+    access: Access = PLAIN,
 ) -> Target:
     """A running Triton of the user's: everything about the model is read from the server.
 
     server: its HTTP address. metrics: its metrics page, if it is not on port 8002 of the same host. grpc: where to
     send requests instead, for transport grpc. shapes: of inputs whose dimensions the model leaves free. sent: what is
-    put into them. have_lengths: each request has a length of its own.
+    put into them. have_lengths: each request has a length of its own. access: to all these addresses.
     """
-    address = http_address(server)
-    host = address.rpartition(":")[0]
+    there = endpoint_of(server)
+    address = there.name
     detected = model_tensors(
         address,
-        the_model(address, model),
+        the_model(address, model, access),
         shapes,
         sent.values,
         have_lengths=have_lengths or sent.file is not None,
         named=() if sent.file is None else names_in(sent.file),
+        access=access,
     )
     if sent.batch > (detected.service.max_batch_size if detected.batched else 1):
         raise ServingError(
             f"--batch {sent.batch}: model '{detected.name}' takes at most {detected.service.max_batch_size} in a "
             "request (max_batch_size)"
         )
-    page: str | None = metrics or f"http://{host}:8002/metrics"
-    if page is not None and not answers(page, STARTING_S if metrics is not None else 0.0):
+    page = None if metrics is None else without_password(metrics)
+    if page is None and not there.tls and not there.prefix:  # beside a proxy may be anything
+        page = f"http://{at(there.host, 8002)}/metrics"
+    why = None if page is None else why_no_page(page, STARTING_S if metrics is not None else 0.0, access)
+    if why is not None:
         if metrics is not None:
-            raise ServingError(f"--metrics {metrics}: no metrics page answers there: give the right one, or none")
+            raise ServingError(
+                f"--metrics {metrics}: no metrics page answers there: give the right one, or none ({why})"
+            )
         page = None  # the statistics at the server's own port are enough
-    if page is not None and not belongs_to(page, f"http://{address}", detected.name):
+    if page is not None and not belongs_to(page, there.url, detected.name, access):
         if metrics is not None:
             raise ServingError(
                 f"--metrics {metrics}: its counts of '{detected.name}' are not those of {address}: it is another "
@@ -248,10 +260,11 @@ def remote(
         inputs=detected.inputs,
         batched=detected.batched,
         endpoints=(address if grpc is None else http_address(grpc),),
-        addresses=lambda: [TritonAddress(address, f"http://{address}", page)],
+        addresses=lambda: [TritonAddress(address, there.url, page, access=access)],
         pids=dict,
         events=list,
         batch_logs=None,
         unmodelled=detected.unmodelled,
         sent=sent,
+        access=access,
     )

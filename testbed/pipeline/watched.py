@@ -8,7 +8,6 @@ import os
 import platform
 import time
 import urllib.error
-import urllib.request
 from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
@@ -16,9 +15,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from loadgen.access import PLAIN, Access
+from loadgen.refused import why_no_tls, why_status
 from testbed.config import CalibrateConfig
 from testbed.controller.health import DECISION_PATH, HEALTH_PATH
 from testbed.errors import ClusterError, ConfigError
+from testbed.measurement.triton_metrics import open_page
 from testbed.pipeline.run_reader import RunReader, read_model
 from testbed.pipeline.time_limit import plan_of
 from testbed.progress import PROGRESS, Progress
@@ -36,8 +38,6 @@ KINDS = (
     *(PROGRESS, "run.json", "raw/job.json", "runs", "config.json", "experiment.json", "report.md"),
     *("tuned.json", "seeds.json", "adaptation.json", "plan.json"),
 )
-# Loopback and the cluster's addresses: a proxy from the environment has no place there.
-_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class Source(Protocol):
@@ -47,10 +47,12 @@ class Source(Protocol):
         """What it tells now. KisError if it is not there at all."""
 
 
-def source_of(target: str, target_s: float | None, namespace: str, kubeconfig: Path | None) -> Source:
-    """What the target names. target_s: of the latency, for a folder. ConfigError if it is none."""
+def source_of(
+    target: str, target_s: float | None, namespace: str, kubeconfig: Path | None, access: Access = PLAIN
+) -> Source:
+    """What the target names. target_s: of the latency, for a folder; access: to a page. ConfigError if it is none."""
     if target.startswith(("http://", "https://")):
-        return PageSource(target)
+        return PageSource(target, access)
     if target.startswith("deployment/"):
         return _deployment(target.removeprefix("deployment/"), namespace, kubeconfig)
     folder = Path(target)
@@ -181,7 +183,8 @@ def _read_json(file: Path) -> Any:
 class PageSource:
     """A controller's page, with the decision that it tells beside it. ConfigError if there is none at the start."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, access: Access = PLAIN) -> None:
+        self._access = access
         bare = url.rstrip("/")
         self._url = bare if bare.endswith("/metrics") else f"{bare}/metrics"
         self._base = self._url.removesuffix("/metrics")
@@ -194,6 +197,9 @@ class PageSource:
         except (OSError, HTTPException, ValueError) as error:
             reason = getattr(error, "reason", error)
             if self._last is None:
+                status = error.code if isinstance(error, urllib.error.HTTPError) else 0
+                if (why := why_no_tls(reason) or why_status(status, self._access)) is not None:
+                    raise ConfigError(f"{self._url}: {why}") from None
                 raise ConfigError(
                     f"{self._url} does not answer ({reason}): is metrics_port of the controller set, and is it up?"
                 ) from None
@@ -202,7 +208,7 @@ class PageSource:
         return Frame(self._url, True, controller=self._last, problems=() if health is None else (health,))
 
     def _view(self) -> live.ControllerView:
-        families = text_string_to_metric_families(_get(self._url))
+        families = text_string_to_metric_families(self._get(self._url))
         told = [sample for family in families for sample in family.samples if sample.name.startswith(PREFIX)]
         samples = {sample.name.removeprefix(PREFIX): (sample.labels, sample.value) for sample in told}
         if not samples:
@@ -214,18 +220,23 @@ class PageSource:
 
     def _decision(self) -> Decision | None:
         with contextlib.suppress(OSError, HTTPException, ValueError, KeyError, TypeError):  # an older controller
-            return live.decision_of(json.loads(_get(f"{self._base}{DECISION_PATH}")), time.time())
+            return live.decision_of(json.loads(self._get(f"{self._base}{DECISION_PATH}")), time.time())
         return None
 
     def _health(self) -> str | None:
         """What /healthz says if it is not well."""
         try:
-            _get(f"{self._base}{HEALTH_PATH}")
+            self._get(f"{self._base}{HEALTH_PATH}")
         except urllib.error.HTTPError as error:
             return error.read(200).decode(errors="replace").strip()
         except (OSError, HTTPException, ValueError):
             return None
         return None
+
+    def _get(self, url: str) -> str:
+        with open_page(url, TIMEOUT_S, self._access) as answer:
+            text: str = answer.read(1 << 22).decode()
+        return text
 
 
 class DeploymentSource:
@@ -279,9 +290,3 @@ def _deployment(name: str, namespace: str, kubeconfig: Path | None) -> Deploymen
         return [(stamp.timestamp(), reason, message) for stamp, reason, message in stamped if stamp is not None]
 
     return DeploymentSource(f"{namespace}/{name}", DeploymentView(api, namespace, name, TIMEOUT_S).look, events)
-
-
-def _get(url: str) -> str:
-    with _direct.open(url, timeout=TIMEOUT_S) as answer:
-        text: str = answer.read(1 << 22).decode()
-    return text

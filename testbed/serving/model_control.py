@@ -12,11 +12,11 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
 
+from loadgen.access import PLAIN, Access
+from loadgen.clients import http_client, why_refused
 from loadgen.discovery import model_configuration
-from loadgen.endpoints import address
 from testbed.errors import ServingError
 from workloads.catalog import ServiceConfig
 
@@ -65,17 +65,14 @@ def as_pbtxt(config: Mapping[str, Any]) -> str:
     return str(text_format.MessageToString(message))
 
 
-def load(endpoint: str, model: str, config: Mapping[str, Any]) -> None:
+def load(endpoint: str, model: str, config: Mapping[str, Any], access: Access = PLAIN) -> None:
     """Have the server load the model with that configuration, and wait until it is ready.
 
     NotControlledError: the server does not do that. ServingError has its own words for a configuration that it refuses;
     the model is then as it was before.
     """
     try:
-        client = triton.InferenceServerClient(
-            address(endpoint), connection_timeout=LOAD_TIMEOUT_S, network_timeout=LOAD_TIMEOUT_S
-        )
-        with contextlib.closing(client):
+        with http_client(endpoint, LOAD_TIMEOUT_S, access) as client:
             client.load_model(model, config=json.dumps(config))
     except InferenceServerException as error:
         if REFUSED in str(error.message()):
@@ -83,6 +80,8 @@ def load(endpoint: str, model: str, config: Mapping[str, Any]) -> None:
                 f"the Triton at {endpoint} does not load models on request: it was started without "
                 "--model-control-mode=explicit"
             ) from None
+        if (why := why_refused(error, endpoint, access)) is not None:
+            raise ServingError(f"{endpoint}: {why}") from None
         raise ServingError(
             f"the Triton at {endpoint} refuses that configuration of '{model}': {error.message()}"
         ) from None
@@ -91,11 +90,11 @@ def load(endpoint: str, model: str, config: Mapping[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def as_it_was(endpoint: str, model: str) -> Iterator[Config]:
+def as_it_was(endpoint: str, model: str, access: Access = PLAIN) -> Iterator[Config]:
     """The model's configuration; after the block the server has that one again, if another one was loaded."""
-    before = model_configuration(endpoint, model)
+    before = model_configuration(endpoint, model, access)
     try:
         yield before
     finally:
-        if model_configuration(endpoint, model) != before:
-            load(endpoint, model, before)
+        if model_configuration(endpoint, model, access) != before:
+            load(endpoint, model, before, access)

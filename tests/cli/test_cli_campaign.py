@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from loadgen.access import Access, AccessError
 from testbed.cli.main import application
 from testbed.errors import ConfigError
 from tests.reporting.synthetic_runs import write_run
@@ -24,9 +25,9 @@ def test_a_campaign_on_ones_own_server_goes_on_with_that_server(
 ) -> None:
     asked: list[tuple[Any, ...]] = []
 
-    def remote(server: str, model: str | None, metrics: str | None, shapes: Any, sent: Any) -> Any:
-        asked.append((server, model, metrics, shapes))
-        return SimpleNamespace(model="mine", service=ServiceConfig())
+    def remote(server: str, model: str | None, metrics: str | None, shapes: Any, sent: Any, access: Access) -> Any:
+        asked.append((server, model, metrics, shapes, access.ca, access.header_values()))
+        return SimpleNamespace(model="mine", service=ServiceConfig(), notes=())
 
     def interrupted(settings: Any, folder: Path, reporter: Any, target: Any, **_: Any) -> Path:
         assert target is not None
@@ -35,15 +36,26 @@ def test_a_campaign_on_ones_own_server_goes_on_with_that_server(
     monkeypatch.setattr("testbed.pipeline.target.remote", remote)
     monkeypatch.setattr("testbed.pipeline.calibrate.calibrate", interrupted)
     out = tmp_path / "out"
-    for arguments in (["--server", "http://10.0.0.1:8000", "--shape", "x:128"], []):
+    monkeypatch.setenv("KIS_HEADER_X_KEY", "")  # is there again, as it was, after the test
+    access = ["--ca", "ca.crt", "--header", "X-Key: s3cret"]
+    for arguments in (["--server", "http://10.0.0.1:8000", "--shape", "x:128", *access], []):
         done = CliRunner().invoke(application(), ["calibrate", *arguments, "--measure-only", "--out", str(out)])
         assert done.exit_code == 0, done.output
-    first, second = asked
-    assert first == ("http://10.0.0.1:8000", None, None, {"x": (128,)})
-    assert second == ("http://10.0.0.1:8000", "mine", None, {"x": (128,)})
+    first, second = asked[:2]
+    reached = (Path("ca.crt"), {"x-key": "s3cret"})
+    assert first == ("http://10.0.0.1:8000", None, None, {"x": (128,)}, *reached)
+    assert second == ("http://10.0.0.1:8000", "mine", None, {"x": (128,)}, *reached)
     with pytest.raises(ConfigError, match="--quick is a campaign of its own"):
         CliRunner().invoke(application(), ["calibrate", "--quick", "--out", str(out)], catch_exceptions=False)
-    assert json.loads((out / "server.json").read_text())["model"] == "mine"
+    written = (out / "server.json").read_text()
+    assert json.loads(written)["model"] == "mine"
+    assert "s3cret" not in written
+    once_more = ["calibrate", "--header", "X-Key: other", "--measure-only", "--out", str(out)]
+    CliRunner().invoke(application(), once_more, catch_exceptions=False)
+    assert asked[-1][-2:] == (Path("ca.crt"), {"x-key": "other"})
+    monkeypatch.delenv("KIS_HEADER_X_KEY")
+    with pytest.raises(AccessError, match="KIS_HEADER_X_KEY is not set: give --header again"):
+        CliRunner().invoke(application(), ["calibrate", "--out", str(out)], catch_exceptions=False)
 
 
 def test_a_campaign_ends_with_its_profiles_and_what_they_are_worth(

@@ -35,6 +35,7 @@ from testbed.pipeline.watched import FolderSource, PageSource
 from testbed.progress import PROGRESS, Progress
 from testbed.reporting.live import Frame
 from testbed.run_dir import Device, RunDir, RunManifest
+from tests.loadgen.tls_proxy import Proxy, authority
 from workloads.catalog import ServiceConfig, TensorSpec
 from workloads.files import write_json
 
@@ -274,6 +275,18 @@ def test_a_controller_that_hangs_or_goes_away_is_told_and_watched_on() -> None:
     assert gone.running
     assert gone.controller is not None
     assert "no answer any more" in gone.problems[0]
+
+
+def test_a_page_behind_a_proxy_is_watched_and_a_refusal_is_told(tmp_path: Path) -> None:
+    exporter = Exporter("triton-bert", "knative", [], log=io.StringIO())
+    routes = {"/kis": f"127.0.0.1:{page(exporter, Pulse(60.0))}"}
+    with authority(tmp_path / "pki") as pem, Proxy(routes, pem, token="s3cret") as proxy:
+        watched = ("watch", f"https://localhost:{proxy.port}/kis/metrics", "--once", "--ca", str(pem / "ca.crt"))
+        (tmp_path / "headers").write_text("Authorization: s3cret")
+        assert "0 decisions" in kis(*watched, "--header-file", str(tmp_path / "headers")).stdout
+        assert "it refuses these requests (401): give what it asks for" in kis(*watched).stderr
+        assert "its certificate is not trusted" in kis(*watched[:3]).stderr
+        assert "was not checked" in kis(*watched[:3], "--insecure", "--header", "Authorization: s3cret").stdout
 
 
 def test_a_page_of_several_deployments_is_not_taken_for_one() -> None:

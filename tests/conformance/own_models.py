@@ -102,7 +102,7 @@ def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     written = folder / "models.json"
     rows = {told["model"]: told for told in json.loads(written.read_text())} if written.exists() else {}
-    with tempfile.TemporaryDirectory() as scratch, own_server(Path(scratch), TIMED) as server:
+    with tempfile.TemporaryDirectory() as scratch, own_server(Path(scratch), timed=TIMED) as server:
         for typed in (*SUPPORTED, *REFUSED):
             if typed.model not in rows:
                 said = measure(server, typed, folder / typed.model)

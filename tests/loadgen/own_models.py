@@ -218,8 +218,8 @@ class OwnServer:
 
 
 @contextlib.contextmanager
-def own_server(folder: Path, timed: Mapping[str, str] | None = None) -> Iterator[OwnServer]:
-    """Start a tritonserver with the models, and end it. timed: see OwnModel.write."""
+def own_server(folder: Path, *flags: str, timed: Mapping[str, str] | None = None) -> Iterator[OwnServer]:
+    """Start a tritonserver with the models, and end it. flags: more of its own. timed: see OwnModel.write."""
     write_models(folder / "models", timed)
     server = find_tritonserver()
     backends = make_backend_directory(folder / "backends", server)
@@ -227,7 +227,7 @@ def own_server(folder: Path, timed: Mapping[str, str] | None = None) -> Iterator
     command = server_command(server, backends, folder / "models", ports, shm_prefix=folder.name[-20:], gpu=False)
     caches = server.binary.parents[1] / "caches"
     command += [f"--cache-directory={caches}", "--cache-config=local,size=1048576", "--rate-limit=execution_count"]
-    command += ["--exit-on-error=false"]
+    command += ["--exit-on-error=false", *flags]
     with (folder / "server.log").open("w") as log:
         process = subprocess.Popen(command, env=server_environment(threads=1, gpu=False), stdout=log, stderr=log)
     try:

@@ -4,7 +4,17 @@ import threading
 
 import pytest
 
-from loadgen.endpoints import EndpointError, Endpoints, address, at, host_and_port, read_endpoints, write_endpoints
+from loadgen.endpoints import (
+    Endpoint,
+    EndpointError,
+    Endpoints,
+    address,
+    at,
+    endpoint_of,
+    grpc_beside,
+    read_endpoints,
+    write_endpoints,
+)
 
 
 def take(endpoints: Endpoints, n: int) -> list[str | None]:
@@ -79,29 +89,50 @@ def test_a_reader_never_sees_half_a_file(tmp_path):
     [
         *(("http://127.0.0.1:8000/", "127.0.0.1:8000"), ("box:9", "box:9"), ("http://box", "box:8000")),
         *(("http://[::1]:9/", "[::1]:9"), ("fd00::12", "[fd00::12]:8000"), ("[fd00::12]", "[fd00::12]:8000")),
+        *(
+            ("https://box/", "https://box:443"),
+            ("HTTPS://box:9/a/b/v2/", "https://box:9/a/b"),
+            ("box:9/a", "http://box:9/a"),
+        ),
+        *(("grpc://box", "box:8001"), ("grpcs://[::1]", "grpcs://[::1]:443")),
     ],
 )
 def test_addresses_and_urls_are_the_same(text, meant):
-    assert address(text) == meant
+    assert address(text) == address(meant) == meant
 
 
-@pytest.mark.parametrize("text", ["box:eight", ":8000", "", "box:1:2", "[box]:8000", "fd00::12:x"])
+@pytest.mark.parametrize(
+    "text",
+    ["box:eight", ":8000", "", "box:1:2", "[box]:8000", "fd00::12:x", "ftp://box", "https://", "https://box/a b"],
+)
 def test_what_is_no_address_is_refused(text):
     with pytest.raises(EndpointError, match="give host:port or http://host:port"):
         address(text)
 
 
-@pytest.mark.parametrize(("text", "what"), [("https://box:1", "TLS is not"), ("http://box/triton", "a path is not")])
-def test_what_is_not_supported_is_named(text, what):
-    with pytest.raises(EndpointError, match=f"{what} supported: give host:port of a port-forward"):
+@pytest.mark.parametrize("text", ["https://me:s3cret@box", "https://box/a?token=s3cret", "box:1#s3cret"])
+def test_an_address_with_a_password_is_refused_and_not_repeated(text):
+    with pytest.raises(EndpointError, match="give a password or token as --header") as refused:
         address(text)
+    assert "s3cret" not in str(refused.value)
+
+
+def test_grpc_is_beside_http_and_has_tls_if_that_has_it():
+    assert grpc_beside("https://box:9/a") == "grpcs://box:8001"
+    assert grpc_beside("[::1]:8000") == "[::1]:8001"
+
+
+def test_the_header_host_has_no_port_that_its_scheme_has_anyway():
+    assert endpoint_of("https://box/a").authority == "box"
+    assert endpoint_of("http://[::1]:80").authority == "[::1]"
+    assert endpoint_of("https://box:80").authority == "box:80"
 
 
 def test_a_socket_takes_ipv6_without_brackets():
     assert at("fd00::12", 8000) == "[fd00::12]:8000"
     assert at("10.0.0.1", 8000) == "10.0.0.1:8000"
-    assert host_and_port("[fd00::12]:8000") == ("fd00::12", 8000)
-    assert host_and_port("box:9") == ("box", 9)
+    assert endpoint_of("[fd00::12]:8000") == Endpoint("http", "fd00::12", 8000)
+    assert endpoint_of("box:9/a") == Endpoint("http", "box", 9, "/a")
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"endpoint": []}', '{"endpoints": [1]}', '{"endpoints": 3}'])

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loadgen.access import Access
 from loadgen.discovery import model_configuration, service_config
 from loadgen.schedule import Schedule
 from testbed.errors import ConfigError
@@ -28,6 +29,7 @@ from testbed.serving.server_process import ServerProcess, free_ports
 from testbed.serving.tritonserver import find_tritonserver, make_backend_directory, server_command, server_environment
 from testbed.simulation.intervals import PredictionInterval
 from tests.golden import Silent
+from tests.loadgen.tls_proxy import Proxy, authority
 from workloads.catalog import DynamicBatching, ServiceConfig, find_model
 from workloads.emulated_profile import EmulatedProfile
 from workloads.repository import BackendOptions, write_repository
@@ -180,6 +182,30 @@ def test_settings_are_loaded_measured_and_confirmed_and_the_model_has_its_own_on
     page = (tmp_path / "out/report.html").read_text()
     assert "EUR/h" in page
     assert sentence(tuned).startswith("Use ")
+
+
+@pytest.mark.server
+def test_it_goes_through_a_proxy_with_tls_and_leaves_its_token_nowhere(tmp_path, monkeypatch):
+    monkeypatch.setenv("KIS_TEST_TOKEN", "s3cret-0f-this-test")
+    with (
+        authority(tmp_path / "pki") as pem,
+        triton(tmp_path / "server", "--model-control-mode=explicit", "--load-model=emulated") as port,
+        Proxy({"/triton": f"127.0.0.1:{port}"}, pem, token="s3cret-0f-this-test") as proxy,
+    ):
+        access = {"ca": pem / "ca.crt", "headers": {"Authorization": "${KIS_TEST_TOKEN}"}}
+        server = f"https://localhost:{proxy.port}/triton"
+        few = {"instances": (1,), "max_batch_size": (4,), "queue_delay_s": (0,), "server": server}
+        config = small(port).model_copy(update={"access": Access.model_validate(access), **few})
+        slowly = {"requests": 400, "loads": (0.05,)}  # the proxy is slow, and lone requests are wanted
+        config = config.model_copy(update={"fit": config.fit.model_copy(update=slowly)})
+        tuned = tune_service(config, tmp_path / "out", Silent(), look=None)
+    (pick,) = tuned["picks"]
+    assert set(pick["runs"]) == {"traffic", "most"}
+    assert any("/load HTTP" in head for head in proxy.heads)
+    write_report(tmp_path / "out")
+    written = [file for file in (tmp_path / "out").rglob("*") if file.is_file()]
+    assert len(written) > 20
+    assert [file for file in written if b"s3cret" in file.read_bytes()] == []
 
 
 @pytest.mark.server
