@@ -7,7 +7,7 @@ question (pipeline.packing asks the simulator); a group that may not cannot be p
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 
 Group = frozenset[int]
 
@@ -36,25 +36,26 @@ def sharing_groups(models: int, most: int, fits: Callable[[Group], bool]) -> lis
 
 
 def fewest_gpus(replicas: Sequence[int], groups: Mapping[Group, float]) -> tuple[Group, ...]:
-    """A group for each GPU, so that model m is on replicas[m] of them: the fewest GPUs, and of equal numbers the least
-    largest value of a group. Exact: every packing is considered. ValueError: a model is in no group."""
+    """A group for each GPU, so that model m is on replicas[m] of them: the fewest GPUs; of equal numbers those
+    whose largest value is least, then the next largest. Exact: every packing is considered. ValueError: there is none.
+    """
     for m in range(len(replicas)):
         if not any(m in group for group in groups):
             raise ValueError(f"model {m} is in no group")
 
-    @lru_cache(maxsize=None)
-    def best(left: tuple[int, ...]) -> tuple[int, float, tuple[Group, ...]] | None:
-        """GPUs, largest value and groups for what is left to be placed; the first model's GPU is chosen first."""
+    @cache
+    def best(left: tuple[int, ...]) -> tuple[int, list[float], tuple[Group, ...]] | None:
+        """GPUs, values from the largest on, and groups for what is left to be placed, its first model first."""
         first = next((m for m, count in enumerate(left) if count), None)
         if first is None:
-            return 0, float("-inf"), ()
+            return 0, [], ()
         found = None
         for group, value in groups.items():
             if first not in group or any(not left[m] for m in group):
                 continue
             rest = best(tuple(count - (m in group) for m, count in enumerate(left)))
             if rest is not None:
-                way = 1 + rest[0], max(value, rest[1]), (group, *rest[2])
+                way = 1 + rest[0], sorted([value, *rest[1]], reverse=True), (group, *rest[2])
                 found = way if found is None or way[:2] < found[:2] else found
         return found
 
