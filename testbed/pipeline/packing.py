@@ -142,6 +142,7 @@ class Search:
             "draws": DRAWS,
             "search": "all groups" if self._models <= ALL_GROUPS_UP_TO else "first-fit decreasing",
             "models": [self._model(m) for m in range(self._models)],
+            "groups": len(self._looks),
             "pairs": [
                 {
                     "models": [names[m] for m in sorted(group)],
