@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from google.protobuf import text_format
 from recording_reporter import RecordingReporter
+from tritonclient.grpc import model_config_pb2
+from typer.testing import CliRunner
 
 from testbed.calibration.profile import DeviceMemory, ServiceProfile
+from testbed.cli.main import application
 from testbed.config_file import build
 from testbed.errors import ConfigError
 from testbed.pipeline.packing import Search, pack
 from testbed.pipeline.packing_config import PackConfig, SharedGpu
 from testbed.pipeline.packing_search import Group
 from testbed.pipeline.packing_world import CONFIRMED, Law, Look, Subject, World, law_of
+from testbed.reporting.reports import write_report
 from testbed.run_dir import Device
 from tests.oracles.cluster_worlds import flat_profile
 from workloads.errors import KisError
@@ -232,3 +239,76 @@ def test_what_cannot_be_simulated_is_refused_in_a_line(tmp_path: Path):
     heavy = config_of(tmp_path, {"a": {**quiet, "rate": 5500}, "b": quiet}, max_replicas=2)
     with pytest.raises(ConfigError, match="need 6 replicas or more: raise max_replicas"):
         told_of(heavy)
+
+
+QUIET = {"batch_s": 0.002, "rate": 20, "target_ms": 100, "memory_gib": 3}
+
+
+def typed(folder: Path, models: dict[str, dict[str, Any]], *arguments: str, **more: Any) -> tuple[Any, Path]:
+    """The result of the command, and its folder."""
+    config = config_of(folder, models, **more)
+    (folder / "pack.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json", exclude_unset=True)))
+    out = folder / "out"
+    told = ["pack", str(folder / "pack.yaml"), "--out", str(out), *arguments]
+    return CliRunner().invoke(application(["pack"]), told), out
+
+
+def test_the_command_leaves_a_table_a_page_and_what_can_be_applied(tmp_path: Path):
+    models = {"a": QUIET, "b": {**QUIET, "deployment": "my-b"}, "large": {**QUIET, "memory_gib": 70, "replicas": 2}}
+    result, out = typed(tmp_path, models, "--memory-gib", "75")
+    assert result.exit_code == 0, result.output
+    printed = " ".join(result.output.split())
+    assert "2 GPUs in place of 4 with a model on each: gpu-1 has a and large; gpu-2 has b and large." in printed
+    told = json.loads((out / "packing.json").read_text())
+    assert (told["simulated"], told["holds"]) == (True, True)
+    assert all(gpu["memory_gib"] <= 75 for gpu in told["gpus"])
+    component = yaml.safe_load((out / "placement/kustomization.yaml").read_text())
+    assert component["kind"] == "Component"
+    patches = {patch["target"]["name"]: yaml.safe_load(patch["patch"]) for patch in component["patches"]}
+    assert [*patches] == ["triton-a", "my-b", "triton-large"]
+    for model, patch in zip(told["models"], patches.values(), strict=True):
+        there = [gpu["name"] for gpu in told["gpus"] if model["name"] in gpu["models"]]
+        pod = patch["spec"]["template"]
+        wanted = pod["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+        assert wanted["nodeSelectorTerms"][0]["matchExpressions"][0]["values"] == there
+        (apart,) = pod["spec"]["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+        assert apart["labelSelector"]["matchLabels"] == pod["metadata"]["labels"]
+        assert patch["spec"]["replicas"] == len(there) == model["replicas"]
+    most = max(len(gpu["models"]) for gpu in told["gpus"])
+    plugin = yaml.safe_load((out / "placement/device-plugin.yaml").read_text())
+    assert plugin["sharing"] == {"timeSlicing": {"resources": [{"name": "nvidia.com/gpu", "replicas": most}]}}
+    group = text_format.Parse(
+        (out / "placement/large.pbtxt").read_text(), model_config_pb2.ModelConfig()
+    ).instance_group
+    numbers = [k for k, gpu in enumerate(told["gpus"]) if "large" in gpu["models"]]
+    assert (group[0].count, list(group[0].gpus)) == (1, numbers)
+    page = (out / "report.html").read_text()
+    (out / "report.html").unlink()
+    assert write_report(out) == out / "report.html"
+    assert (out / "report.html").read_text() == page
+    again, _ = typed(tmp_path, models, "--memory-gib", "80")
+    assert again.exit_code != 0
+    assert "gpu.memory_gib differs" in str(again.exception)
+
+
+def test_a_pair_that_may_not_share_is_said_with_its_reason(tmp_path: Path):
+    models = {"a": {**QUIET, "memory_gib": 50}, "b": {**QUIET, "memory_gib": 40}}
+    models["tight"] = {**QUIET, "batch_s": 0.01, "rate": 3, "target_ms": 14}
+    models["busy"] = {**QUIET, "batch_s": 0.01, "rate": 50, "target_ms": 300}
+    result, _ = typed(tmp_path, models, gpu={"memory_gib": 80})
+    printed = " ".join(result.output.split())
+    assert "Not together: a and b (memory: 90.0 GiB together, a GPU has 80)" in printed
+    assert "Not together: tight and busy (contention: tight has P95 2" in printed
+    assert "That was not measured: it is the rule of time_slicing." in printed
+
+
+def test_what_fails_is_said_with_how_much_and_what_is_not_known_is_said(tmp_path: Path):
+    unknown = {key: value for key, value in QUIET.items() if key != "memory_gib"}
+    models = {"a": {**unknown, "target_ms": 1.5}, "b": unknown}
+    result, out = typed(tmp_path, models, max_replicas=1, gpu={"memory_gib": 8})
+    assert result.exit_code == 1
+    printed = " ".join(result.output.split())
+    assert "Nothing was packed. a does not hold P95 <= 1.5 ms on 1 GPU of its own: 2.0 (2.0 to 2." in printed
+    assert "Not known is the GPU memory of a and b: it was not counted." in printed
+    assert not (out / "placement").exists()
+    assert "Nothing was packed" in (out / "report.html").read_text()
