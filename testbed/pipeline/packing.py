@@ -87,7 +87,7 @@ class Search:
         self.world, self._reporter = world, reporter
         self._looks: dict[Group, Look] = {frozenset({m}): look for m, look in enumerate(alone)}
         self._models = len(world.subjects)
-        self._not_confirmed: list[Group] = []
+        self._not_confirmed: dict[Group, Look] = {}  # with what the packing did that had them
         self.packing: tuple[Group, ...] = ()
         self.confirmed: Look | None = None
         self.separate: Look | None = None
@@ -107,7 +107,7 @@ class Search:
             shared = [group for group in self.packing if len(group) > 1 and group & late]
             if not shared:
                 return
-            self._not_confirmed.append(max(shared, key=self._worst))
+            self._not_confirmed[max(shared, key=self._worst)] = self.confirmed
 
     def _best(self) -> tuple[Group, ...]:
         replicas, most = self.world.replicas, self.world.law.most
@@ -151,7 +151,7 @@ class Search:
                     "work": sum(world.subjects[m].work / world.replicas[m] for m in group),
                     "most_work": throughput(law.factors, 2),
                     "memory_gib": self._memory(group),
-                    "held": {names[m]: _plain(one) for m, one in look.held.items()},
+                    "held": {names[m]: _plain(one) for m, one in self._last(group).held.items() if m in group},
                 }
                 for group, look in sorted(self._looks.items(), key=lambda item: sorted(item[0]))
                 if len(group) == 2
@@ -189,6 +189,10 @@ class Search:
             "separate": None if self.separate is None else _plain(self.separate.held[m]),
             "packed": None if self.confirmed is None else _plain(self.confirmed.held[m]),
         }
+
+    def _last(self, group: Group) -> Look:
+        """What refused the group; else what the search saw."""
+        return self._not_confirmed.get(group, self._looks[group])
 
     def _memory(self, group: Group) -> float | None:
         """Of all together; None: some of it is not known."""

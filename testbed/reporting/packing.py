@@ -82,9 +82,7 @@ def why_not(told: Told, pair: Pair) -> str:
         for name, held in pair["held"].items()
         if not held["holds"]
     ]
-    return (
-        f"contention: {'; '.join(late)}" if late else "contention: held in the search, not in runs that it had not seen"
-    )
+    return f"contention: {'; '.join(late)}{'' if pair['confirmed'] else ', in runs that the search has not seen'}"
 
 
 def law_text(told: Told) -> str:

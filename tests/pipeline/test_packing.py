@@ -23,6 +23,7 @@ from testbed.pipeline.packing import Search, pack
 from testbed.pipeline.packing_config import PackConfig, SharedGpu
 from testbed.pipeline.packing_search import Group
 from testbed.pipeline.packing_world import CONFIRMED, Law, Look, Subject, World, law_of
+from testbed.reporting.packing import why_not
 from testbed.reporting.reports import write_report
 from testbed.run_dir import Device
 from tests.oracles.cluster_worlds import flat_profile
@@ -186,6 +187,8 @@ def test_a_group_that_is_not_confirmed_is_given_up(tmp_path: Path):
     assert told["holds"]
     given_up = [pair["models"] for pair in told["pairs"] if not pair["confirmed"]]
     assert given_up == [[f"m{m}" for m in sorted(refused)]]
+    (pair,) = (pair for pair in told["pairs"] if not pair["confirmed"])
+    assert why_not(told, pair).endswith("ms, its target is 100, in runs that the search has not seen")
 
 
 def test_seven_models_are_placed_by_first_fit(tmp_path: Path):
