@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     usual=["gpu.sharing", "gpu.shares", "gpu.memory_gib", "gpu.interference", "max_replicas", "duration_s", "seed"],
 )
 def pack(given: Given, config: options.Config, out: options.Out = None) -> None:
-    """The fewest GPUs on which every model holds its target, beside a GPU for each; and which pairs may not share.
+    """The fewest GPUs on which all models hold their targets, beside a GPU for each; and which pairs may not share one.
 
     Groups of up to 6 models are all looked at; of more models, first-fit decreasing finds the groups.
     """
