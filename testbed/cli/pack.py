@@ -12,7 +12,7 @@ from testbed.cli.console import ConsoleReporter, console, print_path, table
 from testbed.cli.flags import Given, configured, flags
 from testbed.cli.out import out_folder
 from testbed.pipeline.packing_config import PackConfig
-from testbed.pipeline.traffic import length_notes
+from testbed.pipeline.traffic import length_note, trace_notes
 from testbed.study import refuse_others
 from workloads.files import write_json
 
@@ -36,8 +36,10 @@ def pack(given: Given, config: options.Config, out: options.Out = None) -> None:
 
         refuse_others(settings, read_packing(folder)["config"], folder / "packing.json")
     with ConsoleReporter() as reporter:
-        traffic = {model.name: model.traffic for model in settings.models}
-        reporter.notes(length_notes(traffic, settings.duration_s))
+        for model in settings.models:
+            reporter.notes(trace_notes(model.traffic))
+            cut = length_note(model.name, model.traffic, settings.duration_s, "the run")
+            reporter.notes([] if cut is None else [cut])
         from testbed.pipeline.packing import pack as run
         from testbed.pipeline.packing_manifests import write_placement
         from testbed.reporting.packing import law_text, memory_text, sentence, why_not

@@ -315,3 +315,17 @@ def test_what_fails_is_said_with_how_much_and_what_is_not_known_is_said(tmp_path
     assert "Not known is the GPU memory of a and b: it was not counted." in printed
     assert not (out / "placement").exists()
     assert "Nothing was packed" in (out / "report.html").read_text()
+
+
+def test_a_trace_is_cut_at_the_end_of_the_run_and_that_is_said(tmp_path: Path):
+    trace = {"trace": str(regular(tmp_path, "steady", 0.05, 60))}
+    config = config_of(tmp_path, {"a": QUIET, "b": QUIET}, duration_s=10)
+    models = [model.model_dump(mode="json", exclude_unset=True) for model in config.models]
+    models[0]["traffic"] = trace
+    (tmp_path / "pack.json").write_text(json.dumps({"duration_s": 10, "models": models}))
+    typed_words = ["pack", str(tmp_path / "pack.json"), "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(application(["pack"]), typed_words)
+    assert "the trace of a lasts 60 s, the run 10 s: it is cut" in result.output
+    told = json.loads((tmp_path / "out/packing.json").read_text())
+    assert told["models"][0]["rate_rps"] == pytest.approx(20)
+    assert "Memory was not looked at: give gpu.memory_gib." in result.output
