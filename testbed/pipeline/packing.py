@@ -73,11 +73,11 @@ def _needed(config: PackConfig, subjects: tuple[Subject, ...], law: Law, m: int)
             f"model '{subject.config.name}': {subject.arrivals.rate_rps:.0f} requests/s need {least} replicas or more: "
             "raise max_replicas"
         )
-    for replicas in range(least, config.max_replicas):
-        found = look(replicas)
-        if found.reason is None:
-            return replicas, found
-    return config.max_replicas, look(config.max_replicas)
+    most = look(config.max_replicas)
+    if most.reason is not None:
+        return config.max_replicas, most
+    looks = ((replicas, look(replicas)) for replicas in range(least, config.max_replicas))
+    return next((found for found in looks if found[1].reason is None), (config.max_replicas, most))
 
 
 class Search:

@@ -38,7 +38,13 @@ def sentence(told: Told) -> str:
             f"{latency_text(model['searched'])} ms, {_excess(model['searched'], model)} too much"
             for model in failing
         ]
-        return f"Nothing was packed. {'. '.join(each)}. Give another target, or more replicas."
+        wide = all(model["searched"]["latency_ms"]["middle"] <= model["target_ms"] for model in failing)
+        advice = (
+            "The middle holds: a longer calibration narrows the interval."
+            if wide
+            else "Give another target, or more replicas."
+        )
+        return f"Nothing was packed. {'. '.join(each)}. {advice}"
     late = [model for model in models if not model["packed"]["holds"]]
     if late:
         each = [
