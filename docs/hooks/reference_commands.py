@@ -23,8 +23,8 @@ Each command takes a configuration file (YAML); every key of it is a flag, too, 
 [Configuration](configuration.md) has the keys by command.
 Results go to `results/TIME-WHAT` in the current folder, or to the folder of `--out`; the last line of a command is the
 path of its page. With `--out` at a folder that has results: a command that measures one run (`replay`, `measure`)
-refuses at once; a simulation (`simulate`, `plan`) gives the same again in their place, and says so; all others go on
-with what is missing, and say what is left. Results of another command or of other settings are never mixed with.
+refuses at once; a simulation (`simulate`, `plan`, `pack`) gives the same again in their place, and says so; all others
+go on with what is missing, and say what is left. Results of another command or of other settings are never mixed with.
 `kis COMMAND --help` shows the same as this page. Try first:
 
 ```bash

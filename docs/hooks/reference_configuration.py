@@ -35,6 +35,7 @@ from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.devices_config import DevicesConfig
 from testbed.pipeline.evaluate_config import EvaluateConfig
 from testbed.pipeline.experiment_config import ExperimentConfig
+from testbed.pipeline.packing_config import PackConfig
 from testbed.pipeline.service_tuning_config import TuneServiceConfig
 from testbed.pipeline.tune_config import TuneConfig
 from testbed.simulation.cluster.sharing import MODES
@@ -50,6 +51,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "kis simulate": SimulateConfig,
     "kis simulate --cluster": ClusterRunConfig,
     "kis plan": PlanConfig,
+    "kis pack": PackConfig,
     "kis tune-service": TuneServiceConfig,
     **{f"kis study ({name})": study for name, study in sorted(STUDIES.known().items())},
     "kis tune": TuneConfig,

@@ -66,6 +66,7 @@ COMMANDS = {
     "traffic": Entry("traffic", "Simulate", "What is in a log of traffic: rates, bursts, gaps, a season."),
     "simulate": Entry("simulate", "Simulate", "A calibrated service, or a cluster, under any traffic."),
     "plan": Entry("plan", "Simulate", "How many replicas, and which batches, hold a latency target."),
+    "pack": Entry("pack", "Simulate", "Which models fit on one GPU together, and on how many GPUs."),
     "study": Entry("study", "Simulate", "A kind of study in one file, also one of yours."),
     "tune-service": Entry("tune_service", "Decide", "Instances, batches and delays of a model on your Triton."),
     "tune": Entry("tune", "Decide", "The autoscaler for your traffic and target, as YAML."),

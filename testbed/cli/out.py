@@ -30,6 +30,7 @@ LEFT = {
     "simulate": Left(("run.json",), "replaces"),
     "simulate --cluster": Left(("cluster.json",), "replaces"),
     "plan": Left(("plan.json",), "replaces"),
+    "pack": Left(("packing.json",), "replaces"),
     "demo": Left(("measured/config.json",), "continues"),
     "calibrate": Left(("config.json",), "continues"),
     "devices": Left(("devices.json",), "continues"),

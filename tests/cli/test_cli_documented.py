@@ -27,6 +27,7 @@ from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.devices_config import DevicesConfig
 from testbed.pipeline.evaluate_config import EvaluateConfig
 from testbed.pipeline.experiment_config import ExperimentConfig
+from testbed.pipeline.packing_config import PackConfig
 from testbed.pipeline.studies.rate_sweep import RateSweep
 from testbed.pipeline.tune_config import TuneConfig
 from testbed.simulation.cluster.config import ClusterConfig
@@ -53,6 +54,7 @@ KINDS: dict[str, type[BaseModel]] = {  # the first that matches
     "evaluate*": EvaluateConfig,
     "experiment": ExperimentConfig,
     "gpu-day*": CampaignPlan,
+    "packing": PackConfig,
     "rate-sweep": RateSweep,
     "serve-*": ServeConfig,
     "train*": TrainConfig,

@@ -33,7 +33,7 @@ from tests.pipeline.played import begin_run, play_run
 from workloads.catalog import ServiceConfig
 from workloads.files import write_json
 
-ANSWERS = ("traffic", "plan", "service_tuning", "tuning", "benchmark", "training", "adaptation")
+ANSWERS = ("traffic", "plan", "packing", "service_tuning", "tuning", "benchmark", "training", "adaptation")
 POLICIES = {
     "all": {"kind": "fixed", "replicas": 6},
     "one": {"kind": "fixed", "replicas": 1},
@@ -57,6 +57,7 @@ def write_every_kind(folder: Path) -> dict[str, Path]:
     run_study(study, folder / "study", lambda share: None)
     _typed("simulate", "--replicas", "2", "--out", str(folder / "run"), profile=folder / "profile.json")
     _typed("plan", "--target-ms", "50", "--out", str(folder / "plan"), profile=folder / "profile.json")
+    _packed(folder / "packing", folder / "profile.json")
     log = resources.files("testbed") / "examples" / "access.log"
     result = CliRunner().invoke(application(["traffic"]), ["traffic", str(log), "--out", str(folder / "traffic")])
     assert result.exit_code == 0, result.output
@@ -72,6 +73,19 @@ def write_every_kind(folder: Path) -> dict[str, Path]:
     pages["demo"] = write_index(folder, "kis demo: measured, simulated, scaled", [found]).rename(folder / "demo.html")
     pages["overview"] = write_overview(folder)
     return pages
+
+
+def _packed(folder: Path, profile: Path) -> None:
+    """Two models that may share a GPU, and one that may not."""
+    traffic = {"pattern": "constant", "parameters": {"rate": 20}}
+    models = [
+        {"name": name, "profile": str(profile), "target_ms": target_ms, "traffic": traffic, "gpu_memory_gib": memory}
+        for name, target_ms, memory in (("text", 500, 4), ("speech", 500, None), ("live", 14, 4))
+    ]
+    write_json(folder.with_suffix(".json"), {"gpu": {"memory_gib": 80}, "duration_s": 8, "models": models})
+    typed = ["pack", str(folder.with_suffix(".json")), "--out", str(folder)]
+    result = CliRunner().invoke(application(["pack"]), typed)
+    assert result.exit_code == 0, result.output
 
 
 def _tuned_service(folder: Path) -> None:
