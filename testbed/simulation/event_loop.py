@@ -129,9 +129,9 @@ def batcher_turn(sim: Sim, r: int, now: int) -> None:
             state.for_slot, state.timer_ns, state.slept_ns = 0, NEVER, now
             return
         if not slot_free(sim, r):
-            state.for_slot, state.timer_ns, state.slept_ns = 1, NEVER, NEVER
-            if rules.timeout_ns > 0 and rules.rejects:
-                state.timer_ns = now + POLL_NS
+            if not state.for_slot:
+                state.timer_ns = NEVER if rules.prefetches else now + POLL_NS
+            state.for_slot, state.slept_ns = 1, NEVER
             return
         state.for_slot = 0
         refuse_expired(sim, r, now)
@@ -184,6 +184,7 @@ def start_batch(sim: Sim, r: int, front: int, size: int, now: int) -> None:
     pause = sim.pause_ns[front] if len(sim.pause_ns) > 1 else sim.pause_ns[0]
     free = end + rules.inter_batch_gap_ns + max(0, int(np.floor(pause + 0.5)))
     instance.free_ns, instance.end_ns, instance.batch_size, instance.left_ns = free, end, size, end
+    instance.missed = sim.missed[front] if len(sim.missed) > 1 else sim.missed[0]
     if sim.stream[0].on:  # its requests are known to have been answered when it ends: until then it may crash
         instance.start_ns, instance.front = now, front
         state.next_end_ns = min(state.next_end_ns, end)
@@ -248,18 +249,25 @@ def settle(sim: Sim, r: int, now: int) -> None:
 
 
 @inlined
-def free_one_instance(sim: Sim, r: int) -> None:
-    """The busy instance that is due first becomes idle."""
-    state = sim.replicas[r]
-    due, soonest = state.next_free_ns, NEVER
-    for k in range(sim.rules[state.service].instances):
+def free_one_instance(sim: Sim, r: int) -> int:
+    """The busy instance that is due first becomes idle: NONE. Or it is about to, and is returned: the batcher is told of
+    the end of its batch, and looks for an idle instance too early to find this one."""
+    rules, state = sim.rules[sim.replicas[r].service], sim.replicas[r]
+    due, soonest, missed = state.next_free_ns, NEVER, NONE
+    for k in range(rules.instances):
         instance = sim.instances[r, k]
         if instance.free_ns == due:
-            due, instance.free_ns = NONE, NEVER
+            due = NONE
             state.in_flight -= instance.batch_size
-        soonest = min(soonest, instance.free_ns)
-    state.idle += 1
+            if instance.missed and rules.dynamic and not rules.prefetches:
+                missed = k
+            else:
+                instance.free_ns = NEVER
+                state.idle += 1
+        else:
+            soonest = min(soonest, instance.free_ns)
     state.next_free_ns = soonest
+    return missed
 
 
 @inlined
@@ -274,14 +282,19 @@ def advance(sim: Sim, r: int, until: int) -> None:
         if state.next_end_ns == now:  # in a stream only
             end_batch(sim, r)
             continue
+        missed = NONE
         if state.next_free_ns == now:
-            free_one_instance(sim, r)
-        elif state.for_slot:
-            refuse_expired(sim, r, now)
-            state.timer_ns = now + POLL_NS if state.queue.length > 0 else NEVER
+            missed = free_one_instance(sim, r)
+        elif state.for_slot and not slot_free(sim, r):
+            if sim.rules[state.service].rejects:
+                refuse_expired(sim, r, now)
+            state.timer_ns = now + POLL_NS if state.queue.length + state.late.length > 0 else NEVER
             state.slept_ns = now
             continue
         settle(sim, r, now)
+        if missed != NONE:
+            sim.instances[r, missed].free_ns = NEVER
+            state.idle += 1
 
 
 @inlined

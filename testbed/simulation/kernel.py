@@ -53,6 +53,7 @@ def simulate_batches(
     slow_step_ns: int = 1,
     extra_ns: npt.ArrayLike | None = None,
     pause_ns: npt.ArrayLike | None = None,
+    missed: npt.ArrayLike = 0,
     after_idle_ns: npt.ArrayLike = 0.0,
     bucket: npt.ArrayLike = 0,
 ) -> KernelResult:
@@ -66,6 +67,8 @@ def simulate_batches(
     slow: float[m], factor of the machine at time t: slow[t // slow_step_ns], the last entry for ever after.
     extra_ns: float[n] or [1], added to a batch's time; a batch has that of its first request.
     pause_ns: float[n] or [1], >= 0, added to the inter-batch gap after a batch; a batch has that of its first request.
+    missed: int[n] or [1], 1: Triton's batcher misses the end of a batch with this first request. Without prefetching
+        alone: it then sends the next batch when a request joins the queue, or when it looks again by itself.
     after_idle_ns: float[k], more of a batch whose instance was idle for FIRST_KNOT_NS * 2**k; linear in the logarithm
         between, the first value below and the last one beyond, and for an instance's first batch.
     bucket: int[n] or [1], length bucket of each request.
@@ -97,6 +100,7 @@ def simulate_batches(
         slow=_floats("slow", 1.0 if slow is None else slow, None)[np.newaxis],
         extra_ns=_floats("extra_ns", 0.0 if extra_ns is None else extra_ns, fits),
         pause_ns=_floats("pause_ns", 0.0 if pause_ns is None else pause_ns, fits),
+        missed=_floats("missed", missed, fits).astype(np.int64),
     )
     sim.rules["slow_step_ns"] = slow_step_ns
     sim.rules["balancer"] = LEAST_REQUESTS if balancer == "least_requests" else ROUND_ROBIN

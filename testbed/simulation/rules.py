@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from workloads.catalog import ServiceConfig
+from testbed.simulation.state import MISSED_ENDS
+from workloads.catalog import DynamicBatching, ServiceConfig
 
 
 @dataclass(frozen=True)
@@ -72,3 +74,19 @@ class BatchingRules:
     def prefetches(self) -> bool:
         """Triton queues batches ahead of its instances only if no request can time out or be refused."""
         return self.default_timeout_ns == 0 and self.max_queue_size == 0
+
+
+def queue_notes(all_rules: Iterable[DynamicBatching | None]) -> list[str]:
+    """What a reader of simulated latencies must know where some of the services have a queue limit or a timeout."""
+    limited = [rules for rules in all_rules if rules is not None and (rules.max_queue_size or rules.default_timeout_s)]
+    if not limited:
+        return []
+    waits = (
+        "stands still for up to 0.5 s if its queue is full, and refuses all requests"
+        if any(rules.max_queue_size for rules in limited)
+        else "waits for the next request"
+    )
+    return [
+        f"with a queue limit or timeout, Triton's batcher misses the end of some batches and {waits}; "
+        f"{MISSED_ENDS:.0%} of them is taken, and not measured: a real server may refuse fewer or many more"
+    ]

@@ -18,6 +18,9 @@ DRAWN = -1  # a length bucket that nobody has given
 POLL_NS = 500_000_000  # a batcher that sleeps or waits for a free instance looks again after this long
 MICROSECOND_NS = 1000
 LONG_AGO = -(1 << 62)
+# Share of batches whose end the batcher misses where nothing is prefetched (docs/explanation/batching.md): two threads of
+# Triton race. 0.2 to 0.3 on two cores with tritonserver 2.51, up to 1 where processors are scarce.
+MISSED_ENDS = 0.25
 FIRST_KNOT_NS = 250_000  # of Sim.after_idle_ns, calibration.after_idle.FIRST_KNOT_S
 
 # Outcomes; the last six only in a stream. ABANDONED: a batch had a request that its client had given up already; that
@@ -88,7 +91,12 @@ REPLICA = np.dtype(
 )
 # free_ns NEVER: idle; end_ns NEVER (in a stream): no batch runs; left_ns: end of its last batch, LONG_AGO: it had none.
 # Not `size`: run as plain Python, a NumPy record answers that with an attribute of its own.
-INSTANCE = np.dtype([(name, np.int64) for name in ("free_ns", "end_ns", "batch_size", "start_ns", "front", "left_ns")])
+INSTANCE = np.dtype(
+    [
+        (name, np.int64)
+        for name in ("free_ns", "end_ns", "batch_size", "start_ns", "front", "left_ns", "missed")  # see Sim.missed
+    ]
+)
 OUTCOME = np.dtype(
     [("start_ns", np.int64), ("end_ns", np.int64)]
     + [(name, np.int32) for name in ("batch_size", "position", "replica", "instance", "status")],
@@ -183,6 +191,7 @@ class Sim(NamedTuple):
     slow: Any  # float64[rows, m]
     extra_ns: Any  # float64[n] or [1]
     pause_ns: Any  # float64[n] or [1]
+    missed: Any  # int64[n] or [1]: the batcher misses the end of the batch that this request begins
     link: Any  # int64[n]: the next request in the chain
     replicas: Any  # REPLICA[r]
     payloads: Any  # CHAIN[r, 2 n]

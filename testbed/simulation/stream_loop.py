@@ -35,6 +35,7 @@ from testbed.simulation.state import (
     DRAWN,
     DROPPED,
     LEAST_REQUESTS,
+    MISSED_ENDS,
     NEVER,
     NO_ENDPOINT,
     NONE,
@@ -47,7 +48,7 @@ from testbed.simulation.state import (
 
 DONE, EMPTIED, MORE_PLACES, MORE_ROWS = range(4)  # why the loop returns
 INGRESS, EGRESS, PAUSE = range(3)  # tables of an overhead level; also the numbers of their draws
-DRAW_NOISE, DRAW_ENDPOINT, DRAWS_AN_ATTEMPT = 3, 4, 64
+DRAW_NOISE, DRAW_ENDPOINT, DRAW_MISSED, DRAWS_AN_ATTEMPT = 3, 4, 5, 64
 DRAW_LENGTH = 17  # of a request, whatever its attempt; answers.DRAW_THINK is 16
 
 
@@ -160,6 +161,8 @@ def send(sim: Sim, i: int, now: int, window_ns: int) -> None:
         weight = (rate - low) / (sim.level_rates[row, below + 1] - low)
     known = min(max(rate, sim.contention[replica.service, 2]), sim.contention[replica.service, 3])
     sim.noise[i] = looked_up(sim.noise_table, replica.service, uniform(sim, request.id, draw + DRAW_NOISE))
+    if not sim.rules[replica.service].prefetches:
+        sim.missed[i] = uniform(sim, request.id, draw + DRAW_MISSED) < MISSED_ENDS
     sim.extra_ns[i] = sim.contention[replica.service, 0] * (known - sim.contention[replica.service, 1])
     sim.pause_ns[i] = overhead(sim, row, below, weight, PAUSE, uniform(sim, request.id, draw + PAUSE))
     request.egress_delay_ns = overhead(sim, row, below, weight, EGRESS, uniform(sim, request.id, draw + EGRESS))

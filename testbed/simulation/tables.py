@@ -52,6 +52,7 @@ def empty_sim(rules: Sequence[BatchingRules], replicas: int, instances: int, pla
         slow=np.ones((1, 1)),
         extra_ns=np.zeros(places),
         pause_ns=np.zeros(places),
+        missed=np.zeros(places, dtype=np.int64),
         link=np.zeros(places, dtype=np.int64),
         replicas=idle_replicas(replicas, max(rule.instances for rule in rules)),
         payloads=np.zeros((replicas, 2 * instances), dtype=CHAIN),

@@ -19,6 +19,8 @@ from testbed.errors import CalibrationError
 from testbed.measurement.triton_metrics import belongs_to, read_page
 from testbed.pipeline.calibrate import calibrate
 from testbed.pipeline.target import Sent, remote
+from testbed.simulation.kernel import simulate_batches
+from testbed.simulation.rules import BatchingRules
 from tests.pipeline.recording_reporter import RecordingReporter
 
 pytestmark = pytest.mark.server
@@ -169,6 +171,29 @@ def test_rules_and_instances_are_read_as_they_are_served(server):
     assert served["limited"].dynamic_batching.max_queue_size == 2
     assert served["timed"].dynamic_batching.default_timeout_s == 0.02
     assert served["alone"].dynamic_batching is None
+
+
+def test_a_full_queue_refuses_as_many_as_the_rules_say(server, tmp_path):
+    """As many as with every end of a batch missed, or as with none, or between: which ones is a race inside Triton."""
+    target = remote(server.http, "limited", f"http://127.0.0.1:{server.ports.metrics}/metrics")
+    poisson_schedule(Constant(rate=300), 4, 1, "limited").write(tmp_path / "schedule.parquet")
+    log = run_replay(
+        ReplayJob(
+            schedule=tmp_path / "schedule.parquet",
+            run_dir=tmp_path,
+            endpoints=(server.http,),
+            requests={"limited": target.requests},
+            spin_s=0,
+        )
+    )
+    rules, sent_ns = BatchingRules.of(target.service, inter_batch_gap_ns=1_000_000), log.frame["sent_ns"].sort_values()
+    service_ns = np.array([0, *[21.0] * 4]) * 1e6
+    all_missed, none = (
+        int((simulate_batches(sent_ns, service_ns, 1.0, rules, missed=missed).status == 0).sum()) for missed in (1, 0)
+    )
+    assert 0.8 * all_missed <= log.ok.sum() <= 1.05 * none
+    assert none > 8 * all_missed
+    assert log.frame["detail"][~log.ok].str.contains("Exceeds maximum queue size").all()
 
 
 def test_the_newest_version_answers(replayed, server):

@@ -20,6 +20,7 @@ from testbed.simulation.rules import BatchingRules
 Process = Generator[simpy.Event, object, None]
 
 SIGNAL = 1  # SimPy's priorities: smaller first at the same time
+SETTLED = 2  # after all that signals set off
 INSTANCE = 10
 TIMER = 1_000_000
 ARRIVAL = 2_000_000
@@ -65,6 +66,7 @@ class Costs:
     slow_step_ns: int
     extra_ns: list[float]
     pause_ns: list[float]
+    missed: list[int] = field(default_factory=lambda: [0])
 
     def duration_ns(self, batch: list[Request], now: int) -> int:
         first = batch[0].number
@@ -72,6 +74,9 @@ class Costs:
         extra = self.extra_ns[first] if len(self.extra_ns) > 1 else self.extra_ns[0]
         slow = self.slow[min(now // self.slow_step_ns, len(self.slow) - 1)]
         return max(0, math.floor(self.service_ns[len(batch)] * noise * slow + extra + 0.5))
+
+    def is_missed(self, batch: list[Request]) -> bool:
+        return bool(self.missed[batch[0].number] if len(self.missed) > 1 else self.missed[0])
 
     def pause_after_ns(self, batch: list[Request]) -> int:
         first = batch[0].number
@@ -170,6 +175,8 @@ class Replica:
             self.answered(batch)
             yield self.clock.after(self.rules.inter_batch_gap_ns + self.costs.pause_after_ns(batch), INSTANCE + k)
             self.wake_batcher()
+            if self.rules.dynamic and not self.rules.prefetches and self.costs.is_missed(batch):
+                yield self.clock.after(0, SETTLED)  # the batcher has looked before this instance is idle
 
     def take(self) -> list[Request]:
         rules = self.rules
@@ -214,7 +221,7 @@ class Replica:
         while not self.slot_free():
             self.wake = self.clock.event()
             yield self.wake | look
-            if look.processed:
+            if look.processed and not self.slot_free():
                 if self.rules.timeout_action == "REJECT":
                     self.apply_timeouts()
                 look = self.clock.after(LOOK_AGAIN_NS, TIMER)

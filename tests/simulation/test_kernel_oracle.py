@@ -28,6 +28,7 @@ class World:
     slow_step_ns: int
     extra_ns: list[float]
     pause_ns: list[float]
+    missed: list[int]
     replicas: int
     balancer: str
     assigned: list[int] | None
@@ -45,11 +46,12 @@ class World:
             slow_step_ns=self.slow_step_ns,
             extra_ns=self.extra_ns,
             pause_ns=self.pause_ns,
+            missed=self.missed,
         )
 
     def oracle(self) -> list[simpy_triton.Request]:
         costs = simpy_triton.Costs(
-            self.service_ns, self.noise, self.slow, self.slow_step_ns, self.extra_ns, self.pause_ns
+            self.service_ns, self.noise, self.slow, self.slow_step_ns, self.extra_ns, self.pause_ns, self.missed
         )
         return simpy_triton.simulate(
             self.arrival_ns,
@@ -90,6 +92,7 @@ def random_world(rng: random.Random) -> World:
         slow_step_ns=7 * unit,
         extra_ns=[rng.choice([0.0, float(unit)]) for _ in range(rng.choice([1, n]))],
         pause_ns=[rng.choice([0.0, 2.0 * unit]) for _ in range(rng.choice([1, n]))],
+        missed=[rng.choice([0, 1]) for _ in range(rng.choice([1, n]))],
         replicas=replicas,
         balancer=rng.choice(["round_robin", "least_requests"]),
         assigned=[rng.randrange(replicas) for _ in range(n)] if rng.random() < 0.2 else None,
@@ -164,7 +167,14 @@ def test_replicas_do_not_know_of_each_other(world: World):
     """With an explicit assignment, each replica does what it does alone."""
     target = np.arange(len(world.arrival_ns)) % world.replicas
     world = World(
-        **{**world.__dict__, "assigned": target.tolist(), "extra_ns": [0.0], "pause_ns": [0.0], "noise": [1.0]}
+        **{
+            **world.__dict__,
+            "assigned": target.tolist(),
+            "extra_ns": [0.0],
+            "pause_ns": [0.0],
+            "noise": [1.0],
+            "missed": [0],
+        }
     )
     together = world.kernel()
     for replica in range(world.replicas):

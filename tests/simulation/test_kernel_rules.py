@@ -142,6 +142,35 @@ def test_a_full_queue_refuses_at_once():
     assert result.instance[3:].tolist() == [-1, -1]
 
 
+LIMITED = BatchingRules(max_batch_size=4, max_queue_size=2)
+
+
+def test_behind_a_missed_end_a_full_queue_refuses_everything_until_the_batcher_looks_by_itself():
+    """Real: with the queue full, batches of 10 ms are 0.49 s apart as often as not, and all between is refused."""
+    result = serve([0, 1, 2, 3, 20, 300, 511, 515], 10, LIMITED, missed=[1])
+    assert batches(result) == [(0, [0]), (510, [1, 2]), (1020, [6, 7])]
+    assert result.status.tolist() == [0, 0, 0, 2, 2, 2, 0, 0]
+    assert result.end_ns[5] == 300 * MS
+
+
+def test_a_request_that_joins_the_queue_ends_the_wait_of_a_missed_end():
+    result = serve([0, 1, 20], 10, LIMITED, missed=[1])
+    assert batches(result) == [(0, [0]), (20, [1, 2])]
+    assert batches(serve([0, 1, 20], 10, LIMITED, missed=[0])) == [(0, [0]), (10, [1]), (20, [2])]
+
+
+def test_another_idle_instance_takes_what_a_missed_end_leaves():
+    """Instance 0 is idle unseen from 10 on; the end of the batch on instance 1, at 11, is missed too but finds it."""
+    rules = BatchingRules(max_batch_size=4, instances=2, max_queue_size=2)
+    result = serve([0, 1, 2], 10, rules, missed=[1])
+    assert batches(result) == [(0, [0]), (1, [1]), (11, [2])]
+    assert result.instance.tolist() == [0, 1, 0]
+
+
+def test_where_payloads_are_prefetched_no_end_is_missed():
+    assert batches(serve([0, 1, 2], 10, BatchingRules(max_batch_size=4), missed=[1])) == [(0, [0]), (10, [1, 2])]
+
+
 def test_a_timeout_turns_prefetching_off():
     """P = {4}, d = 5: prefetched, 1 and 2 leave the request queue before 3 comes; without, all wait until 25."""
     rules = {"preferred_batch_sizes": (4,), "max_queue_delay_ns": 5 * MS}

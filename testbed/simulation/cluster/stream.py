@@ -129,7 +129,7 @@ class RequestStream:
         places[free : free + before] = np.arange(2 * before - 1, before - 1, -1)
         requests = doubled(sim.requests)
         requests["id"][before:] = -1
-        names = ("arrival_ns", "noise", "extra_ns", "pause_ns", "link", "bucket")
+        names = ("arrival_ns", "noise", "extra_ns", "pause_ns", "missed", "link", "bucket")
         self.sim = sim._replace(free=places, requests=requests, **{name: doubled(getattr(sim, name)) for name in names})
         self.sim.stream[0]["free"] = free + before
         self._grow_events()
