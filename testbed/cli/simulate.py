@@ -37,7 +37,7 @@ PEAK_S = 1.0  # over which a peak rate is counted
 @flags(
     SimulateConfig,
     ClusterRunConfig,
-    usual=["profile", "run", *options.service(), *options.CLIENT, *options.TRAFFIC, "seed", "draws"],
+    usual=["profile", "run", *options.service(), *options.CLIENT, *options.TRAFFIC, options.BATCH, "seed", "draws"],
 )
 def simulate(
     given: Given,

@@ -117,7 +117,7 @@ def chosen(sim: Sim, m: int, number: int, attempt: int) -> int:
 
 
 @inlined
-def new_request(sim: Sim, m: int, scheduled_ns: int, user: int, bucket: int) -> int:
+def new_request(sim: Sim, m: int, scheduled_ns: int, user: int, bucket: int, rows: int) -> int:
     """A place for a request that a client sends for the first time."""
     stream = sim.stream[0]
     stream.free -= 1
@@ -134,6 +134,8 @@ def new_request(sim: Sim, m: int, scheduled_ns: int, user: int, bucket: int) -> 
             while bucket + 1 < sim.bucket_upto.shape[1] and sim.bucket_upto[m, bucket] <= u:
                 bucket += 1
     sim.bucket[i] = bucket
+    if len(sim.request_rows) > 1:
+        sim.request_rows[i] = rows
     return int(i)
 
 
@@ -199,6 +201,8 @@ def give_up(sim: Sim, i: int, number: int, now: int) -> None:
         again = sim.free[stream.free]
         copy = sim.requests[again]
         sim.bucket[again] = sim.bucket[i]
+        if len(sim.request_rows) > 1:
+            sim.request_rows[again] = sim.request_rows[i]
         copy.id, copy.scheduled_ns, copy.model, copy.user = (
             request.id,
             request.scheduled_ns,
@@ -244,7 +248,8 @@ def client_turn(sim: Sim, now: int, has_event: bool, window_ns: int) -> None:
         drop_first_event(sim)
     else:
         arrival = stream.next_arrival
-        i = new_request(sim, sim.feed_model[arrival], now, NONE, sim.feed_bucket[arrival])
+        rows = sim.feed_rows[arrival] if len(sim.feed_rows) > 1 else sim.feed_rows[0]
+        i = new_request(sim, sim.feed_model[arrival], now, NONE, sim.feed_bucket[arrival], rows)
         stream.next_arrival += 1
         model = sim.models[sim.requests[i].model]
         if model.max_in_flight > 0:
@@ -257,7 +262,7 @@ def client_turn(sim: Sim, now: int, has_event: bool, window_ns: int) -> None:
     if kind == USER:
         if not goes_on(sim.models[number], i):  # of a user, the number is the model's
             return
-        i = new_request(sim, number, now, i, DRAWN)
+        i = new_request(sim, number, now, i, DRAWN, 1)
         kind = RESEND
     if kind == DELIVER:
         deliver(sim, i, now)
@@ -325,7 +330,7 @@ def lose(sim: Sim, r: int, now: int) -> None:
         instance = sim.instances[r, k]
         if instance.end_ns != NEVER:
             i = instance.front
-            for _ in range(instance.batch_size):
+            for _ in range(instance.requests):
                 following = sim.link[i]
                 fail(sim, i, now, CRASHED)
                 i = following

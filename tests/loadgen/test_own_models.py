@@ -13,6 +13,7 @@ from own_models import own_server
 from loadgen.discovery import DiscoveryError, model_tensors, parse_values
 from loadgen.job import ReplayJob, run_replay
 from loadgen.patterns import Constant
+from loadgen.request_rows import with_rows
 from loadgen.schedule import poisson_schedule
 from testbed.config import CalibrateConfig
 from testbed.errors import CalibrationError
@@ -36,14 +37,15 @@ def server(tmp_path_factory):
 def replayed(server, tmp_path):
     """Sends a second of traffic to a model, and gives what the client and the model saw of it."""
 
-    def replay(model, shapes=None, transport="http", **sent):
+    def replay(model, shapes=None, transport="http", rows=None, **sent):
         before = len(server.sent(model))
         target = remote(
             server.http, model, f"http://127.0.0.1:{server.ports.metrics}/metrics", None, shapes, Sent(**sent)
         )
         folder = tmp_path / f"{model}-{before}"
         folder.mkdir()
-        poisson_schedule(Constant(rate=20), 1, 1, model).write(folder / "schedule.parquet")
+        schedule = poisson_schedule(Constant(rate=20), 1, 1, model)
+        (schedule if rows is None else with_rows(schedule, rows, 1)).write(folder / "schedule.parquet")
         endpoints = (f"127.0.0.1:{server.ports.grpc}",) if transport == "grpc" else (server.http,)
         log = run_replay(
             ReplayJob(
@@ -136,12 +138,10 @@ def test_a_file_of_requests_is_sent_in_turn(replayed, tmp_path):
     assert abs(data.count((3,)) - len(data) / 2) <= 1
 
 
-def test_a_request_may_carry_a_batch(replayed, server):
-    log, sent = replayed("plain", batch=3)
+def test_requests_may_carry_batches_of_several_sizes(replayed):
+    log, sent = replayed("plain", rows={1: 1.0, 3: 1.0})
     assert all_ok(log)
-    assert sent[0]["x"]["shape"] == [3, 4]
-    with pytest.raises(Exception, match="--batch 9: model 'plain' takes at most 8"):
-        remote(server.http, "plain", None, None, None, Sent(batch=9))
+    assert {tuple(each["x"]["shape"]) for each in sent} == {(1, 4), (3, 4)}
 
 
 @pytest.mark.parametrize("model", ["sequence", "decoupled"])

@@ -142,6 +142,40 @@ def test_a_full_queue_refuses_at_once():
     assert result.instance[3:].tolist() == [-1, -1]
 
 
+# Requests of several rows.
+
+
+def test_rows_add_up_and_a_request_that_does_not_fit_begins_the_next_batch():
+    result = serve([0, 1, 2, 3], [10, 20, 30, 40], BatchingRules(max_batch_size=4), rows=[1, 3, 2, 2])
+    assert batches(result) == [(0, [0]), (10, [1]), (40, [2, 3])]
+    assert result.batch_size.tolist() == [1, 3, 4, 4]
+    assert result.position.tolist() == [0, 0, 0, 2]
+    assert result.end_ns.tolist() == [10 * MS, 40 * MS, 80 * MS, 80 * MS]  # the time of a batch is of all its rows
+
+
+def test_preferred_sizes_are_of_rows():
+    rules = BatchingRules(preferred_batch_sizes=(4,), max_queue_delay_ns=50 * MS)
+    assert batches(serve([0, 1, 2], 4, rules, rows=[2, 2, 1])) == [(1, [0, 1]), (52, [2])]
+    assert batches(serve([0, 1, 2], 4, rules, rows=[3, 3, 1])) == [(1, [0]), (5, [1, 2])]
+
+
+def test_a_queue_limit_counts_requests_and_not_rows():
+    result = serve([0, 1, 2, 3], 10, BatchingRules(max_batch_size=8, max_queue_size=2), rows=[8, 3, 3, 3])
+    assert result.status.tolist() == [0, 0, 0, 2]
+    assert result.batch_size.tolist() == [8, 6, 6, 0]
+
+
+def test_without_batching_a_request_takes_the_time_of_its_rows():
+    result = serve([0, 0], [10, 20, 30, 40], BatchingRules(max_batch_size=4, dynamic=False), rows=[3, 1])
+    assert result.end_ns.tolist() == [30 * MS, 40 * MS]
+
+
+@pytest.mark.parametrize("rows", [0, 5])
+def test_rows_that_no_server_takes_are_refused(rows):
+    with pytest.raises(ValueError, match=r"rows must be 1..max_batch_size \(4\)"):
+        serve([0], 10, BatchingRules(max_batch_size=4), rows=[rows])
+
+
 LIMITED = BatchingRules(max_batch_size=4, max_queue_size=2)
 
 
