@@ -182,7 +182,11 @@ def unmodelled(config: Mapping[str, Any]) -> tuple[str, ...]:
         or config.get("platform") == "ensemble",
         "a response cache (response_cache)": (config.get("response_cache") or {}).get("enable"),
         "a rate limiter (instance_group.rate_limiter)": limited,
-        "priority levels (dynamic_batching.priority_levels)": int(rules.get("priority_levels", 0)) > 1,
+        "priority levels (dynamic_batching.priority_levels)": int(rules.get("priority_levels", 0)) > 0,
+        "answers in the order of the requests (dynamic_batching.preserve_ordering)": bool(
+            rules.get("preserve_ordering")
+        )
+        and sum(int(group.get("count", 1)) * max(len(group.get("gpus", ())), 1) for group in groups) > 1,
         f"instances of several kinds ({', '.join(sorted(kinds))})": len(kinds) > 1,
         "a batching strategy of its own (TRITON_BATCH_STRATEGY_PATH)": "TRITON_BATCH_STRATEGY_PATH" in parameters,
     }
@@ -199,6 +203,7 @@ def _dynamic_batching(rules: Mapping[str, Any], max_batch_size: int) -> DynamicB
         default_timeout_s=int(policy.get("default_timeout_microseconds", 0)) / 1e6,
         timeout_action="DELAY" if policy.get("timeout_action") == "DELAY" else "REJECT",
         max_queue_size=int(policy.get("max_queue_size", 0)),
+        allow_timeout_override=bool(policy.get("allow_timeout_override")),
     )
 
 

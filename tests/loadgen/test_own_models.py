@@ -14,7 +14,7 @@ from loadgen.discovery import DiscoveryError, model_tensors, parse_values
 from loadgen.job import ReplayJob, run_replay
 from loadgen.patterns import Constant
 from loadgen.request_rows import with_rows
-from loadgen.schedule import poisson_schedule
+from loadgen.schedule import Schedule, poisson_schedule
 from testbed.config import CalibrateConfig
 from testbed.errors import CalibrationError
 from testbed.measurement.triton_metrics import belongs_to, read_page
@@ -142,6 +142,31 @@ def test_requests_may_carry_batches_of_several_sizes(replayed):
     log, sent = replayed("plain", rows={1: 1.0, 3: 1.0})
     assert all_ok(log)
     assert {tuple(each["x"]["shape"]) for each in sent} == {(1, 4), (3, 4)}
+
+
+def test_requests_of_several_rows_form_the_batches_that_the_rules_say(server, tmp_path):
+    """Behind a batch of 0.4 s, one request every 30 ms: what runs together is no matter of luck."""
+    rows = np.array([1, 2, 1, 5, 1, 3, 8, 2, 2, 1])
+    at_ns = np.r_[0, 30 * np.arange(1, len(rows))] * 1_000_000 + 50_000_000
+    names = np.full(len(rows), "rowed", dtype=object)
+    Schedule(at_ns, names, 1.0, {}, None, rows).write(tmp_path / "schedule.parquet")
+    target = remote(server.http, "rowed", f"http://127.0.0.1:{server.ports.metrics}/metrics")
+    log = run_replay(
+        ReplayJob(
+            schedule=tmp_path / "schedule.parquet",
+            run_dir=tmp_path,
+            endpoints=(server.http,),
+            requests={"rowed": target.requests},
+            spin_s=0,
+        )
+    )
+    rules = BatchingRules.of(target.service, inter_batch_gap_ns=0)
+    simulated = simulate_batches(at_ns, [0, *[401e6] * 8], 1.0, rules, rows=rows)
+    completed_s = log.frame.sort_values("request_id")["completed_ns"].to_numpy(dtype=float) / 1e9
+    batch = np.searchsorted(np.sort(completed_s)[np.flatnonzero(np.diff(np.sort(completed_s)) > 0.2)], completed_s)
+    assert all_ok(log)
+    assert batch.tolist() == np.unique(simulated.end_ns, return_inverse=True)[1].tolist()
+    assert batch.max() >= 4
 
 
 @pytest.mark.parametrize("model", ["sequence", "decoupled"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from testbed.simulation.kernel import KernelResult, simulate_batches
-from testbed.simulation.rules import BatchingRules
+from testbed.simulation.rules import BatchingRules, queue_notes
 from workloads.catalog import DynamicBatching, ServiceConfig
 
 MS = 1_000_000
@@ -212,8 +212,9 @@ def test_a_timeout_turns_prefetching_off():
     assert batches(serve(arrivals, 20, BatchingRules(**rules)))[1:] == [(25, [1, 2]), (45, [3])]
     patient = BatchingRules(**rules, default_timeout_ns=10_000 * MS)
     assert batches(serve(arrivals, 20, patient))[1:] == [(25, [1, 2, 3])]
-    limited = BatchingRules(**rules, max_queue_size=100)
-    assert batches(serve(arrivals, 20, limited))[1:] == [(25, [1, 2, 3])]
+    for policy in ({"max_queue_size": 100}, {"allow_timeout_override": True}):
+        limited = BatchingRules(**rules, **policy)
+        assert batches(serve(arrivals, 20, limited))[1:] == [(25, [1, 2, 3])]
 
 
 def test_behind_a_long_batch_expired_requests_are_refused_every_half_second():
@@ -266,6 +267,14 @@ def test_rules_of_a_service_are_in_whole_microseconds():
     )
     assert rules.preferred == (2, 4)
     assert not BatchingRules.of(ServiceConfig(dynamic_batching=None), inter_batch_gap_ns=0).dynamic
+
+
+def test_a_queue_policy_is_told_of_once_and_no_policy_not_at_all():
+    assert queue_notes([None, DynamicBatching(max_queue_delay_s=0.01, preferred_batch_sizes=(4,))]) == []
+    (timeout,) = queue_notes([DynamicBatching(default_timeout_s=0.1)] * 2)
+    assert "waits for the next request" in timeout
+    override = queue_notes([DynamicBatching(allow_timeout_override=True)])
+    assert "no simulated or replayed request sets a queue timeout" in override[1]
 
 
 @pytest.mark.parametrize(
