@@ -151,17 +151,20 @@ def parse_shapes(texts: Iterable[str]) -> dict[str, tuple[int, ...]]:
 
 def service_config(config: Mapping[str, Any]) -> ServiceConfig:
     """Triton's model configuration (the JSON of /v2/models/NAME/config) in our vocabulary, for one replica."""
-    groups = config.get("instance_group") or [{"count": 1}]
-    instances = sum(int(group.get("count", 1)) * max(len(group.get("gpus", ())), 1) for group in groups)
     max_batch_size = int(config.get("max_batch_size", 0))
     rules = config.get("dynamic_batching") if max_batch_size > 0 else None
     buckets = ((config.get("parameters") or {}).get("length_buckets") or {}).get("string_value")  # our own backend's
     return ServiceConfig(
-        instances=max(instances, 1),
+        instances=_instances(config),
         max_batch_size=max(max_batch_size, 1),
         dynamic_batching=None if rules is None else _dynamic_batching(rules, max_batch_size),
         length_buckets=tuple(map(int, buckets.split(","))) if buckets else (),
     )
+
+
+def _instances(config: Mapping[str, Any]) -> int:
+    groups = config.get("instance_group") or [{"count": 1}]
+    return max(1, sum(int(group.get("count", 1)) * max(len(group.get("gpus", ())), 1) for group in groups))
 
 
 def _unsendable(config: Mapping[str, Any]) -> str | None:
@@ -185,7 +188,9 @@ def unmodelled(config: Mapping[str, Any]) -> tuple[str, ...]:
         or config.get("platform") == "ensemble",
         "a response cache (response_cache)": (config.get("response_cache") or {}).get("enable"),
         "a rate limiter (instance_group.rate_limiter)": limited,
-        "priority levels (dynamic_batching.priority_levels)": int(rules.get("priority_levels", 0)) > 1,
+        "priority levels (dynamic_batching.priority_levels)": int(rules.get("priority_levels", 0)) > 0,
+        "answers in order (dynamic_batching.preserve_ordering)": rules.get("preserve_ordering")
+        and _instances(config) > 1,
         f"instances of several kinds ({', '.join(sorted(kinds))})": len(kinds) > 1,
         "a batching strategy of its own (TRITON_BATCH_STRATEGY_PATH)": "TRITON_BATCH_STRATEGY_PATH" in parameters,
     }
@@ -202,6 +207,7 @@ def _dynamic_batching(rules: Mapping[str, Any], max_batch_size: int) -> DynamicB
         default_timeout_s=int(policy.get("default_timeout_microseconds", 0)) / 1e6,
         timeout_action="DELAY" if policy.get("timeout_action") == "DELAY" else "REJECT",
         max_queue_size=int(policy.get("max_queue_size", 0)),
+        allow_timeout_override=bool(policy.get("allow_timeout_override")),
     )
 
 

@@ -47,7 +47,7 @@ class RequestShape(BaseModel):
     """What a model's requests carry.
 
     batched: they have a batch dimension (the model's max_batch_size is above 0). values: of inputs, as they were typed.
-    batch: rows of each request. file: with the requests themselves, so many entries, sent in turn.
+    file: with the requests themselves, so many entries, sent in turn.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,7 +55,6 @@ class RequestShape(BaseModel):
     inputs: tuple[TensorSpec, ...]
     batched: bool = True
     values: dict[str, str] = {}
-    batch: int = Field(1, ge=1)
     file: Path | None = None
     entries: int = Field(1, ge=1)
 

@@ -44,7 +44,7 @@ class ClientManifest(BaseModel):
     service: ServiceConfig
     shapes: dict[str, tuple[int, ...]] = {}  # of the inputs; none: of a run that was made before these were kept
     inputs: dict[str, str] = {}  # what the user had put into them; of the others, data of our own
-    batch: int = 1  # rows of each request
+    batch: int = 1  # rows of each request, of a run whose schedule does not say it
     client: ClientLimits | None = None  # None: of a run that was made before this was kept
     pattern: str
     pattern_parameters: dict[str, Any] = {}

@@ -28,7 +28,8 @@ class Schedule:
 
     scheduled_ns: int64[n]; model: str[n] names the model that each request asks for; duration_s: the span that the
     schedule covers (the last arrival may be earlier); provenance: pattern, parameters, seed or trace. tokens: int64[n],
-    how long each request is; None: all have the model's one shape.
+    how long each request is; None: all have the model's one shape. rows: int64[n], of each request, its own batch size;
+    None: one.
     """
 
     scheduled_ns: IntArray
@@ -36,12 +37,15 @@ class Schedule:
     duration_s: float
     provenance: dict[str, Any] = field(default_factory=dict)
     tokens: IntArray | None = None
+    rows: IntArray | None = None
 
     def __post_init__(self) -> None:
         if len(self.model) != len(self.scheduled_ns):
             raise ArtifactError(f"a schedule with {len(self.scheduled_ns)} times has {len(self.model)} models")
         if self.tokens is not None and len(self.tokens) != len(self):
             raise ArtifactError(f"a schedule with {len(self)} times has {len(self.tokens)} lengths")
+        if self.rows is not None and len(self.rows) != len(self):
+            raise ArtifactError(f"a schedule with {len(self)} times has rows of {len(self.rows)} requests")
         if len(self) and (self.scheduled_ns[0] < 0 or (np.diff(self.scheduled_ns) < 0).any()):
             raise ArtifactError("a schedule's times must be >= 0 and ascending")
 
@@ -50,10 +54,15 @@ class Schedule:
 
     def same_requests(self, other: Schedule) -> bool:
         """Do the same requests come at the same times?"""
-        same = np.array_equal(self.scheduled_ns, other.scheduled_ns) and np.array_equal(self.model, other.model)
-        if self.tokens is None or other.tokens is None:
-            return same and self.tokens is other.tokens
-        return same and np.array_equal(self.tokens, other.tokens)
+        pairs = ((self.tokens, other.tokens), (self.rows, other.rows))
+        return (
+            np.array_equal(self.scheduled_ns, other.scheduled_ns)
+            and np.array_equal(self.model, other.model)
+            and all(
+                mine is theirs if mine is None or theirs is None else np.array_equal(mine, theirs)
+                for mine, theirs in pairs
+            )
+        )
 
     @property
     def scheduled_s(self) -> FloatArray:
@@ -78,16 +87,18 @@ class Schedule:
         """What arrives before duration_s; all of it if that is None, or beyond the schedule's end."""
         if duration_s is None or duration_s >= self.duration_s:
             return self
-        count = int(np.searchsorted(self.scheduled_s, duration_s))
-        tokens = None if self.tokens is None else self.tokens[:count]
-        return Schedule(self.scheduled_ns[:count], self.model[:count], duration_s, self.provenance, tokens)
+        return self.taken(slice(int(np.searchsorted(self.scheduled_s, duration_s))), duration_s)
 
     def since(self, start_s: float) -> Schedule:
         """What arrives from start_s on, as the run's beginning."""
         first = int(np.searchsorted(self.scheduled_s, start_s))
-        tokens = None if self.tokens is None else self.tokens[first:]
-        times_ns = self.scheduled_ns[first:] - round(start_s * 1e9)
-        return Schedule(times_ns, self.model[first:], self.duration_s - start_s, self.provenance, tokens)
+        kept = self.taken(slice(first, None), self.duration_s - start_s)
+        return replace(kept, scheduled_ns=kept.scheduled_ns - round(start_s * 1e9))
+
+    def taken(self, which: slice, duration_s: float) -> Schedule:
+        """Some of the requests, at their times."""
+        tokens, rows = (None if each is None else each[which] for each in (self.tokens, self.rows))
+        return Schedule(self.scheduled_ns[which], self.model[which], duration_s, self.provenance, tokens, rows)
 
     def write(self, path: Path) -> None:
         """Write schedule.parquet."""
@@ -96,6 +107,8 @@ class Schedule:
         columns = {"scheduled_ns": pa.array(self.scheduled_ns, pa.int64()), "model": pa.array(self.model, pa.string())}
         if self.tokens is not None:
             columns["tokens"] = pa.array(self.tokens, pa.int64())
+        if self.rows is not None:
+            columns["rows"] = pa.array(self.rows, pa.int64())
         table = pa.table(columns)
         write_table(path, table, KIND, VERSION, {**self.provenance, "duration_s": self.duration_s})
 
@@ -105,8 +118,8 @@ class Schedule:
         table, provenance = read_table(path, KIND, VERSION)
         model = table["model"].to_numpy(zero_copy_only=False).astype(object)
         duration_s = provenance.pop("duration_s")
-        tokens = table["tokens"].to_numpy() if "tokens" in table.column_names else None
-        return cls(table["scheduled_ns"].to_numpy(), model, duration_s, provenance, tokens)
+        tokens, rows = (table[name].to_numpy() if name in table.column_names else None for name in ("tokens", "rows"))
+        return cls(table["scheduled_ns"].to_numpy(), model, duration_s, provenance, tokens, rows)
 
 
 def from_seconds(times_s: FloatArray, duration_s: float, model: str, provenance: dict[str, Any]) -> Schedule:

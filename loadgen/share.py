@@ -77,8 +77,9 @@ def slice_schedule(
     tokens = np.zeros(len(schedule), dtype=np.int64) if schedule.tokens is None else schedule.tokens
     in_turn = np.array([(entries or {}).get(str(model), 1) for model in models], dtype=np.int64)
     entry = np.arange(len(schedule)) % in_turn[model_index] if len(schedule) else np.zeros(0, dtype=np.int64)
-    codes, kind_index = np.unique(np.stack([model_index, tokens, entry], axis=1), axis=0, return_inverse=True)
-    kinds = tuple(RequestKind(str(models[model]), length or None, one) for model, length, one in codes.tolist())
+    rows = np.ones(len(schedule), dtype=np.int64) if schedule.rows is None else schedule.rows
+    codes, kind_index = np.unique(np.stack([model_index, tokens, entry, rows], axis=1), axis=0, return_inverse=True)
+    kinds = tuple(RequestKind(str(models[code[0]]), code[1] or None, *code[2:]) for code in codes.tolist())
     ids = np.arange(worker, len(schedule), workers)
     if until_s is not None:
         ids = ids[schedule.scheduled_ns[ids] < until_s * 1e9]
@@ -161,7 +162,7 @@ def _tensors(job: ReplayJob, kind: RequestKind) -> Tensors:
     if shape.file is not None:
         return file_tensors(shape.inputs, shape.batched, _entries(shape.file, shape.inputs)[kind.entry])
     return request_tensors(
-        shape.inputs, shape.batched, job.payload_seed, kind.tokens, values=shape.values, batch=shape.batch
+        shape.inputs, shape.batched, job.payload_seed, kind.tokens, values=shape.values, batch=kind.rows
     )
 
 

@@ -29,12 +29,13 @@ from workloads.payloads import payload
 class RequestKind(NamedTuple):
     """Requests that are the same but for their number.
 
-    tokens: how long they are; None: the model has one shape. entry: in the user's file of requests.
+    tokens: how long they are; None: the model has one shape. entry: in the user's file of requests. rows: of each.
     """
 
     model: str
     tokens: int | None = None
     entry: int = 0
+    rows: int = 1
 
 
 Tensors = dict[str, tuple[str, np.ndarray[Any, Any]]]  # name -> KServe datatype, data as sent

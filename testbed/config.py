@@ -18,6 +18,7 @@ from loadgen.endpoints import without_password
 from loadgen.lengths import Lengths
 from loadgen.patterns import find_pattern
 from loadgen.patterns.pattern import REGISTRY
+from loadgen.request_rows import RequestRows
 from loadgen.traces import TraceReading
 from testbed.config_file import build
 from workloads.catalog import ServiceConfig, find_model
@@ -176,6 +177,15 @@ class TrafficConfig(Strict, TraceReading):
         return self
 
 
+class RequestTraffic(TrafficConfig):
+    """When requests arrive, and how many rows each of them has."""
+
+    batch: RequestRows | None = Field(
+        None,
+        description="rows of each request, e.g. 4; or rows and weights of several kinds, {1: 0.7, 8: 0.3}; none: 1",
+    )
+
+
 class TraceConfig(Strict, TraceReading):
     """`kis traffic`: what is in a recorded trace."""
 
@@ -214,19 +224,19 @@ class ReplayConfig(Strict):
     requests: Path | None = Field(
         None, description="file with whole requests, sent in turn: JSON, as perf_analyzer's --input-data"
     )
-    batch: int = Field(1, ge=1, description="rows of each request, at most the model's max_batch_size")
     metrics: AddressText | None = Field(
         None, description="address of the metrics page; none: port 8002 of the same host, if it has no TLS and no path"
     )
     model: str | None = Field(None, description="name of the model; none: the only model of the server")
-    traffic: TrafficConfig = TrafficConfig()
+    traffic: RequestTraffic = RequestTraffic()
     client: ClientConfig = ClientConfig()
     sample_period_s: float = Field(1.0, gt=0, description="time between two samples of the metrics")
 
     @model_validator(mode="after")
     def _one_source_of_data(self) -> ReplayConfig:
-        if self.requests is not None and (self.inputs or self.batch > 1 or self.traffic.lengths is not None):
-            raise ValueError("requests has whole requests: leave out inputs, batch and traffic.lengths")
+        traffic = self.traffic
+        if self.requests is not None and (self.inputs or traffic.batch is not None or traffic.lengths is not None):
+            raise ValueError("requests has whole requests: leave out inputs, traffic.batch and traffic.lengths")
         return self
 
 
@@ -234,7 +244,7 @@ class MeasureConfig(Strict):
     """`kis measure`: serve, replay and sample, into one run folder."""
 
     serve: ServeConfig = ServeConfig()
-    traffic: TrafficConfig = TrafficConfig()
+    traffic: RequestTraffic = RequestTraffic()
     client: ClientConfig = ClientConfig()
     sample_period_s: float = Field(1.0, gt=0, description="time between two samples of the metrics")
 
@@ -253,7 +263,7 @@ class SimulateConfig(Strict):
     service: ServiceConfig | None = Field(
         None, description="configuration of the service; none: one replica, up to the largest measured batch"
     )
-    traffic: TrafficConfig = TrafficConfig()
+    traffic: RequestTraffic = RequestTraffic()
     client: ClientLimits = ClientLimits()
     seed: int = Field(0, description="seed of the service times")
 
@@ -294,6 +304,7 @@ class StudyConfig(NetworkConfig):
     )
     configurations: tuple[ServiceConfig, ...] = Field((ServiceConfig(),), description="configurations of the service")
     lengths: Lengths | None = Field(None, description="tokens of held-out requests, for services with length_buckets")
+    batch: RequestRows | None = Field(None, description="rows of each held-out request, as in traffic; none: 1")
     fit: FitPlan = FitPlan()
     held_out: HeldOutPlan = HeldOutPlan()
 
@@ -306,6 +317,13 @@ class StudyConfig(NetworkConfig):
             raise ValueError("give length_buckets of the service and lengths of the requests together")
         if self.lengths is not None and self.lengths.longest > buckets[-1]:
             raise ValueError(f"requests have up to {self.lengths.longest} tokens, the longest bucket is {buckets[-1]}")
+        return self
+
+    @model_validator(mode="after")
+    def _rows_fit(self) -> StudyConfig:
+        smallest = min(service.max_batch_size for service in self.configurations)
+        if self.batch is not None and max(self.batch) > smallest:
+            raise ValueError(f"batch has requests of {max(self.batch)} rows, max_batch_size is {smallest}")
         return self
 
     @model_validator(mode="after")

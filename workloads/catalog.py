@@ -51,6 +51,9 @@ class DynamicBatching(_Frozen):
     default_timeout_s: float = Field(0.0, ge=0, description="queue timeout of a request; 0: none")
     timeout_action: Literal["REJECT", "DELAY"] = Field("REJECT", description="what happens after default_timeout_s")
     max_queue_size: int = Field(0, ge=0, description="largest number of queued requests; 0: no limit")
+    allow_timeout_override: bool = Field(
+        False, description="requests may set a shorter queue timeout; Triton then prefetches no batches"
+    )
 
 
 class ServiceConfig(_Frozen):
@@ -101,6 +104,8 @@ class ServiceConfig(_Frozen):
             name += f"-{rules.timeout_action.lower()}{rules.default_timeout_s * 1e3:g}ms"
         if rules.max_queue_size:
             name += f"-q{rules.max_queue_size}"
+        if rules.allow_timeout_override:
+            name += "-override"
         return name
 
 

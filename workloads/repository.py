@@ -206,10 +206,11 @@ def _dynamic_batching(rules: DynamicBatching) -> str:
     if rules.preferred_batch_sizes:
         fields.insert(0, f"preferred_batch_size: [ {', '.join(map(str, rules.preferred_batch_sizes))} ]")
     # A queue policy, even of default values, is worth leaving out: a limit in it turns Triton's prefetching off.
-    if rules.default_timeout_s > 0 or rules.max_queue_size > 0:
+    if rules.default_timeout_s > 0 or rules.max_queue_size > 0 or rules.allow_timeout_override:
         fields.append(
             f"default_queue_policy {{ timeout_action: {rules.timeout_action} "
             f"default_timeout_microseconds: {round(rules.default_timeout_s * 1e6)} "
+            f"allow_timeout_override: {str(rules.allow_timeout_override).lower()} "
             f"max_queue_size: {rules.max_queue_size} }}"
         )
     return "dynamic_batching {\n  " + "\n  ".join(fields) + "\n}"

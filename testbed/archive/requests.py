@@ -1,6 +1,7 @@
 """Requests of many runs in two tables: arrivals once for all runs that had the same, and what became of each request.
 
-schedules: `schedule` (number), `step` (units since the arrival before), `model`; `tokens` where requests have lengths.
+schedules: `schedule` (number), `step` (units since the arrival before), `model`; `tokens` and
+`rows` where requests have lengths, or batches of their own.
 requests, in order of run and request_id: `run`, `endpoint`, `lag` (units from scheduled to sent), `answer` (units since
 the end of the request's batch, or, where that is not known, since the answer before at the same endpoint), `status`,
 `detail`. A time that is missing is null.
@@ -21,6 +22,7 @@ from loadgen.schedule import Schedule
 from testbed.archive.coding import IntArray, from_steps, in_units, steps
 from testbed.measurement.batch_log import BatchLog
 
+EXTRA = ("tokens", "rows")  # of a Schedule, where it has them
 MICROSECOND = 1_000  # in ns; arrivals are whole ones, but for those that are made to fill batches
 
 
@@ -35,22 +37,19 @@ def encode_schedules(schedules: Mapping[str, Schedule]) -> Coded:
     """By run. Runs with the same arrivals share them; nothing is lost."""
     numbers: dict[bytes, int] = {}
     parts, units, runs = [], [], {}
-    have_lengths = any(schedule.tokens is not None for schedule in schedules.values())
+    extra = [name for name in EXTRA if any(getattr(schedule, name) is not None for schedule in schedules.values())]
     for run, schedule in schedules.items():
         key = schedule.scheduled_ns.tobytes() + "\n".join(map(str, schedule.model)).encode()
-        key += b"" if schedule.tokens is None else schedule.tokens.tobytes()
+        of_requests = {name: getattr(schedule, name) for name in extra}
+        key += b"".join(b"\n" if column is None else column.tobytes() for column in of_requests.values())
         if key not in numbers:
             numbers[key] = len(numbers)
             unit = MICROSECOND if not (schedule.scheduled_ns % MICROSECOND).any() else 1
             units.append(unit)
             part = _arrivals(numbers[key], schedule.scheduled_ns // unit, schedule.model)
-            if have_lengths:
-                tokens = (
-                    pa.nulls(len(schedule), pa.int64())
-                    if schedule.tokens is None
-                    else pa.array(schedule.tokens, pa.int64())
-                )
-                part = part.append_column("tokens", tokens)
+            for name, column in of_requests.items():
+                whole = pa.nulls(len(schedule), pa.int64()) if column is None else pa.array(column, pa.int64())
+                part = part.append_column(name, whole)
             parts.append(part)
         runs[run] = {"schedule": numbers[key], "duration_s": schedule.duration_s, "provenance": schedule.provenance}
     table = pa.concat_tables(parts).unify_dictionaries().combine_chunks()
@@ -63,15 +62,14 @@ def decode_schedules(coded: Coded) -> dict[str, Schedule]:
     arrivals = {}
     for number, part in frame.groupby("schedule"):
         times = np.cumsum(part["step"].to_numpy(dtype=np.int64)) * coded.header["unit_ns"][int(str(number))]
-        tokens = None
-        if "tokens" in part and part["tokens"].notna().all():
-            tokens = part["tokens"].to_numpy(dtype=np.int64)
-        arrivals[int(str(number))] = (times, part["model"].to_numpy(dtype=object), tokens)
-    empty = (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=object), None)
+        known = (name in part and part[name].notna().all() for name in EXTRA)
+        of_requests = (part[name].to_numpy(np.int64) if has else None for name, has in zip(EXTRA, known, strict=True))
+        arrivals[int(str(number))] = (times, part["model"].to_numpy(dtype=object), *of_requests)
+    empty = (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=object), None, None)
     schedules = {}
     for run, header in coded.header["runs"].items():
-        times, model, tokens = arrivals.get(header["schedule"], empty)
-        schedules[run] = Schedule(times, model, header["duration_s"], header["provenance"], tokens)
+        times, model, *of_requests = arrivals.get(header["schedule"], empty)
+        schedules[run] = Schedule(times, model, header["duration_s"], header["provenance"], *of_requests)
     return schedules
 
 

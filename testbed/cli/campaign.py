@@ -97,6 +97,9 @@ def calibrate(
         from testbed.pipeline.calibrate import calibrate as run_campaign
         from testbed.reporting.compare import compare_folder
         from testbed.reporting.labels import claim
+        from testbed.simulation.rules import queue_notes
+
+        reporter.notes(queue_notes(one.dynamic_batching for study in settings.studies for one in study.configurations))
 
         report = run_campaign(settings, folder, reporter, target, measure_only=measure_only, workers=all_processors())
     if not measure_only:

@@ -32,6 +32,9 @@ def evaluate(
         reporter.notes(length_notes(settings.traffic, stated_s))
         from testbed.pipeline.evaluate import evaluate as run_evaluation
         from testbed.reporting.verdict import verdict
+        from testbed.simulation.rules import queue_notes
+
+        reporter.notes(queue_notes(model.dynamic_batching for model in settings.cluster.models))
 
         result = run_evaluation(settings, folder, reporter.progress, options.workers_of(workers, ray))
     known = any(summary["saving_low_pct"] is not None for summary in result["policies"].values())

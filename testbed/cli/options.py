@@ -11,6 +11,7 @@ import yaml
 
 from loadgen.access import Access, given_headers
 from loadgen.patterns import known_patterns
+from loadgen.request_rows import parse_rows
 from loadgen.traces import FORMATS
 from testbed.cli.flags import Given, Short, plain
 from testbed.config import WHOLE_HPA
@@ -46,6 +47,8 @@ TRAFFIC = (
     "traffic.max_gap_s",
     Short("--duration", "traffic.duration_s"),
 )
+_ROWS = "Rows of each request, e.g. 4; or rows and weights of several kinds, e.g. 1:0.7,8:0.3."
+BATCH = Short("--batch", "traffic.batch", _ROWS, lambda texts: parse_rows(texts[-1]))
 _SHAPE = "Of an input that the model leaves free, e.g. --shape input_ids:128; may be repeated."
 Shapes = Annotated[list[str] | None, typer.Option(help=_SHAPE)]
 

@@ -33,7 +33,16 @@ GRID = ("max_replicas", "instances", "max_batch_size", DELAYS)
 
 @flags(
     PlanConfig,
-    usual=["profile", "target_ms", "percentile", *GRID, *options.TRAFFIC, "traffic.speed_up", "traffic.seed"],
+    usual=[
+        "profile",
+        "target_ms",
+        "percentile",
+        *GRID,
+        *options.TRAFFIC,
+        options.BATCH,
+        "traffic.speed_up",
+        "traffic.seed",
+    ],
 )
 def plan(given: Given, config: options.ConfigFile = None, out: options.Out = None) -> None:
     """The fewest replicas with each setting, and the best of them confirmed with other draws."""

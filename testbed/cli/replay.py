@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 AllowInvalid = Annotated[
     bool, typer.Option("--allow-invalid", help=f"Exit with 0 after an INVALID run, too (else {EXIT_INVALID}).")
 ]
-USUAL = (*options.TRAFFIC, "traffic.seed", "client.transport", "client.workers", *options.CLIENT)
+USUAL = (*options.TRAFFIC, options.BATCH, "traffic.seed", "client.transport", "client.workers", *options.CLIENT)
 
 
 @flags(
     ReplayConfig,
     usual=[
         *("server", *options.ACCESS, "metrics", "model", *USUAL),
-        *(options.SHAPES, options.INPUTS, "requests", "batch"),
+        *(options.SHAPES, options.INPUTS, "requests"),
     ],
 )
 def replay(
@@ -62,7 +62,7 @@ def replay(
             settings.metrics,
             grpc_address if over_grpc else None,
             settings.shapes,
-            Sent(settings.inputs, settings.batch, settings.requests),
+            Sent(settings.inputs, settings.requests),
             have_lengths=settings.traffic.lengths is not None,
             access=settings.access,
         )

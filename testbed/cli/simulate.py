@@ -25,7 +25,7 @@ from testbed.pipeline.cluster_config import ClusterRunConfig
 from testbed.pipeline.traffic import length_notes, make_schedule, own_length_s
 from testbed.run_dir import RunDir, RunManifest
 from testbed.words import counted
-from workloads.catalog import ServiceConfig
+from workloads.catalog import DynamicBatching, ServiceConfig
 
 if TYPE_CHECKING:
     from loadgen.schedule import Schedule
@@ -37,7 +37,7 @@ PEAK_S = 1.0  # over which a peak rate is counted
 @flags(
     SimulateConfig,
     ClusterRunConfig,
-    usual=["profile", "run", *options.service(), *options.CLIENT, *options.TRAFFIC, "seed", "draws"],
+    usual=["profile", "run", *options.service(), *options.CLIENT, *options.TRAFFIC, options.BATCH, "seed", "draws"],
 )
 def simulate(
     given: Given,
@@ -83,6 +83,7 @@ def simulate(
                 RunDir(settings.run), settings.profile, folder, settings.seed, partial(_first_half, reporter)
             )
             page = _page_of(run, reporter)
+            _tell_of_queues(reporter, [run.manifest.service.dynamic_batching])
         show_run(console, run, page=page)
         return
     own = {} if settings.service is None else settings.service.model_dump(exclude_unset=True)
@@ -106,6 +107,7 @@ def simulate(
         sent = f"{counted(len(schedule), 'request')} in {schedule.duration_s:.0f} s"
         reporter.phase(f"simulate {sent} to {counted(service.replicas, 'replica')} of {known.model}")
         reporter.notes(length_notes({"": settings.traffic}))
+        _tell_of_queues(reporter, [service.dynamic_batching])
         from testbed.pipeline.counterpart import write_simulated
 
         told = partial(_first_half, reporter)
@@ -114,6 +116,12 @@ def simulate(
     for note in _beyond_calibration(known, schedule):
         say(f"note: {note}")
     show_run(console, run, page=page)
+
+
+def _tell_of_queues(reporter: ConsoleReporter, rules: list[DynamicBatching | None]) -> None:
+    from testbed.simulation.rules import queue_notes
+
+    reporter.notes(queue_notes(rules))
 
 
 def _first_half(reporter: ConsoleReporter, share: float) -> None:

@@ -48,6 +48,9 @@ def tune(
         stated_s = settings.duration_s if "duration_s" in settings.model_fields_set else None
         reporter.notes(length_notes(_all_traffic(settings), stated_s))
         from testbed.pipeline import tune as tuning
+        from testbed.simulation.rules import queue_notes
+
+        reporter.notes(queue_notes(model.dynamic_batching for model in settings.cluster.models))
 
         if settings.families:
             tuned = tuning.tune_families(settings, folder, reporter.progress)

@@ -10,6 +10,7 @@ import numpy as np
 
 from loadgen.lengths import all_of, with_lengths
 from loadgen.patterns import Constant, find_pattern
+from loadgen.request_rows import with_rows
 from loadgen.schedule import Schedule, poisson_schedule
 from loadgen.validity import ValidityLimits, commonest_error
 from testbed.calibration.evidence import CAPACITY, LENGTH, Evidence
@@ -185,6 +186,8 @@ def held_out_runs(campaign: Campaign, study: StudyConfig, aim: Target, capacity:
         schedule = poisson_schedule(pattern, duration_s, seed, study.model)
         if study.lengths is not None:
             schedule = with_lengths(schedule, study.lengths, seed)
+        if study.batch is not None:
+            schedule = with_rows(schedule, study.batch, seed)
         identity = Identity(run_id, name, pattern.parameters(), seed, repeat=repeat, held_out=True, notes=notes)
         runs.append(_made(campaign, aim, schedule, identity))
     return runs

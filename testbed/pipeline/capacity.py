@@ -56,7 +56,12 @@ def plan_capacity(
 
     The number of replicas is found by halving, so more of them are taken to be no slower.
     """
-    sizes = grid.max_batch_size or tuple(sorted({max(1, profile.largest_batch // 2), profile.largest_batch}))
+    rows = arrivals(seed).rows
+    least = 1 if rows is None else int(rows.max(initial=1))
+    half = max(1, profile.largest_batch // 2)
+    sizes = grid.max_batch_size or tuple(
+        sorted({half if half >= least else profile.largest_batch, profile.largest_batch})
+    )
     settings = list(product(grid.instances, sizes, grid.queue_delay_s))
     most_looks = 1 + math.ceil(math.log2(grid.max_replicas))  # for each setting
     evaluated: list[Option] = []

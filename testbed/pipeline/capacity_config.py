@@ -7,7 +7,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from testbed.config import Strict, TrafficConfig
+from testbed.config import RequestTraffic, Strict
 
 
 class PlanGrid(Strict):
@@ -34,7 +34,7 @@ class PlanConfig(PlanGrid):
     profile: Path = Field(description="profile-<model>.json of a calibration")
     target_ms: float = Field(gt=0, description="latency target")
     percentile: float = Field(95, ge=1, le=99.999, description="latency percentile of the target")
-    traffic: TrafficConfig = TrafficConfig()
+    traffic: RequestTraffic = RequestTraffic()
     price_per_gpu_hour: float | None = Field(
         None, ge=0, description="price of an hour of the profile's GPU, which a replica has for itself; none: no money"
     )

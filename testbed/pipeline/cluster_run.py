@@ -36,6 +36,7 @@ from testbed.simulation.cluster.records import batch_log, request_log
 from testbed.simulation.cluster.services import SimulatedService, other_runs, read_services
 from testbed.simulation.cluster.traffic import PatternTraffic, ScheduledTraffic, Traffic, Users
 from testbed.simulation.intervals import generators, interval_of
+from testbed.simulation.rules import queue_notes
 from testbed.study import remember
 from workloads.files import write_json
 
@@ -74,7 +75,11 @@ def simulate_cluster(
         nodes["cost_interval"] = _interval(costs)
     summary = {
         "duration_s": config.duration_s,
-        "notes": [*_cut_or_idle(config), *_shared_gpus(config)],
+        "notes": [
+            *_cut_or_idle(config),
+            *_shared_gpus(config),
+            *queue_notes(model.dynamic_batching for model in config.cluster.models),
+        ],
         "seed": config.seed,
         "simulated": True,
         "draws": config.draws,

@@ -9,9 +9,9 @@ import numpy as np
 
 from loadgen.artifact import read_json
 from loadgen.request_log import RequestLog
+from loadgen.request_rows import with_rows
 from loadgen.schedule import Schedule
 from testbed.calibration.profile import ServiceProfile
-from testbed.errors import ConfigError
 from testbed.run_dir import RunDir, RunManifest
 from testbed.simulation.simulator import SimulatedRun, simulate
 from testbed.study import refuse_others
@@ -30,11 +30,9 @@ def simulate_counterpart(
     middle, by P95, of COUNTERPART_DRAWS runs with the same arrivals.
     """
     measured = real.manifest
-    if measured.batch > 1:
-        raise ConfigError(
-            f"{real.path} sent {measured.batch} rows a request, which no simulation models: it has one a request"
-        )
     schedule = Schedule.read(real.schedule)
+    if measured.batch > 1 and schedule.rows is None:  # it was made before schedules said it
+        schedule = with_rows(schedule, {measured.batch: 1.0}, 0)
     manifest = counterpart_manifest(measured, folder.name, COUNTERPART_DRAWS)
     manifest = manifest.model_copy(update={"profile": profile_file.name})
     _may_be_written(manifest, folder)

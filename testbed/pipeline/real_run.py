@@ -12,6 +12,7 @@ import numpy as np
 from loadgen.client_limits import ClientLimits
 from loadgen.job import ReplayError, ReplayJob, client_figures, read_clients, run_replay
 from loadgen.request_log import RequestLog
+from loadgen.request_rows import refuse_too_many
 from loadgen.run_manifest import versions
 from loadgen.schedule import Schedule
 from loadgen.validity import ValidityLimits, judge
@@ -57,6 +58,7 @@ def run_real(
     limits: what a VALID run must keep to; None: the usual ones. machine: what a look at it found before; None: nobody
     looked. Raises ReplayError if the load generator cannot start; the folder then says `interrupted`.
     """
+    refuse_too_many(schedule, target.model, target.service.max_batch_size if target.batched else 1)
     _wait_for_empty_queues(target)
     run = RunDir(folder).create()
     run.raw.mkdir(exist_ok=True)
@@ -136,7 +138,7 @@ def _close(
     if start_ns is not None:
         metrics = sampler.finish(start_ns, replica_rows(target.events(), start_ns))
         metrics.write(run.metrics)
-        beyond = _beyond_sent(metrics, log, target)
+        beyond = _beyond_sent(metrics, log, schedule, target.model)
         readings = sampler.readings[TritonSource.name].taken if TritonSource.name in sampler.readings else 0
         answered = int(log.ok.sum()) > FOREIGN_REQUESTS and readings > 1 and not target.unmodelled
         uncounted = answered and not metrics.executed(target.model)
@@ -197,9 +199,11 @@ def _lost(gpus: GpuSource | None) -> dict[str, str]:
     return {} if gpus is None else gpus.lost
 
 
-def _beyond_sent(metrics: MetricLog, log: RequestLog, target: Target) -> int:
-    """Requests that the server executed and this client did not send; 0 where they may be a reading's edge."""
-    executed, sent = metrics.executed(target.model), target.sent.batch * int((~np.isnan(log.seconds("sent_ns"))).sum())
+def _beyond_sent(metrics: MetricLog, log: RequestLog, schedule: Schedule, model: str) -> int:
+    """Rows that the server executed and this client did not send; 0 where they may be a reading's edge."""
+    was_sent = ~np.isnan(log.seconds("sent_ns"))
+    executed = metrics.executed(model)
+    sent = int(was_sent.sum() if schedule.rows is None else schedule.rows[log.frame["request_id"][was_sent]].sum())
     if executed is None:
         return 0
     beyond = executed - sent
@@ -222,7 +226,6 @@ def _manifest(
         service=target.service,
         shapes=shapes_of(target),
         inputs=inputs_of(target),
-        batch=target.sent.batch,
         client=ClientLimits(timeout_s=client.timeout_s, max_in_flight=client.max_in_flight),
         pattern=identity.pattern,
         pattern_parameters=identity.parameters,

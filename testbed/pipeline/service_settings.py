@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from itertools import product
 from typing import NamedTuple
 
@@ -91,14 +92,8 @@ def front(settings: Sequence[Setting]) -> list[Setting]:
 
 def one_replicas_share(schedule: Schedule, replicas: int) -> Schedule:
     """What one of so many replicas gets when requests go to each in turn."""
-    mine = slice(None, None, replicas)
-    return Schedule(
-        schedule.scheduled_ns[mine],
-        schedule.model[mine],
-        schedule.duration_s,
-        {**schedule.provenance, "one_of_replicas": replicas},
-        None if schedule.tokens is None else schedule.tokens[mine],
-    )
+    mine = schedule.taken(slice(None, None, replicas), schedule.duration_s)
+    return replace(mine, provenance={**schedule.provenance, "one_of_replicas": replicas})
 
 
 def nearest(measured: Collection[int], instances: int) -> int:

@@ -40,6 +40,7 @@ from testbed.pipeline.traffic import Identity, make_schedule
 from testbed.run_dir import RunDir
 from testbed.serving.model_control import Config, NotControlledError, as_it_was, as_pbtxt, configured_as, load
 from testbed.simulation.load_curve import rate_within
+from testbed.simulation.rules import queue_notes
 from testbed.study import HERE, Workers, computed, remember
 from workloads.catalog import ServiceConfig
 from workloads.files import write_json, write_text_atomically
@@ -90,6 +91,8 @@ def tune_service(
     remember(config, folder / CONFIG, may_change=("server", "metrics", "access"))
     with ExitStack() as at_the_end:
         server = _server(config, folder, reporter, at_the_end)
+        for note in queue_notes(service_config(each).dynamic_batching for each in server.own.values()):
+            reporter.phase(f"note: {note}")
         profiles = {model: _measured(server, model, look, workers) for model in server.own}
         settings = _simulated(server, profiles, workers)
         picks = best(settings, config)

@@ -35,11 +35,9 @@ EMULATED = Device(kind="emulated", name="emulated accelerator")
 
 @dataclass(frozen=True)
 class Sent:
-    """What is put into the inputs of a server of the user's: values as they were typed, rows of each request, a file of
-    requests."""
+    """What is put into the inputs of a server of the user's: values as they were typed, or a file of requests."""
 
     values: Mapping[str, str] = field(default_factory=dict)
-    batch: int = 1
     file: Path | None = None
 
 
@@ -75,7 +73,7 @@ class Target:
         """Of the load generator. PayloadError if the file of requests does not fit the model."""
         sent = self.sent
         entries = 1 if sent.file is None else len(read_requests(sent.file, self.inputs))
-        given = {"values": dict(sent.values), "batch": sent.batch, "file": sent.file, "entries": entries}
+        given = {"values": dict(sent.values), "file": sent.file, "entries": entries}
         return RequestShape(inputs=self.inputs, batched=self.batched, **given)
 
     @property
@@ -229,11 +227,6 @@ def remote(
         named=() if sent.file is None else names_in(sent.file),
         access=access,
     )
-    if sent.batch > (detected.service.max_batch_size if detected.batched else 1):
-        raise ServingError(
-            f"--batch {sent.batch}: model '{detected.name}' takes at most {detected.service.max_batch_size} in a "
-            "request (max_batch_size)"
-        )
     page = None if metrics is None else without_password(metrics)
     if page is None and not there.tls and not there.prefix:  # beside a proxy may be anything
         page = f"http://{at(there.host, 8002)}/metrics"

@@ -13,10 +13,11 @@ from typing import Any
 
 from loadgen.lengths import with_lengths
 from loadgen.patterns import Pattern, Trace, make_pattern
+from loadgen.request_rows import with_rows
 from loadgen.schedule import Schedule, TraceError, poisson_schedule
 from loadgen.traces import Recorded, read_recorded, read_trace, trace_pattern
 from loadgen.validity import ValidityLimits
-from testbed.config import TrafficConfig
+from testbed.config import RequestTraffic, TrafficConfig
 
 
 def pattern_of(traffic: TrafficConfig) -> Pattern | None:
@@ -113,6 +114,8 @@ def _trace_rate(given: str) -> Trace:
 def make_schedule(traffic: TrafficConfig, model: str) -> Schedule:
     """Arrivals of a pattern or a trace's rate (seeded Poisson), or of a trace; PatternError or TraceError if wrong."""
     schedule = _arrivals(traffic, model)
+    if isinstance(traffic, RequestTraffic) and traffic.batch is not None:
+        schedule = with_rows(schedule, traffic.batch, traffic.seed)
     return schedule if traffic.lengths is None else with_lengths(schedule, traffic.lengths, traffic.seed)
 
 
@@ -164,9 +167,11 @@ class Identity:
 
 def traffic_identity(run_id: str, traffic: TrafficConfig) -> Identity:
     """The identity of a single run with that traffic."""
+    shares = traffic.batch if isinstance(traffic, RequestTraffic) else None
+    batch = {} if shares is None else {"batch": {str(rows): weight for rows, weight in shares.items()}}
     if traffic.trace is not None:
-        return Identity(run_id, "trace", _of_trace(traffic), traffic.seed)
-    return Identity(run_id, str(traffic.pattern), dict(traffic.parameters), traffic.seed)
+        return Identity(run_id, "trace", {**_of_trace(traffic), **batch}, traffic.seed)
+    return Identity(run_id, str(traffic.pattern), {**traffic.parameters, **batch}, traffic.seed)
 
 
 def _of_trace(traffic: TrafficConfig) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from testbed.simulation.chains import inlined, uniform
+from testbed.simulation.chains import inlined, rows_of, uniform
 from testbed.simulation.state import (
     ABANDONED,
     BINS_AN_OCTAVE,
@@ -182,17 +182,19 @@ def end_batch(sim: Sim, r: int) -> None:
         if due and instance.end_ns == end:
             due = False
             i = instance.front
-            for position in range(instance.batch_size):
-                following = sim.link[i]
+            position = 0
+            for _ in range(instance.requests):
+                following, rows = sim.link[i], rows_of(sim, i)
                 answer(sim, r, k, i, position)
+                position += rows
                 i = following
-            state.done += instance.batch_size
+            state.done += instance.requests
             state.batches += 1
-            state.compute_ns += instance.batch_size * (end - instance.start_ns)
+            state.compute_ns += instance.requests * (end - instance.start_ns)
             state.busy_ns += end - instance.start_ns
             sim.devices[state.device].network_ns += int(sim.network_ns[state.service, instance.batch_size])
             sim.devices[state.device].batches_j += sim.batch_j[state.service, instance.batch_size]
-            state.outstanding -= instance.batch_size
+            state.outstanding -= instance.requests
             instance.end_ns = NEVER
         else:
             soonest = min(soonest, instance.end_ns)

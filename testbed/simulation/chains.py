@@ -44,7 +44,13 @@ TO_UNIT = 1.0 / (1 << 53)
 
 
 @inlined
-def join(sim: Sim, chain: Any, front: int, back: int, length: int) -> None:
+def rows_of(sim: Sim, i: int) -> int:
+    """Rows of request i, which count against the largest batch."""
+    return int(sim.request_rows[i] if len(sim.request_rows) > 1 else sim.request_rows[0])
+
+
+@inlined
+def join(sim: Sim, chain: Any, front: int, back: int, length: int, rows: int) -> None:
     """Append the requests front..back to a chain."""
     if chain.length == 0:
         chain.front, chain.oldest_ns = front, sim.arrival_ns[front]
@@ -53,18 +59,25 @@ def join(sim: Sim, chain: Any, front: int, back: int, length: int) -> None:
         chain.oldest_ns = min(chain.oldest_ns, sim.arrival_ns[front])
     chain.back = back
     chain.length += length
+    chain.rows += rows
 
 
 @inlined
 def move(sim: Sim, source: Any, target: Any, count: int) -> None:
     """Move the first `count` requests (1 or more) from one chain to the end of another."""
     front = source.front
-    back = front
+    back, rows = front, count * sim.request_rows[0]
     for _ in range(count - 1):
         back = sim.link[back]
+    if len(sim.request_rows) > 1:
+        i, rows = front, sim.request_rows[front]
+        for _ in range(count - 1):
+            i = sim.link[i]
+            rows += sim.request_rows[i]
     source.front = sim.link[back]
     source.length -= count
-    join(sim, target, front, back, count)
+    source.rows -= rows
+    join(sim, target, front, back, count, rows)
 
 
 @inlined

@@ -14,7 +14,7 @@ import numpy as np
 
 from testbed.simulation import answers, chains, state
 from testbed.simulation.answers import end_batch, fail, occupy
-from testbed.simulation.chains import compiled, inlined, join, move, record
+from testbed.simulation.chains import compiled, inlined, join, move, record, rows_of
 from testbed.simulation.state import (
     ASSIGNED,
     FIRST_KNOT_NS,
@@ -59,14 +59,16 @@ def refuse_expired(sim: Sim, r: int, now: int) -> None:
             queue.front = sim.link[expired]
             refuse(sim, r, expired, now, TIMED_OUT)
             queue.length -= 1
+            queue.rows -= rows_of(sim, expired)
             state.in_flight -= 1
         else:
             move(sim, queue, state.late, 1)
 
 
 @inlined
-def form_batch(sim: Sim, r: int, now: int) -> tuple[int, int]:
-    """(requests to send now, or 0; nanoseconds to sleep if none): steps 4 and 5 of the rules, without walking."""
+def counted(sim: Sim, r: int) -> tuple[int, int, bool]:
+    """Step 4 of the rules where each request has one row, without walking: requests that fit, and those of the
+    remembered size (0: none); can the batch grow no more?"""
     rules, state = sim.rules[sim.replicas[r].service], sim.replicas[r]
     waiting, size = state.queue.length + state.late.length, state.current_size
     pending = min(waiting, rules.max_batch_size - size)
@@ -77,6 +79,44 @@ def form_batch(sim: Sim, r: int, now: int) -> tuple[int, int]:
     elif waiting > 0:  # at the largest preferred size or beyond: closes, and one request is remembered if two wait
         state.closed = 1
         remembered = 1 if pending > 0 and waiting > 1 else 0
+    return pending, remembered, size + pending >= rules.max_preferred
+
+
+@inlined
+def walked(sim: Sim, r: int) -> tuple[int, int, int, bool]:
+    """Step 4 of the rules, request by request: those that fit, their rows, and the rest as `counted` has it."""
+    rules, state = sim.rules[sim.replicas[r].service], sim.replicas[r]
+    size, pending, remembered, remembered_rows, full = state.current_size, 0, 0, 0, False
+    rows = size
+    i = state.queue.front
+    for place in range(state.queue.length + state.late.length):
+        if place == state.queue.length:
+            i = state.late.front
+        with_it = rows + rows_of(sim, i)
+        if rows > 0:
+            if with_it > rules.max_preferred and remembered_rows == 0:
+                remembered, remembered_rows, state.closed = pending, rows - size, 1
+            if with_it > rules.max_batch_size:
+                full = True
+                break
+        rows = with_it
+        pending += 1
+        if sim.preferred_upto[state.service, rows] == rows:
+            remembered, remembered_rows = pending, rows - size
+        i = sim.link[i]
+    return pending, rows - size, remembered, full or rows >= rules.max_preferred
+
+
+@inlined
+def form_batch(sim: Sim, r: int, now: int) -> tuple[int, int]:
+    """(requests to send now, or 0; nanoseconds to sleep if none): steps 4 and 5 of the rules."""
+    rules, state = sim.rules[sim.replicas[r].service], sim.replicas[r]
+    size = state.current_size
+    if len(sim.request_rows) == 1 and sim.request_rows[0] == 1:
+        pending, remembered, full = counted(sim, r)
+        rows = pending
+    else:
+        pending, rows, remembered, full = walked(sim, r)
     if pending == 0:
         return 0, 0
     oldest = state.late.front if pending > state.queue.length else state.queue.front
@@ -86,12 +126,12 @@ def form_batch(sim: Sim, r: int, now: int) -> tuple[int, int]:
         if rules.delay_ns == 0:
             state.closed = 1
         return remembered, 0
-    if size + pending >= rules.max_preferred:
+    if full:
         state.closed = 1
         return pending, 0
     if late or rules.delay_ns == 0:
         return pending, 0
-    state.next_preferred = sim.preferred_above[state.service, size + pending] - size
+    state.next_preferred = sim.preferred_above[state.service, size + rows] - size
     if size > 0 and not state.closed and sim.preferred_upto[state.service, size] != size:
         return pending, 0
     wait_ns = (rules.delay_ns - age) // MICROSECOND_NS * MICROSECOND_NS
@@ -109,13 +149,13 @@ def send(sim: Sim, r: int, count: int) -> None:
     place = state.first_payload + state.payloads - 1  # a queued current payload is always the last one
     payload = sim.payloads[r, place if place < sim.payloads.shape[1] else place - sim.payloads.shape[1]]
     if new:
-        payload.length = 0
+        payload.length = payload.rows = 0
     in_time = min(count, state.queue.length)
     if in_time > 0:
         move(sim, state.queue, payload, in_time)
     if count > in_time:
         move(sim, state.late, payload, count - in_time)
-    state.current_size = payload.length
+    state.current_size = payload.rows
 
 
 @inlined
@@ -129,9 +169,9 @@ def batcher_turn(sim: Sim, r: int, now: int) -> None:
             state.for_slot, state.timer_ns, state.slept_ns = 0, NEVER, now
             return
         if not slot_free(sim, r):
-            state.for_slot, state.timer_ns, state.slept_ns = 1, NEVER, NEVER
-            if rules.timeout_ns > 0 and rules.rejects:
-                state.timer_ns = now + POLL_NS
+            if not state.for_slot:
+                state.timer_ns = NEVER if rules.prefetches else now + POLL_NS
+            state.for_slot, state.slept_ns = 1, NEVER
             return
         state.for_slot = 0
         refuse_expired(sim, r, now)
@@ -158,8 +198,8 @@ def after_idle(sim: Sim, service: int, idle_ns: int) -> float:
 
 
 @inlined
-def start_batch(sim: Sim, r: int, front: int, size: int, now: int) -> None:
-    """Run `size` requests, chained from `front`, on the lowest idle instance."""
+def start_batch(sim: Sim, r: int, front: int, requests: int, size: int, now: int) -> None:
+    """Run so many requests, chained from `front` and of `size` rows in all, on the lowest idle instance."""
     rules, state = sim.rules[sim.replicas[r].service], sim.replicas[r]
     k = 0
     while sim.instances[r, k].free_ns != NEVER:
@@ -170,7 +210,7 @@ def start_batch(sim: Sim, r: int, front: int, size: int, now: int) -> None:
     bucket = 0
     if sim.service_ns.shape[1] > 1:  # padded to its longest request
         i = front
-        for _ in range(size):
+        for _ in range(requests):
             bucket = max(bucket, sim.bucket[i])
             i = sim.link[i]
     noise = sim.noise[front] if len(sim.noise) > 1 else sim.noise[0]
@@ -178,19 +218,22 @@ def start_batch(sim: Sim, r: int, front: int, size: int, now: int) -> None:
     work_ns = sim.service_ns[state.service, bucket, size] * noise * slow
     if sim.stream[0].on:
         work_ns *= occupy(sim, r, now)
-    instance = sim.instances[r, k]
+    instance, mixed = sim.instances[r, k], len(sim.request_rows) > 1
     extra += after_idle(sim, state.service, now - instance.left_ns)
     end = now + max(0, int(np.floor(work_ns + extra + 0.5)))
     pause = sim.pause_ns[front] if len(sim.pause_ns) > 1 else sim.pause_ns[0]
     free = end + rules.inter_batch_gap_ns + max(0, int(np.floor(pause + 0.5)))
     instance.free_ns, instance.end_ns, instance.batch_size, instance.left_ns = free, end, size, end
+    instance.requests = requests
+    instance.missed = sim.missed[front] if len(sim.missed) > 1 else sim.missed[0]
     if sim.stream[0].on:  # its requests are known to have been answered when it ends: until then it may crash
         instance.start_ns, instance.front = now, front
         state.next_end_ns = min(state.next_end_ns, end)
     else:
-        i = front
-        for position in range(size):
+        i, position = front, 0
+        for _ in range(requests):
             record(sim, i, r, k, now, end, size, position, OK)
+            position += sim.request_rows[i] if mixed else sim.request_rows[0]
             i = sim.link[i]
     state.idle -= 1
     state.next_free_ns = min(state.next_free_ns, instance.free_ns)
@@ -218,11 +261,11 @@ def take_payload(sim: Sim, r: int, now: int) -> None:
             break
         if state.payloads == 1 and state.current_size > 0:
             state.closed = 1  # the current payload was looked at: it grows no more
-        if taken.length + follower.length > rules.max_batch_size:
+        if taken.rows + follower.rows > rules.max_batch_size:
             break
-        join(sim, taken, follower.front, follower.back, follower.length)
+        join(sim, taken, follower.front, follower.back, follower.length, follower.rows)
         pop_payload(sim, r)
-    start_batch(sim, r, taken.front, taken.length, now)
+    start_batch(sim, r, taken.front, taken.length, taken.rows, now)
 
 
 @inlined
@@ -237,7 +280,8 @@ def settle(sim: Sim, r: int, now: int) -> None:
             i = state.queue.front
             state.queue.front = sim.link[i]
             state.queue.length -= 1
-            start_batch(sim, r, i, 1, now)
+            state.queue.rows -= rows_of(sim, i)
+            start_batch(sim, r, i, 1, rows_of(sim, i), now)
         return
     woken = True
     while woken:
@@ -248,18 +292,25 @@ def settle(sim: Sim, r: int, now: int) -> None:
 
 
 @inlined
-def free_one_instance(sim: Sim, r: int) -> None:
-    """The busy instance that is due first becomes idle."""
-    state = sim.replicas[r]
-    due, soonest = state.next_free_ns, NEVER
-    for k in range(sim.rules[state.service].instances):
+def free_one_instance(sim: Sim, r: int) -> int:
+    """The busy instance that is due first becomes idle: NONE. Or it will be, and is returned: told of the end of its
+    batch, the batcher looks for an idle instance too early to find this one."""
+    rules, state = sim.rules[sim.replicas[r].service], sim.replicas[r]
+    due, soonest, missed = state.next_free_ns, NEVER, NONE
+    for k in range(rules.instances):
         instance = sim.instances[r, k]
         if instance.free_ns == due:
-            due, instance.free_ns = NONE, NEVER
-            state.in_flight -= instance.batch_size
-        soonest = min(soonest, instance.free_ns)
-    state.idle += 1
+            due = NONE
+            state.in_flight -= instance.requests
+            if instance.missed and rules.dynamic and not rules.prefetches:
+                missed = k
+            else:
+                instance.free_ns = NEVER
+                state.idle += 1
+        else:
+            soonest = min(soonest, instance.free_ns)
     state.next_free_ns = soonest
+    return missed
 
 
 @inlined
@@ -274,14 +325,19 @@ def advance(sim: Sim, r: int, until: int) -> None:
         if state.next_end_ns == now:  # in a stream only
             end_batch(sim, r)
             continue
+        missed = NONE
         if state.next_free_ns == now:
-            free_one_instance(sim, r)
-        elif state.for_slot:
-            refuse_expired(sim, r, now)
-            state.timer_ns = now + POLL_NS if state.queue.length > 0 else NEVER
+            missed = free_one_instance(sim, r)
+        elif state.for_slot and not slot_free(sim, r):
+            if sim.rules[state.service].rejects:
+                refuse_expired(sim, r, now)
+            state.timer_ns = now + POLL_NS if state.queue.length + state.late.length > 0 else NEVER
             state.slept_ns = now
             continue
         settle(sim, r, now)
+        if missed != NONE:
+            sim.instances[r, missed].free_ns = NEVER
+            state.idle += 1
 
 
 @inlined
@@ -293,8 +349,9 @@ def on_arrival(sim: Sim, r: int, i: int, now: int) -> None:
         refuse(sim, r, i, now, QUEUE_FULL)
         return
     state.in_flight += 1
-    join(sim, state.queue, i, i, 1)
-    if not rules.dynamic or ((state.closed or waiting + 1 >= state.next_preferred) and slot_free(sim, r)):
+    join(sim, state.queue, i, i, 1, rows_of(sim, i))
+    enough = state.queue.rows + state.late.rows >= state.next_preferred
+    if not rules.dynamic or ((state.closed or enough) and slot_free(sim, r)):
         settle(sim, r, now)
     elif state.timer_ns == NEVER and state.slept_ns != NEVER:  # asleep on an empty queue: it looks again in a while
         state.timer_ns = state.slept_ns + ((now - state.slept_ns) // POLL_NS + 1) * POLL_NS
@@ -311,7 +368,7 @@ def least_requests(sim: Sim, first: int, now: int) -> int:
         for k in range(sim.rules[sim.replicas[r].service].instances):
             instance = sim.instances[r, k]
             if instance.free_ns != NEVER and instance.end_ns <= now:  # answered, though not free yet
-                unanswered -= instance.batch_size
+                unanswered -= instance.requests
         if unanswered < fewest:
             best, fewest = r, unanswered
     return best

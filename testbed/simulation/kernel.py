@@ -53,8 +53,10 @@ def simulate_batches(
     slow_step_ns: int = 1,
     extra_ns: npt.ArrayLike | None = None,
     pause_ns: npt.ArrayLike | None = None,
+    missed: npt.ArrayLike = 0,
     after_idle_ns: npt.ArrayLike = 0.0,
     bucket: npt.ArrayLike = 0,
+    rows: npt.ArrayLike = 1,
 ) -> KernelResult:
     """Serve requests by `rules` on `replicas` replicas behind a balancer.
 
@@ -66,9 +68,12 @@ def simulate_batches(
     slow: float[m], factor of the machine at time t: slow[t // slow_step_ns], the last entry for ever after.
     extra_ns: float[n] or [1], added to a batch's time; a batch has that of its first request.
     pause_ns: float[n] or [1], >= 0, added to the inter-batch gap after a batch; a batch has that of its first request.
+    missed: int[n] or [1], 1: Triton's batcher misses the end of a batch with this first request. Without prefetching
+        alone: it then sends the next batch when a request joins the queue, or when it looks again by itself.
     after_idle_ns: float[k], more of a batch whose instance was idle for FIRST_KNOT_NS * 2**k; linear in the logarithm
         between, the first value below and the last one beyond, and for an instance's first batch.
     bucket: int[n] or [1], length bucket of each request.
+    rows: int[n] or [1], rows of each request, its own batch size: they add up to the size of a batch.
 
     A batch of size b with first request i, started at t on an instance that was idle for g, ends after
     service_ns[b] * noise[i] * slow(t) + extra_ns[i] + after_idle(g)  rounded to nanoseconds; its instance is free again
@@ -84,19 +89,24 @@ def simulate_batches(
     if slow_step_ns < 1:
         raise ValueError(f"slow_step_ns must be 1 or more, not {slow_step_ns}")
     fits = (1, len(arrival))
-    rows = [_floats("service_ns", row, (rules.max_batch_size + 1,)) for row in np.atleast_2d(np.asarray(service_ns))]
+    tables = [_floats("service_ns", row, (rules.max_batch_size + 1,)) for row in np.atleast_2d(np.asarray(service_ns))]
+    of_rows = _floats("rows", rows, fits).astype(np.int64)
+    if np.any((of_rows < 1) | (of_rows > rules.max_batch_size)):
+        raise ValueError(f"rows must be 1..max_batch_size ({rules.max_batch_size}) of each request")
     of_bucket = np.ascontiguousarray(np.broadcast_to(np.asarray(bucket, dtype=np.int64), arrival.shape))
-    if len(of_bucket) and not 0 <= of_bucket.min() <= of_bucket.max() < len(rows):
-        raise ValueError(f"bucket must name a row 0..{len(rows) - 1} of service_ns")
+    if len(of_bucket) and not 0 <= of_bucket.min() <= of_bucket.max() < len(tables):
+        raise ValueError(f"bucket must name a row 0..{len(tables) - 1} of service_ns")
     sim = _empty_service(rules, replicas, len(arrival))._replace(
         arrival_ns=arrival,
-        service_ns=np.stack(rows)[np.newaxis],
+        service_ns=np.stack(tables)[np.newaxis],
+        request_rows=of_rows,
         bucket=of_bucket,
         after_idle_ns=_floats("after_idle_ns", after_idle_ns, None)[np.newaxis],
         noise=_floats("noise", noise, fits),
         slow=_floats("slow", 1.0 if slow is None else slow, None)[np.newaxis],
         extra_ns=_floats("extra_ns", 0.0 if extra_ns is None else extra_ns, fits),
         pause_ns=_floats("pause_ns", 0.0 if pause_ns is None else pause_ns, fits),
+        missed=_floats("missed", missed, fits).astype(np.int64),
     )
     sim.rules["slow_step_ns"] = slow_step_ns
     sim.rules["balancer"] = LEAST_REQUESTS if balancer == "least_requests" else ROUND_ROBIN

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from workloads.catalog import ServiceConfig
+from testbed.simulation.state import MISSED_ENDS
+from workloads.catalog import DynamicBatching, ServiceConfig
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class BatchingRules:
     default_timeout_ns: int = 0
     timeout_action: Literal["REJECT", "DELAY"] = "REJECT"
     max_queue_size: int = 0
+    allow_timeout_override: bool = False
     inter_batch_gap_ns: int = 0
     timer_slack_ns: int = 0  # how late the batcher wakes from a timed sleep
 
@@ -59,6 +62,7 @@ class BatchingRules:
             default_timeout_ns=round(dynamic.default_timeout_s * 1e6) * 1000,
             timeout_action=dynamic.timeout_action,
             max_queue_size=dynamic.max_queue_size,
+            allow_timeout_override=dynamic.allow_timeout_override,
             inter_batch_gap_ns=inter_batch_gap_ns,
             timer_slack_ns=timer_slack_ns,
         )
@@ -71,4 +75,27 @@ class BatchingRules:
     @property
     def prefetches(self) -> bool:
         """Triton queues batches ahead of its instances only if no request can time out or be refused."""
-        return self.default_timeout_ns == 0 and self.max_queue_size == 0
+        return self.default_timeout_ns == 0 and self.max_queue_size == 0 and not self.allow_timeout_override
+
+
+def queue_notes(all_rules: Iterable[DynamicBatching | None]) -> list[str]:
+    """What a reader of simulated latencies must know where some of the services have a queue policy."""
+    limited = [rules for rules in all_rules if rules is not None and not _prefetches(rules)]
+    if not limited:
+        return []
+    waits = (
+        "stands still for up to 0.5 s if its queue is full, and refuses all requests"
+        if any(rules.max_queue_size for rules in limited)
+        else "waits for the next request"
+    )
+    notes = [
+        f"with a queue limit or timeout, Triton's batcher misses the end of some batches and {waits}; "
+        f"{MISSED_ENDS:.0%} of them is taken, and not measured: a real server may refuse fewer or many more"
+    ]
+    if any(rules.allow_timeout_override for rules in limited):
+        notes.append("allow_timeout_override: no simulated or replayed request sets a queue timeout of its own")
+    return notes
+
+
+def _prefetches(rules: DynamicBatching) -> bool:
+    return BatchingRules.of(ServiceConfig(max_batch_size=2**31, dynamic_batching=rules), 0).prefetches

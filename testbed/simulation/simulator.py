@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from loadgen.client_limits import ClientLimits
 from loadgen.request_log import RequestLog
+from loadgen.request_rows import refuse_too_many
 from loadgen.schedule import Schedule
 from testbed.calibration.profile import ServiceProfile
 from testbed.calibration.sharing import shares_a_device
@@ -58,6 +59,8 @@ def simulate(
     """
     if service.length_buckets and schedule.tokens is None:
         raise KisError("the service pads to length_buckets, the traffic has no lengths: give `lengths`")
+    refuse_too_many(schedule, profile.model, service.max_batch_size)
+    refuse_too_many(schedule, profile.model, len(profile.service_time.mean_s), "the largest batch of its profile")
     shared = shares_a_device(profile, service.replicas)
     served = served_by(
         profile,

@@ -18,6 +18,9 @@ DRAWN = -1  # a length bucket that nobody has given
 POLL_NS = 500_000_000  # a batcher that sleeps or waits for a free instance looks again after this long
 MICROSECOND_NS = 1000
 LONG_AGO = -(1 << 62)
+# Share of batches whose end the batcher misses where nothing is prefetched (docs/explanation/batching.md): a race of
+# two threads of Triton. 0.2 to 0.3 on two cores with tritonserver 2.51, up to 1 where processors are scarce.
+MISSED_ENDS = 0.25
 FIRST_KNOT_NS = 250_000  # of Sim.after_idle_ns, calibration.after_idle.FIRST_KNOT_S
 
 # Outcomes; the last six only in a stream. ABANDONED: a batch had a request that its client had given up already; that
@@ -45,17 +48,17 @@ RULES = np.dtype(
         )
     ]
 )
-# Requests in a row: number of the first and the last one (Sim.link leads from one to the next), how many, and the
-# earliest arrival of all that ever joined.
-CHAIN = np.dtype([(name, np.int64) for name in ("front", "back", "length", "oldest_ns")])
+# Requests in a row: number of the first and the last one (Sim.link leads from one to the next), how many, their rows,
+# and the earliest arrival of all that ever joined.
+CHAIN = np.dtype([(name, np.int64) for name in ("front", "back", "length", "rows", "oldest_ns")])
 REPLICA = np.dtype(
     [("queue", CHAIN), ("late", CHAIN)]  # the request queue; under DELAY, timed-out requests behind all others
     + [
         (name, np.int64)
         for name in (
             "closed",  # the current payload takes no more: saturated, or an instance took it
-            "current_size",  # of the current payload; 0: not queued yet
-            "next_preferred",  # queue length worth waking the batcher for
+            "current_size",  # rows of the current payload; 0: not queued yet
+            "next_preferred",  # rows in the queue that are worth waking the batcher for
             "timer_ns",  # when the batcher wakes by itself
             "slept_ns",  # since when it sleeps on an empty queue
             "for_slot",  # it waits for a free place in the payload queue
@@ -87,8 +90,13 @@ REPLICA = np.dtype(
     ]
 )
 # free_ns NEVER: idle; end_ns NEVER (in a stream): no batch runs; left_ns: end of its last batch, LONG_AGO: it had none.
-# Not `size`: run as plain Python, a NumPy record answers that with an attribute of its own.
-INSTANCE = np.dtype([(name, np.int64) for name in ("free_ns", "end_ns", "batch_size", "start_ns", "front", "left_ns")])
+# batch_size: rows. Not `size`: run as plain Python, a NumPy record answers that with an attribute of its own.
+INSTANCE = np.dtype(
+    [
+        (name, np.int64)
+        for name in ("free_ns", "end_ns", "batch_size", "requests", "start_ns", "front", "left_ns", "missed")
+    ]
+)
 OUTCOME = np.dtype(
     [("start_ns", np.int64), ("end_ns", np.int64)]
     + [(name, np.int32) for name in ("batch_size", "position", "replica", "instance", "status")],
@@ -177,12 +185,14 @@ class Sim(NamedTuple):
     preferred_above: Any  # int64[services, B + 1]: smallest preferred size > s, else the smallest
     arrival_ns: Any  # int64[n]
     service_ns: Any  # float64[services, K, B + 1]: by the length bucket of a batch's longest request, and size
+    request_rows: Any  # int64[n], or [1] if all have as many: of a request, its batch size
     bucket: Any  # int64[n]: length bucket of a request; [1] in a closed run whose requests are all alike
     after_idle_ns: Any  # float64[services, k]: more of a batch by how long its instance was idle, FIRST_KNOT_NS * 2**k
     noise: Any  # float64[n] or [1]
     slow: Any  # float64[rows, m]
     extra_ns: Any  # float64[n] or [1]
     pause_ns: Any  # float64[n] or [1]
+    missed: Any  # int64[n] or [1]: the batcher misses the end of the batch that this request begins
     link: Any  # int64[n]: the next request in the chain
     replicas: Any  # REPLICA[r]
     payloads: Any  # CHAIN[r, 2 n]
@@ -191,6 +201,7 @@ class Sim(NamedTuple):
     stream: Any  # STREAM[1]
     feed_ns: Any  # int64[f]: open-loop arrivals to come, ascending
     feed_model: Any  # int64[f]
+    feed_rows: Any  # int64[f], or [1] if all have as many
     feed_bucket: Any  # int64[f]: their length buckets; DRAWN: from bucket_upto
     bucket_upto: Any  # float64[models, K]: share of requests in this length bucket or one before
     requests: Any  # REQUEST[n]: a stream's requests have places; those of ended ones are used again

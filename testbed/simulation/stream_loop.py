@@ -35,6 +35,7 @@ from testbed.simulation.state import (
     DRAWN,
     DROPPED,
     LEAST_REQUESTS,
+    MISSED_ENDS,
     NEVER,
     NO_ENDPOINT,
     NONE,
@@ -47,7 +48,7 @@ from testbed.simulation.state import (
 
 DONE, EMPTIED, MORE_PLACES, MORE_ROWS = range(4)  # why the loop returns
 INGRESS, EGRESS, PAUSE = range(3)  # tables of an overhead level; also the numbers of their draws
-DRAW_NOISE, DRAW_ENDPOINT, DRAWS_AN_ATTEMPT = 3, 4, 64
+DRAW_NOISE, DRAW_ENDPOINT, DRAW_MISSED, DRAWS_AN_ATTEMPT = 3, 4, 5, 64
 DRAW_LENGTH = 17  # of a request, whatever its attempt; answers.DRAW_THINK is 16
 
 
@@ -116,7 +117,7 @@ def chosen(sim: Sim, m: int, number: int, attempt: int) -> int:
 
 
 @inlined
-def new_request(sim: Sim, m: int, scheduled_ns: int, user: int, bucket: int) -> int:
+def new_request(sim: Sim, m: int, scheduled_ns: int, user: int, bucket: int, rows: int) -> int:
     """A place for a request that a client sends for the first time."""
     stream = sim.stream[0]
     stream.free -= 1
@@ -133,6 +134,8 @@ def new_request(sim: Sim, m: int, scheduled_ns: int, user: int, bucket: int) -> 
             while bucket + 1 < sim.bucket_upto.shape[1] and sim.bucket_upto[m, bucket] <= u:
                 bucket += 1
     sim.bucket[i] = bucket
+    if len(sim.request_rows) > 1:
+        sim.request_rows[i] = rows
     return int(i)
 
 
@@ -160,6 +163,8 @@ def send(sim: Sim, i: int, now: int, window_ns: int) -> None:
         weight = (rate - low) / (sim.level_rates[row, below + 1] - low)
     known = min(max(rate, sim.contention[replica.service, 2]), sim.contention[replica.service, 3])
     sim.noise[i] = looked_up(sim.noise_table, replica.service, uniform(sim, request.id, draw + DRAW_NOISE))
+    if not sim.rules[replica.service].prefetches:
+        sim.missed[i] = uniform(sim, request.id, draw + DRAW_MISSED) < MISSED_ENDS
     sim.extra_ns[i] = sim.contention[replica.service, 0] * (known - sim.contention[replica.service, 1])
     sim.pause_ns[i] = overhead(sim, row, below, weight, PAUSE, uniform(sim, request.id, draw + PAUSE))
     request.egress_delay_ns = overhead(sim, row, below, weight, EGRESS, uniform(sim, request.id, draw + EGRESS))
@@ -196,6 +201,8 @@ def give_up(sim: Sim, i: int, number: int, now: int) -> None:
         again = sim.free[stream.free]
         copy = sim.requests[again]
         sim.bucket[again] = sim.bucket[i]
+        if len(sim.request_rows) > 1:
+            sim.request_rows[again] = sim.request_rows[i]
         copy.id, copy.scheduled_ns, copy.model, copy.user = (
             request.id,
             request.scheduled_ns,
@@ -241,7 +248,8 @@ def client_turn(sim: Sim, now: int, has_event: bool, window_ns: int) -> None:
         drop_first_event(sim)
     else:
         arrival = stream.next_arrival
-        i = new_request(sim, sim.feed_model[arrival], now, NONE, sim.feed_bucket[arrival])
+        rows = sim.feed_rows[arrival] if len(sim.feed_rows) > 1 else sim.feed_rows[0]
+        i = new_request(sim, sim.feed_model[arrival], now, NONE, sim.feed_bucket[arrival], rows)
         stream.next_arrival += 1
         model = sim.models[sim.requests[i].model]
         if model.max_in_flight > 0:
@@ -254,7 +262,7 @@ def client_turn(sim: Sim, now: int, has_event: bool, window_ns: int) -> None:
     if kind == USER:
         if not goes_on(sim.models[number], i):  # of a user, the number is the model's
             return
-        i = new_request(sim, number, now, i, DRAWN)
+        i = new_request(sim, number, now, i, DRAWN, 1)
         kind = RESEND
     if kind == DELIVER:
         deliver(sim, i, now)
@@ -322,7 +330,7 @@ def lose(sim: Sim, r: int, now: int) -> None:
         instance = sim.instances[r, k]
         if instance.end_ns != NEVER:
             i = instance.front
-            for _ in range(instance.batch_size):
+            for _ in range(instance.requests):
                 following = sim.link[i]
                 fail(sim, i, now, CRASHED)
                 i = following

@@ -13,6 +13,7 @@ import pytest
 from loadgen.artifact import ArtifactError, write_table
 from loadgen.lengths import all_of
 from loadgen.request_log import SCHEMA, RequestLog
+from loadgen.request_rows import with_rows
 from loadgen.schedule import Schedule
 from testbed.archive.folder import FILES, has_archive, unpack, unpack_logs, write_archive
 from testbed.archive.requests import decode_schedules, encode_schedules
@@ -256,6 +257,14 @@ def test_lengths_are_kept_and_runs_that_differ_in_them_alone_stay_apart() -> Non
     assert not back["short"].same_requests(back["long"])
     assert not back["plain"].same_requests(back["long"])
     assert "tokens" not in encode_schedules({"plain": plain}).table.column_names
+
+
+def test_rows_of_requests_are_kept() -> None:
+    plain = schedule([1_000, 2_000])
+    kept = {"plain": plain, "four": with_rows(plain, {4: 1.0}, 0), "both": all_of(with_rows(plain, {2: 1.0}, 0), 16)}
+    back = decode_schedules(encode_schedules(kept))
+    for run, before in kept.items():
+        assert back[run].same_requests(before), run
 
 
 def test_an_archive_tells_how_far_it_is(tmp_path: Path) -> None:

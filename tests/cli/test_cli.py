@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import NamedTuple
 from unittest.mock import patch
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import typer
 from rich.console import Console
@@ -109,6 +111,23 @@ def test_a_simulated_run_is_left_with_the_files_of_a_real_one(tmp_path: Path, pr
     left = {file.name for file in (tmp_path / "run").iterdir()}
     logs = {"run.json", "schedule.parquet", "requests.parquet", "metrics.parquet", "batches.parquet"}
     assert left == logs | {"report.html", "report.md", "figures"}
+
+
+def test_requests_of_several_rows_are_simulated_and_repeated(tmp_path: Path, profile: Path) -> None:
+    flags = ["--profile", str(profile), "--duration", "5", "--batch", "1:0.5,2:0.5", "--out", "a"]
+    done = kis("simulate", *flags, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    sizes = pq.read_table(tmp_path / "a/schedule.parquet")["rows"].to_pylist()
+    assert set(sizes) == {1, 2}
+    kis("simulate", "--profile", str(profile), "--run", "a", "--out", "b", cwd=tmp_path)
+    ran = pq.read_table(tmp_path / "b/batches.parquet").to_pandas()
+    assert (ran["batch_size"] >= np.array(sizes)[ran["request_id"]]).all()
+    refused = kis("simulate", "--profile", str(profile), "--batch", "99", "--out", "c", cwd=tmp_path)
+    assert "requests of 99 rows, and model 'emulated' takes at most" in refused.stderr
+    cluster = Path(__file__).parents[2] / "testbed/configs/cluster.yaml"
+    refused = kis("simulate", "--cluster", str(cluster), "--batch", "4", "--out", "d", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "batch" in refused.stderr
 
 
 def test_a_run_can_be_repeated_on_its_own_schedule(tmp_path: Path, profile: Path) -> None:

@@ -159,6 +159,7 @@ MODELS = {
         rules="dynamic_batching { default_queue_policy { max_queue_size: 2 } }",
         parameters={"wait_ms": "20"},
     ),
+    "rowed": OwnModel(X, rules="dynamic_batching { preferred_batch_size: [4] }", parameters={"wait_ms": "400"}),
     "timed": OwnModel(
         X,
         max_batch_size=1,

@@ -67,6 +67,7 @@ def test_queue_policy_and_preferred_sizes_are_read():
                 "timeout_action": "DELAY",
                 "default_timeout_microseconds": 50_000,
                 "max_queue_size": 64,
+                "allow_timeout_override": True,
             },
         },
     }
@@ -78,6 +79,7 @@ def test_queue_policy_and_preferred_sizes_are_read():
         default_timeout_s=0.05,
         timeout_action="DELAY",
         max_queue_size=64,
+        allow_timeout_override=True,
     )
 
 
@@ -89,6 +91,8 @@ def test_queue_policy_and_preferred_sizes_are_read():
         ({"response_cache": {"enable": True}}, "response cache"),
         ({"instance_group": [{"rate_limiter": {"resources": [{"name": "R", "count": 1}]}}]}, "rate limiter"),
         ({"dynamic_batching": {"priority_levels": "2"}}, "priority levels"),
+        ({"dynamic_batching": {"priority_levels": 1}}, "priority levels"),  # it turns prefetching off all the same
+        ({"dynamic_batching": {"preserve_ordering": True}, "instance_group": [{"count": 2}]}, "preserve_ordering"),
         ({"instance_group": [{"kind": "KIND_GPU"}, {"kind": "KIND_CPU"}]}, "KIND_CPU, KIND_GPU"),
     ],
 )

@@ -13,12 +13,15 @@ from own_models import own_server
 from loadgen.discovery import DiscoveryError, model_tensors, parse_values
 from loadgen.job import ReplayJob, run_replay
 from loadgen.patterns import Constant
-from loadgen.schedule import poisson_schedule
+from loadgen.request_rows import with_rows
+from loadgen.schedule import Schedule, poisson_schedule
 from testbed.config import CalibrateConfig
 from testbed.errors import CalibrationError
 from testbed.measurement.triton_metrics import belongs_to, read_page
 from testbed.pipeline.calibrate import calibrate
 from testbed.pipeline.target import Sent, remote
+from testbed.simulation.kernel import simulate_batches
+from testbed.simulation.rules import BatchingRules
 from tests.pipeline.recording_reporter import RecordingReporter
 
 pytestmark = pytest.mark.server
@@ -34,14 +37,15 @@ def server(tmp_path_factory):
 def replayed(server, tmp_path):
     """Sends a second of traffic to a model, and gives what the client and the model saw of it."""
 
-    def replay(model, shapes=None, transport="http", **sent):
+    def replay(model, shapes=None, transport="http", rows=None, **sent):
         before = len(server.sent(model))
         target = remote(
             server.http, model, f"http://127.0.0.1:{server.ports.metrics}/metrics", None, shapes, Sent(**sent)
         )
         folder = tmp_path / f"{model}-{before}"
         folder.mkdir()
-        poisson_schedule(Constant(rate=20), 1, 1, model).write(folder / "schedule.parquet")
+        schedule = poisson_schedule(Constant(rate=20), 1, 1, model)
+        (schedule if rows is None else with_rows(schedule, rows, 1)).write(folder / "schedule.parquet")
         endpoints = (f"127.0.0.1:{server.ports.grpc}",) if transport == "grpc" else (server.http,)
         log = run_replay(
             ReplayJob(
@@ -134,12 +138,35 @@ def test_a_file_of_requests_is_sent_in_turn(replayed, tmp_path):
     assert abs(data.count((3,)) - len(data) / 2) <= 1
 
 
-def test_a_request_may_carry_a_batch(replayed, server):
-    log, sent = replayed("plain", batch=3)
+def test_requests_may_carry_batches_of_several_sizes(replayed):
+    log, sent = replayed("plain", rows={1: 1.0, 3: 1.0})
     assert all_ok(log)
-    assert sent[0]["x"]["shape"] == [3, 4]
-    with pytest.raises(Exception, match="--batch 9: model 'plain' takes at most 8"):
-        remote(server.http, "plain", None, None, None, Sent(batch=9))
+    assert {tuple(each["x"]["shape"]) for each in sent} == {(1, 4), (3, 4)}
+
+
+def test_requests_of_several_rows_form_the_batches_that_the_rules_say(server, tmp_path):
+    """Behind a batch of 0.4 s, one request every 30 ms: what runs together is no matter of luck."""
+    rows = np.array([1, 2, 1, 5, 1, 3, 8, 2, 2, 1])
+    at_ns = np.r_[0, 30 * np.arange(1, len(rows))] * 1_000_000 + 50_000_000
+    names = np.full(len(rows), "rowed", dtype=object)
+    Schedule(at_ns, names, 1.0, {}, None, rows).write(tmp_path / "schedule.parquet")
+    target = remote(server.http, "rowed", f"http://127.0.0.1:{server.ports.metrics}/metrics")
+    log = run_replay(
+        ReplayJob(
+            schedule=tmp_path / "schedule.parquet",
+            run_dir=tmp_path,
+            endpoints=(server.http,),
+            requests={"rowed": target.requests},
+            spin_s=0,
+        )
+    )
+    rules = BatchingRules.of(target.service, inter_batch_gap_ns=0)
+    simulated = simulate_batches(at_ns, [0, *[401e6] * 8], 1.0, rules, rows=rows)
+    completed_s = log.frame.sort_values("request_id")["completed_ns"].to_numpy(dtype=float) / 1e9
+    batch = np.searchsorted(np.sort(completed_s)[np.flatnonzero(np.diff(np.sort(completed_s)) > 0.2)], completed_s)
+    assert all_ok(log)
+    assert batch.tolist() == np.unique(simulated.end_ns, return_inverse=True)[1].tolist()
+    assert batch.max() >= 4
 
 
 @pytest.mark.parametrize("model", ["sequence", "decoupled"])
@@ -169,6 +196,29 @@ def test_rules_and_instances_are_read_as_they_are_served(server):
     assert served["limited"].dynamic_batching.max_queue_size == 2
     assert served["timed"].dynamic_batching.default_timeout_s == 0.02
     assert served["alone"].dynamic_batching is None
+
+
+def test_a_full_queue_refuses_as_many_as_the_rules_say(server, tmp_path):
+    """As many as with every end of a batch missed, or as with none, or between: which ones is a race inside Triton."""
+    target = remote(server.http, "limited", f"http://127.0.0.1:{server.ports.metrics}/metrics")
+    poisson_schedule(Constant(rate=300), 4, 1, "limited").write(tmp_path / "schedule.parquet")
+    log = run_replay(
+        ReplayJob(
+            schedule=tmp_path / "schedule.parquet",
+            run_dir=tmp_path,
+            endpoints=(server.http,),
+            requests={"limited": target.requests},
+            spin_s=0,
+        )
+    )
+    rules, sent_ns = BatchingRules.of(target.service, inter_batch_gap_ns=1_000_000), log.frame["sent_ns"].sort_values()
+    service_ns = np.array([0, *[21.0] * 4]) * 1e6
+    all_missed, none = (
+        int((simulate_batches(sent_ns, service_ns, 1.0, rules, missed=missed).status == 0).sum()) for missed in (1, 0)
+    )
+    assert 0.8 * all_missed <= log.ok.sum() <= 1.05 * none
+    assert none > 8 * all_missed
+    assert log.frame["detail"][~log.ok].str.contains("Exceeds maximum queue size").all()
 
 
 def test_the_newest_version_answers(replayed, server):

@@ -15,6 +15,7 @@ import numpy as np
 import simpy
 
 from testbed.simulation.rules import BatchingRules
+from testbed.simulation.state import MISSED_ENDS
 from tests.oracles.simpy_clients import ATTEMPTS, CONTROL, Clients
 from tests.oracles.simpy_triton import ARRIVAL, Costs, Process, Replica, Request
 from tests.oracles.splitmix import uniform
@@ -147,6 +148,10 @@ class Container(Costs):
         factors = self.device.node.setting.factors
         factor = factors[min(len(running), len(factors)) - 1] * self.cluster.slowness(self.pod.model)
         return max(0, math.floor(self.service_ns[len(batch)] * noise * factor + 0.5))
+
+    def is_missed(self, batch: list[Request]) -> bool:
+        number, attempt = divmod(batch[0].number, ATTEMPTS)
+        return bool(uniform(self.cluster.seed, number, 5 + 64 * attempt)[0] < MISSED_ENDS)
 
     def answered(self, batch: list[Request]) -> None:
         if self.dead:

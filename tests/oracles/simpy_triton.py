@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
 from itertools import chain, islice
 
@@ -20,6 +20,7 @@ from testbed.simulation.rules import BatchingRules
 Process = Generator[simpy.Event, object, None]
 
 SIGNAL = 1  # SimPy's priorities: smaller first at the same time
+SETTLED = 2  # after all that signals set off
 INSTANCE = 10
 TIMER = 1_000_000
 ARRIVAL = 2_000_000
@@ -33,6 +34,7 @@ class Request:
 
     number: int
     arrival_ns: int
+    rows: int = 1
     start_ns: int = -1
     end_ns: int = -1
     batch_size: int = 0
@@ -40,6 +42,10 @@ class Request:
     replica: int = -1
     instance: int = -1
     status: int = 0
+
+
+def rows_of(requests: Iterable[Request]) -> int:
+    return sum(request.rows for request in requests)
 
 
 @dataclass(eq=False)
@@ -54,6 +60,10 @@ class Payload:
     def oldest_ns(self) -> int:
         return min(request.arrival_ns for request in self.requests)
 
+    @property
+    def rows(self) -> int:
+        return rows_of(self.requests)
+
 
 @dataclass
 class Costs:
@@ -65,13 +75,17 @@ class Costs:
     slow_step_ns: int
     extra_ns: list[float]
     pause_ns: list[float]
+    missed: list[int] = field(default_factory=lambda: [0])
 
     def duration_ns(self, batch: list[Request], now: int) -> int:
         first = batch[0].number
         noise = self.noise[first] if len(self.noise) > 1 else self.noise[0]
         extra = self.extra_ns[first] if len(self.extra_ns) > 1 else self.extra_ns[0]
         slow = self.slow[min(now // self.slow_step_ns, len(self.slow) - 1)]
-        return max(0, math.floor(self.service_ns[len(batch)] * noise * slow + extra + 0.5))
+        return max(0, math.floor(self.service_ns[rows_of(batch)] * noise * slow + extra + 0.5))
+
+    def is_missed(self, batch: list[Request]) -> bool:
+        return bool(self.missed[batch[0].number] if len(self.missed) > 1 else self.missed[0])
 
     def pause_after_ns(self, batch: list[Request]) -> int:
         first = batch[0].number
@@ -124,7 +138,7 @@ class Replica:
             return
         self.unanswered += 1
         self.in_time.append(request)
-        waiting = len(self.in_time) + len(self.late)
+        waiting = rows_of(self.in_time) + rows_of(self.late)
         current_done = self.current.saturated or self.current.stale
         if self.slot_free() and (current_done or waiting >= self.next_preferred):
             self.wake_batcher()
@@ -163,13 +177,15 @@ class Replica:
             self.running[k] = batch
             yield self.clock.after(self.costs.duration_ns(batch, start), INSTANCE + k)
             del self.running[k]
-            for position, request in enumerate(batch):
+            for number, request in enumerate(batch):
                 request.start_ns, request.end_ns = start, self.clock.now
-                request.batch_size, request.position, request.instance = len(batch), position, k
+                request.batch_size, request.position, request.instance = rows_of(batch), rows_of(batch[:number]), k
             self.unanswered -= len(batch)
             self.answered(batch)
             yield self.clock.after(self.rules.inter_batch_gap_ns + self.costs.pause_after_ns(batch), INSTANCE + k)
             self.wake_batcher()
+            if self.rules.dynamic and not self.rules.prefetches and self.costs.is_missed(batch):
+                yield self.clock.after(0, SETTLED)  # the batcher has looked before this instance is idle
 
     def take(self) -> list[Request]:
         rules = self.rules
@@ -180,7 +196,7 @@ class Replica:
         while merges and self.payloads and self.clock.now - self.payloads[0].oldest_ns > rules.max_queue_delay_ns:
             follower = self.payloads[0]
             follower.stale = True
-            if len(batch) + len(follower.requests) > rules.max_batch_size:
+            if rows_of(batch) + follower.rows > rules.max_batch_size:
                 break
             batch += follower.requests
             self.payloads.popleft()
@@ -214,7 +230,7 @@ class Replica:
         while not self.slot_free():
             self.wake = self.clock.event()
             yield self.wake | look
-            if look.processed:
+            if look.processed and not self.slot_free():
                 if self.rules.timeout_action == "REJECT":
                     self.apply_timeouts()
                 look = self.clock.after(LOOK_AGAIN_NS, TIMER)
@@ -238,41 +254,43 @@ class Replica:
         largest = max(rules.preferred)
         self.apply_timeouts()
         queue = list(islice(chain(self.in_time, self.late), rules.max_batch_size + 1))
-        b = len(current.requests)
-        p, remembered, send_now = 0, 0, False
-        for _ in queue:
-            if b + p > 0 and b + p + 1 > largest and not remembered:
+        b = current.rows
+        p, remembered, send_now = 0, 0, False  # rows
+        ends = [0]  # rows of so many requests
+        for request in queue:
+            if b + p > 0 and b + p + request.rows > largest and not remembered:
                 remembered = p
                 current.saturated = True
-            if b + p > 0 and b + p + 1 > rules.max_batch_size:
+            if b + p > 0 and b + p + request.rows > rules.max_batch_size:
                 send_now = True
                 break
-            p += 1
+            p += request.rows
+            ends.append(p)
             if b + p in rules.preferred:
                 remembered = p
         if p == 0:
             return 0, 0
-        age = self.clock.now - min(request.arrival_ns for request in queue[:p])
+        age = self.clock.now - min(request.arrival_ns for request in queue[: ends.index(p)])
         delay = rules.max_queue_delay_ns
         late = delay > 0 and age >= delay
         if remembered and not late:
             if delay == 0:
                 current.saturated = True
-            return 0, remembered
+            return 0, ends.index(remembered)
         if send_now or b + p >= largest:
             current.saturated = True
-            return 0, p
+            return 0, ends.index(p)
         if late or delay == 0:
-            return 0, p
+            return 0, ends.index(p)
         above = [size for size in rules.preferred if size > b + p]
         self.next_preferred = (min(above) if above else min(rules.preferred)) - b
         if b > 0 and not current.saturated and b not in rules.preferred:
-            return 0, p
+            return 0, ends.index(p)
         sleep_ns = (delay - age) // 1000 * 1000
         if rules.default_timeout_ns and self.in_time:
             expired_ns = self.in_time[0].arrival_ns + rules.default_timeout_ns + 1
             sleep_ns = min(sleep_ns, expired_ns - self.clock.now)
-        return (sleep_ns, 0) if sleep_ns > 0 else (0, p)
+        return (sleep_ns, 0) if sleep_ns > 0 else (0, ends.index(p))
 
     def send(self, count: int) -> None:
         new = not self.current.requests
@@ -291,6 +309,7 @@ def simulate(
     replicas: int = 1,
     balancer: str = "round_robin",
     assigned: list[int] | None = None,
+    rows: list[int] | None = None,
 ) -> list[Request]:
     """Every request with its fate, in the order of arrival."""
     clock = Clock()
@@ -304,7 +323,7 @@ def simulate(
             all_answered.succeed()
 
     service = [Replica(clock, r, rules, costs, answered) for r in range(replicas)]
-    requests = [Request(i, t) for i, t in enumerate(arrival_ns)]
+    requests = [Request(i, t, 1 if rows is None else rows[i]) for i, t in enumerate(arrival_ns)]
 
     def arrivals() -> Process:
         turn = 0

@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 from loadgen.artifact import ArtifactError
 from loadgen.patterns import make_pattern
-from loadgen.schedule import poisson_schedule
+from loadgen.request_rows import with_rows
+from loadgen.schedule import Schedule, poisson_schedule
 from testbed.calibration.profile import RunEffect, RunEffects
 from testbed.cli.main import application
 from testbed.pipeline.capacity import Arrivals, cheapest, plan_capacity, predict, priced
@@ -36,6 +37,20 @@ def test_the_fewest_replicas_that_hold_the_target_are_found():
     fewer = plan.best.service.model_copy(update={"replicas": plan.best.service.replicas - 1})
     assert plan.best.service.replicas >= 2  # 500/s x 4 ms a request in a batch of four
     assert not predict(PROFILE, arrivals, fewer, 0.030, percentile=95, draws=8, seed=0).holds
+
+
+def test_requests_of_four_rows_need_what_four_times_as_many_of_one_need():
+    def in_fours(seed: int) -> Schedule:
+        return with_rows(constant(125, 20)(seed), {4: 1.0}, seed)
+
+    grid = PlanGrid(max_replicas=8)
+    plan = plan_capacity(PROFILE, in_fours, 0.060, grid, draws=4)
+    assert {option.service.max_batch_size for option in plan.options} == {4}  # two rows a batch could take none
+    assert plan.best is not None
+    assert plan.best.service.replicas >= 3  # 125/s x 16 ms
+    single = plan_capacity(PROFILE, constant(125, 20), 0.060, grid, draws=4)
+    assert single.best is not None
+    assert single.best.service.replicas < plan.best.service.replicas
 
 
 def test_nothing_holds_an_impossible_target():

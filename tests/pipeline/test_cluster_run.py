@@ -56,6 +56,17 @@ def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_report")
+def test_a_queue_limit_is_told_of_since_what_it_refuses_is_a_matter_of_the_machine(tmp_path: Path):
+    config = settings(tmp_path, duration_s=10)
+    config["cluster"]["models"][0]["dynamic_batching"] = {"max_queue_size": 8}
+    notes = simulate_cluster(ClusterRunConfig.model_validate(config), tmp_path / "limited")["notes"]
+    assert "25% of them is taken, and not measured" in notes[0]
+    assert "stands still for up to 0.5 s" in notes[0]
+    plain = ClusterRunConfig.model_validate(settings(tmp_path, duration_s=10))
+    assert simulate_cluster(plain, tmp_path / "plain")["notes"] == []
+
+
+@pytest.mark.usefixtures("no_report")
 def test_an_hpa_follows_a_ramp_and_everything_is_written(tmp_path: Path):
     config = ClusterRunConfig.model_validate(settings(tmp_path))
     summary = simulate_cluster(config, tmp_path / "run")

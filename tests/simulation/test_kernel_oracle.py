@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -28,6 +28,8 @@ class World:
     slow_step_ns: int
     extra_ns: list[float]
     pause_ns: list[float]
+    missed: list[int]
+    rows: list[int]
     replicas: int
     balancer: str
     assigned: list[int] | None
@@ -45,11 +47,13 @@ class World:
             slow_step_ns=self.slow_step_ns,
             extra_ns=self.extra_ns,
             pause_ns=self.pause_ns,
+            missed=self.missed,
+            rows=self.rows,
         )
 
     def oracle(self) -> list[simpy_triton.Request]:
         costs = simpy_triton.Costs(
-            self.service_ns, self.noise, self.slow, self.slow_step_ns, self.extra_ns, self.pause_ns
+            self.service_ns, self.noise, self.slow, self.slow_step_ns, self.extra_ns, self.pause_ns, self.missed
         )
         return simpy_triton.simulate(
             self.arrival_ns,
@@ -58,6 +62,7 @@ class World:
             replicas=self.replicas,
             balancer=self.balancer,
             assigned=self.assigned,
+            rows=self.rows,
         )
 
 
@@ -68,7 +73,7 @@ def random_world(rng: random.Random) -> World:
     jitter = rng.choice([0, 0, 1, 7])
     gaps = [rng.choice([0, 0, 1, 2, 3, 5, 8, 13]) * unit + jitter * rng.randint(0, 1) for _ in range(n)]
     batch = rng.randint(1, 8)
-    replicas = rng.choice([1, 1, 1, 2, 3])
+    replicas, mixed = rng.choice([1, 1, 1, 2, 3]), rng.random() < 0.5
     rules = BatchingRules(
         max_batch_size=batch,
         instances=rng.randint(1, 3),
@@ -90,6 +95,8 @@ def random_world(rng: random.Random) -> World:
         slow_step_ns=7 * unit,
         extra_ns=[rng.choice([0.0, float(unit)]) for _ in range(rng.choice([1, n]))],
         pause_ns=[rng.choice([0.0, 2.0 * unit]) for _ in range(rng.choice([1, n]))],
+        missed=[rng.choice([0, 1]) for _ in range(rng.choice([1, n]))],
+        rows=[rng.randint(1, batch) if mixed else 1 for _ in range(n)],
         replicas=replicas,
         balancer=rng.choice(["round_robin", "least_requests"]),
         assigned=[rng.randrange(replicas) for _ in range(n)] if rng.random() < 0.2 else None,
@@ -118,6 +125,15 @@ def test_they_agree_on_thousands_of_busy_worlds(block: int):
         assert_agreement(random_world(random.Random(seed)))
 
 
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(worlds)
+def test_counting_and_walking_the_queue_form_the_same_batches(world: World):
+    """Requests of one row each: [1] is counted, the same number of each request is walked."""
+    counted, walked = (replace(world, rows=rows).kernel() for rows in ([1], [1] * len(world.arrival_ns)))
+    for column in KernelResult._fields:
+        assert getattr(counted, column).tolist() == getattr(walked, column).tolist()
+
+
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(worlds)
 def test_every_request_is_answered_once_and_no_earlier_than_it_came(world: World):
@@ -125,11 +141,13 @@ def test_every_request_is_answered_once_and_no_earlier_than_it_came(world: World
     assert set(result.status.tolist()) <= {0, 1, 2}
     assert np.all(result.start_ns >= np.array(world.arrival_ns))
     assert np.all(result.end_ns >= result.start_ns)
-    size, position = (column[result.status == 0] for column in (result.batch_size, result.position))
-    for batch_size in set(size.tolist()):  # a batch has one request in each of its places
-        places = np.bincount(position[size == batch_size], minlength=batch_size)
-        assert set(places.tolist()) == {int(places[0])}
-        assert len(places) == batch_size
+    of_batch: dict[tuple[int, ...], list[int]] = {}
+    for i in np.flatnonzero(result.status == 0).tolist():
+        key = (result.replica[i], result.instance[i], result.start_ns[i], result.end_ns[i], result.batch_size[i])
+        of_batch.setdefault(tuple(map(int, key)), []).append(i)
+    for (*_, size), requests in of_batch.items():  # each row in a place of its own; several batches may take no time
+        places = [row for i in requests for row in range(result.position[i], result.position[i] + world.rows[i])]
+        assert sorted(places) == sorted([*range(size)] * (len(places) // size))
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
@@ -137,8 +155,8 @@ def test_every_request_is_answered_once_and_no_earlier_than_it_came(world: World
 def test_no_batch_over_the_limit_and_no_instance_in_two_batches(world: World):
     result = world.kernel()
     served = result.status == 0
-    limit = world.rules.max_batch_size if world.rules.dynamic else 1
-    assert result.batch_size.max(initial=0) <= limit
+    assert result.batch_size.max(initial=0) <= world.rules.max_batch_size
+    assert world.rules.dynamic or result.batch_size[served].tolist() == np.array(world.rows)[served].tolist()
     for replica in range(world.replicas):
         for instance in range(world.rules.instances):
             mine = served & (result.replica == replica) & (result.instance == instance) & (result.position == 0)
@@ -163,14 +181,13 @@ def test_a_replica_starts_its_requests_in_the_order_they_came(world: World):
 def test_replicas_do_not_know_of_each_other(world: World):
     """With an explicit assignment, each replica does what it does alone."""
     target = np.arange(len(world.arrival_ns)) % world.replicas
-    world = World(
-        **{**world.__dict__, "assigned": target.tolist(), "extra_ns": [0.0], "pause_ns": [0.0], "noise": [1.0]}
-    )
+    world = replace(world, assigned=target.tolist(), extra_ns=[0.0], pause_ns=[0.0], noise=[1.0], missed=[0])
     together = world.kernel()
     for replica in range(world.replicas):
         mine = np.flatnonzero(target == replica)
         arrivals = np.array(world.arrival_ns)[mine].tolist()
-        alone = World(**{**world.__dict__, "arrival_ns": arrivals, "assigned": None, "replicas": 1}).kernel()
+        rows = np.array(world.rows)[mine].tolist()
+        alone = replace(world, arrival_ns=arrivals, rows=rows, assigned=None, replicas=1).kernel()
         assert together.start_ns[mine].tolist() == alone.start_ns.tolist()
         assert together.end_ns[mine].tolist() == alone.end_ns.tolist()
 

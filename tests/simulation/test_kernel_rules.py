@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from testbed.simulation.kernel import KernelResult, simulate_batches
-from testbed.simulation.rules import BatchingRules
+from testbed.simulation.rules import BatchingRules, queue_notes
 from workloads.catalog import DynamicBatching, ServiceConfig
 
 MS = 1_000_000
@@ -142,6 +142,69 @@ def test_a_full_queue_refuses_at_once():
     assert result.instance[3:].tolist() == [-1, -1]
 
 
+# Requests of several rows.
+
+
+def test_rows_add_up_and_a_request_that_does_not_fit_begins_the_next_batch():
+    result = serve([0, 1, 2, 3], [10, 20, 30, 40], BatchingRules(max_batch_size=4), rows=[1, 3, 2, 2])
+    assert batches(result) == [(0, [0]), (10, [1]), (40, [2, 3])]
+    assert result.batch_size.tolist() == [1, 3, 4, 4]
+    assert result.position.tolist() == [0, 0, 0, 2]
+    assert result.end_ns.tolist() == [10 * MS, 40 * MS, 80 * MS, 80 * MS]  # the time of a batch is of all its rows
+
+
+def test_preferred_sizes_are_of_rows():
+    rules = BatchingRules(preferred_batch_sizes=(4,), max_queue_delay_ns=50 * MS)
+    assert batches(serve([0, 1, 2], 4, rules, rows=[2, 2, 1])) == [(1, [0, 1]), (52, [2])]
+    assert batches(serve([0, 1, 2], 4, rules, rows=[3, 3, 1])) == [(1, [0]), (5, [1, 2])]
+
+
+def test_a_queue_limit_counts_requests_and_not_rows():
+    result = serve([0, 1, 2, 3], 10, BatchingRules(max_batch_size=8, max_queue_size=2), rows=[8, 3, 3, 3])
+    assert result.status.tolist() == [0, 0, 0, 2]
+    assert result.batch_size.tolist() == [8, 6, 6, 0]
+
+
+def test_without_batching_a_request_takes_the_time_of_its_rows():
+    result = serve([0, 0], [10, 20, 30, 40], BatchingRules(max_batch_size=4, dynamic=False), rows=[3, 1])
+    assert result.end_ns.tolist() == [30 * MS, 40 * MS]
+
+
+@pytest.mark.parametrize("rows", [0, 5])
+def test_rows_that_no_server_takes_are_refused(rows):
+    with pytest.raises(ValueError, match=r"rows must be 1..max_batch_size \(4\)"):
+        serve([0], 10, BatchingRules(max_batch_size=4), rows=[rows])
+
+
+LIMITED = BatchingRules(max_batch_size=4, max_queue_size=2)
+
+
+def test_behind_a_missed_end_a_full_queue_refuses_everything_until_the_batcher_looks_by_itself():
+    """Real: with the queue full, batches of 10 ms are 0.49 s apart as often as not, and all between is refused."""
+    result = serve([0, 1, 2, 3, 20, 300, 511, 515], 10, LIMITED, missed=[1])
+    assert batches(result) == [(0, [0]), (510, [1, 2]), (1020, [6, 7])]
+    assert result.status.tolist() == [0, 0, 0, 2, 2, 2, 0, 0]
+    assert result.end_ns[5] == 300 * MS
+
+
+def test_a_request_that_joins_the_queue_ends_the_wait_of_a_missed_end():
+    result = serve([0, 1, 20], 10, LIMITED, missed=[1])
+    assert batches(result) == [(0, [0]), (20, [1, 2])]
+    assert batches(serve([0, 1, 20], 10, LIMITED, missed=[0])) == [(0, [0]), (10, [1]), (20, [2])]
+
+
+def test_another_idle_instance_takes_what_a_missed_end_leaves():
+    """Instance 0 is idle unseen from 10 on; the end of the batch on instance 1, at 11, is missed too but finds it."""
+    rules = BatchingRules(max_batch_size=4, instances=2, max_queue_size=2)
+    result = serve([0, 1, 2], 10, rules, missed=[1])
+    assert batches(result) == [(0, [0]), (1, [1]), (11, [2])]
+    assert result.instance.tolist() == [0, 1, 0]
+
+
+def test_where_payloads_are_prefetched_no_end_is_missed():
+    assert batches(serve([0, 1, 2], 10, BatchingRules(max_batch_size=4), missed=[1])) == [(0, [0]), (10, [1, 2])]
+
+
 def test_a_timeout_turns_prefetching_off():
     """P = {4}, d = 5: prefetched, 1 and 2 leave the request queue before 3 comes; without, all wait until 25."""
     rules = {"preferred_batch_sizes": (4,), "max_queue_delay_ns": 5 * MS}
@@ -149,8 +212,9 @@ def test_a_timeout_turns_prefetching_off():
     assert batches(serve(arrivals, 20, BatchingRules(**rules)))[1:] == [(25, [1, 2]), (45, [3])]
     patient = BatchingRules(**rules, default_timeout_ns=10_000 * MS)
     assert batches(serve(arrivals, 20, patient))[1:] == [(25, [1, 2, 3])]
-    limited = BatchingRules(**rules, max_queue_size=100)
-    assert batches(serve(arrivals, 20, limited))[1:] == [(25, [1, 2, 3])]
+    for policy in ({"max_queue_size": 100}, {"allow_timeout_override": True}):
+        limited = BatchingRules(**rules, **policy)
+        assert batches(serve(arrivals, 20, limited))[1:] == [(25, [1, 2, 3])]
 
 
 def test_behind_a_long_batch_expired_requests_are_refused_every_half_second():
@@ -203,6 +267,14 @@ def test_rules_of_a_service_are_in_whole_microseconds():
     )
     assert rules.preferred == (2, 4)
     assert not BatchingRules.of(ServiceConfig(dynamic_batching=None), inter_batch_gap_ns=0).dynamic
+
+
+def test_a_queue_policy_is_told_of_once_and_no_policy_not_at_all():
+    assert queue_notes([None, DynamicBatching(max_queue_delay_s=0.01, preferred_batch_sizes=(4,))]) == []
+    (timeout,) = queue_notes([DynamicBatching(default_timeout_s=0.1)] * 2)
+    assert "waits for the next request" in timeout
+    override = queue_notes([DynamicBatching(allow_timeout_override=True)])
+    assert "no simulated or replayed request sets a queue timeout" in override[1]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from loadgen.client_limits import ClientLimits
 from loadgen.patterns import make_pattern
 from loadgen.request_log import RequestLog
+from loadgen.request_rows import RowsError, with_rows
 from loadgen.schedule import poisson_schedule
 from testbed.calibration.sharing import shares_a_device
 from testbed.simulation import stream_loop
@@ -77,6 +78,31 @@ def test_it_serves_what_the_kernel_serves() -> None:
     arrival_ns = log.frame["scheduled_ns"].to_numpy()
     alone = simulate_batches(arrival_ns, [0, *(1e9 * one for one in MEAN_S)], 1.0, BatchingRules(max_batch_size=4))
     assert log.frame["completed_ns"].tolist() == alone.end_ns.tolist()
+
+
+def test_requests_of_several_rows_are_served_as_the_kernel_serves_them() -> None:
+    schedule = with_rows(
+        poisson_schedule(make_pattern("constant", rate=150.0), 40.0, 3, "m"), {1: 2.0, 2: 1.0, 4: 1.0}, 3
+    )
+    run = simulate(schedule, flat_profile(MEAN_S), ServiceConfig(max_batch_size=4), 1)
+    service_ns = [0, *(1e9 * one for one in MEAN_S)]
+    rules = BatchingRules(max_batch_size=4)
+    alone = simulate_batches(schedule.scheduled_ns, service_ns, 1.0, rules, rows=schedule.rows)
+    assert run.requests.frame["completed_ns"].tolist() == alone.end_ns.tolist()
+    batches = run.batches.frame.sort_values("request_id")
+    assert batches["batch_size"].tolist() == alone.batch_size.tolist()
+    assert batches["position"].tolist() == alone.position.tolist()
+    rows = run.metrics.frame.query("name == 'nv_inference_count'")["value"].max()
+    assert rows == schedule.rows.sum()
+
+
+def test_more_rows_than_a_batch_has_are_refused() -> None:
+    schedule = with_rows(poisson_schedule(make_pattern("constant", rate=50.0), 2.0, 3, "m"), {5: 1.0}, 3)
+    with pytest.raises(RowsError, match=r"requests of 5 rows, and model 'm' takes at most 4 in one \(max_batch_size"):
+        simulate(schedule, flat_profile(MEAN_S), ServiceConfig(max_batch_size=4), 1)
+    alone = ServiceConfig(max_batch_size=8, dynamic_batching=None)
+    with pytest.raises(RowsError, match=r"takes at most 4 in one \(the largest batch of its profile"):
+        simulate(schedule, flat_profile(MEAN_S), alone, 1)
 
 
 def test_a_client_that_waits_two_seconds_gives_up_after_them() -> None:

@@ -92,9 +92,12 @@ class RequestStream:
             self._block_end_ns, stream["arrivals"] = NEVER - 1, 0
             return
         self._block_end_ns, stream["arrivals"] = block.end_ns, len(block.arrival_ns)
+        if block.rows is not None and len(self.sim.request_rows) == 1:
+            self.sim = self.sim._replace(request_rows=np.ones_like(self.sim.bucket))
         self.sim = self.sim._replace(
             feed_ns=_of_our_own(block.arrival_ns),
             feed_model=_of_our_own(block.model),
+            feed_rows=np.ones(1, dtype=np.int64) if block.rows is None else _of_our_own(block.rows),
             feed_bucket=np.full(len(block.model), DRAWN) if block.bucket is None else _of_our_own(block.bucket),
         )
 
@@ -129,7 +132,8 @@ class RequestStream:
         places[free : free + before] = np.arange(2 * before - 1, before - 1, -1)
         requests = doubled(sim.requests)
         requests["id"][before:] = -1
-        names = ("arrival_ns", "noise", "extra_ns", "pause_ns", "link", "bucket")
+        names = ["arrival_ns", "noise", "extra_ns", "pause_ns", "missed", "link", "bucket"]
+        names += ["request_rows"] if len(sim.request_rows) > 1 else []
         self.sim = sim._replace(free=places, requests=requests, **{name: doubled(getattr(sim, name)) for name in names})
         self.sim.stream[0]["free"] = free + before
         self._grow_events()

@@ -23,6 +23,7 @@ class Block(NamedTuple):
     arrival_ns: npt.NDArray[np.int64]
     model: npt.NDArray[np.int64]
     bucket: npt.NDArray[np.int64] | None = None  # length buckets; None: drawn as the models' configuration says
+    rows: npt.NDArray[np.int64] | None = None  # of each request; None: one
 
 
 class Traffic(Protocol):
@@ -61,7 +62,7 @@ class ScheduledTraffic:
             self._model = np.full(len(schedule), numbers[next(iter(asked_for), models[0])], dtype=np.int64)
         else:
             self._model = np.array([numbers[name] for name in schedule.model], dtype=np.int64)
-        self._bucket = buckets_of(schedule, buckets)
+        self._bucket, self._rows = buckets_of(schedule, buckets), schedule.rows
 
     def block(self, number: int) -> Block | None:
         """See Traffic."""
@@ -69,8 +70,9 @@ class ScheduledTraffic:
         if first >= last:
             return None
         # A block ends just before the next one begins; arrivals of one nanosecond may lie on both sides.
-        bucket = None if self._bucket is None else self._bucket[first:last]
-        return Block(int(self._arrival_ns[last - 1]), self._arrival_ns[first:last], self._model[first:last], bucket)
+        bucket, rows = (None if each is None else each[first:last] for each in (self._bucket, self._rows))
+        end_ns = int(self._arrival_ns[last - 1])
+        return Block(end_ns, self._arrival_ns[first:last], self._model[first:last], bucket, rows)
 
 
 @dataclass(frozen=True)
