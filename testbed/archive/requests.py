@@ -68,8 +68,8 @@ def decode_schedules(coded: Coded) -> dict[str, Schedule]:
     empty = (np.zeros(0, dtype=np.int64), np.zeros(0, dtype=object), None, None)
     schedules = {}
     for run, header in coded.header["runs"].items():
-        times, model, *of_requests = arrivals.get(header["schedule"], empty)
-        schedules[run] = Schedule(times, model, header["duration_s"], header["provenance"], *of_requests)
+        times, model, *tokens_and_rows = arrivals.get(header["schedule"], empty)
+        schedules[run] = Schedule(times, model, header["duration_s"], header["provenance"], *tokens_and_rows)
     return schedules
 
 
