@@ -6,7 +6,6 @@ it again when it changed. A request that is already in flight to a removed endpo
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Collection, Sequence
 from ipaddress import ip_address
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from workloads.catalog import Balancer
 from workloads.errors import KisError
-from workloads.files import write_json
+from workloads.files import parse_json, read_text, write_json
 
 POLL_S = 0.05
 
@@ -70,7 +69,7 @@ def write_endpoints(path: Path, endpoints: Sequence[str]) -> None:
 def read_endpoints(path: Path) -> tuple[str, ...]:
     """The addresses in the file; EndpointError if it is not such a file."""
     try:
-        return tuple(address(text) for text in json.loads(path.read_text())["endpoints"])
+        return tuple(address(text) for text in parse_json(read_text(path))["endpoints"])
     except OSError as error:
         raise EndpointError(f"{path}: {error.strerror}: the serving side writes this file before a replay") from None
     except (ValueError, KeyError, TypeError, AttributeError):

@@ -26,7 +26,7 @@ IntArray = npt.NDArray[np.int64]
 class LogNormalLengths(BaseModel):
     """Lengths whose logarithm is normal; what is below 1 or above `longest` is taken as that."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     median: float = Field(gt=0, description="median length, tokens")
     sigma: float = Field(ge=0, description="standard deviation of the logarithm")
@@ -48,7 +48,7 @@ class LogNormalLengths(BaseModel):
 class ListedLengths(BaseModel):
     """A few lengths, each with its weight."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     tokens: tuple[int, ...] = Field(min_length=1)
     weights: tuple[float, ...] = Field((), description="weight of each length; none: equally likely")

@@ -23,7 +23,7 @@ _VERSIONED = ("kis-testbed", "tritonclient", "locust", "gevent", "numpy", "torch
 class Device(BaseModel):
     """Where the model ran. kind `emulated`: no network ran, the model waited a given profile's time."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: Literal["cpu", "gpu", "emulated", "unknown"]
     name: str
@@ -32,7 +32,7 @@ class Device(BaseModel):
 class ClientManifest(BaseModel):
     """What a load generator knows of its run."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     version: Literal[1] = VERSION
     run_id: str

@@ -17,6 +17,27 @@ KisError
 └── ReportError           testbed.reporting      runs that cannot be compared
 """
 
+_LONGEST, _END = 1000, 300  # letters of a text, and of its end where its middle is left out
+
 
 class KisError(Exception):
-    """An error that the user can mend. Its text is one line: what is wrong, where, and what to do."""
+    """An error that the user can mend. Its text is one line: what is wrong, where, and what to do.
+
+    What a foreign file has put into it stays harmless: no other lines, nothing that a terminal obeys, no megabytes.
+    """
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
+
+
+def one_line(text: str) -> str:
+    """Spaces for what separates lines, escapes for what cannot be printed, and the beginning and end of a long text."""
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST - _END]} ... {text[-_END:]}"
+    return text if text.isprintable() else "".join(map(_printable, text))
+
+
+def _printable(letter: str) -> str:
+    if letter.isprintable():
+        return letter
+    return " " if letter.isspace() else letter.encode("unicode_escape").decode()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +14,9 @@ import numpy.typing as npt
 
 from workloads.catalog import TensorSpec
 from workloads.errors import KisError
+from workloads.files import parse_json, read_text
 
+MOST_ELEMENTS = 1 << 28  # of an input; protobuf, and so gRPC, ends at 2 GiB
 VOCABULARY = 30522  # token ids of bert-base-uncased
 
 _FLOATS: dict[str, Any] = {"FP16": np.float16, "FP32": np.float32, "FP64": np.float64, "BF16": ml_dtypes.bfloat16}
@@ -64,7 +66,7 @@ def given_values(spec: TensorSpec, text: str, rng: np.random.Generator) -> npt.N
     """
     if text.startswith("@"):
         return fitted(spec, read_values(Path(text[1:]), spec.datatype))
-    shape = tuple(1 if size < 0 else size for size in spec.shape)
+    shape = _shape_of(spec)
     try:
         if found := _RANGE.fullmatch(text):
             return _drawn(spec.datatype, found[1], found[2], shape, rng)
@@ -95,7 +97,7 @@ def read_values(path: Path, datatype: str) -> npt.NDArray[np.generic]:
             saved: npt.NDArray[np.generic] = np.load(path, allow_pickle=False)
             return saved.astype(dtype_of(datatype))
         if path.suffix == ".json":
-            return of_json(json.loads(path.read_text()), datatype)
+            return of_json(parse_json(read_text(path)), datatype)
         raw = path.read_bytes()
         if datatype == "BYTES":
             return np.array([raw], dtype=object)
@@ -148,8 +150,16 @@ def _drawn(
     return rng.integers(least, most, shape, dtype=kind if kind != np.bool_ else np.int64, endpoint=True).astype(kind)
 
 
-def _tensor(spec: TensorSpec, rng: np.random.Generator) -> npt.NDArray[np.generic]:
+def _shape_of(spec: TensorSpec) -> tuple[int, ...]:
+    """Of one request; PayloadError if it is beyond what a request can hold."""
     shape = tuple(1 if size < 0 else size for size in spec.shape)
+    if math.prod(shape) > MOST_ELEMENTS:
+        raise PayloadError(f"input '{spec.name}' has shape {list(shape)}: more than {MOST_ELEMENTS:,} elements")
+    return shape
+
+
+def _tensor(spec: TensorSpec, rng: np.random.Generator) -> npt.NDArray[np.generic]:
+    shape = _shape_of(spec)
     if spec.datatype in _FLOATS:
         return rng.standard_normal(shape, dtype=np.float32).astype(_FLOATS[spec.datatype])
     if spec.datatype == "BOOL":

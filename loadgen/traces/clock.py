@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds", "iso": "ISO 8601"}
+EARLIEST, LATEST = 1700, 2200  # years
 _ENDINGS: dict[str, Unit] = {"_ns": "ns", "_us": "us", "_ms": "ms", "_s": "s", "unixnano": "ns"}  # of names
 # An epoch time of our days is 1.7e9 s. As seconds, these would be of the year 5138 and later.
 _EPOCH: tuple[tuple[float, Unit], ...] = ((1e17, "ns"), (1e14, "us"), (1e11, "ms"))
@@ -83,9 +84,12 @@ class Clock:
             self._least = next((least for least, unit in _EPOCH if unit == self.unit), 0.0)
         if self.unit == "iso":
             texts = texts.str.replace(" UTC", "Z", regex=False)  # as BigQuery writes
-            read = pd.to_datetime(texts, errors="coerce", format="ISO8601", utc=True).dt.as_unit("ns")
-            wrong = read.isna().to_numpy()
-            times_ns = read.to_numpy(dtype="datetime64[ns]").astype(np.int64)
+            read = pd.to_datetime(texts, errors="coerce", format="ISO8601", utc=True)
+            # Nanoseconds in 64 bits go from 1677 to 2262; pandas reads more years than that.
+            wrong = (read.isna() | (read.dt.year < EARLIEST) | (read.dt.year > LATEST)).to_numpy()
+            times_ns = (
+                read.mask(wrong, pd.Timestamp(0, tz="UTC")).dt.as_unit("ns").to_numpy("datetime64[ns]").astype(np.int64)
+            )
         else:
             numbers = pd.to_numeric(texts, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
             microseconds = numbers * (NS[self.unit] / 1e3)

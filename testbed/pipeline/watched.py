@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import platform
 import time
@@ -25,6 +24,7 @@ from testbed.progress import PROGRESS, Progress
 from testbed.reporting import live
 from testbed.reporting.live import Decision, Frame, Replicas
 from testbed.run_dir import RunManifest
+from workloads.files import parse_json
 
 if TYPE_CHECKING:
     from testbed.autoscaling.live.deployment import DeploymentStatus
@@ -173,7 +173,7 @@ def _plan(folder: Path) -> Plan:
 
 def _read_json(file: Path) -> Any:
     try:
-        return json.loads(file.read_bytes())
+        return parse_json(file.read_bytes())
     except (OSError, ValueError):
         return None
 
@@ -191,7 +191,7 @@ class PageSource:
         """See Source."""
         try:
             self._last = self._view()
-        except (OSError, HTTPException, ValueError) as error:
+        except (OSError, HTTPException, ValueError, OverflowError) as error:
             reason = getattr(error, "reason", error)
             if self._last is None:
                 raise ConfigError(
@@ -213,8 +213,10 @@ class PageSource:
         return live.controller_of(samples, self._decision())
 
     def _decision(self) -> Decision | None:
-        with contextlib.suppress(OSError, HTTPException, ValueError, KeyError, TypeError):  # an older controller
-            return live.decision_of(json.loads(_get(f"{self._base}{DECISION_PATH}")), time.time())
+        with contextlib.suppress(
+            OSError, HTTPException, ValueError, KeyError, TypeError, AttributeError
+        ):  # an older controller
+            return live.decision_of(parse_json(_get(f"{self._base}{DECISION_PATH}")), time.time())
         return None
 
     def _health(self) -> str | None:

@@ -41,7 +41,8 @@ class Tally:
 
 def _place(said: str) -> str:
     """Two failures at one place are one."""
-    return said if " (" not in said else f"{said.partition(':')[0]} {said[said.rindex(' (') :]}: {said[:160]}"[:240]
+    kind, _, text = said.partition(":")
+    return f"{kind} {said[said.rindex(' (') :]}" if text.endswith(")") else said
 
 
 def input_of(reader: Reader, seeds: list[bytes], seed: int, number: int) -> bytes:
@@ -62,7 +63,12 @@ def inputs_of(reader: Reader, seed: int, first: int = 0) -> Iterator[tuple[int, 
 
 
 def run(
-    reader: Reader, seed: int, inputs: int, seconds: float, first: int = 0, told: Callable[[int], None] = lambda number: None
+    reader: Reader,
+    seed: int,
+    inputs: int,
+    seconds: float,
+    first: int = 0,
+    told: Callable[[int], None] = lambda number: None,
 ) -> Tally:
     """So many inputs, or as many as fit into these seconds. told: gets each number before its input is read."""
     tally, until_s = Tally(), time.monotonic() + seconds

@@ -13,14 +13,71 @@ import yaml
 Form = Literal["json", "yaml", "jsonl", "text", "bytes", "parquet", "onnx"]
 LONGEST = 1 << 18  # bytes of an input: what is slow or large then is so by more than its size
 RAW = "\x02"  # begins a text that is written into JSON without quotes: numbers that Python has not
-NUMBERS = ("1e400", "-1e400", "NaN", "Infinity", "-Infinity", "-0", "-0.0", "1" + "0" * 400, "9" * 5000, "1e-400", "0x_")
+NUMBERS = (
+    "1e400",
+    "-1e400",
+    "NaN",
+    "Infinity",
+    "-Infinity",
+    "-0",
+    "-0.0",
+    "1" + "0" * 400,
+    "9" * 5000,
+    "1e-400",
+    "0x_",
+)
 WORDS = (
     *("", " ", "null", "~", "true", "no", ".nan", ".inf", "-.inf", "nan", "inf", "1e400", "1e308", "-1", "0", "1e9"),
-    *("9223372036854775807", "9223372036854775808", "-9223372036854775809", "1" + "0" * 400, "٣", "1_000", "0b_", "0x_"),
-    *("../../../etc/passwd", "/etc/passwd", "/dev/zero", "..", ".", "a/b", "a\\b", "C:\\a", "\0", "a\0b", "~root", "%00"),
-    *("\ufeff", "\ud800", "\u202e", "\x1b[31m", "\r", "\n", "é", "1:30:00", "2024-13-45", "2024-02-30T25:61:61Z", "!!int x"),
+    *(
+        "9223372036854775807",
+        "9223372036854775808",
+        "-9223372036854775809",
+        "1" + "0" * 400,
+        "٣",
+        "1_000",
+        "0b_",
+        "0x_",
+    ),
+    *(
+        "../../../etc/passwd",
+        "/etc/passwd",
+        "/dev/zero",
+        "..",
+        ".",
+        "a/b",
+        "a\\b",
+        "C:\\a",
+        "\0",
+        "a\0b",
+        "~root",
+        "%00",
+    ),
+    *(
+        "\ufeff",
+        "\ud800",
+        "\u202e",
+        "\x1b[31m",
+        "\r",
+        "\n",
+        "é",
+        "1:30:00",
+        "2024-13-45",
+        "2024-02-30T25:61:61Z",
+        "!!int x",
+    ),
     *("!!python/object:os.system x", "*a", "&a", "<<", "{{ .Values.x }}", "$(id)", "a=b", "a:b", "::", "a, b", "1..2"),
-    *("9999-12-31T23:59:59Z", "0001-01-01T00:00:00Z", "-1s", "1e999s", "1Ei", "500m", "1e3m", "NaNm", "x" * 5000, "a" * 300),
+    *(
+        "9999-12-31T23:59:59Z",
+        "0001-01-01T00:00:00Z",
+        "-1s",
+        "1e999s",
+        "1Ei",
+        "500m",
+        "1e3m",
+        "NaNm",
+        "x" * 5000,
+        "a" * 300,
+    ),
 )
 VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1, 2, 0.5, -0.0, 1e308, 5e-324, 2**31, 2**63, -(2**63) - 1, 10**400, "", [], {}, [[]]),
@@ -28,7 +85,20 @@ VALUES: tuple[Any, ...] = (
 )
 BYTES = (
     *(b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"\x1f\x8b", b"PK\x03\x04", b"\xc3", b"\xed\xa0\x80", b"\n", b"\r", b"\x85"),
-    *(b"[" * 3000, b"{" * 3000, b"- " * 2000, b"(" * 2000, b'{"a":' * 3000, b'"', b"'", b"\\", b"%", b"&a ", b"*a", b"!!"),
+    *(
+        b"[" * 3000,
+        b"{" * 3000,
+        b"- " * 2000,
+        b"(" * 2000,
+        b'{"a":' * 3000,
+        b'"',
+        b"'",
+        b"\\",
+        b"%",
+        b"&a ",
+        b"*a",
+        b"!!",
+    ),
     *(b"1" * 5000, b"1e400", b"NaN", b"-", b",", b";", b":", b"\t", b"#", b"---\n", b"...", b"x" * 70000, b" " * 5000),
 )
 DEEP = 2000
@@ -51,7 +121,9 @@ def mutated(data: bytes, form: Form, rng: random.Random, others: tuple[bytes, ..
 
 def _encoded(data: bytes, rng: random.Random) -> bytes:
     text = data.decode("utf-8", "replace")
-    return text.encode(rng.choice(("utf-16", "utf-16-le", "utf-32", "utf-8-sig", "latin-1", "cp037", "utf-7")), "replace")
+    return text.encode(
+        rng.choice(("utf-16", "utf-16-le", "utf-32", "utf-8-sig", "latin-1", "cp037", "utf-7")), "replace"
+    )
 
 
 # --- bytes
@@ -114,7 +186,9 @@ def _lines(data: bytes, rng: random.Random, others: tuple[bytes, ...]) -> bytes:
 
 def _field(line: bytes, rng: random.Random) -> bytes:
     """Another value between two separators."""
-    separator = rng.choice([each for each in (b",", b" ", b";", b'"', b"=", b"\t", b":", b"/", b"[") if each in line] or [b","])
+    separator = rng.choice(
+        [each for each in (b",", b" ", b";", b'"', b"=", b"\t", b":", b"/", b"[") if each in line] or [b","]
+    )
     fields = line.split(separator)
     at = rng.randrange(len(fields))
     choice = rng.randrange(5)
@@ -135,7 +209,10 @@ def _tree_json(data: bytes, rng: random.Random, others: tuple[bytes, ...]) -> by
         tree = json.loads(data)
     except (ValueError, RecursionError):
         return _bytes(data, rng, others)
-    return _as_json(_changed(tree, rng), ascii_only=rng.random() < 0.5).encode("utf-8", "surrogatepass")
+    try:
+        return _as_json(_changed(tree, rng), ascii_only=rng.random() < 0.5).encode("utf-8", "surrogatepass")
+    except (RecursionError, ValueError, TypeError):
+        return _bytes(data, rng, others)
 
 
 def _json_lines(data: bytes, rng: random.Random, others: tuple[bytes, ...]) -> bytes:
@@ -155,9 +232,12 @@ def _tree_yaml(data: bytes, rng: random.Random, others: tuple[bytes, ...]) -> by
     if not trees:
         return _bytes(data, rng, others)
     at = rng.randrange(len(trees))
-    trees[at] = _changed(trees[at], rng)
-    # Flow style is JSON with dates: one way to write a tree.
-    return "\n---\n".join(_as_json(tree) for tree in trees).encode("utf-8", "surrogatepass")
+    try:
+        trees[at] = _changed(trees[at], rng)
+        # Flow style is JSON with dates: one way to write a tree.
+        return "\n---\n".join(_as_json(tree) for tree in trees).encode("utf-8", "surrogatepass")
+    except (RecursionError, ValueError, TypeError):  # what was changed before is too deep, or a key no text
+        return _bytes(data, rng, others)
 
 
 def _changed(tree: Any, rng: random.Random) -> Any:
@@ -176,7 +256,11 @@ def _changed(tree: Any, rng: random.Random) -> Any:
         holder[key] = {str(rng.choice(WORDS)): value}
     elif choice == 4:
         other, name = rng.choice(places)
-        holder[key] = other[name] if not isinstance(other[name], (dict, list)) else json.loads(json.dumps(other[name], default=str))
+        holder[key] = (
+            other[name]
+            if not isinstance(other[name], (dict, list))
+            else json.loads(json.dumps(other[name], default=str))
+        )
     elif choice == 5:
         holder[key] = _deep(value, rng)
     elif choice == 6 and isinstance(value, str) and value:
@@ -225,4 +309,3 @@ def _misspelt(text: str, rng: random.Random) -> str:
 def _as_json(tree: Any, *, ascii_only: bool = False) -> str:
     text = json.dumps(tree, default=str, ensure_ascii=ascii_only)
     return re.sub(r'"\\u0002((?:[^"\\]|\\.)*)"', lambda match: match[1].replace('\\"', '"'), text)
-

@@ -61,11 +61,15 @@ def traces() -> Iterator[Reader]:
 
     found = {name: [text.encode() for text in texts] for name, texts in _trace_texts().items()}
     everything = [text for texts in found.values() for text in texts]
-    yield Reader("traces", "any", "text", functools.partial(_trace, None), lambda: [*everything, gzip.compress(everything[0])])
+    yield Reader(
+        "traces", "any", "text", functools.partial(_trace, None), lambda: [*everything, gzip.compress(everything[0])]
+    )
     for name in sorted(FORMATS.known()):
         form: Form = "jsonl" if name in ("json_lines", "nginx_json", "vegeta", "mooncake") else "text"
         form = "json" if name in ("otlp", "prometheus") else form
-        yield Reader("traces", name, form, functools.partial(_trace, name), lambda texts=found.get(name): texts or everything)
+        yield Reader(
+            "traces", name, form, functools.partial(_trace, name), lambda texts=found.get(name): texts or everything
+        )
 
 
 def _trace(name: str | None, file: Path) -> Any:
@@ -74,8 +78,15 @@ def _trace(name: str | None, file: Path) -> Any:
     from testbed.pipeline.described import described
 
     reading._read.cache_clear()
-    columns: list[dict[str, Any]] = [{}, {"spread": True}, {"max_gap_s": 5.0}, {"unit": "ms"}, {"column": "a.id"}, {"where": {"Model": "GPT-4"}}]
-    settings = columns[file.stat().st_size % len(columns)] | ({} if name is None else {"format": name})
+    columns: list[dict[str, Any]] = [
+        {},
+        {"spread": True},
+        {"max_gap_s": 5.0},
+        {"unit": "ms"},
+        {"column": "a.id"},
+        {"where": {"Model": "GPT-4"}},
+    ]
+    settings = columns[max(0, file.stat().st_size % 12 - 6)] | ({} if name is None else {"format": name})
     recorded = read_recorded(file, **settings)
     described(recorded, TraceConfig(trace=file, **settings))
     return recorded, read_trace(file, "m", speed_up=2.0, keep=0.5, **settings)
@@ -113,7 +124,14 @@ def configs() -> Iterator[Reader]:
     """A reader for each kind that ships; its seeds are all shipped files of that kind."""
     for (module, name), files in _SHIPPED.items():
         kind = getattr(importlib.import_module(module), name)
-        yield Reader("configs", name, "yaml", functools.partial(_config, kind), functools.partial(_config_seeds, kind, files), "input.yaml")
+        yield Reader(
+            "configs",
+            name,
+            "yaml",
+            functools.partial(_config, kind),
+            functools.partial(_config_seeds, kind, files),
+            "input.yaml",
+        )
     yield Reader("configs", "flags", "text", _flags, lambda: [text.encode() for text in _FLAGS])
 
 
@@ -142,11 +160,18 @@ _SHIPPED = {
     ("testbed.pipeline.studies.rate_sweep", "RateSweep"): ("rate-sweep",),
 }
 _BARE = {
-    "ReplayConfig": {"traffic": {"pattern": "ramp", "parameters": {"low": 1}}, "shapes": {"x": [1, 2]}, "inputs": {"x": "0..1"}},
-    "MeasureConfig": {"serve": {"model": "resnet50"}, "traffic": {"trace": "a.csv", "rate_interval_s": 1, "rate_factor": 2}},
+    "ReplayConfig": {
+        "traffic": {"pattern": "ramp", "parameters": {"low": 1}},
+        "shapes": {"x": [1, 2]},
+        "inputs": {"x": "0..1"},
+    },
+    "MeasureConfig": {
+        "serve": {"model": "resnet50"},
+        "traffic": {"trace": "a.csv", "rate_interval_s": 1, "rate_factor": 2},
+    },
     "SimulateConfig": {"profile": "testbed/examples/emulated.json", "service": {"replicas": 2}},
     "PlanConfig": {"profile": "testbed/examples/emulated.json", "target_ms": 100},
-    "TuneServiceConfig": {"model": "m", "target_ms": 100},
+    "TuneServiceConfig": {"models": ["m"], "target_ms": 100},
 }
 _FLAGS = ("[1, 2]", "{a: 1}", "1,2", "spike=200", "1e3", "true", "null", "x", "[1, {a: [2]}]", "a=b=c")
 
@@ -176,7 +201,8 @@ def _flags(file: Path) -> Any:
     from testbed.config_file import FLAGS, build
 
     text = as_typed(file)
-    build(TrafficConfig, {"parameters": _mapping_of("--set", [text])}, FLAGS)
+    if "=" in text:
+        return build(TrafficConfig, {"parameters": _mapping_of("--set", [text])}, FLAGS)
     _changed(f"rates={text}")
     return build(TrafficConfig, {"duration_s": plain(text), "where": {"a": _list_of([text])}}, FLAGS)
 
@@ -246,13 +272,19 @@ def run_folders() -> Iterator[Reader]:
     }
     for name, its in watched.items():
         read = functools.partial(_watched, name)
-        yield Reader("run folders", f"watched-{name.replace('/', '-')}", its, read, functools.partial(_of_watched, name))
+        yield Reader(
+            "run folders", f"watched-{name.replace('/', '-')}", its, read, functools.partial(_of_watched, name)
+        )
     yield Reader("run folders", "samples", "jsonl", _samples, functools.partial(_of_watched, "raw/metrics.jsonl"))
     yield Reader("run folders", "device_times", "json", _device_times, lambda: [_device_json()], "device_times.json")
     yield Reader("run folders", "batch-files", "bytes", functools.partial(_backend, "bin"), lambda: [bytes(range(256))])
-    yield Reader("run folders", "device-files", "bytes", functools.partial(_backend, "device"), lambda: [bytes(range(240)) * 2])
+    yield Reader(
+        "run folders", "device-files", "bytes", functools.partial(_backend, "device"), lambda: [bytes(range(240)) * 2]
+    )
     yield Reader("run folders", "scaling-log", "parquet", _scaling_log, lambda: [_scaling_bytes()], "hpa.parquet")
-    yield Reader("run folders", "endpoints", "json", _endpoints, lambda: [b'{"endpoints": ["127.0.0.1:8000", "[::1]:80"]}'])
+    yield Reader(
+        "run folders", "endpoints", "json", _endpoints, lambda: [b'{"endpoints": ["127.0.0.1:8000", "[::1]:80"]}']
+    )
 
 
 @functools.cache
@@ -271,7 +303,15 @@ def _run_files() -> dict[str, bytes]:
         for name in ("batch_executions", "batch_compute_seconds", "nv_inference_count")
     ]
     with tempfile.TemporaryDirectory() as folder:
-        write_run(Path(folder), "run-1", sent_ns, completed_s, batches=batches, metrics=MetricLog.from_rows(rows), duration_s=4.0)
+        write_run(
+            Path(folder),
+            "run-1",
+            sent_ns,
+            completed_s,
+            batches=batches,
+            metrics=MetricLog.from_rows(rows),
+            duration_s=4.0,
+        )
         return {file.name: file.read_bytes() for file in Path(folder, "run-1").iterdir() if file.is_file()}
 
 
@@ -304,7 +344,13 @@ def _watched_files() -> dict[str, bytes]:
     files = dict(_run_files())
     told = json.loads(files["run.json"])
     manifest = {**told, "kind": "real", "state": "running", "verdict": None}
-    job = {"schedule": "schedule.parquet", "run_dir": ".", "endpoints": ["127.0.0.1:8000"], "requests": {}, "timeout_s": 5.0}
+    job = {
+        "schedule": "schedule.parquet",
+        "run_dir": ".",
+        "endpoints": ["127.0.0.1:8000"],
+        "requests": {},
+        "timeout_s": 5.0,
+    }
     client = {"worker": 0, "workers": 1, "pid": 1, "start_unix_ns": 1_700_000_000 * 10**9, "start_monotonic_ns": 10**12}
     samples = [["deployment", f"{name}_replicas", {"a": "b"}, 2.0, "count"] for name in ("spec", "ready")]
     samples += [["triton", "nv_inference_pending_request_count", {"model": "m"}, 3.0, "count"]]
@@ -312,7 +358,12 @@ def _watched_files() -> dict[str, bytes]:
     turn = {"time_s": 1_700_000_001.5, "spec_replicas": 2, "wanted": 3, "replicas": 3, "acted": True, "reason": "busy"}
     rows = [Row(0, "a:1", 5, 9_000_000, 0, None), Row(1, "a:1", 6, None, 1, "no"), Row(-1, None, 10**9, None, 0, None)]
     progress = {"phase": "run", "share": 0.5, "begun_unix_s": 1.0, "phase_unix_s": 2.0, "pid": 1, "host": "elsewhere"}
-    experiment = {"traffic": {"a": {"duration_s": 5}}, "policies": {"hpa": {}}, "repeats": 2, "cluster": {"models": [{}]}}
+    experiment = {
+        "traffic": {"a": {"duration_s": 5}},
+        "policies": {"hpa": {}},
+        "repeats": 2,
+        "cluster": {"models": [{}]},
+    }
     ReplayJob.model_validate(job)
     ClientFigures.model_validate(client)
     return {
@@ -390,7 +441,9 @@ def _scaling_bytes() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(RESULTS / "golden-evaluation-azure" / "archive", Path(folder, "archive"))
         unpack_logs(Path(folder))
-        return min((file for file in Path(folder).glob("logs/*/*.parquet")), key=lambda it: it.stat().st_size).read_bytes()
+        return min(
+            (file for file in Path(folder).glob("logs/*/*.parquet")), key=lambda it: it.stat().st_size
+        ).read_bytes()
 
 
 def _scaling_log(file: Path) -> Any:
@@ -455,8 +508,7 @@ def _in_results(file: Path, name: str, others: dict[str, bytes], unpack: Read) -
     outside = file.parent / "outside"
     shutil.rmtree(outside, ignore_errors=True)
     folder = outside / "results"
-    put(folder / "archive", others, but=name)
-    shutil.copy(file, folder / "archive" / name)
+    put(folder / "archive", others | {name: file.read_bytes()}, but="")
     try:
         unpack(folder)
     finally:
@@ -474,11 +526,18 @@ def pages() -> Iterator[Reader]:
     triton = importlib.import_module("tests.measurement.test_triton_metrics").PAGE.encode()
     controller = b"".join(
         b'# TYPE kis_controller_%s gauge\nkis_controller_%s{deployment="a",policy="hpa"} 3.0\n' % (name, name)
-        for name in (b"wanted_replicas", b"spec_replicas", b"ready_replicas", b"pending_pods", b"silent_pods", b"acting")
+        for name in (
+            b"wanted_replicas",
+            b"spec_replicas",
+            b"ready_replicas",
+            b"pending_pods",
+            b"silent_pods",
+            b"acting",
+        )
     )
     activator = b"".join(
-        b'# TYPE %s %s\n%s{deployment="a"} 5\n' % (name, type_, name + (b"_total" if type_ == b"counter" else b""))
-        for name, type_ in ((b"kis_activator_requests", b"counter"), (b"kis_activator_held_connections", b"gauge"))
+        b'# TYPE %s %s\n%s{deployment="a"} 5\n' % (name, kind, name)
+        for name, kind in ((b"kis_activator_requests_total", b"counter"), (b"kis_activator_held_connections", b"gauge"))
     )
     yield Reader("metrics pages", "triton", "text", _triton_page, lambda: [triton])
     yield Reader("metrics pages", "controller", "text", _controller_page, lambda: [controller])
@@ -544,7 +603,9 @@ def servers() -> Iterator[Reader]:
     tests = importlib.import_module("tests.measurement.test_triton_metrics")
     yield Reader("server answers", "statistics", "json", _statistics, lambda: [json.dumps(tests.STATISTICS).encode()])
     yield Reader("server answers", "model", "json", _model, lambda: [json.dumps(one).encode() for one in _MODELS])
-    yield Reader("server answers", "decision", "json", _decision, lambda: [b'{"time_s": 1.5, "spec_replicas": 2, "acted": true}'])
+    yield Reader(
+        "server answers", "decision", "json", _decision, lambda: [b'{"time_s": 1.5, "spec_replicas": 2, "acted": true}']
+    )
     yield Reader("server answers", "selector", "text", _selector, lambda: [b"app=web,tier in (a, b),!old", b"a!=b"])
 
 
@@ -552,7 +613,10 @@ _MODELS = (
     {
         "metadata": {
             "name": "toy",
-            "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}, {"name": "t", "datatype": "BYTES", "shape": [-1, 1]}],
+            "inputs": [
+                {"name": "x", "datatype": "FP32", "shape": [-1, 4]},
+                {"name": "t", "datatype": "BYTES", "shape": [-1, 1]},
+            ],
             "outputs": [{"name": "y", "datatype": "INT64", "shape": [-1, 2]}],
         },
         "config": {
@@ -563,7 +627,11 @@ _MODELS = (
             "dynamic_batching": {
                 "preferred_batch_size": [4, 8],
                 "max_queue_delay_microseconds": "500",
-                "default_queue_policy": {"timeout_action": "DELAY", "default_timeout_microseconds": "5", "max_queue_size": 4},
+                "default_queue_policy": {
+                    "timeout_action": "DELAY",
+                    "default_timeout_microseconds": "5",
+                    "max_queue_size": 4,
+                },
                 "priority_levels": "2",
             },
             "parameters": {"length_buckets": {"string_value": "32,64"}},
@@ -637,18 +705,35 @@ def manifests() -> Iterator[Reader]:
     target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "triton"}
     pods = {"metric": {"name": "queue_time_ms"}, "target": {"type": "AverageValue", "averageValue": "500m"}}
     cpu = {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 60}}
-    rules = {"stabilizationWindowSeconds": 30, "policies": [{"type": "Pods", "value": 2, "periodSeconds": 15}], "tolerance": "50m"}
+    rules = {
+        "stabilizationWindowSeconds": 30,
+        "policies": [{"type": "Pods", "value": 2, "periodSeconds": 15}],
+        "tolerance": "50m",
+    }
     hpa = {
         **{"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "a"}},
         "spec": {
-            **{"scaleTargetRef": target, "minReplicas": 1, "maxReplicas": 8, "behavior": {"scaleUp": rules, "scaleDown": rules}},
+            **{
+                "scaleTargetRef": target,
+                "minReplicas": 1,
+                "maxReplicas": 8,
+                "behavior": {"scaleUp": rules, "scaleDown": rules},
+            },
             "metrics": [{"type": "Pods", "pods": pods}, {"type": "Resource", "resource": cpu}],
         },
     }
-    v1 = {**hpa, "apiVersion": "autoscaling/v1", "spec": {"scaleTargetRef": target, "maxReplicas": 8, "targetCPUUtilizationPercentage": 60}}
+    v1 = {
+        **hpa,
+        "apiVersion": "autoscaling/v1",
+        "spec": {"scaleTargetRef": target, "maxReplicas": 8, "targetCPUUtilizationPercentage": 60},
+    }
     query = 'sum(rate(nv_inference_request_success{model="bert"}[30s]))'
     keda = {
-        **{"apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "metadata": {"name": "a", "annotations": {"a": "b"}}},
+        **{
+            "apiVersion": "keda.sh/v1alpha1",
+            "kind": "ScaledObject",
+            "metadata": {"name": "a", "annotations": {"a": "b"}},
+        },
         "spec": {
             **{"scaleTargetRef": target, "minReplicaCount": 1, "pollingInterval": 10},
             "triggers": [
@@ -659,12 +744,33 @@ def manifests() -> Iterator[Reader]:
         },
     }
     prefix = "autoscaling.knative.dev/"
-    notes = {"target": "5", "window": "60s", "panic-window-percentage": "10", "min-scale": "1", "scale-down-delay": "1m30s"}
-    template = {"metadata": {"annotations": {prefix + name: value for name, value in notes.items()}}, "spec": {"containerConcurrency": 5}}
-    knative = {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "metadata": {"name": "a"}, "spec": {"template": template}}
+    notes = {
+        "target": "5",
+        "window": "60s",
+        "panic-window-percentage": "10",
+        "min-scale": "1",
+        "scale-down-delay": "1m30s",
+    }
+    template = {
+        "metadata": {"annotations": {prefix + name: value for name, value in notes.items()}},
+        "spec": {"containerConcurrency": 5},
+    }
+    knative = {
+        "apiVersion": "serving.knative.dev/v1",
+        "kind": "Service",
+        "metadata": {"name": "a"},
+        "spec": {"template": template},
+    }
     listed = {"apiVersion": "v1", "kind": "List", "items": [{"apiVersion": "v1", "kind": "Service"}, v1]}
     for name, bodies in {"hpa": [hpa, v1, listed], "keda": [keda], "knative": [knative]}.items():
-        yield Reader("manifests", name, "yaml", _manifest, lambda bodies=bodies: [json.dumps(body).encode() for body in bodies], "my.yaml")
+        yield Reader(
+            "manifests",
+            name,
+            "yaml",
+            _manifest,
+            lambda bodies=bodies: [json.dumps(body).encode() for body in bodies],
+            "my.yaml",
+        )
 
 
 def _manifest(file: Path) -> Any:
@@ -684,12 +790,30 @@ def journals() -> Iterator[Reader]:
     row = {"cell": {"rate_rps": 5.0}, "result": {"p95_ms": 3.5}}
     yield Reader("journals", "adaptation", "jsonl", _journal, lambda: [b"".join(lines[:6])])
     yield Reader("journals", "adaptation-folder", "jsonl", _adaptation, lambda: [b"".join(lines)])
-    yield Reader("journals", "intervals", "text", _intervals, lambda: [b"\n".join((golden / "plain.csv").read_bytes().splitlines()[:9])])
+    yield Reader(
+        "journals",
+        "intervals",
+        "text",
+        _intervals,
+        lambda: [b"\n".join((golden / "plain.csv").read_bytes().splitlines()[:9])],
+    )
     yield Reader("journals", "controller", "jsonl", _turns, lambda: [(json.dumps(turn) + "\n").encode() * 3])
     yield Reader("journals", "study-rows", "jsonl", _study_rows, lambda: [(json.dumps(row) + "\n").encode() * 3])
-    yield Reader("journals", "trials", "text", _trials, lambda: [b"target,slo_violation_rate,gpu_seconds\n5,0.01,300\n6,0.02,250\n"])
+    yield Reader(
+        "journals",
+        "trials",
+        "text",
+        _trials,
+        lambda: [b"target,slo_violation_rate,gpu_seconds\n5,0.01,300\n6,0.02,250\n"],
+    )
     yield Reader("journals", "curve", "text", _curve, lambda: [_curve_seed()])
-    yield Reader("journals", "tuned", "json", _tuned, lambda: [b'{"chosen": "a", "policies": {"a": {"kind": "fixed", "replicas": 2}}}'])
+    yield Reader(
+        "journals",
+        "tuned",
+        "json",
+        _tuned,
+        lambda: [b'{"chosen": "a", "policies": {"a": {"kind": "fixed", "replicas": 2}}}'],
+    )
     yield Reader("journals", "kept-settings", "json", _kept, lambda: [_kept_seed()], "adapt.json")
 
 
@@ -705,7 +829,11 @@ def _adaptation(file: Path) -> Any:
 
     folder = file.parent / "adaptation"
     golden = RESULTS / "golden-adaptation"
-    put(folder, {name: (golden / name).read_bytes() for name in ("adapt.json", "quiet.jsonl", "adapted.csv", "plain.csv")}, but="")
+    put(
+        folder,
+        {name: (golden / name).read_bytes() for name in ("adapt.json", "quiet.jsonl", "adapted.csv", "plain.csv")},
+        but="",
+    )
     shutil.copy(file, folder / "adaptation.jsonl")
     return summarise(folder)
 
@@ -780,9 +908,26 @@ def _kept(file: Path) -> Any:
 
 def requests() -> Iterator[Reader]:
     """`--requests FILE`, `--input NAME=@FILE`."""
-    whole = {"data": [{"x": [1, 2, 3, 4], "t": {"content": ["a"], "shape": [1]}}, {"x": {"b64": "AQIDBAUGBwgJCgsMDQ4PEA=="}, "t": ["b"]}]}
-    yield Reader("requests files", "requests", "json", _requests, lambda: [json.dumps(whole).encode(), json.dumps({"data": [whole["data"]]}).encode()])
-    yield Reader("requests files", "json-values", "json", functools.partial(_values, ".json"), lambda: [b"[1, 2, 3, 4]", b'[["a"], ["b"]]'])
+    whole = {
+        "data": [
+            {"x": [1, 2, 3, 4], "t": {"content": ["a"], "shape": [1]}},
+            {"x": {"b64": "AQIDBAUGBwgJCgsMDQ4PEA=="}, "t": ["b"]},
+        ]
+    }
+    yield Reader(
+        "requests files",
+        "requests",
+        "json",
+        _requests,
+        lambda: [json.dumps(whole).encode(), json.dumps({"data": [whole["data"]]}).encode()],
+    )
+    yield Reader(
+        "requests files",
+        "json-values",
+        "json",
+        functools.partial(_values, ".json"),
+        lambda: [b"[1, 2, 3, 4]", b'[["a"], ["b"]]'],
+    )
     yield Reader("requests files", "npy-values", "bytes", functools.partial(_values, ".npy"), lambda: [tables.npy()])
     yield Reader("requests files", "bytes-values", "bytes", functools.partial(_values, ".bin"), lambda: [bytes(16)])
 
@@ -819,13 +964,30 @@ def _values(suffix: str, file: Path) -> Any:
 def typed() -> Iterator[Reader]:
     """`--input`, `--shape` and `--policy`."""
     inputs = ("x=0..1", "x=5", "x=@file.npy", "x=true", "x=-3..7", "x=1.5..2.5")
-    kinds = ("fixed:replicas=4", "hpa:metric=queue_time_ms,target=5", "keda:metric=requests_per_second,threshold=5", "knative:target_utilisation=0.7")
-    more = ("predictive:replica_capacity_rps=400,provisioning_delay_s=10", "ray_serve:target_ongoing_requests=2", "rule:replica_capacity_rps=5,latency_target_s=0.1,provisioning_delay_s=5")
+    kinds = (
+        "fixed:replicas=4",
+        "hpa:metric=queue_time_ms,target=5",
+        "keda:metric=requests_per_second,threshold=5",
+        "knative:container_concurrency=5",
+    )
+    more = (
+        "predictive:replica_capacity_rps=400,provisioning_delay_s=10",
+        "ray_serve:target_ongoing_requests=2",
+        "rule:replica_capacity_rps=5,latency_target_s=0.1,provisioning_delay_s=5",
+    )
     whole = "{kind: hpa, spec: {max_replicas: 8, metrics: [{type: Pods, name: queue_time_ms, target_average_value_m: 5000}]}}"
-    others = ("dynamo:replica_capacity_rps=5", "llm_d:latency_target_s=1", "mpc:replica_capacity_rps=5,provisioning_delay_s=3", "a.yaml", "b.onnx:slo_penalty=5")
+    others = (
+        "dynamo:replica_capacity_rps=5,latency_target_s=1",
+        "llm_d:latency_target_s=1",
+        "mpc:replica_capacity_rps=5,provisioning_delay_s=3",
+        "a.yaml",
+        "b.onnx:slo_penalty=5",
+    )
     yield Reader("typed", "input", "text", _input, lambda: [text.encode() for text in inputs])
     yield Reader("typed", "shape", "text", _shape, lambda: [b"x:1,2", b"input_ids:128", b"a:b:-1"])
-    yield Reader("typed", "policy", "text", _policy, lambda: [text.encode() for text in (*kinds, *more, *others, whole)])
+    yield Reader(
+        "typed", "policy", "text", _policy, lambda: [text.encode() for text in (*kinds, *more, *others, whole)]
+    )
     yield Reader("typed", "address", "text", _address, lambda: [b"127.0.0.1:8000", b"http://h:1", b"[::1]:5", b"::1"])
 
 
@@ -839,7 +1001,10 @@ def _input(file: Path) -> Any:
     text = as_typed(file)
     values = parse_values([text])
     datatype = _DATATYPES[len(text) % len(_DATATYPES)]
-    return [given_values(TensorSpec(name=name[:9], datatype=datatype, shape=(-1, 2)), value, np.random.default_rng(0)) for name, value in values.items()]
+    return [
+        given_values(TensorSpec(name=name[:9], datatype=datatype, shape=(-1, 2)), value, np.random.default_rng(0))
+        for name, value in values.items()
+    ]
 
 
 def _shape(file: Path) -> Any:

@@ -46,12 +46,29 @@ def other_table(data: bytes, rng: random.Random) -> bytes:
 def _with_header(table: Any, rng: random.Random) -> Any:
     header = json.loads((table.schema.metadata or {}).get(b"kis", b"{}"))
     if rng.random() < 0.1:
-        return table.replace_schema_metadata({b"kis": rng.choice((b"", b"[]", b"null", b"\xff", b"[" * 5000, b"1e400"))})
+        return table.replace_schema_metadata(
+            {b"kis": rng.choice((b"", b"[]", b"null", b"\xff", b"[" * 5000, b"1e400"))}
+        )
     return table.replace_schema_metadata({b"kis": _as_json(_changed(header, rng)).encode("utf-8", "replace")})
 
 
 _INTEGERS = (0, -1, 1, 2, 10**9, -(10**15), 10**15, 2**62, 2**63 - 1, -(2**63))
-_TEXTS = ("", "x", "..", "../x", "/etc/x", "a/b", "\0", "{", "[1]", '{"a": NaN}', "ok", "x" * 3000, "run.json", "é\u202e")
+_TEXTS = (
+    "",
+    "x",
+    "..",
+    "../x",
+    "/etc/x",
+    "a/b",
+    "\0",
+    "{",
+    "[1]",
+    '{"a": NaN}',
+    "ok",
+    "x" * 3000,
+    "run.json",
+    "é\u202e",
+)
 
 
 def _with_column(table: Any, rng: random.Random) -> Any:
@@ -113,7 +130,23 @@ def other_network(data: bytes, rng: random.Random) -> bytes:
         return data
 
 
-_OPERATORS = ("Gemm", "Relu", "Tanh", "Loop", "If", "Expand", "Tile", "ConstantOfShape", "Range", "Scan", "MatMul", "Exp", "Sqrt", "Div", "")
+_OPERATORS = (
+    "Gemm",
+    "Relu",
+    "Tanh",
+    "Loop",
+    "If",
+    "Expand",
+    "Tile",
+    "ConstantOfShape",
+    "Range",
+    "Scan",
+    "MatMul",
+    "Exp",
+    "Sqrt",
+    "Div",
+    "",
+)
 _SIZES = (0, -1, 1, 2, 10**6, 2**31, 10**12, 2**62)
 
 
@@ -129,9 +162,14 @@ def _change_network(model: Any, rng: random.Random) -> None:
         tensor = rng.choice(graph.initializer)
         tensor.dims[:] = [rng.choice(_SIZES) for _ in range(rng.randrange(4))]
     elif choice == 2 and graph.initializer:
-        outside(rng.choice(graph.initializer), rng.choice(("../../../etc/passwd", "/etc/passwd", "policy.json", "/dev/zero", "")))
+        outside(
+            rng.choice(graph.initializer),
+            rng.choice(("../../../etc/passwd", "/etc/passwd", "policy.json", "/dev/zero", "")),
+        )
     elif choice == 3 and node.input:
-        node.input[rng.randrange(len(node.input))] = rng.choice((*[each.name for each in graph.initializer], "features", "x", ""))
+        node.input[rng.randrange(len(node.input))] = rng.choice(
+            (*[each.name for each in graph.initializer], "features", "x", "")
+        )
     elif choice == 4:
         graph.node.remove(node)
     elif choice == 5:
@@ -151,7 +189,12 @@ def _change_network(model: Any, rng: random.Random) -> None:
     else:
         size = onnx.helper.make_tensor("bomb", onnx.TensorProto.INT64, [1], [rng.choice((10**10, 10**15, 2**62))])
         graph.initializer.append(size)
-        graph.node.insert(0, onnx.helper.make_node(rng.choice(("ConstantOfShape", "Expand")), ["bomb", "bomb"][: rng.randrange(1, 3)], ["boom"]))
+        graph.node.insert(
+            0,
+            onnx.helper.make_node(
+                rng.choice(("ConstantOfShape", "Expand")), ["bomb", "bomb"][: rng.randrange(1, 3)], ["boom"]
+            ),
+        )
 
 
 def outside(tensor: Any, location: str) -> None:
