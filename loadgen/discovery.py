@@ -154,7 +154,7 @@ def parse_shapes(texts: Iterable[str]) -> dict[str, tuple[int, ...]]:
     shapes = {}
     for text in texts:
         name, colon, sizes = text.rpartition(":")
-        if not colon or not all(size.isdecimal() or size == "-1" for size in sizes.split(",")):
+        if not colon or not all((size.isdecimal() and len(size) < 16) or size == "-1" for size in sizes.split(",")):
             raise DiscoveryError(f"--shape {text}: give NAME:D1,D2,... without the batch dimension, e.g. input_ids:128")
         shapes[name] = tuple(map(int, sizes.split(",")))
     return shapes

@@ -38,7 +38,8 @@ def address(text: str) -> str:
     if not colon or bare.endswith("]"):
         host, port = bare, "8000"
     in_brackets = host.startswith("[") and host.endswith("]") and _is_ipv6(host[1:-1])
-    if not host or not port.isdecimal() or (not in_brackets and set(host) & set("[]:")):
+    numbered = port.isdecimal() and len(port) <= 5 and int(port) < 1 << 16
+    if not host or not numbered or (not in_brackets and set(host) & set("[]:")):
         raise EndpointError(f"'{text}' is not an address: give host:port or http://host:port")
     return f"{host}:{port}"
 

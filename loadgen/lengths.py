@@ -79,7 +79,7 @@ class ListedLengths(BaseModel):
 
 def _kind_of(given: Any) -> str:
     """So that a mistake is said of the one that was meant."""
-    names = given.keys() if isinstance(given, dict) else type(given).model_fields
+    names = given.keys() if isinstance(given, dict) else getattr(type(given), "model_fields", ())
     return "listed" if "tokens" in names else "lognormal"
 
 

@@ -32,9 +32,9 @@ class KisError(Exception):
 
 def one_line(text: str) -> str:
     """Spaces for what separates lines, escapes for what cannot be printed, and the beginning and end of a long text."""
-    if len(text) > _LONGEST:
-        text = f"{text[: _LONGEST - _END]} ... {text[-_END:]}"
-    return text if text.isprintable() else "".join(map(_printable, text))
+    if not text.isprintable():
+        text = "".join(map(_printable, text))
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - _END]} ... {text[-_END:]}"
 
 
 def _printable(letter: str) -> str:

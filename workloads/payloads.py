@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import ml_dtypes
@@ -69,8 +70,8 @@ def given_values(spec: TensorSpec, text: str, rng: np.random.Generator) -> npt.N
     shape = _shape_of(spec)
     try:
         if found := _RANGE.fullmatch(text):
-            return _drawn(spec.datatype, found[1], found[2], shape, rng)
-        return np.full(shape, _scalar(spec.datatype, text), dtype=dtype_of(spec.datatype))
+            return _finite(_drawn(spec.datatype, found[1], found[2], shape, rng))
+        return _finite(np.full(shape, _scalar(spec.datatype, text), dtype=dtype_of(spec.datatype)))
     except (ValueError, OverflowError) as error:
         raise PayloadError(f"--input {spec.name}={text}: {error}: the input is {spec.datatype}") from None
 
@@ -94,8 +95,7 @@ def read_values(path: Path, datatype: str) -> npt.NDArray[np.generic]:
     element."""
     try:
         if path.suffix == ".npy":
-            saved: npt.NDArray[np.generic] = np.load(path, allow_pickle=False)
-            return saved.astype(dtype_of(datatype))
+            return _as(datatype, np.load(path, allow_pickle=False))
         if path.suffix == ".json":
             return of_json(parse_json(read_text(path)), datatype)
         raw = path.read_bytes()
@@ -104,16 +104,35 @@ def read_values(path: Path, datatype: str) -> npt.NDArray[np.generic]:
         return np.frombuffer(raw, dtype_of(datatype))
     except OSError as error:
         raise PayloadError(f"{path}: {error.strerror}: give a file with the input's values") from None
-    except (ValueError, OverflowError, TypeError) as error:
+    # NumPy reads a .npy file's header as Python's source, and takes its shape for true.
+    except (ValueError, OverflowError, TypeError, EOFError, SyntaxError, TokenError, MemoryError) as error:
         raise PayloadError(f"{path}: {error}: the input is {datatype}") from None
 
 
 def of_json(values: Any, datatype: str) -> npt.NDArray[np.generic]:
     """Numbers or texts in nested lists. ValueError, OverflowError or TypeError if they are no such data."""
     if datatype != "BYTES":
-        return np.array(values, dtype=dtype_of(datatype))
+        return _finite(np.array(values, dtype=dtype_of(datatype)))
     texts = np.array(values, dtype=object)
     return np.array([str(text).encode() for text in texts.ravel()], dtype=object).reshape(texts.shape)
+
+
+def _as(datatype: str, saved: Any) -> npt.NDArray[np.generic]:
+    """Of a .npy file, in which a NaN is meant; ValueError if whole numbers do not fit."""
+    if not isinstance(saved, np.ndarray):
+        raise ValueError("it holds several arrays: give one (.npy)")
+    kind = dtype_of(datatype)
+    with np.errstate(all="ignore"):
+        data = saved.astype(kind)
+    if kind.kind in "iu" and saved.dtype.kind in "iuf" and not np.array_equal(data, saved):
+        raise ValueError("it has numbers that do not fit")
+    return data
+
+
+def _finite(data: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    if data.dtype.kind not in "OSU" and not np.isfinite(data.astype(np.float64)).all():
+        raise ValueError("it has a number that is not finite")
+    return data
 
 
 def dtype_of(datatype: str) -> np.dtype[Any]:

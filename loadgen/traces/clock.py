@@ -64,7 +64,7 @@ class Clock:
 
         for number, text in texts:
             numbers.append(number)
-            waiting.append(text)
+            waiting.append(text if text.isascii() else text.encode("utf-8", "replace").decode())  # half a pair of UTF-16
             if len(waiting) == ROWS:
                 read()
         if waiting:
@@ -87,9 +87,8 @@ class Clock:
             read = pd.to_datetime(texts, errors="coerce", format="ISO8601", utc=True)
             # Nanoseconds in 64 bits go from 1677 to 2262; pandas reads more years than that.
             wrong = (read.isna() | (read.dt.year < EARLIEST) | (read.dt.year > LATEST)).to_numpy()
-            times_ns = (
-                read.mask(wrong, pd.Timestamp(0, tz="UTC")).dt.as_unit("ns").to_numpy("datetime64[ns]").astype(np.int64)
-            )
+            read = read.mask(wrong, pd.Timestamp(0, tz="UTC")).dt.as_unit("ns")
+            times_ns = read.to_numpy(dtype="datetime64[ns]").astype(np.int64)
         else:
             numbers = pd.to_numeric(texts, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
             microseconds = numbers * (NS[self.unit] / 1e3)

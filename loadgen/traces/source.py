@@ -151,15 +151,14 @@ class Source:
                     begun += len(named)
             except pd.errors.EmptyDataError:
                 return
-            except ValueError as error:  # fewer columns in every row than there are headings
-                if "Usecols" not in str(error):
-                    raise
-                raise TraceError(
-                    f"{self.path}: its rows have fewer fields than there are headings: mend them"
-                ) from None
             except pd.errors.ParserError as error:
                 why = str(error).removeprefix("Error tokenizing data. C error: ").strip()
                 raise TraceError(f"{self.path}: {why}: mend or remove that line") from None
+            except ValueError as error:
+                if "Usecols" not in str(error):
+                    raise
+                fewer = "its rows have fewer fields than there are headings"
+                raise TraceError(f"{self.path}: {fewer}: mend them") from None
         if not found:
             chosen = ", ".join(f"{name} = {value}" for name, value in where.items())
             raise TraceError(f"{self.path}: no row has {chosen}: see `where`, whose values must be equal to the letter")

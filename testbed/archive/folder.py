@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,6 +31,8 @@ from workloads.files import write_text_atomically
 
 T = TypeVar("T")
 NAME, VERSION = "archive", 1
+# What pandas, NumPy and Arrow raise for columns, types, lengths and numbers that do not fit together.
+FOREIGN = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, NotImplementedError, pa.ArrowException)
 AGAIN = "fetch the archive again"
 FILES = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("run", "name", "text")])
 ARTEFACTS = ("schedule.parquet", "requests.parquet", "batches.parquet", "metrics.parquet")
@@ -139,12 +142,13 @@ def unpack(folder: Path) -> list[Path]:
             raise ArtifactError(f"{archive} has no requests of run {name}: {AGAIN}")
         run = RunDir(folder / "runs" / name)
         run.path.mkdir(parents=True, exist_ok=True)
-        schedules[name].write(run.schedule)
-        logs[name].write(run.requests)
-        if name in batches:
-            batches[name].write(run.batches)
-        if name in metrics:
-            metrics[name].write(run.metrics)
+        with _foreign(archive, f"*.parquet of run {name}"):
+            schedules[name].write(run.schedule)
+            logs[name].write(run.requests)
+            if name in batches:
+                batches[name].write(run.batches)
+            if name in metrics:
+                metrics[name].write(run.metrics)
         for file, text in sorted(texts[name].items(), key=lambda item: item[0] == "run.json"):
             write_text_atomically(run.path / file, text)
     return [folder / "runs" / name for name in missing]
@@ -156,7 +160,8 @@ def unpack_logs(folder: Path) -> None:
         _refuse_path(folder / NAME, name, parts=3)
         if not (folder / name).exists():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            log.write(folder / name)
+            with _foreign(folder / NAME, "logs.parquet"):
+                log.write(folder / name)
 
 
 def _texts(archive: Path) -> list[tuple[str, str, str]]:
@@ -187,11 +192,18 @@ def _read(archive: Path, name: str, columns: Iterable[pa.Field] = ()) -> Coded:
 def _decoded(archive: Path, name: str, decode: Callable[[Coded], dict[str, T]]) -> dict[str, T]:
     """ArtifactError if the table does not hold what `encode` makes: columns, header, and numbers that fit together."""
     coded = _read(archive, name)
-    try:
+    with _foreign(archive, f"{name}.parquet"):
         return decode(coded)
-    except (KeyError, IndexError, ValueError, TypeError, AttributeError, OverflowError, pa.ArrowException) as error:
+
+
+@contextmanager
+def _foreign(archive: Path, name: str) -> Iterator[None]:
+    """ArtifactError where what is made of a table is not what `kis archive` keeps."""
+    try:
+        yield
+    except FOREIGN as error:
         what = f"{type(error).__name__}: {error}"
-        raise ArtifactError(f"{archive / name}.parquet is not one that `kis archive` wrote ({what}): {AGAIN}") from None
+        raise ArtifactError(f"{archive / name} is not one that `kis archive` wrote ({what}): {AGAIN}") from None
 
 
 def _optional(archive: Path, name: str, decode: Callable[[Coded], dict[str, T]]) -> dict[str, T]:

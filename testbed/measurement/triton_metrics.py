@@ -57,7 +57,7 @@ def parse_metrics(text: str, model: str, endpoint: str) -> list[Sample]:
     try:
         # A counter's name is its family's: the parser appends _total to the sample's, Triton does not.
         families = [f for f in text_string_to_metric_families(text) if f.type in ("counter", "gauge")]
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise ServingError(
             f"metrics of endpoint '{endpoint}' cannot be read ({error}): is this Triton's /metrics address?"
         ) from None

@@ -13,6 +13,7 @@ from testbed.config import TraceConfig
 
 WINDOWS_S = (1.0, 10.0, 60.0)
 FEWEST_WINDOWS = 10  # of a length: fewer say nothing of bursts
+MOST_WINDOWS = 10_000_000  # of a length: four months of seconds
 SERIES = 500  # intervals of the picture, at most
 PER_INTERVAL = 5  # requests in one, on average, at least
 STEPS = 1000  # of a season's search, at most
@@ -30,7 +31,7 @@ def described(recorded: Recorded, config: TraceConfig) -> dict[str, Any]:
     windows = [
         _window(recorded, window_s)
         for window_s in WINDOWS_S
-        if window_s >= resolution_s and duration_s >= FEWEST_WINDOWS * window_s
+        if window_s >= resolution_s and FEWEST_WINDOWS * window_s <= duration_s <= MOST_WINDOWS * window_s
     ]
     interval_s = duration_s / max(1, min(SERIES, requests // PER_INTERVAL))
     return {

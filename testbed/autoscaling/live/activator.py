@@ -37,7 +37,7 @@ class ActivatorReader:
                 for sample in family.samples:
                     if family.name in values and sample.labels.get("deployment") == self._deployment:
                         values[family.name] = sample.value
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise ServingError(f"{self._url} cannot be read ({error}): is this an activator's address?") from None
         sent, held = values[SENT], values[HELD]
         if not (math.isfinite(sent) and math.isfinite(held)):
