@@ -75,6 +75,7 @@ def read_table(
             if file.metadata.num_rows > MOST_ROWS:
                 raise ArtifactError(f"{path} has {file.metadata.num_rows:,} rows, more than {MOST_ROWS:,}")
             table = file.read()
+        table.validate(full=True)
         header = parse_json((table.schema.metadata or {})[_KEY])
         found, of_version, provenance = header["kind"], header["version"], dict(header["provenance"])
     except (pa.ArrowException, OSError) as error:

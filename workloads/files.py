@@ -49,11 +49,15 @@ def read_text(path: Path) -> str:
 
 def parse_json(text: str | bytes) -> Any:
     """ValueError of what is no JSON, and of what Python alone takes for it: NaN and infinity, numbers beyond a float
-    or beyond 64 bits. What is nested more deeply than Python goes is refused too."""
+    or beyond 64 bits, halves of letters. What is nested more deeply than Python goes is refused too."""
+    whole = text.decode("utf-8-sig") if isinstance(text, bytes) else text
     try:
-        return json.loads(text, parse_float=finite, parse_int=_whole, parse_constant=finite)
+        value = json.loads(whole, parse_float=finite, parse_int=_whole, parse_constant=finite)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    if not whole.isascii() or "\\u" in whole:
+        json.dumps(value, ensure_ascii=False).encode()  # half a pair of UTF-16 is no letter, and cannot be written
+    return value
 
 
 def parse_model(kind: type[M], text: str | bytes) -> M:

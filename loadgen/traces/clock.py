@@ -64,7 +64,9 @@ class Clock:
 
         for number, text in texts:
             numbers.append(number)
-            waiting.append(text if text.isascii() else text.encode("utf-8", "replace").decode())  # half a pair of UTF-16
+            waiting.append(
+                text if text.isascii() else text.encode("utf-8", "replace").decode()
+            )  # half a pair of UTF-16
             if len(waiting) == ROWS:
                 read()
         if waiting:

@@ -142,6 +142,8 @@ class Source:
                     na_filter=False,
                     chunksize=ROWS,
                 ):
+                    if not set(order) <= set(frame.columns):
+                        raise ValueError("Usecols")  # as pandas says in other cases
                     named = pd.DataFrame({name: frame[place].str.strip() for name, place in places.items()})
                     kept = np.full(len(named), True)
                     for name, value in wanted.items():

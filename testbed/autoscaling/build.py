@@ -79,7 +79,10 @@ def resolved(settings: dict[str, Any]) -> dict[str, Any]:
     try:
         tuned = parse_json(read_text(file))
         policies = {key: dict(value) for key, value in tuned["policies"].items()}
-        chosen, searched = str(tuned.get("chosen", "tuned")), [key for key in policies if key not in ("given", "untuned")]
+        chosen, searched = (
+            str(tuned.get("chosen", "tuned")),
+            [key for key in policies if key not in ("given", "untuned")],
+        )
         order = [name] if name is not None else [chosen, *searched, *policies]
     except OSError as error:
         raise ConfigError(f"{file}: {error.strerror}: give a tuned.json of kis tune") from None

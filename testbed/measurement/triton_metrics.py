@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from http.client import HTTPException
 from typing import Any, NamedTuple
 
+from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from testbed.errors import ServingError
@@ -45,6 +46,17 @@ class TritonAddress(NamedTuple):
     grpc: str | None = None
 
 
+def families_of(text: str) -> list[Metric]:
+    """All of a page of metrics; ValueError if it is none, or has a number that no float can be."""
+    try:
+        families = list(text_string_to_metric_families(text))
+        for family in families:
+            family.samples = [sample._replace(value=float(sample.value)) for sample in family.samples]
+    except OverflowError as error:
+        raise ValueError(str(error)) from None
+    return families
+
+
 def parse_metrics(text: str, model: str, endpoint: str) -> list[Sample]:
     """The model's nv_inference_* counters and gauges, and nv_gpu_* where the server has GPUs, from a /metrics page.
 
@@ -56,8 +68,8 @@ def parse_metrics(text: str, model: str, endpoint: str) -> list[Sample]:
     newest: dict[str, int] = {}  # version by name: a model's counters need not come with its gauges
     try:
         # A counter's name is its family's: the parser appends _total to the sample's, Triton does not.
-        families = [f for f in text_string_to_metric_families(text) if f.type in ("counter", "gauge")]
-    except (ValueError, OverflowError) as error:
+        families = [f for f in families_of(text) if f.type in ("counter", "gauge")]
+    except ValueError as error:
         raise ServingError(
             f"metrics of endpoint '{endpoint}' cannot be read ({error}): is this Triton's /metrics address?"
         ) from None

@@ -13,11 +13,10 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from prometheus_client.parser import text_string_to_metric_families
-
 from testbed.config import CalibrateConfig
 from testbed.controller.health import DECISION_PATH, HEALTH_PATH
 from testbed.errors import ClusterError, ConfigError
+from testbed.measurement.triton_metrics import families_of
 from testbed.pipeline.run_reader import RunReader, read_model
 from testbed.pipeline.time_limit import plan_of
 from testbed.progress import PROGRESS, Progress
@@ -202,7 +201,7 @@ class PageSource:
         return Frame(self._url, True, controller=self._last, problems=() if health is None else (health,))
 
     def _view(self) -> live.ControllerView:
-        families = text_string_to_metric_families(_get(self._url))
+        families = families_of(_get(self._url))
         told = [sample for family in families for sample in family.samples if sample.name.startswith(PREFIX)]
         samples = {sample.name.removeprefix(PREFIX): (sample.labels, sample.value) for sample in told}
         if not samples:

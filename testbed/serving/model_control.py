@@ -63,7 +63,7 @@ def as_pbtxt(config: Mapping[str, Any]) -> str:
 
     try:
         message = json_format.ParseDict(dict(config), model_config_pb2.ModelConfig(), ignore_unknown_fields=True)
-    except (json_format.ParseError, OverflowError, ValueError, TypeError, RecursionError) as error:
+    except (json_format.ParseError, OverflowError, ValueError, TypeError, RecursionError, SystemError) as error:
         raise ServingError(f"the configuration of the model is not Triton's ({error}): is this a Triton?") from None
     return str(text_format.MessageToString(message))
 

@@ -266,7 +266,7 @@ def _changed(tree: Any, rng: random.Random) -> Any:
     elif choice == 6 and isinstance(value, str) and value:
         holder[key] = _misspelt(value, rng)
     elif choice == 7 and isinstance(value, (int, float)) and not isinstance(value, bool):
-        holder[key] = rng.choice((-value, value * 1e9, value / 3, value + 1, value - 1, 0, str(value), [value]))
+        holder[key] = rng.choice((-value, value * 10**9, value // 3, value + 1, value - 1, 0, str(value), [value]))
     elif choice == 8 and isinstance(holder, dict):
         holder[rng.choice(WORDS)] = rng.choice(VALUES)
     else:
