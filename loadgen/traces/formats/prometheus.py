@@ -15,7 +15,7 @@ from loadgen.traces.source import Source
 
 COUNTERS = ("_total", "_count", "_sum", "_bucket")  # ends of their names, which a rate has no more
 MOST_STEPS = 10_000_000  # of an answer; Prometheus itself gives 11,000
-LATEST_S = 7e9  # a time in nanoseconds has 64 bits
+LATEST_S = 4e9  # a time in nanoseconds has 64 bits
 ENOUGH = 5  # samples of a series, to tell a counter
 MOSTLY = 0.5  # of its steps rise
 
