@@ -69,9 +69,10 @@ def given_values(spec: TensorSpec, text: str, rng: np.random.Generator) -> npt.N
         return fitted(spec, read_values(Path(text[1:]), spec.datatype))
     shape = _shape_of(spec)
     try:
-        if found := _RANGE.fullmatch(text):
-            return _finite(_drawn(spec.datatype, found[1], found[2], shape, rng))
-        return _finite(np.full(shape, _scalar(spec.datatype, text), dtype=dtype_of(spec.datatype)))
+        with np.errstate(over="ignore"):
+            if found := _RANGE.fullmatch(text):
+                return _finite(_drawn(spec.datatype, found[1], found[2], shape, rng))
+            return _finite(np.full(shape, _scalar(spec.datatype, text), dtype=dtype_of(spec.datatype)))
     except (ValueError, OverflowError) as error:
         raise PayloadError(f"--input {spec.name}={text}: {error}: the input is {spec.datatype}") from None
 
@@ -112,7 +113,8 @@ def read_values(path: Path, datatype: str) -> npt.NDArray[np.generic]:
 def of_json(values: Any, datatype: str) -> npt.NDArray[np.generic]:
     """Numbers or texts in nested lists. ValueError, OverflowError or TypeError if they are no such data."""
     if datatype != "BYTES":
-        return _finite(np.array(values, dtype=dtype_of(datatype)))
+        with np.errstate(over="ignore"):
+            return _finite(np.array(values, dtype=dtype_of(datatype)))
     texts = np.array(values, dtype=object)
     return np.array([str(text).encode() for text in texts.ravel()], dtype=object).reshape(texts.shape)
 

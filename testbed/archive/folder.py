@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import pyarrow as pa
 
 from loadgen.artifact import ArtifactError, read_table, write_table
@@ -200,7 +201,8 @@ def _decoded(archive: Path, name: str, decode: Callable[[Coded], dict[str, T]]) 
 def _foreign(archive: Path, name: str) -> Iterator[None]:
     """ArtifactError where what is made of a table is not what `kis archive` keeps."""
     try:
-        yield
+        with np.errstate(invalid="raise"):  # a NaN is no whole number
+            yield
     except FOREIGN as error:
         what = f"{type(error).__name__}: {error}"
         raise ArtifactError(f"{archive / name} is not one that `kis archive` wrote ({what}): {AGAIN}") from None
