@@ -136,7 +136,7 @@ def read_json_lines(path: Path, remedy: str) -> list[dict[str, Any]]:
 
 
 def read_csv_rows(path: Path, row: Callable[[dict[str, str]], T], remedy: str) -> list[T]:
-    """What `row` makes of each row below the headings; ArtifactError where it raises, as a column or number is wrong."""
+    """What `row` makes of each row below the headings; ArtifactError where it raises: a column or number is wrong."""
     made: list[T] = []
     try:
         for fields in csv.DictReader(io.StringIO(read_text(path), newline="")):

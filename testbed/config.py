@@ -281,7 +281,9 @@ class StudyConfig(NetworkConfig):
     gpus: tuple[int, ...] = Field(
         (0,), min_length=1, description="CUDA numbers of the GPUs; a replica's instances are on all of them"
     )
-    configurations: tuple[ServiceConfig, ...] = Field((ServiceConfig(),), description="configurations of the service")
+    configurations: tuple[ServiceConfig, ...] = Field(
+        (ServiceConfig(),), min_length=1, description="configurations of the service"
+    )
     lengths: Lengths | None = Field(None, description="tokens of held-out requests, for services with length_buckets")
     fit: FitPlan = FitPlan()
     held_out: HeldOutPlan = HeldOutPlan()

@@ -96,7 +96,8 @@ def read_values(path: Path, datatype: str) -> npt.NDArray[np.generic]:
     element."""
     try:
         if path.suffix == ".npy":
-            return _as(datatype, np.load(path, allow_pickle=False))
+            with path.open("rb") as file:
+                return _as(datatype, np.lib.format.read_array(file, allow_pickle=False))
         if path.suffix == ".json":
             return of_json(parse_json(read_text(path)), datatype)
         raw = path.read_bytes()
@@ -119,10 +120,8 @@ def of_json(values: Any, datatype: str) -> npt.NDArray[np.generic]:
     return np.array([str(text).encode() for text in texts.ravel()], dtype=object).reshape(texts.shape)
 
 
-def _as(datatype: str, saved: Any) -> npt.NDArray[np.generic]:
+def _as(datatype: str, saved: npt.NDArray[Any]) -> npt.NDArray[np.generic]:
     """Of a .npy file, in which a NaN is meant; ValueError if whole numbers do not fit."""
-    if not isinstance(saved, np.ndarray):
-        raise ValueError("it holds several arrays: give one (.npy)")
     kind = dtype_of(datatype)
     with np.errstate(all="ignore"):
         data = saved.astype(kind)

@@ -86,7 +86,7 @@ class Source:
 
     def open(self) -> TextIO:
         """As text, from its beginning. Letters of another encoding are no matter: times have none."""
-        file = cast(IO[bytes], gzip.open(self.path)) if self._gzipped else self.path.open("rb")
+        file = cast(IO[bytes], (gzip.open if self._gzipped else open)(self.path, "rb"))
         bounded = io.BufferedReader(_Bounded(file, self.path), 1 << 16)
         return io.TextIOWrapper(bounded, encoding=self._encoding, errors="replace", newline="")
 

@@ -137,8 +137,8 @@ def read_rows(file: Path) -> list[IntervalRow]:
     """As _write_rows left them; ArtifactError if they are others."""
 
     def row(fields: dict[str, str]) -> IntervalRow:
-        whole = (int(fields[name]) for name in ("decided", "missed", "replicas"))
-        return IntervalRow(finite(fields["time_s"]), *whole, finite(fields["gpu_seconds"]))
+        decided, missed, replicas = (int(fields[name]) for name in ("decided", "missed", "replicas"))
+        return IntervalRow(finite(fields["time_s"]), decided, missed, replicas, finite(fields["gpu_seconds"]))
 
     return read_csv_rows(file, row, "run `kis adapt` again")
 

@@ -96,9 +96,8 @@ def main() -> int:
         share = -(-given.inputs // len(of_kind[name.partition("/")[0]]))
         tally = tallies[name] = _run(name, given.seed, share, (until_s - time.monotonic()) / (len(names) - place))
         _tell(name, tally, given.keep)
-    print(
-        "\n| kind | inputs | refused | read | failures | worst s | worst MiB |\n| --- | --- | --- | --- | --- | --- | --- |"
-    )
+    print("\n| kind | inputs | refused | read | failures | worst s | worst MiB |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     for kind, its in of_kind.items():
         whole = engine.Tally()
         for name in its:
@@ -110,12 +109,10 @@ def main() -> int:
 
 
 def _tell(name: str, tally: engine.Tally, keep: Path | None) -> None:
-    told = f"{tally.inputs:,} inputs, {tally.counts['refused']:,} refused, {tally.counts['read']:,} read"
+    counts = ", ".join(f"{tally.counts[what]:,} {what}" for what in ("refused", "read", "failed"))
     clear = "\r\x1b[K" if sys.stderr.isatty() else ""
-    print(
-        f"{clear}{name}: {told}, {tally.counts['failed']:,} failed, {tally.worst_s:.2f} s, {tally.worst_bytes >> 20} MiB",
-        flush=True,
-    )
+    worst = f"{tally.worst_s:.2f} s, {tally.worst_bytes >> 20} MiB"
+    print(f"{clear}{name}: {tally.inputs:,} inputs, {counts}, {worst}", flush=True)
     for said, (number, data) in tally.failures.items():
         print(f"    {number}: {said}\n        {data[:100]!r}", flush=True)
         if keep is not None:

@@ -129,7 +129,7 @@ def _encoded(data: bytes, rng: random.Random) -> bytes:
 # --- bytes
 
 
-def _bytes(data: bytes, rng: random.Random, others: tuple[bytes, ...]) -> bytes:
+def _bytes(data: bytes, rng: random.Random, others: tuple[bytes, ...]) -> bytes:  # noqa: PLR0911
     at = rng.randrange(len(data) + 1)
     end = min(len(data), at + rng.choice((1, 1, 2, 4, 16, 64, 1024)))
     part = data[at:end]
@@ -299,7 +299,7 @@ def _misspelt(text: str, rng: random.Random) -> str:
     ways: tuple[Callable[[], str], ...] = (
         lambda: text[:at] + text[at + 1 :],
         lambda: text[:at] + rng.choice("xX_-. :/=,\0é\ud800\n") + text[at:],
-        lambda: text.upper(),
+        text.upper,
         lambda: text + rng.choice(WORDS),
         lambda: text * 30,
     )

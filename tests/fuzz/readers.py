@@ -6,8 +6,8 @@ import functools
 import gzip
 import hashlib
 import importlib
+import io
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -67,9 +67,8 @@ def traces() -> Iterator[Reader]:
     for name in sorted(FORMATS.known()):
         form: Form = "jsonl" if name in ("json_lines", "nginx_json", "vegeta", "mooncake") else "text"
         form = "json" if name in ("otlp", "prometheus") else form
-        yield Reader(
-            "traces", name, form, functools.partial(_trace, name), lambda texts=found.get(name): texts or everything
-        )
+        seeds = functools.partial(list[bytes], found.get(name) or everything)
+        yield Reader("traces", name, form, functools.partial(_trace, name), seeds)
 
 
 def _trace(name: str | None, file: Path) -> Any:
@@ -237,7 +236,8 @@ def _short_profile(file: Path) -> bytes:
         for name in [name for name in level if name.endswith("quantiles_s") and level[name]]:
             level[name] = level[name][::100] + level[name][-1:]
     profile["overhead"]["levels"] = profile["overhead"]["levels"][:3]
-    profile["service_time"]["noise_quantiles"] = profile["service_time"]["noise_quantiles"][::100] + [2.0]
+    noise = profile["service_time"]["noise_quantiles"]
+    profile["service_time"]["noise_quantiles"] = [*noise[::100], 2.0]
     return json.dumps(profile).encode()
 
 
@@ -409,8 +409,7 @@ def _watched(name: str, file: Path) -> Any:
     source = source_of(str(folder), None, "default", None)
     assert isinstance(source, FolderSource)
     frame = source.frame()
-    console = Console(file=open(os.devnull, "w"), width=80)
-    console.print(drawn(frame))
+    Console(file=io.StringIO(), width=80).print(drawn(frame))
     return frame
 
 
@@ -610,7 +609,7 @@ class replaced:  # noqa: N801 - as contextlib's
 
 
 def servers() -> Iterator[Reader]:
-    """What Triton answers of a model: statistics, configuration, metadata; and the decision beside a controller's page."""
+    """What Triton answers of a model (statistics, configuration, metadata); the decision beside a controller's page."""
     tests = importlib.import_module("tests.measurement.test_triton_metrics")
     yield Reader("server answers", "statistics", "json", _statistics, lambda: [json.dumps(tests.STATISTICS).encode()])
     yield Reader("server answers", "model", "json", _model, lambda: [json.dumps(one).encode() for one in _MODELS])
@@ -987,7 +986,8 @@ def typed() -> Iterator[Reader]:
         "ray_serve:target_ongoing_requests=2",
         "rule:replica_capacity_rps=5,latency_target_s=0.1,provisioning_delay_s=5",
     )
-    whole = "{kind: hpa, spec: {max_replicas: 8, metrics: [{type: Pods, name: queue_time_ms, target_average_value_m: 5000}]}}"
+    metric = "{type: Pods, name: queue_time_ms, target_average_value_m: 5000}"
+    whole = f"{{kind: hpa, spec: {{max_replicas: 8, metrics: [{metric}]}}}}"
     others = (
         "dynamo:replica_capacity_rps=5,latency_target_s=1",
         "llm_d:latency_target_s=1",

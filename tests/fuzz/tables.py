@@ -94,7 +94,7 @@ def _with_column(table: Any, rng: random.Random) -> Any:
     return table.set_column(at, name, made)
 
 
-def _other(value: Any, rng: random.Random) -> Any:
+def _other(value: Any, rng: random.Random) -> Any:  # noqa: PLR0911
     if rng.random() < 0.15:
         return None
     if isinstance(value, bool):

@@ -9,7 +9,6 @@ from loadgen.traces.clock import Clock
 from loadgen.traces.format import Arrivals, TraceFormat, TraceReading
 from loadgen.traces.source import Source
 
-
 LONGEST_NS = 100 * 365 * 86400 * 10**9
 
 
