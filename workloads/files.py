@@ -73,11 +73,11 @@ def first_wrong(error: ValueError) -> str:
     return f"{'.'.join(map(str, first['loc'])) or 'file'}: {first['msg']}"
 
 
-def finite(text: str) -> float:
+def finite(text: str | float) -> float:
     """The number; ValueError if it is none, NaN or infinite."""
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"{text[:20]} is no finite number")
+        raise ValueError(f"{str(text)[:20]} is no finite number")
     return number
 
 

@@ -29,7 +29,7 @@ from testbed.controller.config import ControllerConfig
 from testbed.controller.guard import Limits
 from testbed.errors import ClusterError, ConfigError
 from testbed.pipeline.experiment_config import ExperimentConfig
-from workloads.files import write_json
+from workloads.files import finite, write_json
 
 READY_S = 60.0  # a controller decides, and an HPA has its metrics, within that time
 POLL_S = 0.25
@@ -88,7 +88,7 @@ def change_reasons(config: ExperimentConfig, api: client.ApiClient, folder: Path
         turns = read_json_lines(log, "restore it, or make the run again")
         try:
             acted = [turn for turn in turns if turn["acted"] and turn["replicas"] is not None]
-            return [(float(turn["time_s"]), str(turn["reason"])) for turn in acted]
+            return [(finite(turn["time_s"]), str(turn["reason"])) for turn in acted]
         except (KeyError, TypeError, ValueError) as error:
             what = f"a turn without what a controller tells ({type(error).__name__}: {error})"
             raise ArtifactError(f"{log}: {what}: restore it, or make the run again") from None

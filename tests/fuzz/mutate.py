@@ -288,7 +288,7 @@ def _places(tree: Any) -> list[tuple[Any, Any]]:
 
 def _deep(value: Any, rng: random.Random) -> Any:
     """As text: Python's own writers do not go so deep."""
-    depth = rng.choice((5, 100, DEEP))
+    depth = rng.choice((5, 5, 30, 30, 100, 400, DEEP))
     if rng.random() < 0.5:
         return RAW + "[" * depth + "1" + "]" * depth
     return RAW + '{"a":' * depth + "1" + "}" * depth
