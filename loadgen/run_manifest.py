@@ -10,7 +10,7 @@ import platform
 from importlib import metadata
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from loadgen.client_limits import ClientLimits
 from loadgen.validity import Verdict
@@ -49,7 +49,7 @@ class ClientManifest(BaseModel):
     pattern: str
     pattern_parameters: dict[str, Any] = {}
     seed: int
-    duration_s: float
+    duration_s: float = Field(gt=0)
     start_unix_ns: int | None = None  # None: simulated
     start_monotonic_ns: int | None = None
     verdict: Verdict | None = None  # None: simulated, or not yet judged

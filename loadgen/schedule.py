@@ -109,7 +109,7 @@ class Schedule:
         table, provenance = read_table(path, KIND, VERSION, columns, [tokens_field])
         model = table["model"].to_numpy(zero_copy_only=False).astype(object)
         duration_s = provenance.pop("duration_s", None)
-        if not isinstance(duration_s, int | float) or duration_s < 0:
+        if not isinstance(duration_s, int | float) or not duration_s > 0:
             raise ArtifactError(f"{path}: its duration_s is {duration_s!r}: make the run again, or restore the file")
         tokens = table["tokens"].to_numpy() if "tokens" in table.column_names else None
         return cls(table["scheduled_ns"].to_numpy(), model, duration_s, provenance, tokens)

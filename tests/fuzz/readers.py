@@ -44,6 +44,7 @@ def readers() -> dict[str, Reader]:
         *archives(),
         *pages(),
         *servers(),
+        *connections(),
         *manifests(),
         *journals(),
         *requests(),
@@ -705,6 +706,31 @@ def _selector(file: Path) -> Any:
     from testbed.adapter.selectors import parse_selector
 
     return parse_selector(as_typed(file))
+
+
+# --- connections through the activator
+
+
+def connections() -> Iterator[Reader]:
+    """What a client and a pod say, in pieces; a zero ends the client's part."""
+    asked = b"POST /v2/models/m/infer HTTP/1.1\r\ncontent-length: 3\r\n\r\nabc"
+    answered = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+    headers = b"\0\0\x01\x01\x05\0\0\0\x01x"
+    http2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + headers
+    texts = [asked + b"|" + answered, asked * 2 + b"|" + answered * 2, http2 + b"|" + headers * 2]
+    yield Reader("connections", "activator", "bytes", _exchange, lambda: texts)
+
+
+def _exchange(file: Path) -> Any:
+    from testbed.activator.exchange import Exchange
+
+    asked, _, answered = file.read_bytes().partition(b"|")
+    exchange = Exchange()
+    for size in (1, 7, 4096):
+        begun = [exchange.from_client(asked[at : at + size]) for at in range(0, min(len(asked), 300 * size), size)]
+        for at in range(0, min(len(answered), 300 * size), size):
+            exchange.from_server(answered[at : at + size])
+    return begun, exchange.at_rest, exchange.unanswered, exchange.may_be_told
 
 
 # --- objects of Kubernetes
