@@ -16,7 +16,7 @@ READY := $(VENV)/.ready
 DEMO := .venv-demo
 DEMO_BIN := $(if $(wildcard $(READY)),$(BIN),$(DEMO)/bin)
 
-.PHONY: demo help env lock bundle calibrate docs prometheus test test-bounds test-cluster test-image image helm cluster-up cluster-down check bench clean
+.PHONY: demo help env lock bundle calibrate docs prometheus test fuzz test-bounds test-cluster test-image image helm cluster-up cluster-down check bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -76,6 +76,10 @@ NOISY = $(if $(NOISE),$(BIN)/python -m tests.noise -- )
 # Twice as many processes as our machines have cores: much of what they do is to wait for servers.
 test: env ## all tests: no GPU, no cluster; NOISE=1 as on a busy host
 	@$(NOISY)$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# A minute of it is in `make test`. KEEP=folder: where inputs that fail are written; ARGS="--only traces/".
+fuzz: env ## wrong files, pages and arguments for everything that kis reads; SECONDS=3600 for longer than ten minutes
+	@$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),600) $(if $(KEEP),--keep $(KEEP)) $(ARGS)
 
 # The compiled loops are compiled once more for it, into a cache of its own: two and a half minutes of processor time.
 test-bounds: env ## the worlds of the simulators' oracles with every array access checked

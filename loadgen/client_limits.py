@@ -12,7 +12,7 @@ TransportName = Literal["http", "http_shm", "grpc", "null"]
 class ClientLimits(BaseModel):
     """Timeout and in-flight limit of a client, real or simulated."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     timeout_s: float = Field(10.0, gt=0, description="timeout of each request, counted from its sending")
     max_in_flight: int = Field(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+import contextlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +17,7 @@ from loadgen.clients import http_client, why_refused
 from loadgen.endpoints import address
 from workloads.catalog import DynamicBatching, ServiceConfig, TensorSpec
 from workloads.errors import KisError
+from workloads.files import first_wrong
 from workloads.payloads import fitted, given_values, read_values
 
 _TIMEOUT_S = 10.0
@@ -40,7 +42,8 @@ class DiscoveredModel:
 def list_models(endpoint: str, access: Access = PLAIN) -> tuple[str, ...]:
     """Names of the models that are ready on the server; DiscoveryError if it does not answer."""
     index = _ask(endpoint, access, "the models", lambda client: client.get_model_repository_index())
-    return tuple(sorted({entry["name"] for entry in index if entry.get("state") == "READY"}))
+    with _read(endpoint, "the models"):
+        return tuple(sorted({str(entry["name"]) for entry in index if entry.get("state") == "READY"}))
 
 
 def the_model(endpoint: str, name: str | None, access: Access = PLAIN) -> str:
@@ -76,13 +79,25 @@ def model_tensors(
     endpoint = address(endpoint)
     metadata = _ask(endpoint, access, f"model '{model}'", lambda client: client.get_model_metadata(model))
     config = model_configuration(endpoint, model, access)
+    with _read(endpoint, model):
+        return _described(model, metadata, config, dict(shapes or {}), dict(values or {}), have_lengths, named)
+
+
+def _described(
+    model: str,
+    metadata: Mapping[str, Any],
+    config: Mapping[str, Any],
+    given: Mapping[str, tuple[int, ...]],
+    values: Mapping[str, str],
+    have_lengths: bool,
+    named: Collection[str],
+) -> DiscoveredModel:
+    """See `model_tensors`."""
     if unsendable := _unsendable(config):
         raise DiscoveryError(
             f"model '{model}' {unsendable}: requests one by one, each with one answer, are what is sent"
         )
     batched = int(config.get("max_batch_size", 0)) > 0
-    given = dict(shapes or {})
-    values = dict(values or {})
     wanted = {*given, *values, *named}
     optional = {tensor["name"] for tensor in config.get("input", ()) if tensor.get("optional")}
     tensors = [tensor for tensor in metadata.get("inputs", ()) if tensor["name"] not in optional - wanted]
@@ -143,7 +158,7 @@ def parse_shapes(texts: Iterable[str]) -> dict[str, tuple[int, ...]]:
     shapes = {}
     for text in texts:
         name, colon, sizes = text.rpartition(":")
-        if not colon or not all(size.isdecimal() or size == "-1" for size in sizes.split(",")):
+        if not colon or not all((size.isdecimal() and len(size) < 16) or size == "-1" for size in sizes.split(",")):
             raise DiscoveryError(f"--shape {text}: give NAME:D1,D2,... without the batch dimension, e.g. input_ids:128")
         shapes[name] = tuple(map(int, sizes.split(",")))
     return shapes
@@ -219,6 +234,16 @@ def _spec(tensor: Mapping[str, Any], batched: bool, shape: tuple[int, ...] | Non
             raise DiscoveryError(f"input '{tensor['name']}' has shape {sizes}: {list(shape)} does not fit it")
         sizes = list(shape)
     return TensorSpec(name=tensor["name"], datatype=tensor["datatype"], shape=tuple(sizes))
+
+
+@contextlib.contextmanager
+def _read(endpoint: str, what: str) -> Iterator[None]:
+    """Of the block's code reads what a server has answered: DiscoveryError where that is not of Triton's form."""
+    try:
+        yield
+    except (KeyError, ValueError, TypeError, AttributeError, IndexError, OverflowError) as error:
+        said = first_wrong(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        raise DiscoveryError(f"what {endpoint} says of {what} cannot be read ({said}): is this a Triton?") from None
 
 
 def _ask(server: str, access: Access, what: str, question: Callable[[triton.InferenceServerClient], Any]) -> Any:

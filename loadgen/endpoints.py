@@ -6,7 +6,6 @@ it again when it changed. A request that is already in flight to a removed endpo
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Collection, Sequence
 from ipaddress import ip_address
@@ -16,7 +15,7 @@ from typing import NamedTuple
 from loadgen.access import EXAMPLE
 from workloads.catalog import Balancer
 from workloads.errors import KisError
-from workloads.files import write_json
+from workloads.files import parse_json, read_text, write_json
 
 POLL_S = 0.05
 PORTS = {"http": 8000, "grpc": 8001, "https": 443, "grpcs": 443}  # where none is given
@@ -73,7 +72,7 @@ def endpoint_of(text: str) -> Endpoint:
         if not colon:
             host, port = place, ""
         in_brackets = host.startswith("[") and host.endswith("]") and _is_ipv6(host[1:-1])
-        if not host or (colon and not port.isdecimal()) or (not in_brackets and set(host) & set("[]:")):
+        if not host or (colon and not _is_port(port)) or (not in_brackets and set(host) & set("[]:")):
             scheme = ""
         host = host.strip("[]")
     if scheme not in PORTS or not (host + prefix).isprintable() or " " in host + prefix:
@@ -102,6 +101,10 @@ def grpc_beside(server: str) -> str:
     return Endpoint("grpcs" if there.tls else "grpc", there.host, PORTS["grpc"]).name
 
 
+def _is_port(text: str) -> bool:
+    return text.isdecimal() and len(text) <= 5 and int(text) < 1 << 16
+
+
 def at(host: str, port: int) -> str:
     """host:port, with an IPv6 address in brackets."""
     return f"[{host}]:{port}" if _is_ipv6(host) else f"{host}:{port}"
@@ -122,7 +125,7 @@ def write_endpoints(path: Path, endpoints: Sequence[str]) -> None:
 def read_endpoints(path: Path) -> tuple[str, ...]:
     """The addresses in the file; EndpointError if it is not such a file."""
     try:
-        return tuple(address(text) for text in json.loads(path.read_text())["endpoints"])
+        return tuple(address(text) for text in parse_json(read_text(path))["endpoints"])
     except OSError as error:
         raise EndpointError(f"{path}: {error.strerror}: the serving side writes this file before a replay") from None
     except (ValueError, KeyError, TypeError, AttributeError):

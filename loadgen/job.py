@@ -18,9 +18,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from loadgen.access import PLAIN, Access
+from loadgen.artifact import ArtifactError
 from loadgen.client_limits import ClientLimits, TransportName
 from loadgen.request_log import RequestLog
 from loadgen.row_stream import collect_rows
@@ -30,7 +31,7 @@ from loadgen.timerfd import SPIN_S
 from loadgen.validity import ClientFigures, Verdict, judge
 from workloads.catalog import Balancer, TensorSpec
 from workloads.errors import KisError
-from workloads.files import write_json
+from workloads.files import first_wrong, parse_model, read_text, write_json
 
 LOGGER = "kis"  # of what Locust's log tells the user of a run: verdicts, and why one cannot start
 ERROR_MARK = f"ERROR/{LOGGER}: "  # in a line of the replay's output: an error for the user follows
@@ -50,7 +51,7 @@ class RequestShape(BaseModel):
     file: with the requests themselves, so many entries, sent in turn.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     inputs: tuple[TensorSpec, ...]
     batched: bool = True
@@ -92,12 +93,11 @@ class ReplayJob(ClientLimits):
     def read(cls, path: Path) -> ReplayJob:
         """Read a job file; ReplayError names the first field that is wrong."""
         try:
-            return cls.model_validate_json(path.read_text())
+            return parse_model(cls, read_text(path))
         except OSError as error:
             raise ReplayError(f"{path}: {error.strerror}: give a job file (loadgen.job.ReplayJob)") from None
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise ReplayError(f"{path}: {'.'.join(map(str, first['loc'])) or 'file'}: {first['msg']}") from None
+        except ValueError as error:
+            raise ReplayError(f"{path}: {first_wrong(error)}: give a job file (loadgen.job.ReplayJob)") from None
 
 
 def run_replay(
@@ -207,9 +207,15 @@ def client_figures(log: RequestLog) -> tuple[ClientFigures, ...]:
 
 
 def read_clients(raw: Path) -> tuple[ClientFigures, ...]:
-    """All raw/client-*.json, by worker."""
-    files = [ClientFigures.model_validate_json(path.read_text()) for path in raw.glob("client-*.json")]
-    return tuple(sorted(files, key=lambda client: client.worker))
+    """All raw/client-*.json, by worker; ArtifactError if one is another file."""
+    return tuple(sorted(map(_client, raw.glob("client-*.json")), key=lambda client: client.worker))
+
+
+def _client(path: Path) -> ClientFigures:
+    try:
+        return parse_model(ClientFigures, read_text(path))
+    except ValueError as error:
+        raise ArtifactError(f"{path}: {first_wrong(error)}: make the run again") from None
 
 
 def start_of(raw: Path) -> int | None:

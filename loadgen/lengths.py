@@ -26,7 +26,7 @@ IntArray = npt.NDArray[np.int64]
 class LogNormalLengths(BaseModel):
     """Lengths whose logarithm is normal; what is below 1 or above `longest` is taken as that."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     median: float = Field(gt=0, description="median length, tokens")
     sigma: float = Field(ge=0, description="standard deviation of the logarithm")
@@ -48,7 +48,7 @@ class LogNormalLengths(BaseModel):
 class ListedLengths(BaseModel):
     """A few lengths, each with its weight."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     tokens: tuple[int, ...] = Field(min_length=1)
     weights: tuple[float, ...] = Field((), description="weight of each length; none: equally likely")
@@ -79,7 +79,7 @@ class ListedLengths(BaseModel):
 
 def _kind_of(given: Any) -> str:
     """So that a mistake is said of the one that was meant."""
-    names = given.keys() if isinstance(given, dict) else type(given).model_fields
+    names = given.keys() if isinstance(given, dict) else getattr(type(given), "model_fields", ())
     return "listed" if "tokens" in names else "lognormal"
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from workloads.catalog import TensorSpec
+from workloads.files import parse_json, read_text
 from workloads.payloads import PayloadError, dtype_of, fitted, of_json
 
 Arrays = dict[str, np.ndarray[Any, Any]]
@@ -24,7 +24,7 @@ Arrays = dict[str, np.ndarray[Any, Any]]
 def read_requests(path: Path, inputs: tuple[TensorSpec, ...]) -> tuple[Arrays, ...]:
     """The inputs of each request in the file, by name; PayloadError names the request that does not fit the model."""
     try:
-        entries = json.loads(path.read_text())["data"]
+        entries = parse_json(read_text(path))["data"]
         flat = [one for entry in entries for one in (entry if isinstance(entry, list) else [entry])]
     except OSError as error:
         raise PayloadError(f"{path}: {error.strerror}: give a file of requests") from None
@@ -39,8 +39,8 @@ def read_requests(path: Path, inputs: tuple[TensorSpec, ...]) -> tuple[Arrays, .
 def names_in(path: Path) -> tuple[str, ...]:
     """Inputs that the first request has; none if the file cannot be read, which `read_requests` says better."""
     try:
-        entry = json.loads(path.read_text())["data"][0]
-        return tuple(entry[0] if isinstance(entry, list) else entry)
+        entry = parse_json(read_text(path))["data"][0]
+        return tuple(map(str, entry[0] if isinstance(entry, list) else entry))
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return ()
 

@@ -83,6 +83,6 @@ class RequestLog:
     @classmethod
     def read(cls, path: Path) -> RequestLog:
         """Read requests.parquet."""
-        table, provenance = read_table(path, KIND, VERSION)
+        table, provenance = read_table(path, KIND, VERSION, SCHEMA)
         nullable = {pa.int64(): pd.Int64Dtype()}
         return cls(table.to_pandas(types_mapper=nullable.get), provenance)

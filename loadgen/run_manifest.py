@@ -10,7 +10,7 @@ import platform
 from importlib import metadata
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from loadgen.client_limits import ClientLimits
 from loadgen.validity import Verdict
@@ -23,7 +23,7 @@ _VERSIONED = ("kis-testbed", "tritonclient", "locust", "gevent", "numpy", "torch
 class Device(BaseModel):
     """Where the model ran. kind `emulated`: no network ran, the model waited a given profile's time."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: Literal["cpu", "gpu", "emulated", "unknown"]
     name: str
@@ -32,7 +32,7 @@ class Device(BaseModel):
 class ClientManifest(BaseModel):
     """What a load generator knows of its run."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     version: Literal[1] = VERSION
     run_id: str
@@ -49,7 +49,7 @@ class ClientManifest(BaseModel):
     pattern: str
     pattern_parameters: dict[str, Any] = {}
     seed: int
-    duration_s: float
+    duration_s: float = Field(gt=0)
     start_unix_ns: int | None = None  # None: simulated
     start_monotonic_ns: int | None = None
     verdict: Verdict | None = None  # None: simulated, or not yet judged

@@ -115,11 +115,17 @@ class Schedule:
     @classmethod
     def read(cls, path: Path) -> Schedule:
         """Read schedule.parquet."""
-        table, provenance = read_table(path, KIND, VERSION)
+        import pyarrow as pa  # noqa: PLC0415 - as above
+
+        columns = (pa.field("scheduled_ns", pa.int64(), nullable=False), pa.field("model", pa.string(), nullable=False))
+        more = [pa.field(name, pa.int64(), nullable=False) for name in ("tokens", "rows")]
+        table, provenance = read_table(path, KIND, VERSION, columns, more)
         model = table["model"].to_numpy(zero_copy_only=False).astype(object)
-        duration_s = provenance.pop("duration_s")
-        tokens, rows = (table[name].to_numpy() if name in table.column_names else None for name in ("tokens", "rows"))
-        return cls(table["scheduled_ns"].to_numpy(), model, duration_s, provenance, tokens, rows)
+        duration_s = provenance.pop("duration_s", None)
+        if not isinstance(duration_s, int | float) or not duration_s > 0:
+            raise ArtifactError(f"{path}: its duration_s is {duration_s!r}: make the run again, or restore the file")
+        of_requests = (table[name].to_numpy() if name in table.column_names else None for name in ("tokens", "rows"))
+        return cls(table["scheduled_ns"].to_numpy(), model, duration_s, provenance, *of_requests)
 
 
 def from_seconds(times_s: FloatArray, duration_s: float, model: str, provenance: dict[str, Any]) -> Schedule:

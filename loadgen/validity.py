@@ -32,7 +32,7 @@ EXIT_INVALID = 3  # a command's exit code: the run was made, and is not to be re
 class Verdict(BaseModel):
     """The judgement of one real run. `reasons` is empty if and only if it is valid; `figures` holds what was judged."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     valid: bool
     reasons: tuple[str, ...] = ()
@@ -42,7 +42,7 @@ class Verdict(BaseModel):
 class ValidityLimits(BaseModel):
     """What a valid run must keep to. Times may be exceeded if they are small beside the latency that is measured."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     lag_p99_s: float = Field(0.002, gt=0, description="limit on the P99 of the lag")
     late_s: float = Field(0.010, gt=0, description="lag above which a request is late")
@@ -64,7 +64,7 @@ class ValidityLimits(BaseModel):
 class ClientFigures(BaseModel):
     """raw/client-<worker>.json: what one client process says of itself. Written at its start, and again at its end."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     worker: int
     workers: int

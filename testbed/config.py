@@ -68,7 +68,7 @@ WHOLE_HPA = (
 class Strict(BaseModel):
     """Frozen, and refuses unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -302,7 +302,9 @@ class StudyConfig(NetworkConfig):
     gpus: tuple[int, ...] = Field(
         (0,), min_length=1, description="CUDA numbers of the GPUs; a replica's instances are on all of them"
     )
-    configurations: tuple[ServiceConfig, ...] = Field((ServiceConfig(),), description="configurations of the service")
+    configurations: tuple[ServiceConfig, ...] = Field(
+        (ServiceConfig(),), min_length=1, description="configurations of the service"
+    )
     lengths: Lengths | None = Field(None, description="tokens of held-out requests, for services with length_buckets")
     batch: RequestRows | None = Field(None, description="rows of each held-out request, as in traffic; none: 1")
     fit: FitPlan = FitPlan()

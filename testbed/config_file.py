@@ -22,23 +22,77 @@ from pydantic import BaseModel, ValidationError
 
 from testbed.errors import ConfigError
 from workloads.catalog import CATALOG, CatalogError
+from workloads.files import read_text
 
 T = TypeVar("T", bound=BaseModel)
 FLAGS = "flags"  # where data comes from that was typed: an error names the flag
+MOST_VALUES = 200_000  # of a document, with what its aliases stand for
 MERGE = "tag:yaml.org,2002:merge"  # << may stand there several times
 POLICY_FILES = ("file", "tuned", "manifest")  # keys of a policy's settings, which no model describes, that name files
 
 
 class UniqueKeys(yaml.SafeLoader):
-    """YAML, in which a mapping has a key once: of two, one would be lost without a word."""
+    """YAML, in which a mapping has a key once: of two, one would be lost without a word.
+
+    Aliases may not make much of little: a few lines could stand for more values than a machine has memory for, or
+    contain themselves. Values that YAML knows and Python has not (a 31st of February, `0x`) are errors of YAML too.
+    """
+
+    def compose_document(self) -> yaml.Node | None:
+        """See SafeLoader; MarkedYAMLError of aliases that stand for too much."""
+        root: yaml.Node | None = super().compose_document()
+        waiting, values = [root], 0
+        while waiting:
+            node = waiting.pop()
+            values += 1
+            if values > MOST_VALUES and node is not None:
+                problem = f"has more than {MOST_VALUES:,} values, or aliases that contain themselves"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+            if isinstance(node, yaml.SequenceNode):
+                waiting += node.value
+            elif isinstance(node, yaml.MappingNode):
+                waiting += itertools.chain.from_iterable(node.value)
+        return root
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """See SafeLoader."""
+        try:
+            value = super().construct_object(node, deep)
+        except (ValueError, OverflowError, TypeError, AttributeError, KeyError) as error:
+            problem = f"has a value that cannot be read ({error})"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from None
+        if isinstance(value, int) and abs(value) >> 64:
+            problem = "has a number beyond 64 bits"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+        return value
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """See SafeLoader; MarkedYAMLError of a second one."""
-        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.tag != MERGE]
-        twice = next((key for key, _ in node.value if names.count(key.value) > 1), None)
-        if twice is not None:
-            raise yaml.MarkedYAMLError(problem=f"has the key {twice.value!r} twice", problem_mark=twice.start_mark)
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != MERGE:
+                if key.value in seen:
+                    problem = f"has the key {key.value!r} twice"
+                    raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+                seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+def parse_yaml(text: str) -> Any:
+    """One document; yaml.YAMLError of what is none, and of what is nested more deeply than Python goes."""
+    return _parsed(lambda: yaml.load(text, UniqueKeys))
+
+
+def parse_documents(text: str) -> list[Any]:
+    """Any number of documents; as above."""
+    return list(_parsed(lambda: list(yaml.load_all(text, UniqueKeys))))
+
+
+def _parsed(load: Callable[[], Any]) -> Any:
+    try:
+        return load()
+    except RecursionError:
+        raise yaml.YAMLError("it is nested too deeply") from None
 
 
 def load_config(path: Path, kind: type[T], overrides: dict[str, Any] | None = None) -> T:
@@ -68,7 +122,7 @@ def _read(path: Path, readers: tuple[Path, ...], kind: Any) -> dict[str, Any]:
     if path in readers:
         raise ConfigError(f"{readers[-1]}: extends {path}, which extends it: end the circle")
     of_whom = f"{readers[-1]}: extends {path}" if readers else str(path)
-    data = read_yaml(path, lambda text: yaml.load(text, UniqueKeys), of_whom)
+    data = read_yaml(path, parse_yaml, of_whom)
     if not isinstance(data, dict):
         raise ConfigError(f"{path} holds no mapping of keys: see testbed/configs/ for examples")
     resolved: dict[str, Any] = _resolved(data, kind, path, readers)
@@ -78,21 +132,25 @@ def _read(path: Path, readers: tuple[Path, ...], kind: Any) -> dict[str, Any]:
 def read_yaml(path: Path, load: Callable[[str], Any], of_whom: str | None = None) -> Any:
     """What `load` makes of the file's text; ConfigError where it is none, or no YAML. of_whom: who asks for it."""
     try:
-        return load(path.read_text())
+        return load(read_text(path))
     except IsADirectoryError:
         raise ConfigError(f"{path} is a folder: give a configuration file (YAML); --out is the folder") from None
     except OSError as error:
         instead = f"did you mean --model {path}?" if str(path) in CATALOG else "give a configuration file"
         raise ConfigError(f"{of_whom or path}: {error.strerror}: {instead}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path} is not a text file: give a configuration file (YAML)") from None
+    except ValueError as error:  # no name of a file, or no text in it
+        raise ConfigError(f"{path} is not a text file ({error}): give a configuration file (YAML)") from None
     except yaml.YAMLError as error:
         # What was not closed began at the context's mark; the problem's is where the reader gave up.
         mark = getattr(error, "context_mark", None) or getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}," if mark else ""
-        raise ConfigError(
-            f"{path}{where} is not YAML: {getattr(error, 'problem', None) or 'check its syntax'}"
-        ) from None
+        raise ConfigError(f"{path}{where} is not YAML: {why(error)}") from None
+
+
+def why(error: yaml.YAMLError) -> str:
+    """What a text is not YAML for."""
+    reason = getattr(error, "reason", None)  # of the characters, not of what they say
+    return str(getattr(error, "problem", None) or reason or (error.args[0] if error.args else "check its syntax"))
 
 
 def _resolved(data: Any, kind: Any, path: Path, readers: tuple[Path, ...]) -> Any:

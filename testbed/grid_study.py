@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pandas as pd
 from pydantic import Field
 
+from loadgen.artifact import ArtifactError, read_json_lines
 from testbed.config import Strict
 from testbed.errors import ConfigError
 from testbed.study import HERE, Workers, computed, remember
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 Cell = Mapping[str, Any]  # JSON values; two cells of a study differ
 CONFIG, ROWS = "study.json", "rows.jsonl"
+AGAIN = "remove it to run its cells again"
 
 
 class GridStudy(Strict, ABC):
@@ -106,11 +108,15 @@ def _written(file: Path) -> list[dict[str, Any]]:
     """Its whole lines: an interrupt may have cut the last one."""
     if not file.exists():
         return []
-    text = file.read_text()
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        file.write_text(whole)
-    return [json.loads(line) for line in whole.splitlines()]
+    content = file.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if whole != content:
+        file.write_bytes(whole)
+    rows = read_json_lines(file, AGAIN)
+    for number, row in enumerate(rows, 1):
+        if not all(isinstance(row.get(name), dict) for name in ("cell", "result")):
+            raise ArtifactError(f"{file}: row {number} has no cell and result: {AGAIN}")
+    return rows
 
 
 def _key(cell: Cell) -> str:

@@ -22,7 +22,7 @@ FAST_CLOCKS = {"tsc", "kvm-clock", "hyperv_clocksource_tsc_page", "arch_sys_coun
 class Machine(BaseModel):
     """A look at the machine that the client ran on, of `duration_s`. None: not known; for a limit: there is none."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     looked_unix_ns: int
     duration_s: float

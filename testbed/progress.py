@@ -11,7 +11,7 @@ LEAST_SHARE, LEAST_S = 0.02, 3.0  # of a phase, before its pace says when it end
 class Progress(BaseModel):
     """What the command does that writes into a results folder. The file goes when the command ends."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
     phase: str
     share: float | None = Field(None, ge=0, le=1, description="of the phase's work that is done; None: not known")

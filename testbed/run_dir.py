@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from loadgen.artifact import ArtifactError
 from loadgen.run_manifest import ClientManifest, Device
 from testbed.machine import Machine
-from workloads.files import write_json
+from workloads.files import first_wrong, parse_model, read_text, write_json
 
 __all__ = ["Device", "RunDir", "RunManifest", "is_complete", "run_dirs"]
 
@@ -68,19 +66,23 @@ class RunDir:
     def manifest(self) -> RunManifest:
         """Read run.json."""
         try:
-            return RunManifest.model_validate_json(self.manifest_file.read_text())
+            return manifest_of(read_text(self.manifest_file), str(self.manifest_file))
         except FileNotFoundError:
             raise ArtifactError(f"{self.path} is not a run folder: it has no run.json") from None
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "file"
-            raise ArtifactError(
-                f"{self.manifest_file}: {where}: {first['msg']}: make the run again with this kis"
-            ) from None
+        except ValueError as error:
+            raise ArtifactError(f"{self.manifest_file}: {error}: make the run again with this kis") from None
 
     def write_manifest(self, manifest: RunManifest) -> None:
         """Write run.json in one step, so that a kill leaves the old one or the new one."""
         write_json(self.manifest_file, manifest)
+
+
+def manifest_of(text: str, where: str) -> RunManifest:
+    """Of run.json's text; ArtifactError names the first key that is wrong. where: whose text it is."""
+    try:
+        return parse_model(RunManifest, text)
+    except ValueError as error:
+        raise ArtifactError(f"{where}: {first_wrong(error)}: make the run again with this kis") from None
 
 
 def is_complete(run: Path) -> bool:

@@ -13,7 +13,7 @@ class EmulatedProfile(BaseModel):
     slowness_file: while it serves, the number in that file is a further factor (workloads/backends/slowness.py).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     mean_s: tuple[float, ...] = Field(min_length=1, description="mean batch time by batch size, starting with 1")
     sigma: float = Field(0.05, ge=0, description="standard deviation of the factor's logarithm")

@@ -18,6 +18,27 @@ KisError
 └── ReportError           testbed.reporting      runs that cannot be compared
 """
 
+_LONGEST, _END = 1000, 300  # letters of a text, and of its end where its middle is left out
+
 
 class KisError(Exception):
-    """An error that the user can mend. Its text is one line: what is wrong, where, and what to do."""
+    """An error that the user can mend. Its text is one line: what is wrong, where, and what to do.
+
+    What a foreign file has put into it stays harmless: no other lines, nothing that a terminal obeys, no megabytes.
+    """
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
+
+
+def one_line(text: str) -> str:
+    """Spaces for what separates lines, escapes for what cannot be printed, and the beginning and end of a long text."""
+    if not text.isprintable():
+        text = "".join(map(_printable, text))
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - _END]} ... {text[-_END:]}"
+
+
+def _printable(letter: str) -> str:
+    if letter.isprintable():
+        return letter
+    return " " if letter.isspace() else letter.encode("unicode_escape").decode()

@@ -1,16 +1,23 @@
-"""Files that are written in one step: a kill at any moment leaves the old file or the new one, never half a one."""
+"""Files that are written in one step, and what is read of those that others wrote.
+
+A kill at any moment leaves the old file or the new one, never half a one.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
+
+M = TypeVar("M", bound=BaseModel)
+MOST_BYTES = 1 << 28  # of a file that is read as a whole; a device has no end
 
 
 @contextmanager
@@ -26,6 +33,58 @@ def replacing(path: Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def read_text(path: Path) -> str:
+    """The whole file, with or without a byte order mark. OSError; ValueError if it is no text, or has no end."""
+    with path.open("rb") as file:
+        content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"it is larger than {MOST_BYTES >> 20} MiB")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError("it is not text in UTF-8") from None
+
+
+def parse_json(text: str | bytes) -> Any:
+    """ValueError of what is no JSON, and of what Python alone takes for it: NaN and infinity, numbers beyond a float
+    or beyond 64 bits, halves of letters. What is nested more deeply than Python goes is refused too."""
+    whole = text.decode("utf-8-sig") if isinstance(text, bytes) else text
+    try:
+        value = json.loads(whole, parse_float=finite, parse_int=_whole, parse_constant=finite)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not whole.isascii() or "\\u" in whole:
+        json.dumps(value, ensure_ascii=False).encode()  # half a pair of UTF-16 is no letter, and cannot be written
+    return value
+
+
+def parse_model(kind: type[M], text: str | bytes) -> M:
+    """JSON as that model; ValueError, ValidationError among them. Finite numbers also where the model takes any."""
+    return kind.model_validate(parse_json(text))
+
+
+def first_wrong(error: ValueError) -> str:
+    """In a few words: what `parse_model` refuses first, and where."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'file'}: {first['msg']}"
+
+
+def finite(text: str | float) -> float:
+    """The number; ValueError if it is none, NaN or infinite."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{str(text)[:20]} is no finite number")
+    return number
+
+
+def _whole(text: str) -> int:
+    if len(text) > 20 or abs(number := int(text)) >> 64:
+        raise ValueError(f"{text[:20]} is beyond 64 bits")
+    return number
 
 
 def write_text_atomically(path: Path, text: str, mode: int = 0o666) -> None:

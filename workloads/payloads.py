@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import ml_dtypes
@@ -14,7 +15,9 @@ import numpy.typing as npt
 
 from workloads.catalog import TensorSpec
 from workloads.errors import KisError
+from workloads.files import parse_json, read_text
 
+MOST_ELEMENTS = 1 << 28  # of an input; protobuf, and so gRPC, ends at 2 GiB
 VOCABULARY = 30522  # token ids of bert-base-uncased
 
 _FLOATS: dict[str, Any] = {"FP16": np.float16, "FP32": np.float32, "FP64": np.float64, "BF16": ml_dtypes.bfloat16}
@@ -64,11 +67,12 @@ def given_values(spec: TensorSpec, text: str, rng: np.random.Generator) -> npt.N
     """
     if text.startswith("@"):
         return fitted(spec, read_values(Path(text[1:]), spec.datatype))
-    shape = tuple(1 if size < 0 else size for size in spec.shape)
+    shape = _shape_of(spec)
     try:
-        if found := _RANGE.fullmatch(text):
-            return _drawn(spec.datatype, found[1], found[2], shape, rng)
-        return np.full(shape, _scalar(spec.datatype, text), dtype=dtype_of(spec.datatype))
+        with np.errstate(over="ignore"):
+            if found := _RANGE.fullmatch(text):
+                return _finite(_drawn(spec.datatype, found[1], found[2], shape, rng))
+            return _finite(np.full(shape, _scalar(spec.datatype, text), dtype=dtype_of(spec.datatype)))
     except (ValueError, OverflowError) as error:
         raise PayloadError(f"--input {spec.name}={text}: {error}: the input is {spec.datatype}") from None
 
@@ -92,26 +96,44 @@ def read_values(path: Path, datatype: str) -> npt.NDArray[np.generic]:
     element."""
     try:
         if path.suffix == ".npy":
-            saved: npt.NDArray[np.generic] = np.load(path, allow_pickle=False)
-            return saved.astype(dtype_of(datatype))
+            with path.open("rb") as file:
+                return _as(datatype, np.lib.format.read_array(file, allow_pickle=False))
         if path.suffix == ".json":
-            return of_json(json.loads(path.read_text()), datatype)
+            return of_json(parse_json(read_text(path)), datatype)
         raw = path.read_bytes()
         if datatype == "BYTES":
             return np.array([raw], dtype=object)
         return np.frombuffer(raw, dtype_of(datatype))
     except OSError as error:
         raise PayloadError(f"{path}: {error.strerror}: give a file with the input's values") from None
-    except (ValueError, OverflowError, TypeError) as error:
+    # NumPy reads a .npy file's header as Python's source, and takes its shape for true.
+    except (ValueError, OverflowError, TypeError, EOFError, SyntaxError, TokenError, MemoryError) as error:
         raise PayloadError(f"{path}: {error}: the input is {datatype}") from None
 
 
 def of_json(values: Any, datatype: str) -> npt.NDArray[np.generic]:
     """Numbers or texts in nested lists. ValueError, OverflowError or TypeError if they are no such data."""
     if datatype != "BYTES":
-        return np.array(values, dtype=dtype_of(datatype))
+        with np.errstate(over="ignore"):
+            return _finite(np.array(values, dtype=dtype_of(datatype)))
     texts = np.array(values, dtype=object)
     return np.array([str(text).encode() for text in texts.ravel()], dtype=object).reshape(texts.shape)
+
+
+def _as(datatype: str, saved: npt.NDArray[Any]) -> npt.NDArray[np.generic]:
+    """Of a .npy file, in which a NaN is meant; ValueError if whole numbers do not fit."""
+    kind = dtype_of(datatype)
+    with np.errstate(all="ignore"):
+        data = saved.astype(kind)
+    if kind.kind in "iu" and saved.dtype.kind in "iuf" and not np.array_equal(data, saved):
+        raise ValueError("it has numbers that do not fit")
+    return data
+
+
+def _finite(data: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    if data.dtype.kind not in "OSU" and not np.isfinite(data.astype(np.float64)).all():
+        raise ValueError("it has a number that is not finite")
+    return data
 
 
 def dtype_of(datatype: str) -> np.dtype[Any]:
@@ -148,8 +170,16 @@ def _drawn(
     return rng.integers(least, most, shape, dtype=kind if kind != np.bool_ else np.int64, endpoint=True).astype(kind)
 
 
-def _tensor(spec: TensorSpec, rng: np.random.Generator) -> npt.NDArray[np.generic]:
+def _shape_of(spec: TensorSpec) -> tuple[int, ...]:
+    """Of one request; PayloadError if it is beyond what a request can hold."""
     shape = tuple(1 if size < 0 else size for size in spec.shape)
+    if math.prod(shape) > MOST_ELEMENTS:
+        raise PayloadError(f"input '{spec.name}' has shape {list(shape)}: more than {MOST_ELEMENTS:,} elements")
+    return shape
+
+
+def _tensor(spec: TensorSpec, rng: np.random.Generator) -> npt.NDArray[np.generic]:
+    shape = _shape_of(spec)
     if spec.datatype in _FLOATS:
         return rng.standard_normal(shape, dtype=np.float32).astype(_FLOATS[spec.datatype])
     if spec.datatype == "BOOL":

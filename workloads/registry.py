@@ -72,7 +72,7 @@ class Registry(Generic[T]):
     def _at(self, module: str, attribute: str) -> T:
         try:
             candidate: Any = getattr(importlib.import_module(module), attribute, None)
-        except ImportError as error:
+        except (ImportError, ValueError, TypeError) as error:  # the latter two of what is no name of a module
             raise self._error(f"{self._what} '{module}:{attribute}': {error}: is its folder on PYTHONPATH?") from None
         if not self._fits(candidate):
             raise self._error(f"{self._what} '{module}:{attribute}' is none: {self._hint}")

@@ -29,7 +29,7 @@ Execution = Literal["graph", "eager"]  # on a GPU: a captured CUDA graph a batch
 class BackendOptions(BaseModel):
     """How a model's instances run: everything that is neither the model nor its batching."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     backend: Literal["python", "onnxruntime"] = "python"
     device: Literal["cpu", "gpu"] = "cpu"

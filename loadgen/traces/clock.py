@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds", "iso": "ISO 8601"}
+EARLIEST, LATEST = 1830, 2110  # years
+FARTHEST_US = 2**62 / 1e3  # from 0: the difference of two times in nanoseconds has 64 bits, too
 _ENDINGS: dict[str, Unit] = {"_ns": "ns", "_us": "us", "_ms": "ms", "_s": "s", "unixnano": "ns"}  # of names
 # An epoch time of our days is 1.7e9 s. As seconds, these would be of the year 5138 and later.
 _EPOCH: tuple[tuple[float, Unit], ...] = ((1e17, "ns"), (1e14, "us"), (1e11, "ms"))
@@ -63,7 +65,9 @@ class Clock:
 
         for number, text in texts:
             numbers.append(number)
-            waiting.append(text)
+            waiting.append(
+                text if text.isascii() else text.encode("utf-8", "replace").decode()
+            )  # half a pair of UTF-16
             if len(waiting) == ROWS:
                 read()
         if waiting:
@@ -83,14 +87,17 @@ class Clock:
             self._least = next((least for least, unit in _EPOCH if unit == self.unit), 0.0)
         if self.unit == "iso":
             texts = texts.str.replace(" UTC", "Z", regex=False)  # as BigQuery writes
-            read = pd.to_datetime(texts, errors="coerce", format="ISO8601", utc=True).dt.as_unit("ns")
-            wrong = read.isna().to_numpy()
+            read = pd.to_datetime(texts, errors="coerce", format="ISO8601", utc=True)
+            # Nanoseconds in 62 bits go from 1824 to 2116; pandas reads more years than that.
+            wrong = (read.isna() | (read.dt.year < EARLIEST) | (read.dt.year > LATEST)).to_numpy()
+            read = read.mask(wrong, pd.Timestamp(0, tz="UTC")).dt.as_unit("ns")
             times_ns = read.to_numpy(dtype="datetime64[ns]").astype(np.int64)
         else:
             numbers = pd.to_numeric(texts, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-            microseconds = numbers * (NS[self.unit] / 1e3)
-            wrong = ~(np.abs(microseconds) < 9e15) | (np.abs(numbers) < self._least)
-            times_ns = np.rint(np.where(wrong, 0.0, microseconds)).astype(np.int64) * 1000
+            per_us = NS[self.unit] / 1e3
+            wrong = ~(np.abs(numbers) < FARTHEST_US / per_us) | (np.abs(numbers) < self._least)
+            microseconds = np.where(wrong, 0.0, numbers) * per_us
+            times_ns = np.rint(microseconds).astype(np.int64) * 1000
         return times_ns, int(np.argmax(wrong)) if wrong.any() else None
 
     def _wrong(self, number: int, text: str) -> TraceError:

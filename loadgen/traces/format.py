@@ -69,7 +69,7 @@ def _as_text(value: Any) -> str:
 class TraceReading(BaseModel):
     """How a trace file is to be read: what nobody says is found in the file, and told."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     format: Annotated[str, AfterValidator(FORMATS.checked)] | None = Field(
         None, description="format of the trace; none: what its lines show beyond doubt"

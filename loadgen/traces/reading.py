@@ -19,6 +19,7 @@ from loadgen.traces.source import Source
 ORDINARY = 1000  # median gaps: a longer gap is none of the traffic's own
 LONG_GAP_S = 3600.0  # from which on such a gap is told
 GIVE = "give a CSV with headings, JSON lines, or one time a line"
+LONGEST_NS = 2**62  # of a trace: 146 years
 COARSE_S = 1e-3  # a clock's resolution from which on requests at the same time are told
 SHARED = 0.01  # of the requests, that come at the time of another, before it is told
 RESOLUTIONS_NS = (3600 * 10**9, 60 * 10**9, *(10**k for k in range(9, 2, -1)))
@@ -121,6 +122,10 @@ def _read(path: Path, reading: str, size: int, changed_ns: int, seed: int) -> Re
         )
     spread = how.spread and found.counted_ns is None
     times_ns, gaps, resolution_ns = _came(found, seed if spread else None)
+    if int(times_ns[-1]) - int(times_ns[0]) > LONGEST_NS:
+        raise TraceError(
+            f"{path} spans {int(times_ns[-1] - times_ns[0]) / 1e9 / 86400 / 365:.0f} years: mend its times"
+        )
     start_ns = int(times_ns[0]) if found.start_ns is None else found.start_ns
     if spread and found.start_ns is None and resolution_ns is not None and found.before_ns is None:
         start_ns -= start_ns % resolution_ns  # the first step of the clock as a whole
@@ -129,7 +134,7 @@ def _read(path: Path, reading: str, size: int, changed_ns: int, seed: int) -> Re
     notes += _notes(how.model_copy(update={"spread": spread}), gaps, resolution_ns, times_ns)
     if found.counted_ns is not None:
         resolution_ns = found.counted_ns
-    end_ns = times_ns[-1] + round(gaps.ordinary_s * 1e9) if found.end_ns is None else found.end_ns
+    end_ns = int(times_ns[-1]) + round(gaps.ordinary_s * 1e9) if found.end_ns is None else found.end_ns
     times_ns -= start_ns
     duration_ns = int(end_ns) - start_ns
     if how.max_gap_s is not None:

@@ -8,7 +8,7 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TextIO
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, TextIO, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 HEAD = 1 << 16  # characters, by which a format is recognised
+LONGEST = 1 << 28  # bytes of a line, or of one JSON value over all lines
 ROWS = 1 << 17  # of a table in memory
 SHOWN = 40  # letters of a wrong text
 _GZIP = b"\x1f\x8b"
@@ -37,6 +38,29 @@ class Rows(NamedTuple):
 
     frame: pd.DataFrame
     numbers: npt.NDArray[np.int64]
+
+
+class _Bounded(io.RawIOBase):
+    """A file's bytes; TraceError of a line that has no end: a few bytes of a gzip file can stand for gigabytes."""
+
+    def __init__(self, file: IO[bytes], path: Path) -> None:
+        self._file, self._path, self._since = file, path, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        got = self._file.read(len(buffer))
+        buffer[: len(got)] = got
+        last = max(got.rfind(b"\n"), got.rfind(b"\r"))
+        self._since = self._since + len(got) if last < 0 else len(got) - last
+        if self._since > LONGEST:
+            raise TraceError(f"{self._path} has a line of more than {LONGEST >> 20} MiB: give one request a line")
+        return len(got)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 class Source:
@@ -62,9 +86,9 @@ class Source:
 
     def open(self) -> TextIO:
         """As text, from its beginning. Letters of another encoding are no matter: times have none."""
-        if self._gzipped:
-            return io.TextIOWrapper(gzip.open(self.path), encoding="utf-8-sig", errors="replace", newline="")
-        return self.path.open(encoding=self._encoding, errors="replace", newline="")
+        file = cast(IO[bytes], (gzip.open if self._gzipped else open)(self.path, "rb"))
+        bounded = io.BufferedReader(_Bounded(file, self.path), 1 << 16)
+        return io.TextIOWrapper(bounded, encoding=self._encoding, errors="replace", newline="")
 
     def lines(self) -> Iterator[tuple[int, str]]:
         """Number and text of each line that is neither blank nor a comment."""
@@ -118,6 +142,8 @@ class Source:
                     na_filter=False,
                     chunksize=ROWS,
                 ):
+                    if not set(order) <= set(frame.columns):
+                        raise ValueError("Usecols")  # as pandas says in other cases
                     named = pd.DataFrame({name: frame[place].str.strip() for name, place in places.items()})
                     kept = np.full(len(named), True)
                     for name, value in wanted.items():
@@ -130,6 +156,11 @@ class Source:
             except pd.errors.ParserError as error:
                 why = str(error).removeprefix("Error tokenizing data. C error: ").strip()
                 raise TraceError(f"{self.path}: {why}: mend or remove that line") from None
+            except ValueError as error:
+                if "Usecols" not in str(error):
+                    raise
+                fewer = "its rows have fewer fields than there are headings"
+                raise TraceError(f"{self.path}: {fewer}: mend them") from None
         if not found:
             chosen = ", ".join(f"{name} = {value}" for name, value in where.items())
             raise TraceError(f"{self.path}: no row has {chosen}: see `where`, whose values must be equal to the letter")

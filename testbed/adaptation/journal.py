@@ -9,7 +9,10 @@ from collections import deque
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from loadgen.artifact import ArtifactError, read_json_lines
+
 JOURNAL = "adaptation.jsonl"
+AGAIN = "restore it, or choose another folder"
 KEPT = 1000  # in memory: a controller runs for months, and takes some steps a day
 
 
@@ -51,8 +54,13 @@ def read_journal(file: Path) -> list[dict[str, Any]]:
 
     A last line that was not finished (its process was killed) is left out.
     """
-    lines = file.read_text().splitlines() if file.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("}")]
+    entries = read_json_lines(file, AGAIN)
+    for number, entry in enumerate(entries, 1):
+        time_s, state, figures = (entry.get(name) for name in ("time_s", "state", "figures"))
+        whole = isinstance(time_s, int | float) and isinstance(state, str) and isinstance(figures, dict)
+        if not whole or "why" not in entry:
+            raise ArtifactError(f"{file}: entry {number} has not {', '.join(JournalEntry._fields)}: {AGAIN}")
+    return entries
 
 
 def plain(value: Any) -> Any:

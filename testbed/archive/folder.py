@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
+import numpy as np
 import pyarrow as pa
 
 from loadgen.artifact import ArtifactError, read_table, write_table
@@ -25,10 +27,14 @@ from testbed.archive.requests import (
 from testbed.measurement.batch_log import BatchLog
 from testbed.measurement.metric_log import MetricLog
 from testbed.measurement.scaling_log import ScalingLog
-from testbed.run_dir import RunDir, RunManifest, run_dirs
+from testbed.run_dir import RunDir, RunManifest, manifest_of, run_dirs
 from workloads.files import write_text_atomically
 
+T = TypeVar("T")
 NAME, VERSION = "archive", 1
+# What pandas, NumPy and Arrow raise for columns, types, lengths and numbers that do not fit together.
+FOREIGN = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, NotImplementedError, pa.ArrowException)
+AGAIN = "fetch the archive again"
 FILES = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("run", "name", "text")])
 ARTEFACTS = ("schedule.parquet", "requests.parquet", "batches.parquet", "metrics.parquet")
 
@@ -107,9 +113,9 @@ def _write_runs(
 
 def archived_manifests(folder: Path) -> dict[str, RunManifest]:
     """run.json of every archived run, simulated ones too, by the name of its folder."""
-    return {
-        run: RunManifest.model_validate_json(text) for run, name, text in _texts(folder / NAME) if name == "run.json"
-    }
+    archive = folder / NAME
+    texts = ((run, text) for run, name, text in _texts(archive) if name == "run.json")
+    return {run: manifest_of(text, f"{archive}: run.json of {run}") for run, text in texts}
 
 
 def unpack(folder: Path) -> list[Path]:
@@ -128,19 +134,22 @@ def unpack(folder: Path) -> list[Path]:
     ]
     if not missing:
         return []
-    schedules = decode_schedules(_read(archive, "schedules"))
+    schedules = _decoded(archive, "schedules", decode_schedules)
     batches = _optional(archive, "batches", decode_batches)
-    logs = decode_requests(_read(archive, "requests"), schedules, batches)
+    logs = _decoded(archive, "requests", lambda coded: decode_requests(coded, schedules, batches))
     metrics = _optional(archive, "metrics", decode_metrics)
     for name in missing:
+        if name not in schedules or name not in logs:
+            raise ArtifactError(f"{archive} has no requests of run {name}: {AGAIN}")
         run = RunDir(folder / "runs" / name)
         run.path.mkdir(parents=True, exist_ok=True)
-        schedules[name].write(run.schedule)
-        logs[name].write(run.requests)
-        if name in batches:
-            batches[name].write(run.batches)
-        if name in metrics:
-            metrics[name].write(run.metrics)
+        with _foreign(archive, f"*.parquet of run {name}"):
+            schedules[name].write(run.schedule)
+            logs[name].write(run.requests)
+            if name in batches:
+                batches[name].write(run.batches)
+            if name in metrics:
+                metrics[name].write(run.metrics)
         for file, text in sorted(texts[name].items(), key=lambda item: item[0] == "run.json"):
             write_text_atomically(run.path / file, text)
     return [folder / "runs" / name for name in missing]
@@ -152,13 +161,14 @@ def unpack_logs(folder: Path) -> None:
         _refuse_path(folder / NAME, name, parts=3)
         if not (folder / name).exists():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            log.write(folder / name)
+            with _foreign(folder / NAME, "logs.parquet"):
+                log.write(folder / name)
 
 
 def _texts(archive: Path) -> list[tuple[str, str, str]]:
     if not (archive / "files.parquet").exists():
         return []
-    table = _read(archive, "files").table
+    table = _read(archive, "files", FILES).table
     texts = list(zip(*(table[name].to_pylist() for name in FILES.names), strict=True))
     for name in {part for run, file, _ in texts for part in (run, file)}:
         _refuse_path(archive, name)
@@ -168,7 +178,7 @@ def _texts(archive: Path) -> list[tuple[str, str, str]]:
 def _refuse_path(archive: Path, name: str, parts: int = 1) -> None:
     """ArtifactError if a name would be written elsewhere than into the results folder."""
     path = Path(name)
-    if path.is_absolute() or ".." in path.parts or len(path.parts) != parts:
+    if path.is_absolute() or ".." in path.parts or len(path.parts) != parts or not name.isprintable():
         raise ArtifactError(f"{archive} names a file {name!r}: not one that `kis archive` wrote")
 
 
@@ -176,9 +186,27 @@ def _write(archive: Path, name: str, coded: Coded) -> None:
     write_table(archive / f"{name}.parquet", coded.table, f"archive_{name}", VERSION, coded.header, compact=True)
 
 
-def _read(archive: Path, name: str) -> Coded:
-    return Coded(*read_table(archive / f"{name}.parquet", f"archive_{name}", VERSION))
+def _read(archive: Path, name: str, columns: Iterable[pa.Field] = ()) -> Coded:
+    return Coded(*read_table(archive / f"{name}.parquet", f"archive_{name}", VERSION, columns))
 
 
-def _optional(archive: Path, name: str, decode: Callable[[Coded], Mapping[str, Any]]) -> Mapping[str, Any]:
-    return decode(_read(archive, name)) if (archive / f"{name}.parquet").exists() else {}
+def _decoded(archive: Path, name: str, decode: Callable[[Coded], dict[str, T]]) -> dict[str, T]:
+    """ArtifactError if the table does not hold what `encode` makes: columns, header, and numbers that fit together."""
+    coded = _read(archive, name)
+    with _foreign(archive, f"{name}.parquet"):
+        return decode(coded)
+
+
+@contextmanager
+def _foreign(archive: Path, name: str) -> Iterator[None]:
+    """ArtifactError where what is made of a table is not what `kis archive` keeps."""
+    try:
+        with np.errstate(invalid="raise"):  # a NaN is no whole number
+            yield
+    except FOREIGN as error:
+        what = f"{type(error).__name__}: {error}"
+        raise ArtifactError(f"{archive / name} is not one that `kis archive` wrote ({what}): {AGAIN}") from None
+
+
+def _optional(archive: Path, name: str, decode: Callable[[Coded], dict[str, T]]) -> dict[str, T]:
+    return _decoded(archive, name, decode) if (archive / f"{name}.parquet").exists() else {}

@@ -21,6 +21,7 @@ import pyarrow as pa
 from testbed.archive.coding import from_steps, steps
 from testbed.archive.requests import Coded
 from testbed.measurement.scaling_log import COST, SCHEMA, ScalingLog, histogram_of, schema_of
+from workloads.files import parse_json
 
 KEPT_QUANTILE = 0.95  # that the rows of evaluation.json have
 _TOTALS = [f.name for f in SCHEMA if pa.types.is_integer(f.type) and f.name not in ("seed", "energy_mj")]
@@ -57,7 +58,7 @@ def decode_logs(coded: Coded) -> dict[str, ScalingLog]:
     for name, rows in frame.groupby("log", sort=False, observed=True):
         schema = schema_of(rows)
         table = pa.Table.from_pandas(rows[schema.names], schema=schema, preserve_index=False)
-        logs[str(name)] = ScalingLog.of_table(table, json.loads(rows["provenance"].iloc[0]))
+        logs[str(name)] = ScalingLog.of_table(table, dict(parse_json(rows["provenance"].iloc[0])))
     return logs
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from testbed.autoscaling.policies import find_policy
 from testbed.autoscaling.policy import Policy
 from testbed.config import current_names
 from testbed.errors import ConfigError
+from workloads.files import parse_json, read_text
 from workloads.registry import nearest
 
 
@@ -44,7 +46,24 @@ def build_policy(settings: dict[str, Any], max_replicas: int, rate_rps: Callable
         policy: Policy = TypeAdapter(cls).validate_python(given)
     except ValidationError as error:
         raise _refusal(kind, error) from None
+    except OverflowError as error:
+        raise ConfigError(f"policy {kind}: a number is too large ({error}): give a smaller one") from None
+    wrong = next(_not_finite(policy, ""), None)
+    if wrong is not None:
+        raise ConfigError(f"policy {kind}: {wrong} is not finite: give a number")
     return policy
+
+
+def _not_finite(value: Any, place: str) -> Iterator[str]:
+    """Places of numbers that are NaN or infinite. No model describes a policy, which may be anybody's dataclass."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield place
+    elif isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            yield from _not_finite(inner, f"{place}.{number}")
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            yield from _not_finite(getattr(value, field.name), f"{place}.{field.name}".lstrip("."))
 
 
 def resolved(settings: dict[str, Any]) -> dict[str, Any]:
@@ -58,9 +77,12 @@ def resolved(settings: dict[str, Any]) -> dict[str, Any]:
         raise ConfigError("`tuned` goes with `kind`, and with `policy` where the file has several of that kind")
     file = Path(str(settings["tuned"]))
     try:
-        tuned = json.loads(file.read_text())
+        tuned = parse_json(read_text(file))
         policies = {key: dict(value) for key, value in tuned["policies"].items()}
-        chosen, searched = tuned.get("chosen", "tuned"), [key for key in policies if key not in ("given", "untuned")]
+        chosen, searched = (
+            str(tuned.get("chosen", "tuned")),
+            [key for key in policies if key not in ("given", "untuned")],
+        )
         order = [name] if name is not None else [chosen, *searched, *policies]
     except OSError as error:
         raise ConfigError(f"{file}: {error.strerror}: give a tuned.json of kis tune") from None

@@ -13,21 +13,22 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field
 
 from testbed.config import EARLIER_NAMES, Strict
 from testbed.errors import ConfigError
-from workloads.files import replacing, write_json
+from workloads.files import first_wrong, parse_model, replacing, write_json
 
 
 def _current_features(names: Any) -> Any:
     """Of a policy that was trained before they had these names."""
-    return [EARLIER_NAMES.get(name, name) for name in names] if isinstance(names, list | tuple) else names
+    if not isinstance(names, list | tuple):
+        return names
+    return [EARLIER_NAMES.get(name, name) if isinstance(name, str) else name for name in names]
 
 
 class PolicyFile(Strict):
@@ -110,8 +111,6 @@ def _sha256(content: bytes) -> str:
 
 def _parsed(text: bytes, file: Path) -> PolicyFile:
     try:
-        return PolicyFile.model_validate(json.loads(text))
-    except (ValueError, ValidationError) as error:
-        first = error.errors()[0] if isinstance(error, ValidationError) else None
-        what = str(error) if first is None else f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise ConfigError(f"{file}: {what}: export the policy again") from None
+        return parse_model(PolicyFile, text)
+    except ValueError as error:
+        raise ConfigError(f"{file}: {first_wrong(error)}: export the policy again") from None

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from loadgen.artifact import ArtifactError
 from testbed.config import current_names
 from testbed.run_dir import Device
-from workloads.files import write_json
+from workloads.files import first_wrong, parse_model, read_text, write_json
 
 VERSION: Literal[2] = 2
 # Names of version 1, which is read all the same: what was measured then holds.
@@ -30,7 +30,7 @@ MISFIT_PCT = 20.0  # of P95, on a run that was fitted on; the profiles in result
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class MeanUncertainty(_Frozen):
@@ -345,13 +345,14 @@ class ServiceProfile(_Frozen):
     def read(cls, path: Path) -> ServiceProfile:
         """Read profile.json; ArtifactError names the first field that is wrong."""
         try:
-            return cls.model_validate_json(path.read_text())
+            return parse_model(cls, read_text(path))
         except OSError as error:
             raise ArtifactError(f"{path}: {error.strerror}: give a profile.json written by `kis calibrate`") from None
         except ValidationError as error:
-            first = error.errors()[0]
             lacks = {problem["loc"] for problem in error.errors() if problem["type"] == "missing"}
-            if first["type"] in ("json_invalid", "model_type") or ("service_time",) in lacks:
+            if error.errors()[0]["type"] == "model_type" or ("service_time",) in lacks:
                 raise ArtifactError(f"{path} is no profile: give a profile-<model>.json of `kis calibrate`") from None
-            where = ".".join(map(str, first["loc"])) or "file"
-            raise ArtifactError(f"{path}: {where}: {first['msg']}: calibrate again with this kis") from None
+            raise ArtifactError(f"{path}: {first_wrong(error)}: calibrate again with this kis") from None
+        except ValueError as error:
+            what = f"{path} is no profile ({error})"
+            raise ArtifactError(f"{what}: give a profile-<model>.json of `kis calibrate`") from None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from rich.markup import escape
 
+from loadgen.artifact import read_json
 from testbed.cli import options
 from testbed.cli.console import ConsoleReporter, console, print_path, say, shown, table
 from testbed.cli.flags import Given, configured, flags
@@ -34,7 +34,7 @@ def devices(given: Given, config: options.Config, out: options.Out = None) -> No
         reporter.phase(f"{' against '.join(settings.devices)}, {models}: {told}")
         reporter.notes(length_notes({study.model: study.traffic for study in settings.studies}))
         page = compare_devices(settings, folder, reporter)
-    _show(json.loads((folder / "ratios.json").read_text()))
+    _show(read_json(folder / "ratios.json", f"kis report {folder}"))
     print_path(console, page)
 
 

@@ -12,6 +12,7 @@ is validated.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from rich.markup import escape
 from rich.text import Text
 from typer import rich_utils
 
-from testbed.config_file import FLAGS, alternatives, build, load_config, merge
+from testbed.config_file import FLAGS, alternatives, build, load_config, merge, parse_yaml, why
 from testbed.errors import ConfigError
 
 T = TypeVar("T", bound=BaseModel)
@@ -182,14 +183,17 @@ def plain(text: str) -> Any:
     """A number, true, false, null, a list or a mapping (YAML); anything else is the text itself."""
     for kind in (int, float):
         try:
-            return kind(text)
+            number = kind(text)
         except ValueError:
             continue
+        if abs(number) < 2**64:  # of what is not finite, or larger than any key takes, validation shows the text
+            return number
+        return text if kind is int or not math.isfinite(number) else number
     if text[:1] in ("[", "{"):
         try:
-            return yaml.safe_load(text)
+            return parse_yaml(text)
         except yaml.YAMLError as error:
-            raise ConfigError(f"{text} is not YAML: {getattr(error, 'problem', None) or 'check its syntax'}") from None
+            raise ConfigError(f"{text} is not YAML: {why(error)}") from None
     return WORDS.get(text, text)
 
 

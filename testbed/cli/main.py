@@ -21,7 +21,7 @@ from testbed.cli.console import show_log
 from testbed.cli.example import read_example
 from testbed.errors import ConfigError
 from testbed.installed import extra_of, how_to_install, is_installed, kis_version, needed
-from workloads.errors import KisError
+from workloads.errors import KisError, one_line
 
 WRONG = 2
 INTERRUPTED = 130  # as a shell reports SIGINT
@@ -217,5 +217,5 @@ def _tell_interrupted(errors: Console) -> None:
 
 
 def _tell(errors: Console, text: str) -> None:
-    errors.print(f"[red]kis:[/red] {escape(text)}", highlight=False, soft_wrap=True)
+    errors.print(f"[red]kis:[/red] {escape(one_line(text))}", highlight=False, soft_wrap=True)
     sys.exit(WRONG)

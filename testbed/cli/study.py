@@ -11,7 +11,7 @@ from testbed.cli import options
 from testbed.cli.console import ConsoleReporter, console, print_path
 from testbed.cli.flags import listed
 from testbed.cli.out import new_folder, out_folder
-from testbed.config_file import load_config, read_key
+from testbed.config_file import load_config, parse_yaml, read_key
 from testbed.errors import ConfigError
 
 
@@ -53,7 +53,7 @@ def _changed(text: str) -> tuple[str, Any]:
     """A key and its value."""
     key, given, value = text.partition("=")
     try:
-        whole = yaml.safe_load(value if given else "[")
+        whole = parse_yaml(value if given else "[")
         return key, listed(whole) if isinstance(whole, str) and "," in whole else whole
     except yaml.YAMLError:
         raise ConfigError(f"--set {text}: give KEY=VALUE, the value as in YAML") from None

@@ -11,14 +11,14 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from loadgen.artifact import ArtifactError
+from loadgen.artifact import read_csv_rows
 from testbed.kiscaler.baselines import play_baselines
 from testbed.kiscaler.control import Shuffled
 from testbed.kiscaler.env import ScalingEnv
 from testbed.kiscaler.scenarios import Scenarios
 from testbed.kiscaler.train_config import TrainConfig
 from testbed.reporting.training import BASELINES
-from workloads.files import write_json
+from workloads.files import finite, write_json
 
 EVALUATION_SEED = 10_000_000  # scenarios from here on are for judging; training draws its own below 2**31 at random
 
@@ -69,19 +69,12 @@ def write_baselines(
 
 def read_curve(file: Path) -> list[Evaluation]:
     """Every evaluation so far; ArtifactError if the file has other columns."""
-    if not file.exists():
-        return []
-    with file.open() as lines:
-        rows = list(csv.DictReader(lines))
-    try:
-        return [_evaluation(row) for row in rows]
-    except (KeyError, ValueError) as error:
-        raise ArtifactError(f"{file} is no learning curve of this version ({error}): train in another folder") from None
+    return read_csv_rows(file, _evaluation, "train in another folder") if file.exists() else []
 
 
 def _evaluation(row: Mapping[str, str]) -> Evaluation:
-    told = Evaluation(int(row["steps"]), *(float(row[name]) for name in Evaluation._fields[1:-1]))
-    return told._replace(acting=float(row["acting"])) if row.get("acting") else told
+    told = Evaluation(int(row["steps"]), *(finite(row[name]) for name in Evaluation._fields[1:-1]))
+    return told._replace(acting=finite(row["acting"])) if row.get("acting") else told
 
 
 def append_to_curve(file: Path, evaluation: Evaluation) -> None:

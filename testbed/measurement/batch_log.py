@@ -63,5 +63,5 @@ class BatchLog:
     @classmethod
     def read(cls, path: Path) -> BatchLog:
         """Read batches.parquet."""
-        table, provenance = read_table(path, KIND, VERSION)
+        table, provenance = read_table(path, KIND, VERSION, SCHEMA)
         return cls(table.to_pandas(), provenance)

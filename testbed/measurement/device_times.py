@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from workloads.files import write_json
+from loadgen.artifact import ArtifactError
+from workloads.files import first_wrong, parse_model, read_text, write_json
 
 # One record in a backend's file. Times are CLOCK_MONOTONIC; spans lie between CUDA events on the batch's stream.
 DEVICE_RECORD = np.dtype(
@@ -23,7 +24,7 @@ FILE = "device_times.json"
 class BatchTimes(BaseModel):
     """Batches of one size: how many, and the mean seconds of each part; `_std_s`: from batch to batch."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     batch_size: int
     batches: int
@@ -39,7 +40,7 @@ class BatchTimes(BaseModel):
 class DeviceTimes(BaseModel):
     """Of one run, by batch size."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     sizes: tuple[BatchTimes, ...]
 
@@ -49,9 +50,14 @@ class DeviceTimes(BaseModel):
 
     @classmethod
     def read(cls, folder: Path) -> DeviceTimes | None:
-        """Of a run's folder; None: not measured."""
+        """Of a run's folder; None: not measured. ArtifactError if the file is another."""
         file = folder / FILE
-        return cls.model_validate_json(file.read_text()) if file.exists() else None
+        if not file.exists():
+            return None
+        try:
+            return parse_model(cls, read_text(file))
+        except ValueError as error:
+            raise ArtifactError(f"{file}: {first_wrong(error)}: make the run again with this kis") from None
 
 
 def read_device_files(folder: Path, begin_ns: int, end_ns: int) -> DeviceTimes | None:

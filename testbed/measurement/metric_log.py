@@ -24,7 +24,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from loadgen.artifact import read_table, write_table
+from loadgen.artifact import ArtifactError, read_table, write_table
+from workloads.files import parse_json
 
 KIND, VERSION = "metric_log", 1
 SCHEMA = pa.schema(
@@ -43,6 +44,22 @@ Sample = tuple[str, str, dict[str, str], float, str]
 
 # A sample at its time: (time_ns, source, name, labels, value, unit), what MetricLog.from_rows takes.
 MetricRow = tuple[int, str, str, dict[str, str], float, str]
+
+
+def _labels(text: str) -> dict[str, str]:
+    try:
+        labels = parse_json(text)
+        if not are_labels(labels):
+            raise ValueError("no object of texts, or one has the name of a column")
+    except ValueError as error:
+        raise ArtifactError(f"metrics with the labels {text}: {error}: make the run again") from None
+    return dict(labels)
+
+
+def are_labels(value: Any) -> bool:
+    """Texts by name, none of which a column of SCHEMA has."""
+    texts = isinstance(value, dict) and all(isinstance(inner, str) for inner in value.values())
+    return texts and not value.keys() & {*SCHEMA.names, "time_s"}
 
 
 def label_text(labels: dict[str, str]) -> str:
@@ -71,7 +88,8 @@ class MetricLog:
     def select(self, source: str, name: str, **labels: str) -> pd.DataFrame:
         """Rows of one metric whose labels include the given ones; adds a column per label and `time_s`."""
         rows = self.frame[(self.frame["source"] == source) & (self.frame["name"] == name)].copy()
-        parsed = pd.DataFrame([json.loads(text) for text in rows["labels"]], index=rows.index)
+        known = {text: _labels(text) for text in rows["labels"].unique()}
+        parsed = pd.DataFrame([known[text] for text in rows["labels"]], index=rows.index)
         rows = rows.join(parsed)
         for key, value in labels.items():
             rows = rows[rows[key] == value] if key in rows else rows.iloc[:0]
@@ -94,6 +112,8 @@ class MetricLog:
             first_ns = samples["time_ns"].min()
             first_ns = min(first_ns, first_page_ns.get(endpoint, first_ns))
             for size, of_size in samples.groupby("batch_size"):
+                if not str(size).isdecimal():
+                    raise ArtifactError(f"metrics of {name}: the batch size {size!r} is no number: make the run again")
                 total[int(str(size))] = total.get(int(str(size)), 0.0) + _increase(of_size, first_ns)
         return dict(sorted(total.items()))
 
@@ -111,7 +131,7 @@ class MetricLog:
     @classmethod
     def read(cls, path: Path) -> MetricLog:
         """Read metrics.parquet."""
-        table, provenance = read_table(path, KIND, VERSION)
+        table, provenance = read_table(path, KIND, VERSION, SCHEMA)
         return cls(table.to_pandas(), provenance)
 
 

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from loadgen.artifact import ArtifactError
-from testbed.measurement.metric_log import MetricRow, Sample
+from testbed.measurement.metric_log import MetricRow, Sample, are_labels
+from workloads.files import parse_json
 
 
 class SampleStream:
@@ -61,9 +62,15 @@ def read_samples(path: Path, start_monotonic_ns: int) -> list[MetricRow]:
 def _rows(data: bytes, start_monotonic_ns: int, path: Path) -> Iterator[MetricRow]:
     for number, line in enumerate(data.splitlines(), start=1):
         try:
-            monotonic_ns, samples = json.loads(line)
+            monotonic_ns, samples = parse_json(line)
+            time_ns = monotonic_ns - start_monotonic_ns
+            if not isinstance(time_ns, int) or time_ns.bit_length() > 63:
+                raise ValueError("no time")
             for source, name, labels, value, unit in samples:
-                yield (monotonic_ns - start_monotonic_ns, source, name, labels, value, unit)
+                texts = all(isinstance(text, str) for text in (source, name, unit))
+                if not texts or not are_labels(labels) or not isinstance(value, int | float):
+                    raise ValueError("no sample")
+                yield (time_ns, source, name, labels, value, unit)
         except (ValueError, TypeError):
             raise ArtifactError(
                 f"{path}, line {number} is not a reading of the sampler: restore the file, or run again"

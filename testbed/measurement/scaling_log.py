@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from loadgen.artifact import read_table, write_table
+from loadgen.artifact import ArtifactError, read_table, write_table
 from testbed.measurement.latency_histogram import BINS
 
 KIND, VERSION = "scaling_log", 2
@@ -38,6 +38,7 @@ SCHEMA = pa.schema(
 )
 
 COST = "cost_millionths"  # of the currency, of all nodes since the start; a column of logs of nodes with a price
+MONEY = pa.field(COST, pa.int64(), nullable=False)
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class ScalingLog:
     @classmethod
     def read(cls, path: Path) -> ScalingLog:
         """Read it; ArtifactError if there is none."""
-        return cls.of_table(*read_table(path, KIND, VERSION))
+        return cls.of_table(*read_table(path, KIND, VERSION, SCHEMA, [MONEY]))
 
     @classmethod
     def of_table(cls, table: pa.Table, provenance: dict[str, Any]) -> ScalingLog:
@@ -76,7 +77,7 @@ class ScalingLog:
 
 def schema_of(frame: pd.DataFrame) -> pa.Schema:
     """SCHEMA, with money where the rows have it."""
-    return SCHEMA.append(pa.field(COST, pa.int64(), nullable=False)) if COST in frame else SCHEMA
+    return SCHEMA.append(MONEY) if COST in frame else SCHEMA
 
 
 def scaling_frame(
@@ -93,8 +94,11 @@ def scaling_frame(
 
 
 def histogram_of(run: pd.DataFrame) -> npt.NDArray[np.int64]:
-    """int64[BINS]: the latency histogram of a run."""
+    """int64[BINS]: the latency histogram of a run. ArtifactError if its last row has none."""
     histogram = np.zeros(BINS, dtype=np.int64)
     last = run.iloc[-1]
-    histogram[np.asarray(last["latency_bin"], dtype=np.int64)] = last["latency_count"]
+    try:
+        histogram[np.asarray(last["latency_bin"], dtype=np.int64)] = last["latency_count"]
+    except (TypeError, ValueError, IndexError):
+        raise ArtifactError(f"a scaling log: run {last['seed']} has no latencies in its last row: run again") from None
     return histogram

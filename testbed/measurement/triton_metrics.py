@@ -13,6 +13,7 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from loadgen.access import PLAIN, Access
@@ -69,6 +70,17 @@ def open_page(url: str, timeout_s: float, access: Access = PLAIN) -> Any:
     return opener.open(urllib.request.Request(url, headers=access.header_values()), timeout=timeout_s)
 
 
+def families_of(text: str) -> list[Metric]:
+    """All of a page of metrics; ValueError if it is none, or has a number that no float can be."""
+    try:
+        families = list(text_string_to_metric_families(text))
+        for family in families:
+            family.samples = [sample._replace(value=float(sample.value)) for sample in family.samples]
+    except OverflowError as error:
+        raise ValueError(str(error)) from None
+    return families
+
+
 def parse_metrics(text: str, model: str, endpoint: str) -> list[Sample]:
     """The model's nv_inference_* counters and gauges, and nv_gpu_* where the server has GPUs, from a /metrics page.
 
@@ -80,7 +92,7 @@ def parse_metrics(text: str, model: str, endpoint: str) -> list[Sample]:
     newest: dict[str, int] = {}  # version by name: a model's counters need not come with its gauges
     try:
         # A counter's name is its family's: the parser appends _total to the sample's, Triton does not.
-        families = [f for f in text_string_to_metric_families(text) if f.type in ("counter", "gauge")]
+        families = [f for f in families_of(text) if f.type in ("counter", "gauge")]
     except ValueError as error:
         raise ServingError(
             f"metrics of endpoint '{endpoint}' cannot be read ({error}): is this Triton's /metrics address?"

@@ -64,7 +64,7 @@ def parse_statistics(text: str, model: str) -> ModelStatistics:
 
 def version_number(text: str) -> int:
     """Of a model's version; -1 if it has none."""
-    return int(text) if text.isdecimal() else -1
+    return int(text) if text.isdecimal() and len(text) < 20 else -1
 
 
 def _total(entries: Iterable[Mapping[str, Any]], stage: str, what: str) -> int:

@@ -16,12 +16,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from loadgen.artifact import read_csv_rows, read_json_lines
 from testbed.adaptation.adaptive import Adaptive, make_adaptive
 from testbed.adaptation.journal import JOURNAL, read_journal
 from testbed.adaptation.judge import Inline
 from testbed.autoscaling.build import build_policy
 from testbed.autoscaling.rollout import outcome_of
 from testbed.autoscaling.simulated import PolicyRun
+from testbed.config_file import load_config
 from testbed.measurement.misses import slo_violation_rate
 from testbed.pipeline.adaptation_config import AdaptRunConfig
 from testbed.pipeline.cluster_config import ClusterRunConfig
@@ -29,7 +31,7 @@ from testbed.pipeline.cluster_run import advance, prepare
 from testbed.simulation.cluster.services import SimulatedService, other_runs, read_services
 from testbed.simulation.intervals import generators
 from testbed.study import HERE, Workers, computed, remember
-from workloads.files import replacing, write_json
+from workloads.files import finite, replacing, write_json
 
 SETTLE_S = 60.0  # after a promotion: pods start, queues empty
 Progress = Callable[[float], None]
@@ -132,25 +134,20 @@ def _write_rows(file: Path, rows: list[IntervalRow]) -> None:
 
 
 def read_rows(file: Path) -> list[IntervalRow]:
-    """As _write_rows left them."""
-    with file.open() as rows:
-        return [
-            IntervalRow(
-                float(row["time_s"]),
-                int(row["decided"]),
-                int(row["missed"]),
-                int(row["replicas"]),
-                float(row["gpu_seconds"]),
-            )
-            for row in csv.DictReader(rows)
-        ]
+    """As _write_rows left them; ArtifactError if they are others."""
+
+    def row(fields: dict[str, str]) -> IntervalRow:
+        decided, missed, replicas = (int(fields[name]) for name in ("decided", "missed", "replicas"))
+        return IntervalRow(finite(fields["time_s"]), decided, missed, replicas, finite(fields["gpu_seconds"]))
+
+    return read_csv_rows(file, row, "run `kis adapt` again")
 
 
 def summarise(folder: Path) -> dict[str, Any]:
     """adaptation.json, from the folder's logs alone; it is written, and returned."""
-    config = AdaptRunConfig.model_validate_json((folder / "adapt.json").read_text())
+    config = load_config(folder / "adapt.json", AdaptRunConfig)
     steps = read_journal(folder / JOURNAL)
-    quiet = [json.loads(line) for line in (folder / "quiet.jsonl").read_text().splitlines()]
+    quiet = read_json_lines(folder / "quiet.jsonl", "run `kis adapt` again")
     adapted, plain = (read_rows(folder / f"{name}.csv") for name in ("adapted", "plain"))
     first = {
         state: next((entry for entry in steps if entry["state"] == state), None) for state in ("ALARMED", "PROMOTED")

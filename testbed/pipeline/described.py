@@ -13,6 +13,7 @@ from testbed.config import TraceConfig
 
 WINDOWS_S = (1.0, 10.0, 60.0)
 FEWEST_WINDOWS = 10  # of a length: fewer say nothing of bursts
+MOST_WINDOWS = 10_000_000  # of a length: four months of seconds
 SERIES = 500  # intervals of the picture, at most
 PER_INTERVAL = 5  # requests in one, on average, at least
 STEPS = 1000  # of a season's search, at most
@@ -28,9 +29,11 @@ def described(recorded: Recorded, config: TraceConfig) -> dict[str, Any]:
     requests, duration_s = len(recorded.times_ns), recorded.duration_s
     resolution_s = 0.0 if recorded.spread_s is not None else recorded.resolution_s or 0.0
     windows = [
-        _window(recorded, window_s)
+        told
         for window_s in WINDOWS_S
-        if window_s >= resolution_s and duration_s >= FEWEST_WINDOWS * window_s
+        if window_s >= resolution_s
+        and FEWEST_WINDOWS * window_s <= duration_s <= MOST_WINDOWS * window_s
+        and (told := _window(recorded, window_s)) is not None
     ]
     interval_s = duration_s / max(1, min(SERIES, requests // PER_INTERVAL))
     return {
@@ -59,10 +62,13 @@ def counts_in(recorded: Recorded, window_s: float) -> npt.NDArray[np.int64]:
     return np.asarray(np.diff(np.searchsorted(recorded.times_ns, borders_ns)), dtype=np.int64)
 
 
-def _window(recorded: Recorded, window_s: float) -> dict[str, float]:
-    """The busiest window, and the index of dispersion of counts: variance over mean, 1 of a Poisson process."""
+def _window(recorded: Recorded, window_s: float) -> dict[str, float] | None:
+    """The busiest window, and the index of dispersion of counts: variance over mean, 1 of a Poisson process. None: all
+    requests are in the last window, which is not whole."""
     counts = counts_in(recorded, window_s)
     mean = float(counts.mean())
+    if not mean:
+        return None
     return {
         "window_s": window_s,
         "peak_rps": float(counts.max()) / window_s,

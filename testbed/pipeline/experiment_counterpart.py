@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from loadgen.artifact import ArtifactError, read_json, read_json_lines
 from loadgen.request_log import RequestLog
 from loadgen.schedule import Schedule
 from testbed.adaptation.adaptive import Adaptive, make_adaptive
@@ -36,6 +36,7 @@ from workloads.files import write_json
 BEFORE_S = 30.0
 CLOCKS = ["scheduled_ns", "sent_ns", "completed_ns", "start_ns", "end_ns", "time_ns"]  # columns on a run's clock
 SEEN_LATE_S = 0.3  # an HPA's change, as sampled: at most so long after it
+AGAIN = "restore it, or make the run again"
 ADAPTATION = "adaptation.json"  # of a run whose policy is adapted: its steps, on the clock of the traffic
 TIMES = ("change_s", "since_s", "until_s")  # in a step's figures
 
@@ -131,12 +132,13 @@ def scaler_clock(path: Path, period_s: float, sample_period_s: float) -> ScalerC
     log, scaler = path / "controller.jsonl", path / SCALER
     start_s = (RunDir(path).manifest.start_unix_ns or 0) / 1e9
     if log.exists():
-        turns = [json.loads(line)["time_s"] for line in log.read_text().splitlines() if line.endswith("}")]
-        return ScalerClock(turns[0] - start_s, own_scrapes=True) if turns else None
+        turns = read_json_lines(log, AGAIN)
+        return ScalerClock(_number(turns[0], "time_s", log) - start_s, own_scrapes=True) if turns else None
     if not scaler.exists():
         return None
-    first_s = json.loads(scaler.read_text())["first_seen_unix_s"] - start_s
-    times = np.array([step["time_s"] for step in json.loads((path / "decisions.json").read_text())])
+    first_s = _number(read_json(scaler, AGAIN), "first_seen_unix_s", scaler) - start_s
+    decisions = path / "decisions.json"
+    times = np.array([_number(step, "time_s", decisions) for step in read_json(decisions, AGAIN)])
     if len(times):
         middle = np.angle(np.exp(2j * np.pi * times / period_s).mean()) / (2 * np.pi)  # on the period's circle
         phase = middle + np.min(np.mod(times / period_s - middle + 0.5, 1.0) - 0.5)
@@ -144,6 +146,13 @@ def scaler_clock(path: Path, period_s: float, sample_period_s: float) -> ScalerC
         latest_s = first_s + SEEN_LATE_S
         first_s = latest_s - period_s * np.mod(latest_s / period_s - phase, 1.0)
     return ScalerClock(float(first_s), own_scrapes=False)
+
+
+def _number(given: Any, name: str, file: Path) -> float:
+    value = given.get(name) if isinstance(given, dict) else None
+    if not isinstance(value, int | float):
+        raise ArtifactError(f"{file}: {name} is no number: {AGAIN}")
+    return float(value)
 
 
 def _simulate(
@@ -204,7 +213,7 @@ def deliberation_s(real: Path, end_s: float) -> float:
     """Seconds that a real run's bench thought over the first candidates, or until end_s, if it did not come to an
     answer; 0: there were none."""
     file = real / ADAPTATION
-    steps = json.loads(file.read_text()) if file.exists() else []
+    steps = read_json(file, AGAIN) if file.exists() else []
     begun_s = next((step["time_s"] for step in steps if step["state"] == "RECALIBRATING"), None)
     if begun_s is None:
         return 0.0

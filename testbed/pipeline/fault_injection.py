@@ -7,13 +7,13 @@ API call takes long or fails has a part in when the others strike, or in the run
 from __future__ import annotations
 
 import contextlib
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from loadgen.artifact import read_json
 from testbed.errors import ClusterError
 from testbed.log_line import of_error
 from testbed.pipeline.cluster_config import Fault
@@ -103,5 +103,5 @@ def injecting(
 def read_faults(real: Path) -> tuple[Fault, ...]:
     """The faults of a real run, at the second of its traffic at which they struck."""
     file = real / FAULTS
-    struck = json.loads(file.read_text()) if file.exists() else []
+    struck = read_json(file, "restore it, or make the run again") if file.exists() else []
     return tuple(Fault(at_s=max(0.0, fault["struck_s"]), slow_down=fault["slow_down"]) for fault in struck)

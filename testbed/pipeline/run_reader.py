@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +20,7 @@ from testbed.reporting import live
 from testbed.reporting.live import Decision, Replicas, RunView
 from testbed.run_dir import RunManifest
 from workloads.errors import KisError
+from workloads.files import parse_json, parse_model
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -28,7 +28,7 @@ M = TypeVar("M", bound=BaseModel)
 def read_model(file: Path, kind: type[M]) -> M | None:
     """None: it is not there, or not yet as it will be."""
     try:
-        return kind.model_validate_json(file.read_bytes())
+        return parse_model(kind, file.read_bytes())
     except (OSError, ValueError):
         return None
 
@@ -51,7 +51,7 @@ class LineTail:
         self._offset += len(whole)
         for line in whole.splitlines():
             with contextlib.suppress(ValueError):
-                yield json.loads(line)
+                yield parse_json(line)
 
 
 class RunReader:
@@ -106,7 +106,7 @@ class RunReader:
         return None
 
     def _clients(self) -> tuple[ClientFigures, ...]:
-        with contextlib.suppress(ValueError, OSError):
+        with contextlib.suppress(KisError, OSError):
             return read_clients(self._raw)
         return ()
 
@@ -132,7 +132,10 @@ class RunReader:
             with contextlib.suppress(OSError):
                 rows = tail.read()
                 completed = rows["completed_ns"].to_numpy(np.float64, na_value=np.nan) / 1e9
-                new = rows["request_id"].to_numpy(np.int64), completed, rows["status"].to_numpy() == 0
+                ids = rows["request_id"].to_numpy(np.int64)
+                known = (ids >= 0) & (ids < len(schedule))
+                ok = (rows["status"].to_numpy() == 0) & np.isfinite(completed)
+                new = ids[known], completed[known], ok[known]
                 self._rows = tuple(map(np.concatenate, zip(self._rows, new, strict=True)))  # type: ignore[assignment]
         if not self._tails or (complete_ns := min(tail.complete_ns for tail in self._tails.values())) < 0:
             return None, None
@@ -141,15 +144,20 @@ class RunReader:
     def _read_samples(self, offset_s: float) -> None:
         """offset_s: what makes seconds since 1970 of CLOCK_MONOTONIC."""
         for line in self._samples.read():
-            monotonic_ns, samples = line
-            values = {(source, name): value for source, name, _, value, _ in samples if source == "deployment"}
-            waits = [value for _, name, _, value, _ in samples if name == "nv_inference_pending_request_count"]
-            if waits:
-                self._waiting = sum(waits)
-            if ("deployment", "spec_replicas") in values:
-                spec, ready = (int(values["deployment", f"{name}_replicas"]) for name in ("spec", "ready"))
-                self._replicas = Replicas(spec, ready, max(0, spec - ready))
-                self._counts.append((monotonic_ns / 1e9 + offset_s, spec))
+            with contextlib.suppress(KeyError, TypeError, ValueError):  # a line that is no reading is left out
+                self._read_sample(line, offset_s)
+
+    def _read_sample(self, line: Any, offset_s: float) -> None:
+        monotonic_ns, samples = line
+        values = {(source, name): value for source, name, _, value, _ in samples if source == "deployment"}
+        waits = [float(value) for _, name, _, value, _ in samples if name == "nv_inference_pending_request_count"]
+        if waits:
+            self._waiting = sum(waits)
+        if ("deployment", "spec_replicas") in values:
+            spec, ready = (int(values["deployment", f"{name}_replicas"]) for name in ("spec", "ready"))
+            time_s = monotonic_ns / 1e9 + offset_s
+            self._replicas = Replicas(spec, ready, max(0, spec - ready))
+            self._counts.append((time_s, spec))
 
     def _decision(self, now_s: float) -> Decision | None:
         """The controller's last words; None: another autoscaler, or none."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -18,6 +17,7 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
+from loadgen.artifact import ArtifactError, read_json_lines
 from testbed.adaptation.settings import AdaptConfig, AdaptSettings
 from testbed.autoscaling.build import build_policy
 from testbed.autoscaling.hpa.manifest import hpa_object
@@ -29,7 +29,7 @@ from testbed.controller.config import ControllerConfig
 from testbed.controller.guard import Limits
 from testbed.errors import ClusterError, ConfigError
 from testbed.pipeline.experiment_config import ExperimentConfig
-from workloads.files import write_json
+from workloads.files import finite, write_json
 
 READY_S = 60.0  # a controller decides, and an HPA has its metrics, within that time
 POLL_S = 0.25
@@ -88,8 +88,13 @@ def change_reasons(config: ExperimentConfig, api: client.ApiClient, folder: Path
     """What the scaler said of its changes: seconds since 1970 and text, in order of time."""
     log = folder / "controller.jsonl"
     if log.exists():
-        turns = [json.loads(line) for line in log.read_text().splitlines() if line.endswith("}")]
-        return [(turn["time_s"], turn["reason"]) for turn in turns if turn["acted"] and turn["replicas"] is not None]
+        turns = read_json_lines(log, "restore it, or make the run again")
+        try:
+            acted = [turn for turn in turns if turn["acted"] and turn["replicas"] is not None]
+            return [(finite(turn["time_s"]), str(turn["reason"])) for turn in acted]
+        except (KeyError, TypeError, ValueError) as error:
+            what = f"a turn without what a controller tells ({type(error).__name__}: {error})"
+            raise ArtifactError(f"{log}: {what}: restore it, or make the run again") from None
     core: Any = client.CoreV1Api(api)
     try:
         events = core.list_namespaced_event(

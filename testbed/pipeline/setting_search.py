@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import optuna
 
-from loadgen.artifact import read_json
+from loadgen.artifact import ArtifactError, read_csv_rows, read_json
 from testbed.autoscaling.policies import find_policy
 from testbed.pipeline.objective import Objective
 from testbed.pipeline.tuning_runs import MeanOutcome, Tuning
 from testbed.reporting.tuning import AS_GOOD
-from workloads.files import replacing, write_json
+from workloads.files import finite, replacing, write_json
 
 NEAR = (0.1, 0.3, 0.6, 1.0, 2.0)  # allowed shares: near each, one setting of a candidate's front is played further
 WORTHLESS = 4.0  # allowed shares: trials that miss more do not guide the search
@@ -33,6 +33,9 @@ class Finalist(NamedTuple):
     outcome: MeanOutcome
 
 
+AGAIN = "remove it to search again"
+
+
 class Trials:
     """trials.csv: what each trial suggested and what came of it. The same seed suggests the same, so a search that goes
     on asks for the outcomes of before instead of simulating again."""
@@ -41,8 +44,7 @@ class Trials:
         self._file, self._objective = file, objective
         self.rows: list[dict[str, Any]] = []
         if file.exists():
-            with file.open(newline="") as rows:
-                self.rows = list(csv.DictReader(rows))
+            self.rows = read_csv_rows(file, dict, AGAIN)
 
     def kept(self, number: int, parameters: Mapping[str, Any]) -> tuple[float, float] | None:
         """Share missed and what the number-th trial (from 0) spent; None: there is none with these parameters."""
@@ -50,7 +52,13 @@ class Trials:
             return None
         row = self.rows[number]
         same = all(row.get(name) == str(value) for name, value in parameters.items())
-        return (float(row["slo_violation_rate"]), float(row[self._objective])) if same else None
+        if not same:
+            return None
+        try:
+            return finite(row["slo_violation_rate"]), finite(row[self._objective])
+        except (KeyError, ValueError, TypeError) as error:
+            what = f"{type(error).__name__}: {error}"
+            raise ArtifactError(f"{self._file}, row {number + 1}: not as kis writes it ({what}): {AGAIN}") from None
 
     def keep(self, number: int, row: dict[str, Any]) -> None:
         """Write the number-th trial; what was there of later ones is of another search, and goes."""

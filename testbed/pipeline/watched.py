@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import platform
 import time
@@ -13,20 +12,19 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from prometheus_client.parser import text_string_to_metric_families
-
 from loadgen.access import PLAIN, Access
 from loadgen.refused import why_no_tls, why_status
 from testbed.config import CalibrateConfig
 from testbed.controller.health import DECISION_PATH, HEALTH_PATH
 from testbed.errors import ClusterError, ConfigError
-from testbed.measurement.triton_metrics import open_page
+from testbed.measurement.triton_metrics import families_of, open_page
 from testbed.pipeline.run_reader import RunReader, read_model
 from testbed.pipeline.time_limit import plan_of
 from testbed.progress import PROGRESS, Progress
 from testbed.reporting import live
 from testbed.reporting.live import Decision, Frame, Replicas
 from testbed.run_dir import RunManifest
+from workloads.files import parse_json
 
 if TYPE_CHECKING:
     from testbed.autoscaling.live.deployment import DeploymentStatus
@@ -175,7 +173,7 @@ def _plan(folder: Path) -> Plan:
 
 def _read_json(file: Path) -> Any:
     try:
-        return json.loads(file.read_bytes())
+        return parse_json(file.read_bytes())
     except (OSError, ValueError):
         return None
 
@@ -194,7 +192,7 @@ class PageSource:
         """See Source."""
         try:
             self._last = self._view()
-        except (OSError, HTTPException, ValueError) as error:
+        except (OSError, HTTPException, ValueError, OverflowError) as error:
             reason = getattr(error, "reason", error)
             if self._last is None:
                 status = error.code if isinstance(error, urllib.error.HTTPError) else 0
@@ -208,7 +206,7 @@ class PageSource:
         return Frame(self._url, True, controller=self._last, problems=() if health is None else (health,))
 
     def _view(self) -> live.ControllerView:
-        families = text_string_to_metric_families(self._get(self._url))
+        families = families_of(self._get(self._url))
         told = [sample for family in families for sample in family.samples if sample.name.startswith(PREFIX)]
         samples = {sample.name.removeprefix(PREFIX): (sample.labels, sample.value) for sample in told}
         if not samples:
@@ -219,8 +217,10 @@ class PageSource:
         return live.controller_of(samples, self._decision())
 
     def _decision(self) -> Decision | None:
-        with contextlib.suppress(OSError, HTTPException, ValueError, KeyError, TypeError):  # an older controller
-            return live.decision_of(json.loads(self._get(f"{self._base}{DECISION_PATH}")), time.time())
+        with contextlib.suppress(
+            OSError, HTTPException, ValueError, KeyError, TypeError, AttributeError
+        ):  # an older controller
+            return live.decision_of(parse_json(self._get(f"{self._base}{DECISION_PATH}")), time.time())
         return None
 
     def _health(self) -> str | None:

@@ -5,6 +5,7 @@ A figure that is not known is None, and is left out of the frame.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -182,7 +183,10 @@ def decision_of(turn: Mapping[str, Any], now_unix_s: float) -> Decision:
         text += f", the policy wants {wanted}"
     refusal = turn.get("refusal", "")
     because = "; ".join(filter(None, (turn.get("reason", ""), f"held back: {refusal}" if refusal else "")))
-    return Decision(now_unix_s - float(turn["time_s"]), text, because)
+    time_s = float(turn["time_s"])
+    if not math.isfinite(time_s):
+        raise ValueError(f"time_s is {time_s}")
+    return Decision(now_unix_s - time_s, text, because)
 
 
 def last_told(events: Iterable[tuple[float, str, str]], now_unix_s: float) -> Decision | None:

@@ -61,7 +61,10 @@ def as_pbtxt(config: Mapping[str, Any]) -> str:
     from google.protobuf import json_format, text_format  # noqa: PLC0415  half a second, for this alone
     from tritonclient.grpc import model_config_pb2  # noqa: PLC0415
 
-    message = json_format.ParseDict(dict(config), model_config_pb2.ModelConfig(), ignore_unknown_fields=True)
+    try:
+        message = json_format.ParseDict(dict(config), model_config_pb2.ModelConfig(), ignore_unknown_fields=True)
+    except (json_format.ParseError, OverflowError, ValueError, TypeError, RecursionError, SystemError) as error:
+        raise ServingError(f"the configuration of the model is not Triton's ({error}): is this a Triton?") from None
     return str(text_format.MessageToString(message))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import math
 import threading
 import time
 import uuid
@@ -177,14 +178,18 @@ def is_ready(address: str, model: str) -> bool:
 
 
 def server_load(address: str) -> ServerLoad | None:
-    """What the metrics port at host:port tells; None if it does not answer."""
+    """What the metrics port at host:port tells; None if it does not answer, or is no page of metrics."""
     status, body = _get(address, "/metrics")
     if status != 200:
         return None
     totals: defaultdict[str, float] = defaultdict(float)
-    for family in text_string_to_metric_families(body):
-        for sample in family.samples:
-            totals[sample.name.removesuffix("_total")] += sample.value
+    try:
+        for family in text_string_to_metric_families(body):
+            for sample in family.samples:
+                if math.isfinite(sample.value):
+                    totals[sample.name.removesuffix("_total")] += sample.value
+    except (ValueError, OverflowError):
+        return None
     succeeded = totals["nv_inference_request_success"]
     compute_us = sum(totals[f"nv_inference_compute_{part}_duration_us"] for part in ("input", "infer", "output"))
     return ServerLoad(
@@ -200,7 +205,7 @@ def _get(address: str, path: str) -> tuple[int, str]:
     try:
         connection.request("GET", path)
         response = connection.getresponse()
-        return response.status, response.read().decode()
+        return response.status, response.read().decode(errors="replace")
     except (OSError, http.client.HTTPException):
         return 0, ""
     finally:

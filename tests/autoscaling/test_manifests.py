@@ -329,6 +329,13 @@ def test_a_query_of_ours_is_known_whatever_its_selector(tmp_path: Path) -> None:
     assert (policy.triggers[0].metric, policy.window_s) == ("in_flight_requests", 45)
 
 
+def test_a_forecast_of_forecasts_is_none_of_ours(tmp_path: Path) -> None:
+    query = "sum(rate(nv_inference_request_success[30s]))"
+    for _ in range(2000):
+        query = f"predict_linear(({query})[5m:],60)"
+    assert "its query is not one of the testbed's" in refused(tmp_path, keda(prometheus(query), minReplicaCount=1))
+
+
 def test_a_paused_annotation_of_false_pauses_nothing(tmp_path: Path) -> None:
     assert read(tmp_path, keda(annotations={"autoscaling.keda.sh/paused": "false"})) == read(tmp_path, keda())
 

@@ -34,3 +34,10 @@ def test_what_an_installed_package_names_is_found_by_its_name(monkeypatch: pytes
         things.find("instaled")
     with pytest.raises(KisError, match="unknown thing 'x': known are installed"):
         things.find("x")
+
+
+@pytest.mark.parametrize("name", [":x", ".:x", "..a:x", "a\0b:x", ":", "no_such_module:x"])
+def test_a_place_that_is_none_is_refused(name: str) -> None:
+    things: Registry[Any] = Registry("thing", KisError, "kis.things", lambda found: True, "give one")
+    with pytest.raises(KisError, match="is its folder on PYTHONPATH"):
+        things.find(name)

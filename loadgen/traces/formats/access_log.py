@@ -9,10 +9,11 @@ from functools import lru_cache
 
 import numpy as np
 
-from loadgen.traces.clock import Clock
+from loadgen.traces.clock import EARLIEST, LATEST, Clock
 from loadgen.traces.format import Arrivals, TraceFormat, TraceReading
 from loadgen.traces.source import Source
 
+LONGEST_S = 1e9  # that a request took
 _COMBINED = re.compile(r"\[(\d{2}/[A-Z][a-z]{2}/\d{4}:\d{2}:\d{2}:\d{2} [+-]\d{4})\]")
 # Seconds, with a decimal point, as whole numbers at a line's end are bytes: in the last field, after rt= or
 # request_time=, or where Kubernetes' ingress-nginx has it.
@@ -50,7 +51,9 @@ class AccessLog(TraceFormat):
             if ns is None:
                 raise source.wrong(number, match[1], "is not a time", "mend or remove the line")
             times_ns.append(ns)
-            before_ns.append(0 if duration is None else round(float(duration[duration.lastindex or 0]) * 1e6) * 1000)
+            before_ns.append(
+                0 if duration is None else round(min(float(duration[duration.lastindex or 0]), LONGEST_S) * 1e6) * 1000
+            )
         ended = len(times_ns) - took
         note = f"{ended:,} of {len(times_ns):,} lines have no duration: their requests' ends are taken for arrivals"
         times, before = (np.array(each, np.int64) for each in (times_ns, before_ns))
@@ -78,6 +81,7 @@ class Envoy(TraceFormat):
 @lru_cache(maxsize=1024)  # many requests end in one second
 def _instant_ns(text: str) -> int | None:
     try:
-        return round(datetime.strptime(text, "%d/%b/%Y:%H:%M:%S %z").timestamp()) * 10**9
-    except ValueError:
+        instant = datetime.strptime(text, "%d/%b/%Y:%H:%M:%S %z")
+        return round(instant.timestamp()) * 10**9 if EARLIEST <= instant.year <= LATEST else None
+    except (ValueError, OverflowError):
         return None

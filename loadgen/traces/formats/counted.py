@@ -12,7 +12,8 @@ from loadgen.traces.formats.delimited import the_column
 from loadgen.traces.source import Source
 
 FloatArray = npt.NDArray[np.float64]
-MOST = 500_000_000  # requests: 4 GB
+MOST = 100_000_000  # requests: 0.8 GB, and three times that while they are spread
+MANY = 1e18  # more than any number of requests, and a whole number of 64 bits
 LONG = 1.5  # median steps: an interval that long has others missing behind it
 _BEGAN = ("timestamp", "time")
 _COUNTS = ("value", "count", "requests")
@@ -120,14 +121,15 @@ def numbers_of(source: Source, texts: list[str], rows: IntArray) -> FloatArray:
 
 def whole(expected: FloatArray) -> IntArray:
     """Whole numbers of requests whose sums are those of the expected ones, to half a request."""
-    return np.diff(np.rint(np.cumsum(expected)), prepend=0.0).astype(np.int64)
+    return np.diff(np.rint(np.minimum(np.cumsum(expected), MANY)), prepend=0.0).astype(np.int64)
 
 
 def evenly(source: Source, borders_ns: IntArray, counts: npt.NDArray[np.int64]) -> IntArray:
     """The times of so many requests in each interval: k of them in the middles of k equal parts."""
+    told = counts.sum(dtype=np.float64)
+    if not told <= MOST or counts.min(initial=0) < 0:
+        raise TraceError(f"{source.path} counts {told:,.0f} requests, more than {MOST:,}: choose rows with `where`")
     total = int(counts.sum())
-    if total > MOST:
-        raise TraceError(f"{source.path} counts {total:,} requests, more than {MOST:,}: choose rows with `where`")
     first = np.cumsum(counts) - counts
     within = (np.arange(total) - np.repeat(first, counts) + 0.5) / np.repeat(np.maximum(counts, 1), counts)
     times_ns = np.repeat(borders_ns[:-1], counts)

@@ -10,7 +10,7 @@ from loadgen.schedule import TraceError
 from loadgen.traces.clock import Clock, unit_in
 from loadgen.traces.format import Arrivals, IntArray, TraceFormat, TraceReading
 from loadgen.traces.formats.delimited import is_named_time, read_as
-from loadgen.traces.source import Source
+from loadgen.traces.source import LONGEST, Source
 
 
 class JsonLines(TraceFormat):
@@ -98,6 +98,8 @@ def documents(source: Source) -> Iterator[tuple[int, Any]]:
     for number, line in source.lines():
         try:
             value = json.loads(line)
+        except RecursionError:
+            raise source.wrong(number, line, "is nested too deeply", "one object a line is expected") from None
         except ValueError as error:
             if number != 1:
                 raise source.wrong(number, line, "is not JSON", "one object a line is expected") from error
@@ -107,8 +109,11 @@ def documents(source: Source) -> Iterator[tuple[int, Any]]:
         return
     with source.open() as text:
         try:
-            yield 1, json.load(text)
-        except ValueError as error:
+            whole = text.read(LONGEST + 1)
+            if len(whole) > LONGEST:
+                raise ValueError(f"one value of more than {LONGEST >> 20} MiB")
+            yield 1, json.loads(whole)
+        except (ValueError, RecursionError) as error:
             raise TraceError(
                 f"{source.path} is not JSON ({error}): one object a line, or a list, is expected"
             ) from None
@@ -123,7 +128,7 @@ def first_object(source: Source) -> dict[str, Any] | None:
     """The first one of the file, or of the list that the file is."""
     try:
         first, _ = json.JSONDecoder().raw_decode("\n".join(source.head).lstrip("[ \n"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return first if isinstance(first, dict) else None
 

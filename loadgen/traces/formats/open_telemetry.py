@@ -43,15 +43,27 @@ class OpenTelemetry(TraceFormat):
 def _starts(source: Source, reading: TraceReading, services: Counter[str]) -> Iterator[tuple[int, str]]:
     """When spans of servers began; services: counts them."""
     for number, value in documents(source):
-        for resource in value.get("resourceSpans", ()) if isinstance(value, dict) else ():
-            attributes = _values(resource.get("resource", {}).get("attributes", ()))
-            if any(value not in attributes.get(name, ()) for name, value in reading.where.items()):
-                continue
-            for scope in resource.get("scopeSpans", ()):
-                for span in scope.get("spans", ()):
-                    if span.get("kind") in SERVER:
-                        services[", ".join(attributes.get("service.name", ("without a name",)))] += 1
-                        yield number, str(span.get("startTimeUnixNano"))
+        try:
+            starts = list(_starts_of(value, reading, services))
+        except (AttributeError, TypeError, RecursionError):
+            raise TraceError(
+                f"{source.path}, line {number}: is not OTLP JSON: give what the Collector's file exporter writes"
+            ) from None
+        for start in starts:
+            yield number, start
+
+
+def _starts_of(value: Any, reading: TraceReading, services: Counter[str]) -> Iterator[str]:
+    """Of one document; AttributeError or TypeError if it has another form."""
+    for resource in value.get("resourceSpans", ()) if isinstance(value, dict) else ():
+        attributes = _values(resource.get("resource", {}).get("attributes", ()))
+        if any(value not in attributes.get(name, ()) for name, value in reading.where.items()):
+            continue
+        for scope in resource.get("scopeSpans", ()):
+            for span in scope.get("spans", ()):
+                if span.get("kind") in SERVER:
+                    services[", ".join(attributes.get("service.name", ("without a name",)))] += 1
+                    yield str(span.get("startTimeUnixNano"))
 
 
 def _values(attributes: Any) -> dict[Any, list[str]]:

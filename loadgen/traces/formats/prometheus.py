@@ -14,6 +14,8 @@ from loadgen.traces.formats.json_lines import documents
 from loadgen.traces.source import Source
 
 COUNTERS = ("_total", "_count", "_sum", "_bucket")  # ends of their names, which a rate has no more
+MOST_STEPS = 10_000_000  # of an answer; Prometheus itself gives 11,000
+LATEST_S = 4e9  # a time in nanoseconds has 64 bits
 ENOUGH = 5  # samples of a series, to tell a counter
 MOSTLY = 0.5  # of its steps rise
 
@@ -40,6 +42,10 @@ class Prometheus(TraceFormat):
         if len(times) < 2:
             raise TraceError(f"{source.path} has {len(times)} samples: a rate needs two, of a query with a step")
         step_s = float(np.diff(times).min())
+        if times[-1] - times[0] > MOST_STEPS * step_s:
+            raise TraceError(
+                f"{source.path} has a step of {step_s:g} s in {times[-1] - times[0]:g} s: query with a step"
+            )
         expected = np.zeros(round((times[-1] - times[0]) / step_s) + 1)
         for one in series.values():
             expected[np.rint((np.array([*one]) - times[0]) / step_s).astype(np.int64)] += [
@@ -73,13 +79,15 @@ def _series(source: Source, reading: TraceReading) -> tuple[dict[str, dict[float
                 rates = found.setdefault(json.dumps(series["metric"], sort_keys=True), {})
                 for time, text in series["values"]:
                     rate = float(text)
+                    if not abs(float(time)) < LATEST_S:
+                        raise ValueError(f"no time: {time}")
                     if not np.isfinite(rate):
                         missing += 1
                     elif rate < 0:
                         raise TraceError(f"{source.path}: a rate of {rate:g} at {time}: give a query of requests/s")
                     else:
                         rates[float(time)] = rate
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError):
             raise TraceError(
                 f"{source.path} is no answer to a range query: give the JSON of /api/v1/query_range"
             ) from None

@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from prometheus_client.parser import text_string_to_metric_families
-
 from testbed.errors import ServingError
-from testbed.measurement.triton_metrics import read_page
+from testbed.measurement.triton_metrics import families_of, read_page
 
 SENT, HELD = "kis_activator_requests", "kis_activator_held_connections"
 ACTIVATOR = "activator"  # what told nothing, where pods that told nothing are named
@@ -33,7 +31,7 @@ class ActivatorReader:
         """Now; ServingError if it does not answer, or does not know the deployment."""
         values = {SENT: math.nan, HELD: math.nan}
         try:
-            for family in text_string_to_metric_families(read_page(self._url, TIMEOUT_S)):
+            for family in families_of(read_page(self._url, TIMEOUT_S)):
                 for sample in family.samples:
                     if family.name in values and sample.labels.get("deployment") == self._deployment:
                         values[family.name] = sample.value

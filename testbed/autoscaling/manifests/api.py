@@ -7,7 +7,7 @@ import re
 from decimal import Decimal
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from testbed.config import Strict
@@ -22,12 +22,21 @@ class ApiObject(Strict):
     model_config = ConfigDict(alias_generator=to_camel)
 
 
+def _annotated(metadata: dict[str, Any]) -> dict[str, Any]:
+    annotations = metadata.get("annotations")
+    if annotations is None:
+        return metadata
+    if not isinstance(annotations, dict) or not all(isinstance(name, str) for name in annotations):
+        raise ValueError("annotations must be texts by name")
+    return metadata
+
+
 class Whole(ApiObject):
     """What every object has beside its spec. Only the spec says how it scales."""
 
     api_version: str
     kind: str
-    metadata: dict[str, Any] = Field({})
+    metadata: Annotated[dict[str, Any], AfterValidator(_annotated)] = Field({})
     status: Any = None
 
 

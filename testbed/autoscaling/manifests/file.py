@@ -12,13 +12,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from testbed.autoscaling.manifests.hpa import hpa_settings
 from testbed.autoscaling.manifests.knative import knative_settings
 from testbed.autoscaling.manifests.names import Names
 from testbed.autoscaling.manifests.scaled_object import keda_settings
-from testbed.config_file import UniqueKeys, read_yaml
+from testbed.config_file import parse_documents, read_yaml
 from testbed.errors import ConfigError
 
 TEMPLATE = "{{"
@@ -76,7 +74,7 @@ def _documents(text: str, file: Path) -> list[Any]:
     template = next((n for n, line in enumerate(text.splitlines(), 1) if TEMPLATE in line), None)
     if template is not None:
         raise ConfigError(f"{file}, line {template}: is a template of Helm: give what `helm template` writes")
-    return [_given(document) for document in yaml.load_all(text, UniqueKeys)]
+    return [_given(document) for document in parse_documents(text)]
 
 
 def _given(value: Any) -> Any:

@@ -244,11 +244,15 @@ def recognised(query: str) -> Recognised | None:
     """
     bare = re.sub(r"\s+", "", query)
     predicted = PREDICTED.fullmatch(bare)
-    if predicted is not None:
-        inner = recognised(predicted["query"])
-        if inner is None or inner.metric != "requests_per_second":
-            return None
-        return Recognised(FORECAST, inner.window_s, _seconds(predicted["history"]), float(predicted["ahead"]))
+    if predicted is None:
+        return _of_a_metric(bare)
+    inner = _of_a_metric(predicted["query"])
+    if inner is None or inner.metric != "requests_per_second":
+        return None
+    return Recognised(FORECAST, inner.window_s, _seconds(predicted["history"]), float(predicted["ahead"]))
+
+
+def _of_a_metric(bare: str) -> Recognised | None:
     for name in METRICS.known():
         asked = METRICS.find(name).query(SELECTOR, WINDOW)
         match = None if asked is None else _pattern(asked).fullmatch(bare)

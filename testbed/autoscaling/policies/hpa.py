@@ -40,6 +40,9 @@ def searched_behavior(trial: Trial, service: ServedService, flags: ControllerFla
     return rules
 
 
+LARGEST = 1e15  # target: Kubernetes keeps thousandths in 64 bits
+
+
 @policy("hpa")
 @dataclass(frozen=True)
 class Hpa:
@@ -87,10 +90,10 @@ class Hpa:
             return given
         given = {"max_replicas": max_replicas, **given}
         metric, target = given.pop("metric"), given.pop("target", None)
-        if not isinstance(target, (int, float)) or target <= 0:
+        if not isinstance(target, (int, float)) or not 0 < target < LARGEST:
             raise ConfigError(
-                f"policy hpa: metric goes with a target above 0, not {target!r}: give both, or a whole spec "
-                f"({WHOLE_HPA})"
+                f"policy hpa: metric goes with a target above 0 and below {LARGEST:g}, not {target!r}: give both, or a "
+                f"whole spec ({WHOLE_HPA})"
             )
         given.setdefault("name", f"hpa-{metric}-{target:g}")
         names = ("min_replicas", "max_replicas", "behavior")

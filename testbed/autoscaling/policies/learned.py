@@ -23,6 +23,7 @@ from testbed.autoscaling.forecast import SMOOTHED
 from testbed.autoscaling.observation import Observation
 from testbed.autoscaling.policy import Decision, policy
 from testbed.autoscaling.policy_file import PolicyFile, read_pair
+from testbed.autoscaling.policy_network import answer, session_of
 from testbed.autoscaling.search import ServedService, Trial
 from testbed.errors import ConfigError
 
@@ -135,10 +136,13 @@ class Learned:
         )
 
     def change(self, features: npt.NDArray[np.float32]) -> int | None:
-        """The network's answer; None: it is no number."""
+        """The network's answer; None: it is no number, or none."""
         description, session = self._known
-        (logits,) = session.run(None, {"features": features[np.newaxis]})
-        return int(np.argmax(logits[0])) - description.max_step if np.isfinite(logits).all() else None
+        try:
+            logits = answer(session, features)
+        except ValueError:
+            return None
+        return int(np.argmax(logits)) - description.max_step if np.isfinite(logits).all() else None
 
     def decide(self, observation: Observation, memory: Any) -> Decision:
         """See Policy."""
@@ -197,21 +201,18 @@ def _loaded(file: Path, digest: str) -> _Loaded:
             f"({', '.join(description.features)}), this code has version {VERSION} ({', '.join(known)}): train it "
             "again, or use the code that it was trained with"
         )
-    session = _session(file, pair.network)
+    try:
+        session = session_of(pair.network)
+    except ValueError as error:
+        raise ConfigError(f"{file}: {error}: export the policy again") from None
     ports = [(port.name, list(port.shape[1:])) for port in (*session.get_inputs(), *session.get_outputs())]
     expected = [("features", [len(known)]), ("logits", [2 * description.max_step + 1])]
     if ports != expected:
         raise ConfigError(f"{file} has the ports {ports}, expected are {expected}: export the policy again")
-    return _Loaded(description, session)
-
-
-def _session(file: Path, network: bytes) -> Any:
-    """onnxruntime is imported by who has such a policy only."""
-    import onnxruntime  # noqa: PLC0415 - half a second that no other policy should pay
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1  # a network of a few hundred numbers
     try:
-        return onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # whatever a foreign file makes of onnxruntime
-        raise ConfigError(f"{file}: onnxruntime cannot load it ({' '.join(str(error).split())[:200]})") from None
+        logits = answer(session, np.zeros(len(known), np.float32))  # once now, rather than first in a running service
+        if logits.shape != (2 * description.max_step + 1,):
+            raise ValueError(f"its answer has the shape {logits.shape}")
+    except ValueError as error:
+        raise ConfigError(f"{file}: {error}: export the policy again") from None
+    return _Loaded(description, session)

@@ -13,6 +13,7 @@ from testbed.simulation.cluster.provisioners import Provisioner
 from testbed.simulation.cluster.sharing import MODES, SharingMode
 from workloads.catalog import DynamicBatching
 
+MOST_NODES = 100_000  # of a pool
 Sharing = Annotated[str, AfterValidator(MODES.checked)]
 
 
@@ -72,10 +73,15 @@ class NodePool(Strict):
     """Equal nodes: a fixed number of them, or a node group between `min_nodes` and `max_nodes`."""
 
     name: str = Field("node", description="name of the pool; its nodes are NAME-0, NAME-1, ...")
-    nodes: int = Field(1, ge=0, description="number of nodes; of a node group at the start, or as the replicas need")
-    min_nodes: int = Field(0, ge=0, description="smallest size of the node group")
+    nodes: int = Field(
+        1, ge=0, le=MOST_NODES, description="number of nodes; of a node group at the start, or as the replicas need"
+    )
+    min_nodes: int = Field(0, ge=0, le=MOST_NODES, description="smallest size of the node group")
     max_nodes: int | None = Field(
-        None, ge=1, description="largest size of the node group that the provisioner changes; none: always `nodes`"
+        None,
+        ge=1,
+        le=MOST_NODES,
+        description="largest size of the node group that the provisioner changes; none: always `nodes`",
     )
     node_ready_s: Measured = Field(
         (), description="time from asked for to ready: measured times, of which each new node has one by chance"
