@@ -570,7 +570,7 @@ def _triton_page(file: Path) -> Any:
 
     text = served(file)
     rows = triton_metrics.parse_metrics(text, "resnet50", "a:1")
-    with replaced(triton_metrics, "_get", lambda url, timeout_s: text):
+    with replaced(triton_metrics, "_get", lambda *_: text):
         gauges = triton_metrics.read_gauges("http://a:1/metrics", "resnet50")
     return rows, gauges.waiting
 
@@ -578,12 +578,12 @@ def _triton_page(file: Path) -> Any:
 def _controller_page(file: Path) -> Any:
     from testbed.pipeline import watched
 
-    def get(url: str) -> str:
+    def get(_: object, url: str) -> str:
         if not url.endswith("/metrics"):
             raise OSError("not there")
         return file.read_bytes().decode()
 
-    with replaced(watched, "_get", get):
+    with replaced(watched.PageSource, "_get", get):
         return watched.PageSource("http://a:1").frame()
 
 
@@ -698,7 +698,7 @@ def _model(file: Path) -> Any:
 def _decision(file: Path) -> Any:
     from testbed.pipeline import watched
 
-    with replaced(watched, "_get", lambda url: file.read_bytes().decode()):
+    with replaced(watched.PageSource, "_get", lambda *_: file.read_bytes().decode()):
         return watched.PageSource("http://a:1")._decision()
 
 
