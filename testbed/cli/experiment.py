@@ -31,7 +31,9 @@ def experiment(
         reporter.notes(length_notes(settings.traffic))
         from testbed.pipeline.experiment import run_experiment
         from testbed.serving.kubernetes_api import api_client
+        from testbed.simulation.rules import queue_notes
 
+        reporter.notes(queue_notes(model.dynamic_batching for model in settings.cluster.models))
         page = run_experiment(settings, folder, api_client(kubeconfig), kubeconfig, reporter)
     _show(folder)
     print_path(console, page)
