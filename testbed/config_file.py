@@ -12,7 +12,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, TypeGuard, TypeVar, Union, get_args, get_origin
@@ -22,11 +22,12 @@ from pydantic import BaseModel, ValidationError
 
 from testbed.errors import ConfigError
 from workloads.catalog import CATALOG, CatalogError
-from workloads.files import read_text
+from workloads.files import finite, read_text
 
 T = TypeVar("T", bound=BaseModel)
 FLAGS = "flags"  # where data comes from that was typed: an error names the flag
 MOST_VALUES = 200_000  # of a document, with what its aliases stand for
+MOST_DEPTH = 100  # pydantic writes 250
 MERGE = "tag:yaml.org,2002:merge"  # << may stand there several times
 POLICY_FILES = ("file", "tuned", "manifest")  # keys of a policy's settings, which no model describes, that name files
 
@@ -41,23 +42,25 @@ class UniqueKeys(yaml.SafeLoader):
     def compose_document(self) -> yaml.Node | None:
         """See SafeLoader; MarkedYAMLError of aliases that stand for too much."""
         root: yaml.Node | None = super().compose_document()
-        waiting, values = [root], 0
-        while waiting:
-            node = waiting.pop()
-            values += 1
-            if values > MOST_VALUES and node is not None:
-                problem = f"has more than {MOST_VALUES:,} values, or aliases that contain themselves"
-                raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
-            if isinstance(node, yaml.SequenceNode):
-                waiting += node.value
-            elif isinstance(node, yaml.MappingNode):
-                waiting += itertools.chain.from_iterable(node.value)
+        level, values, depth = [] if root is None else [root], 0, 0
+        while level:
+            values, depth = values + len(level), depth + 1
+            if values > MOST_VALUES or depth > MOST_DEPTH:
+                problem = f"has more than {MOST_VALUES:,} values, or more than {MOST_DEPTH} inside each other"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=level[0].start_mark)
+            level = [inner for node in level for inner in _inside(node)]
         return root
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         """See SafeLoader."""
         try:
             value = super().construct_object(node, deep)
+            if isinstance(value, float):
+                finite(value)
+            elif isinstance(value, str):
+                value.encode()  # half a pair of UTF-16 is no letter, and cannot be written
+            elif isinstance(value, bytes):
+                raise ValueError("it is binary")
         except (ValueError, OverflowError, TypeError, AttributeError, KeyError) as error:
             problem = f"has a value that cannot be read ({error})"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from None
@@ -76,6 +79,12 @@ class UniqueKeys(yaml.SafeLoader):
                     raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+def _inside(node: yaml.Node) -> Iterable[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return itertools.chain.from_iterable(node.value)
+    return node.value if isinstance(node, yaml.SequenceNode) else ()
 
 
 def parse_yaml(text: str) -> Any:

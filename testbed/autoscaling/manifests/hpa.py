@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from pydantic.alias_generators import to_camel
 
 from testbed.autoscaling.hpa.spec import OF_SERVICE, HpaSpec, MetricType
-from testbed.autoscaling.manifests.api import ApiObject, Milli, PositiveMilli, Whole
+from testbed.autoscaling.manifests.api import INT32, ApiObject, Milli, PositiveMilli, Whole
 from testbed.autoscaling.manifests.names import Names
 from testbed.config_file import build
 from testbed.errors import ConfigError
@@ -35,7 +35,7 @@ class Target(ApiObject):
     """Of a metric: one amount, of the target's type."""
 
     type: Literal["Utilization", "AverageValue", "Value"]
-    average_utilization: int | None = Field(None, gt=0)
+    average_utilization: int | None = Field(None, gt=0, le=INT32)
     average_value: PositiveMilli | None = None
     value: PositiveMilli | None = None
 
@@ -112,7 +112,7 @@ class Limit(ApiObject):
     """A scaling policy."""
 
     type: Literal["Pods", "Percent"]
-    value: int = Field(gt=0)
+    value: int = Field(gt=0, le=INT32)
     period_seconds: int = Field(gt=0, le=1800)
 
 
@@ -166,8 +166,8 @@ class Spec(ApiObject):
     """Of an HPA."""
 
     scale_target_ref: dict[str, Any]
-    min_replicas: int = Field(1, ge=0)
-    max_replicas: int = Field(ge=1)
+    min_replicas: int = Field(1, ge=0, le=INT32)
+    max_replicas: int = Field(ge=1, le=INT32)
     metrics: tuple[Metric, ...] = ()
     behavior: BehaviorBody | None = None
 
@@ -183,9 +183,9 @@ class SpecV1(ApiObject):
     """Of an HPA of autoscaling/v1, which scales on CPU alone."""
 
     scale_target_ref: dict[str, Any]
-    min_replicas: int = Field(1, ge=0)
-    max_replicas: int = Field(ge=1)
-    target_cpu_utilization_percentage: int = Field(80, gt=0, alias="targetCPUUtilizationPercentage")
+    min_replicas: int = Field(1, ge=0, le=INT32)
+    max_replicas: int = Field(ge=1, le=INT32)
+    target_cpu_utilization_percentage: int = Field(80, gt=0, le=INT32, alias="targetCPUUtilizationPercentage")
 
     def as_v2(self) -> dict[str, Any]:
         """The same in the words of autoscaling/v2."""

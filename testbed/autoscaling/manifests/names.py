@@ -11,6 +11,7 @@ from testbed.autoscaling.metrics import METRICS, SERVICE_METRICS, did_you_mean, 
 from testbed.autoscaling.policies.keda import FORECAST
 from testbed.errors import ConfigError
 
+SMALLEST, LARGEST = 1e-12, 1e12  # factor between two units
 SAID = re.compile(r"(?:(?P<factor>\d+(?:\.\d+)?(?:e[+-]?\d+)?) *\* *)?(?P<name>\S+)")
 LIKELY = {  # a part of their name -> ours, for the example of an error
     "gpu": "gpu_utilisation_pct",
@@ -51,8 +52,9 @@ class Names:
         if name == FORECAST or not is_metric(name, of_service=of_service):
             raise ConfigError(f"{where}: {unknown(theirs, name, of_service=of_service)}")
         factor = float(match["factor"] or 1)
-        if factor <= 0:
-            raise ConfigError(f"{where}: metrics: {theirs}: the factor must be above 0")
+        if not SMALLEST <= factor <= LARGEST:
+            bounds = f"above 0, from {SMALLEST:g} to {LARGEST:g}"
+            raise ConfigError(f"{where}: metrics: {theirs}: the factor must be {bounds}")
         return Ours(name, factor)
 
     def check_all_used(self, where: str) -> None:

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from testbed.autoscaling.formula import formula_of, in_other_units
 from testbed.autoscaling.keda_metrics import CPU, FallbackBehavior, TargetType
-from testbed.autoscaling.manifests.api import ApiObject, Whole, seconds_of
+from testbed.autoscaling.manifests.api import INT32, ApiObject, Whole, seconds_of
 from testbed.autoscaling.manifests.hpa import BehaviorBody
 from testbed.autoscaling.manifests.names import Names, likely
 from testbed.autoscaling.metrics import METRICS, SERVICE_METRICS
@@ -81,12 +81,12 @@ class Spec(ApiObject):
     """Of a ScaledObject."""
 
     scale_target_ref: dict[str, Any]
-    polling_interval: int = Field(30, gt=0)
-    cooldown_period: int = Field(300, ge=0)
-    initial_cooldown_period: int = Field(0, ge=0)
+    polling_interval: int = Field(30, gt=0, le=INT32)
+    cooldown_period: int = Field(300, ge=0, le=INT32)
+    initial_cooldown_period: int = Field(0, ge=0, le=INT32)
     idle_replica_count: int | None = Field(None, ge=0)
-    min_replica_count: int = Field(0, ge=0)
-    max_replica_count: int = Field(100, ge=1)
+    min_replica_count: int = Field(0, ge=0, le=INT32)
+    max_replica_count: int = Field(100, ge=1, le=INT32)
     advanced: Advanced = Advanced()
     fallback: FallbackBody | None = None
     triggers: tuple[Trigger, ...] = Field(min_length=1)
