@@ -69,8 +69,8 @@ class ClientFigures(BaseModel):
     worker: int
     workers: int
     pid: int
-    start_unix_ns: int  # of row time 0
-    start_monotonic_ns: int  # CLOCK_MONOTONIC of the client's machine at row time 0
+    start_unix_ns: int = Field(ge=0, lt=2**63)  # of row time 0
+    start_monotonic_ns: int = Field(ge=0, lt=2**63)  # CLOCK_MONOTONIC of the client's machine at row time 0
     finished: bool = False  # False at the end: the client was killed
     cpu_s: float = 0.0  # user and system time between the start and the end of the run
     wall_s: float = 0.0

@@ -12,7 +12,7 @@ from pydantic.alias_generators import to_camel
 
 from testbed.config import Strict
 
-LARGEST = 2**63 // 1000  # quantity: the API keeps thousandths in 64 bits
+LARGEST = 10**24  # quantity: a million of its largest unit
 INT32 = 2**31 - 1  # of its whole numbers
 UNITS_S = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
@@ -54,7 +54,7 @@ def milli_of(quantity: Any) -> int:
         amount: Decimal = parse_quantity(str(quantity).strip())  # type: ignore[no-untyped-call]
     except ValueError:
         raise refusal from None
-    if not amount.is_finite() or abs(amount) >= LARGEST:
+    if not amount.is_finite() or not -LARGEST < amount < LARGEST:
         raise refusal
     return math.ceil(1000 * amount)
 

@@ -92,8 +92,8 @@ class Hpa:
         metric, target = given.pop("metric"), given.pop("target", None)
         if not isinstance(target, (int, float)) or not 0 < target < LARGEST:
             raise ConfigError(
-                f"policy hpa: metric goes with a target above 0 and below {LARGEST:g}, not {target!r}: give both, or a "
-                f"whole spec ({WHOLE_HPA})"
+                f"policy hpa: metric goes with a target above 0, not {target!r}, and below {LARGEST:g}: give both, or "
+                f"a whole spec ({WHOLE_HPA})"
             )
         given.setdefault("name", f"hpa-{metric}-{target:g}")
         names = ("min_replicas", "max_replicas", "behavior")
