@@ -465,9 +465,9 @@ def _scaling_log(file: Path) -> Any:
 
 
 def _endpoints(file: Path) -> Any:
-    from loadgen.endpoints import host_and_port, read_endpoints
+    from loadgen.endpoints import endpoint_of, read_endpoints
 
-    return [host_and_port(each) for each in read_endpoints(file)]
+    return [endpoint_of(each) for each in read_endpoints(file)]
 
 
 # --- archives
@@ -1026,7 +1026,11 @@ def typed() -> Iterator[Reader]:
     yield Reader(
         "typed", "policy", "text", _policy, lambda: [text.encode() for text in (*kinds, *more, *others, whole)]
     )
-    yield Reader("typed", "address", "text", _address, lambda: [b"127.0.0.1:8000", b"http://h:1", b"[::1]:5", b"::1"])
+    addresses = (b"127.0.0.1:8000", b"http://h:1", b"https://h/triton", b"[::1]:5", b"::1")
+    yield Reader("typed", "address", "text", _address, lambda: list(addresses))
+    formulas = (b"a + b / 2", b"a > 5 ? max(a, b) : median([a, b, 3])", b"count([a, b], # > 1.5) ?? 0")
+    yield Reader("typed", "formula", "text", _formula, lambda: list(formulas))
+    yield Reader("typed", "headers", "text", _headers, lambda: [b"# ours\nAuthorization: Bearer abc\nX-Id: 5\n"])
 
 
 def _input(file: Path) -> Any:
@@ -1059,7 +1063,23 @@ def _policy(file: Path) -> Any:
     return build_policy(policy_of(text), 8, lambda time_s: 5.0)
 
 
-def _address(file: Path) -> Any:
-    from loadgen.endpoints import address, host_and_port
+def _formula(file: Path) -> Any:
+    from testbed.autoscaling.formula import NilError, formula_of
+    from testbed.errors import ConfigError
 
-    return host_and_port(address(as_typed(file)))
+    try:
+        return formula_of(as_typed(file), ("a", "b")).value({"a": 1.5, "b": 2.5})
+    except (ValueError, NilError) as error:  # scaled_object makes one line of the first; the second is "no result"
+        raise ConfigError(str(error)) from None
+
+
+def _headers(file: Path) -> Any:
+    from loadgen.access import Access
+
+    return Access(header_files=(file,)).header_values()
+
+
+def _address(file: Path) -> Any:
+    from loadgen.endpoints import address, endpoint_of
+
+    return endpoint_of(address(as_typed(file)))
