@@ -318,20 +318,28 @@ def sentence(wins: Mapping[str, Any]) -> str:
 
 def pods_sentence(wins: Mapping[str, Any]) -> str:
     """How much the winner holds on real pods beside the others; empty: it has not been there."""
-    told = []
+    of: dict[str, dict[str, Mapping[str, Any]]] = {}
     for one in wins["real"] or ():
-        if one["unit"] == "%":
-            low, high = one["real_low"], one["real_high"]
-            interval = "" if low is None else f" ({number(low, 1, signed=True)} to {number(high, 1, signed=True)})"
-            told.append(f"by {number(one['real'], 1, '%', signed=True)}{interval} from those of {one['second']}")
+        of.setdefault(one["second"], {})[one["unit"]] = one
+    told = []
+    for second, by_unit in of.items():
+        pods = _difference(by_unit["%"], 1, "%")
+        missed = f", and its misses by {_difference(by_unit['points'], 1)} points" if "points" in by_unit else ""
+        told.append(f"by {pods} from those of {second}{missed}")
     if not told:
         return ""
     kinds, decided = counted(wins["real_kinds"], "kind"), counted(wins["real_signs_decided"], "difference")
     agree = f"the simulated ones have the same sign in {wins['real_signs_agree']} of them"
     return (
-        f"On real pods, over {kinds} of traffic, the replica-seconds of {wins['winner']} differ {', '.join(told)}. "
+        f"On real pods, over {kinds} of traffic, the replica-seconds of {wins['winner']} differ {'; '.join(told)}. "
         f"Real runs decide {decided}; {agree}."
     )
+
+
+def _difference(one: Mapping[str, Any], digits: int, unit: str = "") -> str:
+    low, high = one["real_low"], one["real_high"]
+    ends = "" if low is None else f" ({number(low, digits, signed=True)} to {number(high, digits, signed=True)})"
+    return f"{number(one['real'], digits, unit, signed=True)}{ends}"
 
 
 def _services(wins: Mapping[str, Any]) -> list[str]:

@@ -33,7 +33,7 @@ PAGE = "http://127.0.0.1:9102"
 def page_of(monkeypatch: pytest.MonkeyPatch, *fronts: Front) -> None:
     registry = CollectorRegistry()
     registry.register(Counts(fronts))
-    monkeypatch.setattr(triton_metrics, "_get", lambda url, timeout_s: generate_latest(registry).decode())
+    monkeypatch.setattr(triton_metrics, "_get", lambda url, *_: generate_latest(registry).decode())
 
 
 def test_the_reader_reads_what_the_page_shows_and_goes_on_after_a_restart(monkeypatch) -> None:
@@ -52,7 +52,7 @@ def test_the_reader_reads_what_the_page_shows_and_goes_on_after_a_restart(monkey
 
 @pytest.mark.parametrize("text", ["<html>busy</html>", "", 'kis_activator_requests_total{deployment="web"} NaN\n'])
 def test_a_page_that_is_no_activators_is_refused(monkeypatch, text: str) -> None:
-    monkeypatch.setattr(triton_metrics, "_get", lambda url, timeout_s: text)
+    monkeypatch.setattr(triton_metrics, "_get", lambda url, *_: text)
     with pytest.raises(ServingError, match="activator's"):
         ActivatorReader(PAGE, "web").read()
 

@@ -82,7 +82,7 @@ class World:
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     made = World({"a": Pod(), "b": Pod()})
     monkeypatch.setattr(
-        triton_metrics, "_get", lambda url, _: made.pods[url.removeprefix("http://").partition(":")[0]].page(url)
+        triton_metrics, "_get", lambda url, *_: made.pods[url.removeprefix("http://").partition(":")[0]].page(url)
     )
     return made
 

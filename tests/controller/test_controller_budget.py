@@ -83,7 +83,7 @@ class Shared:
 
 @pytest.fixture(autouse=True)
 def triton(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(triton_metrics, "_get", lambda url, timeout_s: statistics_of(url, 100))
+    monkeypatch.setattr(triton_metrics, "_get", lambda url, *_: statistics_of(url, 100))
 
 
 def test_wants_that_fit_are_followed():
@@ -174,9 +174,7 @@ def test_the_arrivals_are_known_while_every_pod_tells_them(monkeypatch):
     monkeypatch.setattr("testbed.controller.loop.arrival_rate", lambda observation: 42.0)
     shared.second()
     assert shared.budget._claims["a"].rate_rps == 42.0
-    monkeypatch.setattr(
-        triton_metrics, "_get", lambda url, timeout_s: "" if "pod-1" in url else statistics_of(url, 100)
-    )
+    monkeypatch.setattr(triton_metrics, "_get", lambda url, *_: "" if "pod-1" in url else statistics_of(url, 100))
     shared.second()
     assert shared.budget._claims["a"].rate_rps is None
     assert shared.budget._claims["b"].rate_rps == 42.0

@@ -36,7 +36,7 @@ class Machine:
 
 @pytest.fixture
 def triton(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(triton_metrics, "_get", lambda url, timeout_s: statistics_of(url, 100))
+    monkeypatch.setattr(triton_metrics, "_get", lambda url, *_: statistics_of(url, 100))
 
 
 def test_a_steady_clock_begins_at_the_time_of_day_and_only_goes_on(monkeypatch):

@@ -82,7 +82,7 @@ class World:
         policy = Answers(answer)
         self.controller = Controller(self.deployment, self.scraper, policy, LIMITS, clock=lambda: self.now_s, **more)
 
-    def _get(self, url: str, timeout_s: float) -> str:
+    def _get(self, url: str, *_: object) -> str:
         if url.removeprefix("http://").partition(":")[0] in self.down:
             if self.page == "crash":
                 raise ZeroDivisionError("a parser")

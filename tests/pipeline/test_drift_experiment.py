@@ -156,8 +156,9 @@ def test_every_time_of_an_adaptation_is_on_the_traffics_clock() -> None:
 def test_a_journal_whose_writer_was_killed_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
     file = tmp_path / JOURNAL
     assert read_journal(file) == []
-    file.write_text('{"time_s": 1.0}\n{"time_s": 2')
-    assert read_journal(file) == [{"time_s": 1.0}]
+    entry = {"time_s": 1.0, "state": "KEPT", "why": "", "figures": {}}
+    file.write_text(f'{json.dumps(entry)}\n{{"time_s": 2')
+    assert read_journal(file) == [entry]
 
 
 def test_an_adapted_experiment_goes_on_with_the_same_profile_only(tmp_path: Path) -> None:
