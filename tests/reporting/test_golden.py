@@ -121,13 +121,13 @@ def test_every_figure_of_an_experiment_is_in_its_runs(experiment: Path) -> None:
         assert row == kept[run_id]
 
 
-@pytest.mark.parametrize("name", SIMULATED_AGAIN)
+@pytest.mark.parametrize("name", [*SIMULATED_AGAIN, "golden-wins/pods"])
 def test_what_an_experiment_concludes_is_in_its_rows(name: str) -> None:
     told = read(RESULTS / name / "pairs.json")
     assert_close(as_written(summary_of(told["rows"])), told["summary"])
     policies = read(RESULTS / name / "experiment.json")["policies"]
     fixed = {policy for policy, settings in policies.items() if settings["kind"] == "fixed"}
-    assert_close(as_written(transfer_of(told["rows"], name, fixed)), read(RESULTS / name / "transfer.json"))
+    assert_close(as_written(transfer_of(told["rows"], Path(name).name, fixed)), read(RESULTS / name / "transfer.json"))
 
 
 def assert_close(fresh: Any, kept: Any) -> None:
