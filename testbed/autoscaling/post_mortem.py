@@ -1,4 +1,4 @@
-"""Where a simulated run missed its target, and why: from its intervals and from what its policy said. Pure.
+"""Where a run missed its target, and why: from its intervals and from what its policy said. Pure.
 
 Intervals in which more than a few requests missed are joined to episodes. The cause of an episode is that of the
 intervals with most of its misses. While a queue only gets shorter, requests miss for the reason for which it had grown.

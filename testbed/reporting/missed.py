@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from loadgen.artifact import read_json_lines
 from loadgen.request_log import RequestLog
 from testbed.autoscaling.post_mortem import Interval, PostMortem, post_mortem
 from testbed.autoscaling.simulated import Look
@@ -100,7 +100,7 @@ def looks_of(folder: Path, decisions: Sequence[dict[str, Any]], start_unix_s: fl
     journal = folder / "controller.jsonl"
     if not journal.exists():
         return [Look(one["time_s"], one["before"], one["wanted"], one["reason"]) for one in decisions]
-    turns = [json.loads(line) for line in journal.read_text().splitlines() if line.endswith("}")]
+    turns = read_json_lines(journal, "make the run again")
     return [
         Look(
             turn["time_s"] - start_unix_s,
